@@ -1,0 +1,165 @@
+"""The study's own terms: patients, cohorts, pain levels, the nine scores, the time of day.
+
+Belongs here: vocabulary of the protocol and pure functions on it.
+Does not belong here: reading files (``folder``), making data (``sample``), anything that measures media.
+
+Every definition names its place in *Intelligent Sight and Sound: A Chronic Cancer Pain Dataset*
+(Ordun et al., 2021), called "the paper" in this package.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from typing import Final
+
+PATIENT_ID: Final = re.compile(r"^[A-Za-z0-9][A-Za-z0-9-]{0,31}$")
+"""A patient id: letters, digits and hyphens; at most 32. The paper's are four digits, ``0007``."""
+
+SUBMISSION_ID: Final = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
+"""A submission id: letters, digits, ``_ . -``; at most 64, never starting with a dot."""
+
+PROMPT_SUFFIX: Final = "_prompt"
+"""A video whose stem ends so is the Question 10 reading and not the Question 11 narrative."""
+
+SEXES: Final = ("M", "F")
+SKIN_TYPES: Final = ("I", "II", "III", "IV", "V", "VI")
+SKIN_GROUPS: Final = ("light", "dark")
+SETTINGS: Final = ("home", "clinic")
+PAIN_LEVELS: Final = ("None", "Low", "Moderate", "Severe")
+PAIN_CLASSES: Final = ("No Pain", "Pain")
+TIMEFRAMES: Final = ("early AM", "late AM", "early PM", "late PM")
+
+INTERFERENCE_ITEMS: Final = (
+    "general_activity",
+    "mood",
+    "walking_ability",
+    "normal_work",
+    "relationships",
+    "sleep",
+    "enjoyment_of_life",
+)
+"""Questions 3 to 9 (section 3.2.1): 0 does not interfere, 10 completely interferes."""
+
+SCORES: Final = ("pain_now", "chronic_pain", *INTERFERENCE_ITEMS)
+"""The nine self-reported answers in the order of the questionnaire; ``chronic_pain`` is yes/no."""
+
+COHORT_GOAL: Final = 7
+"""Patients wanted in each cohort (Table 2)."""
+
+ENROLLMENT_GOAL: Final = 112
+"""Patients wanted in the whole study (section 3): sixteen cohorts of seven."""
+
+WEEKLY_SUBMISSIONS: Final = 3
+"""Check-ins a week that the protocol asks for, at most one a day (Table 3)."""
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """One line of the paper's Table 2.
+
+    Attributes
+    ----------
+    number : str
+        ``1A`` to ``4D``; the digit is the pain level, the letter the skin group and sex.
+    pain_level : str
+        One of `PAIN_LEVELS`.
+    skin_group : str
+        ``light`` for Fitzpatrick types I to III, ``dark`` for IV to VI.
+    sex : str
+        ``M`` or ``F``.
+    """
+
+    number: str
+    pain_level: str
+    skin_group: str
+    sex: str
+
+
+COHORTS: Final = tuple(
+    Cohort(f"{digit}{letter}", level, group, sex)
+    for digit, level in enumerate(PAIN_LEVELS, start=1)
+    for letter, (group, sex) in zip(
+        "ABCD", (("light", "M"), ("light", "F"), ("dark", "M"), ("dark", "F")), strict=True
+    )
+)
+"""The sixteen cohorts of Table 2 (the paper's text says twelve and its table lists sixteen)."""
+
+
+def pain_level(pain_target: int) -> str:
+    """Give the level of a pain target: 0 None, 1-3 Low, 4-6 Moderate, 7-10 Severe (section 3.1).
+
+    Parameters
+    ----------
+    pain_target : int
+        Worst pain of the thirty days before enrollment, 0 to 10.
+
+    Returns
+    -------
+    str
+        One of `PAIN_LEVELS`.
+
+    Raises
+    ------
+    ValueError
+        If the target lies outside 0 to 10.
+
+    Examples
+    --------
+    >>> [pain_level(score) for score in (0, 3, 4, 7)]
+    ['None', 'Low', 'Moderate', 'Severe']
+    """
+    if not 0 <= pain_target <= 10:
+        raise ValueError(f"a pain target lies between 0 and 10, not {pain_target}")
+    return PAIN_LEVELS[(pain_target + 2) // 3 if pain_target < 7 else 3]
+
+
+def pain_class(level: str) -> str:
+    """Give the two-level class: Low, Moderate and Severe together are "Pain" (section 4, Experiment 1)."""
+    return PAIN_CLASSES[int(PAIN_LEVELS.index(level) > 0)]
+
+
+def skin_group(skin_type: str) -> str:
+    """Give the group of a Fitzpatrick type: I to III light, IV to VI dark (section 3.1)."""
+    return SKIN_GROUPS[SKIN_TYPES.index(skin_type) // 3]
+
+
+def cohort_of(pain_target: int, skin_type: str, sex: str) -> str:
+    """Give the cohort number that a patient's sex, skin type and pain target put them in (Table 2).
+
+    Examples
+    --------
+    >>> cohort_of(8, "V", "F")
+    '4D'
+    """
+    wanted = (pain_level(pain_target), skin_group(skin_type), sex)
+    for cohort in COHORTS:
+        if (cohort.pain_level, cohort.skin_group, cohort.sex) == wanted:
+            return cohort.number
+    raise ValueError(f"no cohort for sex {sex!r}")
+
+
+def timeframe(submitted_at: datetime, utc_offset_minutes: int | None = None) -> str:
+    """Give the time of day of a submission in the patient's own time zone.
+
+    The paper names "early AM, late PM, etc." (section 4) without borders; this project uses four bins of six
+    hours: early AM 0-6, late AM 6-12, early PM 12-18, late PM 18-24.
+
+    Parameters
+    ----------
+    submitted_at : datetime
+        Moment of submission, with a time zone.
+    utc_offset_minutes : int, optional
+        The patient's offset from UTC in minutes; without it the offset of `submitted_at` itself counts.
+
+    Raises
+    ------
+    ValueError
+        If `submitted_at` carries no time zone.
+    """
+    if submitted_at.tzinfo is None:
+        raise ValueError("a submission time needs a UTC offset")
+    if utc_offset_minutes is not None:
+        submitted_at = submitted_at.astimezone(timezone(timedelta(minutes=utc_offset_minutes)))
+    return TIMEFRAMES[submitted_at.hour // 6]

@@ -1,0 +1,218 @@
+"""What a table of the warehouse is: a pandera model that also knows its SQL types, key and grain.
+
+Belongs here: the base class of every table model and what is derived from a model (DDL, column names, validation
+of an Arrow table). Does not belong here: the tables themselves (``tables``), the database (``database``).
+
+Columns come in two kinds. *Plain* columns (numbers, text, times) are checked by pandera. *Packed* columns (pictures,
+points, spectrograms, waveforms) would cost a Python object a value in pandas, so they stay in Arrow and only their
+type and their nulls are checked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import pandas as pd
+import pandera.pandas as pa
+import pyarrow as arrow
+
+_ARROW_OF_SQL = {
+    "VARCHAR": arrow.string(),
+    "BOOLEAN": arrow.bool_(),
+    "INTEGER": arrow.int32(),
+    "BIGINT": arrow.int64(),
+    "FLOAT": arrow.float32(),
+    "DOUBLE": arrow.float64(),
+    "DATE": arrow.date32(),
+    "TIMESTAMP WITH TIME ZONE": arrow.timestamp("us", tz="UTC"),
+    "BLOB": arrow.binary(),
+    "VARCHAR[]": arrow.list_(arrow.string()),
+    "FLOAT[]": arrow.list_(arrow.float32()),
+    "FLOAT[][]": arrow.list_(arrow.list_(arrow.float32())),
+    "FLOAT[1404]": arrow.list_(arrow.float32(), 1404),
+}
+
+_PANDAS_OF_SQL: dict[str, Any] = {
+    "VARCHAR": str,
+    "BOOLEAN": pd.BooleanDtype(),
+    "INTEGER": pd.Int32Dtype(),
+    "BIGINT": pd.Int64Dtype(),
+    "FLOAT": pd.Float32Dtype(),
+    "DOUBLE": pd.Float64Dtype(),
+    "DATE": "datetime64[us]",
+    "TIMESTAMP WITH TIME ZONE": pd.DatetimeTZDtype("us", "UTC"),
+}
+
+
+class InvalidTable(ValueError):
+    """Rows do not fit their table's model; `failures` lists every fault with counts and example keys."""
+
+    def __init__(self, table: str, failures: list[dict[str, Any]]):
+        self.table = table
+        self.failures = failures
+        lines = "; ".join(
+            f"{f['column'] or 'table'}: {f['check']} ({f['rows']} rows, e.g. {f['examples']})"
+            for f in failures[:10]
+        )
+        super().__init__(f"table {table}: {lines}")
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of the public contract."""
+
+    name: str
+    sql: str
+    description: str
+    nullable: bool
+    unit: str | None
+
+    @property
+    def packed(self) -> bool:
+        """Whether the column stays in Arrow and is not checked value by value."""
+        return self.sql not in _PANDAS_OF_SQL
+
+    @property
+    def arrow_type(self) -> arrow.DataType:
+        """The Arrow type that rows are handed over in."""
+        return _ARROW_OF_SQL[self.sql]
+
+
+def column(sql: str, description: str, *, unit: str | None = None, **checks: Any) -> Any:
+    """Declare a column: SQL type, meaning and pandera's own field checks (``ge``, ``isin``, ``nullable``, ...)."""
+    return pa.Field(coerce=True, description=description, metadata={"sql": sql, "unit": unit}, **checks)
+
+
+class Table(pa.DataFrameModel):
+    """Base of every table model.
+
+    The class docstring's first line says what a row is. `Config.metadata` carries ``table`` (its name), ``key`` (the
+    columns that identify a row) and ``partition`` (the columns that a writer replaces at a time, often
+    ``patient_id``; empty for a table replaced whole).
+    """
+
+    __table__: ClassVar[str]
+    __key__: ClassVar[tuple[str, ...]]
+    __partition__: ClassVar[tuple[str, ...]] = ()
+    __references__: ClassVar[dict[str, str]] = {}
+
+    class Config:
+        """Extra columns are faults, and every fault is listed."""
+
+        strict = True
+
+    @classmethod
+    def columns(cls) -> list[Column]:
+        """Give the columns in order."""
+        schema = cls.to_schema()
+        return [
+            Column(
+                name,
+                c.metadata["sql"],
+                c.description or "",
+                bool(c.nullable),
+                c.metadata["unit"],
+            )
+            for name, c in schema.columns.items()
+        ]
+
+    @classmethod
+    def arrow_schema(cls) -> arrow.Schema:
+        """Give the schema that rows are written in."""
+        return arrow.schema([(c.name, c.arrow_type) for c in cls.columns()])
+
+    @classmethod
+    def ddl(cls, name: str | None = None) -> str:
+        """Give the ``create table`` statement, with comments left to `comments`."""
+        body = ",\n  ".join(
+            f"{c.name} {c.sql}{'' if c.nullable else ' not null'}" for c in cls.columns()
+        )
+        return f"create table if not exists {name or cls.__table__} (\n  {body}\n)"
+
+    @classmethod
+    def grain(cls) -> str:
+        """Say what one row is: the first line of the docstring."""
+        return (cls.__doc__ or "").strip().splitlines()[0]
+
+    @classmethod
+    def from_rows(cls, rows: Sequence[dict[str, Any]]) -> arrow.Table:
+        """Make an Arrow table of this shape from dictionaries; keys left out become nulls."""
+        schema = cls.arrow_schema()
+        return arrow.Table.from_pylist([{n: r.get(n) for n in schema.names} for r in rows], schema=schema)
+
+    @classmethod
+    def from_frame(cls, frame: pd.DataFrame) -> arrow.Table:
+        """Make an Arrow table of this shape from a pandas frame with these columns."""
+        schema = cls.arrow_schema()
+        return arrow.Table.from_pandas(frame[schema.names], schema=schema, preserve_index=False)
+
+    @classmethod
+    def check_rows(cls, rows: arrow.Table) -> arrow.Table:
+        """Validate rows against this model and give them back in the column order of the model.
+
+        Raises
+        ------
+        InvalidTable
+            With every fault: missing and extra columns, types, ranges, nulls, repeated keys. Values are never
+            quoted, only keys and counts.
+        """
+        faults = find_faults(cls, rows)
+        if faults:
+            raise InvalidTable(cls.__table__, faults)
+        return rows.select(cls.arrow_schema().names).cast(cls.arrow_schema())
+
+
+def find_faults(table: type[Table], rows: arrow.Table) -> list[dict[str, Any]]:
+    """List every fault of `rows` against a model: column, check, number of rows, up to five example keys."""
+    columns = {c.name: c for c in table.columns()}
+    faults: list[dict[str, Any]] = []
+
+    def fault(column: str | None, check: str, rows: int, examples: list[str] | None = None) -> None:
+        faults.append({"column": column, "check": check, "rows": rows, "examples": examples or []})
+
+    for name in columns.keys() - set(rows.column_names):
+        fault(name, "column is missing", rows.num_rows)
+    for name in set(rows.column_names) - columns.keys():
+        fault(name, "column is not in the model", rows.num_rows)
+    present = [n for n in columns if n in rows.column_names]
+    for name in present:
+        found, wanted = rows.schema.field(name).type, columns[name].arrow_type
+        if columns[name].packed:
+            if found != wanted:
+                fault(name, f"type is {found}, not {wanted}", rows.num_rows)
+            if not columns[name].nullable and rows[name].null_count:
+                fault(name, "is empty", rows[name].null_count)
+    plain = [n for n in present if not columns[n].packed]
+    frame = _to_pandas(rows.select(plain), columns)
+    keys = [k for k in table.__key__ if k in plain]
+
+    def examples(index: pd.Index) -> list[str]:
+        return ["|".join(str(v) for v in row) for row in frame.loc[index[:5], keys].itertuples(index=False)]
+
+    schema = table.to_schema().remove_columns([n for n in columns if n not in plain])
+    try:
+        schema.validate(frame, lazy=True)
+    except pa.errors.SchemaErrors as error:
+        cases = error.failure_cases
+        for (where, check), group in cases.groupby(["column", "check"], dropna=False, sort=False):
+            index = pd.Index([i for i in group["index"].dropna() if i in frame.index])
+            fault(None if pd.isna(where) else where, str(check), len(group), examples(index))
+    if len(keys) == len(table.__key__) and keys:
+        repeated = frame[keys].duplicated(keep="first")
+        if repeated.any():
+            fault(None, f"key {', '.join(keys)} repeats", int(repeated.sum()), examples(frame.index[repeated]))
+    return faults
+
+
+def _to_pandas(rows: arrow.Table, columns: dict[str, Column]) -> pd.DataFrame:
+    nullable = {
+        arrow.int32(): pd.Int32Dtype(),
+        arrow.int64(): pd.Int64Dtype(),
+        arrow.float32(): pd.Float32Dtype(),
+        arrow.float64(): pd.Float64Dtype(),
+        arrow.bool_(): pd.BooleanDtype(),
+    }
+    frame = rows.to_pandas(types_mapper=nullable.get, date_as_object=False)
+    return frame

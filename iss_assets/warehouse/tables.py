@@ -1,0 +1,477 @@
+"""The tables of the warehouse, one pandera model each: the public contract of the project.
+
+Belongs here: names, columns, types, ranges, keys. The data dictionary in ``docs/`` is made from this module.
+Does not belong here: how a table is filled, and rules about the study as a whole (those are Great Expectations
+suites: pandera guards the shape of a table, Great Expectations the study).
+"""
+
+from __future__ import annotations
+
+from iss_assets.study import terms
+from iss_assets.warehouse.schema import Table, column
+
+_PATIENT = dict(str_matches=terms.PATIENT_ID.pattern)
+_ID = dict(str_matches=terms.SUBMISSION_ID.pattern)
+_SHARE = dict(ge=0, le=1)
+VIDEO_STATUS = ("ok", "unreadable", "no_video", "too_short", "too_large")
+AUDIO_FEATURES = (
+    *(f"mfcc_{i}" for i in range(1, 21)),
+    "chroma_stft",
+    "spectral_centroid",
+    "spectral_bandwidth",
+    "rolloff",
+    "zero_crossing_rate",
+)
+"""The 25 audio features by name (paper, section 3.3.1)."""
+
+
+class Patients(Table):
+    """One enrolled patient."""
+
+    __table__ = "patients"
+    __key__ = ("patient_id",)
+    __partition__ = ("patient_id",)
+
+    patient_id: object = column("VARCHAR", "Patient id of the study.", **_PATIENT)
+    cohort: object = column(
+        "VARCHAR", "Cohort 1A to 4D of the paper's Table 2.", isin=[c.number for c in terms.COHORTS]
+    )
+    sex: object = column("VARCHAR", "M or F.", isin=terms.SEXES)
+    skin_type: object = column("VARCHAR", "Fitzpatrick skin type I to VI.", isin=terms.SKIN_TYPES)
+    skin_group: object = column("VARCHAR", "light (I-III) or dark (IV-VI).", isin=terms.SKIN_GROUPS)
+    pain_target: object = column(
+        "INTEGER", "Worst pain of the thirty days before enrollment, fixed for the whole study.", ge=0, le=10
+    )
+    pain_level: object = column(
+        "VARCHAR", "None (0), Low (1-3), Moderate (4-6), Severe (7-10).", isin=terms.PAIN_LEVELS
+    )
+    enrolled_on: object = column("DATE", "Day of enrollment.", nullable=True)
+    utc_offset_minutes: object = column(
+        "INTEGER", "The patient's offset from UTC.", unit="min", nullable=True, ge=-14 * 60, le=14 * 60
+    )
+
+
+class BpiScores(Table):
+    """One submission's nine answers of the Brief Pain Inventory."""
+
+    __table__ = "bpi_scores"
+    __key__ = ("submission_id",)
+    __partition__ = ("patient_id",)
+    __references__ = {"patient_id": "patients"}
+
+    submission_id: object = column("VARCHAR", "Submission id.", **_ID)
+    patient_id: object = column("VARCHAR", "Patient id.", **_PATIENT)
+    submitted_at: object = column("TIMESTAMP WITH TIME ZONE", "Moment of submission.")
+    timeframe: object = column(
+        "VARCHAR", "Time of day in the patient's own time zone, four bins of six hours.", isin=terms.TIMEFRAMES
+    )
+    setting: object = column("VARCHAR", "home or clinic.", isin=terms.SETTINGS, nullable=True)
+    pain_now: object = column("INTEGER", "Question 1: pain right now.", ge=0, le=10, nullable=True)
+    chronic_pain: object = column(
+        "BOOLEAN", "Question 2: pain related to the cancer for more than three months.", nullable=True
+    )
+    general_activity: object = column(
+        "INTEGER", "Question 3: interference with general activity.", ge=0, le=10, nullable=True
+    )
+    mood: object = column("INTEGER", "Question 4: interference with mood.", ge=0, le=10, nullable=True)
+    walking_ability: object = column(
+        "INTEGER", "Question 5: interference with walking ability.", ge=0, le=10, nullable=True
+    )
+    normal_work: object = column(
+        "INTEGER", "Question 6: interference with normal work.", ge=0, le=10, nullable=True
+    )
+    relationships: object = column(
+        "INTEGER", "Question 7: interference with relations with other people.", ge=0, le=10, nullable=True
+    )
+    sleep: object = column("INTEGER", "Question 8: interference with sleep.", ge=0, le=10, nullable=True)
+    enjoyment_of_life: object = column(
+        "INTEGER", "Question 9: interference with enjoyment of life.", ge=0, le=10, nullable=True
+    )
+    missing_scores: object = column("INTEGER", "How many of the nine answers are missing.", ge=0, le=9)
+
+
+class RejectedRows(Table):
+    """One row of the study folder's csv files, or one file, that could not be used."""
+
+    __table__ = "rejected_rows"
+    __key__ = ("file", "line", "code", "column_name")
+
+    file: object = column("VARCHAR", "File, relative to the study folder.")
+    line: object = column("INTEGER", "Line in the file, 1 being the header; 0 where there is none.", ge=0)
+    column_name: object = column("VARCHAR", "Column at fault, empty where it is the whole row.")
+    patient_id: object = column("VARCHAR", "Patient id, where a valid one is known.", nullable=True)
+    submission_id: object = column("VARCHAR", "Submission id, where a valid one is known.", nullable=True)
+    code: object = column("VARCHAR", "Kind of trouble, a fixed word.")
+    reason: object = column("VARCHAR", "What is wrong and what to do; never quotes the value.")
+
+
+class StudyProblems(Table):
+    """One trouble of the study folder that is reported though nothing was rejected."""
+
+    __table__ = "study_problems"
+    __key__ = ("file", "line", "code", "column_name")
+
+    file: object = column("VARCHAR", "File, relative to the study folder.")
+    line: object = column("INTEGER", "Line in the file, 1 being the header; 0 where there is none.", ge=0)
+    column_name: object = column("VARCHAR", "Column at fault, empty where it is the whole row.")
+    patient_id: object = column("VARCHAR", "Patient id, where known.", nullable=True)
+    submission_id: object = column("VARCHAR", "Submission id, where known.", nullable=True)
+    code: object = column("VARCHAR", "Kind of trouble, a fixed word.")
+    reason: object = column("VARCHAR", "What is wrong and what to do; never quotes the value.")
+
+
+class Videos(Table):
+    """One submitted narrative video (Question 11), readable or not."""
+
+    __table__ = "videos"
+    __key__ = ("video_id",)
+    __partition__ = ("patient_id",)
+    __references__ = {"patient_id": "patients"}
+
+    video_id: object = column("VARCHAR", "The submission id.", **_ID)
+    patient_id: object = column("VARCHAR", "Patient id.", **_PATIENT)
+    file: object = column("VARCHAR", "File, relative to the study folder.")
+    sha256: object = column("VARCHAR", "SHA-256 of the file.", str_length={"min_value": 64, "max_value": 64})
+    bytes: object = column("BIGINT", "Size of the file.", unit="B", ge=0)
+    modified_ns: object = column("BIGINT", "Modification time of the file when it was hashed.", unit="ns")
+    container: object = column("VARCHAR", "Container as FFmpeg names it.", nullable=True)
+    codec: object = column("VARCHAR", "Video codec as FFmpeg names it.", nullable=True)
+    width: object = column("INTEGER", "Width of the upright picture.", unit="px", ge=1, nullable=True)
+    height: object = column("INTEGER", "Height of the upright picture.", unit="px", ge=1, nullable=True)
+    rotation: object = column(
+        "INTEGER", "Degrees by which the file's metadata turns the picture.", unit="deg", nullable=True
+    )
+    source_fps: object = column("DOUBLE", "Average frame rate of the file.", unit="1/s", ge=0, nullable=True)
+    duration_s: object = column("DOUBLE", "Duration of the video.", unit="s", ge=0, nullable=True)
+    has_audio: object = column("BOOLEAN", "Whether there is a sound track.", nullable=True)
+    audio_codec: object = column("VARCHAR", "Audio codec as FFmpeg names it.", nullable=True)
+    has_prompt: object = column("BOOLEAN", "Whether the Question 10 reading was submitted with it.")
+    status: object = column("VARCHAR", "ok, or why nothing can be seen in it.", isin=VIDEO_STATUS)
+    problem: object = column("VARCHAR", "What is wrong, in words; empty when nothing is.", nullable=True)
+
+
+class Frames(Table):
+    """One frame sampled from a video at 10 frames a second."""
+
+    __table__ = "frames"
+    __key__ = ("video_id", "frame_index")
+    __partition__ = ("patient_id",)
+    __references__ = {"video_id": "videos"}
+
+    video_id: object = column("VARCHAR", "Video id.", **_ID)
+    patient_id: object = column("VARCHAR", "Patient id.", **_PATIENT)
+    frame_index: object = column("INTEGER", "Number of the sample from 0.", ge=0)
+    time_s: object = column("DOUBLE", "Presentation time of the frame shown.", unit="s", ge=0)
+    chunk_index: object = column("INTEGER", "Number of the 4-second chunk from 0.", ge=0)
+    luminance: object = column("FLOAT", "Mean luma of the picture, 0 to 1.", **_SHARE)
+    contrast: object = column("FLOAT", "Standard deviation of luma, 0 to 1.", **_SHARE)
+    sharpness: object = column(
+        "FLOAT", "Variance of the Laplacian of luma (8 bit) on the scaled picture.", ge=0
+    )
+    noise: object = column("FLOAT", "Standard deviation of noise in luma, 8 bit.", ge=0)
+    glare: object = column("FLOAT", "Share of the picture that is blown out.", **_SHARE)
+    face_luminance: object = column(
+        "FLOAT", "Mean luma of the face, 0 to 1; empty without a face.", nullable=True, **_SHARE
+    )
+    face_glare: object = column("FLOAT", "Share of the face that is blown out.", nullable=True, **_SHARE)
+    face_sharpness: object = column("FLOAT", "Variance of the Laplacian on the crop.", ge=0, nullable=True)
+    motion: object = column(
+        "FLOAT", "Mean absolute luma difference to the sample before, 0 to 1; empty for the first.", nullable=True, **_SHARE
+    )
+    picture_hash: object = column("BIGINT", "Hash of the scaled picture: identical frames have equal hashes.")
+    faces_seen: object = column("INTEGER", "Faces found in the frame.", ge=0)
+    fingerprint: object = column("VARCHAR", "Fingerprint of the extraction.")
+
+
+class Faces(Table):
+    """One sampled frame with a face: the most probable large one."""
+
+    __table__ = "faces"
+    __key__ = ("video_id", "frame_index")
+    __partition__ = ("patient_id",)
+    __references__ = {"video_id": "videos"}
+
+    video_id: object = column("VARCHAR", "Video id.", **_ID)
+    patient_id: object = column("VARCHAR", "Patient id.", **_PATIENT)
+    frame_index: object = column("INTEGER", "Number of the sample from 0.", ge=0)
+    x1: object = column("FLOAT", "Left of the box in the upright picture.", unit="px")
+    y1: object = column("FLOAT", "Top of the box.", unit="px")
+    x2: object = column("FLOAT", "Right of the box.", unit="px")
+    y2: object = column("FLOAT", "Bottom of the box.", unit="px")
+    probability: object = column("FLOAT", "MTCNN's probability that this is a face.", **_SHARE)
+    faces_seen: object = column("INTEGER", "Faces found in the frame.", ge=1)
+    crop: object = column("BLOB", "The 160x160 crop, an RGB picture file.")
+    fingerprint: object = column("VARCHAR", "Fingerprint of the extraction.")
+
+
+class Landmarks(Table):
+    """One face: whether Face Mesh found it, and its 468 points."""
+
+    __table__ = "landmarks"
+    __key__ = ("video_id", "frame_index")
+    __partition__ = ("patient_id",)
+    __references__ = {"video_id": "videos"}
+
+    video_id: object = column("VARCHAR", "Video id.", **_ID)
+    patient_id: object = column("VARCHAR", "Patient id.", **_PATIENT)
+    frame_index: object = column("INTEGER", "Number of the sample from 0.", ge=0)
+    detected: object = column("BOOLEAN", "Whether a mesh was found.")
+    points: object = column(
+        "FLOAT[1404]",
+        "468 points as x, y, z in turn; x and y as shares of the crop's side, z on x's scale; empty without a mesh.",
+        nullable=True,
+    )
+    fingerprint: object = column("VARCHAR", "Fingerprint of the extraction.")
+
+
+class Audio(Table):
+    """One video's sound track."""
+
+    __table__ = "audio"
+    __key__ = ("video_id",)
+    __partition__ = ("patient_id",)
+    __references__ = {"video_id": "videos"}
+
+    video_id: object = column("VARCHAR", "Video id.", **_ID)
+    patient_id: object = column("VARCHAR", "Patient id.", **_PATIENT)
+    sample_rate: object = column("INTEGER", "Sample rate of the stored waveform.", unit="Hz", gt=0)
+    duration_s: object = column("DOUBLE", "Duration of the sound.", unit="s", ge=0)
+    loudness_lufs: object = column(
+        "DOUBLE", "Integrated loudness (ITU-R BS.1770-4); empty when silent or under 0.4 s.", unit="LUFS", nullable=True
+    )
+    snr_db: object = column(
+        "DOUBLE", "Level of speech over level of pauses; empty without both.", unit="dB", nullable=True
+    )
+    clipped_share: object = column("DOUBLE", "Share of samples at full scale in runs.", **_SHARE)
+    speech_share: object = column("DOUBLE", "Share of the time in which somebody speaks.", **_SHARE)
+    high_band_db: object = column(
+        "DOUBLE", "Energy above 4 kHz against the whole, during speech; empty when silent.", unit="dB", nullable=True
+    )
+    peak: object = column("DOUBLE", "Largest absolute sample, 0 to 1 and above.", ge=0)
+    waveform: object = column("BLOB", "Mono FLAC, lossless for the stored samples.")
+    fingerprint: object = column("VARCHAR", "Fingerprint of the extraction.")
+
+
+class MelSpectrograms(Table):
+    """One 4-second chunk's Mel spectrogram."""
+
+    __table__ = "mel_spectrograms"
+    __key__ = ("video_id", "chunk_index")
+    __partition__ = ("patient_id",)
+    __references__ = {"video_id": "videos"}
+
+    video_id: object = column("VARCHAR", "Video id.", **_ID)
+    patient_id: object = column("VARCHAR", "Patient id.", **_PATIENT)
+    chunk_index: object = column("INTEGER", "Number of the chunk from 0.", ge=0)
+    steps: object = column("INTEGER", "Time steps (173 for 4 s).", ge=1)
+    mel: object = column("FLOAT[][]", "128 bands of `steps` values in dB against the chunk's loudest.", unit="dB")
+    fingerprint: object = column("VARCHAR", "Fingerprint of the extraction.")
+
+
+class AudioFeatures(Table):
+    """One 4-second chunk's 25 audio features; chunk -1 is the whole video."""
+
+    __table__ = "audio_features"
+    __key__ = ("video_id", "chunk_index")
+    __partition__ = ("patient_id",)
+    __references__ = {"video_id": "videos"}
+
+    video_id: object = column("VARCHAR", "Video id.", **_ID)
+    patient_id: object = column("VARCHAR", "Patient id.", **_PATIENT)
+    chunk_index: object = column("INTEGER", "Number of the chunk from 0; -1 for the whole video.", ge=-1)
+    mfcc_1: object = column("DOUBLE", "Mean of Mel-frequency cepstral coefficient 1.")
+    mfcc_2: object = column("DOUBLE", "Mean of MFCC 2.")
+    mfcc_3: object = column("DOUBLE", "Mean of MFCC 3.")
+    mfcc_4: object = column("DOUBLE", "Mean of MFCC 4.")
+    mfcc_5: object = column("DOUBLE", "Mean of MFCC 5.")
+    mfcc_6: object = column("DOUBLE", "Mean of MFCC 6.")
+    mfcc_7: object = column("DOUBLE", "Mean of MFCC 7.")
+    mfcc_8: object = column("DOUBLE", "Mean of MFCC 8.")
+    mfcc_9: object = column("DOUBLE", "Mean of MFCC 9.")
+    mfcc_10: object = column("DOUBLE", "Mean of MFCC 10.")
+    mfcc_11: object = column("DOUBLE", "Mean of MFCC 11.")
+    mfcc_12: object = column("DOUBLE", "Mean of MFCC 12.")
+    mfcc_13: object = column("DOUBLE", "Mean of MFCC 13.")
+    mfcc_14: object = column("DOUBLE", "Mean of MFCC 14.")
+    mfcc_15: object = column("DOUBLE", "Mean of MFCC 15.")
+    mfcc_16: object = column("DOUBLE", "Mean of MFCC 16.")
+    mfcc_17: object = column("DOUBLE", "Mean of MFCC 17.")
+    mfcc_18: object = column("DOUBLE", "Mean of MFCC 18.")
+    mfcc_19: object = column("DOUBLE", "Mean of MFCC 19.")
+    mfcc_20: object = column("DOUBLE", "Mean of MFCC 20.")
+    chroma_stft: object = column("DOUBLE", "Mean of the chromagram.")
+    spectral_centroid: object = column("DOUBLE", "Mean spectral centroid.", unit="Hz")
+    spectral_bandwidth: object = column("DOUBLE", "Mean spectral bandwidth.", unit="Hz")
+    rolloff: object = column("DOUBLE", "Mean frequency below which 85 % of the energy lies.", unit="Hz")
+    zero_crossing_rate: object = column("DOUBLE", "Mean zero-crossing rate.", **_SHARE)
+    fingerprint: object = column("VARCHAR", "Fingerprint of the extraction.")
+
+
+class VideoQuality(Table):
+    """One video's quality: shares, levels, flags, and whether it is usable."""
+
+    __table__ = "video_quality"
+    __key__ = ("video_id",)
+    __partition__ = ("patient_id",)
+    __references__ = {"video_id": "videos"}
+
+    video_id: object = column("VARCHAR", "Video id.", **_ID)
+    patient_id: object = column("VARCHAR", "Patient id.", **_PATIENT)
+    frames: object = column("INTEGER", "Sampled frames.", ge=0)
+    face_rate: object = column("DOUBLE", "Share of frames with a face.", nullable=True, **_SHARE)
+    landmark_rate: object = column("DOUBLE", "Share of faces with a mesh.", nullable=True, **_SHARE)
+    measures: object = column(
+        "VARCHAR", "Every measure behind the flags, as JSON: name to value; names are in docs/quality.md."
+    )
+    flags: object = column("VARCHAR[]", "Troubles found, fixed words.")
+    usable: object = column("BOOLEAN", "Whether training may take it.")
+    unusable_reason: object = column("VARCHAR", "Why not, a flag's word; empty when usable.", nullable=True)
+    fingerprint: object = column("VARCHAR", "Fingerprint of the measures.")
+
+
+class CvSplits(Table):
+    """One patient's place in the cross-validation."""
+
+    __table__ = "cv_splits"
+    __key__ = ("patient_id",)
+    __references__ = {"patient_id": "patients"}
+
+    patient_id: object = column("VARCHAR", "Patient id.", **_PATIENT)
+    split: object = column("INTEGER", "The split in which the patient is tested, from 1.", ge=1)
+    pain_level: object = column("VARCHAR", "The level that splits are stratified by.", isin=terms.PAIN_LEVELS)
+    source: object = column("VARCHAR", "file, seed or joined.", isin=("file", "seed", "joined"))
+    cohort_hash: object = column("VARCHAR", "Hash of all patients, levels and splits.")
+
+
+class FoldModels(Table):
+    """One trained model: an experiment on the training side of one split."""
+
+    __table__ = "fold_models"
+    __key__ = ("experiment", "split")
+    __partition__ = ("experiment", "split")
+
+    experiment: object = column("VARCHAR", "Experiment.")
+    split: object = column("INTEGER", "Split whose patients were left out.", ge=1)
+    trained_at: object = column("TIMESTAMP WITH TIME ZONE", "When training ended.")
+    train_patients: object = column("VARCHAR[]", "Patients trained on.")
+    test_patients: object = column("VARCHAR[]", "Patients left out.")
+    train_items: object = column("BIGINT", "Items trained on.", ge=0)
+    settings: object = column("VARCHAR", "Settings of the training, as JSON.")
+    profile: object = column("VARCHAR", "paper or demo.")
+    seed: object = column("INTEGER", "Seed.")
+    weights_origin: object = column("VARCHAR", "Where the first weights came from: imagenet, file, random, none.")
+    weights: object = column("VARCHAR", "File of the trained weights, relative to the home; empty if none.", nullable=True)
+    history: object = column("VARCHAR", "Loss and accuracy per epoch, as JSON.", nullable=True)
+    cohort_hash: object = column("VARCHAR", "Cohort hash that was trained on.")
+    data_hash: object = column("VARCHAR", "Hash of the training data's fingerprints.")
+    code_version: object = column("VARCHAR", "Version of the training code.")
+
+
+class FramePredictions(Table):
+    """One test item's prediction."""
+
+    __table__ = "frame_predictions"
+    __key__ = ("experiment", "video_id", "frame_index", "chunk_index")
+    __partition__ = ("experiment", "split")
+
+    experiment: object = column("VARCHAR", "Experiment.")
+    split: object = column("INTEGER", "Split in which the patient is tested.", ge=1)
+    patient_id: object = column("VARCHAR", "Patient id.", **_PATIENT)
+    video_id: object = column("VARCHAR", "Video or submission id.", **_ID)
+    frame_index: object = column("INTEGER", "Frame; empty for chunks and submissions.", nullable=True)
+    chunk_index: object = column("INTEGER", "Chunk; empty for frames and submissions.", nullable=True)
+    target: object = column("VARCHAR", "True class.")
+    predicted: object = column("VARCHAR", "Predicted class.")
+    probability: object = column("DOUBLE", "Probability of the predicted class.", **_SHARE)
+    pain_probability: object = column("DOUBLE", "Probability of any pain (1 minus that of none).", **_SHARE)
+    weight: object = column("DOUBLE", "Weight in the patient's accuracy: a submission's frames; 1 for frames.", ge=0)
+
+
+class PatientAccuracy(Table):
+    """One test patient's accuracy in one experiment."""
+
+    __table__ = "patient_accuracy"
+    __key__ = ("experiment", "patient_id")
+    __partition__ = ("experiment",)
+
+    experiment: object = column("VARCHAR", "Experiment.")
+    patient_id: object = column("VARCHAR", "Patient id.", **_PATIENT)
+    split: object = column("INTEGER", "Split in which the patient is tested.", ge=1)
+    pain_level: object = column("VARCHAR", "The patient's level.", isin=terms.PAIN_LEVELS)
+    items: object = column("BIGINT", "Test items.", ge=1)
+    accuracy: object = column("DOUBLE", "Share of items predicted right, weighted by `weight`.", **_SHARE)
+    pain_probability: object = column("DOUBLE", "Mean probability of pain over the items.", **_SHARE)
+
+
+class ExperimentResults(Table):
+    """One experiment's line of Table 5, with intervals."""
+
+    __table__ = "experiment_results"
+    __key__ = ("experiment",)
+    __partition__ = ("experiment",)
+
+    experiment: object = column("VARCHAR", "Experiment.")
+    classes: object = column("INTEGER", "Two or four.", isin=(2, 4))
+    patients: object = column("INTEGER", "Test patients.", ge=0)
+    all_classes: object = column("DOUBLE", "Mean accuracy over patients.", **_SHARE)
+    all_classes_low: object = column("DOUBLE", "Lower end of its 95 % interval (BCa over patients).", nullable=True)
+    all_classes_high: object = column("DOUBLE", "Upper end.", nullable=True)
+    no_pain: object = column("DOUBLE", "Mean over patients without pain.", nullable=True)
+    pain: object = column("DOUBLE", "Mean over patients with pain.", nullable=True)
+    none: object = column("DOUBLE", "Mean over level None.", nullable=True)
+    low: object = column("DOUBLE", "Mean over level Low.", nullable=True)
+    moderate: object = column("DOUBLE", "Mean over level Moderate.", nullable=True)
+    severe: object = column("DOUBLE", "Mean over level Severe.", nullable=True)
+    above_half: object = column("DOUBLE", "Share of patients with accuracy above 0.5.", **_SHARE)
+    above_three_quarters: object = column("DOUBLE", "Share of patients above 0.75.", **_SHARE)
+    balanced_accuracy: object = column("DOUBLE", "Mean of the classes' means.", nullable=True)
+    auroc: object = column("DOUBLE", "Area under the ROC curve over patients.", nullable=True)
+    p_value: object = column("DOUBLE", "By permutation of patients' labels.", nullable=True)
+    p_value_holm: object = column("DOUBLE", "The same after Holm over experiments.", nullable=True)
+    p_value_method: object = column("VARCHAR", "retrained or fixed predictions.", nullable=True)
+    best_baseline: object = column("VARCHAR", "The best baseline in the same folds.", nullable=True)
+    best_baseline_accuracy: object = column("DOUBLE", "Its mean accuracy over patients.", nullable=True)
+    intervals: object = column("VARCHAR", "Every figure's 95 % interval, as JSON.", nullable=True)
+    profile: object = column("VARCHAR", "paper or demo.")
+    weights_origin: object = column("VARCHAR", "Where the first weights came from.")
+    cohort_hash: object = column("VARCHAR", "Cohort hash that was trained on.")
+
+
+class Extractions(Table):
+    """One video's last extraction into one table: the ledger that says what is current."""
+
+    __table__ = "extractions"
+    __key__ = ("patient_id", "video_id", "table_name")
+    __partition__ = ("patient_id", "table_name")
+
+    patient_id: object = column("VARCHAR", "Patient id.", **_PATIENT)
+    video_id: object = column("VARCHAR", "Video id; `*` for a table of the patient that is not per video.")
+    table_name: object = column("VARCHAR", "Table.")
+    fingerprint: object = column("VARCHAR", "Hash of file, settings and code version.")
+    rows: object = column("BIGINT", "Rows written.", ge=0)
+    made_at: object = column("TIMESTAMP WITH TIME ZONE", "When.")
+
+
+TABLES: tuple[type[Table], ...] = (
+    Patients,
+    BpiScores,
+    RejectedRows,
+    StudyProblems,
+    Videos,
+    Frames,
+    Faces,
+    Landmarks,
+    Audio,
+    MelSpectrograms,
+    AudioFeatures,
+    VideoQuality,
+    CvSplits,
+    FoldModels,
+    FramePredictions,
+    PatientAccuracy,
+    ExperimentResults,
+    Extractions,
+)
+"""Every table, in the order in which the data flow."""
+
+BY_NAME: dict[str, type[Table]] = {t.__table__: t for t in TABLES}
