@@ -34,16 +34,7 @@ _ARROW_OF_SQL = {
     "FLOAT[1404]": arrow.list_(arrow.float32(), 1404),
 }
 
-_PANDAS_OF_SQL: dict[str, Any] = {
-    "VARCHAR": str,
-    "BOOLEAN": pd.BooleanDtype(),
-    "INTEGER": pd.Int32Dtype(),
-    "BIGINT": pd.Int64Dtype(),
-    "FLOAT": pd.Float32Dtype(),
-    "DOUBLE": pd.Float64Dtype(),
-    "DATE": "datetime64[us]",
-    "TIMESTAMP WITH TIME ZONE": pd.DatetimeTZDtype("us", "UTC"),
-}
+_PLAIN = {"VARCHAR", "BOOLEAN", "INTEGER", "BIGINT", "FLOAT", "DOUBLE", "DATE", "TIMESTAMP WITH TIME ZONE"}
 
 
 class InvalidTable(ValueError):
@@ -72,7 +63,7 @@ class Column:
     @property
     def packed(self) -> bool:
         """Whether the column stays in Arrow and is not checked value by value."""
-        return self.sql not in _PANDAS_OF_SQL
+        return self.sql not in _PLAIN
 
     @property
     def arrow_type(self) -> arrow.DataType:
@@ -96,7 +87,7 @@ class Table(pa.DataFrameModel):
     __table__: ClassVar[str]
     __key__: ClassVar[tuple[str, ...]]
     __partition__: ClassVar[tuple[str, ...]] = ()
-    __references__: ClassVar[dict[str, str]] = {}
+    __references__: ClassVar[tuple[tuple[str, str], ...]] = ()
 
     class Config:
         """Extra columns are faults, and every fault is listed."""
@@ -126,9 +117,7 @@ class Table(pa.DataFrameModel):
     @classmethod
     def ddl(cls, name: str | None = None) -> str:
         """Give the ``create table`` statement, with comments left to `comments`."""
-        body = ",\n  ".join(
-            f"{c.name} {c.sql}{'' if c.nullable else ' not null'}" for c in cls.columns()
-        )
+        body = ",\n  ".join(f"{c.name} {c.sql}{'' if c.nullable else ' not null'}" for c in cls.columns())
         return f"create table if not exists {name or cls.__table__} (\n  {body}\n)"
 
     @classmethod
@@ -177,15 +166,16 @@ def find_faults(table: type[Table], rows: arrow.Table) -> list[dict[str, Any]]:
     for name in set(rows.column_names) - columns.keys():
         fault(name, "column is not in the model", rows.num_rows)
     present = [n for n in columns if n in rows.column_names]
+    misfits: set[str] = set()
     for name in present:
         found, wanted = rows.schema.field(name).type, columns[name].arrow_type
-        if columns[name].packed:
-            if found != wanted:
-                fault(name, f"type is {found}, not {wanted}", rows.num_rows)
-            if not columns[name].nullable and rows[name].null_count:
-                fault(name, "is empty", rows[name].null_count)
-    plain = [n for n in present if not columns[n].packed]
-    frame = _to_pandas(rows.select(plain), columns)
+        if found != wanted and (columns[name].packed or not _fits(rows[name], wanted)):
+            fault(name, f"type is {found}, not {wanted}", rows.num_rows)
+            misfits.add(name)
+        if columns[name].packed and not columns[name].nullable and rows[name].null_count:
+            fault(name, "is empty", rows[name].null_count)
+    plain = [n for n in present if not columns[n].packed and n not in misfits]
+    frame = _to_pandas(rows.select(plain))
     keys = [k for k in table.__key__ if k in plain]
 
     def examples(index: pd.Index) -> list[str]:
@@ -202,17 +192,28 @@ def find_faults(table: type[Table], rows: arrow.Table) -> list[dict[str, Any]]:
     if len(keys) == len(table.__key__) and keys:
         repeated = frame[keys].duplicated(keep="first")
         if repeated.any():
-            fault(None, f"key {', '.join(keys)} repeats", int(repeated.sum()), examples(frame.index[repeated]))
+            fault(
+                None, f"key {', '.join(keys)} repeats", int(repeated.sum()), examples(frame.index[repeated])
+            )
     return faults
 
 
-def _to_pandas(rows: arrow.Table, columns: dict[str, Column]) -> pd.DataFrame:
-    nullable = {
-        arrow.int32(): pd.Int32Dtype(),
-        arrow.int64(): pd.Int64Dtype(),
-        arrow.float32(): pd.Float32Dtype(),
-        arrow.float64(): pd.Float64Dtype(),
-        arrow.bool_(): pd.BooleanDtype(),
-    }
-    frame = rows.to_pandas(types_mapper=nullable.get, date_as_object=False)
-    return frame
+def _fits(values: arrow.ChunkedArray, wanted: arrow.DataType) -> bool:
+    try:
+        values.cast(wanted)
+    except (arrow.ArrowInvalid, arrow.ArrowNotImplementedError):
+        return False
+    return True
+
+
+_NULLABLE = {
+    arrow.int32(): pd.Int32Dtype(),
+    arrow.int64(): pd.Int64Dtype(),
+    arrow.float32(): pd.Float32Dtype(),
+    arrow.float64(): pd.Float64Dtype(),
+    arrow.bool_(): pd.BooleanDtype(),
+}
+
+
+def _to_pandas(rows: arrow.Table) -> pd.DataFrame:
+    return rows.to_pandas(types_mapper=_NULLABLE.get, date_as_object=False)

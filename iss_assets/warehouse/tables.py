@@ -7,12 +7,14 @@ suites: pandera guards the shape of a table, Great Expectations the study).
 
 from __future__ import annotations
 
+from typing import Any
+
 from iss_assets.study import terms
 from iss_assets.warehouse.schema import Table, column
 
-_PATIENT = dict(str_matches=terms.PATIENT_ID.pattern)
-_ID = dict(str_matches=terms.SUBMISSION_ID.pattern)
-_SHARE = dict(ge=0, le=1)
+_PATIENT: dict[str, Any] = {"str_matches": terms.PATIENT_ID.pattern}
+_ID: dict[str, Any] = {"str_matches": terms.SUBMISSION_ID.pattern}
+_SHARE: dict[str, Any] = {"ge": 0, "le": 1}
 VIDEO_STATUS = ("ok", "unreadable", "no_video", "too_short", "too_large")
 AUDIO_FEATURES = (
     *(f"mfcc_{i}" for i in range(1, 21)),
@@ -57,13 +59,15 @@ class BpiScores(Table):
     __table__ = "bpi_scores"
     __key__ = ("submission_id",)
     __partition__ = ("patient_id",)
-    __references__ = {"patient_id": "patients"}
+    __references__ = (("patient_id", "patients"),)
 
     submission_id: object = column("VARCHAR", "Submission id.", **_ID)
     patient_id: object = column("VARCHAR", "Patient id.", **_PATIENT)
     submitted_at: object = column("TIMESTAMP WITH TIME ZONE", "Moment of submission.")
     timeframe: object = column(
-        "VARCHAR", "Time of day in the patient's own time zone, four bins of six hours.", isin=terms.TIMEFRAMES
+        "VARCHAR",
+        "Time of day in the patient's own time zone, four bins of six hours.",
+        isin=terms.TIMEFRAMES,
     )
     setting: object = column("VARCHAR", "home or clinic.", isin=terms.SETTINGS, nullable=True)
     pain_now: object = column("INTEGER", "Question 1: pain right now.", ge=0, le=10, nullable=True)
@@ -126,7 +130,7 @@ class Videos(Table):
     __table__ = "videos"
     __key__ = ("video_id",)
     __partition__ = ("patient_id",)
-    __references__ = {"patient_id": "patients"}
+    __references__ = (("patient_id", "patients"),)
 
     video_id: object = column("VARCHAR", "The submission id.", **_ID)
     patient_id: object = column("VARCHAR", "Patient id.", **_PATIENT)
@@ -156,7 +160,7 @@ class Frames(Table):
     __table__ = "frames"
     __key__ = ("video_id", "frame_index")
     __partition__ = ("patient_id",)
-    __references__ = {"video_id": "videos"}
+    __references__ = (("video_id", "videos"),)
 
     video_id: object = column("VARCHAR", "Video id.", **_ID)
     patient_id: object = column("VARCHAR", "Patient id.", **_PATIENT)
@@ -170,13 +174,25 @@ class Frames(Table):
     )
     noise: object = column("FLOAT", "Standard deviation of noise in luma, 8 bit.", ge=0)
     glare: object = column("FLOAT", "Share of the picture that is blown out.", **_SHARE)
+    highlight: object = column(
+        "FLOAT", "99th percentile of luma, 0 to 1: what the brightest things reach.", nullable=True, **_SHARE
+    )
+    text_share: object = column(
+        "FLOAT", "Share of the picture that lettering takes; looked for once a second.", nullable=True, **_SHARE
+    )
     face_luminance: object = column(
         "FLOAT", "Mean luma of the face, 0 to 1; empty without a face.", nullable=True, **_SHARE
+    )
+    face_highlight: object = column(
+        "FLOAT", "99th percentile of the face's luma, 0 to 1; empty without a face.", nullable=True, **_SHARE
     )
     face_glare: object = column("FLOAT", "Share of the face that is blown out.", nullable=True, **_SHARE)
     face_sharpness: object = column("FLOAT", "Variance of the Laplacian on the crop.", ge=0, nullable=True)
     motion: object = column(
-        "FLOAT", "Mean absolute luma difference to the sample before, 0 to 1; empty for the first.", nullable=True, **_SHARE
+        "FLOAT",
+        "Mean absolute luma difference to the sample before, 0 to 1; empty for the first.",
+        nullable=True,
+        **_SHARE,
     )
     picture_hash: object = column("BIGINT", "Hash of the scaled picture: identical frames have equal hashes.")
     faces_seen: object = column("INTEGER", "Faces found in the frame.", ge=0)
@@ -189,7 +205,7 @@ class Faces(Table):
     __table__ = "faces"
     __key__ = ("video_id", "frame_index")
     __partition__ = ("patient_id",)
-    __references__ = {"video_id": "videos"}
+    __references__ = (("video_id", "videos"),)
 
     video_id: object = column("VARCHAR", "Video id.", **_ID)
     patient_id: object = column("VARCHAR", "Patient id.", **_PATIENT)
@@ -210,7 +226,7 @@ class Landmarks(Table):
     __table__ = "landmarks"
     __key__ = ("video_id", "frame_index")
     __partition__ = ("patient_id",)
-    __references__ = {"video_id": "videos"}
+    __references__ = (("video_id", "videos"),)
 
     video_id: object = column("VARCHAR", "Video id.", **_ID)
     patient_id: object = column("VARCHAR", "Patient id.", **_PATIENT)
@@ -230,14 +246,17 @@ class Audio(Table):
     __table__ = "audio"
     __key__ = ("video_id",)
     __partition__ = ("patient_id",)
-    __references__ = {"video_id": "videos"}
+    __references__ = (("video_id", "videos"),)
 
     video_id: object = column("VARCHAR", "Video id.", **_ID)
     patient_id: object = column("VARCHAR", "Patient id.", **_PATIENT)
     sample_rate: object = column("INTEGER", "Sample rate of the stored waveform.", unit="Hz", gt=0)
     duration_s: object = column("DOUBLE", "Duration of the sound.", unit="s", ge=0)
     loudness_lufs: object = column(
-        "DOUBLE", "Integrated loudness (ITU-R BS.1770-4); empty when silent or under 0.4 s.", unit="LUFS", nullable=True
+        "DOUBLE",
+        "Integrated loudness (ITU-R BS.1770-4); empty when silent or under 0.4 s.",
+        unit="LUFS",
+        nullable=True,
     )
     snr_db: object = column(
         "DOUBLE", "Level of speech over level of pauses; empty without both.", unit="dB", nullable=True
@@ -245,7 +264,10 @@ class Audio(Table):
     clipped_share: object = column("DOUBLE", "Share of samples at full scale in runs.", **_SHARE)
     speech_share: object = column("DOUBLE", "Share of the time in which somebody speaks.", **_SHARE)
     high_band_db: object = column(
-        "DOUBLE", "Energy above 4 kHz against the whole, during speech; empty when silent.", unit="dB", nullable=True
+        "DOUBLE",
+        "Energy above 4 kHz against the whole, during speech; empty when silent.",
+        unit="dB",
+        nullable=True,
     )
     peak: object = column("DOUBLE", "Largest absolute sample, 0 to 1 and above.", ge=0)
     waveform: object = column("BLOB", "Mono FLAC, lossless for the stored samples.")
@@ -258,13 +280,15 @@ class MelSpectrograms(Table):
     __table__ = "mel_spectrograms"
     __key__ = ("video_id", "chunk_index")
     __partition__ = ("patient_id",)
-    __references__ = {"video_id": "videos"}
+    __references__ = (("video_id", "videos"),)
 
     video_id: object = column("VARCHAR", "Video id.", **_ID)
     patient_id: object = column("VARCHAR", "Patient id.", **_PATIENT)
     chunk_index: object = column("INTEGER", "Number of the chunk from 0.", ge=0)
     steps: object = column("INTEGER", "Time steps (173 for 4 s).", ge=1)
-    mel: object = column("FLOAT[][]", "128 bands of `steps` values in dB against the chunk's loudest.", unit="dB")
+    mel: object = column(
+        "FLOAT[][]", "128 bands of `steps` values in dB against the chunk's loudest.", unit="dB"
+    )
     fingerprint: object = column("VARCHAR", "Fingerprint of the extraction.")
 
 
@@ -274,7 +298,7 @@ class AudioFeatures(Table):
     __table__ = "audio_features"
     __key__ = ("video_id", "chunk_index")
     __partition__ = ("patient_id",)
-    __references__ = {"video_id": "videos"}
+    __references__ = (("video_id", "videos"),)
 
     video_id: object = column("VARCHAR", "Video id.", **_ID)
     patient_id: object = column("VARCHAR", "Patient id.", **_PATIENT)
@@ -313,7 +337,7 @@ class VideoQuality(Table):
     __table__ = "video_quality"
     __key__ = ("video_id",)
     __partition__ = ("patient_id",)
-    __references__ = {"video_id": "videos"}
+    __references__ = (("video_id", "videos"),)
 
     video_id: object = column("VARCHAR", "Video id.", **_ID)
     patient_id: object = column("VARCHAR", "Patient id.", **_PATIENT)
@@ -334,7 +358,7 @@ class CvSplits(Table):
 
     __table__ = "cv_splits"
     __key__ = ("patient_id",)
-    __references__ = {"patient_id": "patients"}
+    __references__ = (("patient_id", "patients"),)
 
     patient_id: object = column("VARCHAR", "Patient id.", **_PATIENT)
     split: object = column("INTEGER", "The split in which the patient is tested, from 1.", ge=1)
@@ -359,8 +383,12 @@ class FoldModels(Table):
     settings: object = column("VARCHAR", "Settings of the training, as JSON.")
     profile: object = column("VARCHAR", "paper or demo.")
     seed: object = column("INTEGER", "Seed.")
-    weights_origin: object = column("VARCHAR", "Where the first weights came from: imagenet, file, random, none.")
-    weights: object = column("VARCHAR", "File of the trained weights, relative to the home; empty if none.", nullable=True)
+    weights_origin: object = column(
+        "VARCHAR", "Where the first weights came from: imagenet, file, random, none."
+    )
+    weights: object = column(
+        "VARCHAR", "File of the trained weights, relative to the home; empty if none.", nullable=True
+    )
     history: object = column("VARCHAR", "Loss and accuracy per epoch, as JSON.", nullable=True)
     cohort_hash: object = column("VARCHAR", "Cohort hash that was trained on.")
     data_hash: object = column("VARCHAR", "Hash of the training data's fingerprints.")
@@ -384,7 +412,9 @@ class FramePredictions(Table):
     predicted: object = column("VARCHAR", "Predicted class.")
     probability: object = column("DOUBLE", "Probability of the predicted class.", **_SHARE)
     pain_probability: object = column("DOUBLE", "Probability of any pain (1 minus that of none).", **_SHARE)
-    weight: object = column("DOUBLE", "Weight in the patient's accuracy: a submission's frames; 1 for frames.", ge=0)
+    weight: object = column(
+        "DOUBLE", "Weight in the patient's accuracy: a submission's frames; 1 for frames.", ge=0
+    )
 
 
 class PatientAccuracy(Table):
@@ -414,7 +444,9 @@ class ExperimentResults(Table):
     classes: object = column("INTEGER", "Two or four.", isin=(2, 4))
     patients: object = column("INTEGER", "Test patients.", ge=0)
     all_classes: object = column("DOUBLE", "Mean accuracy over patients.", **_SHARE)
-    all_classes_low: object = column("DOUBLE", "Lower end of its 95 % interval (BCa over patients).", nullable=True)
+    all_classes_low: object = column(
+        "DOUBLE", "Lower end of its 95 % interval (BCa over patients).", nullable=True
+    )
     all_classes_high: object = column("DOUBLE", "Upper end.", nullable=True)
     no_pain: object = column("DOUBLE", "Mean over patients without pain.", nullable=True)
     pain: object = column("DOUBLE", "Mean over patients with pain.", nullable=True)

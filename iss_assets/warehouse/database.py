@@ -1,0 +1,247 @@
+"""The DuckDB file: one writer at a time, readers in between, partitions replaced whole.
+
+Belongs here: connections, transactions, the schema's creation. Does not belong here: what tables exist (``tables``),
+what is in them (``assets``), the models in SQL (``sql_models``).
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+import pyarrow as arrow
+
+from iss_assets.settings import WarehouseSettings
+from iss_assets.warehouse.locking import LockTimeout, hold
+from iss_assets.warehouse.schema import Table
+from iss_assets.warehouse.tables import TABLES
+
+
+class WarehouseError(RuntimeError):
+    """The warehouse cannot be used; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Replacement:
+    """Rows that take the place of every row whose columns have the values of `where`."""
+
+    table: type[Table]
+    rows: arrow.Table
+    where: Mapping[str, object]
+
+
+class Writer:
+    """One transaction of the one writer; made by `Warehouse.write`."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection):
+        self._connection = connection
+
+    def execute(self, sql: str, params: Sequence[object] | None = None) -> None:
+        """Run one statement."""
+        self._connection.execute(sql, params)
+
+    def query(self, sql: str, params: Sequence[object] | None = None) -> arrow.Table:
+        """Run one query."""
+        return _fetch(self._connection.execute(sql, params))
+
+    def replace(self, table: type[Table], rows: arrow.Table, where: Mapping[str, object]) -> int:
+        """Put `rows`, already checked, in the place of the rows that `where` names; give their number."""
+        known = {c.name for c in table.columns()}
+        if unknown := where.keys() - known:
+            raise WarehouseError(f"{table.__table__} has no column {', '.join(sorted(unknown))}")
+        name = table.__table__
+        condition = " and ".join(f"{c} is not distinct from ?" for c in where) or "true"
+        self._connection.execute(f"delete from {name} where {condition}", list(where.values()))
+        if rows.num_rows:
+            self._connection.register("_rows", rows)
+            try:
+                self._connection.execute(f"insert into {name} by name select * from _rows")
+            finally:
+                self._connection.unregister("_rows")
+        return rows.num_rows
+
+
+class Warehouse:
+    """The DuckDB file of one study.
+
+    Parameters
+    ----------
+    path : Path
+        The file; it and its tables are made at the first use.
+    settings : WarehouseSettings, optional
+        Lock timeout.
+    """
+
+    def __init__(self, path: Path, settings: WarehouseSettings | None = None):
+        self.path = Path(path)
+        self.settings = settings or WarehouseSettings()
+        self._lock = self.path.with_name(self.path.name + ".lock")
+        self._ready = False
+
+    @contextmanager
+    def read(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Give a read-only connection to a consistent state; writers wait until the block ends, so keep it short.
+
+        For long work take `snapshot`.
+        """
+        self.create()
+        with (
+            hold(self._lock, exclusive=False, timeout_s=self.settings.lock_timeout_s),
+            self._connect(read_only=True) as connection,
+        ):
+            yield connection
+
+    def query(self, sql: str, params: Sequence[object] | None = None) -> arrow.Table:
+        """Run one read-only query and give its rows."""
+        with self.read() as connection:
+            return _fetch(connection.execute(sql, params))
+
+    @contextmanager
+    def write(self) -> Iterator[Writer]:
+        """Give the one writer, in one transaction: the block's end commits, an exception leaves all as it was."""
+        self.create()
+        with self._exclusive() as connection:
+            connection.execute("begin transaction")
+            try:
+                yield Writer(connection)
+            except BaseException:
+                connection.execute("rollback")
+                raise
+            connection.execute("commit")
+
+    def replace(self, table: type[Table], rows: arrow.Table, where: Mapping[str, object]) -> int:
+        """Replace one partition of one table; see `replace_all`."""
+        return self.replace_all([Replacement(table, rows, where)])[0]
+
+    def replace_all(self, replacements: Sequence[Replacement]) -> list[int]:
+        """Check every replacement, then write all of them in one transaction.
+
+        Rows are checked before the lock is taken, so nobody waits for the checking.
+
+        Raises
+        ------
+        InvalidTable
+            If rows do not fit their table's model; then nothing is written.
+        """
+        checked = [Replacement(r.table, r.table.check_rows(r.rows), r.where) for r in replacements]
+        with self.write() as writer:
+            return [writer.replace(r.table, r.rows, r.where) for r in checked]
+
+    def snapshot(self, to: Path) -> Path:
+        """Copy the warehouse to `to`, consistent, for work of any length without holding up writers."""
+        self.create()
+        with hold(self._lock, exclusive=False, timeout_s=self.settings.lock_timeout_s):
+            for source in (self.path, self.path.with_name(self.path.name + ".wal")):
+                if source.exists():
+                    shutil.copyfile(source, to.with_name(source.name.replace(self.path.name, to.name)))
+        return to
+
+    def create(self) -> None:
+        """Make the file and every table that is missing; cheap once done."""
+        if self._ready:
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if self.path.exists():
+            with (
+                hold(self._lock, exclusive=False, timeout_s=self.settings.lock_timeout_s),
+                self._connect(read_only=True) as connection,
+            ):
+                self._ready = not _schema_changes(connection)
+        if not self._ready:
+            with self._exclusive() as connection:
+                for statement in _schema_changes(connection):
+                    connection.execute(statement)
+        self._ready = True
+
+    @contextmanager
+    def _exclusive(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        with (
+            hold(self._lock, exclusive=True, timeout_s=self.settings.lock_timeout_s),
+            self._connect(read_only=False) as connection,
+        ):
+            yield connection
+
+    @contextmanager
+    def _connect(self, *, read_only: bool) -> Iterator[duckdb.DuckDBPyConnection]:
+        connection = self._open(read_only)
+        try:
+            connection.execute("set timezone = 'UTC'")
+            connection.execute("set enable_progress_bar = false")
+            yield connection
+        finally:
+            connection.close()
+
+    def _open(self, read_only: bool) -> duckdb.DuckDBPyConnection:
+        # our own lock is held; only a program that opened the file by itself can still be in the way
+        deadline = time.monotonic() + self.settings.lock_timeout_s
+        while True:
+            try:
+                return duckdb.connect(str(self.path), read_only=read_only)
+            except duckdb.IOException as error:
+                if "lock" not in str(error).lower():
+                    raise WarehouseError(
+                        f"{self.path.name} cannot be opened: it is damaged, unreadable, or no DuckDB file"
+                    ) from error
+                if time.monotonic() > deadline:
+                    raise LockTimeout(
+                        f"another program keeps {self.path.name} open (a notebook, a DuckDB shell?). "
+                        "Close it there, or work on a snapshot: iss snapshot FILE."
+                    ) from error
+                time.sleep(0.05)
+
+
+def _fetch(result: duckdb.DuckDBPyConnection) -> arrow.Table:
+    return result.to_arrow_table()
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _schema_changes(connection: duckdb.DuckDBPyConnection) -> list[str]:
+    """List the statements that bring the file's tables to this version's models.
+
+    Raises
+    ------
+    WarehouseError
+        If a table has a column that cannot be brought over without loss.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for table, name, kind in connection.execute(
+        "select table_name, column_name, data_type from duckdb_columns() "
+        "where database_name = current_database() and schema_name = 'main'"
+    ).fetchall():
+        found.setdefault(table, {})[name] = kind
+    statements: list[str] = []
+    for model in TABLES:
+        existing = found.get(model.__table__)
+        comments = {c.name: c.description for c in model.columns()}
+        if existing is None:
+            statements.append(model.ddl())
+            statements.append(f"comment on table {model.__table__} is {_quoted(model.grain())}")
+        else:
+            wanted = {c.name: c for c in model.columns()}
+            for name, kind in existing.items():
+                if name not in wanted or wanted[name].sql != kind:
+                    raise WarehouseError(
+                        f"table {model.__table__}, column {name}: this warehouse was made by another version. "
+                        "Keep the file, name a new ISS_HOME, and run again: everything is made anew from the study."
+                    )
+            comments = {n: d for n, d in comments.items() if n not in existing}
+            for name in comments:
+                if not wanted[name].nullable:
+                    raise WarehouseError(
+                        f"table {model.__table__} lacks column {name}: this warehouse was made by another version. "
+                        "Keep the file, name a new ISS_HOME, and run again: everything is made anew from the study."
+                    )
+                statements.append(f"alter table {model.__table__} add column {name} {wanted[name].sql}")
+        statements += [
+            f"comment on column {model.__table__}.{name} is {_quoted(text)}"
+            for name, text in comments.items()
+        ]
+    return statements

@@ -1,0 +1,262 @@
+"""The promises of the warehouse, on a real DuckDB file with real processes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from iss_assets.settings import WarehouseSettings
+from iss_assets.warehouse.database import Replacement, Warehouse, WarehouseError
+from iss_assets.warehouse.locking import LockTimeout, hold
+from iss_assets.warehouse.schema import InvalidTable
+from iss_assets.warehouse.tables import TABLES, CvSplits, Landmarks, RejectedRows
+
+
+def splits(patient: str, n: int = 1, split: int = 1):
+    return CvSplits.from_rows(
+        [
+            {
+                "patient_id": f"{patient}-{i}",
+                "split": split,
+                "pain_level": "None",
+                "source": "seed",
+                "cohort_hash": "x",
+            }
+            for i in range(n)
+        ]
+    )
+
+
+def count(warehouse: Warehouse, table: str = "cv_splits") -> int:
+    return warehouse.query(f"select count(*) n from {table}")["n"][0].as_py()
+
+
+def test_a_fresh_warehouse_has_every_table_with_descriptions(warehouse):
+    columns = warehouse.query(
+        "select table_name, column_name, comment from duckdb_columns() where database_name = current_database()"
+    ).to_pylist()
+    assert {c["table_name"] for c in columns} == {t.__table__ for t in TABLES}
+    assert all(c["comment"] for c in columns)
+
+
+def test_replacing_a_partition_leaves_the_others_alone(warehouse):
+    warehouse.replace(CvSplits, splits("a", 3), {})
+    warehouse.replace(CvSplits, splits("b", 2, split=2), {"split": 2})
+    warehouse.replace(CvSplits, splits("c", 1), {"split": 1})
+    rows = warehouse.query("select patient_id, split from cv_splits order by all").to_pylist()
+    assert rows == [
+        {"patient_id": "b-0", "split": 2},
+        {"patient_id": "b-1", "split": 2},
+        {"patient_id": "c-0", "split": 1},
+    ]
+
+
+def test_rows_that_do_not_fit_the_model_change_nothing(warehouse):
+    warehouse.replace(CvSplits, splits("a"), {})
+    bad = splits("b", 2).append_column("extra", [[1, 2]])
+    with pytest.raises(InvalidTable, match="extra"):
+        warehouse.replace_all([Replacement(CvSplits, splits("c"), {}), Replacement(CvSplits, bad, {})])
+    assert warehouse.query("select patient_id from cv_splits")["patient_id"].to_pylist() == ["a-0"]
+
+
+def test_every_fault_is_listed_with_keys_and_without_values(warehouse):
+    rows = CvSplits.from_rows(
+        [
+            {"patient_id": "ok", "split": 0, "pain_level": "Enormous", "source": "seed", "cohort_hash": "x"},
+            {"patient_id": "ok", "split": 1, "pain_level": None, "source": "seed", "cohort_hash": "x"},
+        ]
+    )
+    with pytest.raises(InvalidTable) as caught:
+        CvSplits.check_rows(rows)
+    found = {(f["column"], f["check"].split("(")[0]) for f in caught.value.failures}
+    assert found == {
+        ("split", "greater_than_or_equal_to"),
+        ("pain_level", "isin"),
+        ("pain_level", "not_nullable"),
+        (None, "key patient_id repeats"),
+    }
+    assert "Enormous" not in str(caught.value)
+
+
+def test_a_column_of_the_wrong_type_is_a_fault_and_not_a_crash():
+    import pyarrow as arrow
+
+    rows = splits("a").set_column(1, "split", arrow.array(["many"]))
+    with pytest.raises(InvalidTable, match="type is string"):
+        CvSplits.check_rows(rows)
+
+
+def test_an_exception_in_a_write_leaves_the_old_rows(warehouse):
+    warehouse.replace(CvSplits, splits("a"), {})
+    with pytest.raises(RuntimeError, match="midway"), warehouse.write() as writer:
+        writer.replace(CvSplits, splits("b"), {})
+        raise RuntimeError("midway")
+    assert warehouse.query("select patient_id from cv_splits")["patient_id"].to_pylist() == ["a-0"]
+
+
+def test_hostile_values_never_become_sql(warehouse):
+    warehouse.replace(CvSplits, splits("a"), {})
+    warehouse.replace(CvSplits, splits("b").slice(0, 0), {"patient_id": "x' or '1'='1"})
+    assert count(warehouse) == 1
+    with pytest.raises(WarehouseError, match="no column"), warehouse.write() as writer:
+        writer.replace(CvSplits, splits("b"), {"1=1; drop table cv_splits; --": 1})
+    assert count(warehouse) == 1
+
+
+def test_a_reader_cannot_write(warehouse):
+    with warehouse.read() as connection, pytest.raises(duckdb.Error, match="read-only"):
+        connection.execute("delete from cv_splits")
+
+
+def _write_many(path: Path, name: str, times: int) -> None:
+    warehouse = Warehouse(path, WarehouseSettings(lock_timeout_s=120))
+    for i in range(times):
+        warehouse.replace(CvSplits, splits(f"{name}-{i}", 5, split=int(name) + 1), {"patient_id": "none"})
+
+
+def _read_many(path: Path, stop: Path, seen) -> None:
+    warehouse = Warehouse(path, WarehouseSettings(lock_timeout_s=120))
+    while not stop.exists():
+        n = count(warehouse)
+        if n % 5:
+            seen.put(f"saw {n} rows, half a transaction")
+            return
+    seen.put("ok")
+
+
+def test_eight_writers_and_two_readers_at_once_lose_nothing_and_do_not_fail(tmp_path):
+    path, stop = tmp_path / "w.duckdb", tmp_path / "stop"
+    spawn = multiprocessing.get_context("spawn")
+    seen = spawn.Queue()
+    readers = [spawn.Process(target=_read_many, args=(path, stop, seen)) for _ in range(2)]
+    writers = [spawn.Process(target=_write_many, args=(path, str(i), 5)) for i in range(8)]
+    for process in readers + writers:
+        process.start()
+    for process in writers:
+        process.join(120)
+    stop.touch()
+    assert [seen.get(timeout=60) for _ in readers] == ["ok", "ok"]
+    assert [p.exitcode for p in writers] == [0] * 8
+    assert count(Warehouse(path)) == 8 * 5 * 5
+
+
+_KILLED = """
+import sys, numpy as np, pyarrow as arrow
+from pathlib import Path
+from iss_assets.warehouse.database import Warehouse
+from iss_assets.warehouse.tables import Landmarks
+n = 3000
+rows = arrow.table({
+    "video_id": ["v"] * n, "patient_id": ["p"] * n, "frame_index": arrow.array(range(n), arrow.int32()),
+    "detected": [True] * n,
+    "points": arrow.FixedSizeListArray.from_arrays(arrow.array(np.random.rand(n * 1404).astype("f4")), 1404),
+    "fingerprint": [sys.argv[2]] * n,
+})
+warehouse = Warehouse(Path(sys.argv[1]))
+print("ready", flush=True)
+while True:
+    warehouse.replace(Landmarks, rows, {"patient_id": "p"})
+    print("wrote", flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_a_writer_killed_at_any_moment_leaves_the_old_rows_or_the_new_ones(tmp_path):
+    path = tmp_path / "w.duckdb"
+    for attempt in range(6):
+        process = subprocess.Popen(
+            [sys.executable, "-c", _KILLED, str(path), f"run{attempt}"], stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(0.05 + 0.13 * attempt)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        rows = Warehouse(path).query(
+            "select count(*) n, count(distinct fingerprint) runs, count(distinct frame_index) frames from landmarks"
+        ).to_pylist()[0]
+        assert rows in ({"n": 0, "runs": 0, "frames": 0}, {"n": 3000, "runs": 1, "frames": 3000})
+
+
+def test_a_program_that_keeps_the_file_open_is_waited_for_and_then_named(tmp_path):
+    path = tmp_path / "w.duckdb"
+    Warehouse(path).create()
+    code = f"import duckdb, time; c = duckdb.connect({str(path)!r}); print('open', flush=True); time.sleep(60)"
+    other = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    try:
+        assert other.stdout.readline() == "open\n"
+        with pytest.raises(LockTimeout, match="another program"):
+            Warehouse(path, WarehouseSettings(lock_timeout_s=0.3)).query("select 1")
+    finally:
+        other.kill()
+        other.wait()
+    assert count(Warehouse(path)) == 0
+
+
+def test_a_waiting_writer_goes_before_readers_that_come_later(tmp_path):
+    import threading
+
+    path, order = tmp_path / "lock", []
+
+    def take(name, exclusive):
+        with hold(path, exclusive=exclusive, timeout_s=10):
+            order.append(name)
+
+    with hold(path, exclusive=False, timeout_s=1):
+        writer = threading.Thread(target=take, args=("writer", True))
+        writer.start()
+        time.sleep(0.1)
+        reader = threading.Thread(target=take, args=("reader", False))
+        reader.start()
+        time.sleep(0.1)
+        assert order == []
+    writer.join()
+    reader.join()
+    assert order == ["writer", "reader"]
+
+
+def test_a_file_that_is_no_database_is_named_as_such(tmp_path):
+    (tmp_path / "w.duckdb").write_text("not a database at all" * 1000)
+    with pytest.raises(WarehouseError, match="damaged"):
+        Warehouse(tmp_path / "w.duckdb").query("select 1")
+
+
+def test_a_table_of_another_version_is_refused_in_words(tmp_path):
+    path = tmp_path / "w.duckdb"
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("create table cv_splits (patient_id varchar, cards integer)")
+    with pytest.raises(WarehouseError, match="another version"):
+        Warehouse(path).create()
+
+
+def test_a_snapshot_is_a_whole_warehouse_of_its_own(warehouse, tmp_path):
+    warehouse.replace(CvSplits, splits("a", 4), {})
+    copy = Warehouse(warehouse.snapshot(tmp_path / "copy.duckdb"))
+    with warehouse.write() as writer:
+        writer.replace(CvSplits, splits("b"), {})
+        assert count(copy) == 4
+
+
+def test_packed_columns_are_checked_by_type(warehouse):
+    import numpy as np
+    import pyarrow as arrow
+
+    good = arrow.FixedSizeListArray.from_arrays(arrow.array(np.zeros(1404, "f4")), 1404)
+    row = {"video_id": ["v"], "patient_id": ["p"], "frame_index": [0], "detected": [True], "fingerprint": ["f"]}
+    assert warehouse.replace(Landmarks, arrow.table({**row, "points": good}), {}) == 1
+    with pytest.raises(InvalidTable, match="points"):
+        Landmarks.check_rows(arrow.table({**row, "points": [[0.0, 1.0]]}))
+
+
+def test_rejected_rows_replace_whole(warehouse):
+    row = {"file": "surveys.csv", "line": 2, "column_name": "", "code": "unknown_patient", "reason": "no such"}
+    assert warehouse.replace(RejectedRows, RejectedRows.from_rows([row]), {}) == 1
+    assert warehouse.replace(RejectedRows, RejectedRows.from_rows([]), {}) == 0
+    assert count(warehouse, "rejected_rows") == 0
