@@ -1,0 +1,256 @@
+"""Baselines in the experiments' folds: what one gets without looking at a face or hearing a voice.
+
+Belongs here: rules fitted on the training side of each split and applied to its test patients.
+Does not belong here: comparison of experiments with them (``permutation``, ``results``).
+
+They matter because the pain target is one label a patient and the cohort is small and uneven: in the paper's own
+cohort, guessing by sex and skin group alone is right for 19 of 29 patients in sample (0.655, from Table 2), where its
+best network reaches 0.657 (Table 5). The two constants stand beside the majority because leaving a patient out tips the
+majority of a nearly even cohort against that very patient.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from iss_assets.evaluation.accuracy import class_names, class_of, table_5
+from iss_assets.evaluation.frames import rows_of
+from iss_assets.evaluation.intervals import bca_interval, mean_of
+from iss_assets.evaluation.published import analysed_by_cohort
+from iss_assets.settings import EvaluationSettings
+from iss_assets.study import terms
+from iss_assets.warehouse.tables import BaselineAccuracy, BaselineResults
+
+BASELINES = {
+    "majority": "the commonest class of the training side",
+    "always_none": "no pain for everybody",
+    "always_pain": "pain for everybody (two classes only)",
+    "sex": "commonest class of the sex",
+    "skin": "commonest class of the skin group",
+    "sex_and_skin": "commonest class of sex and skin group together",
+    "timeframe": "commonest class of the time of day of a submission",
+    "quality": "a forest on the quality measures of a video: light, noise, glare, sound",
+}
+"""Every baseline, in the order of the report, with what it predicts."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """The commonest class of each cell, and of all for cells that were never seen."""
+
+    by_cell: Mapping[Hashable, str]
+    otherwise: str
+
+    def predict(self, cell: Hashable) -> str:
+        """Give the class of a cell."""
+        return self.by_cell.get(cell, self.otherwise)
+
+
+def fit_rule(cells: Iterable[tuple[Hashable, str, float]], names: tuple[str, ...]) -> Rule:
+    """Fit a rule to (cell, class, weight) triples.
+
+    A tie within a cell goes to the class that is commoner over all cells, a tie over all to the first of `names`.
+    """
+    overall: dict[str, float] = defaultdict(float)
+    by_cell: dict[Hashable, dict[str, float]] = defaultdict(lambda: defaultdict(float))
+    for cell, name, weight in cells:
+        overall[name] += weight
+        by_cell[cell][name] += weight
+
+    def commonest(counts: dict[str, float]) -> str:
+        return max(names, key=lambda name: (round(counts[name], 9), round(overall[name], 9)))
+
+    return Rule({cell: commonest(counts) for cell, counts in by_cell.items()}, commonest(overall))
+
+
+def published_rule_accuracy() -> float:
+    """Give the share of the paper's 29 patients for whom a rule by sex and skin group is right, in sample.
+
+    From Table 2 alone: 7 of 11 men with light skin, 4 of 6 women, 5 of 9 men with dark skin, 3 of 3 women: 19 of 29.
+    """
+    counts = analysed_by_cohort()
+    cells = [
+        ((c.sex, c.skin_group), terms.pain_class(c.pain_level), float(counts[c.number]))
+        for c in terms.COHORTS
+    ]
+    rule = fit_rule(cells, terms.PAIN_CLASSES)
+    return sum(n for cell, name, n in cells if rule.predict(cell) == name) / sum(counts.values())
+
+
+def baseline_accuracy(
+    patients: pd.DataFrame,
+    splits: pd.DataFrame,
+    bpi_scores: pd.DataFrame,
+    video_quality: pd.DataFrame,
+    settings: EvaluationSettings,
+) -> pa.Table:
+    """Evaluate every baseline on every patient of the splits, each patient by its own split.
+
+    Parameters
+    ----------
+    patients, splits, bpi_scores, video_quality : pandas.DataFrame
+        The warehouse tables of those names (``splits`` is ``cv_splits``).
+    settings : EvaluationSettings
+        Gives the seed of the forest on quality measures.
+
+    Returns
+    -------
+    pyarrow.Table
+        ``baseline_accuracy``. Sex and skin give one item a patient, the time of day one a submission, quality one a
+        video. Each patient weighs the same in training however many items it has. A patient without items is given
+        the training side's commonest class and marked.
+    """
+    people = splits[["patient_id", "split", "pain_level"]].merge(
+        patients[["patient_id", "sex", "skin_group"]], on="patient_id", how="left"
+    )
+    one = people["patient_id"]
+    cells = {
+        "majority": pd.DataFrame({"patient_id": one, "cell": "all"}),
+        "sex": pd.DataFrame({"patient_id": one, "cell": people["sex"]}),
+        "skin": pd.DataFrame({"patient_id": one, "cell": people["skin_group"]}),
+        "sex_and_skin": pd.DataFrame({"patient_id": one, "cell": people["sex"] + " " + people["skin_group"]}),
+        "timeframe": bpi_scores[["patient_id", "timeframe"]].rename(columns={"timeframe": "cell"}),
+    }
+    quality = quality_measures(video_quality)
+    rows: list[dict[str, object]] = []
+    for classes in (2, 4):
+        people["class"] = [class_of(level, classes) for level in people["pain_level"]]
+        for split in sorted(people["split"].unique()):
+            train, test = people[people["split"] != split], people[people["split"] == split]
+            if train.empty:
+                continue
+            for name in BASELINES:
+                if name == "always_pain" and classes == 4:
+                    continue
+                if name in ("always_none", "always_pain"):
+                    said = class_names(classes)[name == "always_pain"]
+                    guesses = {p: [said] for p in test["patient_id"]}
+                elif name == "quality":
+                    guesses = _forest_guesses(train, test, quality, settings.seed)
+                else:
+                    guesses = _rule_guesses(train, test, cells[name], class_names(classes))
+                default = fit_rule([("all", c, 1.0) for c in train["class"]], class_names(classes)).otherwise
+                for person in rows_of(test):
+                    guessed = guesses.get(person.patient_id) or [default]
+                    rows.append(
+                        {
+                            "baseline": name,
+                            "classes": classes,
+                            "patient_id": person.patient_id,
+                            "split": split,
+                            "pain_level": person.pain_level,
+                            "items": len(guessed),
+                            "accuracy": float(
+                                np.mean([g == people.at[person.Index, "class"] for g in guessed])
+                            ),
+                            "fallback": not guesses.get(person.patient_id),
+                        }
+                    )
+    return BaselineAccuracy.from_rows(rows)
+
+
+def _rule_guesses(
+    train: pd.DataFrame, test: pd.DataFrame, cells: pd.DataFrame, names: tuple[str, ...]
+) -> dict[str, list[str]]:
+    share = 1 / cells.groupby("patient_id")["cell"].transform("size")
+    known = dict(zip(train["patient_id"], train["class"], strict=True))
+    rule = fit_rule(
+        (
+            (cell, known[patient], weight)
+            for patient, cell, weight in zip(cells["patient_id"], cells["cell"], share, strict=True)
+            if patient in known
+        ),
+        names,
+    )
+    wanted = cells[cells["patient_id"].isin(test["patient_id"])]
+    return {str(p): [rule.predict(c) for c in group["cell"]] for p, group in wanted.groupby("patient_id")}
+
+
+def _forest_guesses(
+    train: pd.DataFrame, test: pd.DataFrame, quality: pd.DataFrame, seed: int
+) -> dict[str, list[str]]:
+    """Train a small forest on the training side's videos; medians for gaps come from there as well."""
+    from sklearn.ensemble import RandomForestClassifier
+
+    measures = [c for c in quality.columns if c not in ("patient_id", "video_id")]
+    known = quality.merge(train[["patient_id", "class"]], on="patient_id")
+    wanted = quality[quality["patient_id"].isin(test["patient_id"])]
+    medians = known[measures].median()
+    measures = [m for m in measures if not math.isnan(medians[m])]
+    if known.empty or wanted.empty or not measures or known["class"].nunique() < 2:
+        return {}
+    weight = 1 / known.groupby("patient_id")["class"].transform("size")
+    forest = RandomForestClassifier(n_estimators=25, min_samples_leaf=3, random_state=seed)
+    forest.fit(known[measures].fillna(medians).to_numpy(), known["class"], sample_weight=weight)
+    predicted = pd.Series(
+        forest.predict(wanted[measures].fillna(medians).to_numpy()), index=wanted["patient_id"]
+    )
+    return {str(p): list(group) for p, group in predicted.groupby(level=0)}
+
+
+def quality_measures(video_quality: pd.DataFrame) -> pd.DataFrame:
+    """Spread the numeric measures of ``video_quality`` into columns, one row a video.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``patient_id``, ``video_id``, ``face_rate``, ``landmark_rate`` and every number of the column ``measures``;
+        NaN where a video lacks one. Yes/no measures count as 0 and 1.
+    """
+    rows = []
+    for row in rows_of(video_quality[["patient_id", "video_id", "face_rate", "landmark_rate", "measures"]]):
+        found = {
+            k: float(v) for k, v in json.loads(row.measures).items() if isinstance(v, bool | int | float)
+        }
+        rows.append(
+            {
+                "patient_id": row.patient_id,
+                "video_id": row.video_id,
+                **found,
+                "face_rate": row.face_rate,
+                "landmark_rate": row.landmark_rate,
+            }
+        )
+    frame = pd.DataFrame(
+        rows, columns=None if rows else ["patient_id", "video_id", "face_rate", "landmark_rate"]
+    )
+    numbers = [c for c in frame.columns if c not in ("patient_id", "video_id")]
+    frame[numbers] = frame[numbers].apply(pd.to_numeric).astype(float).replace([np.inf, -np.inf], np.nan)
+    return frame
+
+
+def baseline_results(accuracies: pd.DataFrame, settings: EvaluationSettings) -> pa.Table:
+    """Summarise ``baseline_accuracy`` over patients, with BCa intervals; gives ``baseline_results``."""
+    rows: list[dict[str, object]] = []
+    for (baseline, classes), group in accuracies.groupby(["baseline", "classes"], sort=False):
+        line = table_5(group)
+        interval = bca_interval(
+            mean_of(group["accuracy"]),
+            len(group),
+            confidence=settings.confidence,
+            samples=settings.bootstrap_samples,
+            seed=settings.seed,
+        )
+        rows.append(
+            {
+                "baseline": baseline,
+                "classes": classes,
+                "patients": len(group),
+                "all_classes": line["all_classes"],
+                "all_classes_low": interval.low,
+                "all_classes_high": interval.high,
+                "no_pain": line["no_pain"],
+                "pain": line["pain"],
+                "above_half": line["above_half"],
+                "fallbacks": int(group["fallback"].sum()),
+            }
+        )
+    return BaselineResults.from_rows(rows)

@@ -1,0 +1,182 @@
+"""What a report may honestly say, in sentences made from the tables.
+
+Belongs here: the first lines of the study report. Does not belong here: how they look (``templates``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from iss_assets.evaluation.frames import rows_of
+from iss_assets.evaluation.published import describe
+
+
+@dataclass(frozen=True)
+class Banner:
+    """A warning above everything else; `kind` is empty or ``bad``."""
+
+    head: str
+    text: str
+    kind: str = ""
+
+
+def banners(
+    results: pd.DataFrame,
+    fold_models: pd.DataFrame,
+    canaries: pd.DataFrame,
+    invented: bool,
+    cohort_hash: str | None,
+) -> list[Banner]:
+    """Give the warnings that stand above a report: failed alarms, invented patients, demo profile, random weights."""
+    found = []
+    failed = canaries[canaries["passed"].eq(False)] if len(canaries) else canaries
+    if len(failed):
+        found.append(
+            Banner(
+                "A leakage alarm has gone off: no figure of this report can be trusted.",
+                " ".join(f"{r.canary} ({r.subject}): {r.detail}" for r in rows_of(failed)),
+                "bad",
+            )
+        )
+    meaningless = []
+    if invented:
+        meaningless.append("the patients are invented")
+    if (results["profile"] != "paper").any():
+        meaningless.append("models were trained in the demo profile (small, few frames)")
+    if results["weights_origin"].str.contains("random").any():
+        meaningless.append("networks started from random weights")
+    if meaningless:
+        found.append(
+            Banner(
+                "These figures mean nothing clinically.",
+                f"Here {_and(meaningless)}. The page shows that the way from video to result works, and no more.",
+            )
+        )
+    stale = fold_models[fold_models["cohort_hash"] != cohort_hash] if cohort_hash else fold_models.iloc[:0]
+    if len(stale):
+        found.append(
+            Banner(
+                "Some models are older than the cohort.",
+                f"{len(stale)} of {len(fold_models)} trained folds have not seen the patients as they are split now; "
+                "train them again before reading differences.",
+            )
+        )
+    return found
+
+
+def conclusion(
+    results: pd.DataFrame, permutations: pd.DataFrame, patients: int, confidence: float
+) -> tuple[str, list[str]]:
+    """Give the leading sentence of a report and the points under it.
+
+    Parameters
+    ----------
+    results, permutations : pandas.DataFrame
+        ``experiment_results`` and ``permutation_results``, either may be empty.
+    patients : int
+        Patients in the study.
+    confidence : float
+        Coverage of the intervals.
+    """
+    if results.empty:
+        return "No experiment has been evaluated yet; this page shows what has been collected.", []
+    label = {e: _label(e) for e in results["experiment"]}
+    judged = results[results["beats_baseline"].notna()]
+    losing = judged[judged["beats_baseline"] == "no"]
+    unclear = judged[judged["beats_baseline"] == "not shown"]
+    winning = judged[judged["beats_baseline"] == "yes"]
+    points = [
+        f"Best baseline with {'two' if classes == 2 else 'four'} classes: “{baseline_label(first['best_baseline'])}”, "
+        f"{first['best_baseline_accuracy']:.3f}."
+        for classes, group in judged.groupby("classes")
+        for first in [group.sort_values("patients").iloc[-1]]
+    ]
+    if judged.empty:
+        lead = "No baseline has been evaluated, so it cannot be said whether any model has learned something."
+    elif winning.empty:
+        lead = (
+            f"{'The model is not' if len(judged) == 1 else f'None of the {len(judged)} models is'} shown to beat the "
+            "best rule that sees neither face nor voice."
+        )
+    elif len(winning) == len(judged):
+        lead = (
+            f"{'The model beats' if len(judged) == 1 else f'All {len(judged)} models beat'} the best rule that sees "
+            "neither face nor voice."
+        )
+    else:
+        lead = (
+            f"{len(winning)} of {len(judged)} models {'beats' if len(winning) == 1 else 'beat'} the best rule that "
+            f"sees neither face nor voice: {_and([label[e] for e in winning['experiment']])}."
+        )
+    if len(losing):
+        points.append(
+            "Not better than the best baseline (difference of mean accuracy, interval): "
+            + "; ".join(map(_against, rows_of(losing)))
+            + "."
+        )
+    if len(unclear):
+        points.append(
+            "Higher than the best baseline, but the difference may be chance: "
+            + "; ".join(map(_against, rows_of(unclear)))
+            + "."
+        )
+    if len(winning):
+        points.append("Better than the best baseline: " + "; ".join(map(_against, rows_of(winning))) + ".")
+    best = results.sort_values("all_classes").iloc[-1]
+    interval = (
+        ""
+        if pd.isna(best["all_classes_low"])
+        else f" ({confidence:.0%} interval {best['all_classes_low']:.3f} to {best['all_classes_high']:.3f})"
+    )
+    points.append(
+        f"Highest mean accuracy over patients: {label[best['experiment']]}, {best['all_classes']:.3f}{interval}, "
+        f"{best['patients']} patients."
+    )
+    if len(permutations):
+        above = permutations[permutations["p_value_holm"] < 0.05]
+        points.append(
+            f"Against chance (labels permuted among patients, Holm over {len(permutations)} "
+            f"experiment{'s' if len(permutations) > 1 else ''}): "
+            + (
+                "better than chance are "
+                + _and([f"{_label(r.experiment)} (p = {r.p_value_holm:.3g})" for r in rows_of(above)])
+                if len(above)
+                else "none is shown to be better"
+            )
+            + "."
+        )
+    else:
+        points.append("No test against chance has been made.")
+    if patients < 100:
+        points.append(
+            f"{patients} patients are few: the patient is the unit, however many frames there are, and intervals are "
+            "wide."
+        )
+    return lead, points
+
+
+def _against(row: Any) -> str:
+    low, high = row.baseline_difference_low, row.baseline_difference_high
+    figures = f"{row.baseline_difference:+.2f}" + ("" if pd.isna(low) else f", {low:+.2f} to {high:+.2f}")
+    return f"{_label(row.experiment)} ({figures.replace('-', '−')})"
+
+
+def baseline_label(baseline: str) -> str:
+    """Give a baseline's name as a reader would write it."""
+    return {
+        "sex_and_skin": "sex × skin",
+        "always_none": "never pain",
+        "always_pain": "always pain",
+        "quality": "quality measures only",
+    }.get(baseline, baseline if baseline in ("majority", "timeframe") else f"{baseline} only")
+
+
+def _label(experiment: str) -> str:
+    return describe(experiment)[1]
+
+
+def _and(parts: list[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"

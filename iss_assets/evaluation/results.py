@@ -1,0 +1,233 @@
+"""Every figure of an experiment over patients: Table 5 with intervals, and what Table 5 leaves out.
+
+Belongs here: which figures are reported and how they are put together from the parts.
+Does not belong here: how an interval or a test is made (``intervals``, ``permutation``).
+"""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from iss_assets.evaluation.accuracy import class_names
+from iss_assets.evaluation.frames import number_or_none, rows_of
+from iss_assets.evaluation.intervals import (
+    Interval,
+    Statistic,
+    auroc,
+    bca_interval,
+    mean_of,
+    mean_of_class_means,
+)
+from iss_assets.settings import EvaluationSettings
+from iss_assets.study import terms
+from iss_assets.warehouse.tables import Calibration, ConfusionCounts, ExperimentMetrics, ExperimentResults
+
+
+def figures(accuracies: pd.DataFrame, settings: EvaluationSettings) -> dict[str, Interval]:
+    """Compute every figure of one experiment with its interval over patients.
+
+    Parameters
+    ----------
+    accuracies : pandas.DataFrame
+        The experiment's rows of ``patient_accuracy``.
+    settings : EvaluationSettings
+        Confidence, resamples, seed.
+
+    Returns
+    -------
+    dict of str to Interval
+        Table 5's means, shares above 0.5 and 0.75, ``balanced_accuracy`` (mean over classes of patients' accuracies),
+        ``auroc`` and ``brier`` of the patients' mean pain probability, ``sensitivity`` and ``specificity`` of the
+        class predicted for most of a patient's items, ``calibration_in_the_large`` (mean pain probability minus share
+        of patients with pain). A mean over one level resamples that level's patients.
+    """
+    accuracy = accuracies["accuracy"].to_numpy(float)
+    probability = accuracies["pain_probability"].to_numpy(float)
+    levels = accuracies["pain_level"].to_numpy()
+    pain = levels != "None"
+    said_pain = (~accuracies["predicted"].isin(["None", "No Pain"])).to_numpy()
+    everybody = np.ones(len(accuracies), bool)
+    groups = {"no_pain": ~pain, "pain": pain, **{name.lower(): levels == name for name in terms.PAIN_LEVELS}}
+
+    wanted: dict[str, tuple[Statistic, int]] = {}
+
+    def add(name: str, values: np.ndarray, among: np.ndarray) -> None:
+        wanted[name] = (mean_of(values[among]), int(among.sum()))
+
+    add("all_classes", accuracy, everybody)
+    for name, among in groups.items():
+        add(name, accuracy, among)
+    add("above_half", accuracy > 0.5, everybody)
+    add("above_three_quarters", accuracy > 0.75, everybody)
+    add("sensitivity", said_pain, pain)
+    add("specificity", ~said_pain, ~pain)
+    add("brier", (probability - pain) ** 2, everybody)
+    add("calibration_in_the_large", probability - pain, everybody)
+    wanted["auroc"] = (auroc(probability, pain), len(accuracies))
+    wanted["balanced_accuracy"] = (mean_of_class_means(accuracy, list(accuracies["target"])), len(accuracies))
+    return {
+        name: bca_interval(
+            statistic,
+            patients,
+            confidence=settings.confidence,
+            samples=settings.bootstrap_samples,
+            seed=settings.seed,
+        )
+        for name, (statistic, patients) in wanted.items()
+    }
+
+
+def experiment_metrics(accuracies: pd.DataFrame, settings: EvaluationSettings) -> pa.Table:
+    """Compute `figures` for every experiment; gives ``experiment_metrics``."""
+    return ExperimentMetrics.from_rows(
+        [
+            {
+                "experiment": experiment,
+                "metric": name,
+                "patients": i.patients,
+                "estimate": i.estimate,
+                "low": i.low,
+                "high": i.high,
+                "method": i.method,
+                "note": i.note,
+            }
+            for experiment, group in accuracies.groupby("experiment", sort=False)
+            for name, i in figures(group, settings).items()
+        ]
+    )
+
+
+def experiment_results(
+    accuracies: pd.DataFrame,
+    fold_models: pd.DataFrame,
+    metrics: pd.DataFrame,
+    differences: pd.DataFrame | None = None,
+    baselines: pd.DataFrame | None = None,
+    permutations: pd.DataFrame | None = None,
+) -> pa.Table:
+    """Put one line an experiment together: Table 5, intervals, the best baseline, chance.
+
+    Parameters
+    ----------
+    accuracies, fold_models : pandas.DataFrame
+        ``patient_accuracy`` and ``fold_models``.
+    metrics : pandas.DataFrame
+        ``experiment_metrics`` of these accuracies.
+    differences, baselines, permutations : pandas.DataFrame, optional
+        ``paired_differences``, ``baseline_accuracy`` and ``permutation_results``; their columns stay empty without.
+
+    Returns
+    -------
+    pyarrow.Table
+        ``experiment_results``. The best baseline is the one with the highest mean over this experiment's patients,
+        picked after the fact: a hard judge, on purpose.
+    """
+    rows = []
+    for experiment, group in accuracies.groupby("experiment", sort=False):
+        models = fold_models[fold_models["experiment"] == experiment]
+        of_experiment = metrics[metrics["experiment"] == experiment].set_index("metric")
+        estimate = {str(m): None if pd.isna(v) else float(v) for m, v in of_experiment["estimate"].items()}
+        row: dict[str, object] = {
+            "experiment": experiment,
+            "classes": int(group["classes"].iloc[0]),
+            "patients": len(group),
+            **estimate,
+            "all_classes_low": number_or_none(of_experiment.at["all_classes", "low"]),
+            "all_classes_high": number_or_none(of_experiment.at["all_classes", "high"]),
+            "intervals": json.dumps(
+                {
+                    m: [number_or_none(r["low"]), number_or_none(r["high"])]
+                    for m, r in of_experiment.iterrows()
+                }
+            ),
+            "models": len(models),
+            "profile": _common(models["profile"]),
+            "weights_origin": _common(models["weights_origin"]),
+            "cohort_hash": _common(models["cohort_hash"]),
+        }
+        if baselines is not None and differences is not None:
+            row |= _best_baseline(str(experiment), group, baselines, differences)
+        if permutations is not None:
+            test = permutations[permutations["experiment"] == experiment]
+            for found in rows_of(test):
+                row |= {
+                    "p_value": found.p_value,
+                    "p_value_holm": found.p_value_holm,
+                    "p_value_method": found.method,
+                }
+        rows.append(row)
+    return ExperimentResults.from_rows(rows)
+
+
+def _best_baseline(
+    experiment: str, group: pd.DataFrame, baselines: pd.DataFrame, differences: pd.DataFrame
+) -> dict[str, object]:
+    same = baselines[
+        (baselines["classes"] == group["classes"].iloc[0]) & baselines["patient_id"].isin(group["patient_id"])
+    ]
+    if same.empty:
+        return {}
+    means = same.groupby("baseline", sort=False)["accuracy"].mean()
+    best = str(means.idxmax())
+    pair = differences[(differences["first"] == experiment) & (differences["second"] == best)].iloc[0]
+    low, high = number_or_none(pair["low"]), number_or_none(pair["high"])
+    verdict = "no" if pair["difference"] <= 1e-12 else "yes" if low is not None and low > 0 else "not shown"
+    return {
+        "best_baseline": best,
+        "best_baseline_accuracy": float(means[best]),
+        "baseline_difference": float(pair["difference"]),
+        "baseline_difference_low": low,
+        "baseline_difference_high": high,
+        "beats_baseline": verdict,
+    }
+
+
+def _common(values: pd.Series) -> str:
+    """Give the one value of a column, or all of them where folds differ."""
+    return ", ".join(sorted(set(values))) or "unknown"
+
+
+def confusion_counts(accuracies: pd.DataFrame) -> pa.Table:
+    """Count patients by true class and class predicted for most of their items; gives ``confusion_counts``."""
+    rows = []
+    for experiment, group in accuracies.groupby("experiment", sort=False):
+        names = class_names(int(group["classes"].iloc[0]))
+        for target in names:
+            for predicted in names:
+                cell = (group["target"] == target) & (group["predicted"] == predicted)
+                rows.append(
+                    {
+                        "experiment": experiment,
+                        "target": target,
+                        "predicted": predicted,
+                        "patients": int(cell.sum()),
+                    }
+                )
+    return ConfusionCounts.from_rows(rows)
+
+
+def calibration(accuracies: pd.DataFrame, bins: int) -> pa.Table:
+    """Compare predicted pain probability with the share of patients in pain, in equal bins; gives ``calibration``."""
+    rows = []
+    edges = np.linspace(0, 1, bins + 1)
+    for experiment, group in accuracies.groupby("experiment", sort=False):
+        place = np.clip(np.digitize(group["pain_probability"], edges[1:-1]), 0, bins - 1)
+        pain = (group["pain_level"] != "None").to_numpy(float)
+        for number in range(bins):
+            here = place == number
+            rows.append(
+                {
+                    "experiment": experiment,
+                    "bin": number + 1,
+                    "bin_low": float(edges[number]),
+                    "bin_high": float(edges[number + 1]),
+                    "patients": int(here.sum()),
+                    "mean_probability": float(group["pain_probability"][here].mean()) if here.any() else None,
+                    "pain_share": float(pain[here].mean()) if here.any() else None,
+                }
+            )
+    return Calibration.from_rows(rows)

@@ -1,0 +1,88 @@
+"""A whole invented study with the paper's cohort, evaluated once for all tests of this folder."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from iss_assets.evaluation import published
+from iss_assets.evaluation.accuracy import patient_accuracy
+from iss_assets.evaluation.baselines import quality_measures
+from iss_assets.evaluation.study import EvaluationInputs, evaluate_study
+from iss_assets.settings import EvaluationSettings
+from iss_assets_tests.evaluation import invented
+
+EXPERIMENTS = {p.experiment: p.classes for p in published.TABLE_5} | {"embedding_probe": 2}
+
+
+@pytest.fixture(scope="session")
+def quick() -> EvaluationSettings:
+    """Few resamples: for tests of behaviour, not of figures."""
+    return EvaluationSettings(
+        bootstrap_samples=999,
+        permutations=499,
+        retrained_permutations=19,
+        shuffle_repeats=4,
+        stability_seeds=(1, 2),
+    )
+
+
+@pytest.fixture(scope="session")
+def judged(study: SimpleNamespace, quick: EvaluationSettings) -> dict[str, pa.Table]:
+    """Every evaluation table of the invented study, with one cheap model that can be trained again."""
+    frames = pd.DataFrame({"patient_id": np.repeat(study.patients["patient_id"].to_pylist(), 20)})
+    return evaluate_study(
+        EvaluationInputs(
+            study.accuracy,
+            study.splits,
+            study.models,
+            study.patients,
+            study.scores,
+            study.quality,
+            videos=study.videos,
+            frames=frames.assign(picture_hash=range(len(frames)), contrast=0.2),
+            fit_predict={
+                "forest_pain": lambda levels: invented.predictions({"forest_pain": 2}, study.splits, items=2)
+            },
+            by_seed={
+                "forest_pain": lambda seed: invented.predictions({"forest_pain": 2}, study.splits, seed=seed)
+            },
+            features={"quality": quality_measures(study.quality.to_pandas())},
+        ),
+        quick,
+    )
+
+
+@pytest.fixture(scope="session")
+def one_judged(study: SimpleNamespace, quick: EvaluationSettings) -> SimpleNamespace:
+    """The same study where only the forest on pain scores has been trained."""
+    accuracy = study.accuracy.filter(pc.equal(study.accuracy["experiment"], "forest_pain"))
+    models = study.models.filter(pc.equal(study.models["experiment"], "forest_pain"))
+    tables = evaluate_study(
+        EvaluationInputs(accuracy, study.splits, models, study.patients, study.scores, study.quality), quick
+    )
+    return SimpleNamespace(accuracy=accuracy, models=models, tables=tables)
+
+
+@pytest.fixture(scope="session")
+def study() -> SimpleNamespace:
+    people = invented.patients()
+    cv = invented.splits(people)
+    clips = invented.videos(people)
+    models = invented.fold_models(list(EXPERIMENTS), cv)
+    items = invented.predictions(EXPERIMENTS, cv)
+    return SimpleNamespace(
+        patients=people,
+        splits=cv,
+        videos=clips,
+        scores=invented.bpi_scores(people),
+        quality=invented.video_quality(people, clips),
+        models=models,
+        predictions=items,
+        accuracy=patient_accuracy(items, cv, models),
+    )

@@ -1,0 +1,148 @@
+"""Tests against chance and of pairs."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from iss_assets.evaluation.permutation import (
+    accuracy_against,
+    fixed_permutations,
+    p_from_permutations,
+    paired_differences,
+    permutation_tests,
+    shuffled_levels,
+    sign_flip_p,
+)
+from iss_assets.settings import EvaluationSettings
+from iss_assets.warehouse.tables import PairedDifferences, PermutationResults
+from iss_assets_tests.evaluation import invented
+
+SETTINGS = EvaluationSettings(bootstrap_samples=999, permutations=999, retrained_permutations=39)
+
+
+def rows(right_share: list[float], levels: list[str], experiment: str = "m") -> pd.DataFrame:
+    """patient_accuracy of a two-class experiment with these accuracies."""
+    made = []
+    for n, (share, level) in enumerate(zip(right_share, levels, strict=True)):
+        target, other = ("No Pain", "Pain") if level == "None" else ("Pain", "No Pain")
+        made.append(
+            {
+                "experiment": experiment,
+                "patient_id": f"p{n}",
+                "pain_level": level,
+                "classes": 2,
+                "target": target,
+                "accuracy": share,
+                "predicted_shares": json.dumps({target: share, other: 1 - share}),
+            }
+        )
+    return pd.DataFrame(made)
+
+
+LEVELS = ["None", "Severe"] * 4
+
+
+def test_the_observed_labels_count_among_the_permutations():
+    assert p_from_permutations(0.8, np.array([0.5, 0.8, 0.9])) == pytest.approx(3 / 4)
+    assert p_from_permutations(0.95, np.array([0.5, 0.8, 0.9])) == pytest.approx(1 / 4)
+
+
+def test_perfect_predictions_of_eight_patients_are_as_rare_as_counting_says():
+    """4 of 8 in pain: one labelling of 70 is as good as the true one."""
+    permuted = fixed_permutations(rows([1.0] * 8, LEVELS), 9999, 0)
+    assert np.mean(permuted >= 1) == pytest.approx(1 / 70, abs=0.004)
+    assert permuted.mean() == pytest.approx(0.5, abs=0.01)
+
+
+def test_a_model_that_says_pain_to_everybody_is_exactly_chance():
+    permuted = fixed_permutations(rows([0.0, 1.0] * 4, LEVELS), 99, 0)
+    assert permuted == pytest.approx(np.full(99, 0.5))
+    assert p_from_permutations(0.5, permuted) == 1.0
+
+
+def test_labels_are_permuted_among_patients_and_none_is_lost():
+    levels = dict(zip("abcdef", ["None", "None", "Low", "Low", "Severe", "Severe"], strict=True))
+    dealt = shuffled_levels(levels, np.random.default_rng(1))
+    assert (
+        dealt.keys() == levels.keys()
+        and sorted(dealt.values()) == sorted(levels.values())
+        and dealt != levels
+    )
+
+
+def test_accuracy_against_levels_is_a_mean_over_patients_of_weighted_items(study):
+    items = study.predictions.filter(np.array(study.predictions["experiment"].to_pylist()) == "fusion_3")
+    levels = dict(
+        zip(study.splits["patient_id"].to_pylist(), study.splits["pain_level"].to_pylist(), strict=True)
+    )
+    own = study.accuracy.to_pandas().query("experiment == 'fusion_3'")["accuracy"].mean()
+    assert accuracy_against(items, levels, 2) == pytest.approx(own)
+
+
+def test_retraining_is_used_where_it_is_offered_and_the_method_is_told(study):
+    accuracies = study.accuracy.to_pandas().query("experiment in ['forest_pain', 'fusion_3']")
+    levels = dict(
+        zip(study.splits["patient_id"].to_pylist(), study.splits["pain_level"].to_pylist(), strict=True)
+    )
+    seen = []
+
+    def fit_predict(dealt):
+        seen.append(dict(dealt))
+        return invented.predictions({"forest_pain": 2}, study.splits, items=2)
+
+    table = PermutationResults.check_rows(
+        permutation_tests(accuracies, levels, {"forest_pain": fit_predict}, SETTINGS)
+    )
+    by_name = {r["experiment"]: r for r in table.to_pylist()}
+    assert by_name["forest_pain"]["method"] == "retrained" and by_name["forest_pain"]["permutations"] == 39
+    assert by_name["fusion_3"]["method"] == "fixed predictions" and by_name["fusion_3"]["permutations"] == 999
+    assert len(seen) == 39 and all(sorted(d.values()) == sorted(levels.values()) for d in seen)
+    smaller, larger = sorted((r["p_value"], r["p_value_holm"]) for r in table.to_pylist())
+    assert smaller[1] == pytest.approx(min(1, 2 * smaller[0]))
+    assert larger[1] == pytest.approx(max(larger[0], smaller[1]))
+
+
+def test_sign_flips_of_three_patients_are_counted_in_full():
+    """Of the eight patterns of 1, 2, 3 only all plus and all minus reach a sum of 6."""
+    assert sign_flip_p(np.array([1.0, 2.0, 3.0]), 999, 0) == pytest.approx(2 / 8)
+
+
+def test_patients_that_do_not_differ_say_nothing():
+    assert sign_flip_p(np.zeros(5), 999, 0) == 1.0
+    assert sign_flip_p(np.array([0, 0, 1.0, 2.0, 3.0]), 999, 0) == pytest.approx(2 / 8)
+
+
+def test_random_sign_flips_agree_with_the_t_test():
+    from scipy.stats import ttest_1samp
+
+    values = np.random.default_rng(4).normal(0.1, 0.3, 29)
+    assert sign_flip_p(values, 9999, 0) == pytest.approx(ttest_1samp(values, 0).pvalue, abs=0.02)
+
+
+def test_pairs_are_compared_over_the_patients_that_both_have_seen():
+    first = rows([1.0, 0.5, 0.0, 1.0], LEVELS[:4], "first")
+    second = rows([0.5, 0.5, 0.5], LEVELS[:3], "second")
+    base = pd.DataFrame(
+        {"baseline": "sex", "classes": 2, "patient_id": ["p0", "p1", "p2", "p3"], "accuracy": [1.0, 0, 0, 0]}
+    )
+    table = PairedDifferences.check_rows(paired_differences(pd.concat([first, second]), base, SETTINGS))
+    by_pair = {(r["first"], r["second"]): r for r in table.to_pylist()}
+    assert by_pair["first", "second"]["patients"] == 3
+    assert by_pair["first", "second"]["difference"] == pytest.approx((0.5 + 0 - 0.5) / 3)
+    assert by_pair["first", "sex"]["difference"] == pytest.approx((0 + 0.5 + 0 + 1) / 4)
+    assert by_pair["first", "sex"]["second_kind"] == "baseline"
+    assert by_pair["first", "second"]["p_value"] == 1.0
+
+
+def test_models_with_two_classes_are_not_compared_with_four(study):
+    pairs = paired_differences(
+        study.accuracy.to_pandas(),
+        pd.DataFrame({"baseline": [], "classes": [], "patient_id": [], "accuracy": []}),
+        SETTINGS,
+    ).to_pylist()
+    assert not any("resnet50_4_static" in (r["first"], r["second"]) for r in pairs)
+    assert len(pairs) == 8 * 7 // 2

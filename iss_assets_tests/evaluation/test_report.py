@@ -1,0 +1,326 @@
+"""The study report and the patient's page, read as a browser would."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from html.parser import HTMLParser
+
+import pandas as pd
+import pytest
+
+from iss_assets.evaluation.conclusions import banners, conclusion
+from iss_assets.evaluation.patient_report import PatientReportInputs, write_patient_report
+from iss_assets.evaluation.report import StudyReportInputs, write_study_report
+from iss_assets.evaluation.report_settings import training_settings_table
+from iss_assets.evaluation.tripod import AUTHORS, checklist
+from iss_assets.settings import Settings
+from iss_assets.warehouse.tables import CanaryResults
+
+WHEN = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+class Page(HTMLParser):
+    """Collects what a test asks of a page: tags with attributes, text, ids, and whether tags are closed in order."""
+
+    VOID = frozenset({"meta", "br", "img", "line", "rect", "circle", "path"})
+
+    def __init__(self, html: str):
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.open: list[str] = []
+        self.feed(html)
+        assert self.open == [], self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        if tag not in self.VOID:
+            assert self.open.pop() == tag, tag
+
+    def handle_data(self, data):
+        if not self.open or self.open[-1] not in ("style", "script"):
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return re.sub(r"\s+", " ", " ".join(self.words))
+
+
+def extracted(study) -> pd.DataFrame:
+    quality = study.quality.to_pandas()
+    faces = (quality["frames"] * quality["face_rate"].fillna(0)).astype(int)
+    return quality[["video_id", "patient_id", "frames"]].assign(faces=faces, landmarks=faces - 1)
+
+
+def inputs(study, evaluated=None, **more) -> StudyReportInputs:
+    given = {}
+    if evaluated is not None:
+        given = {
+            "cv_splits": study.splits,
+            "fold_models": study.models,
+            "patient_accuracy": study.accuracy,
+            "experiment_results": evaluated["experiment_results"],
+            "evaluation": evaluated,
+            "settings": Settings().model_dump(mode="json"),
+        }
+    return StudyReportInputs(
+        study.patients,
+        study.scores,
+        study.videos,
+        study.quality,
+        extracted(study),
+        made_at=WHEN,
+        **{**given, **more},
+    )
+
+
+@pytest.fixture(scope="module")
+def full(study, judged, tmp_path_factory) -> Page:
+    path = write_study_report(
+        inputs(study, judged, invented=True), tmp_path_factory.mktemp("r") / "study.html"
+    )
+    return Page(path.read_text(encoding="utf-8"))
+
+
+def test_the_page_asks_nothing_of_the_network(full):
+    for tag, attributes in full.tags:
+        for name in ("src", "href", "action", "data", "srcset", "poster"):
+            value = attributes.get(name) or ""
+            assert value == "" or value.startswith("#"), (tag, value)
+    policies = [a["content"] for t, a in full.tags if t == "meta" and a.get("http-equiv")]
+    assert policies and policies[0].startswith("default-src 'none'")
+
+
+def test_the_first_lines_say_what_the_figures_are_worth(full):
+    head = full.text[: full.text.index("What was run on whom")]
+    assert "mean nothing clinically" in head and "random weights" in head and "invented" in head
+    assert "best baseline" in head.lower() and "research use, not for clinical decisions" in head.lower()
+
+
+def test_every_picture_is_described_and_every_table_has_a_caption(full):
+    pictures = [a for t, a in full.tags if t == "svg" and a.get("aria-hidden") != "true"]
+    assert len(pictures) > 15 and all(a.get("role") == "img" and a.get("aria-label") for a in pictures)
+    names = [t for t, _ in full.tags]
+    assert names.count("table") == names.count("caption") > 15
+    assert all(a.get("scope") for t, a in full.tags if t == "th")
+
+
+def test_the_page_reads_on_a_phone_in_the_dark_and_on_paper(study, judged, tmp_path):
+    html = write_study_report(inputs(study, judged), tmp_path / "s.html").read_text()
+    assert "width=device-width" in html and "prefers-color-scheme: dark" in html and "@media print" in html
+    assert '<html lang="en">' in html
+
+
+def test_bars_differ_by_hatch_and_letter_and_not_by_colour_alone(full):
+    ids = {a.get("id") for t, a in full.tags if t == "pattern"}
+    assert {"hatch-low", "hatch-moderate", "hatch-severe"} <= ids
+    bars = [
+        a["class"]
+        for t, a in full.tags
+        if t == "rect" and "bar" in (a.get("class") or "") and a.get("x") != ".5"
+    ]
+    assert len(bars) == 9 * 29
+
+
+def test_table_5_stands_beside_the_papers_figures(full, judged):
+    row = next(r for r in judged["experiment_results"].to_pylist() if r["experiment"] == "fusion_3")
+    section = full.text[full.text.index("Accuracy beside the paper") :]
+    line = section[section.index("Fusion 3") :][:160]
+    assert f"{row['all_classes']:.3f}" in line and "0.657" in line
+
+
+def test_the_flow_counts_patients_and_frames(full, study):
+    frames = int(extracted(study)["frames"].sum())
+    assert f"{frames:,}" in full.text and "paper: 189,999" in full.text and "paper: 168,063" in full.text
+
+
+def test_methods_against_chance_are_told(full):
+    assert "predictions kept as they are" in full.text
+
+
+def test_what_authors_must_say_is_marked_and_not_guessed(full):
+    items = checklist({"outcome": "told by patients"})
+    assert len(items) == 52 and sum(i.open for i in items) == 51
+    assert next(i for i in items if i.number == "8a").answer == "told by patients"
+    assert full.text.count(AUTHORS) > 10
+
+
+def test_no_path_file_name_or_video_id_stands_in_the_study_report(full, study):
+    assert "/" + "videos" not in full.text and ".mp4" not in full.text
+    assert study.videos["video_id"].to_pylist()[0] not in full.text
+
+
+def test_settings_are_printed_without_paths_and_addresses(study, judged, tmp_path):
+    settings = Settings().model_dump(mode="json")
+    settings["training"]["split_file"] = "/home/somebody/secret/splits.csv"
+    settings["alerts"] = {"urls": "mailto://user:password@example.org"}
+    html = write_study_report(inputs(study, judged, settings=settings), tmp_path / "s.html").read_text()
+    assert "splits.csv" in html and "somebody" not in html and "password" not in html
+
+
+def test_settings_stored_with_models_are_told_apart_where_they_differ(study):
+    rows = study.models.to_pylist()
+    for row in rows:
+        epochs = 2 if row["experiment"] == "fusion_3" else 10
+        row["settings"] = f'{{"epochs": {epochs}, "seed": 0, "where": {{"weights": "/root/me/w.pt"}}}}'
+    table = training_settings_table(pd.DataFrame(rows))
+    said = {row[0].text: row[1].text for row in table.rows}
+    assert said["seed"] == "0" and "2 (Fusion 3)" in said["epochs"] and "10 (" in said["epochs"]
+    assert "w.pt" in said["where"] and "root" not in said["where"]
+
+
+def test_hostile_text_is_escaped(study, tmp_path):
+    html = write_study_report(
+        inputs(study, study_name="<script>alert(1)</script>"), tmp_path / "s.html"
+    ).read_text()
+    assert "<script>alert" not in html and "&lt;script&gt;alert" in html
+
+
+def test_a_study_without_any_training_says_so_in_every_section(study, tmp_path):
+    page = Page(write_study_report(inputs(study), tmp_path / "s.html").read_text())
+    assert "No experiment has been evaluated yet; this page shows what has been collected." in page.text
+    assert page.text.count(" yet") >= 8
+
+
+def test_a_study_without_any_patient_can_be_reported(study, tmp_path):
+    empty = StudyReportInputs(
+        study.patients.slice(0, 0),
+        study.scores.slice(0, 0),
+        study.videos.slice(0, 0),
+        study.quality.slice(0, 0),
+        extracted(study).iloc[:0],
+    )
+    assert "No experiment" in Page(write_study_report(empty, tmp_path / "s.html").read_text()).text
+
+
+def test_one_experiment_alone_makes_a_whole_report(study, one_judged, tmp_path):
+    given = inputs(
+        study, one_judged.tables, fold_models=one_judged.models, patient_accuracy=one_judged.accuracy
+    )
+    page = Page(write_study_report(given, tmp_path / "s.html").read_text())
+    assert (
+        "The model " in page.text and "No experiment with four classes has been evaluated yet." in page.text
+    )
+
+
+def test_patients_and_videos_left_out_are_listed(full):
+    part = full.text[full.text.rindex("Missing and left out") :]
+    assert re.search(r"0015 no pain scores", part) and re.search(r"unreadable 1", part) and "grainy" in part
+
+
+def results(**columns) -> pd.DataFrame:
+    base = {
+        "experiment": ["fusion_3", "audio_static"],
+        "classes": 2,
+        "patients": 29,
+        "all_classes": [0.8, 0.5],
+        "all_classes_low": 0.4,
+        "all_classes_high": 0.9,
+        "best_baseline": "sex_and_skin",
+        "best_baseline_accuracy": 0.65,
+        "baseline_difference": [0.15, -0.15],
+        "baseline_difference_low": [0.02, -0.3],
+        "baseline_difference_high": [0.3, 0.1],
+        "beats_baseline": ["yes", "no"],
+        "profile": "paper",
+        "weights_origin": "imagenet",
+    }
+    return pd.DataFrame({**base, **columns})
+
+
+NO_TESTS = pd.DataFrame({"experiment": [], "p_value_holm": []})
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "lead"),
+    [
+        (["yes", "no"], "1 of 2 models beats the best rule that sees neither face nor voice: Fusion 3."),
+        (
+            ["not shown", "no"],
+            "None of the 2 models is shown to beat the best rule that sees neither face nor voice.",
+        ),
+        (["yes", "yes"], "All 2 models beat the best rule that sees neither face nor voice."),
+    ],
+)
+def test_the_leading_sentence_follows_the_verdicts(verdicts, lead):
+    said, _ = conclusion(results(beats_baseline=verdicts), NO_TESTS, 29, 0.95)
+    assert said == lead
+
+
+def test_models_that_do_not_beat_the_baseline_are_named_with_their_difference():
+    _, points = conclusion(results(), NO_TESTS, 29, 0.95)
+    assert any("Not better" in p and "Static Audio (−0.15, −0.30 to +0.10)" in p for p in points)
+    assert any("“sex × skin”, 0.650" in p for p in points)
+
+
+def test_a_paper_run_with_real_weights_carries_no_warning():
+    models = pd.DataFrame({"cohort_hash": ["c"]})
+    none = CanaryResults.from_rows([]).to_pandas()
+    assert banners(results(), models, none, False, "c") == []
+
+
+def test_a_failed_alarm_stands_first():
+    alarm = CanaryResults.from_rows(
+        [{"canary": "shuffled labels", "subject": "m", "passed": False, "detail": "stayed right."}]
+    ).to_pandas()
+    found = banners(results(profile="demo"), pd.DataFrame({"cohort_hash": ["c"]}), alarm, True, "c")
+    assert found[0].kind == "bad" and "no figure of this report can be trusted" in found[0].head
+    assert len(found) == 2
+
+
+def test_models_older_than_the_cohort_are_told():
+    none = CanaryResults.from_rows([]).to_pandas()
+    found = banners(results(), pd.DataFrame({"cohort_hash": ["old", "c"]}), none, False, "c")
+    assert "1 of 2 trained folds" in found[0].text
+
+
+def patient(study, patient_id: str, **more) -> PatientReportInputs:
+    return PatientReportInputs(
+        patient_id, study.patients, study.scores, study.videos, study.quality, made_at=WHEN, **more
+    )
+
+
+def test_a_patients_page_shows_scores_quality_and_accuracy_and_no_picture(study, tmp_path):
+    path = write_patient_report(patient(study, "0007", patient_accuracy=study.accuracy), tmp_path / "p.html")
+    page = Page(path.read_text())
+    assert "Patient 0007" in page.text and "Fusion 3" in page.text and "dark, grainy" in page.text
+    assert not any(t == "img" for t, _ in page.tags)
+    drawn = [a["aria-label"] for t, a in page.tags if t == "svg" and a.get("aria-label")]
+    assert len(drawn) == 8 + 2 and drawn[0].startswith("Pain now: 6 values")
+    assert "0008" not in page.text
+
+
+def test_a_patient_without_scores_or_training_says_so(study, tmp_path):
+    page = Page(write_patient_report(patient(study, "0015"), tmp_path / "p.html").read_text())
+    assert "This patient has given no pain scores." in page.text
+    assert "has not been evaluated in any experiment yet" in page.text
+
+
+def test_a_patient_without_anything_still_has_a_page(study, tmp_path):
+    given = PatientReportInputs(
+        "0001", study.patients, study.scores.slice(0, 0), study.videos.slice(0, 0), study.quality.slice(0, 0)
+    )
+    assert (
+        "No video was submitted." in Page(write_patient_report(given, tmp_path / "p.html").read_text()).text
+    )
+
+
+def test_a_patient_who_is_not_enrolled_has_no_page(study, tmp_path):
+    with pytest.raises(KeyError, match="not enrolled"):
+        write_patient_report(patient(study, "9999"), tmp_path / "p.html")
+    assert not (tmp_path / "p.html").exists()
+
+
+def test_an_older_report_is_replaced_whole(study, tmp_path):
+    path = tmp_path / "deep" / "s.html"
+    write_study_report(inputs(study), path)
+    write_study_report(inputs(study, study_name="Second"), path)
+    assert "Second" in path.read_text() and list(path.parent.iterdir()) == [path]

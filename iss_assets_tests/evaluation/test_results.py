@@ -1,0 +1,148 @@
+"""One line an experiment, and what Table 5 leaves out."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from iss_assets.evaluation.results import (
+    calibration,
+    confusion_counts,
+    experiment_metrics,
+    experiment_results,
+    figures,
+)
+from iss_assets.settings import EvaluationSettings
+from iss_assets.warehouse.tables import Calibration, ConfusionCounts, ExperimentMetrics, ExperimentResults
+
+SETTINGS = EvaluationSettings(bootstrap_samples=999)
+
+
+@pytest.fixture
+def five() -> pd.DataFrame:
+    """Five patients: (level, accuracy, predicted, pain probability)."""
+    rows = [
+        ("None", 0.9, "No Pain", 0.2),
+        ("None", 0.4, "Pain", 0.6),
+        ("Low", 0.8, "Pain", 0.7),
+        ("Severe", 0.3, "No Pain", 0.3),
+        ("Severe", 1.0, "Pain", 0.9),
+    ]
+    frame = pd.DataFrame(rows, columns=["pain_level", "accuracy", "predicted", "pain_probability"])
+    frame["target"] = ["No Pain" if level == "None" else "Pain" for level in frame["pain_level"]]
+    return frame.assign(experiment="m", classes=2, patient_id=list("abcde"))
+
+
+def test_every_figure_by_hand(five):
+    found = {name: i.estimate for name, i in figures(five, SETTINGS).items()}
+    assert found["all_classes"] == pytest.approx(3.4 / 5)
+    assert found["no_pain"] == pytest.approx(0.65)
+    assert found["pain"] == pytest.approx(2.1 / 3)
+    assert found["severe"] == pytest.approx(0.65)
+    assert found["moderate"] is None
+    assert found["above_half"] == pytest.approx(3 / 5)
+    assert found["above_three_quarters"] == pytest.approx(3 / 5)
+    assert found["sensitivity"] == pytest.approx(2 / 3)
+    assert found["specificity"] == pytest.approx(1 / 2)
+    assert found["balanced_accuracy"] == pytest.approx((0.65 + 0.7) / 2)
+    assert found["brier"] == pytest.approx((0.2**2 + 0.6**2 + 0.3**2 + 0.7**2 + 0.1**2) / 5)
+    assert found["calibration_in_the_large"] == pytest.approx((0.2 + 0.6 + 0.7 + 0.3 + 0.9) / 5 - 3 / 5)
+    assert found["auroc"] == pytest.approx((2 + 1 + 2) / 6), "0.7 beats both, 0.3 one, 0.9 both"
+
+
+def test_a_levels_interval_resamples_that_levels_patients(five):
+    found = figures(five, SETTINGS)
+    assert (found["no_pain"].low, found["no_pain"].high) == (0.4, 0.9)
+    assert found["low"].low is None and found["low"].note == "one patient: no interval"
+
+
+def test_metrics_fit_their_table(five):
+    table = ExperimentMetrics.check_rows(experiment_metrics(five, SETTINGS))
+    assert table.num_rows == 15
+    low = next(r for r in table.to_pylist() if r["metric"] == "low")
+    assert low["patients"] == 1 and low["method"] == "none"
+
+
+def test_confusion_counts_patients(five):
+    cells = {
+        (r["target"], r["predicted"]): r["patients"]
+        for r in ConfusionCounts.check_rows(confusion_counts(five)).to_pylist()
+    }
+    assert cells == {
+        ("No Pain", "No Pain"): 1,
+        ("No Pain", "Pain"): 1,
+        ("Pain", "No Pain"): 1,
+        ("Pain", "Pain"): 2,
+    }
+
+
+def test_calibration_sets_predicted_beside_observed(five):
+    rows = Calibration.check_rows(calibration(five, 2)).to_pylist()
+    assert [r["patients"] for r in rows] == [2, 3]
+    assert rows[0]["mean_probability"] == pytest.approx(0.25) and rows[0]["pain_share"] == pytest.approx(0.5)
+    assert rows[1]["mean_probability"] == pytest.approx(2.2 / 3) and rows[1]["pain_share"] == pytest.approx(
+        2 / 3
+    )
+
+
+def test_a_probability_of_one_falls_into_the_last_bin(five):
+    rows = calibration(five.assign(pain_probability=1.0), 5).to_pylist()
+    assert [r["patients"] for r in rows] == [0, 0, 0, 0, 5]
+    assert rows[0]["mean_probability"] is None
+
+
+def line(five: pd.DataFrame, difference: tuple[float, float, float]) -> dict[str, object]:
+    models = pd.DataFrame(
+        {
+            "experiment": ["m", "m"],
+            "profile": ["demo"] * 2,
+            "weights_origin": ["random", "imagenet"],
+            "cohort_hash": "c",
+        }
+    )
+    mean = five["accuracy"].mean() - difference[0]
+    base = pd.DataFrame(
+        {
+            "baseline": ["sex"] * 5 + ["majority"] * 5,
+            "classes": 2,
+            "patient_id": list("abcde") * 2,
+            "accuracy": [mean] * 5 + [mean - 0.1] * 5,
+        }
+    )
+    pairs = pd.DataFrame(
+        {"first": "m", "second": ["sex", "majority"], "difference": [difference[0], difference[0] + 0.1]}
+    ).assign(low=difference[1], high=difference[2])
+    metrics = experiment_metrics(five, SETTINGS).to_pandas()
+    table: pa.Table = experiment_results(five, models, metrics, pairs, base)
+    return ExperimentResults.check_rows(table).to_pylist()[0]
+
+
+@pytest.mark.parametrize(
+    ("difference", "verdict"),
+    [
+        ((-0.1, -0.2, 0.0), "no"),
+        ((0.0, -0.1, 0.1), "no"),
+        ((0.1, -0.05, 0.2), "not shown"),
+        ((0.1, 0.02, 0.2), "yes"),
+    ],
+)
+def test_a_model_is_held_against_the_best_baseline(five, difference, verdict):
+    row = line(five, difference)
+    assert row["best_baseline"] == "sex"
+    assert row["beats_baseline"] == verdict
+
+
+def test_a_line_carries_intervals_profile_and_every_origin_of_weights(five):
+    row = line(five, (0.1, 0.02, 0.2))
+    assert row["all_classes_low"] < row["all_classes"] < row["all_classes_high"]
+    assert json.loads(row["intervals"])["no_pain"] == [0.4, 0.9]
+    assert row["weights_origin"] == "imagenet, random" and row["models"] == 2 and row["p_value"] is None
+
+
+def test_without_baselines_nothing_is_claimed(five):
+    models = pd.DataFrame({"experiment": [], "profile": [], "weights_origin": [], "cohort_hash": []})
+    row = experiment_results(five, models, experiment_metrics(five, SETTINGS).to_pandas()).to_pylist()[0]
+    assert row["beats_baseline"] is None and row["profile"] == "unknown"

@@ -1,0 +1,74 @@
+"""The whole evaluation in one call."""
+
+from __future__ import annotations
+
+import pyarrow.compute as pc
+import pytest
+
+from iss_assets.evaluation.study import EvaluationInputs, evaluate_study
+from iss_assets.warehouse.tables import BY_NAME
+
+
+def inputs(study, **more) -> EvaluationInputs:
+    return EvaluationInputs(
+        study.accuracy, study.splits, study.models, study.patients, study.scores, study.quality, **more
+    )
+
+
+def test_every_table_fits_its_model_and_holds_rows(judged):
+    assert len(judged) == 12
+    for name, table in judged.items():
+        assert BY_NAME[name].check_rows(table).num_rows > 0, name
+
+
+def test_experiments_stand_in_the_order_of_the_papers_table(judged):
+    names = judged["experiment_results"]["experiment"].to_pylist()
+    assert names[:3] == ["resnet50_4_static", "resnet50_2_static", "forest_landmarks"]
+    assert names[-1] == "embedding_probe"
+
+
+def test_each_experiment_is_told_what_it_was_held_against(judged):
+    for row in judged["experiment_results"].to_pylist():
+        assert row["beats_baseline"] in ("no", "not shown", "yes")
+        assert row["p_value_method"] == (
+            "retrained" if row["experiment"] == "forest_pain" else "fixed predictions"
+        )
+        assert row["p_value"] <= row["p_value_holm"]
+
+
+def test_stability_has_a_row_for_every_seed(judged, quick):
+    assert judged["split_stability"]["split_seed"].to_pylist() == list(quick.stability_seeds)
+
+
+def test_figures_of_an_experiment_do_not_depend_on_who_else_is_judged(judged, one_judged):
+    for name in ("experiment_metrics", "subgroup_results", "confusion_counts", "calibration"):
+        alone = one_judged.tables[name]
+        assert alone.equals(judged[name].filter(pc.equal(judged[name]["experiment"], "forest_pain"))), name
+    assert one_judged.tables["baseline_accuracy"].equals(judged["baseline_accuracy"])
+
+
+def test_one_experiment_alone_can_be_judged(one_judged):
+    row = one_judged.tables["experiment_results"].to_pylist()[0]
+    assert row["models"] == 10 and row["p_value_holm"] == row["p_value"]
+    assert one_judged.tables["canary_results"].num_rows == 0
+    assert one_judged.tables["split_stability"].num_rows == 0
+
+
+def test_nothing_evaluated_yet_gives_baselines_and_no_results(study, quick):
+    found = evaluate_study(
+        EvaluationInputs(
+            study.accuracy.slice(0, 0),
+            study.splits,
+            study.models,
+            study.patients,
+            study.scores,
+            study.quality,
+        ),
+        quick,
+    )
+    assert found["experiment_results"].num_rows == 0 and found["baseline_results"].num_rows == 15
+
+
+def test_training_offered_for_an_experiment_without_predictions_is_an_error(study, quick):
+    with pytest.raises(ValueError, match="nobody"):
+        evaluate_study(inputs(study, fit_predict={"nobody": lambda levels: None}), quick)
