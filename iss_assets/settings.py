@@ -16,7 +16,7 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -42,6 +42,10 @@ class ReadingSettings(Section):
     """Our column name to the name in ``enrollment.csv``, for exports that name them otherwise (REDCap)."""
     survey_columns: dict[str, str] = {}
     """Our column name to the name in ``surveys.csv``."""
+    enrollment_values: dict[str, dict[str, str]] = {}
+    """Our column name to a map from the file's values to ours, for coded exports: ``{"sex": {"1": "M", "2": "F"}}``."""
+    survey_values: dict[str, dict[str, str]] = {}
+    """The same for ``surveys.csv``: ``{"chronic_pain": {"1": "yes", "2": "no"}}``."""
     settle_seconds: float = Field(10.0, ge=0)
     """A video changed more recently than this may still be copied in, and waits (sensor only)."""
 
@@ -61,6 +65,8 @@ class VideoSettings(Section):
     """Pictures larger than this (8K) are not decoded: a broken header can claim any size."""
     max_seconds: float = Field(3600.0, gt=0)
     """Decoding stops here and the video is marked; the protocol's longest narrative is three minutes."""
+    min_seconds: float = Field(0.5, gt=0)
+    """A video shorter than this holds too few samples to say anything and gets the status ``too_short``."""
 
 
 class FaceSettings(Section):
@@ -72,11 +78,16 @@ class FaceSettings(Section):
     """Pixels added around the box; facenet-pytorch's default."""
     thresholds: tuple[float, float, float] = (0.6, 0.7, 0.7)
     """Face probability that each of the three networks asks for (Zhang et al. 2016; facenet-pytorch's default)."""
-    min_face_share: float = Field(0.08, gt=0, lt=1)
-    """Smallest face looked for, as a share of the picture's shorter side. A patient holding a phone fills far more;
-    the benchmark compares it with the default 20 pixels."""
+    min_face_share: float = Field(0.05, gt=0, lt=1)
+    """Smallest face looked for, as a share of the picture's shorter side, and never under MTCNN's own 20 pixels. A
+    patient holding a phone fills far more; the real clips' smallest chosen face has 0.14."""
+    search_share: float = Field(0.1, gt=0, lt=1)
+    """A full search looks for faces from this share on first, and goes down to `min_face_share` where none is."""
+    search_every: int = Field(10, ge=1)
+    """A face is followed for this many samples (1 s) before the whole picture is searched again; 1 never follows."""
     detection_side: int = Field(360, ge=64)
-    """Pictures are scaled to this shorter side for detection; crops come from the full-size picture."""
+    """Pictures are halved for detection as often as their shorter side stays at or above this; crops come from the
+    full-size picture."""
 
 
 class LandmarkSettings(Section):
@@ -97,35 +108,187 @@ class AudioSettings(Section):
     """Paper: hop_length=512."""
     n_mels: int = Field(128, gt=0)
     """Paper: n_mels=128."""
-    n_mfcc: int = Field(20, gt=0)
+    n_mfcc: Literal[20] = 20
     """20 MFCC, chroma, centroid, bandwidth, roll-off and zero-crossing rate are the paper's 25 features."""
     chunk_seconds: float = Field(4.0, gt=0)
     """Paper: 4-second chunks."""
     keep_short_last_chunk: bool = False
     """A shorter last chunk would give a narrower spectrogram, which the audio network cannot take."""
+    max_seconds: float = Field(3600.0, gt=0)
+    """Sound after this is left out and the track is marked, as for pictures."""
 
 
 class QualitySettings(Section):
     """Measures and thresholds of the quality flags; the source of each stands beside it."""
 
+    shortest_s: float = Field(15.0, ge=0)
+    """``too_short``. Paper, section 3.2.2: "from 15 seconds to 3 minutes"."""
+    longest_s: float = Field(180.0, gt=0)
+    """``too_long``. The same."""
+    affected_share: float = Field(0.25, gt=0, le=1)
+    """A trouble counts when this share of the video shows it: one 4-second chunk of the shortest video allowed."""
+    crops_per_second: float = Field(2.0, gt=0)
+    """Crops looked at a second for blur, mask and identity, which change slowly."""
+
+    dark_highlight: float = Field(0.34, ge=0, le=1)
+    """``dark``: the brightest hundredth of the face (shine, whites of the eyes, teeth) stays below this luma. Exposure
+    aims at middle grey, 18 % (ISO 2720), luma 0.46; this is one stop less, 9 %. Skin tone hardly matters to it."""
+    dark_picture: float = Field(0.10, ge=0, le=1)
+    """``dark`` in frames without a face: mean luma of the picture; 1 % of white in linear light."""
+    glare_face: float = Field(0.04, ge=0, le=1)
+    """``glare``: share of the face at 247 or above; scores 20 of 100 in over-exposure prevention of ISO/IEC 29794-5
+    (reference implementation OFIQ: 1 / (share + 0.01))."""
+    glare_luminance: float = Field(0.80, ge=0, le=1)
+    """``glare``: mean luma of the face. The lightest skin has L* 75 (luma 0.73); in right light none is brighter."""
+    glare_picture: float = Field(0.40, ge=0, le=1)
+    """``glare``: share of the whole picture blown out. A lit white wall, which the protocol asks for, is allowed."""
+    grain: float = Field(2.75, ge=0)
+    """``grainy``: noise in 8-bit steps once the picture's highlights are at white: a signal-to-noise ratio of 20 at
+    middle grey, halfway (as a ratio) between "acceptable" (10) and "excellent" (40) of ISO 12232."""
+    blur: float = Field(0.56, ge=0, le=1)
+    """``blurred``: perceptual blur (Crete et al. 2007, 0 sharp, 1 blurred) of the face at 80 pixels. Sharp faces have
+    0.35 to 0.46; 0.56 is a sharp face under a Gaussian of 3 % of its width."""
+    text_share: float = Field(0.0005, ge=0, le=1)
+    """``signage``: share of the picture; three characters of 2.5 % of its shorter side."""
+    mask_difference: float = Field(14.0, ge=0)
+    """``mask``: CIELAB difference of mouth, cheeks and chin to the forehead; bare faces stay below 10."""
+    mask_lips: float = Field(4.0, ge=0)
+    """``mask``: redness of the lips against chin and cheeks below which there are none to be seen."""
+    mask_sure: float = Field(28.0, ge=0)
+    """``mask``: at this difference lips are not asked (printed masks); a black beard on light skin reaches 25."""
+    small_face_px: float = Field(45.0, ge=0)
+    """``face_small``: shorter side of the box; below it Face Mesh finds no mesh in most faces."""
+    several_share: float = Field(0.10, gt=0, le=1)
+    """``several_faces``: share of frames with more than one face. The protocol asks to be alone."""
+    landmark_failure: float = Field(0.10, ge=0, le=1)
+    """``landmarks_missing``: share of faces without a mesh; the paper lost 2.86 % (section 3.3.1) over all videos,
+    three times that in one video stands out."""
+    min_face_rate: float = Field(0.5, ge=0, le=1)
+    """Below this rate of frames with a face a video is not usable."""
+    min_landmark_rate: float = Field(0.5, ge=0, le=1)
+    """Below this rate of faces with a mesh a video is not usable."""
+    unusable_flags: tuple[str, ...] = ("unreadable", "duplicate", "frozen", "rotated")
+    """Flags that make a video not usable by themselves."""
+    still_motion: float = Field(0.001, ge=0)
+    """``frozen``: mean difference between samples; FFmpeg's ``freezedetect`` default, -60 dB."""
+    still_seconds: float = Field(2.0, gt=0)
+    """``frozen``: shortest still stretch that counts; FFmpeg's ``freezedetect`` default."""
+
+    quiet_lufs: float = -41.0
+    """``quiet``: integrated loudness. 15 dB below the nominal speech level of ITU-T P.56 and P.830 (-26 dBov)."""
+    silent_dbfs: float = -60.0
+    """``silent``: peak of the track; the softest whisper into a phone lies above."""
+    noisy_snr_db: float = 15.0
+    """``noisy_sound``: speech over noise. Recommended for understanding (ANSI/ASA S12.60, ASHA): +15 dB."""
+    noisy_floor_dbfs: float = -50.0
+    """``noisy_sound`` where no speech was found: noise floor this high hides speech of nominal level minus 9 dB."""
+    muffled_high_db: float = -40.0
+    """``muffled``: energy above 4 kHz against the whole. Long-term average speech has -17 dB (Byrne et al. 1994)."""
+    muffled_mid_db: float = -36.0
+    """``muffled`` for tracks of 8 kHz, which end at 4 kHz: energy from 2 to 4 kHz; average speech has -13 dB."""
+    clipped_share: float = Field(0.01, ge=0, le=1)
+    """``clipped``: share of samples on a plateau; ten times what speech of any level has."""
+    speech_share: float = Field(0.10, ge=0, le=1)
+    """``no_speech``: share of the time in which somebody speaks; a narrative has more than half."""
+
+    identity_weights: Path | None = None
+    """facenet-pytorch's VGGFace2 weights; without the file, and without torch's cached one, mesh proportions are
+    compared instead and the result says so."""
+    identity_distance: float = Field(1.1, gt=0)
+    """``other_person``: squared distance of embeddings (Schroff et al. 2015, figure 1: 1.1)."""
+    mesh_distance: float = Field(0.08, gt=0)
+    """``other_person`` by mesh proportions: root mean square of their logarithms. One face keeps within 0.06 through
+    smile and turn of the head; most pairs of people lie between 0.02 and 0.06 too, so that this finds few of them."""
+
+
+DEMO_TRAINING: dict[str, object] = {
+    "folds": 4,
+    "epochs": 2,
+    "frames_per_patient": 12,
+    "chunks_per_patient": 3,
+    "image_side": 64,
+    "initial_weights": "random",
+}
+"""What the profile ``demo`` changes of `TrainingSettings` (two cores, no model hub, about two minutes). Its models
+are far from the paper's: a quarter of the side, few frames, four folds, no pretraining."""
+
 
 class TrainingSettings(Section):
-    """Experiments (paper, section 4)."""
+    """Experiments (paper, section 4). The defaults are the profile ``paper``; ``demo`` changes `DEMO_TRAINING`."""
 
+    profile: Literal["paper", "demo"] = "paper"
+    """``paper`` trains as published; ``demo`` is small enough for a laptop. A value given beside it wins."""
     folds: int = Field(10, ge=2)
-    """Paper: 10-fold cross validation over whole patients."""
+    """Splits of the cross-validation over whole patients. Paper: 10."""
     split_seed: int = 2021
     """Seed of the assignment of patients to splits."""
     split_file: Path | None = None
     """A csv with the columns patient_id and split, which wins over the seeded assignment."""
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=2**31)
     """Seed of initialisation, shuffling and forests."""
-    profile: Literal["paper", "demo"] = "paper"
-    """``paper`` trains as published; ``demo`` is small enough for a laptop."""
+    epochs: int = Field(10, ge=1)
+    """Paper: 10; the last epoch's model is the one evaluated."""
+    batch_size: int = Field(16, ge=2)
+    """Paper: 16, chosen among 4, 8, 16, 32 and 64."""
+    learning_rate: float = Field(1e-4, gt=0)
+    """Paper: Adam with 1e-4."""
+    image_side: int = Field(160, ge=32)
+    """Side in pixels of the faces that networks see; crops of another side are resized. 160 is the crop's own."""
+    feature_layer: str = "layer4.0.conv1"
+    """Layer of torchvision's ResNet50 whose map Fusion 3 and Static Audio take: the paper's "layer-4-conv2D-1"."""
+    frames_per_patient: int | None = Field(None, ge=1)
+    """At most so many frames of a patient, evenly spaced; none: all, as in the paper."""
+    chunks_per_patient: int | None = Field(None, ge=1)
+    """At most so many 4-second chunks of a patient, evenly spaced; none: all."""
+    only_usable: bool = True
+    """Take only videos that the quality measures call usable (the paper leaves out patient 0009)."""
+    missing_scores: Literal["impute", "leave_out"] = "impute"
+    """A submission without any answer (the paper's patient 0015): the training side's medians with a flag, or left
+    out. Single missing answers are imputed either way."""
+    class_weights: bool = False
+    """Weigh classes inversely to their share of the training side. Paper: not mentioned, so off."""
+    initial_weights: Literal["imagenet", "random"] = "imagenet"
+    """First weights of ResNet50; ``random`` trains from scratch and is printed with every result."""
+    resnet50_weights: Path | None = None
+    """File with torchvision's ImageNet weights of ResNet50 (``.pth`` or ``.safetensors``), for machines that cannot
+    reach the model hub."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """``auto`` takes CUDA when there."""
+    decoded_faces_gb: float = Field(8.0, ge=0)
+    """Faces that take more than this when decoded stay encoded in memory and are decoded batch by batch."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_profile(cls, given: object) -> object:
+        """Put the demo profile's values where none is given."""
+        if isinstance(given, dict) and given.get("profile") == "demo":
+            return {**DEMO_TRAINING, **given}
+        return given
 
 
 class EvaluationSettings(Section):
     """Intervals, tests and reports."""
+
+    confidence: float = Field(0.95, gt=0.5, lt=1)
+    """Coverage of every interval."""
+    bootstrap_samples: int = Field(9999, ge=199)
+    """Resamples of patients behind an interval; Efron and Tibshirani (1993) ask BCa for 2000 or more."""
+    permutations: int = Field(9999, ge=99)
+    """Permutations where predictions stay fixed, and sign flips of paired differences."""
+    retrained_permutations: int = Field(199, ge=19)
+    """Permutations where the model is trained again each time; the smallest p is 1 / (this + 1)."""
+    retrain_items: int = Field(2000, ge=0)
+    """Forests with more training items than this are not trained again; their predictions stay fixed in the test."""
+    shuffle_repeats: int = Field(10, ge=3)
+    """Retrainings on shuffled labels in the leakage canary."""
+    stability_seeds: tuple[int, ...] = (1, 2, 3, 4, 5)
+    """Split seeds besides the study's own under which the cheap models are trained again."""
+    small_cell: int = Field(5, ge=2)
+    """Groups with fewer patients than this are marked: their figures say little and may single out a person."""
+    calibration_bins: int = Field(5, ge=2)
+    """Equal bins of predicted probability in the calibration figure."""
+    seed: int = 0
+    """Seed of resampling, permutation and the quality baseline."""
 
 
 class WarehouseSettings(Section):
@@ -133,10 +296,88 @@ class WarehouseSettings(Section):
 
     lock_timeout_s: float = Field(600.0, gt=0)
     """How long a writer waits for its turn before it gives up with an error."""
+    sql_dir: Path = Path(__file__).resolve().parent.parent / "dbt_like_sql"
+    """The folder of the SQL models, ``staging/`` and ``marts/``; by default the repository's own."""
+
+
+class SensorSettings(Section):
+    """The study sensor: how often it looks, how much it asks for, how often it tries again."""
+
+    interval_s: int = Field(60, ge=1)
+    """Seconds between two looks at the study folder."""
+    batch: int = Field(50, ge=1)
+    """At most so many patients' runs queued or running; an initial load is asked for in portions."""
+    attempts: int = Field(3, ge=1)
+    """Runs for the same files, settings and code before the sensor gives up."""
+    retry_s: float = Field(300.0, ge=0)
+    """Wait after a failed run; doubled each time."""
+    marts_wait_s: float = Field(1800.0, ge=0)
+    """The study-wide tables are made again once no patient is at work, or at the latest after this."""
+
+
+class CheckSettings(Section):
+    """Checks of a patient's submissions and of the study; thresholds of a single video are `QualitySettings`."""
+
+    frame_count_tolerance: float = Field(0.1, gt=0, lt=1)
+    """Share by which the pictures of a video may differ from its duration times the sampling rate; a container's
+    duration counts the sound track too, which is often a little longer."""
+    same_answers_days: int = Field(14, ge=1)
+    """Days over which the same answers are taken for a habit and not for a state; the BPI asks for the last day."""
+    same_answers_submissions: int = Field(4, ge=2)
+    """Questionnaires in a row that must agree for that."""
+    face_rate: float = Field(0.91, gt=0, le=1)
+    """Share of a patient's pictures with a face. Paper, section 3.3.1: 173,011 faces in 189,999 frames, 0.911."""
+    landmark_failures: float = Field(0.0286, gt=0, lt=1)
+    """Share of a video's faces without landmarks. Paper, section 3.3.1: 2.86 %."""
+    landmark_failures_at_least: int = Field(3, ge=1)
+    """Faces without landmarks that a short video may not be judged by: in 30 pictures one is more than 2.86 %."""
+    mesh_fault_share: float = Field(0.05, gt=0, lt=1)
+    """Share of a video's meshes that may be implausible, mirrored or not upright."""
+    mesh_eye_ratio: tuple[float, float] = (0.2, 1.6)
+    """Distance between the outer corners of the eyes over forehead to chin, both in the picture: about 0.55 from the
+    front (Farkas 1994: biocular breadth 88 to 91 mm, physiognomical face height 173 to 187 mm), smaller in profile,
+    larger looking down."""
+    mesh_roll_degrees: float = Field(60.0, gt=0, lt=180)
+    """Tilt of the eyes' line from which a face counts as lying; a head cannot be tilted so far on an upright neck."""
+    jump_eye_distances: float = Field(1.0, gt=0)
+    """Way of the nose between two samples, in distances between the eyes' outer corners (9 cm), from which it is a jump."""
+    jump_share: float = Field(0.02, gt=0, lt=1)
+    """Share of a video's steps that may be jumps."""
+    class_share: float = Field(0.1, gt=0, lt=0.25)
+    """Smallest share of patients that a pain level may have; the cohorts of Table 2 give each a quarter."""
+    score_missing_share: float = Field(0.05, ge=0, lt=1)
+    """Share of an item's answers that may be missing over the study."""
+    score_top_share: float = Field(0.9, gt=0, lt=1)
+    """Share of an item's answers that may be one and the same value."""
+    drift_change: float = Field(0.15, gt=0, lt=1)
+    """Change of a monthly share (usable, with a face, with landmarks) against the months before."""
+    drift_videos: int = Field(20, ge=2)
+    """Videos that a month needs to be compared."""
+    group_gap: float = Field(0.2, gt=0, lt=1)
+    """Difference of a flag's rate between groups of patients beyond twice its standard error."""
+    group_patients: int = Field(5, ge=2)
+    """Patients that a group needs to be compared."""
 
 
 class AlertSettings(Section):
-    """Who is told, and of what."""
+    """Who is told, and of what. The table ``alerts`` and the quality page are kept whether or not anybody is."""
+
+    urls: tuple[SecretStr, ...] = ()
+    """Addresses as ``apprise`` writes them (``mailtos://``, ``slack://``, ``msteams://``, ``json://``, ...). They
+    hold passwords: they are never logged, and nothing but ids, check names and numbers is sent to them."""
+    least_severity: Literal["WARN", "ERROR"] = "WARN"
+    """``ERROR`` keeps warnings to the table and the page."""
+    interval_s: int = Field(30, ge=1)
+    """Seconds between two looks for news and between two rounds of sending."""
+    timeout_s: float = Field(20.0, gt=0)
+    """A round of sending ends after this, whatever a receiver does; what was not taken waits for the next try."""
+    retry_s: float = Field(60.0, ge=0)
+    """Wait after a round in which a receiver did not take a message; doubled each time, at most a day."""
+    attempts: int = Field(12, ge=1)
+    """Rounds before a message is given up (about a day and a half with the defaults). It stays in the table and on
+    the page."""
+    messages: int = Field(10, ge=1)
+    """At most so many messages a round to an address; the runs beyond share the last one."""
 
 
 class RunSettings(Section):
@@ -144,6 +385,10 @@ class RunSettings(Section):
 
     workers: int = Field(default_factory=lambda: max(1, min(8, os.cpu_count() or 1)), ge=1)
     """Patients worked on side by side, each in a process of its own."""
+    reports_port: int = Field(3001, ge=1, le=65535)
+    """Port on which `iss ui` serves the report pages, on this machine only, so that the UI can link to them."""
+    train_on_run: tuple[str, ...] = ("forest_pain",)
+    """Experiments that `iss run` keeps up to date; the others, which can take days, wait for `iss train`."""
 
 
 class Settings(BaseSettings):
@@ -171,6 +416,8 @@ class Settings(BaseSettings):
     training: TrainingSettings = TrainingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     warehouse: WarehouseSettings = WarehouseSettings()
+    sensors: SensorSettings = SensorSettings()
+    checks: CheckSettings = CheckSettings()
     alerts: AlertSettings = AlertSettings()
     run: RunSettings = RunSettings()
 

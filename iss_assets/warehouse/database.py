@@ -154,6 +154,7 @@ class Warehouse:
                 self._ready = not _schema_changes(connection)
         if not self._ready:
             with self._exclusive() as connection:
+                self.path.chmod(0o600)
                 for statement in _schema_changes(connection):
                     connection.execute(statement)
         self._ready = True

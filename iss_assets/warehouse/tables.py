@@ -15,6 +15,7 @@ from iss_assets.warehouse.schema import Table, column
 _PATIENT: dict[str, Any] = {"str_matches": terms.PATIENT_ID.pattern}
 _ID: dict[str, Any] = {"str_matches": terms.SUBMISSION_ID.pattern}
 _SHARE: dict[str, Any] = {"ge": 0, "le": 1}
+_CLASSES = (*terms.PAIN_CLASSES, *terms.PAIN_LEVELS)
 VIDEO_STATUS = ("ok", "unreadable", "no_video", "too_short", "too_large")
 AUDIO_FEATURES = (
     *(f"mfcc_{i}" for i in range(1, 21)),
@@ -259,9 +260,11 @@ class Audio(Table):
         nullable=True,
     )
     snr_db: object = column(
-        "DOUBLE", "Level of speech over level of pauses; empty without both.", unit="dB", nullable=True
+        "DOUBLE", "Level of speech over the noise floor; empty without 0.3 s of speech.", unit="dB", nullable=True
     )
-    clipped_share: object = column("DOUBLE", "Share of samples at full scale in runs.", **_SHARE)
+    clipped_share: object = column(
+        "DOUBLE", "Share of samples on a plateau at which the wave is cut off; 0.001 is normal.", **_SHARE
+    )
     speech_share: object = column("DOUBLE", "Share of the time in which somebody speaks.", **_SHARE)
     high_band_db: object = column(
         "DOUBLE",
@@ -271,6 +274,23 @@ class Audio(Table):
     )
     peak: object = column("DOUBLE", "Largest absolute sample, 0 to 1 and above.", ge=0)
     waveform: object = column("BLOB", "Mono FLAC, lossless for the stored samples.")
+    source_rate: object = column(
+        "INTEGER", "Sample rate of the file's own track; empty if nothing was decoded.", unit="Hz", gt=0, nullable=True
+    )
+    noise_dbfs: object = column(
+        "DOUBLE", "Noise floor against full scale; empty when silent.", unit="dB", nullable=True
+    )
+    mid_band_db: object = column(
+        "DOUBLE",
+        "Energy from 2 to 4 kHz against the whole, during speech; empty when silent.",
+        unit="dB",
+        nullable=True,
+    )
+    inserted_silence_s: object = column(
+        "DOUBLE", "Silence put in where the track starts late or has a hole.", unit="s", ge=0, nullable=True
+    )
+    broken_packets: object = column("INTEGER", "Damaged packets that were skipped.", ge=0, nullable=True)
+    problem: object = column("VARCHAR", "What is wrong, in words; empty when nothing is.", nullable=True)
     fingerprint: object = column("VARCHAR", "Fingerprint of the extraction.")
 
 
@@ -363,8 +383,30 @@ class CvSplits(Table):
     patient_id: object = column("VARCHAR", "Patient id.", **_PATIENT)
     split: object = column("INTEGER", "The split in which the patient is tested, from 1.", ge=1)
     pain_level: object = column("VARCHAR", "The level that splits are stratified by.", isin=terms.PAIN_LEVELS)
-    source: object = column("VARCHAR", "file, seed or joined.", isin=("file", "seed", "joined"))
+    source: object = column(
+        "VARCHAR",
+        "Who chose the split: a split file, the seeded assignment, or the smallest fitting split on joining later.",
+        isin=("file", "seed", "joined"),
+    )
+    folds: object = column("INTEGER", "Splits that the settings asked for; there are fewer with fewer patients.", ge=2)
+    seed: object = column("BIGINT", "Seed of the assignment.")
     cohort_hash: object = column("VARCHAR", "Hash of all patients, levels and splits.")
+
+
+class Embeddings(Table):
+    """One face as a frozen ResNet50 sees it."""
+
+    __table__ = "embeddings"
+    __key__ = ("video_id", "frame_index")
+    __partition__ = ("patient_id",)
+    __references__ = (("video_id", "videos"),)
+
+    video_id: object = column("VARCHAR", "Video id.", **_ID)
+    patient_id: object = column("VARCHAR", "Patient id.", **_PATIENT)
+    frame_index: object = column("INTEGER", "Number of the sample from 0.", ge=0)
+    embedding: object = column("FLOAT[2048]", "Output of the last average pooling.")
+    weights_origin: object = column("VARCHAR", "Where the network's weights came from: imagenet, file, random.")
+    fingerprint: object = column("VARCHAR", "Fingerprint of the crops, the weights and the code.")
 
 
 class FoldModels(Table):
@@ -428,9 +470,18 @@ class PatientAccuracy(Table):
     patient_id: object = column("VARCHAR", "Patient id.", **_PATIENT)
     split: object = column("INTEGER", "Split in which the patient is tested.", ge=1)
     pain_level: object = column("VARCHAR", "The patient's level.", isin=terms.PAIN_LEVELS)
+    classes: object = column("INTEGER", "Two or four.", isin=(2, 4))
+    target: object = column("VARCHAR", "The patient's true class.", isin=_CLASSES)
+    predicted: object = column("VARCHAR", "The class predicted for most items (weighted).", isin=_CLASSES)
     items: object = column("BIGINT", "Test items.", ge=1)
+    weight: object = column("DOUBLE", "Sum of the items' weights.", gt=0)
     accuracy: object = column("DOUBLE", "Share of items predicted right, weighted by `weight`.", **_SHARE)
-    pain_probability: object = column("DOUBLE", "Mean probability of pain over the items.", **_SHARE)
+    pain_probability: object = column(
+        "DOUBLE", "Mean probability of pain over the items, weighted by `weight`.", **_SHARE
+    )
+    predicted_shares: object = column(
+        "VARCHAR", "Weighted share of items predicted as each class, as JSON: class to share."
+    )
 
 
 class ExperimentResults(Table):
@@ -463,10 +514,265 @@ class ExperimentResults(Table):
     p_value_method: object = column("VARCHAR", "retrained or fixed predictions.", nullable=True)
     best_baseline: object = column("VARCHAR", "The best baseline in the same folds.", nullable=True)
     best_baseline_accuracy: object = column("DOUBLE", "Its mean accuracy over patients.", nullable=True)
+    baseline_difference: object = column(
+        "DOUBLE", "Mean accuracy minus the best baseline's, over the same patients.", nullable=True
+    )
+    baseline_difference_low: object = column("DOUBLE", "Lower end of its interval.", nullable=True)
+    baseline_difference_high: object = column("DOUBLE", "Upper end.", nullable=True)
+    beats_baseline: object = column(
+        "VARCHAR",
+        "no: not higher; not shown: higher, but the interval holds 0; yes; empty where no baseline was judged.",
+        isin=("no", "not shown", "yes"),
+        nullable=True,
+    )
+    sensitivity: object = column("DOUBLE", "Share of patients with pain for whom pain is predicted.", nullable=True)
+    specificity: object = column("DOUBLE", "Share of patients without pain for whom none is.", nullable=True)
+    brier: object = column("DOUBLE", "Brier score of the patients' mean pain probability.", nullable=True)
+    models: object = column("INTEGER", "Trained splits behind this line.", ge=0)
     intervals: object = column("VARCHAR", "Every figure's 95 % interval, as JSON.", nullable=True)
     profile: object = column("VARCHAR", "paper or demo.")
     weights_origin: object = column("VARCHAR", "Where the first weights came from.")
     cohort_hash: object = column("VARCHAR", "Cohort hash that was trained on.")
+
+
+class ExperimentMetrics(Table):
+    """One figure of one experiment with its interval over patients."""
+
+    __table__ = "experiment_metrics"
+    __key__ = ("experiment", "metric")
+
+    experiment: object = column("VARCHAR", "Experiment.")
+    metric: object = column("VARCHAR", "Name of the figure.")
+    patients: object = column("INTEGER", "Patients behind it.", ge=0)
+    estimate: object = column("DOUBLE", "Its value; empty where it is not defined.", nullable=True)
+    low: object = column("DOUBLE", "Lower end of its interval.", nullable=True)
+    high: object = column("DOUBLE", "Upper end.", nullable=True)
+    method: object = column("VARCHAR", "BCa, percentile, or none.")
+    note: object = column("VARCHAR", "What to mind; empty for nothing.", nullable=True)
+
+
+class ConfusionCounts(Table):
+    """One cell of an experiment's confusion matrix over patients."""
+
+    __table__ = "confusion_counts"
+    __key__ = ("experiment", "target", "predicted")
+
+    experiment: object = column("VARCHAR", "Experiment.")
+    target: object = column("VARCHAR", "True class.", isin=_CLASSES)
+    predicted: object = column("VARCHAR", "Class predicted for most items.", isin=_CLASSES)
+    patients: object = column("INTEGER", "Patients.", ge=0)
+
+
+class Calibration(Table):
+    """One bin of predicted pain probability over patients."""
+
+    __table__ = "calibration"
+    __key__ = ("experiment", "bin")
+
+    experiment: object = column("VARCHAR", "Experiment.")
+    bin: object = column("INTEGER", "Number of the bin from 1.", ge=1)
+    bin_low: object = column("DOUBLE", "Lower end of the bin.", **_SHARE)
+    bin_high: object = column("DOUBLE", "Upper end.", **_SHARE)
+    patients: object = column("INTEGER", "Patients in it.", ge=0)
+    mean_probability: object = column("DOUBLE", "Mean predicted probability.", nullable=True, **_SHARE)
+    pain_share: object = column("DOUBLE", "Share of patients with pain.", nullable=True, **_SHARE)
+
+
+class BaselineAccuracy(Table):
+    """One test patient's accuracy under one baseline."""
+
+    __table__ = "baseline_accuracy"
+    __key__ = ("baseline", "classes", "patient_id")
+
+    baseline: object = column("VARCHAR", "Baseline.")
+    classes: object = column("INTEGER", "Two or four.", isin=(2, 4))
+    patient_id: object = column("VARCHAR", "Patient id.", **_PATIENT)
+    split: object = column("INTEGER", "Split in which the patient is tested.", ge=1)
+    pain_level: object = column("VARCHAR", "The patient's level.", isin=terms.PAIN_LEVELS)
+    items: object = column("BIGINT", "Test items (submissions or videos; 1 for the patient).", ge=1)
+    accuracy: object = column("DOUBLE", "Share of items predicted right.", **_SHARE)
+    fallback: object = column(
+        "BOOLEAN", "Nothing was known of the patient, and the majority of the training side was predicted."
+    )
+
+
+class BaselineResults(Table):
+    """One baseline's mean accuracy over patients, in the experiments' folds."""
+
+    __table__ = "baseline_results"
+    __key__ = ("baseline", "classes")
+
+    baseline: object = column("VARCHAR", "Baseline.")
+    classes: object = column("INTEGER", "Two or four.", isin=(2, 4))
+    patients: object = column("INTEGER", "Test patients.", ge=0)
+    all_classes: object = column("DOUBLE", "Mean accuracy over patients.", **_SHARE)
+    all_classes_low: object = column("DOUBLE", "Lower end of its interval.", nullable=True)
+    all_classes_high: object = column("DOUBLE", "Upper end.", nullable=True)
+    no_pain: object = column("DOUBLE", "Mean over patients without pain.", nullable=True)
+    pain: object = column("DOUBLE", "Mean over patients with pain.", nullable=True)
+    above_half: object = column("DOUBLE", "Share of patients above 0.5.", **_SHARE)
+    fallbacks: object = column("INTEGER", "Patients of whom nothing was known.", ge=0)
+
+
+class PermutationResults(Table):
+    """One experiment's test against chance."""
+
+    __table__ = "permutation_results"
+    __key__ = ("experiment",)
+
+    experiment: object = column("VARCHAR", "Experiment.")
+    method: object = column("VARCHAR", "retrained or fixed predictions.", isin=("retrained", "fixed predictions"))
+    permutations: object = column("INTEGER", "Permutations of patients' labels.", ge=1)
+    observed: object = column("DOUBLE", "Mean accuracy over patients.", **_SHARE)
+    chance_mean: object = column("DOUBLE", "Mean of the permutations.", **_SHARE)
+    chance_high: object = column("DOUBLE", "Their 95th percentile.", **_SHARE)
+    p_value: object = column("DOUBLE", "Share of permutations at least as good, the observed one counted.", **_SHARE)
+    p_value_holm: object = column("DOUBLE", "After Holm over experiments.", **_SHARE)
+
+
+class PairedDifferences(Table):
+    """One pair of models compared over the same patients."""
+
+    __table__ = "paired_differences"
+    __key__ = ("first", "second", "classes")
+
+    first: object = column("VARCHAR", "Experiment.")
+    second: object = column("VARCHAR", "Experiment or baseline.")
+    second_kind: object = column("VARCHAR", "experiment or baseline.", isin=("experiment", "baseline"))
+    classes: object = column("INTEGER", "Two or four.", isin=(2, 4))
+    patients: object = column("INTEGER", "Patients that both were tested on.", ge=1)
+    difference: object = column("DOUBLE", "Mean over patients of first minus second.", ge=-1, le=1)
+    low: object = column("DOUBLE", "Lower end of its interval.", nullable=True)
+    high: object = column("DOUBLE", "Upper end.", nullable=True)
+    p_value: object = column("DOUBLE", "Two-sided, by flipping signs of patients' differences.", **_SHARE)
+    p_value_holm: object = column("DOUBLE", "After Holm over the pairs of this kind.", **_SHARE)
+
+
+class SubgroupResults(Table):
+    """One experiment's figures in one group of patients."""
+
+    __table__ = "subgroup_results"
+    __key__ = ("experiment", "attribute", "group_name")
+
+    experiment: object = column("VARCHAR", "Experiment.")
+    attribute: object = column("VARCHAR", "sex, skin_group, sex_and_skin or cohort.")
+    group_name: object = column("VARCHAR", "The group.")
+    patients: object = column("INTEGER", "Patients in it.", ge=1)
+    small: object = column("BOOLEAN", "Fewer patients than the marked cell size.")
+    accuracy: object = column("DOUBLE", "Mean accuracy over its patients.", **_SHARE)
+    low: object = column("DOUBLE", "Lower end of its interval.", nullable=True)
+    high: object = column("DOUBLE", "Upper end.", nullable=True)
+    pain_share: object = column("DOUBLE", "Share of its patients with pain.", **_SHARE)
+    predicted_pain_share: object = column("DOUBLE", "Share of its patients for whom pain is predicted.", **_SHARE)
+    sensitivity: object = column("DOUBLE", "Among its patients with pain.", nullable=True, **_SHARE)
+    specificity: object = column("DOUBLE", "Among its patients without pain.", nullable=True, **_SHARE)
+    largest_gap: object = column(
+        "DOUBLE", "Largest difference of mean accuracy between groups of the attribute that are not small.",
+        nullable=True,
+        **_SHARE,
+    )
+
+
+class QualityAssociations(Table):
+    """One quality measure's association with pain over patients."""
+
+    __table__ = "quality_associations"
+    __key__ = ("measure",)
+
+    measure: object = column("VARCHAR", "Measure of video_quality.")
+    patients: object = column("INTEGER", "Patients with the measure.", ge=0)
+    auroc: object = column(
+        "DOUBLE", "Chance that a patient with pain has the higher mean; 0.5 is none.", nullable=True, **_SHARE
+    )
+    p_value: object = column("DOUBLE", "Mann-Whitney, two-sided.", nullable=True, **_SHARE)
+    p_value_holm: object = column("DOUBLE", "After Holm over measures.", nullable=True, **_SHARE)
+
+
+class CanaryResults(Table):
+    """One alarm for leakage: what was tried, what came out, whether that is as it must be."""
+
+    __table__ = "canary_results"
+    __key__ = ("canary", "subject")
+
+    canary: object = column("VARCHAR", "What was tried.")
+    subject: object = column("VARCHAR", "Experiment, features or study that it was tried on.")
+    value: object = column("DOUBLE", "What came out.", nullable=True)
+    limit_value: object = column("DOUBLE", "What it is held against.", nullable=True)
+    passed: object = column("BOOLEAN", "Whether it is as it must be; empty where it only informs.", nullable=True)
+    detail: object = column("VARCHAR", "In words.")
+
+
+class SplitStability(Table):
+    """One experiment's result under another assignment of patients to splits."""
+
+    __table__ = "split_stability"
+    __key__ = ("experiment", "split_seed")
+
+    experiment: object = column("VARCHAR", "Experiment.")
+    split_seed: object = column("INTEGER", "Seed of the assignment.")
+    patients: object = column("INTEGER", "Test patients.", ge=0)
+    all_classes: object = column("DOUBLE", "Mean accuracy over patients.", **_SHARE)
+
+
+class CheckResults(Table):
+    """One check's last result on one patient, or on the whole study."""
+
+    __table__ = "check_results"
+    __key__ = ("patient_id", "asset", "check_name")
+    __partition__ = ("patient_id", "asset")
+
+    patient_id: object = column(
+        "VARCHAR",
+        "Patient id; `*` for the whole study.",
+        str_matches=rf"^\*$|{terms.PATIENT_ID.pattern}",
+    )
+    asset: object = column("VARCHAR", "Asset, which is also the table, that the check is on.")
+    check_name: object = column("VARCHAR", "Name of the check; docs/checks.md says what it looks for.")
+    passed: object = column("BOOLEAN", "Whether all is well.")
+    severity: object = column("VARCHAR", "WARN, or ERROR where nothing can be used before it is mended.", isin=("WARN", "ERROR"))
+    affected: object = column("VARCHAR[]", "Video or submission ids at fault.")
+    numbers: object = column("VARCHAR", "What was counted and measured, as JSON: name to value.")
+    threshold: object = column("VARCHAR", "What the numbers are held against, in words.")
+    hint: object = column("VARCHAR", "What to do about it, one sentence; empty when passed.", nullable=True)
+    fingerprint: object = column("VARCHAR", "Fingerprint of the check's settings and code.")
+    run_id: object = column("VARCHAR", "Dagster's run.")
+    evaluated_at: object = column("TIMESTAMP WITH TIME ZONE", "When.")
+
+
+class Alerts(Table):
+    """One trouble from when it was raised until it was mended, and who was told of it."""
+
+    __table__ = "alerts"
+    __key__ = ("alert_id",)
+    __partition__ = ("alert_id",)
+
+    alert_id: object = column("VARCHAR", "Hash of patient, asset, check and the moment it was raised.")
+    run_id: object = column("VARCHAR", "Dagster's run that raised, changed or mended it last.")
+    patient_id: object = column(
+        "VARCHAR",
+        "Patient id; `*` for the whole study.",
+        str_matches=rf"^\*$|{terms.PATIENT_ID.pattern}",
+    )
+    asset: object = column("VARCHAR", "Asset that was checked; step or job that failed.")
+    check_name: object = column("VARCHAR", "Check that failed; `run_failed` for a run.")
+    severity: object = column("VARCHAR", "WARN or ERROR.", isin=("WARN", "ERROR"))
+    status: object = column("VARCHAR", "raised, or mended.", isin=("raised", "mended"))
+    affected: object = column("VARCHAR[]", "Video or submission ids at fault; for a run, classes of errors.")
+    numbers: object = column("VARCHAR", "What was counted, as JSON: name to number.")
+    content: object = column("VARCHAR", "Hash of status, severity and ids: a new one is told.")
+    first_seen: object = column("TIMESTAMP WITH TIME ZONE", "When it was raised.")
+    last_seen: object = column("TIMESTAMP WITH TIME ZONE", "When it was looked at last.")
+    changed_at: object = column("TIMESTAMP WITH TIME ZONE", "When status, severity or ids changed last.")
+    delivery: object = column(
+        "VARCHAR",
+        "waiting: somebody is still to be told; told; given_up; not_needed: mended before anybody was told.",
+        isin=("waiting", "told", "given_up", "not_needed"),
+    )
+    told_at: object = column("TIMESTAMP WITH TIME ZONE", "When everybody had been told last.", nullable=True)
+    told_to: object = column("VARCHAR[]", "Marks of the addresses that have heard of it.")
+    taken_by: object = column("VARCHAR[]", "Marks of the addresses that have its present content.")
+    attempts: object = column("INTEGER", "Rounds in which somebody did not take the present content.", ge=0)
+    next_try_at: object = column("TIMESTAMP WITH TIME ZONE", "Not tried again before.", nullable=True)
 
 
 class Extractions(Table):
@@ -476,7 +782,7 @@ class Extractions(Table):
     __key__ = ("patient_id", "video_id", "table_name")
     __partition__ = ("patient_id", "table_name")
 
-    patient_id: object = column("VARCHAR", "Patient id.", **_PATIENT)
+    patient_id: object = column("VARCHAR", "Patient id; `*` for a table about the whole study.")
     video_id: object = column("VARCHAR", "Video id; `*` for a table of the patient that is not per video.")
     table_name: object = column("VARCHAR", "Table.")
     fingerprint: object = column("VARCHAR", "Hash of file, settings and code version.")
@@ -498,10 +804,24 @@ TABLES: tuple[type[Table], ...] = (
     AudioFeatures,
     VideoQuality,
     CvSplits,
+    Embeddings,
     FoldModels,
     FramePredictions,
     PatientAccuracy,
     ExperimentResults,
+    ExperimentMetrics,
+    ConfusionCounts,
+    Calibration,
+    BaselineAccuracy,
+    BaselineResults,
+    PermutationResults,
+    PairedDifferences,
+    SubgroupResults,
+    QualityAssociations,
+    CanaryResults,
+    SplitStability,
+    CheckResults,
+    Alerts,
     Extractions,
 )
 """Every table, in the order in which the data flow."""

@@ -1,0 +1,78 @@
+"""What is current and what is stale: fingerprints, and the ledger that remembers them.
+
+Belongs here: pure functions from files, settings and code versions to fingerprints, and the reading and writing of
+the ledger table ``extractions``. Does not belong here: doing the work that is found stale.
+
+A fingerprint is a hash of everything that a table's rows were made from. Equal fingerprints: nothing to do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+
+import pyarrow as arrow
+
+from iss_assets.settings import Settings
+from iss_assets.warehouse.database import Warehouse
+from iss_assets.warehouse.tables import Extractions
+
+WHOLE = "*"
+"""Stands for the video id in ledger rows of tables that are made for a patient at once."""
+
+VISUAL_TABLES = ("frames", "faces", "landmarks")
+SOUND_TABLES = ("audio", "mel_spectrograms", "audio_features")
+PATIENT_TABLES = ("patients", "bpi_scores", "videos")
+VIDEO_TABLES = (*VISUAL_TABLES, *SOUND_TABLES)
+
+
+def fingerprint(*parts: object) -> str:
+    """Hash parts (anything JSON can say) to sixteen hexadecimal digits."""
+    text = json.dumps(parts, sort_keys=True, default=str, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def code_versions(settings: Settings) -> dict[str, str]:
+    """Give the version of each extracted table's code and settings together.
+
+    It is a table's ``code_version`` in Dagster, so a change of either shows as stale in the UI.
+    """
+    from iss_assets.media.audio import AUDIO_CODE_VERSION
+    from iss_assets.media.quality import QUALITY_CODE_VERSION
+    from iss_assets.media.visual import LANDMARK_CODE_VERSION, VISUAL_CODE_VERSION
+
+    seen = fingerprint("visual", VISUAL_CODE_VERSION, settings.video.digest(), settings.faces.digest())
+    mesh = fingerprint("mesh", seen, LANDMARK_CODE_VERSION, settings.landmarks.digest())
+    heard = fingerprint("sound", AUDIO_CODE_VERSION, settings.audio.digest())
+    return {
+        "frames": seen,
+        "faces": seen,
+        "landmarks": mesh,
+        **dict.fromkeys(SOUND_TABLES, heard),
+        "video_quality": fingerprint("quality", mesh, heard, QUALITY_CODE_VERSION, settings.quality.digest()),
+    }
+
+
+def video_fingerprints(sha256: str, versions: Mapping[str, str]) -> dict[str, str]:
+    """Give the fingerprint that each table's rows of one video have when they are current."""
+    return {table: fingerprint(table, sha256, versions[table]) for table in VIDEO_TABLES}
+
+
+def ledger(warehouse: Warehouse, patient_id: str | None = None) -> dict[tuple[str, str, str], str]:
+    """Read the ledger: (patient, video, table) to fingerprint; of one patient, or of all."""
+    condition = "" if patient_id is None else " where patient_id = ?"
+    rows = warehouse.query(
+        f"select patient_id, video_id, table_name, fingerprint from extractions{condition}",
+        None if patient_id is None else [patient_id],
+    )
+    keys = zip(*(rows[c].to_pylist() for c in ("patient_id", "video_id", "table_name")), strict=True)
+    return dict(zip(keys, rows["fingerprint"].to_pylist(), strict=True))
+
+
+def ledger_rows(entries: Iterable[tuple[str, str, str, str, int]]) -> arrow.Table:
+    """Make ledger rows from (patient, video, table, fingerprint, rows)."""
+    now = datetime.now(UTC)
+    names = ("patient_id", "video_id", "table_name", "fingerprint", "rows")
+    return Extractions.from_rows([{**dict(zip(names, e, strict=True)), "made_at": now} for e in entries])

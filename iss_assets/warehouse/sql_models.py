@@ -1,0 +1,410 @@
+"""The SQL models of a folder: one SELECT a file, their columns, their order, their lineage.
+
+Belongs here: reading and checking the files, with file and line in every error; dependencies and column lineage from
+the SQL itself. Does not belong here: the comment's syntax (``sql_head``), running a model (``sql_build``), Dagster
+(``iss_assets.assets.sql_models``).
+
+A model that is wrong never takes the others down: it is listed in `SqlModels.errors`, and so is whatever reads it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Literal
+
+import duckdb
+import sqlglot
+from sqlglot import exp
+from sqlglot.dialects.dialect import Dialect
+from sqlglot.errors import SqlglotError
+from sqlglot.optimizer.qualify import qualify
+from sqlglot.optimizer.scope import build_scope, traverse_scope
+from sqlglot.tokens import TokenType
+
+from iss_assets.warehouse.sql_head import Head, ModelTest, SqlModelError, parse_head
+from iss_assets.warehouse.tables import BY_NAME
+
+DIALECT: Final = "duckdb"
+_NAME: Final = re.compile(r"^[a-z][a-z0-9_]*$")
+_TABLE_FUNCTIONS: Final = (exp.GenerateSeries, exp.Unnest)
+"""What may stand in a FROM besides tables; anything that reads a file or a network may not."""
+
+
+@dataclass(frozen=True)
+class ModelColumn:
+    """One column that a model gives."""
+
+    name: str
+    type: str
+    """As DuckDB names it."""
+    description: str
+
+
+@dataclass(frozen=True)
+class SqlModel:
+    """One file of the folder, checked."""
+
+    name: str
+    file: str
+    """Relative to the folder."""
+    group: str
+    """The first folder on the way: ``staging`` or ``marts``."""
+    description: str
+    materialized: Literal["table", "view"]
+    columns: tuple[ModelColumn, ...]
+    tests: tuple[ModelTest, ...]
+    sql: str
+    depends_on: tuple[str, ...]
+    """Tables and models read, in alphabetical order."""
+    version: str
+    """A short hash of the SELECT and of how it is materialized; comments and tests do not count."""
+
+
+@dataclass
+class SqlModels:
+    """Every model of a folder, in an order in which they can be built, and what is wrong with the others."""
+
+    folder: Path
+    models: dict[str, SqlModel] = field(default_factory=dict)
+    errors: list[SqlModelError] = field(default_factory=list)
+    broken: dict[str, SqlModelError] = field(default_factory=dict)
+    """The first error of every model that could not be loaded."""
+
+    def lineage(self, name: str) -> dict[str, list[tuple[str, str]]]:
+        """Give, for each column of a model, the (table, column) pairs that it is made from directly.
+
+        A column made of no column, as ``count(*)``, has an empty list.
+        """
+        # sqlglot's lineage module takes as long to load as everything else here
+        from sqlglot.lineage import lineage
+
+        model = self.models[name]
+        schema: dict[str, object] = {t: dict(self._columns_of(t)) for t in model.depends_on}
+        query = qualify(
+            sqlglot.parse_one(model.sql, dialect=DIALECT),
+            schema=schema,
+            dialect=DIALECT,
+            validate_qualify_columns=False,
+        )
+        scope = build_scope(query)
+        found: dict[str, list[tuple[str, str]]] = {}
+        for column in model.columns:
+            pairs = set()
+            for node in lineage(column.name, query, schema=schema, scope=scope, dialect=DIALECT).walk():
+                source = node.expression
+                if isinstance(source, exp.Table) and source.name in model.depends_on:
+                    pairs.add((source.name, node.name.rpartition(".")[2].strip('"')))
+            known = {(t, c) for t in model.depends_on for c, _ in self._columns_of(t)}
+            found[column.name] = sorted(pairs & known)
+        return found
+
+    def with_upstream(self, names: Iterable[str]) -> list[str]:
+        """Give these models and every model they stand on, in the order of building."""
+        wanted = set(names)
+        for name in reversed(self.models):
+            if name in wanted:
+                wanted.update(d for d in self.models[name].depends_on if d in self.models)
+        return [n for n in self.models if n in wanted]
+
+    def _columns_of(self, table: str) -> list[tuple[str, str]]:
+        if table in BY_NAME:
+            return [(c.name, c.sql) for c in BY_NAME[table].columns()]
+        return [(c.name, c.type) for c in self.models[table].columns]
+
+
+@dataclass
+class _Draft:
+    """A file on its way to a model."""
+
+    name: str
+    file: str
+    group: str
+    head: Head
+    sql: str
+    query: exp.Query
+    reads: dict[str, int]
+    """Table to the line of its first mention."""
+
+
+def check_models(folder: Path) -> list[SqlModelError]:
+    """List everything that is wrong with the models of a folder; empty when all is well."""
+    return load_models(folder).errors
+
+
+def load_models(folder: Path) -> SqlModels:
+    """Read every ``*.sql`` file of a folder.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds ``staging/`` and ``marts/``.
+
+    Returns
+    -------
+    SqlModels
+        The models that can be built, and the errors of the others.
+
+    Raises
+    ------
+    SqlModelError
+        If there is no such folder.
+    """
+    if not folder.is_dir():
+        raise SqlModelError(
+            folder.name, 1, "no such folder of SQL models; name it with ISS_WAREHOUSE__SQL_DIR"
+        )
+    result = SqlModels(folder)
+    drafts = _read_drafts(result)
+    _check_references(result, drafts)
+    with duckdb.connect(":memory:", config={"enable_external_access": "false"}) as connection:
+        for table in BY_NAME.values():
+            connection.execute(table.ddl())
+        for name in _building_order(result, drafts):
+            try:
+                result.models[name] = _bind(connection, drafts[name], result)
+            except SqlModelError as error:
+                _add_error(result, name, error)
+        # a test may read any model, so tests come after all of them
+        for name in list(result.models):
+            try:
+                _check_broken_reads(drafts[name], result)
+                for test in result.models[name].tests:
+                    if not test.fits_any_column:
+                        _bind_test(connection, drafts[name], test)
+            except SqlModelError as error:
+                del result.models[name]
+                _add_error(result, name, error)
+    result.errors.sort(key=lambda e: (e.file, e.line))
+    return result
+
+
+def _add_error(result: SqlModels, name: str, error: SqlModelError) -> None:
+    result.errors.append(error)
+    result.broken.setdefault(name, error)
+
+
+def _read_drafts(result: SqlModels) -> dict[str, _Draft]:
+    drafts: dict[str, _Draft] = {}
+    first_file: dict[str, str] = {}
+    for path in sorted(result.folder.rglob("*.sql")):
+        file = path.relative_to(result.folder)
+        name = path.stem
+        try:
+            if name in first_file:
+                drafts.pop(name, None)
+                raise SqlModelError(file, 1, f"{first_file[name]} has the same name; rename one of them")
+            first_file[name] = str(file)
+            drafts[name] = _read_draft(path, file)
+        except SqlModelError as error:
+            _add_error(result, name, error)
+    return drafts
+
+
+def _read_draft(path: Path, file: Path) -> _Draft:
+    name = path.stem
+    if not _NAME.match(name):
+        raise SqlModelError(file, 1, "a model's file name is lower-case letters, digits and _")
+    if name in BY_NAME:
+        raise SqlModelError(file, 1, f"{name} is a table of the warehouse; give the model another name")
+    if len(file.parts) < 2:
+        raise SqlModelError(file, 1, "a model lies in a folder, staging/ or marts/, which is its group")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SqlModelError(file, 1, "the file cannot be read as UTF-8 text") from error
+    head = parse_head(text, file)
+    query, sql = _parse_query(text, file)
+    return _Draft(name, str(file), file.parts[0], head, sql, query, _tables_read(query, file))
+
+
+def _parse_query(text: str, file: Path) -> tuple[exp.Query, str]:
+    """Parse the one SELECT of a file; give it with its text, without the last semicolon."""
+    try:
+        dialect = Dialect.get_or_raise(DIALECT)
+        tokens = dialect.tokenize(text)
+        ends = [i for i, t in enumerate(tokens) if t.token_type == TokenType.SEMICOLON]
+        if ends and ends[0] < len(tokens) - 1:
+            raise SqlModelError(
+                file, tokens[ends[0]].line, "one file is one SELECT; there is more after this semicolon"
+            )
+        sql = text[: tokens[ends[0]].start] if ends else text.rstrip()
+        statements = dialect.parser().parse(tokens[: ends[0]] if ends else tokens, text)
+    except SqlglotError as error:
+        raise SqlModelError(file, *_syntax_error(error, text)) from error
+    if not statements or not isinstance(statements[0], exp.Query):
+        raise SqlModelError(file, _first_code_line(text), "the file is not a SELECT")
+    return statements[0], sql
+
+
+def _syntax_error(error: SqlglotError, text: str) -> tuple[int, str]:
+    details = getattr(error, "errors", [])
+    if details:
+        return int(details[0]["line"]), f"syntax error at {details[0]['highlight']!r}"
+    # the tokenizer names no line; DuckDB's own parser does
+    return _duckdb_error(_parser_error(text), shift=0, otherwise=_first_code_line(text))
+
+
+def _parser_error(text: str) -> Exception:
+    try:
+        duckdb.extract_statements(text)
+    except duckdb.Error as error:
+        return error
+    return ValueError("the SQL cannot be read: a quote or a comment is not closed")
+
+
+def _first_code_line(text: str) -> int:
+    for number, line in enumerate(text.splitlines(), start=1):
+        if line.strip() and not line.strip().startswith("--"):
+            return number
+    return 1
+
+
+def _tables_read(query: exp.Query, file: Path | str) -> dict[str, int]:
+    """List the tables that a query reads, common table expressions left out, with the line of each."""
+    reads: dict[str, int] = {}
+    for scope in traverse_scope(query):
+        for source in scope.sources.values():
+            if not isinstance(source, exp.Table):
+                continue
+            line = int(source.this.meta.get("line", 1)) if source.this else 1
+            if isinstance(source.this, _TABLE_FUNCTIONS):
+                continue
+            if not isinstance(source.this, exp.Identifier):
+                raise SqlModelError(
+                    file,
+                    line,
+                    f"a model reads tables of the warehouse only, not {source.this.sql(dialect=DIALECT)[:40]!r}",
+                )
+            if source.db or source.catalog:
+                raise SqlModelError(
+                    file,
+                    line,
+                    f"name the table plainly: {source.name}, without {source.db or source.catalog}.",
+                )
+            reads.setdefault(source.name, line)
+    return reads
+
+
+def _check_references(result: SqlModels, drafts: dict[str, _Draft]) -> None:
+    known = set(BY_NAME) | set(drafts) | set(result.broken)
+    for name, draft in list(drafts.items()):
+        for table, line in draft.reads.items():
+            if table not in known:
+                guess = difflib.get_close_matches(table, sorted(known), n=1)
+                hint = f"; did you mean {guess[0]}?" if guess else ""
+                _add_error(result, name, SqlModelError(draft.file, line, f"unknown table {table}{hint}"))
+                drafts.pop(name, None)
+
+
+def _building_order(result: SqlModels, drafts: dict[str, _Draft]) -> list[str]:
+    """Order drafts so that each comes after what it reads; cycles become errors."""
+    order: list[str] = []
+    waiting = dict(drafts)
+    while waiting:
+        ready = [n for n, d in waiting.items() if not any(t in waiting for t in d.reads)]
+        if not ready:
+            cycle = _find_cycle(waiting)
+            shown = " → ".join([*cycle, cycle[0]])
+            for index, name in enumerate(cycle):
+                draft = waiting.pop(name)
+                line = draft.reads[cycle[(index + 1) % len(cycle)]]
+                _add_error(result, name, SqlModelError(draft.file, line, f"models read each other: {shown}"))
+        for name in ready:
+            order.append(name)
+            del waiting[name]
+    return order
+
+
+def _find_cycle(waiting: dict[str, _Draft]) -> list[str]:
+    path = [next(iter(waiting))]
+    while True:
+        following = next(t for t in waiting[path[-1]].reads if t in waiting)
+        if following in path:
+            return path[path.index(following) :]
+        path.append(following)
+
+
+def _check_broken_reads(draft: _Draft, result: SqlModels) -> None:
+    for table, line in draft.reads.items():
+        if table in result.broken and table not in BY_NAME:
+            raise SqlModelError(draft.file, line, f"reads {table}, which is broken: {result.broken[table]}")
+
+
+def _bind(connection: duckdb.DuckDBPyConnection, draft: _Draft, result: SqlModels) -> SqlModel:
+    """Let DuckDB itself check the SELECT against empty tables, and name the columns' types."""
+    _check_broken_reads(draft, result)
+    try:
+        connection.execute(f'create table "{draft.name}" as\n{draft.sql}\nwith no data')
+    except duckdb.Error as error:
+        line, problem = _duckdb_error(error, shift=1, otherwise=_first_code_line(draft.sql))
+        raise SqlModelError(draft.file, line, problem) from error
+    described = connection.execute(f'describe "{draft.name}"').fetchall()
+    return SqlModel(
+        name=draft.name,
+        file=draft.file,
+        group=draft.group,
+        description=draft.head.description,
+        materialized=draft.head.materialized,
+        columns=_match_columns([(row[0], row[1]) for row in described], draft),
+        tests=tuple(draft.head.tests),
+        sql=draft.sql,
+        depends_on=tuple(sorted(draft.reads)),
+        version=_version(draft),
+    )
+
+
+def _version(draft: _Draft) -> str:
+    statement = draft.query.sql(dialect=DIALECT, comments=False)
+    return hashlib.sha256(f"{draft.head.materialized} {statement}".encode()).hexdigest()[:16]
+
+
+def _bind_test(connection: duckdb.DuckDBPyConnection, draft: _Draft, test: ModelTest) -> None:
+    sql = test.sql.replace("{this}", f'"{draft.name}"')
+    try:
+        connection.execute(f"select count(*) from ({sql})")
+    except duckdb.Error as error:
+        _, problem = _duckdb_error(error, shift=0, otherwise=1)
+        raise SqlModelError(draft.file, test.line, f"test {test.name}: {problem}") from error
+
+
+def _match_columns(found: list[tuple[str, str]], draft: _Draft) -> tuple[ModelColumn, ...]:
+    documented = {c.name: c for c in draft.head.columns}
+    selected = dict(found)
+    for column in draft.head.columns:
+        if column.name not in selected:
+            raise SqlModelError(
+                draft.file, column.line, f"column {column.name} is documented but not selected"
+            )
+    for name in selected:
+        if name not in documented:
+            raise SqlModelError(
+                draft.file,
+                _line_of_column(draft, name),
+                f"column {name} is selected but not documented; add '-- column {name}: ...' to the head comment",
+            )
+    # sums of whole numbers are HUGEINT, which no other program reads
+    return tuple(
+        ModelColumn(name, "BIGINT" if kind == "HUGEINT" else kind, documented[name].description)
+        for name, kind in found
+    )
+
+
+def _line_of_column(draft: _Draft, name: str) -> int:
+    for selected in draft.query.selects:
+        if selected.alias_or_name == name:
+            lines = [n.meta["line"] for n in selected.walk() if "line" in n.meta]
+            return int(max(lines, default=_first_code_line(draft.sql)))
+    return _first_code_line(draft.sql)
+
+
+def _duckdb_error(error: Exception, *, shift: int, otherwise: int) -> tuple[int, str]:
+    """Take line and first sentence out of DuckDB's message; `shift` lines were put before the file's first."""
+    message = str(error)
+    place = re.search(r"^LINE (\d+):", message, re.MULTILINE)
+    text = re.sub(r"\s+", " ", message.partition("\n\nLINE")[0]).strip()
+    return (int(place.group(1)) - shift if place else otherwise), text

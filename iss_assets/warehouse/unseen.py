@@ -1,0 +1,70 @@
+"""What the trained models have not seen.
+
+Belongs here: comparing what the study holds with what models were trained and tested on.
+Does not belong here: training, deciding when to train: that is a person's or a schedule's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from iss_assets.warehouse.database import Warehouse
+
+_UNSEEN = """
+with to_see as (
+  select patient_id, submission_id from bpi_scores where missing_scores < 9
+  union
+  select patient_id, video_id from video_quality where usable
+),
+seen_patients as (
+  select unnest(train_patients || test_patients) as patient_id from fold_models
+)
+select 'patient' as kind, patient_id as id from to_see where patient_id not in (from seen_patients)
+union
+select 'submission', submission_id from to_see
+where submission_id not in (select video_id from frame_predictions)
+order by all
+"""
+
+
+@dataclass(frozen=True)
+class ModelsBehind:
+    """What models have not seen.
+
+    Attributes
+    ----------
+    models : int
+        Trained models; with none, everything is unseen.
+    patients, submissions : tuple of str
+        Ids, sorted: patients on neither side of any model, and submissions that no model was tested on.
+    """
+
+    models: int
+    patients: tuple[str, ...]
+    submissions: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """Say it in one line."""
+        if not self.models:
+            return "No model has been trained yet."
+        if not self.patients and not self.submissions:
+            return "The models have seen every patient and submission."
+        return (
+            f"The models have not seen {len(self.patients)} patients and {len(self.submissions)} submissions; "
+            "training starts on request or by schedule only."
+        )
+
+
+def models_behind(warehouse: Warehouse) -> ModelsBehind:
+    """Give the patients and submissions that models could learn from and have not seen.
+
+    A submission counts if it has an answer or a usable video: others are in no model by design.
+    """
+    with warehouse.read() as connection:
+        rows = connection.execute(_UNSEEN).fetchall()
+        models = connection.execute("select count(*) from fold_models").fetchall()[0][0]
+    return ModelsBehind(
+        models=models,
+        patients=tuple(i for kind, i in rows if kind == "patient"),
+        submissions=tuple(i for kind, i in rows if kind == "submission"),
+    )
