@@ -1,0 +1,235 @@
+"""How good the experiments are: per patient as the paper computes it, then as it should be done, then the reports.
+
+Belongs here: the assets that judge predictions and write report pages. Does not belong here: a statistic or a page's
+look (``evaluation``).
+"""
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import dagster as dg
+import pyarrow as arrow
+import pyarrow.compute as compute
+
+from iss_assets.assets.common import describe, result
+from iss_assets.assets.study import STUDY, ledger_entry
+from iss_assets.modeling.experiments import BY_NAME, Experiment
+from iss_assets.partitions import patients_partitions
+from iss_assets.resources import WarehouseResource
+from iss_assets.settings import Settings
+from iss_assets.warehouse import tables
+from iss_assets.warehouse.database import Replacement, Warehouse
+from iss_assets.warehouse.ledger import fingerprint, ledger
+
+if TYPE_CHECKING:
+    from iss_assets.modeling.items import Items
+
+GROUP = "evaluation"
+
+EVALUATION_TABLES = (
+    tables.ExperimentResults,
+    tables.ExperimentMetrics,
+    tables.ConfusionCounts,
+    tables.Calibration,
+    tables.BaselineAccuracy,
+    tables.BaselineResults,
+    tables.PermutationResults,
+    tables.PairedDifferences,
+    tables.SubgroupResults,
+    tables.QualityAssociations,
+    tables.CanaryResults,
+    tables.SplitStability,
+)
+
+
+@dg.asset(
+    **describe(
+        tables.PatientAccuracy,
+        "From the last epoch's model of the patient's own split only; patients are the unit of everything after.",
+        group=GROUP,
+        kinds={"python", "duckdb"},
+    ),
+    partitions_def=patients_partitions,
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    deps=[dg.AssetDep("frame_predictions", partition_mapping=dg.AllPartitionMapping()), "cv_splits"],
+)
+def patient_accuracy(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult:
+    """Compute the accuracy of the chosen patients in every experiment that has predictions."""
+    from iss_assets.evaluation import accuracy
+
+    store, patients = warehouse.warehouse(), list(context.partition_keys)
+    rows = accuracy.patient_accuracy(
+        store.query("select * from frame_predictions where list_contains(?, patient_id)", [patients]),
+        store.query("select * from cv_splits"),
+        store.query("select * from fold_models"),
+    )
+    mark = predictions_mark(store)
+    store.replace_all(
+        [
+            r
+            for patient in patients
+            for own in [rows.filter(compute.equal(rows["patient_id"], patient))]
+            for r in (
+                Replacement(tables.PatientAccuracy, own, {"patient_id": patient}),
+                ledger_entry(patient, tables.PatientAccuracy, mark, own.num_rows),
+            )
+        ]
+    )
+    return result(tables.PatientAccuracy, rows.num_rows, mark, {"patients": len(patients)})
+
+
+def predictions_mark(warehouse: Warehouse) -> str:
+    """Hash which predictions there are."""
+    held = ledger(warehouse, STUDY)
+    return fingerprint(sorted((v, m) for (_, v, t), m in held.items() if t == "frame_predictions"))
+
+
+class HowToJudge(dg.Config):
+    """What a run of the evaluation may cost."""
+
+    retrain: bool = True
+    """Train the small forests again on permuted labels, which takes minutes; without, their predictions stay fixed."""
+
+
+@dg.multi_asset(
+    name="evaluation",
+    specs=[
+        dg.AssetSpec(
+            **describe(
+                table,
+                "Patients are the unit; intervals are BCa bootstraps over patients.",
+                group=GROUP,
+                kinds={"python", "duckdb"},
+            ),
+            deps=["patient_accuracy", "cv_splits", "fold_models", "video_quality"],
+        )
+        for table in EVALUATION_TABLES
+    ],
+)
+def evaluation(
+    context: dg.AssetExecutionContext, config: HowToJudge, warehouse: WarehouseResource
+) -> Iterator[dg.MaterializeResult]:
+    """Judge every experiment: Table 5, intervals, baselines, chance, subgroups, canaries."""
+    from iss_assets.evaluation.study import EvaluationInputs, evaluate_study
+
+    store, settings = warehouse.warehouse(), warehouse.settings()
+    names = store.query("select distinct experiment from patient_accuracy order by all")[
+        "experiment"
+    ].to_pylist()
+    again = retrained(store, settings, names) if config.retrain else {}
+    inputs = EvaluationInputs(
+        patient_accuracy=store.query("select * from patient_accuracy order by experiment, patient_id"),
+        splits=store.query("select * from cv_splits order by patient_id"),
+        fold_models=store.query("select * from fold_models order by experiment, split"),
+        patients=store.query("select * from patients order by patient_id"),
+        bpi_scores=store.query("select * from bpi_scores order by submission_id"),
+        video_quality=store.query("select * from video_quality order by video_id"),
+        videos=store.query("select patient_id, sha256 from videos order by video_id"),
+        frames=store.query("select patient_id, picture_hash, contrast from frames"),
+        fit_predict={name: trainer(name, again[name], store, settings) for name in again},
+        by_seed={name: seeded_trainer(name, again[name], store, settings) for name in again},
+        features={
+            "audio features": store.query(
+                "select * exclude (chunk_index, fingerprint) from audio_features where chunk_index = -1 order by video_id"
+            ).to_pandas()
+        },
+    )
+    context.log.info(f"judging {', '.join(names)}; trained again for the tests: {', '.join(again) or 'none'}")
+    rows = evaluate_study(inputs, settings.evaluation)
+    mark = evaluation_mark(store, settings, retrain=config.retrain)
+    store.replace_all(
+        [
+            r
+            for table in EVALUATION_TABLES
+            for r in (
+                Replacement(table, rows[table.__table__], {}),
+                ledger_entry(STUDY, table, mark, rows[table.__table__].num_rows),
+            )
+        ]
+    )
+    for table in EVALUATION_TABLES:
+        yield result(table, rows[table.__table__].num_rows, mark)
+
+
+def evaluation_mark(warehouse: Warehouse, settings: Settings, *, retrain: bool) -> str:
+    """Give the fingerprint that the evaluation has when it is current."""
+    return fingerprint(predictions_mark(warehouse), settings.evaluation.digest(), retrain)
+
+
+def retrained(warehouse: Warehouse, settings: Settings, names: list[str]) -> dict[str, "Items"]:
+    """Give the items of those forests that are small enough to be trained again some hundred times."""
+    from iss_assets.warehouse.items import load_items
+
+    loaded = {
+        name: load_items(warehouse, BY_NAME[name], settings.training)
+        for name in names
+        if BY_NAME[name].model == "forest"
+    }
+    return {n: items for n, items in loaded.items() if len(items) <= settings.evaluation.retrain_items}
+
+
+def trainer(
+    name: str, items: "Items", warehouse: Warehouse, settings: Settings
+) -> Callable[[Mapping[str, str]], arrow.Table]:
+    """Give a function that trains an experiment's folds on given pain levels and predicts the patients left out."""
+    cohort = warehouse.query("select * from cv_splits order by patient_id")
+
+    def train(levels: Mapping[str, str]) -> arrow.Table:
+        return cross_validate(BY_NAME[name], relabelled(BY_NAME[name], items, levels), cohort, settings)
+
+    return train
+
+
+def seeded_trainer(
+    name: str, items: "Items", warehouse: Warehouse, settings: Settings
+) -> Callable[[int], arrow.Table]:
+    """Give a function that assigns the splits anew by a seed and then trains and predicts."""
+    from iss_assets.modeling.folds import assign_splits
+    from iss_assets.warehouse.items import trainable_patients
+
+    patients = trainable_patients(warehouse, settings.training)
+
+    def train(seed: int) -> arrow.Table:
+        cohort = assign_splits(patients, settings.training.folds, seed)
+        return cross_validate(BY_NAME[name], items, cohort, settings)
+
+    return train
+
+
+def relabelled(experiment: Experiment, items: "Items", levels: Mapping[str, str]) -> "Items":
+    """Give the same items with other pain levels of their patients."""
+    from iss_assets.modeling.items import make_items
+
+    fresh = make_items(
+        experiment,
+        items.patient_id,
+        items.video_id,
+        [
+            levels.get(p, level)
+            for p, level in zip(items.patient_id.tolist(), items.level.tolist(), strict=True)
+        ],
+        items.inputs,
+        weight=items.weight,
+    )
+    return replace(fresh, frame_index=items.frame_index, chunk_index=items.chunk_index)
+
+
+def cross_validate(
+    experiment: Experiment, items: "Items", cohort: arrow.Table, settings: Settings
+) -> arrow.Table:
+    """Train and predict every split, keeping no model."""
+    from iss_assets.modeling.fitting import fit_fold, predict_fold
+    from iss_assets.modeling.folds import sides, splits_in
+
+    parts = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for split in splits_in(cohort):
+            train, test = sides(cohort, split)
+            left_out = items.of(test)
+            if len(left_out):
+                fold = fit_fold(experiment, items.of(train), settings.training, Path(scratch))
+                parts.append(predict_fold(experiment, fold, left_out, settings.training))
+    return arrow.concat_tables(parts)

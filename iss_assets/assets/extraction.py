@@ -1,0 +1,308 @@
+"""What is seen and heard: frames, faces, landmarks; sound, spectrograms, audio features.
+
+Belongs here: the assets that open a patient's videos, one pass for pictures and one for sound.
+Does not belong here: how a picture or a sound is measured (``media``).
+
+The unit of work is the video. A video whose fingerprint stands in the ledger is not opened; one that was extracted by
+a run that died waits in the spool; the patient's partition is replaced in one transaction at the end.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pyarrow as arrow
+
+from iss_assets.assets.common import describe, result
+from iss_assets.partitions import patients_partitions
+from iss_assets.resources import WarehouseResource
+from iss_assets.settings import Settings
+from iss_assets.warehouse import tables
+from iss_assets.warehouse.database import Replacement, Warehouse
+from iss_assets.warehouse.ledger import (
+    SOUND_TABLES,
+    VISUAL_TABLES,
+    code_versions,
+    fingerprint,
+    ledger,
+    ledger_rows,
+    video_fingerprints,
+)
+from iss_assets.warehouse.locking import hold
+from iss_assets.warehouse.spool import Spool
+
+Extracted = Mapping[str, arrow.Table]
+
+MAX_PATIENT_S = 24 * 3600.0
+"""Longer than any patient takes: ninety days of narratives of three minutes each are 4.5 hours."""
+
+
+@dataclass(frozen=True)
+class Video:
+    """One readable video of the patient at work."""
+
+    video_id: str
+    path: Path
+    fingerprints: Mapping[str, str]
+
+
+def extraction_assets(settings: Settings) -> list[dg.AssetsDefinition]:
+    """Make the assets; their code versions come from the settings, so a changed setting shows as stale."""
+    versions = code_versions(settings)
+
+    def spec(table: Any, text: str, group: str, kinds: set[str], deps: list[str]) -> dg.AssetSpec:
+        return dg.AssetSpec(
+            **describe(table, text, group=group, kinds=kinds),
+            deps=deps,
+            code_version=versions[table.__table__],
+            skippable=True,
+        )
+
+    @dg.multi_asset(
+        name="seen",
+        specs=[
+            spec(
+                tables.Frames,
+                "Ten frames a second by presentation time, each measured; the pixels stay in the submitted video.",
+                "vision",
+                {"python", "duckdb"},
+                ["videos"],
+            ),
+            spec(
+                tables.Faces,
+                "MTCNN's box and the 160x160 crop from the full-size frame.",
+                "vision",
+                {"torch", "duckdb"},
+                ["frames"],
+            ),
+            spec(
+                tables.Landmarks,
+                "MediaPipe Face Mesh on the crop: 468 points, or the fact that none were found.",
+                "vision",
+                {"python", "duckdb"},
+                ["faces"],
+            ),
+        ],
+        partitions_def=patients_partitions,
+        can_subset=True,
+    )
+    def seen(
+        context: dg.AssetExecutionContext, warehouse: WarehouseResource
+    ) -> Iterator[dg.MaterializeResult]:
+        """Frames, faces and landmarks in one pass over each video."""
+        yield from extract(context, warehouse, VISUAL_TABLES, see)
+
+    @dg.multi_asset(
+        name="heard",
+        specs=[
+            spec(
+                tables.Audio,
+                "Mono, 22,050 Hz, lossless, with loudness, noise, clipping and the share of speech.",
+                "sound",
+                {"python", "duckdb"},
+                ["videos"],
+            ),
+            spec(
+                tables.MelSpectrograms,
+                "librosa, n_fft 2048, hop 512, 128 bands.",
+                "sound",
+                {"python", "duckdb"},
+                ["audio"],
+            ),
+            spec(
+                tables.AudioFeatures,
+                "Means of 20 MFCC, chroma, centroid, bandwidth, roll-off and zero-crossing rate.",
+                "sound",
+                {"python", "duckdb"},
+                ["audio"],
+            ),
+        ],
+        partitions_def=patients_partitions,
+        can_subset=True,
+    )
+    def heard(
+        context: dg.AssetExecutionContext, warehouse: WarehouseResource
+    ) -> Iterator[dg.MaterializeResult]:
+        """The sound track, its spectrograms and features in one pass."""
+        yield from extract(context, warehouse, SOUND_TABLES, hear)
+
+    return [seen, heard]
+
+
+def see(video: Video, wanted: set[str], settings: Settings, warehouse: Warehouse, spool: Spool) -> Extracted:
+    """Frames, faces and landmarks of one video in one pass."""
+    from iss_assets.media.visual import extract_visual
+
+    if wanted == {"landmarks"}:
+        return landmarks_again(video, settings, warehouse, spool)
+    made = extract_visual(video.path, settings.video, settings.faces, settings.landmarks)
+    return {"frames": made.frames, "faces": made.faces, "landmarks": made.landmarks}
+
+
+def landmarks_again(video: Video, settings: Settings, warehouse: Warehouse, spool: Spool) -> Extracted:
+    """Landmarks alone, from the crops that are already there; the video is not opened."""
+    from iss_assets.media.visual import landmarks_from_crops
+
+    faces = spool.get(video.video_id, "faces", video.fingerprints["faces"])
+    if faces is None:
+        faces = warehouse.query(
+            "select frame_index, crop from faces where video_id = ? order by frame_index", [video.video_id]
+        )
+    detected, points = landmarks_from_crops(faces["crop"], settings.landmarks)
+    return {
+        "landmarks": arrow.table(
+            {"frame_index": faces["frame_index"], "detected": detected, "points": points}
+        )
+    }
+
+
+def hear(video: Video, wanted: set[str], settings: Settings, warehouse: Warehouse, spool: Spool) -> Extracted:
+    """Sound, spectrograms and features of one video; empty tables where there is no sound track."""
+    from iss_assets.media.audio import extract_audio
+
+    made = extract_audio(video.path, settings.audio)
+    if made is None:
+        return {}
+    return {
+        "audio": made.audio,
+        "mel_spectrograms": made.mel_spectrograms,
+        "audio_features": made.audio_features,
+    }
+
+
+def extract(
+    context: dg.AssetExecutionContext,
+    resource: WarehouseResource,
+    names: tuple[str, ...],
+    work: Callable[[Video, set[str], Settings, Warehouse, Spool], Extracted],
+) -> Iterator[dg.MaterializeResult]:
+    """Bring one patient's rows of the selected tables up to date, video by video.
+
+    Raises
+    ------
+    dagster.Failure
+        After everything else is stored, if the extraction of some videos broke for a reason that is not the
+        video's. The next run tries those again.
+    """
+    patient, settings = context.partition_key, resource.settings()
+    settings.spool_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    # two runs of one patient take turns: the second finds the first one's work done
+    with hold(settings.spool_dir / f"{patient}.lock", exclusive=True, timeout_s=MAX_PATIENT_S):
+        results = list(extract_alone(context, resource, names, work))
+    yield from results
+
+
+def extract_alone(
+    context: dg.AssetExecutionContext,
+    resource: WarehouseResource,
+    names: tuple[str, ...],
+    work: Callable[[Video, set[str], Settings, Warehouse, Spool], Extracted],
+) -> Iterator[dg.MaterializeResult]:
+    """Do what `extract` says, nobody else being at work on this patient."""
+    from iss_assets.media.video import UnreadableVideo
+
+    patient, settings, warehouse = context.partition_key, resource.settings(), resource.warehouse()
+    selected = tuple(n for n in names if dg.AssetKey(n) in context.selected_asset_keys)
+    versions = code_versions(settings)
+    limit_threads(settings)
+    spool = Spool(settings.spool_dir, patient)
+    held = ledger(warehouse, patient)
+    submitted = warehouse.query(
+        "select video_id, file, sha256 from videos where patient_id = ? and status = 'ok' order by video_id",
+        [patient],
+    ).to_pylist()
+    todo: list[tuple[Video, set[str]]] = []
+    for row in submitted:
+        prints = video_fingerprints(row["sha256"], versions)
+        wanted = {n for n in selected if held.get((patient, row["video_id"], n)) != prints[n]}
+        if wanted:
+            todo.append((Video(row["video_id"], settings.study / row["file"], prints), wanted))
+    failed: dict[str, str] = {}
+    unreadable: dict[str, str] = {}
+    for number, (video, wanted) in enumerate(todo, start=1):
+        if all(spool.get(video.video_id, n, video.fingerprints[n]) is not None for n in wanted):
+            continue
+        context.log.info(f"video {number} of {len(todo)}: {video.video_id}")
+        try:
+            made = work(video, wanted, settings, warehouse, spool)
+        except UnreadableVideo as error:
+            made, unreadable[video.video_id] = {}, str(error)
+        except Exception as error:
+            # one video must not stop the others; what broke is told at the end, without the message's content
+            context.log.error(f"video {video.video_id}: {type(error).__name__}", exc_info=error)
+            failed[video.video_id] = type(error).__name__
+            continue
+        stored = {n: finish(n, made.get(n), patient, video) for n in wanted}
+        spool.put(video.video_id, video.fingerprints, stored)
+    replacements: list[Replacement] = []
+    gone = {
+        (video_id, table)
+        for (_, video_id, table) in held
+        if table in selected and video_id not in {r["video_id"] for r in submitted}
+    }
+    for video_id, name in sorted(gone):
+        where = {"patient_id": patient, "video_id": video_id}
+        replacements.append(Replacement(tables.BY_NAME[name], tables.BY_NAME[name].from_rows([]), where))
+        replacements.append(Replacement(tables.Extractions, ledger_rows([]), {**where, "table_name": name}))
+    for video, wanted in todo:
+        if video.video_id in failed:
+            continue
+        where = {"patient_id": patient, "video_id": video.video_id}
+        for name in sorted(wanted):
+            rows = spool.get(video.video_id, name, video.fingerprints[name])
+            assert rows is not None, "what was put in the spool is there until it is cleared below"
+            replacements.append(Replacement(tables.BY_NAME[name], rows, where))
+            entry = (patient, video.video_id, name, video.fingerprints[name], rows.num_rows)
+            replacements.append(
+                Replacement(tables.Extractions, ledger_rows([entry]), {**where, "table_name": name})
+            )
+    if replacements:
+        warehouse.replace_all(replacements)
+    spool.clear(selected)
+    if failed:
+        raise dg.Failure(
+            f"{len(failed)} of {len(submitted)} videos of patient {patient} could not be extracted; "
+            "the others are stored. Run again, and if it stays so, look at the run's log.",
+            metadata={"videos": dg.MetadataValue.json(failed)},
+        )
+    for name in selected:
+        count = warehouse.query(f"select count(*) n from {name} where patient_id = ?", [patient])
+        mark = fingerprint(
+            sorted((r["video_id"], video_fingerprints(r["sha256"], versions)[name]) for r in submitted)
+        )
+        yield result(
+            tables.BY_NAME[name],
+            count["n"][0].as_py(),
+            mark,
+            {
+                "videos": len(submitted),
+                "videos extracted now": sum(name in wanted for _, wanted in todo),
+                "videos kept": len(submitted) - sum(name in wanted for _, wanted in todo),
+                "not readable to the end": dg.MetadataValue.json(unreadable),
+            },
+        )
+
+
+def finish(name: str, rows: arrow.Table | None, patient: str, video: Video) -> arrow.Table:
+    """Put patient, video and fingerprint to the core's rows, in the order of the table's model."""
+    model = tables.BY_NAME[name]
+    if rows is None:
+        return model.from_rows([])
+    constants = {
+        "patient_id": patient,
+        "video_id": video.video_id,
+        "fingerprint": video.fingerprints[name],
+    }
+    for column, value in constants.items():
+        rows = rows.append_column(column, arrow.repeat(arrow.scalar(value, arrow.string()), rows.num_rows))
+    return rows.select(model.arrow_schema().names).cast(model.arrow_schema())
+
+
+def limit_threads(settings: Settings) -> None:
+    """Share the cores fairly between the patients that are worked on side by side."""
+    import torch
+
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // settings.run.workers))

@@ -1,0 +1,153 @@
+"""Can it be trusted: one row a video with every measure, the flags, and whether training may take it.
+
+Belongs here: the asset ``video_quality``. Does not belong here: measures and thresholds (``media.quality``), alerts.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+
+from iss_assets.assets.common import describe, result
+from iss_assets.assets.study import ledger_entry
+from iss_assets.partitions import patients_partitions
+from iss_assets.resources import WarehouseResource
+from iss_assets.settings import Settings
+from iss_assets.warehouse import tables
+from iss_assets.warehouse.database import Replacement, Warehouse
+from iss_assets.warehouse.ledger import code_versions, fingerprint, video_fingerprints
+
+
+def quality_assets(settings: Settings) -> list[dg.AssetsDefinition]:
+    """Make the asset; its code version comes from the settings, so a changed threshold shows as stale."""
+
+    @dg.asset(
+        **describe(
+            tables.VideoQuality,
+            "Flags for what the paper's authors met: signage, masks, glare, dark and grainy pictures, quiet or muffled "
+            "voices, missing data, and more. Flagged, never dropped.",
+            group="quality",
+            kinds={"python", "duckdb"},
+        ),
+        partitions_def=patients_partitions,
+        deps=["videos", "frames", "faces", "landmarks", "audio"],
+        code_version=code_versions(settings)["video_quality"],
+    )
+    def video_quality(
+        context: dg.AssetExecutionContext, warehouse: WarehouseResource
+    ) -> dg.MaterializeResult:
+        """Assess one patient's videos."""
+        patient, current = context.partition_key, warehouse.settings()
+        store = warehouse.warehouse()
+        rows = assess_patient(store, current, patient)
+        submitted = store.query(
+            "select patient_id, video_id, sha256, status from videos order by video_id"
+        ).to_pylist()
+        own = [v for v in submitted if v["patient_id"] == patient]
+        mark = quality_fingerprint(patient, own, submitted, code_versions(current))
+        table = tables.VideoQuality.from_rows(
+            [{**r, "patient_id": patient, "fingerprint": mark} for r in rows]
+        )
+        store.replace_all(
+            [
+                Replacement(tables.VideoQuality, table, {"patient_id": patient}),
+                ledger_entry(patient, tables.VideoQuality, mark, len(rows)),
+            ]
+        )
+        flags: dict[str, list[str]] = {}
+        for row in rows:
+            for flag in row["flags"]:
+                flags.setdefault(flag, []).append(row["video_id"])
+        return result(
+            tables.VideoQuality,
+            len(rows),
+            mark,
+            {
+                "usable": sum(r["usable"] for r in rows),
+                "videos by flag": dg.MetadataValue.json(flags),
+            },
+        )
+
+    return [video_quality]
+
+
+def quality_fingerprint(
+    patient: str,
+    own: Sequence[Mapping[str, Any]],
+    everyone: Sequence[Mapping[str, Any]],
+    versions: Mapping[str, str],
+) -> str:
+    """Give the fingerprint that a patient's quality rows have when they are current.
+
+    Parameters
+    ----------
+    patient : str
+        Patient id.
+    own, everyone : sequence of mapping
+        Rows of ``videos`` (patient_id, video_id, sha256, status) of the patient and of all: a file that another
+        patient has submitted too is a trouble of both.
+    versions : mapping
+        See ``ledger.code_versions``.
+    """
+    mine = {v["sha256"] for v in own}
+    twins = sorted(v["video_id"] for v in everyone if v["sha256"] in mine and v["patient_id"] != patient)
+    prints = [(v["video_id"], v["status"], video_fingerprints(v["sha256"], versions)) for v in own]
+    return fingerprint(sorted(prints, key=lambda p: p[0]), twins, versions["video_quality"])
+
+
+def assess_patient(store: Warehouse, settings: Settings, patient: str) -> list[dict[str, Any]]:
+    """Assess every video of a patient, readable or not; give rows of ``video_quality`` without patient and mark.
+
+    A video is compared with the patient's other videos (is it the same person?) and with every file of the study (is
+    it a copy?).
+    """
+    from iss_assets.media.quality import OtherVideos, assess_video, person_of
+
+    own = store.query("select * from videos where patient_id = ? order by video_id", [patient]).to_pylist()
+    hashes = store.query("select video_id, sha256 from videos").to_pylist()
+    sounds = {
+        row["video_id"]: row
+        for row in store.query(
+            "select * exclude (waveform) from audio where patient_id = ?", [patient]
+        ).to_pylist()
+    }
+
+    def of(table: str, video_id: str) -> Any:
+        return store.query(f"select * from {table} where video_id = ? order by frame_index", [video_id])
+
+    persons = {
+        v["video_id"]: person_of(of("faces", v["video_id"]), of("landmarks", v["video_id"]), settings.quality)
+        for v in own
+    }
+    rows = []
+    for video in own:
+        video_id = video["video_id"]
+        frames, faces, landmarks = (of(table, video_id) for table in ("frames", "faces", "landmarks"))
+        assessment = assess_video(
+            video,
+            frames,
+            faces,
+            landmarks,
+            sounds.get(video_id),
+            settings.quality,
+            fps=settings.video.fps,
+            others=OtherVideos(
+                sha256s=frozenset(h["sha256"] for h in hashes if h["video_id"] != video_id),
+                persons=[p for other, p in persons.items() if p is not None and other != video_id],
+            ),
+        )
+        found = sum(landmarks["detected"].to_pylist())
+        rows.append(
+            {
+                "video_id": video_id,
+                "frames": frames.num_rows,
+                "face_rate": faces.num_rows / frames.num_rows if frames.num_rows else None,
+                "landmark_rate": found / faces.num_rows if faces.num_rows else None,
+                "measures": json.dumps(assessment.measures, sort_keys=True),
+                "flags": assessment.flags,
+                "usable": assessment.usable,
+                "unusable_reason": assessment.unusable_reason,
+            }
+        )
+    return rows

@@ -1,0 +1,343 @@
+"""Cross-validation and the experiments of the paper's section 4.
+
+Belongs here: who is tested in which split, one model an experiment and split, and what it predicts for the patients
+left out. Does not belong here: how a model learns (``modeling``), how predictions are judged (``evaluation``).
+
+A fold is made again only when what it would learn from, its settings or the code has changed; new data of the
+patients left out only make it predict again.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+import pyarrow as arrow
+
+from iss_assets.assets.common import describe, result
+from iss_assets.assets.study import STUDY, ledger_entry
+from iss_assets.modeling.experiments import BY_NAME, CODE_VERSION, EXPERIMENTS, Experiment
+from iss_assets.partitions import fold_partitions, patients_partitions
+from iss_assets.resources import WarehouseResource
+from iss_assets.settings import Settings, TrainingSettings
+from iss_assets.warehouse import tables
+from iss_assets.warehouse.database import Replacement, Warehouse
+from iss_assets.warehouse.ledger import fingerprint, ledger, ledger_rows
+
+if TYPE_CHECKING:
+    from iss_assets.modeling.items import Items
+
+GROUP = "experiments"
+
+
+@dg.asset(
+    **describe(
+        tables.CvSplits,
+        "Whole patients, stratified by pain level, seeded; a patient keeps the split once given.",
+        group=GROUP,
+        kinds={"python", "duckdb"},
+    ),
+    deps=["patients", "video_quality"],
+)
+def cv_splits(warehouse: WarehouseResource) -> dg.MaterializeResult:
+    """Assign every patient who can be trained on to the split in which they are tested."""
+    from iss_assets.modeling.folds import not_enrolled
+
+    rows, mark = make_splits(warehouse.warehouse(), warehouse.settings())
+    named = split_file_of(warehouse.settings())
+    warehouse.warehouse().replace_all(
+        [Replacement(tables.CvSplits, rows, {}), ledger_entry(STUDY, tables.CvSplits, mark, rows.num_rows)]
+    )
+    sizes = rows.group_by("split").aggregate([("patient_id", "count")]).sort_by("split")
+    return result(
+        tables.CvSplits,
+        rows.num_rows,
+        rows["cohort_hash"][0].as_py(),
+        {
+            "patients per split": dg.MetadataValue.json(sizes["patient_id_count"].to_pylist()),
+            "in the split file but not in the study": not_enrolled(named, trainable(warehouse))
+            if named
+            else [],
+        },
+    )
+
+
+def trainable(resource: WarehouseResource) -> list[Any]:
+    """Give the patients whom the cross-validation is over."""
+    from iss_assets.warehouse.items import trainable_patients
+
+    return trainable_patients(resource.warehouse(), resource.settings().training)
+
+
+def split_file_of(settings: Settings) -> dict[str, int] | None:
+    """Read the explicit split file, if one is set."""
+    from iss_assets.modeling.folds import read_split_file
+
+    path = settings.training.split_file
+    return None if path is None else read_split_file(path)
+
+
+def make_splits(warehouse: Warehouse, settings: Settings) -> tuple[arrow.Table, str]:
+    """Give the rows of ``cv_splits`` as they should be now, and their mark in the ledger."""
+    from iss_assets.modeling.folds import assign_splits
+    from iss_assets.warehouse.items import trainable_patients
+
+    rows = assign_splits(
+        trainable_patients(warehouse, settings.training),
+        settings.training.folds,
+        settings.training.split_seed,
+        warehouse.query("select * from cv_splits"),
+        split_file_of(settings),
+    )
+    return rows, fingerprint(
+        rows["cohort_hash"][0].as_py(), settings.training.folds, settings.training.split_seed
+    )
+
+
+@dg.asset(
+    **describe(
+        tables.Embeddings,
+        "A frozen ResNet50 looks at each face once; new patients cost only themselves.",
+        group=GROUP,
+        kinds={"torch", "duckdb"},
+    ),
+    partitions_def=patients_partitions,
+    deps=["faces", "video_quality"],
+    pool="gpu",
+)
+def embeddings(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult:
+    """Embed one patient's faces."""
+    from iss_assets.modeling.embeddings import embed_faces
+    from iss_assets.warehouse.items import load_crops
+
+    patient, training = context.partition_key, warehouse.settings().training
+    keys, crops = load_crops(warehouse.warehouse(), training, patient)
+    mark = embeddings_mark(warehouse.warehouse(), warehouse.settings(), patient)
+    embedded = embed_faces(crops, training)
+    rows = tables.Embeddings.arrow_schema().empty_table()
+    if keys.num_rows:
+        flat = arrow.array(embedded.vectors.reshape(-1))
+        columns = {
+            "video_id": keys["video_id"],
+            "patient_id": arrow.repeat(patient, keys.num_rows),
+            "frame_index": keys["frame_index"],
+            "embedding": arrow.FixedSizeListArray.from_arrays(flat, embedded.vectors.shape[1]),
+            "weights_origin": arrow.repeat(embedded.weights_origin, keys.num_rows),
+            "fingerprint": arrow.repeat(mark, keys.num_rows),
+        }
+        rows = arrow.table(columns).select(rows.schema.names).cast(rows.schema)
+    warehouse.warehouse().replace_all(
+        [
+            Replacement(tables.Embeddings, rows, {"patient_id": patient}),
+            ledger_entry(patient, tables.Embeddings, mark, rows.num_rows),
+        ]
+    )
+    return result(
+        tables.Embeddings,
+        rows.num_rows,
+        mark,
+        {"weights": embedded.weights_origin if keys.num_rows else "none"},
+    )
+
+
+def embeddings_mark(warehouse: Warehouse, settings: Settings, patient: str) -> str:
+    """Give the fingerprint that a patient's embeddings have when they are current."""
+    from iss_assets.warehouse.items import data_hash
+
+    training = settings.training
+    used = (training.initial_weights, str(training.resnet50_weights), training.image_side, CODE_VERSION)
+    return fingerprint(used, data_hash(warehouse, BY_NAME["resnet50_2_static"], training, [patient]))
+
+
+@dg.multi_asset(
+    name="folds",
+    specs=[
+        dg.AssetSpec(
+            **describe(
+                tables.FoldModels,
+                "Weights lie in the home beside the warehouse, in safetensors; this row says how they came about.",
+                group=GROUP,
+                kinds={"torch", "scikitlearn", "duckdb"},
+            ),
+            deps=[
+                "cv_splits",
+                "bpi_scores",
+                "faces",
+                "landmarks",
+                "mel_spectrograms",
+                "audio_features",
+                "embeddings",
+            ],
+            code_version=CODE_VERSION,
+        ),
+        dg.AssetSpec(
+            **describe(
+                tables.FramePredictions,
+                "Only of patients whom the model has not seen.",
+                group=GROUP,
+                kinds={"torch", "scikitlearn", "duckdb"},
+            ),
+            deps=["fold_models"],
+            code_version=CODE_VERSION,
+        ),
+    ],
+    partitions_def=fold_partitions,
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    pool="gpu",
+)
+def folds(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> Iterator[dg.MaterializeResult]:
+    """Fit the models of the chosen experiments and splits, and predict the patients left out."""
+    made: dict[str, list[int]] = {}
+    for key in context.partition_keys:
+        dimensions = key.keys_by_dimension if isinstance(key, dg.MultiPartitionKey) else split_key(key)
+        made.setdefault(dimensions["experiment"], []).append(int(dimensions["split"]))
+    counts = {"fold_models": 0, "frame_predictions": 0}
+    notes: dict[str, Any] = {}
+    marks: list[str] = []
+    for name, splits in made.items():
+        note = fit_experiment(context, warehouse, BY_NAME[name], sorted(splits))
+        marks += note.pop("marks")
+        counts["fold_models"] += note["fitted now"] + note["kept"]
+        counts["frame_predictions"] += note.pop("predictions")
+        notes[name] = note
+    for table in (tables.FoldModels, tables.FramePredictions):
+        yield result(
+            table,
+            counts[table.__table__],
+            fingerprint(marks),
+            {"experiments": dg.MetadataValue.json(notes)},
+        )
+
+
+def split_key(key: str) -> dict[str, str]:
+    """Take ``experiment|split`` apart."""
+    experiment, split = key.split("|")
+    return {"experiment": experiment, "split": split}
+
+
+def fit_experiment(
+    context: dg.AssetExecutionContext,
+    resource: WarehouseResource,
+    experiment: Experiment,
+    splits: Sequence[int],
+) -> dict[str, Any]:
+    """Bring some splits of one experiment up to date; items are loaded once and shared by the splits."""
+    from iss_assets.modeling.fitting import MODEL_FILE, fit_fold, predict_fold
+    from iss_assets.modeling.folds import sides
+    from iss_assets.warehouse.items import load_items
+
+    warehouse, settings = resource.warehouse(), resource.settings()
+    cohort = warehouse.query("select * from cv_splits order by patient_id")
+    present = set(cohort["split"].to_pylist())
+    held = ledger(warehouse, STUDY)
+    note: dict[str, Any] = {"fitted now": 0, "predicted again": 0, "kept": 0, "empty splits": 0}
+    note |= {"marks": [], "predictions": 0}
+    items: Items | None = None
+    for split in splits:
+        if split not in present:
+            note["empty splits"] += 1
+            continue
+        train, test = sides(cohort, split)
+        marks = fold_marks(warehouse, settings.training, experiment, train, test)
+        note["marks"].append(marks["frame_predictions"])
+        place = f"{experiment.name}|{split:02d}"
+        fitted = held.get((STUDY, place, "fold_models")) == marks["fold_models"]
+        predicted = fitted and held.get((STUDY, place, "frame_predictions")) == marks["frame_predictions"]
+        folder = settings.models_dir / experiment.name / f"{split:02d}"
+        if predicted and (folder / MODEL_FILE).exists():
+            note["kept"] += 1
+            continue
+        if items is None:
+            items = load_items(warehouse, experiment, settings.training, cohort["patient_id"].to_pylist())
+        where: dict[str, object] = {"experiment": experiment.name, "split": split}
+        replacements: list[Replacement] = []
+        if not fitted or not (folder / MODEL_FILE).exists():
+            context.log.info(f"{experiment.name}, split {split}: fitting on {len(train)} patients")
+            fold = fit_fold(
+                experiment,
+                items.of(train),
+                settings.training,
+                folder,
+                lambda epoch: context.log.info(", ".join(f"{k} {v:.4g}" for k, v in epoch.items())),
+            )
+            row = {
+                **where,
+                "trained_at": datetime.now(UTC),
+                "train_patients": train,
+                "test_patients": test,
+                "weights": f"models/{experiment.name}/{split:02d}/{MODEL_FILE}",
+                "history": json.dumps(fold.history),
+                "cohort_hash": cohort["cohort_hash"][0].as_py(),
+                "data_hash": marks["fold_models"],
+                **{
+                    n: getattr(fold, n)
+                    for n in ("train_items", "settings", "profile", "seed", "weights_origin")
+                },
+                "code_version": fold.code_version,
+            }
+            replacements += [
+                Replacement(tables.FoldModels, tables.FoldModels.from_rows([row]), where),
+                fold_entry(place, "fold_models", marks["fold_models"], 1),
+            ]
+            note["fitted now"] += 1
+            note["weights"] = fold.weights_origin
+        else:
+            note["predicted again"] += 1
+        predictions = predict_fold(experiment, folder / MODEL_FILE, items.of(test), settings.training)
+        columns = tables.FramePredictions.arrow_schema()
+        column = arrow.repeat(arrow.scalar(split, arrow.int32()), predictions.num_rows)
+        rows = predictions.append_column("split", column).select(columns.names).cast(columns)
+        note["predictions"] += rows.num_rows
+        replacements += [
+            Replacement(tables.FramePredictions, rows, where),
+            fold_entry(place, "frame_predictions", marks["frame_predictions"], rows.num_rows),
+        ]
+        warehouse.replace_all(replacements)
+    return note
+
+
+def fold_marks(
+    warehouse: Warehouse,
+    settings: TrainingSettings,
+    experiment: Experiment,
+    train: Sequence[str],
+    test: Sequence[str],
+) -> dict[str, str]:
+    """Give the fingerprints that a fold's model and predictions have when they are current."""
+    from iss_assets.warehouse.items import data_hash
+
+    learnt = fingerprint(
+        experiment.name, CODE_VERSION, settings.digest(), data_hash(warehouse, experiment, settings, train)
+    )
+    return {
+        "fold_models": learnt,
+        "frame_predictions": fingerprint(learnt, data_hash(warehouse, experiment, settings, test)),
+    }
+
+
+def fold_entry(place: str, table: str, mark: str, rows: int) -> Replacement:
+    """Give the ledger's replacement that says: this fold is current."""
+    return Replacement(
+        tables.Extractions,
+        ledger_rows([(STUDY, place, table, mark, rows)]),
+        {"patient_id": STUDY, "video_id": place, "table_name": table},
+    )
+
+
+def stale_experiments(warehouse: Warehouse, settings: Settings, names: Sequence[str]) -> list[str]:
+    """Give those experiments of which some fold is not current."""
+    from iss_assets.modeling.folds import sides, splits_in
+
+    cohort = warehouse.query("select * from cv_splits order by patient_id")
+    held = ledger(warehouse, STUDY)
+
+    def stale(experiment: Experiment) -> bool:
+        for split in splits_in(cohort):
+            marks = fold_marks(warehouse, settings.training, experiment, *sides(cohort, split))
+            place = f"{experiment.name}|{split:02d}"
+            if any(held.get((STUDY, place, table)) != mark for table, mark in marks.items()):
+                return True
+        return False
+
+    return [e.name for e in EXPERIMENTS if e.name in names and stale(e)]

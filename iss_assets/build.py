@@ -1,0 +1,59 @@
+"""Puts the definitions together.
+
+Belongs here: one function that collects what the other modules define, with overrides for tests and the command line.
+Does not belong here: definitions of anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import dagster as dg
+
+from iss_assets import jobs
+from iss_assets.assets import evaluation, expectations, extraction, quality, reports, study, training
+from iss_assets.assets.sql_models import build_sql_models
+from iss_assets.checks.build import build_checks
+from iss_assets.resources import WarehouseResource
+from iss_assets.sensors import build_sensors
+from iss_assets.settings import Settings
+
+
+def build_defs(
+    settings: Settings | None = None, resource_overrides: Mapping[str, object] | None = None
+) -> dg.Definitions:
+    """Give fresh Definitions.
+
+    Parameters
+    ----------
+    settings : Settings, optional
+        Code versions are made from these; read from the environment without.
+    resource_overrides : mapping, optional
+        Resources by name that take the place of the defaults.
+    """
+    settings = settings or Settings()
+    models, model_checks = build_sql_models(settings.warehouse.sql_dir)
+    results = [training.cv_splits, training.embeddings, training.folds]
+    results += [evaluation.patient_accuracy, evaluation.evaluation]
+    return dg.Definitions(
+        assets=[
+            study.study_folder,
+            study.patients,
+            study.bpi_scores,
+            study.videos,
+            *extraction.extraction_assets(settings),
+            *quality.quality_assets(settings),
+            expectations.study_expectations,
+            *models,
+            *results,
+            reports.study_report,
+            reports.patient_report,
+            reports.study_page,
+            reports.quality_page,
+        ],
+        asset_checks=[*build_checks(results), *model_checks],
+        jobs=jobs.ALL,
+        sensors=build_sensors(settings),
+        resources={"warehouse": WarehouseResource(), **(resource_overrides or {})},
+        executor=dg.in_process_executor,
+    )

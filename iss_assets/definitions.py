@@ -1,0 +1,5 @@
+"""The code location that Dagster loads: ``dagster dev -w workspace.yaml``."""
+
+from iss_assets.build import build_defs
+
+defs = build_defs()

@@ -1,0 +1,143 @@
+"""What is missing or wrong on this machine, and how to mend it.
+
+Belongs here: one small function a thing that can be wrong. Does not belong here: mending.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Literal
+
+from iss_assets.settings import Settings
+
+PACKAGES = ("dagster", "duckdb", "torch", "torchvision", "facenet-pytorch", "mediapipe", "librosa", "av")
+MIN_FREE_GIB = 5
+"""About what the paper's 509 videos take: 190,000 frames of 16 KiB in the warehouse, twice while it is written."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at."""
+
+    state: Literal["ok", "warn", "fail"]
+    subject: str
+    text: str
+    mend: str = ""
+
+
+def examine(settings: Settings) -> list[Finding]:
+    """Look at everything and give the findings in the order in which to mend them."""
+    return [finding for look in (_packages, _study, _home, _machine, _weights) for finding in look(settings)]
+
+
+def _packages(settings: Settings) -> Iterator[Finding]:
+    version = ".".join(map(str, sys.version_info[:3]))
+    supported = (3, 11) <= sys.version_info[:2] <= (3, 12)
+    yield Finding(
+        "ok" if supported else "fail",
+        "Python",
+        version,
+        ""
+        if supported
+        else "make the virtual environment with Python 3.11 or 3.12: make install PYTHON=python3.11",
+    )
+    missing = []
+    for name in PACKAGES:
+        try:
+            metadata.version(name)
+        except metadata.PackageNotFoundError:
+            missing.append(name)
+    if missing:
+        yield Finding("fail", "packages", f"missing: {', '.join(missing)}", "make install")
+    else:
+        yield Finding("ok", "packages", ", ".join(f"{n} {metadata.version(n)}" for n in PACKAGES))
+    try:
+        import mediapipe  # noqa: F401
+    except ImportError as error:
+        yield Finding(
+            "fail",
+            "mediapipe",
+            f"does not load: {error}",
+            "it needs the system's OpenGL library: apt-get install libgl1 libegl1",
+        )
+
+
+def _study(settings: Settings) -> Iterator[Finding]:
+    from iss_assets.study.folder import read_study
+    from iss_assets.study.records import StudyFolderError
+
+    try:
+        folder = read_study(settings.study, settings.reading)
+    except StudyFolderError as error:
+        yield Finding("fail", "study folder", str(error), "docs/study_folder.md says what belongs in it")
+        return
+    text = (
+        f"{len(folder.patients)} patients, {len(folder.submissions)} submissions, {len(folder.videos)} videos, "
+        f"{len(folder.rejected)} rejected, {len(folder.problems)} problems"
+    )
+    wrong = bool(folder.rejected or folder.problems)
+    yield Finding(
+        "warn" if wrong else "ok",
+        "study folder",
+        text,
+        'after a run: iss sql "select file, line, reason from rejected_rows"' if wrong else "",
+    )
+
+
+def _home(settings: Settings) -> Iterator[Finding]:
+    home = settings.home
+    place = next(p for p in (home.resolve(), *home.resolve().parents) if p.exists())
+    if not os.access(place, os.W_OK):
+        yield Finding("fail", "home", f"{home.name} cannot be written", "name another folder: ISS_HOME=...")
+        return
+    free = shutil.disk_usage(place).free / 2**30
+    yield Finding(
+        "ok" if free >= MIN_FREE_GIB else "warn",
+        "disk",
+        f"{free:.0f} GiB free for the home",
+        "" if free >= MIN_FREE_GIB else f"free {MIN_FREE_GIB} GiB or name another ISS_HOME",
+    )
+    if home.exists() and home.stat().st_mode & 0o077:
+        yield Finding("warn", "home", "other users of this machine can read it", f"chmod 700 {home.name}")
+    if settings.warehouse_path.exists():
+        from iss_assets.warehouse.database import Warehouse, WarehouseError
+
+        try:
+            tables = Warehouse(settings.warehouse_path, settings.warehouse).query(
+                "select count(*) n from duckdb_tables()"
+            )
+            size = settings.warehouse_path.stat().st_size / 2**20
+            yield Finding("ok", "warehouse", f"{tables['n'][0].as_py()} tables, {size:.0f} MiB")
+        except WarehouseError as error:
+            yield Finding("fail", "warehouse", str(error), "restore it from a backup, or name a new ISS_HOME")
+
+
+def _machine(settings: Settings) -> Iterator[Finding]:
+    import torch
+
+    cores = os.cpu_count() or 1
+    yield Finding("ok", "cores", f"{cores}, {settings.run.workers} patients side by side")
+    if torch.cuda.is_available():
+        yield Finding("ok", "GPU", torch.cuda.get_device_name(0))
+    else:
+        yield Finding(
+            "warn",
+            "GPU",
+            "none: extraction does well without, the seven networks of the paper profile take days",
+            "train on a machine with one, or use the demo profile: ISS_TRAINING__PROFILE=demo",
+        )
+
+
+def _weights(settings: Settings) -> Iterator[Finding]:
+    from iss_assets.modeling.weights import find_weights
+
+    found = find_weights(settings.training)
+    if found.available:
+        yield Finding("ok", "ResNet50 weights", found.text)
+    else:
+        yield Finding("warn", "ResNet50 weights", found.text, found.mend)

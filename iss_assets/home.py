@@ -1,0 +1,66 @@
+"""The home folder: Dagster's own settings in it, and an instance to work with.
+
+Belongs here: making ``ISS_HOME`` ready and opening its Dagster instance.
+Does not belong here: running anything (``runner``).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from iss_assets.settings import Settings
+
+if TYPE_CHECKING:
+    from dagster import DagsterInstance
+
+_DAGSTER_YAML = """\
+# Written by `iss`; change iss.toml instead. Nothing is sent anywhere.
+telemetry:
+  enabled: false
+nux:
+  enabled: false
+concurrency:
+  runs:
+    max_concurrent_runs: {workers}
+  pools:
+    default_limit: 1
+run_monitoring:
+  enabled: true
+  # a run that died gives its place in a pool back
+  free_slots_after_run_end_seconds: 60
+schedules:
+  use_threads: true
+  num_workers: 2
+sensors:
+  use_threads: true
+  num_workers: 2
+"""
+
+
+def prepare_home(settings: Settings) -> Path:
+    """Make the home, readable by its owner only, with Dagster's settings in it; give Dagster's home.
+
+    Also sets the environment variables that Dagster and the code location read, for this process and its children.
+    """
+    home = settings.home.resolve()
+    dagster_home = home / "dagster"
+    dagster_home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    home.chmod(0o700)
+    text = _DAGSTER_YAML.format(workers=settings.run.workers)
+    path = dagster_home / "dagster.yaml"
+    if not path.exists() or path.read_text() != text:
+        path.write_text(text)
+    os.environ["DAGSTER_HOME"] = str(dagster_home)
+    os.environ["ISS_HOME"] = str(home)
+    os.environ["ISS_STUDY"] = str(settings.study.resolve())
+    os.environ["DAGSTER_DISABLE_TELEMETRY"] = "1"
+    return dagster_home
+
+
+def open_instance(settings: Settings) -> DagsterInstance:
+    """Open the Dagster instance of the home."""
+    from dagster import DagsterInstance
+
+    return DagsterInstance.from_config(str(prepare_home(settings)))

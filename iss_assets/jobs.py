@@ -1,0 +1,105 @@
+"""What is launched together.
+
+Belongs here: asset jobs, each a selection with a name people can click on.
+Does not belong here: when they are launched (``runner`` for the command line, ``sensors`` for the daemon).
+See "Jobs" in Dagster's concept pages.
+"""
+
+from __future__ import annotations
+
+import dagster as dg
+
+PATIENT_TABLES = (
+    "patients",
+    "bpi_scores",
+    "videos",
+    "frames",
+    "faces",
+    "landmarks",
+    "audio",
+    "mel_spectrograms",
+    "audio_features",
+    "video_quality",
+)
+
+STUDY_PAGES = ("study_report", "study_page", "quality_page")
+
+study_job = dg.define_asset_job(
+    "study_folder",
+    selection=dg.AssetSelection.assets("rejected_rows", "study_problems"),
+    description="Read the study folder and keep what is wrong with it.",
+)
+
+patient_job = dg.define_asset_job(
+    "patient",
+    selection=dg.AssetSelection.assets(*PATIENT_TABLES),
+    description="Bring one patient up to date: enrollment, answers, videos, pictures, sound, quality.",
+)
+
+marts_job = dg.define_asset_job(
+    "marts",
+    selection=dg.AssetSelection.groups("staging", "marts"),
+    description="Make the SQL models of dbt_like_sql/ anew.",
+)
+
+splits_job = dg.define_asset_job(
+    "splits",
+    selection=dg.AssetSelection.assets("cv_splits"),
+    description="Assign patients to the splits in which they are tested.",
+)
+
+embeddings_job = dg.define_asset_job(
+    "embeddings",
+    selection=dg.AssetSelection.assets("embeddings"),
+    description="Embed one patient's faces with a frozen network.",
+)
+
+train_job = dg.define_asset_job(
+    "train",
+    selection=dg.AssetSelection.assets("fold_models", "frame_predictions"),
+    description="Fit experiments' models, a split each, and predict the patients left out.",
+)
+
+accuracy_job = dg.define_asset_job(
+    "accuracy",
+    selection=dg.AssetSelection.assets("patient_accuracy"),
+    description="Compute patients' accuracies from the predictions.",
+)
+
+evaluation_job = dg.define_asset_job(
+    "evaluation",
+    selection=dg.AssetSelection.groups("evaluation") - dg.AssetSelection.assets("patient_accuracy"),
+    description="Judge the experiments: Table 5, intervals, baselines, chance, subgroups, canaries.",
+)
+
+expectations_job = dg.define_asset_job(
+    "expectations",
+    selection=dg.AssetSelection.assets("study_expectations"),
+    description="Judge the study as a whole with Great Expectations.",
+)
+
+reports_job = dg.define_asset_job(
+    "reports",
+    selection=dg.AssetSelection.assets(*STUDY_PAGES),
+    description="Write the pages about the study.",
+)
+
+patient_report_job = dg.define_asset_job(
+    "patient_reports",
+    selection=dg.AssetSelection.assets("patient_report"),
+    description="Write the pages of patients.",
+)
+
+ALL = (
+    study_job,
+    patient_job,
+    marts_job,
+    splits_job,
+    embeddings_job,
+    train_job,
+    accuracy_job,
+    evaluation_job,
+    expectations_job,
+    reports_job,
+    patient_report_job,
+)

@@ -1,0 +1,473 @@
+"""What ``iss run`` does: find what is stale, and bring it up to date through Dagster, several patients side by side.
+
+Belongs here: the order of the work, the worker processes, the summary.
+Does not belong here: what is done in an asset (``assets``), what counts as stale (``ledger``, `stale_patients`).
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import socket
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from iss_assets.home import open_instance
+from iss_assets.settings import Settings
+
+if TYPE_CHECKING:
+    from dagster import DagsterInstance, Definitions, JobDefinition
+
+    from iss_assets.study.folder import StudyFolder
+
+PID_TAG, HOST_TAG = "iss/pid", "iss/host"
+Tell = Callable[[str], None]
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one run ended."""
+
+    subject: str
+    run_id: str
+    success: bool
+    problem: str = ""
+
+
+@dataclass
+class Summary:
+    """What a command did."""
+
+    enrolled: int = 0
+    new_patients: list[str] = field(default_factory=list)
+    outcomes: list[Outcome] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def failed(self) -> list[Outcome]:
+        """Runs that did not succeed."""
+        return [o for o in self.outcomes if not o.success]
+
+    def lines(self) -> list[str]:
+        """Say it in a few lines."""
+        good = [o.subject for o in self.outcomes if o.success]
+        made = (
+            f"{len(good)} runs succeeded, {len(self.failed)} failed"
+            if self.outcomes
+            else "all was up to date"
+        )
+        return [f"{self.enrolled} patients enrolled: {made}.", *self.notes]
+
+
+def stale_patients(folder: StudyFolder, settings: Settings) -> dict[str, list[str]]:
+    """Give the patients of the study folder that have something to do, with the tables that are stale.
+
+    Nothing is opened or hashed: files are compared by name, size and modification time, rows by content.
+    """
+    from iss_assets.assets.quality import quality_fingerprint
+    from iss_assets.assets.study import videos_fingerprint
+    from iss_assets.checks.build import unchecked
+    from iss_assets.study.folder import patient_rows, score_rows
+    from iss_assets.warehouse.database import Warehouse
+    from iss_assets.warehouse.ledger import (
+        VIDEO_TABLES,
+        WHOLE,
+        code_versions,
+        fingerprint,
+        ledger,
+        video_fingerprints,
+    )
+
+    warehouse = Warehouse(settings.warehouse_path, settings.warehouse)
+    held = ledger(warehouse)
+    versions = code_versions(settings)
+    rows = warehouse.query(
+        "select patient_id, video_id, sha256, status from videos order by video_id"
+    ).to_pylist()
+    videos: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        videos.setdefault(row["patient_id"], []).append(row)
+    enrolled = patient_rows(folder)
+    scores: dict[str, list[dict[str, Any]]] = {}
+    for row in score_rows(folder):
+        scores.setdefault(row["patient_id"], []).append(row)
+    without_checks = unchecked(warehouse, settings)
+    stale: dict[str, list[str]] = {}
+    for row in enrolled:
+        patient = row["patient_id"]
+        expected = {
+            (patient, WHOLE, "patients"): fingerprint([row]),
+            (patient, WHOLE, "bpi_scores"): fingerprint(scores.get(patient, [])),
+            (patient, WHOLE, "videos"): videos_fingerprint(folder.videos_of(patient), settings),
+        }
+        for video in videos.get(patient, []):
+            if video["status"] == "ok":
+                prints = video_fingerprints(video["sha256"], versions)
+                expected |= {(patient, video["video_id"], t): prints[t] for t in VIDEO_TABLES}
+        expected[(patient, WHOLE, "video_quality")] = quality_fingerprint(
+            patient, videos.get(patient, []), rows, versions
+        )
+        late = sorted({table for (p, v, table), mark in expected.items() if held.get((p, v, table)) != mark})
+        late += [f"checks of {table}" for table in without_checks.get(patient, [])]
+        if late:
+            stale[patient] = late
+    return stale
+
+
+def run_study(
+    settings: Settings,
+    patients: Sequence[str] = (),
+    *,
+    tell: Tell,
+    progress: Progress,
+    models: bool = True,
+) -> Summary:
+    """Register new patients and bring every stale artifact up to date.
+
+    Parameters
+    ----------
+    settings : Settings
+        Where the study and the home are.
+    patients : sequence of str
+        Only these patients; all of them if empty.
+    tell : callable
+        Takes a line of text for the person who waits.
+    progress : callable
+        Takes (patients done, patients to do, what was just done).
+    models : bool
+        Whether the experiments of ``run.train_on_run`` are brought up to date too.
+
+    Raises
+    ------
+    StudyFolderError
+        If the study folder cannot be read. Nothing was changed then.
+    ValueError
+        If `patients` names one who is not enrolled.
+    """
+    from iss_assets.partitions import patients_partitions
+    from iss_assets.study.folder import read_study
+
+    folder = read_study(settings.study, settings.reading)
+    enrolled = [p.patient_id for p in folder.patients]
+    if unknown := sorted(set(patients) - set(enrolled)):
+        raise ValueError(f"not enrolled in this study: {', '.join(unknown)}")
+    summary = Summary(enrolled=len(enrolled))
+    with open_instance(settings) as instance:
+        end_dead_runs(instance)
+        name = patients_partitions.name or ""
+        known = set(instance.get_dynamic_partitions(name))
+        summary.new_patients = [p for p in enrolled if p not in known]
+        if summary.new_patients:
+            instance.add_dynamic_partitions(name, summary.new_patients)
+            tell(f"{len(summary.new_patients)} new patients: {', '.join(summary.new_patients)}")
+        if folder_is_stale(folder, settings):
+            summary.outcomes.append(run_job(instance, "study_folder", "the study folder"))
+        stale = [p for p in stale_patients(folder, settings) if not patients or p in patients]
+        for done, outcome in enumerate(run_patients(stale, settings), start=1):
+            summary.outcomes.append(outcome)
+            progress(done, len(stale), outcome.subject)
+        if models:
+            judge(instance, settings, settings.run.train_on_run, summary, tell, thorough=False)
+        make_marts(instance, settings, summary, tell)
+        write_pages(instance, settings, summary, tell)
+    rejected, problems = len(folder.rejected), len(folder.problems)
+    if rejected or problems:
+        summary.notes.append(
+            f"The study folder has {rejected} rejected rows and {problems} problems: "
+            'iss sql "select file, line, reason from rejected_rows union all by name from study_problems"'
+        )
+    summary.notes += quality_note(settings)
+    return summary
+
+
+def train_models(
+    settings: Settings, experiments: Sequence[str], *, tell: Tell, progress: Progress
+) -> Summary:
+    """Fit the folds that are stale, of the named experiments or of all, judge everything and write the pages.
+
+    Raises
+    ------
+    ValueError
+        If an experiment of such a name does not exist.
+    """
+    from iss_assets.modeling.experiments import BY_NAME, experiment
+    from iss_assets.warehouse.database import Warehouse
+
+    names = [experiment(name).name for name in experiments] or list(BY_NAME)
+    warehouse = Warehouse(settings.warehouse_path, settings.warehouse)
+    summary = Summary(enrolled=warehouse.query("select count(*) n from patients")["n"][0].as_py())
+    if not summary.enrolled:
+        raise ValueError("there is nobody in the warehouse yet; first: iss run")
+    with open_instance(settings) as instance:
+        end_dead_runs(instance)
+        judge(instance, settings, names, summary, tell, progress, thorough=True)
+        make_marts(instance, settings, summary, tell)
+        write_pages(instance, settings, summary, tell)
+    return summary
+
+
+def judge(
+    instance: DagsterInstance,
+    settings: Settings,
+    experiments: Sequence[str],
+    summary: Summary,
+    tell: Tell,
+    progress: Progress | None = None,
+    *,
+    thorough: bool,
+) -> None:
+    """Bring splits, folds, accuracies and the evaluation up to date, in that order, and stop at what fails."""
+    from iss_assets.assets.evaluation import evaluation_mark, predictions_mark
+    from iss_assets.assets.study import STUDY
+    from iss_assets.assets.training import embeddings_mark, make_splits, stale_experiments
+    from iss_assets.partitions import fold_key
+    from iss_assets.warehouse.database import Warehouse
+    from iss_assets.warehouse.items import trainable_patients
+    from iss_assets.warehouse.ledger import WHOLE, ledger
+
+    warehouse = Warehouse(settings.warehouse_path, settings.warehouse)
+    able = [p.patient_id for p in trainable_patients(warehouse, settings.training)]
+    if len(able) < 2:
+        summary.notes.append(
+            f"No experiment was run: {len(able)} patients have videos that training may take, and at least two are "
+            "needed. Why: iss quality"
+        )
+        return
+
+    def run(job: str, subject: str, first: str | None = None, last: str | None = None) -> bool:
+        outcome = run_job(instance, job, subject, partitions=(first, last) if first and last else None)
+        summary.outcomes.append(outcome)
+        return outcome.success
+
+    held = ledger(warehouse)
+    if held.get((STUDY, WHOLE, "cv_splits")) != make_splits(warehouse, settings)[1] and not run(
+        "splits", "the splits"
+    ):
+        return
+    if "embedding_probe" in experiments:
+        late = [
+            p for p in able if held.get((p, WHOLE, "embeddings")) != embeddings_mark(warehouse, settings, p)
+        ]
+        for patient in late:
+            if not run("embeddings", f"embeddings of {patient}", patient, patient):
+                break
+    stale = stale_experiments(warehouse, settings, experiments)
+    for done, name in enumerate(stale, start=1):
+        tell(f"fitting {name}")
+        run("train", name, fold_key(name, 1), fold_key(name, settings.training.folds))
+        if progress is not None:
+            progress(done, len(stale), name)
+    mark = predictions_mark(warehouse)
+    held = ledger(warehouse)
+    behind = [p for p in able if held.get((p, WHOLE, "patient_accuracy")) != mark]
+    if behind:
+        every = instance.get_dynamic_partitions("patients")
+        if not run("accuracy", "patients' accuracies", every[0], every[-1]):
+            return
+    # a thorough evaluation is good enough for a quick run, but not the other way round
+    enough = {
+        evaluation_mark(warehouse, settings, retrain=r) for r in ((True,) if thorough else (True, False))
+    }
+    if held.get((STUDY, WHOLE, "experiment_results")) not in enough:
+        tell("judging the experiments")
+        config = {"ops": {"evaluation": {"config": {"retrain": thorough}}}}
+        summary.outcomes.append(run_job(instance, "evaluation", "the evaluation", config=config))
+
+
+def write_pages(instance: DagsterInstance, settings: Settings, summary: Summary, tell: Tell) -> None:
+    """Write the pages if a run has changed anything, or if they are not there."""
+    pages = settings.reports_dir / "study_report.html"
+    if not summary.outcomes and pages.exists():
+        return
+    tell("judging the study as a whole")
+    summary.outcomes.append(run_job(instance, "expectations", "the study's expectations"))
+    tell("writing the reports")
+    summary.outcomes.append(run_job(instance, "reports", "the study's pages"))
+    every = instance.get_dynamic_partitions("patients")
+    if every:
+        span = (every[0], every[-1])
+        summary.outcomes.append(run_job(instance, "patient_reports", "the patients' pages", partitions=span))
+
+
+def make_marts(instance: DagsterInstance, settings: Settings, summary: Summary, tell: Tell) -> None:
+    """Make the SQL models anew if the data or the SQL have changed since."""
+    from iss_assets.assets.study import STUDY
+    from iss_assets.warehouse.database import Warehouse
+    from iss_assets.warehouse.ledger import WHOLE, fingerprint, ledger, ledger_rows
+    from iss_assets.warehouse.tables import Extractions
+
+    warehouse = Warehouse(settings.warehouse_path, settings.warehouse)
+    held = ledger(warehouse)
+    place = (STUDY, WHOLE, "sql_models")
+    files = sorted(settings.warehouse.sql_dir.rglob("*.sql"))
+    mark = fingerprint(
+        sorted((key, value) for key, value in held.items() if key != place),
+        [(file.name, file.read_text(encoding="utf-8")) for file in files],
+    )
+    if held.get(place) == mark:
+        return
+    tell("making the SQL marts")
+    outcome = run_job(instance, "marts", "the SQL marts")
+    summary.outcomes.append(outcome)
+    if outcome.success:
+        where = {"patient_id": STUDY, "video_id": WHOLE, "table_name": "sql_models"}
+        warehouse.replace(Extractions, ledger_rows([(*place, mark, len(files))]), where)
+
+
+def quality_note(settings: Settings) -> list[str]:
+    """Say how many videos are not usable."""
+    from iss_assets.warehouse.database import Warehouse
+
+    warehouse = Warehouse(settings.warehouse_path, settings.warehouse)
+    rows = warehouse.query(
+        "select count(*) n, count(*) filter (not usable) bad from video_quality"
+    ).to_pylist()[0]
+    return (
+        [f"{rows['bad']} of {rows['n']} videos are not usable; what to do about it: iss quality"]
+        if rows["bad"]
+        else []
+    )
+
+
+def folder_is_stale(folder: StudyFolder, settings: Settings) -> bool:
+    """Say whether what is wrong with the study folder has changed since it was last kept."""
+    from iss_assets.assets.study import STUDY
+    from iss_assets.study.folder import problem_rows, rejected_rows
+    from iss_assets.warehouse.database import Warehouse
+    from iss_assets.warehouse.ledger import WHOLE, fingerprint, ledger
+
+    held = ledger(Warehouse(settings.warehouse_path, settings.warehouse), STUDY)
+    found = {"rejected_rows": rejected_rows(folder), "study_problems": problem_rows(folder)}
+    return any(held.get((STUDY, WHOLE, table)) != fingerprint(rows) for table, rows in found.items())
+
+
+def run_patients(patients: Sequence[str], settings: Settings) -> Iterator[Outcome]:
+    """Run the patient job for each patient, in as many processes as the settings say; give outcomes as they come."""
+    if not patients:
+        return
+    workers = min(settings.run.workers, len(patients))
+    environment = {
+        "ISS_RUN__WORKERS": str(workers),
+        "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // workers)),
+    }
+    waiting = set(patients)
+    with ProcessPoolExecutor(
+        workers, multiprocessing.get_context("spawn"), initializer=_start_worker, initargs=(environment,)
+    ) as pool:
+        futures = {pool.submit(_run_patient, patient): patient for patient in patients}
+        try:
+            for future in as_completed(futures):
+                outcome = future.result()
+                waiting.discard(outcome.subject)
+                yield outcome
+        except BrokenProcessPool:
+            # a worker died (out of memory, killed): what it left is in the spool, the next run goes on from there
+            for patient in sorted(waiting):
+                yield Outcome(patient, "", False, "a worker process died; run again to go on")
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in list((pool._processes or {}).values()):
+                process.terminate()
+            raise
+
+
+def _start_worker(environment: Mapping[str, str]) -> None:
+    os.environ.update(environment)
+
+
+def _run_patient(patient: str) -> Outcome:
+    with open_instance(Settings()) as instance:
+        return run_job(instance, "patient", patient, partitions=(patient, patient))
+
+
+def run_job(
+    instance: DagsterInstance,
+    job: str,
+    subject: str,
+    *,
+    partitions: tuple[str, str] | None = None,
+    config: Mapping[str, Any] | None = None,
+) -> Outcome:
+    """Run one job of the code location in this process, as a run of the instance like any other.
+
+    Parameters
+    ----------
+    instance : DagsterInstance
+        Where the run is kept.
+    job : str
+        Name of the job.
+    subject : str
+        What a person calls it.
+    partitions : tuple of str, optional
+        First and last partition; a single one if they are the same.
+    config : mapping, optional
+        Run configuration.
+    """
+    logging.getLogger("dagster").setLevel(logging.CRITICAL)
+    tags = {PID_TAG: str(os.getpid()), HOST_TAG: socket.gethostname()}
+    key = None
+    if partitions and partitions[0] == partitions[1]:
+        key = partitions[0]
+    elif partitions:
+        tags |= {
+            "dagster/asset_partition_range_start": partitions[0],
+            "dagster/asset_partition_range_end": partitions[1],
+        }
+    result = _job(job).execute_in_process(
+        instance=instance,
+        partition_key=key,
+        raise_on_error=False,
+        tags=tags,
+        run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}, **(config or {})},
+    )
+    return Outcome(subject, result.run_id, result.success, "" if result.success else _why(result))
+
+
+@cache
+def _definitions() -> Definitions:
+    from iss_assets.build import build_defs
+
+    return build_defs()
+
+
+def _job(name: str) -> JobDefinition:
+    return _definitions().resolve_job_def(name)
+
+
+def _why(result: Any) -> str:
+    for event in result.all_events:
+        if event.is_step_failure:
+            error = event.step_failure_data.error
+            if error is not None and error.cause is not None:
+                error = error.cause
+            message = (error.message if error else "").strip().splitlines()
+            return f"{event.step_key}: {message[0] if message else 'failed'}"
+    return "failed; the run's log in the UI says why"
+
+
+def end_dead_runs(instance: DagsterInstance) -> None:
+    """Mark runs as failed whose process is gone, so that the UI does not show them as running for ever."""
+    from dagster import DagsterRunStatus, RunsFilter
+
+    for run in instance.get_runs(RunsFilter(statuses=[DagsterRunStatus.STARTED, DagsterRunStatus.STARTING])):
+        pid = run.tags.get(PID_TAG, "")
+        if run.tags.get(HOST_TAG) == socket.gethostname() and pid.isdigit() and not _alive(int(pid)):
+            instance.report_run_failed(
+                run, "The process that ran it is gone; `iss run` takes the work up again."
+            )
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

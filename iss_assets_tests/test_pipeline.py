@@ -1,0 +1,301 @@
+"""The main job, end to end: a study folder goes in, `iss run` brings every table up to date, through a real instance."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from iss_assets import runner
+from iss_assets.settings import Settings
+from iss_assets.study.sample import write_sample_study
+from iss_assets.warehouse.database import Warehouse
+
+SECONDS = 4.5
+"""One full chunk of sound, and a rest."""
+
+VOLATILE = {
+    "extractions": "made_at",
+    "fold_models": "trained_at, history, settings",
+    "videos": "modified_ns",
+    "check_results": "run_id, evaluated_at",
+    "alerts": "run_id, first_seen, last_seen, told_at",
+}
+
+
+def quiet(*_: object) -> None:
+    """Take progress and say nothing."""
+
+
+def run(settings: Settings, *patients: str) -> runner.Summary:
+    os.environ["ISS_RUN__WORKERS"] = "1"
+    return runner.run_study(settings, patients, tell=quiet, progress=quiet)
+
+
+def query(settings: Settings, sql: str) -> list[dict]:
+    return Warehouse(settings.warehouse_path, settings.warehouse).query(sql).to_pylist()
+
+
+def count(settings: Settings, table: str, where: str = "true") -> int:
+    return query(settings, f"select count(*) n from {table} where {where}")[0]["n"]
+
+
+def contents(settings: Settings, tables: list[str]) -> dict[str, tuple]:
+    """Hash every table's rows, in any order, without the columns that say when."""
+    found = {}
+    for table in tables:
+        columns = f"* exclude ({VOLATILE[table]})" if table in VOLATILE else "*"
+        rows = query(
+            settings, f"select count(*) n, bit_xor(hash(t)) h from (select {columns} from {table}) t"
+        )
+        found[table] = tuple(rows[0].values())
+    return found
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Settings:
+    """A study of three patients, run once; tests that change it take `study` instead."""
+    root = tmp_path_factory.mktemp("made")
+    write_sample_study(root / "study", patients=3, seconds=SECONDS, submissions_per_patient=1)
+    os.environ["ISS_STUDY"], os.environ["ISS_HOME"] = str(root / "study"), str(root / "home")
+    settings = Settings(study=root / "study", home=root / "home")
+    summary = run(settings)
+    assert not summary.failed, summary.failed
+    return settings
+
+
+@pytest.fixture
+def study(made: Settings, tmp_path: Path, monkeypatch) -> Settings:
+    """A copy of that study and its home, to change."""
+    shutil.copytree(made.study, tmp_path / "study", copy_function=shutil.copy2)
+    shutil.copytree(made.home, tmp_path / "home", copy_function=shutil.copy2)
+    monkeypatch.setenv("ISS_STUDY", str(tmp_path / "study"))
+    monkeypatch.setenv("ISS_HOME", str(tmp_path / "home"))
+    return Settings(study=tmp_path / "study", home=tmp_path / "home")
+
+
+def test_every_table_down_to_the_quality_is_filled_with_believable_values(made):
+    videos = query(made, "select * from videos order by video_id")
+    assert [v["status"] for v in videos] == ["ok"] * 3
+    assert all(abs(v["duration_s"] - SECONDS) < 0.2 and v["has_audio"] for v in videos)
+    frames = query(made, "select video_id, count(*) n, max(chunk_index) c from frames group by all")
+    assert all(44 <= f["n"] <= 46 and f["c"] == 1 for f in frames) and len(frames) == 3
+    assert count(made, "faces") >= 0.95 * count(made, "frames")
+    assert count(made, "landmarks", "detected") >= 0.95 * count(made, "faces")
+    assert count(made, "landmarks", "len(points) <> 1404") == 0
+    assert count(made, "audio") == 3
+    assert query(made, "select distinct len(mel) b, len(mel[1]) s from mel_spectrograms") == [
+        {"b": 128, "s": 173}
+    ]
+    assert count(made, "audio_features", "chunk_index = -1") == 3
+    assert count(made, "video_quality") == 3
+    assert count(made, "bpi_scores") == 3
+
+
+def test_the_run_can_be_seen_in_dagster_afterwards(made):
+    from dagster import AssetKey
+
+    from iss_assets.home import open_instance
+
+    with open_instance(made) as instance:
+        assert instance.get_materialized_partitions(AssetKey("landmarks")) == {"0001", "0002", "0003"}
+        assert all(r.status.value == "SUCCESS" for r in instance.get_runs())
+
+
+def test_a_second_run_does_nothing(study):
+    before = query(study, "select max(made_at) m from extractions")
+    summary = run(study)
+    assert summary.outcomes == []
+    assert query(study, "select max(made_at) m from extractions") == before
+
+
+def test_a_new_submission_costs_only_itself(study):
+    folder = study.study / "videos" / "0001"
+    old = next(p for p in sorted(folder.iterdir()) if "_prompt" not in p.name)
+    shutil.copy(next(iter((study.study / "videos" / "0002").iterdir())), folder / "0001-77.mp4")
+    before = {
+        tuple(r.values()) for r in query(study, "select video_id, table_name, made_at from extractions")
+    }
+    assert not run(study).failed
+    after = {tuple(r.values()) for r in query(study, "select video_id, table_name, made_at from extractions")}
+    touched = {video for video, *_ in after - before}
+    assert "0001-77" in touched and old.stem not in touched and "0002-01" not in touched
+    assert count(study, "frames", "video_id = '0001-77'") > 40
+    assert query(
+        study, "select list_contains(flags, 'duplicate') d from video_quality where video_id = '0002-01'"
+    ) == [{"d": True}]
+
+
+def test_a_removed_submission_leaves_no_rows_behind(study):
+    for path in (study.study / "videos" / "0002").iterdir():
+        path.unlink()
+    assert not run(study).failed
+    for table in ("videos", "frames", "faces", "landmarks", "audio", "mel_spectrograms", "audio_features"):
+        assert count(study, table, "patient_id = '0002'") == 0, table
+        assert count(study, table, "patient_id = '0001'") > 0, table
+    assert count(study, "video_quality", "patient_id = '0002'") == 0
+
+
+def test_landmarks_alone_are_made_again_from_the_stored_crops(study, monkeypatch):
+    before = contents(study, ["frames", "faces"])
+    points = query(study, "select video_id, frame_index, points from landmarks order by all")
+    monkeypatch.setattr("iss_assets.media.visual.LANDMARK_CODE_VERSION", "another")
+    shutil.rmtree(study.study / "videos")  # nothing may be opened
+    monkeypatch.setattr("iss_assets.assets.extraction.see", only_crops)
+    from dagster import AssetKey
+
+    from iss_assets.build import build_defs
+    from iss_assets.home import open_instance
+
+    with open_instance(study) as instance:
+        result = (
+            build_defs(study)
+            .resolve_implicit_global_asset_job_def()
+            .execute_in_process(
+                instance=instance, partition_key="0001", asset_selection=[AssetKey("landmarks")]
+            )
+        )
+    assert result.success
+    assert contents(study, ["frames", "faces"]) == before
+    assert query(study, "select video_id, frame_index, points from landmarks order by all") == points
+
+
+def only_crops(video, wanted, settings, warehouse, spool):
+    from iss_assets.assets import extraction
+
+    assert wanted == {"landmarks"}
+    return extraction.landmarks_again(video, settings, warehouse, spool)
+
+
+def test_a_changed_threshold_makes_only_the_quality_again(study, monkeypatch):
+    monkeypatch.setenv("ISS_QUALITY__SHORTEST_S", "1")
+    changed = Settings(study=study.study, home=study.home)
+    from iss_assets.study.folder import read_study
+
+    late = runner.stale_patients(read_study(changed.study, changed.reading), changed)
+    assert {t for tables in late.values() for t in tables if not t.startswith("checks")} == {"video_quality"}
+
+
+def test_an_unreadable_study_folder_is_an_error_and_removes_nothing(study):
+    from iss_assets.study.records import StudyFolderError
+
+    before = contents(study, ["patients", "videos", "frames"])
+    (study.study / "enrollment.csv").unlink()
+    with pytest.raises(StudyFolderError, match=r"enrollment\.csv"):
+        run(study)
+    assert contents(study, ["patients", "videos", "frames"]) == before
+
+
+def test_someone_who_is_not_enrolled_cannot_be_asked_for(made):
+    with pytest.raises(ValueError, match="not enrolled"):
+        run(made, "9999")
+
+
+def write_sound_only(path: Path) -> None:
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=22050)
+        samples = (np.random.default_rng(0).normal(0, 0.1, (1, 22050))).astype(np.float32)
+        frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout="mono")
+        frame.sample_rate = 22050
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+def write_plain(path: Path, frames: int, width: int, height: int) -> None:
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for i in range(frames):
+            picture = np.full((height, width, 3), 40 + i, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+
+
+def test_bad_files_become_rows_with_a_reason_and_the_others_go_on(study):
+    folder = study.study / "videos" / "0003"
+    (folder / "0003-90.mp4").write_bytes(b"")
+    (folder / "0003-91.mp4").write_text("Dear doctor, this is no video.")
+    write_sound_only(folder / "0003-92.mp4")
+    write_plain(folder / "0003-93.mp4", frames=2, width=64, height=64)
+    write_plain(folder / "0003-94.mp4", frames=6, width=3840, height=2160)
+    write_plain(folder / 'it\'s a "name" – ü.mp4', frames=6, width=64, height=64)
+    with (study.study / "surveys.csv").open("a") as file:
+        file.write("not-a-survey\n0003-95,nobody,2021-02-01T10:00:00+00:00,home,1,yes,1,1,1,1,1,1,1\n")
+    assert not run(study).failed
+    status = {r["video_id"]: r["status"] for r in query(study, "select video_id, status from videos")}
+    assert status["0003-90"] == status["0003-91"] == "unreadable"
+    assert status["0003-92"] == "no_video"
+    assert status["0003-93"] in ("ok", "too_short")
+    assert status["0003-94"] == "ok" and count(study, "frames", "video_id = '0003-94'") == 6
+    rejected = query(study, "select file, line, code, reason from rejected_rows")
+    assert sum(r["file"] == "surveys.csv" for r in rejected) == 2
+    assert any(r["file"].startswith("videos/0003") for r in rejected)
+    assert not any("Dear doctor" in r["reason"] or "nobody" in r["reason"] for r in rejected)
+    assert count(study, "video_quality", "not usable and patient_id = '0003'") >= 5
+    assert run(study).outcomes == []
+
+
+def iss(*arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [str(Path(sys.executable).with_name("iss")), *arguments], capture_output=True, text=True, timeout=300
+    )
+
+
+def test_the_command_line_says_how_things_stand(study):
+    told = iss("status")
+    assert told.returncode == 0 and told.stdout.count("\n000") == 3, told.stderr
+    told = iss("sql", "select count(*) as n from patients", "--format", "json")
+    assert told.stdout == '[{"n": 3}]\n'
+    told = iss("sql", "select 'a,b' as x, null as y", "--format", "csv")
+    assert told.stdout == 'x,y\n"a,b",\n'
+    told = iss("sql", "delete from patients")
+    assert told.returncode == 2 and count(study, "patients") == 3
+    told = iss("sql", "copy patients to 'out.csv'")
+    assert told.returncode == 2 and not Path("out.csv").exists()
+
+
+def test_the_exit_status_is_two_and_the_message_clear_where_nothing_can_be_done(tmp_path):
+    told = iss("run", "--study", str(tmp_path / "nowhere"), "--home", str(tmp_path / "home"))
+    assert told.returncode == 2 and "Traceback" not in told.stderr and told.stderr.strip()
+    told = iss("sql", "select 1", "--home", str(tmp_path / "home2"))
+    assert told.returncode == 2 and "iss run" in told.stderr
+
+
+COMPARED = [
+    "patients", "bpi_scores", "videos", "frames", "faces", "landmarks", "audio", "mel_spectrograms",
+    "audio_features", "video_quality", "extractions", "cv_splits", "frame_predictions", "patient_accuracy",
+    "experiment_results",
+]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_run_killed_again_and_again_ends_in_the_same_tables_as_an_undisturbed_one(
+    made, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("ISS_STUDY", str(made.study))
+    monkeypatch.setenv("ISS_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("ISS_RUN__WORKERS", "1")
+    command = [str(Path(sys.executable).with_name("iss")), "run"]
+    killed = 0
+    for seconds in (6, 11, 16, 21):
+        process = subprocess.Popen(
+            command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        time.sleep(seconds)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            killed += 1
+        process.wait()
+    assert killed >= 2
+    last = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert last.returncode == 0, last.stderr
+    again = Settings(study=made.study, home=tmp_path / "home")
+    assert contents(again, COMPARED) == contents(made, COMPARED)

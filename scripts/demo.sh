@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# The sample study from nothing to the result table. What is already done is not done again.
+set -euo pipefail
+bin=$1 demo=$2
+export ISS_STUDY=$demo/study ISS_HOME=$demo/home ISS_TRAINING__PROFILE=demo
+# 19 retrainings on permuted labels instead of 199: p cannot fall below 0.05 then, and minutes are saved
+export ISS_EVALUATION__RETRAINED_PERMUTATIONS=19
+say() { printf '\n== %s\n' "$*"; }
+
+say "1/4 a study of invented patients"
+"$bin/iss" sample-study "$demo/study"
+say "2/4 from the study folder to tables, quality and marts"
+"$bin/iss" run
+say "3/4 the paper's experiments, small (profile: demo)"
+"$bin/iss" train
+say "4/4 results (invented patients, networks from random weights: the figures mean nothing)"
+"$bin/iss" sql "select experiment, patients, all_classes, no_pain, pain, above_half, best_baseline, best_baseline_accuracy from experiment_results order by experiment"
+cat <<TEXT
+
+The report:      $demo/home/reports/study_report.html
+The study page:  $demo/home/reports/study_page.html
+The quality:     $demo/home/reports/quality.html
+Dagster's UI:    ISS_STUDY=$ISS_STUDY ISS_HOME=$ISS_HOME $bin/iss ui        then open http://127.0.0.1:3000
+TEXT
