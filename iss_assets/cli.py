@@ -15,11 +15,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from iss_assets.settings import Settings
+
+if TYPE_CHECKING:
+    from iss_assets.warehouse.database import Warehouse
 
 app = typer.Typer(
     name="iss",
@@ -75,6 +78,23 @@ def load_settings(study: Path | None, home: Path | None) -> Settings:
     except (SettingsError, ValueError) as error:
         typer.secho(f"settings: {error}", fg="red", err=True)
     raise typer.Exit(2)
+
+
+def open_warehouse(settings: Settings) -> Warehouse:
+    """Give the warehouse of the home.
+
+    Raises
+    ------
+    ValueError
+        If there is none yet: a question must not make an empty one.
+    """
+    from iss_assets.warehouse.database import Warehouse
+
+    if not settings.warehouse_path.exists():
+        raise ValueError(
+            f"there is no warehouse in the home {settings.home.name!r} yet; make it with: iss run"
+        )
+    return Warehouse(settings.warehouse_path, settings.warehouse)
 
 
 @contextmanager
@@ -179,12 +199,10 @@ def quality(
     """Print the present troubles by patient, with what to do about each."""
     from iss_assets.quality_page.report import quality_report
     from iss_assets.quality_page.text import format_quality
-    from iss_assets.warehouse.database import Warehouse
 
     settings = load_settings(None, home)
     with told_plainly():
-        warehouse = Warehouse(settings.warehouse_path, settings.warehouse)
-        typer.echo(format_quality(quality_report(warehouse, patient or ())))
+        typer.echo(format_quality(quality_report(open_warehouse(settings), patient or ())))
 
 
 @app.command()
@@ -201,11 +219,10 @@ def export(
 ) -> None:
     """Write tables and marts to files, with a data dictionary (datapackage.json)."""
     from iss_assets.export import export_tables, exportable_tables
-    from iss_assets.warehouse.database import Warehouse
 
     settings = load_settings(None, home)
     with told_plainly():
-        warehouse = Warehouse(settings.warehouse_path, settings.warehouse)
+        warehouse = open_warehouse(settings)
         names = [n.strip() for n in tables.split(",") if n.strip()] or exportable_tables(warehouse)
         for written in export_tables(warehouse, names, format.value, to, with_media=with_media):
             left = f" without {', '.join(written.left_out)}" if written.left_out else ""
@@ -221,15 +238,10 @@ def sql(
     """Ask the warehouse, read-only."""
     import duckdb
 
-    from iss_assets.warehouse.database import Warehouse
-
     settings = load_settings(None, home)
     with told_plainly():
-        if not settings.warehouse_path.exists():
-            raise ValueError(f"there is no warehouse in {settings.home} yet; make it with: iss run")
-        warehouse = Warehouse(settings.warehouse_path, settings.warehouse)
         try:
-            with warehouse.read() as connection:
+            with open_warehouse(settings).read() as connection:
                 connection.execute("set enable_external_access = false")
                 rows = connection.execute(query).to_arrow_table()
         except duckdb.Error as error:
@@ -307,13 +319,11 @@ def snapshot(
     home: Home = None,
 ) -> None:
     """Copy the warehouse, consistent, for work of any length (notebooks, DuckDB's own shell)."""
-    from iss_assets.warehouse.database import Warehouse
-
     settings = load_settings(None, home)
     with told_plainly():
         if file.exists():
-            raise ValueError(f"{file} is there already")
-        Warehouse(settings.warehouse_path, settings.warehouse).snapshot(file)
+            raise ValueError(f"{file.name} is there already")
+        open_warehouse(settings).snapshot(file)
     file.chmod(0o600)
     typer.echo(f"{file}: faces and voices are in it; keep it as safe as the warehouse")
 

@@ -49,7 +49,7 @@ splits_job = dg.define_asset_job(
 )
 
 embeddings_job = dg.define_asset_job(
-    "embeddings",
+    "embed",
     selection=dg.AssetSelection.assets("embeddings"),
     description="Embed one patient's faces with a frozen network.",
 )
@@ -67,7 +67,7 @@ accuracy_job = dg.define_asset_job(
 )
 
 evaluation_job = dg.define_asset_job(
-    "evaluation",
+    "evaluate",
     selection=dg.AssetSelection.groups("evaluation") - dg.AssetSelection.assets("patient_accuracy"),
     description="Judge the experiments: Table 5, intervals, baselines, chance, subgroups, canaries.",
 )

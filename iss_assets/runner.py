@@ -200,6 +200,8 @@ def train_models(
     from iss_assets.warehouse.database import Warehouse
 
     names = [experiment(name).name for name in experiments] or list(BY_NAME)
+    if not settings.warehouse_path.exists():
+        raise ValueError("there is nobody in the warehouse yet; first: iss run")
     warehouse = Warehouse(settings.warehouse_path, settings.warehouse)
     summary = Summary(enrolled=warehouse.query("select count(*) n from patients")["n"][0].as_py())
     if not summary.enrolled:
@@ -255,7 +257,7 @@ def judge(
             p for p in able if held.get((p, WHOLE, "embeddings")) != embeddings_mark(warehouse, settings, p)
         ]
         for patient in late:
-            if not run("embeddings", f"embeddings of {patient}", patient, patient):
+            if not run("embed", f"embeddings of {patient}", patient, patient):
                 break
     stale = stale_experiments(warehouse, settings, experiments)
     for done, name in enumerate(stale, start=1):
@@ -277,7 +279,7 @@ def judge(
     if held.get((STUDY, WHOLE, "experiment_results")) not in enough:
         tell("judging the experiments")
         config = {"ops": {"evaluation": {"config": {"retrain": thorough}}}}
-        summary.outcomes.append(run_job(instance, "evaluation", "the evaluation", config=config))
+        summary.outcomes.append(run_job(instance, "evaluate", "the evaluation", config=config))
 
 
 def write_pages(instance: DagsterInstance, settings: Settings, summary: Summary, tell: Tell) -> None:

@@ -92,4 +92,5 @@ def study_status(settings: Settings) -> StudyStatus:
 def _stale(patient: str, late: list[str], kept: dict[str, Any]) -> str:
     if patient not in kept:
         return "new"
-    return ", ".join(late)
+    made = [table for table in late if not table.startswith("checks of ")]
+    return ", ".join(made + ["checks"] * (len(made) < len(late)))

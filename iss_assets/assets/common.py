@@ -5,12 +5,16 @@ Belongs here: the few lines that all asset modules share. Does not belong here: 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
 
 from iss_assets.warehouse.schema import Table
+
+# the pinned version has the parameter; its warning at every start would hide those that matter
+warnings.filterwarnings("ignore", message="Parameter `backfill_policy`")
 
 OWNERS = ["team:data"]
 

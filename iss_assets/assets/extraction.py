@@ -34,7 +34,14 @@ from iss_assets.warehouse.ledger import (
 from iss_assets.warehouse.locking import hold
 from iss_assets.warehouse.spool import Spool
 
-Extracted = Mapping[str, arrow.Table]
+
+@dataclass(frozen=True)
+class Extracted:
+    """What came out of one video: rows by table, and what was wrong with the file on the way, if anything."""
+
+    rows: Mapping[str, arrow.Table]
+    problem: str | None = None
+
 
 MAX_PATIENT_S = 24 * 3600.0
 """Longer than any patient takes: ninety days of narratives of three minutes each are 4.5 hours."""
@@ -139,7 +146,7 @@ def see(video: Video, wanted: set[str], settings: Settings, warehouse: Warehouse
     if wanted == {"landmarks"}:
         return landmarks_again(video, settings, warehouse, spool)
     made = extract_visual(video.path, settings.video, settings.faces, settings.landmarks)
-    return {"frames": made.frames, "faces": made.faces, "landmarks": made.landmarks}
+    return Extracted({"frames": made.frames, "faces": made.faces, "landmarks": made.landmarks}, made.problem)
 
 
 def landmarks_again(video: Video, settings: Settings, warehouse: Warehouse, spool: Spool) -> Extracted:
@@ -152,11 +159,8 @@ def landmarks_again(video: Video, settings: Settings, warehouse: Warehouse, spoo
             "select frame_index, crop from faces where video_id = ? order by frame_index", [video.video_id]
         )
     detected, points = landmarks_from_crops(faces["crop"], settings.landmarks)
-    return {
-        "landmarks": arrow.table(
-            {"frame_index": faces["frame_index"], "detected": detected, "points": points}
-        )
-    }
+    rows = arrow.table({"frame_index": faces["frame_index"], "detected": detected, "points": points})
+    return Extracted({"landmarks": rows})
 
 
 def hear(video: Video, wanted: set[str], settings: Settings, warehouse: Warehouse, spool: Spool) -> Extracted:
@@ -165,12 +169,13 @@ def hear(video: Video, wanted: set[str], settings: Settings, warehouse: Warehous
 
     made = extract_audio(video.path, settings.audio)
     if made is None:
-        return {}
-    return {
+        return Extracted({})
+    rows = {
         "audio": made.audio,
         "mel_spectrograms": made.mel_spectrograms,
         "audio_features": made.audio_features,
     }
+    return Extracted(rows, made.problem)
 
 
 def extract(
@@ -221,7 +226,7 @@ def extract_alone(
         if wanted:
             todo.append((Video(row["video_id"], settings.study / row["file"], prints), wanted))
     failed: dict[str, str] = {}
-    unreadable: dict[str, str] = {}
+    problems: dict[str, str] = {}
     for number, (video, wanted) in enumerate(todo, start=1):
         if all(spool.get(video.video_id, n, video.fingerprints[n]) is not None for n in wanted):
             continue
@@ -229,13 +234,15 @@ def extract_alone(
         try:
             made = work(video, wanted, settings, warehouse, spool)
         except UnreadableVideo as error:
-            made, unreadable[video.video_id] = {}, str(error)
+            made = Extracted({}, str(error))
         except Exception as error:
             # one video must not stop the others; what broke is told at the end, without the message's content
             context.log.error(f"video {video.video_id}: {type(error).__name__}", exc_info=error)
             failed[video.video_id] = type(error).__name__
             continue
-        stored = {n: finish(n, made.get(n), patient, video) for n in wanted}
+        if made.problem:
+            problems[video.video_id] = made.problem
+        stored = {n: finish(n, made.rows.get(n), patient, video) for n in wanted}
         spool.put(video.video_id, video.fingerprints, stored)
     replacements: list[Replacement] = []
     gone = {
@@ -281,7 +288,7 @@ def extract_alone(
                 "videos": len(submitted),
                 "videos extracted now": sum(name in wanted for _, wanted in todo),
                 "videos kept": len(submitted) - sum(name in wanted for _, wanted in todo),
-                "not readable to the end": dg.MetadataValue.json(unreadable),
+                "problems in the files": dg.MetadataValue.json(problems),
             },
         )
 

@@ -15,6 +15,7 @@ from iss_assets.assets.evaluation import EVALUATION_TABLES
 from iss_assets.partitions import patients_partitions
 from iss_assets.resources import WarehouseResource
 from iss_assets.settings import Settings
+from iss_assets.study_page.page import MARTS
 from iss_assets.warehouse.database import Warehouse
 
 PACKAGES = (
@@ -145,7 +146,7 @@ def patient_report(context: dg.AssetExecutionContext, warehouse: WarehouseResour
         "study_page",
         "What the study looks like: the paper's Tables 2 and 4, Figure 2, enrollment towards the goal, scores, quality. "
         "One HTML file that opens offline.",
-        deps=["study_summary", "cohort_enrollment", "participant_flow", "model_table"],
+        deps=list(MARTS),
     )
 )
 def study_page(warehouse: WarehouseResource) -> dg.MaterializeResult:

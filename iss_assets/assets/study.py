@@ -41,7 +41,7 @@ STUDY = "*"
             )
         ),
     ],
-    name="study_folder",
+    name="read_study_folder",
 )
 def study_folder(warehouse: WarehouseResource) -> Iterator[dg.MaterializeResult]:
     """Read the study folder and keep what is wrong with it."""

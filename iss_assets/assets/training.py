@@ -162,12 +162,17 @@ def embeddings_mark(warehouse: Warehouse, settings: Settings, patient: str) -> s
             ),
             deps=[
                 "cv_splits",
-                "bpi_scores",
-                "faces",
-                "landmarks",
-                "mel_spectrograms",
-                "audio_features",
-                "embeddings",
+                *(
+                    dg.AssetDep(table, partition_mapping=dg.AllPartitionMapping())
+                    for table in (
+                        "bpi_scores",
+                        "faces",
+                        "landmarks",
+                        "mel_spectrograms",
+                        "audio_features",
+                        "embeddings",
+                    )
+                ),
             ],
             code_version=CODE_VERSION,
         ),

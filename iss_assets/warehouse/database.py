@@ -172,7 +172,6 @@ class Warehouse:
         connection = self._open(read_only)
         try:
             connection.execute("set timezone = 'UTC'")
-            connection.execute("set enable_progress_bar = false")
             yield connection
         finally:
             connection.close()

@@ -263,7 +263,7 @@ class Audio(Table):
         "DOUBLE", "Level of speech over the noise floor; empty without 0.3 s of speech.", unit="dB", nullable=True
     )
     clipped_share: object = column(
-        "DOUBLE", "Share of samples on a plateau at which the wave is cut off; 0.001 is normal.", **_SHARE
+        "DOUBLE", "Share of samples on a plateau at which the wave is cut off; 0 is normal.", **_SHARE
     )
     speech_share: object = column("DOUBLE", "Share of the time in which somebody speaks.", **_SHARE)
     high_band_db: object = column(

@@ -1,0 +1,75 @@
+-- One row a month: patients enrolled so far towards 112, and after the last month seen what the pace so far would
+-- give. The pace is the patients with a known day of enrollment over the time from the first of them to the last day
+-- that the study has seen. A straight line, no forecast: the paper's own enrollment was paused by the pandemic.
+--
+-- materialized: table
+-- column month: First day of the month. [unique, not_null]
+-- column kind: seen or projected. [not_null, accepted_values: seen, projected]
+-- column enrolled: Patients enrolled in the month; empty when projected. [range: 0..]
+-- column total: Patients at the end of the month; whole numbers in months seen. [not_null, range: 0..]
+-- column goal: Patients wanted. [not_null]
+-- column pace: Patients a month (30.4375 days) over the whole time so far. [range: 0..]
+-- test projection_stops_at_goal: select * from {this} where kind = 'projected' and total > goal
+with enrollments as (
+    select enrolled_on
+    from stg_patients
+    where enrolled_on is not null
+),
+seen as (
+    select
+        count(*) as patients,
+        min(enrolled_on) as first_day,
+        greatest(max(enrolled_on), (select max(submitted_on) from stg_submissions)) as last_day
+    from enrollments
+),
+paced as (
+    select
+        *,
+        date_trunc('month', first_day) as first_month,
+        date_trunc('month', last_day) as last_month,
+        patients / nullif(date_diff('day', first_day, last_day), 0) * 30.4375 as pace
+    from seen
+    where patients > 0
+),
+-- a pace so slow that the goal is twenty years away ends there
+months as (
+    select
+        cast(p.first_month + to_months(cast(m.range as integer)) as date) as month,
+        p.*
+    from paced as p
+    cross join range(0, 600) as m
+    where p.first_month + to_months(cast(m.range as integer)) <= p.last_month + to_months(240)
+),
+counted as (
+    select
+        m.month,
+        m.month <= m.last_month as is_seen,
+        m.patients,
+        m.last_day,
+        m.pace,
+        count(e.enrolled_on) filter (where cast(date_trunc('month', e.enrolled_on) as date) = m.month) as enrolled,
+        count(e.enrolled_on) as total
+    from months as m
+    left join enrollments as e on e.enrolled_on < m.month + to_months(1)
+    group by m.month, m.last_month, m.patients, m.last_day, m.pace
+),
+projected as (
+    select
+        *,
+        patients + pace * date_diff('day', last_day, month) / 30.4375 as at_start,
+        patients + pace * date_diff('day', last_day, cast(month + to_months(1) as date)) / 30.4375 as at_end
+    from counted
+)
+select
+    month,
+    case when is_seen then 'seen' else 'projected' end as kind,
+    case when is_seen then enrolled end as enrolled,
+    case when is_seen then total else least(at_end, 112) end as total,
+    112 as goal,
+    pace
+from projected
+where
+    is_seen
+    -- up to and with the month in which the line reaches the goal
+    or (pace > 0 and patients < 112 and at_start < 112)
+order by month

@@ -1,0 +1,358 @@
+"""What is told to whom: pure rules from what runs found to alerts, and from alerts to messages.
+
+Belongs here: when a trouble is new, changed or mended; grouping, wording, retries. Does not belong here: reading runs
+or the warehouse, sending (``alerts``).
+
+A trouble is a failed check of one patient (or of the whole study), or a failed step. It is told when it is raised,
+when its severity or the videos that it affects change, and when it is mended. Messages hold ids, check names and
+numbers, and nothing else: every word that goes into one passes `_id`, `_name` or `_number`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from iss_assets.settings import AlertSettings
+from iss_assets.study import terms
+
+RUN_FAILED: Final = "run_failed"
+WHOLE_STUDY: Final = "*"
+Key = tuple[str, str, str]
+_NAME: Final = re.compile(r"^[A-Za-z][A-Za-z0-9_ .%/-]{0,59}$")
+_LONGEST_WAIT: Final = 86_400.0
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One check's outcome, or one step's, in one run.
+
+    Attributes
+    ----------
+    run_id, patient_id, asset, check_name : str
+        Where; `WHOLE_STUDY` where it is about no single patient.
+    passed : bool
+        Whether all is well.
+    severity : str
+        WARN or ERROR.
+    at : datetime
+        When, with a time zone.
+    affected : tuple of str
+        Video or submission ids; classes of errors for a step.
+    numbers : mapping
+        Name to number.
+    """
+
+    run_id: str
+    patient_id: str
+    asset: str
+    check_name: str
+    passed: bool
+    severity: str
+    at: datetime
+    affected: tuple[str, ...] = ()
+    numbers: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def key(self) -> Key:
+        """Patient, asset and check."""
+        return self.patient_id, self.asset, self.check_name
+
+
+@dataclass(frozen=True)
+class Alert:
+    """One row of the table ``alerts``; the columns are described there."""
+
+    alert_id: str
+    run_id: str
+    patient_id: str
+    asset: str
+    check_name: str
+    severity: str
+    status: str
+    affected: tuple[str, ...]
+    numbers: Mapping[str, float]
+    content: str
+    first_seen: datetime
+    last_seen: datetime
+    changed_at: datetime
+    delivery: str
+    told_at: datetime | None = None
+    told_to: tuple[str, ...] = ()
+    taken_by: tuple[str, ...] = ()
+    attempts: int = 0
+    next_try_at: datetime | None = None
+
+    @property
+    def key(self) -> Key:
+        """Patient, asset and check."""
+        return self.patient_id, self.asset, self.check_name
+
+    def row(self) -> dict[str, Any]:
+        """Give the row of the table."""
+        lists = {name: list(getattr(self, name)) for name in ("affected", "told_to", "taken_by")}
+        return {**self.__dict__, **lists, "numbers": json.dumps(dict(self.numbers), sort_keys=True)}
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Alert:
+        """Make one from a row of the table."""
+        lists = {name: tuple(row[name] or ()) for name in ("affected", "told_to", "taken_by")}
+        return cls(**{**row, **lists, "numbers": json.loads(row["numbers"])})
+
+
+def update(latest: Mapping[Key, Alert], observations: Iterable[Observation]) -> list[Alert]:
+    """Give the alerts that are new or different after these observations.
+
+    Parameters
+    ----------
+    latest : mapping
+        The newest alert of each key. An observation that is no newer than its alert changes nothing, so runs may be
+        read again in any order.
+    observations : iterable of Observation
+        Of any number of runs.
+    """
+    known = dict(latest)
+    changed: dict[str, Alert] = {}
+    for seen in sorted(observations, key=lambda o: o.at):
+        alert = known.get(seen.key)
+        if alert is not None and seen.at <= alert.last_seen:
+            continue
+        if alert is None or (alert.status == "mended" and not seen.passed):
+            if seen.passed:
+                continue
+            after = _raise(seen)
+        elif seen.passed:
+            after = _mend(alert, seen) if alert.status == "raised" else replace(alert, last_seen=seen.at)
+        else:
+            after = _see_again(alert, seen)
+        known[seen.key] = after
+        changed[after.alert_id] = after
+    return list(changed.values())
+
+
+def _raise(seen: Observation) -> Alert:
+    return Alert(
+        alert_id=_hash(*seen.key, seen.at.isoformat()),
+        run_id=seen.run_id,
+        patient_id=seen.patient_id,
+        asset=seen.asset,
+        check_name=seen.check_name,
+        severity=seen.severity,
+        status="raised",
+        affected=seen.affected,
+        numbers=seen.numbers,
+        content=_content("raised", seen.severity, seen.affected),
+        first_seen=seen.at,
+        last_seen=seen.at,
+        changed_at=seen.at,
+        delivery="waiting",
+    )
+
+
+def _see_again(alert: Alert, seen: Observation) -> Alert:
+    content = _content("raised", seen.severity, seen.affected)
+    alert = replace(alert, last_seen=seen.at, numbers=seen.numbers)
+    if content == alert.content:
+        return alert
+    return _to_tell(
+        replace(alert, severity=seen.severity, affected=seen.affected, content=content), seen, "waiting"
+    )
+
+
+def _mend(alert: Alert, seen: Observation) -> Alert:
+    content = _content("mended", alert.severity, ())
+    alert = replace(alert, status="mended", last_seen=seen.at, content=content)
+    return _to_tell(alert, seen, "waiting" if alert.told_to else "not_needed")
+
+
+def _to_tell(alert: Alert, seen: Observation, delivery: str) -> Alert:
+    return replace(
+        alert,
+        run_id=seen.run_id,
+        changed_at=seen.at,
+        delivery=delivery,
+        taken_by=(),
+        attempts=0,
+        next_try_at=None,
+    )
+
+
+def _content(status: str, severity: str, affected: Sequence[str]) -> str:
+    return _hash(status, severity, *sorted(affected))
+
+
+def _hash(*parts: str) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def address_mark(url: str) -> str:
+    """Give a mark for an address that says nothing of it but whether it is the same: eight hexadecimal digits."""
+    return hashlib.sha256(url.encode()).hexdigest()[:8]
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message to one address.
+
+    Attributes
+    ----------
+    address : str
+        The address's mark.
+    alerts : tuple of Alert
+        What it tells.
+    title, body : str
+        Plain text.
+    kind : str
+        ``failure``, ``warning`` or ``success``, as apprise calls them.
+    """
+
+    address: str
+    alerts: tuple[Alert, ...]
+    title: str
+    body: str
+    kind: str
+
+
+def outbox(
+    waiting: Iterable[Alert], addresses: Sequence[str], settings: AlertSettings, now: datetime
+) -> list[Message]:
+    """Give the messages to send now: one a run and address, the oldest run first.
+
+    Parameters
+    ----------
+    waiting : iterable of Alert
+        Alerts whose delivery is ``waiting``.
+    addresses : sequence of str
+        Marks of the addresses.
+    settings : AlertSettings
+        Least severity, and the number of messages a round; the runs beyond share the last message.
+    now : datetime
+        Alerts whose next try lies after this are left out.
+    """
+    messages = []
+    due = sorted(
+        (a for a in waiting if a.next_try_at is None or a.next_try_at <= now),
+        key=lambda a: (a.changed_at, a.patient_id, a.asset, a.check_name),
+    )
+    for address in addresses:
+        runs: dict[str, list[Alert]] = {}
+        for alert in due:
+            if address in recipients(alert, addresses, settings) and address not in alert.taken_by:
+                runs.setdefault(alert.run_id, []).append(alert)
+        groups = list(runs.values())
+        cut = settings.messages - 1
+        if len(groups) > settings.messages:
+            groups = [*groups[:cut], [alert for group in groups[cut:] for alert in group]]
+        messages += [_message(address, group) for group in groups]
+    return messages
+
+
+def recipients(alert: Alert, addresses: Sequence[str], settings: AlertSettings) -> tuple[str, ...]:
+    """Give who is to be told: everybody of a trouble grave enough, and whoever heard of it when it is mended."""
+    if alert.status == "mended":
+        return tuple(a for a in addresses if a in alert.told_to)
+    if settings.least_severity == "ERROR" and alert.severity != "ERROR":
+        return tuple(a for a in addresses if a in alert.told_to)
+    return tuple(addresses)
+
+
+def after_round(
+    alert: Alert,
+    taken: Iterable[str],
+    refused: Iterable[str],
+    addresses: Sequence[str],
+    settings: AlertSettings,
+    now: datetime,
+) -> Alert:
+    """Give an alert as it is after a round of sending.
+
+    Parameters
+    ----------
+    alert : Alert
+        Before the round.
+    taken, refused : iterable of str
+        Marks of the addresses that took a message with it, and of those that did not.
+    addresses : sequence of str
+        Marks of all addresses of the settings.
+    settings : AlertSettings
+        Waits and number of attempts.
+    now : datetime
+        End of the round.
+    """
+    taken, refused = tuple(taken), tuple(refused)
+    alert = replace(
+        alert,
+        taken_by=tuple(sorted({*alert.taken_by, *taken})),
+        told_to=tuple(sorted({*alert.told_to, *taken})),
+    )
+    if set(recipients(alert, addresses, settings)) <= set(alert.taken_by):
+        return replace(alert, delivery="told", told_at=now, next_try_at=None)
+    if not refused:
+        return alert
+    attempts = alert.attempts + 1
+    if attempts >= settings.attempts:
+        return replace(alert, attempts=attempts, delivery="given_up", next_try_at=None)
+    wait = min(settings.retry_s * 2 ** (attempts - 1), _LONGEST_WAIT)
+    return replace(alert, attempts=attempts, next_try_at=now + timedelta(seconds=wait))
+
+
+def _message(address: str, alerts: Sequence[Alert]) -> Message:
+    raised = [a for a in alerts if a.status == "raised"]
+    mended = [a for a in alerts if a.status == "mended"]
+    counts = [
+        f"{len(raised)} trouble{'s' if len(raised) != 1 else ''}" if raised else "",
+        f"{len(mended)} mended" if mended else "",
+    ]
+    patients = sorted({_id(a.patient_id) for a in alerts if a.patient_id != WHOLE_STUDY})
+    about = f" (patient{'s' if len(patients) > 1 else ''} {_list(patients)})" if patients else ""
+    lines: list[str] = []
+    for run_id in dict.fromkeys(a.run_id for a in alerts):
+        lines.append(f"Run {run_id[:8]}")
+        ofrun = [a for a in alerts if a.run_id == run_id]
+        lines += [line(a) for a in sorted(ofrun, key=lambda a: (a.status, a.severity, a.key))]
+    severities = {a.severity for a in raised}
+    kind = "failure" if "ERROR" in severities else "warning" if raised else "success"
+    return Message(
+        address, tuple(alerts), f"Study: {', '.join(c for c in counts if c)}{about}", "\n".join(lines), kind
+    )
+
+
+def line(alert: Alert) -> str:
+    """Say one alert in one line: ids, check names and numbers only."""
+    what = "mended" if alert.status == "mended" else "changed" if alert.told_to else "raised"
+    who = "whole study" if alert.patient_id == WHOLE_STUDY else f"patient {_id(alert.patient_id)}"
+    parts = [f"{alert.severity} {what}: {who}, {_name(alert.asset)} / {_name(alert.check_name)}"]
+    if alert.status == "raised":
+        if alert.affected:
+            parts.append(_list([_id(i) for i in alert.affected]))
+        numbers = [f"{_name(n)} {_number(v)}" for n, v in alert.numbers.items() if _is_sayable(n, v)]
+        if numbers:
+            parts.append(", ".join(numbers))
+    return "; ".join(parts)
+
+
+def _list(ids: Sequence[str], most: int = 8) -> str:
+    more = f" and {len(ids) - most} more" if len(ids) > most else ""
+    return ", ".join(ids[:most]) + more
+
+
+def _id(text: str) -> str:
+    return text if terms.SUBMISSION_ID.match(text) else "(id withheld)"
+
+
+def _name(text: str) -> str:
+    return text if _NAME.match(text) else "(name withheld)"
+
+
+def _is_sayable(name: str, value: object) -> bool:
+    return bool(_NAME.match(name)) and isinstance(value, int | float) and math.isfinite(value)
+
+
+def _number(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:.3g}"

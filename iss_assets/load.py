@@ -1,0 +1,379 @@
+"""Tables, pictures and training arrays for a notebook, read-only.
+
+Belongs here: what a researcher types. Does not belong here: which rows an experiment takes (``warehouse.items``),
+models (``modeling``), files for others (``export``).
+
+>>> from iss_assets import load                                       # doctest: +SKIP
+>>> train, test = load.training_set("fusion_1").fold(split=1)         # doctest: +SKIP
+>>> pictures, targets = train.inputs["faces"], train.target           # doctest: +SKIP
+
+Every function reads the warehouse of ``ISS_HOME``, or of the folder given as `home`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from iss_assets.settings import Settings
+from iss_assets.warehouse.database import Warehouse, WarehouseError
+from iss_assets.warehouse.tables import BY_NAME
+
+if TYPE_CHECKING:
+    from torch.utils.data import Dataset
+
+    from iss_assets.modeling.items import EncodedFaces, InputArray, Items
+
+Home = Path | str | None
+
+
+def warehouse(home: Home = None) -> Warehouse:
+    """Give the study's warehouse.
+
+    Raises
+    ------
+    WarehouseError
+        If there is none in that folder.
+    """
+    settings = _settings(home)
+    if not settings.warehouse_path.exists():
+        raise WarehouseError(
+            f"there is no {settings.warehouse_path.name} in the home folder; name it with home=... or ISS_HOME, "
+            "or fill it first: iss run"
+        )
+    return Warehouse(settings.warehouse_path, settings.warehouse)
+
+
+def query(sql: str, home: Home = None) -> pd.DataFrame:
+    """Run a read-only query, for example ``select * from study_summary``."""
+    return warehouse(home).query(sql).to_pandas()
+
+
+def table(
+    name: str,
+    *,
+    patients: Sequence[str] | None = None,
+    columns: Sequence[str] | None = None,
+    home: Home = None,
+) -> pd.DataFrame:
+    """Load a table or a built SQL model.
+
+    Parameters
+    ----------
+    name : str
+        For example ``bpi_scores`` or ``patient_timeline``.
+    patients : sequence of str, optional
+        Only their rows; for tables with a ``patient_id``.
+    columns : sequence of str, optional
+        Only these. Without, all but packed ones (pictures, points, spectrograms, waveforms), which would cost a
+        Python object a value: `faces`, `landmarks` and `spectrograms` give those as arrays.
+    home : Path or str, optional
+        The home folder.
+
+    Raises
+    ------
+    WarehouseError
+        If there is no such table or column.
+    """
+    source = warehouse(home)
+    found = source.query(
+        "select column_name as name from information_schema.columns "
+        "where table_schema = 'main' and table_name = ? order by ordinal_position",
+        [name],
+    )["name"].to_pylist()
+    if not found:
+        raise WarehouseError(f"there is no table {name}; if it is a SQL model, build it first")
+    packed = (
+        {c.name for c in BY_NAME[name].columns() if c.packed and c.sql != "VARCHAR[]"}
+        if name in BY_NAME
+        else set()
+    )
+    wanted = list(columns) if columns is not None else [c for c in found if c not in packed]
+    if unknown := [c for c in [*wanted, *(["patient_id"] if patients is not None else [])] if c not in found]:
+        raise WarehouseError(f"table {name} has no column {', '.join(unknown)}; it has {', '.join(found)}")
+    quoted = ", ".join(f'"{c}"' for c in wanted)
+    if patients is None:
+        return source.query(f'select {quoted} from "{name}"').to_pandas()
+    return source.query(
+        f'select {quoted} from "{name}" where list_contains(?, patient_id)', [list(patients)]
+    ).to_pandas()
+
+
+def splits(home: Home = None) -> pd.DataFrame:
+    """Load the folds: patient_id, pain_level and the split in which the patient is tested."""
+    return table("cv_splits", columns=["patient_id", "pain_level", "split"], home=home).sort_values(
+        ["split", "patient_id"], ignore_index=True
+    )
+
+
+@dataclass(frozen=True)
+class Faces:
+    """Face crops and whose they are, in one order.
+
+    Attributes
+    ----------
+    keys : pandas.DataFrame, n rows
+        patient_id, video_id, frame_index.
+    files : EncodedFaces, n crops
+        Decoded when indexed by an array of places: a whole study would not fit in memory.
+    """
+
+    keys: pd.DataFrame
+    files: EncodedFaces
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def to_numpy(self, places: np.ndarray | None = None) -> np.ndarray:
+        """Decode crops, all of them without `places`: uint8 (n, side, side, 3), RGB."""
+        return self.files[np.arange(len(self)) if places is None else places]
+
+
+def faces(patients: Sequence[str] | None = None, *, most: int | None = None, home: Home = None) -> Faces:
+    """Load face crops.
+
+    Parameters
+    ----------
+    patients : sequence of str, optional
+        Only theirs.
+    most : int, optional
+        At most so many of a patient, evenly spaced over all of theirs.
+    home : Path or str, optional
+        The home folder.
+    """
+    from iss_assets.modeling.items import EncodedFaces
+
+    settings = _settings(home)
+    rows = _keyed_rows("faces", "frame_index", "crop", "true", patients, most, home)
+    return Faces(
+        rows.select(["patient_id", "video_id", "frame_index"]).to_pandas(),
+        EncodedFaces(rows["crop"], settings.faces.image_size),
+    )
+
+
+def landmarks(
+    patients: Sequence[str] | None = None, *, most: int | None = None, home: Home = None
+) -> tuple[pd.DataFrame, np.ndarray]:
+    """Load face meshes.
+
+    Returns
+    -------
+    keys : pandas.DataFrame, n rows
+        patient_id, video_id, frame_index.
+    points : ndarray of float32, (n, 468, 3)
+        x, y and z of each point; x and y as shares of the crop's side, from its upper left corner.
+    """
+    rows = _keyed_rows("landmarks", "frame_index", "points", "detected", patients, most, home)
+    points = rows["points"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    keys = rows.select(["patient_id", "video_id", "frame_index"]).to_pandas()
+    return keys, points.astype(np.float32, copy=False).reshape(-1, 468, 3)
+
+
+def spectrograms(
+    patients: Sequence[str] | None = None, *, most: int | None = None, home: Home = None
+) -> tuple[pd.DataFrame, np.ndarray]:
+    """Load the Mel spectrograms of whole chunks.
+
+    Returns
+    -------
+    keys : pandas.DataFrame, n rows
+        patient_id, video_id, chunk_index.
+    mel : ndarray of float32, (n, bands, steps)
+        In dB against the chunk's loudest.
+    """
+    whole = "steps = (select max(steps) from mel_spectrograms)"
+    rows = _keyed_rows("mel_spectrograms", "chunk_index", "mel", whole, patients, most, home)
+    bands = rows["mel"].combine_chunks().flatten()
+    values = bands.flatten().to_numpy(zero_copy_only=False).astype(np.float32, copy=False)
+    n = rows.num_rows
+    keys = rows.select(["patient_id", "video_id", "chunk_index"]).to_pandas()
+    if n == 0:
+        return keys, np.zeros((0, _settings(home).audio.n_mels, 0), np.float32)
+    return keys, values.reshape(n, len(bands) // n, -1)
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """What an experiment learns from, with its folds.
+
+    Attributes
+    ----------
+    items : Items
+        All arrays in one order; see `iss_assets.modeling.items.Items`.
+    class_names : tuple of str
+        Names of the targets.
+    split_of : dict of str to int
+        Patient to the split in which the patient is tested.
+    """
+
+    items: Items
+    class_names: tuple[str, ...]
+    split_of: dict[str, int]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @property
+    def inputs(self) -> dict[str, InputArray]:
+        """Arrays by name: ``faces``, ``landmarks``, ``scores``, ``mel``, ``audio_features``, ``embeddings``."""
+        return self.items.inputs
+
+    @property
+    def target(self) -> np.ndarray:
+        """Classes, int64 (n,): indices into `class_names`."""
+        return self.items.target
+
+    @property
+    def splits(self) -> list[int]:
+        """The splits that have items."""
+        return sorted({self.split_of[p] for p in self.items.patients if p in self.split_of})
+
+    def fold(self, split: int) -> tuple[TrainingSet, TrainingSet]:
+        """Give the training and the test side of one split: whole patients, never one on both sides.
+
+        Raises
+        ------
+        ValueError
+            If nobody is tested in this split.
+        """
+        if split not in self.splits:
+            raise ValueError(f"nobody with items is in split {split}; splits are {self.splits}")
+        sides = (
+            [p for p, s in self.split_of.items() if s != split],
+            [p for p, s in self.split_of.items() if s == split],
+        )
+        train, test = (TrainingSet(self.items.of(side), self.class_names, self.split_of) for side in sides)
+        return train, test
+
+    def to_numpy(self) -> tuple[np.ndarray, np.ndarray]:
+        """Give one row of numbers an item and its target: float32 (n, k) and int64 (n,).
+
+        Raises
+        ------
+        ValueError
+            If the experiment sees pictures or spectrograms, which are no rows of numbers.
+        """
+        flat = [np.asarray(a) for name, a in self.inputs.items() if name not in ("faces", "mel")]
+        if len(flat) < len(self.inputs):
+            raise ValueError(
+                "pictures and spectrograms are no rows of numbers: take inputs['faces'] or to_torch()"
+            )
+        return np.concatenate(flat, axis=1), self.target
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Give one row an item: whose it is, its target, and columns with a name (scores, audio features)."""
+        from iss_assets.modeling.items import SCORE_COLUMNS
+        from iss_assets.warehouse.tables import AUDIO_FEATURES
+
+        items = self.items
+        columns: dict[str, Any] = {
+            "patient_id": items.patient_id,
+            "video_id": items.video_id,
+            "frame_index": items.frame_index,
+            "chunk_index": items.chunk_index,
+            "pain_level": items.level,
+            "target": np.asarray(self.class_names, dtype=object)[items.target],
+            "weight": items.weight,
+            "split": [self.split_of.get(p) for p in items.patient_id],
+        }
+        for name, labels in (("scores", SCORE_COLUMNS), ("audio_features", AUDIO_FEATURES)):
+            if name in self.inputs:
+                columns |= dict(zip(labels, np.asarray(self.inputs[name]).T, strict=True))
+        return pd.DataFrame(columns)
+
+    def to_torch(self) -> Dataset[Any]:
+        """Give a map-style dataset of (inputs by name, target); pictures as float32 (3, side, side) in 0 to 1."""
+        return _torch_dataset(self)
+
+
+def training_set(experiment: str, *, patients: Sequence[str] | None = None, home: Home = None) -> TrainingSet:
+    """Load what an experiment learns from, as its own training does.
+
+    Parameters
+    ----------
+    experiment : str
+        For example ``fusion_1``; `iss_assets.modeling.experiments` has them all.
+    patients : sequence of str, optional
+        Only these.
+    home : Path or str, optional
+        The home folder.
+
+    Raises
+    ------
+    ValueError
+        If there is no such experiment.
+    WarehouseError
+        If no folds were made yet.
+    """
+    from iss_assets.modeling.experiments import experiment as find
+    from iss_assets.warehouse.items import load_items
+
+    chosen = find(experiment)
+    folds = splits(home)
+    if folds.empty:
+        raise WarehouseError("there are no folds yet: materialize cv_splits first")
+    items = load_items(warehouse(home), chosen, _settings(home).training, patients)
+    pairs = zip(folds["patient_id"], folds["split"], strict=True)
+    return TrainingSet(items, tuple(chosen.class_names), {str(p): int(s) for p, s in pairs})
+
+
+def _settings(home: Home) -> Settings:
+    return Settings() if home is None else Settings(home=Path(home))
+
+
+def _keyed_rows(
+    name: str,
+    index: str,
+    payload: str,
+    condition: str,
+    patients: Sequence[str] | None,
+    most: int | None,
+    home: Home,
+) -> Any:
+    """Read one packed column with its keys, evenly thinned out to `most` a patient."""
+    params: list[object] = []
+    if patients is not None:
+        condition += " and list_contains(?, patient_id)"
+        params.append(list(patients))
+    # row k of n is taken where k * most // n steps up: evenly spaced, and exactly `most` of them
+    taken = (
+        "true" if most is None else f"n <= {int(most)} or (k + 1) * {int(most)} // n > k * {int(most)} // n"
+    )
+    sql = f"""
+        with numbered as (
+            select patient_id, video_id, {index}, count(*) over (partition by patient_id) as n,
+                row_number() over (partition by patient_id order by video_id, {index}) - 1 as k
+            from {name} where {condition}
+        )
+        select t.patient_id, t.video_id, t.{index}, t.{payload}
+        from {name} as t
+        inner join numbered on numbered.video_id = t.video_id and numbered.{index} = t.{index}
+        where {taken}
+        order by t.patient_id, t.video_id, t.{index}
+    """
+    with warehouse(home).read() as connection:
+        connection.execute("set arrow_large_buffer_size = true")
+        return connection.execute(sql, params).to_arrow_table()
+
+
+def _torch_dataset(data: TrainingSet) -> Dataset[Any]:
+    import torch
+    from torch.utils.data import Dataset
+
+    class _Items(Dataset):  # type: ignore[type-arg]
+        def __len__(self) -> int:
+            return len(data)
+
+        def __getitem__(self, place: int) -> tuple[dict[str, torch.Tensor], int]:
+            tensors = {}
+            for name, values in data.inputs.items():
+                value = torch.as_tensor(np.asarray(values[np.array([place])])[0])
+                tensors[name] = value.permute(2, 0, 1).float() / 255 if name == "faces" else value
+            return tensors, int(data.target[place])
+
+    return _Items()

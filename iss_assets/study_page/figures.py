@@ -1,0 +1,372 @@
+"""Figures of the study, one function each, from rows of a mart to a Vega-Lite specification, and from that to SVG.
+
+Belongs here: the paper's Figure 2 and what else is drawn of the marts. Does not belong here: which mart has which
+figures (``gallery``), the page around them (``page``), figures of experiments (``iss_assets.evaluation``).
+
+Every figure can be read without colour: bars carry their numbers, lines differ in dashes and marks, the heat map is
+a table of numbers. Lines and text take the colour of the text around them (``currentColor``) and bars that of the
+page (``--mark``), so one SVG serves dark and light. Altair is imported when a figure is drawn: it takes a second.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+Row = Mapping[str, Any]
+Spec = dict[str, Any]
+"""A Vega-Lite specification."""
+
+INK = "currentColor"
+MARK = "var(--mark, #2f6aa8)"
+SECOND = "var(--second, #a34e00)"
+_ON_WHITE = {INK: "#1c2126", MARK: "#2f6aa8", SECOND: "#a34e00"}
+"""For pictures, which have no text around them to take a colour from."""
+
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"
+WIDTH = 300
+
+
+def histogram(values: Iterable[float], title: str, *, bins: int = 10) -> Spec:
+    """Draw how many patients have how much of something (the paper's Figure 2, left).
+
+    Parameters
+    ----------
+    values : iterable of float
+        One value a patient.
+    title : str
+        What is counted, with its unit: the label of the axis.
+    bins : int
+        About how many bars.
+
+    Returns
+    -------
+    dict
+        For `to_svg` or `to_png`.
+    """
+    import altair as alt
+
+    counts = _count_in_bins(list(values), bins)
+    base = alt.Chart(alt.Data(values=counts)).encode(
+        x=alt.X(
+            "low:Q",
+            title=title,
+            axis=alt.Axis(tickCount=5, format="~s"),
+            scale=alt.Scale(nice=False, zero=False),
+        ),
+        x2="high:Q",
+        y=alt.Y("patients:Q", title="patients", axis=alt.Axis(tickMinStep=1)),
+    )
+    drawn = base.mark_bar(color=MARK, binSpacing=1).encode(y2=alt.datum(0))
+    labels = (
+        alt.Chart(alt.Data(values=[c for c in counts if c["patients"]]))
+        .mark_text(dy=-6, color=INK, fontSize=10)
+        .encode(x="middle:Q", y="patients:Q", text="patients:Q")
+    )
+    return _spec(alt.layer(drawn, labels), f"Histogram of {title}", height=150)
+
+
+def bars(rows: Sequence[Row], label: str, value: str, title: str, *, value_title: str = "patients") -> Spec:
+    """Draw one bar a row, in the order of the rows, with its number at the end."""
+    import altair as alt
+
+    data: list[dict[str, Any]] = [{"label": str(r[label]), "value": r[value] or 0} for r in rows]
+    base = alt.Chart(alt.Data(values=data)).encode(
+        y=alt.Y("label:N", sort=None, title=None, axis=alt.Axis(labelLimit=170)),
+        x=alt.X(
+            "value:Q",
+            title=value_title,
+            axis=alt.Axis(tickCount=4, format="~s", tickMinStep=1),
+            scale=alt.Scale(domainMax=_headroom([d["value"] for d in data]), domainMin=0),
+        ),
+    )
+    shown = base.mark_bar(color=MARK) + base.mark_text(align="left", dx=4, color=INK, fontSize=11).encode(
+        text=alt.Text("value:Q", format=",")
+    )
+    return _spec(shown, title, height={"step": 24})
+
+
+def cohorts(rows: Sequence[Row]) -> Spec:
+    """Draw current enrollment of every cohort before its goal (rows of `cohort_enrollment`)."""
+    import altair as alt
+
+    data = [
+        {
+            "cohort": r["cohort"],
+            "current": r["current"],
+            "goal": r["goal"],
+            "text": f"{r['current']} of {r['goal']}",
+        }
+        for r in rows
+    ]
+    base = alt.Chart(alt.Data(values=data)).encode(y=alt.Y("cohort:N", sort=None, title="cohort"))
+    goal = base.mark_bar(fill="transparent", stroke=INK, strokeOpacity=0.5).encode(
+        x=alt.X(
+            "goal:Q",
+            title="patients",
+            scale=alt.Scale(domain=[0, _headroom([d["goal"] for d in data])]),
+            axis=alt.Axis(tickMinStep=1),
+        )
+    )
+    current = base.mark_bar(color=MARK).encode(x="current:Q")
+    text = (
+        base.mark_text(align="left", dx=5, color=INK)
+        .encode(x=alt.X("most:Q"), text="text:N")
+        .transform_calculate(most="max(datum.goal, datum.current)")
+    )
+    return _spec(
+        goal + current + text, "Patients enrolled in each cohort, before the goal", height={"step": 18}
+    )
+
+
+def enrollment(rows: Sequence[Row]) -> Spec:
+    """Draw enrollment over time towards the goal, with the straight projection (rows of `enrollment_progress`)."""
+    import altair as alt
+
+    data = [
+        {"month": r["month"].isoformat(), "kind": r["kind"], "total": r["total"], "goal": r["goal"]}
+        for r in rows
+    ]
+    seen = [d for d in data if d["kind"] == "seen"]
+    projected = [d for d in data if d["kind"] == "projected"]
+    if seen and projected:
+        # the projection starts at the last point seen
+        data.append({**seen[-1], "kind": "projected"})
+    base = alt.Chart(alt.Data(values=data)).encode(
+        x=alt.X("month:T", title=None, axis=alt.Axis(format="%b %Y", tickCount=5, labelAngle=0)),
+        y=alt.Y("total:Q", title="patients enrolled", scale=alt.Scale(domainMin=0)),
+    )
+    lines = base.mark_line(point=alt.OverlayMarkDef(size=18)).encode(
+        strokeDash=alt.StrokeDash(
+            "kind:N",
+            title=None,
+            sort=["seen", "projected"],
+            scale=alt.Scale(domain=["seen", "projected"], range=[[1, 0], [4, 4]]),
+            legend=None,
+        ),
+        color=alt.value(MARK),
+    )
+    goal = base.mark_rule(color=INK, strokeDash=[1, 3]).encode(
+        y="goal:Q", x=alt.value(0), x2=alt.value("width")
+    )
+    text = (
+        alt.Chart(alt.Data(values=data[:1]))
+        .mark_text(align="left", dy=-6, color=INK)
+        .encode(x=alt.value(4), y="goal:Q", text=alt.value(f"goal {data[0]['goal']}" if data else ""))
+    )
+    # the lines are named where they end, so that nobody has to tell them apart in a legend
+
+    def name(end: list[dict[str, Any]], words: str, **place: Any) -> Any:
+        return (
+            alt.Chart(alt.Data(values=[{**d, "words": words} for d in end]))
+            .mark_text(color=INK, **place)
+            .encode(x="month:T", y="total:Q", text="words:N")
+        )
+
+    names = [
+        name(seen[-1:], f"{seen[-1]['total']:.0f} enrolled" if seen else "", align="left", dx=4, dy=12),
+        name(
+            projected[-1:],
+            f"projected: {projected[-1]['month'][:7]}" if projected else "",
+            align="right",
+            dy=58,
+        ),
+    ]
+    return _spec(alt.layer(lines, goal, text, *names), "Enrollment over time", width=560, height=260)
+
+
+def correlations(rows: Sequence[Row], column: str = "pearson") -> Spec:
+    """Draw Pearson's r of every pair of scores as a table of numbers with shades (rows of `pain_score_correlations`)."""
+    import altair as alt
+
+    names = [
+        n
+        for _, n in sorted(
+            {(r["number_a"], r["score_a"]) for r in rows} | {(r["number_b"], r["score_b"]) for r in rows}
+        )
+    ]
+    data = [
+        {
+            "a": _spaced(r["score_b"]),
+            "b": _spaced(r["score_a"]),
+            "r": r[column],
+            "size": abs(r[column] or 0),
+            "text": "–" if r[column] is None else f"{r[column]:.2f}".replace("-", "−"),
+        }
+        for r in rows
+    ]
+    order = [_spaced(n) for n in names]
+    base = alt.Chart(alt.Data(values=data)).encode(
+        x=alt.X("b:N", sort=order[:-1], title=None, axis=alt.Axis(labelAngle=-40, labelLimit=150)),
+        y=alt.Y("a:N", sort=order[1:], title=None, axis=alt.Axis(labelLimit=150)),
+    )
+    cells = base.mark_rect(color=MARK, stroke=INK, strokeOpacity=0.15).encode(
+        fillOpacity=alt.FillOpacity("size:Q", scale=alt.Scale(domain=[0, 1], range=[0, 0.55]), legend=None)
+    )
+    text = base.mark_text(color=INK, fontSize=11).encode(text="text:N")
+    return _spec(
+        cells + text, "Pearson's r among the nine scores and the pain target", width=430, height={"step": 27}
+    )
+
+
+def quality_over_time(rows: Sequence[Row]) -> Spec:
+    """Draw the shares of usable videos, faces and meshes week by week (rows of `quality_over_time`)."""
+    import altair as alt
+
+    shown = {
+        "usable_share": "usable videos",
+        "face_rate": "frames with a face",
+        "landmark_rate": "faces with a mesh",
+    }
+    data = [
+        {"week": r["week_start"].isoformat(), "what": words, "share": r[column]}
+        for r in rows
+        for column, words in shown.items()
+        if r[column] is not None
+    ]
+    words = list(shown.values())
+    low = min((d["share"] for d in data), default=0.0)
+    base = alt.Chart(alt.Data(values=data)).encode(
+        x=alt.X("week:T", title=None, axis=alt.Axis(format="%b %Y", tickCount=5, labelAngle=0)),
+        y=alt.Y(
+            "share:Q",
+            title="share",
+            axis=alt.Axis(format="%"),
+            scale=alt.Scale(domain=[math.floor(low * 10) / 10 if low < 1 else 0, 1]),
+        ),
+        strokeDash=alt.StrokeDash(
+            "what:N", sort=words, title=None, scale=alt.Scale(domain=words, range=[[1, 0], [6, 3], [2, 2]])
+        ),
+        shape=alt.Shape(
+            "what:N",
+            sort=words,
+            title=None,
+            scale=alt.Scale(domain=words, range=["circle", "square", "triangle-up"]),
+        ),
+        color=alt.Color(
+            "what:N",
+            sort=words,
+            title=None,
+            scale=alt.Scale(domain=words, range=[MARK, SECOND, INK]),
+            legend=alt.Legend(orient="top", columns=3, labelLimit=200, columnPadding=28),
+        ),
+    )
+    return _spec(
+        base.mark_line() + base.mark_point(size=22, filled=True),
+        "Quality week by week",
+        width=560,
+        height=240,
+    )
+
+
+def adherence(rows: Sequence[Row]) -> Spec:
+    """Draw days with a submission for every patient and week against three (rows of `submission_adherence`)."""
+    import altair as alt
+
+    data = [
+        {
+            "patient": r["patient_id"],
+            "week": r["study_week"],
+            "share": r["adherence"],
+            "text": str(r["days"]) if r["days"] or r["complete"] else "",
+        }
+        for r in rows
+    ]
+    base = alt.Chart(alt.Data(values=data)).encode(
+        x=alt.X("week:O", title="week of the study", axis=alt.Axis(orient="top", labelAngle=0)),
+        y=alt.Y("patient:N", title=None),
+    )
+    cells = base.mark_rect(color=MARK, stroke=INK, strokeOpacity=0.15).encode(
+        fillOpacity=alt.FillOpacity("share:Q", scale=alt.Scale(domain=[0, 1], range=[0, 0.5]), legend=None)
+    )
+    text = base.mark_text(color=INK, fontSize=10).encode(text="text:N")
+    return _spec(cells + text, "Days with a submission, by patient and week", width=420, height={"step": 18})
+
+
+def to_svg(spec: Spec) -> str:
+    """Draw a specification as an SVG that takes its colours from the page around it."""
+    import vl_convert
+
+    return str(vl_convert.vegalite_to_svg(spec, vl_version=_vega_lite_version()))
+
+
+def to_png(spec: Spec) -> bytes:
+    """Draw a specification as a picture on white, for places that show no SVG of a page."""
+    import vl_convert
+
+    on_white = _on_white(spec)
+    on_white["config"]["background"] = "white"
+    return bytes(vl_convert.vegalite_to_png(on_white, vl_version=_vega_lite_version(), scale=1.5))
+
+
+def _count_in_bins(values: list[float], bins: int) -> list[dict[str, float]]:
+    """Count values in bins of a round width that start at a multiple of it."""
+    if not values:
+        return []
+    low, high = min(values), max(values)
+    rough = max((high - low) / bins, 1e-9) if high > low else 1.0
+    magnitude = 10 ** math.floor(math.log10(rough))
+    width = next(m * magnitude for m in (1, 2, 2.5, 5, 10) if m * magnitude >= rough)
+    start = math.floor(low / width) * width
+    number = math.floor((high - start) / width) + 1
+    counts = [0] * number
+    for value in values:
+        counts[min(int((value - start) // width), number - 1)] += 1
+    return [
+        {
+            "low": start + i * width,
+            "high": start + (i + 1) * width,
+            "middle": start + (i + 0.5) * width,
+            "patients": n,
+        }
+        for i, n in enumerate(counts)
+    ]
+
+
+def _headroom(values: Sequence[float]) -> float:
+    """Leave room for the number after the longest bar."""
+    return max([*values, 1]) * 1.25
+
+
+def _spaced(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _spec(chart: Any, description: str, *, width: int = WIDTH, height: Any = 160) -> Spec:
+    text = {"labelColor": INK, "titleColor": INK, "labelFont": FONT, "titleFont": FONT}
+    spec: Spec = (
+        chart.properties(width=width, height=height, description=description)
+        .configure(
+            background="transparent", font=FONT, padding={"left": 14, "right": 10, "top": 6, "bottom": 6}
+        )
+        .configure_view(stroke=None)
+        .configure_axis(
+            **text,
+            titleFontWeight="normal",
+            domainColor=INK,
+            domainOpacity=0.5,
+            tickColor=INK,
+            tickOpacity=0.5,
+            gridColor=INK,
+            gridOpacity=0.12,
+        )
+        .configure_legend(**text, symbolStrokeColor=INK)
+        .to_dict()
+    )
+    return spec
+
+
+def _on_white(value: Any) -> Any:
+    """Put fixed colours in the place of those that a page would give."""
+    if isinstance(value, dict):
+        return {k: _on_white(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_on_white(v) for v in value]
+    return _ON_WHITE.get(value, value) if isinstance(value, str) else value
+
+
+def _vega_lite_version() -> str:
+    import altair as alt
+
+    return ".".join(alt.SCHEMA_VERSION.lstrip("v").split(".")[:2])

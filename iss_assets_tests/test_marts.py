@@ -1,0 +1,353 @@
+"""The paper's Tables 2 and 4, number by number, out of a study with the paper's counts."""
+
+import math
+from collections.abc import Iterator
+from datetime import UTC, date, datetime
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from iss_assets.settings import WarehouseSettings
+from iss_assets.warehouse import tables as t
+from iss_assets.warehouse.database import Warehouse
+from iss_assets.warehouse.sql_build import build_models, run_tests
+from iss_assets.warehouse.sql_models import SqlModels, load_models
+from iss_assets_tests.made_up import TABLE_2, TABLE_4_FRAMES, paper_study_in
+
+pytestmark = pytest.mark.xdist_group("paper_study")
+
+
+@pytest.fixture(scope="module")
+def models() -> SqlModels:
+    return load_models(WarehouseSettings().sql_dir)
+
+
+@pytest.fixture(scope="module")
+def study(models: SqlModels, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warehouse]:
+    made = paper_study_in(tmp_path_factory.mktemp("paper") / "warehouse.duckdb")
+    build_models(made, models)
+    yield made
+
+
+def rows(warehouse: Warehouse, sql: str) -> list[dict[str, Any]]:
+    return warehouse.query(sql).to_pylist()
+
+
+def test_every_declared_test_of_every_model_passes_on_the_papers_study(
+    study: Warehouse, models: SqlModels
+) -> None:
+    failed = [
+        (m.name, r.test.name) for m in models.models.values() for r in run_tests(study, m) if not r.passed
+    ]
+    assert failed == []
+    assert sum(len(m.tests) for m in models.models.values()) > 150
+
+
+def test_table_2_comes_out_cohort_by_cohort(study: Warehouse) -> None:
+    found = {r["cohort"]: r for r in rows(study, "select * from cohort_enrollment")}
+    # The text of section 3.1 says twelve cohorts; Table 2 lists sixteen, which 112 = 16 x 7 confirms.
+    assert len(found) == 16
+    assert {c: r["current"] for c, r in found.items()} == TABLE_2
+    assert all(r["goal"] == 7 for r in found.values())
+    assert all(r["to_go"] == 7 - r["current"] for r in found.values())
+    assert sum(r["goal"] for r in found.values()) == 112
+    assert sum(r["current"] for r in found.values()) == 30
+    assert {k: found["2C"][k] for k in ("pain_target", "skin_types", "sex", "pain_level")} == {
+        "pain_target": "1-3",
+        "skin_types": "IV-VI",
+        "sex": "M",
+        "pain_level": "Low",
+    }
+
+
+def test_the_left_half_of_table_4_comes_out_number_by_number(study: Warehouse) -> None:
+    (found,) = rows(study, "select * from study_summary")
+    # Table 2 counts 30 patients with 0009, whose data were unusable; Table 4 the 29 others.
+    assert found["enrolled"] == 30
+    assert found["patients"] == 29
+    assert (found["male"], found["female"]) == (20, 9)
+    assert (found["skin_light"], found["skin_dark"]) == (17, 12)
+    assert found["videos"] == 509
+    assert found["frames"] == 189_999
+    assert round(found["videos_per_patient"], 2) == 17.55
+    # 189,999 / 29 = 6551.69: the paper cuts off and does not round.
+    assert math.floor(found["frames_per_patient"]) == 6551
+    # 509 x 37.32 s = 316.6 min: the paper cuts off here too.
+    assert math.floor(found["total_minutes"]) == 316
+    assert round(found["seconds_per_patient"]) == 655
+    assert round(found["seconds_per_video"], 2) == 37.32
+    # Table 4 says 3.52 - 135.79; Table 1 says 135.59 for the same figure.
+    assert round(found["shortest_video_s"], 2) == 3.52
+    assert round(found["longest_video_s"], 2) == 135.79
+
+
+def test_the_right_half_of_table_4_comes_out_number_by_number(study: Warehouse) -> None:
+    found = {
+        (r["levels"], r["pain_level"]): (r["frames"], round(r["ratio"], 2), r["patients"])
+        for r in rows(study, "select * from pain_level_balance")
+    }
+    assert found == {
+        (4, "None"): (100_984, 1.00, 13),
+        (4, "Low"): (11_784, 8.57, 4),
+        (4, "Moderate"): (25_999, 3.88, 4),
+        (4, "Severe"): (51_232, 1.97, 8),
+        (2, "No Pain"): (100_984, 1.00, 13),
+        (2, "Pain"): (89_015, 1.13, 16),
+    }
+    assert sum(TABLE_4_FRAMES.values()) == 189_999
+
+
+def test_the_flow_from_frames_to_landmarks_is_the_papers(study: Warehouse) -> None:
+    found = {r["stage"]: r for r in rows(study, "select * from participant_flow")}
+    assert [found[s]["items"] for s in ("frame sampled", "face found", "landmarks found")] == [
+        189_999,
+        173_011,
+        168_063,
+    ]
+    assert round(found["landmarks found"]["lost_share"] * 100, 2) == 2.86
+    assert found["enrolled"]["patients"] == 30
+    assert found["with frames"]["patients"] == 29
+    assert found["all nine scores answered"]["patients"] == 29  # all but 0015; 0009 did answer
+    for stage in ("with frames", "frames sampled", "frame sampled", "face found", "landmarks found"):
+        assert found[stage]["items"] == found[stage]["paper_items"]
+
+
+def test_the_projection_to_112_patients_is_the_papers_but_for_its_hours(study: Warehouse) -> None:
+    (found,) = rows(study, "select * from study_projection")
+    assert found["patients_to_come"] == 83
+    assert math.floor(found["more_videos"]) == 1456
+    # 83 x 6551, the cut-off average; unrounded it is 543,790
+    assert abs(found["more_frames"] - 543_733) < 83
+    # The paper says 3.8 hours; 83 patients of 655 s each are 15.1 hours.
+    assert round(found["more_hours"], 1) == 15.1
+
+
+def test_correlations_reach_the_papers_level_among_the_five_close_items(study: Warehouse) -> None:
+    found = rows(study, "select * from pain_score_correlations")
+    assert len(found) == 45
+    close = [r for r in found if r["paper_above"] is not None]
+    assert len(close) == 10
+    assert all(r["pearson"] > 0.89 for r in close)
+    # 509 submissions with a video, one of the unusable patient, less those of 0015 who gave no scores
+    (answered,) = rows(study, "select count(*) as n from bpi_scores where missing_scores = 0")
+    assert {r["submissions"] for r in found} == {answered["n"]}
+    assert any(r["score_b"] == "pain_target" for r in found)
+
+
+def test_correlations_agree_with_numpy(study: Warehouse) -> None:
+    import numpy as np
+
+    frame = study.query("select * from bpi_scores where missing_scores = 0").to_pandas()
+    expected = np.corrcoef(frame["sleep"].astype(float), frame["mood"].astype(float))[0, 1]
+    (found,) = rows(
+        study, "select pearson from pain_score_correlations where score_a = 'mood' and score_b = 'sleep'"
+    )
+    assert found["pearson"] == pytest.approx(expected, abs=1e-9)
+
+
+def test_enrollment_is_projected_to_its_goal_and_no_further(study: Warehouse) -> None:
+    found = rows(study, "select * from enrollment_progress order by month")
+    seen = [r for r in found if r["kind"] == "seen"]
+    projected = [r for r in found if r["kind"] == "projected"]
+    assert seen[0]["month"] == date(2020, 12, 1)
+    assert sum(r["enrolled"] for r in seen) == 30
+    assert seen[-1]["total"] == 30
+    assert projected[-1]["total"] == 112
+    assert all(a["total"] < b["total"] for a, b in pairwise(projected))
+    assert projected[-2]["total"] < 112
+
+
+def test_every_experiment_of_table_5_has_its_published_figures(study: Warehouse) -> None:
+    found = {r["experiment"]: r for r in rows(study, "select * from model_table")}
+    published = {e: r["paper_all_classes"] for e, r in found.items()}
+    assert published == {
+        "resnet50_4_static": 0.378,
+        "resnet50_2_static": 0.568,
+        "forest_landmarks": 0.373,
+        "forest_pain": 0.650,
+        "fusion_1": 0.513,
+        "fusion_2": 0.631,
+        "fusion_3": 0.657,
+        "audio_static": 0.456,
+    }
+    assert (found["fusion_3"]["paper_no_pain"], found["fusion_3"]["paper_pain"]) == (0.582, 0.717)
+    assert [found["resnet50_4_static"][f"paper_{n}"] for n in ("none", "low", "moderate", "severe")] == [
+        0.583,
+        0.168,
+        0.252,
+        0.213,
+    ]
+    assert all(r["all_classes"] is None for r in found.values())
+
+
+def test_the_published_figures_are_those_that_the_report_uses(study: Warehouse) -> None:
+    from iss_assets.evaluation.published import TABLE_5
+
+    found = {r["experiment"]: r for r in rows(study, "select * from model_table")}
+    for published in TABLE_5:
+        row = found[published.experiment]
+        shown = {
+            n: row[f"paper_{n}"]
+            for n in ("all_classes", "none", "low", "moderate", "severe", "no_pain", "pain")
+        }
+        assert {n: v for n, v in shown.items() if v is not None} == published.figures
+        assert row["model"] == published.label
+        assert row["classes"] == published.classes
+
+
+# ------------------------------------------------------------------ small studies, rule by rule
+
+
+def patient(
+    number: int, enrolled_on: date | None = date(2021, 3, 1), offset: int | None = 0
+) -> dict[str, Any]:
+    return {
+        "patient_id": f"{number:04d}",
+        "cohort": "1A",
+        "sex": "M",
+        "skin_type": "I",
+        "skin_group": "light",
+        "pain_target": 0,
+        "pain_level": "None",
+        "enrolled_on": enrolled_on,
+        "utc_offset_minutes": offset,
+    }
+
+
+def survey(name: str, patient_id: str, at: datetime, **scores: int) -> dict[str, Any]:
+    return {
+        "submission_id": name,
+        "patient_id": patient_id,
+        "submitted_at": at,
+        "timeframe": "late AM",
+        "setting": "home",
+        "missing_scores": 9 - len(scores),
+        **scores,
+    }
+
+
+def small_study(
+    warehouse: Warehouse, models: SqlModels, patients: list[dict[str, Any]], surveys: list[dict[str, Any]]
+) -> Warehouse:
+    warehouse.replace(t.Patients, t.Patients.from_rows(patients), {})
+    warehouse.replace(t.BpiScores, t.BpiScores.from_rows(surveys), {})
+    build_models(warehouse, models, ["submission_adherence", "pain_scores_daily", "patient_timeline"])
+    return warehouse
+
+
+def test_an_empty_study_gives_empty_marts_and_no_error(warehouse: Warehouse, models: SqlModels) -> None:
+    built = build_models(warehouse, models)
+    assert built["cohort_enrollment"] == 16
+    assert built["patient_timeline"] == built["enrollment_progress"] == 0
+    (summary,) = rows(warehouse, "select * from study_summary")
+    assert summary["patients"] == 0
+    assert summary["videos_per_patient"] is None
+    failed = [
+        (m.name, r.test.name) for m in models.models.values() for r in run_tests(warehouse, m) if not r.passed
+    ]
+    assert failed == []
+
+
+def test_weeks_run_from_enrollment_on_the_patients_own_calendar(
+    warehouse: Warehouse, models: SqlModels
+) -> None:
+    # 03:00 UTC on the 8th is still the evening of the 7th, week one, where the clock is five hours behind
+    small_study(
+        warehouse,
+        models,
+        [patient(1, offset=-300)],
+        [
+            survey("a", "0001", datetime(2021, 3, 8, 3, tzinfo=UTC)),
+            survey("b", "0001", datetime(2021, 3, 8, 15, tzinfo=UTC)),
+        ],
+    )
+    found = rows(warehouse, "select study_day, study_week from stg_submissions order by submission_id")
+    assert found == [{"study_day": 6, "study_week": 1}, {"study_day": 7, "study_week": 2}]
+
+
+def test_adherence_counts_days_and_spares_a_week_that_still_runs(
+    warehouse: Warehouse, models: SqlModels
+) -> None:
+    at = [datetime(2021, 3, day, hour, tzinfo=UTC) for day, hour in ((1, 9), (1, 20), (3, 9), (10, 9))]
+    small_study(warehouse, models, [patient(1)], [survey(f"s{i}", "0001", when) for i, when in enumerate(at)])
+    found = rows(warehouse, "select * from submission_adherence order by study_week")
+    assert [(r["submissions"], r["days"], r["missing"], r["complete"]) for r in found] == [
+        (3, 2, 1, True),
+        (1, 1, 0, False),
+    ]
+    assert found[0]["adherence"] == pytest.approx(2 / 3)
+
+
+def test_a_patient_without_a_day_of_enrollment_starts_with_the_first_submission(
+    warehouse: Warehouse, models: SqlModels
+) -> None:
+    small_study(
+        warehouse,
+        models,
+        [patient(1, enrolled_on=None)],
+        [survey("a", "0001", datetime(2021, 5, 4, 9, tzinfo=UTC))],
+    )
+    (found,) = rows(warehouse, "select study_day, study_week, started_on from stg_submissions")
+    assert found == {"study_day": 0, "study_week": 1, "started_on": date(2021, 5, 4)}
+    assert [r["event"] for r in rows(warehouse, "select event from patient_timeline")] == ["submission"]
+
+
+def test_answers_left_out_count_nowhere_and_never_as_zero(warehouse: Warehouse, models: SqlModels) -> None:
+    day = datetime(2021, 3, 2, 9, tzinfo=UTC)
+    small_study(
+        warehouse,
+        models,
+        [patient(1)],
+        [survey("a", "0001", day, mood=8), survey("b", "0001", day.replace(hour=12), mood=6, sleep=2)],
+    )
+    (daily,) = rows(warehouse, "select * from pain_scores_daily")
+    assert (daily["mood"], daily["sleep"], daily["pain_now"]) == (7, 2, None)
+    assert daily["submissions"] == 2
+    assert daily["interference"] == pytest.approx(4.5)
+    events = rows(
+        warehouse,
+        "select interference, has_video from patient_timeline where event = 'submission' order by event_number",
+    )
+    assert [e["interference"] for e in events] == [8, 4]
+    assert not any(e["has_video"] for e in events)
+
+
+def test_the_timeline_begins_with_enrollment_even_when_a_submission_came_on_the_same_day(
+    warehouse: Warehouse, models: SqlModels
+) -> None:
+    small_study(warehouse, models, [patient(1)], [survey("a", "0001", datetime(2021, 3, 1, 9, tzinfo=UTC))])
+    found = rows(
+        warehouse, "select event, event_number, days_since_last from patient_timeline order by event_number"
+    )
+    assert [(r["event"], r["days_since_last"]) for r in found] == [("enrolled", None), ("submission", 0)]
+
+
+def test_marts_hold_no_free_text(models: SqlModels) -> None:
+    words = {"problem", "reason", "file"}
+    for model in models.models.values():
+        assert not words & {c.name for c in model.columns}
+        assert not any(
+            source in words for pairs in models.lineage(model.name).values() for _, source in pairs
+        )
+
+
+def test_columns_have_types_that_every_reader_knows(models: SqlModels) -> None:
+    known = {
+        "VARCHAR",
+        "BIGINT",
+        "INTEGER",
+        "DOUBLE",
+        "FLOAT",
+        "DATE",
+        "BOOLEAN",
+        "TIMESTAMP WITH TIME ZONE",
+        "VARCHAR[]",
+    }
+    assert {c.type for m in models.models.values() for c in m.columns} <= known
+
+
+def test_the_sql_folder_is_found_next_to_the_package() -> None:
+    assert (WarehouseSettings().sql_dir / "marts").is_dir()
+    assert WarehouseSettings(sql_dir=Path("elsewhere")).sql_dir == Path("elsewhere")
