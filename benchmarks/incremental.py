@@ -1,0 +1,288 @@
+"""What the enrollment of one patient costs in a study of 112: extraction, plus a constant of at most 20 s on 2 cores.
+
+    python -m benchmarks.incremental [--patients 112] [--videos 18] [--frames 375]
+
+The other patients are made-up rows that count as current, with tiny files behind them. The new patient's videos are a
+sample patient's, and really extracted. Every run is a process of its own, as the daemon starts it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from iss_assets.settings import Settings
+
+LIMIT_S = 20.0
+HOUR_AGO = time.time() - 3600
+
+EXTRACTION = """
+from pathlib import Path
+from iss_assets.media.audio import extract_audio
+from iss_assets.media.visual import extract_visual
+from iss_assets.settings import Settings
+s = Settings()
+for path in sorted((s.study / "videos" / "{patient}").iterdir()):
+    if "_prompt" not in path.name:
+        extract_visual(path, s.video, s.faces, s.landmarks)
+        extract_audio(path, s.audio)
+"""
+
+RUN = """
+from iss_assets.home import open_instance
+from iss_assets.runner import run_job
+from iss_assets.settings import Settings
+with open_instance(Settings()) as instance:
+    outcome = run_job(instance, "{job}", "{job}", partitions={partitions})
+assert outcome.success, outcome.problem
+"""
+
+TICK = """
+import json, time
+from iss_assets.home import open_instance
+from iss_assets.incremental import plan
+from iss_assets.observing import observe
+from iss_assets.settings import Settings
+with open_instance(Settings()) as instance:
+    observe(instance, Settings())
+    start = time.perf_counter()
+    decision = plan(observe(instance, Settings()), time.time(), Settings().sensors)
+    took = time.perf_counter() - start
+print(json.dumps([took, [r.subject for r in decision.requests], list(decision.add_partitions)]))
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--patients", type=int, default=112, help="patients after the enrollment")
+    parser.add_argument("--videos", type=int, default=18, help="videos of each made-up patient")
+    parser.add_argument("--frames", type=int, default=375, help="frames of each made-up video")
+    given = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory() as folder:
+        settings = Settings(study=Path(folder) / "study", home=Path(folder) / "home")
+        os.environ |= {
+            "ISS_STUDY": str(settings.study),
+            "ISS_HOME": str(settings.home),
+            "ISS_READING__SETTLE_SECONDS": "0",
+        }
+        made_up_study(settings, given.patients - 1, given.videos, given.frames)
+        _, asked, _ = tick()
+        stale = [subject for subject in asked if subject.isdigit()]
+        assert not stale, (
+            f"{len(stale)} made-up patients are not current; the benchmark would measure their runs"
+        )
+        timed("marts", RUN.format(job="marts", partitions=None))
+        new = f"{given.patients:04d}"
+        enroll_sample_patient(settings, new, Path(folder) / "sample")
+        looked, asked, added = tick()
+        assert (added, [s for s in asked if s.isdigit()]) == ([new], [new])
+        extraction = timed("extraction alone", EXTRACTION.format(patient=new))
+        add_partition(settings, new)
+        run = timed("run of the patient", RUN.format(job="patient", partitions=(new, new)))
+        marts = timed("study-wide tables", RUN.format(job="marts", partitions=None))
+    constant = looked + run + marts - extraction
+    print(f"look at the folder    {looked:7.2f} s")
+    print(f"constant              {constant:7.2f} s  (limit {LIMIT_S:g} s)")
+    return int(constant > LIMIT_S)
+
+
+def timed(name: str, code: str) -> float:
+    start = time.perf_counter()
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+    took = time.perf_counter() - start
+    print(f"{name:<21} {took:7.2f} s", flush=True)
+    return took
+
+
+def tick() -> tuple[float, list[str], list[str]]:
+    done = subprocess.run([sys.executable, "-c", TICK], check=True, capture_output=True, text=True)
+    took, asked, added = json.loads(done.stdout.splitlines()[-1])
+    return took, asked, added
+
+
+def add_partition(settings: Settings, patient: str) -> None:
+    from iss_assets.home import open_instance
+
+    with open_instance(settings) as instance:
+        instance.add_dynamic_partitions("patients", [patient])
+
+
+def enroll_sample_patient(settings: Settings, patient: str, scratch: Path) -> None:
+    """Add a sample patient's rows and videos to the study under another id."""
+    from iss_assets.study.sample import write_sample_study
+
+    write_sample_study(scratch, patients=1)
+    for name in ("enrollment.csv", "surveys.csv"):
+        with (scratch / name).open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        with (settings.study / name).open("a", newline="") as file:
+            header = (settings.study / name).read_text().splitlines()[0].split(",")
+            writer = csv.DictWriter(file, header, extrasaction="ignore")
+            writer.writerows({**row, "patient_id": patient} for row in rows)
+    (source,) = (scratch / "videos").iterdir()
+    shutil.copytree(source, settings.study / "videos" / patient)
+
+
+def made_up_study(settings: Settings, patients: int, videos: int, frames: int) -> None:
+    """Write a study folder, and a warehouse in which every row of it counts as current."""
+    from iss_assets.home import open_instance
+    from iss_assets.study.folder import ENROLLMENT, SURVEYS
+    from iss_assets.study.terms import COHORTS
+
+    settings.study.mkdir(parents=True)
+    ids = [f"{number:04d}" for number in range(1, patients + 1)]
+    level = {"None": 0, "Low": 2, "Moderate": 5, "Severe": 8}
+    people = ["patient_id,cohort,sex,skin_type,pain_target,enrolled_on,utc_offset"]
+    surveys = [
+        "submission_id,patient_id,submitted_at,setting,pain_now,chronic_pain,general_activity,mood,walking_ability,"
+        "normal_work,relationships,sleep,enjoyment_of_life"
+    ]
+    start = datetime(2025, 1, 6, 9, tzinfo=UTC)
+    for number, patient in enumerate(ids):
+        cohort = COHORTS[number % len(COHORTS)]
+        skin = "II" if cohort.skin_group == "light" else "V"
+        people.append(
+            f"{patient},{cohort.number},{cohort.sex},{skin},{level[cohort.pain_level]},2025-01-02,+00:00"
+        )
+        folder = settings.study / "videos" / patient
+        folder.mkdir(parents=True)
+        for video in range(videos):
+            name = f"{patient}-{video:03d}"
+            at = (start + timedelta(days=2 * video, minutes=number)).isoformat()
+            surveys.append(f"{name},{patient},{at},home,3,no,1,2,1,0,1,2,1")
+            (folder / f"{name}.mp4").write_text(f"made up: {name}")
+            os.utime(folder / f"{name}.mp4", (HOUR_AGO, HOUR_AGO))
+    (settings.study / ENROLLMENT).write_text("\n".join(people) + "\n")
+    (settings.study / SURVEYS).write_text("\n".join(surveys) + "\n")
+    with open_instance(settings) as instance:
+        instance.add_dynamic_partitions("patients", ids)
+    fill_warehouse(settings, frames)
+
+
+def fill_warehouse(settings: Settings, frames: int) -> None:
+    from iss_assets.assets.quality import quality_fingerprint
+    from iss_assets.assets.study import videos_fingerprint
+    from iss_assets.checks.ops import results_fingerprint
+    from iss_assets.study.folder import patient_rows, read_study, score_rows
+    from iss_assets.warehouse import tables
+    from iss_assets.warehouse.database import Replacement, Warehouse
+    from iss_assets.warehouse.ledger import (
+        VIDEO_TABLES,
+        WHOLE,
+        code_versions,
+        fingerprint,
+        ledger_rows,
+        video_fingerprints,
+    )
+
+    folder = read_study(settings.study, settings.reading)
+    versions = code_versions(settings)
+    marks: list[tuple[str, str, str, str, int]] = []
+    videos: list[dict[str, Any]] = []
+    scores = score_rows(folder)
+    for person in patient_rows(folder):
+        patient = person["patient_id"]
+        files = folder.videos_of(patient)
+        for file in files:
+            videos.append(
+                {
+                    "video_id": file.submission_id,
+                    "patient_id": patient,
+                    "file": file.name,
+                    "sha256": fingerprint(file.name) * 4,
+                    "bytes": file.size,
+                    "modified_ns": file.mtime_ns,
+                    "duration_s": frames / 10,
+                    "has_audio": True,
+                    "has_prompt": False,
+                    "status": "ok",
+                }
+            )
+        own_scores = [s for s in scores if s["patient_id"] == patient]
+        marks.append((patient, WHOLE, "patients", fingerprint([person]), 1))
+        marks.append((patient, WHOLE, "bpi_scores", fingerprint(own_scores), len(own_scores)))
+        marks.append((patient, WHOLE, "videos", videos_fingerprint(files, settings), len(files)))
+    for patient in folder.patient_ids:
+        own = [v for v in videos if v["patient_id"] == patient]
+        marks.append(
+            (patient, WHOLE, "video_quality", quality_fingerprint(patient, own, videos, versions), len(own))
+        )
+        for video in own:
+            prints = video_fingerprints(video["sha256"], versions)
+            marks += [(patient, video["video_id"], table, prints[table], 1) for table in VIDEO_TABLES]
+    quality = [
+        {
+            "video_id": v["video_id"],
+            "patient_id": v["patient_id"],
+            "frames": frames,
+            "face_rate": 1.0,
+            "landmark_rate": 1.0,
+            "measures": "{}",
+            "flags": [],
+            "usable": True,
+            "fingerprint": "made-up",
+        }
+        for v in videos
+    ]
+    checks = [
+        {
+            "patient_id": patient,
+            "asset": table,
+            "check_name": "schema",
+            "passed": True,
+            "severity": "ERROR",
+            "affected": [],
+            "numbers": "{}",
+            "threshold": "",
+            "fingerprint": results_fingerprint(settings),
+            "run_id": "made-up",
+            "evaluated_at": datetime.now(UTC) + timedelta(minutes=10),
+        }
+        for patient in folder.patient_ids
+        for table in ("patients", "bpi_scores", "videos", "video_quality", *VIDEO_TABLES)
+    ]
+    warehouse = Warehouse(settings.warehouse_path, settings.warehouse)
+    made = {
+        tables.Patients: patient_rows(folder),
+        tables.BpiScores: scores,
+        tables.Videos: videos,
+        tables.VideoQuality: quality,
+        tables.CheckResults: checks,
+    }
+    replacements = [Replacement(table, table.from_rows(rows), {}) for table, rows in made.items()]
+    warehouse.replace_all([*replacements, Replacement(tables.Extractions, ledger_rows(marks), {})])
+    with warehouse.write() as writer:
+        writer.execute(
+            f"""
+            insert into frames by name
+            select video_id, patient_id, r.range as frame_index, r.range / 10 as time_s, r.range // 40 as chunk_index,
+                0.4 as luminance, 0.2 as contrast, 100 as sharpness, 3 as noise, 0.01 as glare, 1 as faces_seen,
+                r.range as picture_hash, 'made-up' as fingerprint
+            from videos, range({frames}) as r
+            """
+        )
+        writer.execute(
+            "insert into faces by name select video_id, patient_id, frame_index, 10 as x1, 10 as y1, 170 as x2, "
+            "170 as y2, 0.99 as probability, 1 as faces_seen, ''::blob as crop, 'made-up' as fingerprint from frames"
+        )
+        writer.execute(
+            "insert into landmarks by name select video_id, patient_id, frame_index, true as detected, "
+            "'made-up' as fingerprint from frames"
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

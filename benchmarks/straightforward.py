@@ -1,0 +1,114 @@
+"""The straightforward way to extract a video: the baseline that the project's extraction is compared with.
+
+Belongs here: plain use of PyAV, facenet-pytorch and MediaPipe with their defaults, a file a picture, no tricks.
+Does not belong here: anything from ``iss_assets.media``; the baseline must not profit from what it judges.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from PIL import Image
+
+FPS = 10
+
+
+@dataclass
+class Extraction:
+    """What came out, one entry a sampled frame."""
+
+    boxes: list[np.ndarray | None] = field(default_factory=list)
+    """The largest face's box, shape (4,), in pixels of the upright frame."""
+    all_boxes: list[np.ndarray] = field(default_factory=list)
+    """Every face's box and probability, shape (n, 5)."""
+    points: list[np.ndarray | None] = field(default_factory=list)
+    """Mesh of the crop, shape (468, 3)."""
+    seconds: float = 0.0
+    seconds_by_stage: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+
+
+@functools.cache
+def networks() -> tuple[Any, Any]:
+    """Load MTCNN and Face Mesh with their defaults, once a process."""
+    import mediapipe
+    from facenet_pytorch import MTCNN
+
+    mesh = mediapipe.solutions.face_mesh.FaceMesh(
+        static_image_mode=True, max_num_faces=1, refine_landmarks=False
+    )
+    return MTCNN(), mesh
+
+
+def sampled_pictures(path: Path, seconds: float = float("inf")) -> Iterator[Image.Image]:
+    """Decode and give the picture shown at every tenth of a second, for at most `seconds`."""
+    with av.open(str(path)) as container:
+        shown: av.VideoFrame | None = None
+        start, end, wanted = 0.0, 0.0, 0
+        for frame in container.decode(container.streams.video[0]):
+            if shown is None:
+                start = frame.time
+            while shown is not None and wanted / FPS < frame.time - start - 1e-6:
+                if wanted / FPS >= seconds:
+                    return
+                yield upright(shown)
+                wanted += 1
+            shown = frame
+            end = frame.time - start + float((frame.duration or 0) * frame.time_base)
+        while shown is not None and wanted / FPS < min(end, seconds) - 1e-6:
+            yield upright(shown)
+            wanted += 1
+
+
+def upright(frame: av.VideoFrame) -> Image.Image:
+    """Make an RGB picture, turned as the file's metadata ask for."""
+    picture = frame.to_image()
+    return picture.rotate(frame.rotation, expand=True) if frame.rotation else picture
+
+
+def extract(path: Path, folder: Path, seconds: float = float("inf")) -> Extraction:
+    """Extract frames, faces and landmarks of one video into files in `folder`."""
+    mtcnn, mesh = networks()
+    for name in ("frames", "faces", "landmarks"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    result = Extraction()
+    spent = result.seconds_by_stage
+    began = last = time.perf_counter()
+
+    def lap(stage: str) -> None:
+        nonlocal last
+        now = time.perf_counter()
+        spent[stage] += now - last
+        last = now
+
+    for index, picture in enumerate(sampled_pictures(path, seconds)):
+        lap("decode")
+        picture.save(folder / "frames" / f"{index:06d}.jpg")
+        lap("write frame")
+        boxes, probabilities = mtcnn.detect(picture)
+        lap("detect")
+        if boxes is None:
+            result.boxes.append(None)
+            result.points.append(None)
+            result.all_boxes.append(np.empty((0, 5)))
+            continue
+        result.boxes.append(np.asarray(boxes[0], float))
+        result.all_boxes.append(np.column_stack([boxes, probabilities]).astype(float))
+        crop_file = folder / "faces" / f"{index:06d}.jpg"
+        mtcnn.extract(picture, boxes, str(crop_file))
+        lap("crop")
+        found = mesh.process(np.asarray(Image.open(crop_file))).multi_face_landmarks
+        points = np.array([(p.x, p.y, p.z) for p in found[0].landmark]) if found else None
+        result.points.append(points)
+        if points is not None:
+            np.save(folder / "landmarks" / f"{index:06d}.npy", points)
+        lap("mesh")
+    result.seconds = time.perf_counter() - began
+    return result

@@ -1,0 +1,209 @@
+"""How fast the training core is, against the straightforward way, in one run; and what the whole paper profile takes.
+
+    python benchmarks/training.py [--tiny] [--device cpu|cuda] [--images N] [--rounds N] [--json FILE]
+
+The straightforward way is what one writes first: crops as JPEG files in a folder, a DataLoader with Pillow and
+torchvision's transforms, float32, the loss read back every step, one fold after another. Ours is
+``iss_assets.modeling.training.fit_network`` as the assets call it. Both train ResNet50 at batch 16 with Adam on the
+same pictures; rounds alternate, and the ratio is of the medians. The first epoch of each round warms up and does not
+count. Pictures are invented (smooth colour fields), so no accuracy is reported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+from iss_assets.evaluation.published import FLOW
+from iss_assets.modeling.experiments import EXPERIMENTS, Experiment, experiment
+from iss_assets.modeling.forests import grow_forest
+from iss_assets.modeling.items import Items, fit_preparation, make_items
+from iss_assets.modeling.training import fit_network
+from iss_assets.settings import TrainingSettings
+
+SIDE = 160
+FOLDS, EPOCHS, TRAIN_SHARE = 10, 10, 1 - 2.9 / 29
+CHUNKS = round(509 * 37.32 / 4)
+"""Whole 4-second chunks of the paper's 509 videos of 37.32 s on average (Table 4), at most."""
+
+
+def invent(chosen: Experiment, n: int, side: int) -> Items:
+    """Invent items with the shapes of real ones."""
+    rng = np.random.default_rng(0)
+    faces = np.stack(
+        [
+            cv2.resize(
+                rng.integers(0, 255, (10, 10, 3), np.uint8), (side, side), interpolation=cv2.INTER_CUBIC
+            )
+            for _ in range(n)
+        ]
+    )
+    inputs = {
+        "faces": faces,
+        "landmarks": rng.random((n, 1404), np.float32),
+        "scores": rng.random((n, 15), np.float32),
+        "audio_features": rng.random((n, 25), np.float32),
+        "mel": -80 * rng.random((n, 128, 173), np.float32),
+    }
+    level = np.where(np.arange(n) % 2, "None", "Severe")
+    return make_items(chosen, ["0001"] * n, [f"v{i}" for i in range(n)], level, inputs)
+
+
+class JpegFolder(Dataset):
+    """Crops as files, decoded one by one."""
+
+    def __init__(self, folder: Path, target: np.ndarray):
+        from torchvision import transforms
+
+        self.files = sorted(folder.glob("*.jpg"))
+        self.target = target
+        self.transform = transforms.Compose(
+            [transforms.ToTensor(), transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))]
+        )
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, place: int) -> tuple[torch.Tensor, int]:
+        from PIL import Image
+
+        return self.transform(Image.open(self.files[place]).convert("RGB")), int(self.target[place])
+
+
+def straightforward(folder: Path, target: np.ndarray, device: str, epochs: int, workers: int) -> list[float]:
+    """Train ResNet50 the first way that comes to mind; give the seconds of each epoch."""
+    from torchvision.models import resnet50
+
+    network = resnet50(weights=None)
+    network.fc = nn.Linear(2048, 2)
+    network = network.to(device).train()
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
+    loader = DataLoader(JpegFolder(folder, target), batch_size=16, shuffle=True, num_workers=workers)
+    seconds = []
+    for _ in range(epochs):
+        started, total = time.perf_counter(), 0.0
+        for pictures, labels in loader:
+            loss = nn.functional.cross_entropy(network(pictures.to(device)), labels.to(device))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            total += loss.item()
+        seconds.append(time.perf_counter() - started)
+    return seconds
+
+
+def ours(items: Items, chosen: Experiment, settings: TrainingSettings, device: str) -> list[float]:
+    """Train as the assets do; give the seconds of each epoch."""
+    preparation = fit_preparation(items, scaled=True)
+    with tempfile.TemporaryDirectory() as folder:
+        _, history, _ = fit_network(
+            chosen, items, preparation, np.ones(chosen.classes), settings, device, Path(folder)
+        )
+    return [entry["seconds"] for entry in history]
+
+
+def compare(n: int, side: int, rounds: int, device: str, workers: int) -> dict[str, float]:
+    """Images a second of both ways, alternating."""
+    chosen = experiment("resnet50_2_static")
+    items = invent(chosen, n, side)
+    settings = TrainingSettings(initial_weights="random", epochs=2, image_side=side)
+    slow, fast = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        for place, face in enumerate(items.inputs["faces"]):
+            cv2.imwrite(f"{folder}/{place:06d}.jpg", face)
+        for _ in range(rounds):
+            slow.append(n / straightforward(Path(folder), items.target, device, 2, workers)[-1])
+            fast.append(n / ours(items, chosen, settings, device)[-1])
+    result = {"straightforward": statistics.median(slow), "ours": statistics.median(fast)}
+    return {**result, "ratio": result["ours"] / result["straightforward"]}
+
+
+def paper_profile(n: int, device: str, trees_items: int) -> list[dict[str, object]]:
+    """Measure every experiment briefly and extrapolate to the paper's numbers."""
+    settings = TrainingSettings(initial_weights="random", epochs=2)
+    rows: list[dict[str, object]] = []
+    for chosen in EXPERIMENTS:
+        if chosen.is_network:
+            items = invent(chosen, n, SIDE)
+            rate = n / ours(items, chosen, settings, device)[-1]
+            total = {"frame": FLOW["faces"], "chunk": CHUNKS}[chosen.item]
+            if "landmarks" in chosen.inputs:
+                total = FLOW["landmarks"]
+            shown = FOLDS * EPOCHS * TRAIN_SHARE * total
+            rows.append(
+                {"experiment": chosen.name, "items_per_s": rate, "items": shown, "hours": shown / rate / 3600}
+            )
+    x = np.random.default_rng(0).random((trees_items, 1404), np.float32)
+    started = time.perf_counter()
+    grow_forest(x, np.arange(trees_items) % 2, np.ones(trees_items), 2, seed=0)
+    took = time.perf_counter() - started
+    grown = TRAIN_SHARE * FLOW["landmarks"]
+    # growing a tree costs n log n comparisons a column
+    hours = FOLDS * took * grown * math.log(grown) / (trees_items * math.log(trees_items)) / 3600
+    items_shown = FOLDS * grown
+    rows.append(
+        {"experiment": "forest_landmarks", "items_per_s": items_shown / hours / 3600, "items": items_shown, "hours": hours}
+    )  # fmt: skip
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--tiny", action="store_true", help="seconds instead of minutes; shows that it runs, no more"
+    )
+    parser.add_argument(
+        "--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu"
+    )
+    parser.add_argument("--images", type=int)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", type=Path)
+    given = parser.parse_args()
+    gpu = given.device == "cuda"
+    n = given.images or (32 if given.tiny else 4096 if gpu else 128)
+    side = 64 if given.tiny else SIDE
+    workers = 0 if given.tiny else min(4, os.cpu_count() or 1)
+    rounds = 1 if given.tiny else given.rounds
+    name = torch.cuda.get_device_name() if gpu else f"{torch.get_num_threads()} threads"
+    print(f"ResNet50, batch 16, {n} images of {side} px, {rounds} rounds, {given.device} ({name})\n")
+    compared = compare(n, side, rounds, given.device, workers)
+    print("| way | images/s |\n|---|---|")
+    print(
+        f"| straightforward (JPEG files, DataLoader with {workers} workers, float32) | {compared['straightforward']:.1f} |"
+    )
+    print(f"| ours | {compared['ours']:.1f} |\n\nratio {compared['ratio']:.2f}")
+    result: dict[str, object] = {"device": given.device, "name": name, "images": n, "side": side, **compared}
+    if not given.tiny:
+        rows = paper_profile(n, given.device, 20_000 if gpu else 2_000)
+        print(
+            f"\nWhole paper profile, extrapolated: {FOLDS} folds x {EPOCHS} epochs x {TRAIN_SHARE:.0%} of the items,"
+        )
+        print("one fold after another, training only (reading the crops and predicting come on top)\n")
+        print("| experiment | items/s | items shown | hours |\n|---|---|---|---|")
+        for row in rows:
+            print(
+                f"| {row['experiment']} | {row['items_per_s']:.1f} | {row['items']:,.0f} | {row['hours']:.1f} |"
+            )
+        total = sum(float(str(row["hours"])) for row in rows)
+        print(f"| together (forest on scores and probe: minutes) | | | {total:.1f} |")
+        result |= {"paper_profile": rows, "paper_profile_hours": total}
+    if given.json:
+        given.json.write_text(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,336 @@
+"""A video's sound track: decoded, resampled, stored without loss, measured, and cut into 4-second chunks.
+
+Belongs here: the way from a file to the tables ``audio``, ``mel_spectrograms`` and ``audio_features``, and from a
+stored waveform to the latter two.
+Does not belong here: the arithmetic of the features (``sound_features``) and of the levels (``speech``), thresholds
+(``quality``), anything about what is said.
+
+Time 0 is the start of the picture: a track that starts late is padded with silence, so that chunk *n* of the sound
+belongs to chunk *n* of the frames.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from iss_assets.media.speech import PeakHistogram, speech_levels
+from iss_assets.settings import AudioSettings
+
+AUDIO_CODE_VERSION: Final = "1"
+"""Raised when the same file and settings give other rows than before."""
+
+_CONSTANTS: Final = ("video_id", "patient_id", "fingerprint")
+_GAP_S: Final = 0.1
+"""A hole in the presentation times longer than this is filled with silence; shorter ones are jitter of the clock."""
+
+_MAX_BROKEN_READS: Final = 50
+_PCM_SCALE: Final = {"u1": 128.0, "i2": 2.0**15, "i4": 2.0**31, "i8": 2.0**63}
+
+
+class UnreadableSound(ValueError):
+    """The file cannot be opened as media at all."""
+
+
+@dataclass(frozen=True)
+class AudioTables:
+    """Rows of one video's sound, in the shape of the tables without video_id, patient_id and fingerprint.
+
+    Attributes
+    ----------
+    audio : pyarrow.Table
+        One row.
+    mel_spectrograms : pyarrow.Table
+        One row a chunk; none where the sound is shorter than a chunk.
+    audio_features : pyarrow.Table
+        One row a chunk and one, chunk -1, for the whole; none where nothing could be decoded.
+    problem : str or None
+        What was wrong on the way, in words for the coordinator.
+    """
+
+    audio: pa.Table
+    mel_spectrograms: pa.Table
+    audio_features: pa.Table
+    problem: str | None
+
+
+@dataclass
+class _Track:
+    """What is learned while a track is decoded."""
+
+    histogram: PeakHistogram = field(default_factory=PeakHistogram)
+    source_rate: int | None = None
+    broken: int = 0
+    silence_s: float = 0.0
+    cut_at: float | None = None
+
+
+def extract_audio(path: Path, settings: AudioSettings) -> AudioTables | None:
+    """Decode a video's default sound track and calculate all that is kept of it.
+
+    Decoding and resampling (soxr HQ, which is librosa's default) run block by block; in memory are the stored
+    waveform (88 kB a second) and one block of its transform.
+
+    Parameters
+    ----------
+    path : Path
+        Any file that FFmpeg reads.
+    settings : AudioSettings
+        Rate, chunk length and sizes.
+
+    Returns
+    -------
+    AudioTables or None
+        None where the file has no sound track. A track of which nothing can be decoded gives an audio row of 0 s
+        and a `problem`.
+
+    Raises
+    ------
+    UnreadableSound
+        If the file cannot be opened as media.
+    """
+    import av
+
+    try:
+        container = av.open(str(path), metadata_errors="ignore")
+    except (av.FFmpegError, OSError) as error:
+        raise UnreadableSound(f"the file cannot be opened as media: {type(error).__name__}") from None
+    with container:
+        stream = container.streams.best("audio")
+        if stream is None:
+            return None
+        track = _Track()
+        samples, blob = _store(_resampled(container, stream, track, settings), settings)
+    levels = speech_levels(samples, settings.sample_rate)
+    mel, features = _feature_tables(samples, settings)
+    problem = _problem(track, samples)
+    row = {
+        "sample_rate": settings.sample_rate,
+        "duration_s": len(samples) / settings.sample_rate,
+        "loudness_lufs": levels.loudness_lufs,
+        "snr_db": levels.snr_db,
+        "clipped_share": track.histogram.clipped_share(),
+        "speech_share": levels.speech_share,
+        "high_band_db": levels.high_band_db,
+        "peak": track.histogram.peak,
+        "waveform": blob,
+        "source_rate": track.source_rate,
+        "noise_dbfs": levels.noise_dbfs,
+        "mid_band_db": levels.mid_band_db,
+        "inserted_silence_s": track.silence_s,
+        "broken_packets": track.broken,
+        "problem": problem,
+    }
+    return AudioTables(pa.Table.from_pylist([row], schema=_schema("audio")), mel, features, problem)
+
+
+def features_from_waveform(blob: bytes, settings: AudioSettings) -> tuple[pa.Table, pa.Table]:
+    """Make the rows of ``mel_spectrograms`` and ``audio_features`` again from a stored waveform.
+
+    Parameters
+    ----------
+    blob : bytes
+        ``audio.waveform``.
+    settings : AudioSettings
+        With the rate that the waveform was stored with.
+
+    Returns
+    -------
+    (pyarrow.Table, pyarrow.Table)
+        Exactly what `extract_audio` gave with the same settings.
+
+    Raises
+    ------
+    ValueError
+        If the waveform has another rate than the settings.
+    """
+    samples, rate = read_waveform(blob)
+    if rate != settings.sample_rate:
+        raise ValueError(
+            f"the stored waveform has {rate} Hz, the settings want {settings.sample_rate}: extract again"
+        )
+    return _feature_tables(samples, settings)
+
+
+def read_waveform(blob: bytes) -> tuple[NDArray[np.float32], int]:
+    """Decode a stored waveform to mono float32 samples (n,) and its rate in hertz."""
+    import soundfile
+
+    samples, rate = soundfile.read(io.BytesIO(blob), dtype="float32")
+    return samples, int(rate)
+
+
+def _feature_tables(samples: NDArray[np.float32], settings: AudioSettings) -> tuple[pa.Table, pa.Table]:
+    from iss_assets.media.sound_features import sound_features
+
+    length = round(settings.chunk_seconds * settings.sample_rate)
+    starts = range(0, len(samples), length)
+    if not settings.keep_short_last_chunk:
+        starts = range(0, len(samples) - length + 1, length)
+    mels: list[NDArray[np.float32]] = []
+    rows: list[dict[str, Any]] = []
+    for chunk, start in enumerate(starts):
+        found = sound_features(samples[start : start + length], settings)
+        mels.append(found.mel)
+        rows.append({"chunk_index": chunk, **found.means})
+    if samples.size:
+        rows.insert(0, {"chunk_index": -1, **sound_features(samples, settings).means})
+    mel = pa.table(
+        [
+            pa.array(range(len(mels)), pa.int32()),
+            pa.array([m.shape[1] for m in mels], pa.int32()),
+            _nested_lists(mels),
+        ],
+        schema=_schema("mel_spectrograms"),
+    )
+    return mel, pa.Table.from_pylist(rows, schema=_schema("audio_features"))
+
+
+def _nested_lists(matrices: list[NDArray[np.float32]]) -> pa.Array:
+    """Give matrices as lists of rows, without a Python object a value."""
+    values = np.concatenate([m.ravel() for m in matrices]) if matrices else np.empty(0, np.float32)
+    widths = np.concatenate([np.full(len(m), m.shape[1]) for m in matrices]) if matrices else np.empty(0, int)
+    inner = np.concatenate([[0], np.cumsum(widths)]).astype(np.int32)
+    outer = np.concatenate([[0], np.cumsum([len(m) for m in matrices])]).astype(np.int32)
+    rows = pa.ListArray.from_arrays(inner, pa.array(values, pa.float32()))
+    return pa.ListArray.from_arrays(outer, rows)
+
+
+def _schema(table: str) -> pa.Schema:
+    from iss_assets.warehouse.tables import BY_NAME
+
+    return pa.schema([f for f in BY_NAME[table].arrow_schema() if f.name not in _CONSTANTS])
+
+
+def _store(
+    blocks: Iterator[NDArray[np.float32]], settings: AudioSettings
+) -> tuple[NDArray[np.float32], bytes]:
+    """Write FLAC of 24 bits in memory and give the samples exactly as they will be read from it.
+
+    24 bits are finer than any codec of a phone; what a codec lets swing above full scale is cut off there, as in
+    every wav file.
+    """
+    import soundfile
+
+    buffer = io.BytesIO()
+    with soundfile.SoundFile(
+        buffer, "w", samplerate=settings.sample_rate, channels=1, format="FLAC", subtype="PCM_24"
+    ) as file:
+        for block in blocks:
+            file.write(np.clip(block, -1.0, 1.0))
+    blob = buffer.getvalue()
+    return read_waveform(blob)[0], blob
+
+
+def _resampled(
+    container: Any, stream: Any, track: _Track, settings: AudioSettings
+) -> Iterator[NDArray[np.float32]]:
+    import soxr
+
+    resampler, rate, taken, given = None, 0, 0, 0
+    for block, block_rate in _decoded(container, stream, track, settings):
+        if resampler is None or block_rate != rate:
+            if resampler is not None:
+                yield resampler.resample_chunk(np.empty(0, np.float32), last=True)
+            resampler = soxr.ResampleStream(
+                block_rate, settings.sample_rate, 1, dtype="float32", quality="HQ"
+            )
+            rate, taken, given = block_rate, 0, 0
+        out = resampler.resample_chunk(block)
+        taken, given = taken + len(block), given + len(out)
+        yield out
+    if resampler is not None:
+        rest = resampler.resample_chunk(np.empty(0, np.float32), last=True)
+        # librosa rounds the length up and fills with zeros
+        missing = int(np.ceil(taken * settings.sample_rate / rate)) - given
+        yield np.pad(rest[: max(0, missing)], (0, max(0, missing - len(rest))))
+
+
+def _decoded(
+    container: Any, stream: Any, track: _Track, settings: AudioSettings
+) -> Iterator[tuple[NDArray[np.float32], int]]:
+    """Give mono blocks at the source's rate in step with the picture's clock, silence where sound is missing."""
+    origin = _picture_start(container)
+    elapsed = 0.0
+    for frame in _frames(container, stream, track):
+        samples = _mono(frame, track.histogram)
+        rate = frame.sample_rate
+        if samples.size == 0 or rate <= 0:
+            track.broken += 1
+            continue
+        track.source_rate = track.source_rate or rate
+        if frame.pts is not None and frame.time_base is not None:
+            gap = float(frame.pts * frame.time_base) - origin - elapsed
+            if gap > _GAP_S and elapsed + gap < settings.max_seconds:
+                silence = np.zeros(round(gap * rate), np.float32)
+                track.silence_s += gap
+                elapsed += gap
+                yield silence, rate
+        elapsed += len(samples) / rate
+        yield samples, rate
+        if elapsed >= settings.max_seconds:
+            track.cut_at = settings.max_seconds
+            return
+
+
+def _frames(container: Any, stream: Any, track: _Track) -> Iterator[Any]:
+    import av
+
+    packets = container.demux(stream)
+    failed_reads = 0
+    while failed_reads < _MAX_BROKEN_READS:
+        try:
+            packet = next(packets, None)
+        except (av.FFmpegError, OSError):
+            # the container is damaged here; the demuxer may find its way again behind it
+            track.broken += 1
+            failed_reads += 1
+            continue
+        if packet is None:
+            return
+        try:
+            yield from packet.decode()
+        except (av.FFmpegError, ValueError):
+            track.broken += 1
+
+
+def _picture_start(container: Any) -> float:
+    """Give the moment of the first picture in seconds, or that of the first sound where there is no picture."""
+    video = next((s for s in container.streams.video if s.start_time is not None), None)
+    if video is not None:
+        return float(video.start_time * video.time_base)
+    return float(container.start_time or 0) / 1e6
+
+
+def _mono(frame: Any, histogram: PeakHistogram) -> NDArray[np.float32]:
+    """Give a frame's samples as floats, averaged over its channels as ``librosa.to_mono`` does."""
+    values = frame.to_ndarray()
+    if not frame.format.is_planar:
+        values = values.reshape(-1, len(frame.layout.channels)).T
+    code = f"{values.dtype.kind}{values.dtype.itemsize}"
+    scaled = values.astype(np.float32)
+    if code in _PCM_SCALE:
+        scaled = (scaled - (128.0 if code == "u1" else 0.0)) / np.float32(_PCM_SCALE[code])
+    scaled = np.nan_to_num(scaled, nan=0.0, posinf=0.0, neginf=0.0)
+    histogram.add(scaled)
+    return scaled.mean(axis=0, dtype=np.float32)
+
+
+def _problem(track: _Track, samples: NDArray[np.float32]) -> str | None:
+    troubles = []
+    if samples.size == 0:
+        troubles.append("no sound could be decoded from the sound track")
+    if track.broken:
+        troubles.append(f"{track.broken} damaged packets of sound were skipped")
+    if track.silence_s:
+        troubles.append(f"{track.silence_s:.1f} s without sound data were filled with silence")
+    if track.cut_at is not None:
+        troubles.append(f"sound after {track.cut_at:.0f} s was left out (setting audio.max_seconds)")
+    return "; ".join(troubles) or None

@@ -1,0 +1,392 @@
+"""Finding the face: MTCNN's three networks, driven so that their cost fits the patient's one large face.
+
+Belongs here: the detector, the choice among several faces, the crop.
+Does not belong here: decoding (``video``), landmarks (``landmarks``), what a face looks like (``measures``).
+
+The networks, weights, thresholds and box arithmetic are facenet-pytorch's (Zhang et al. 2016, "Joint Face Detection
+and Alignment Using Multitask Cascaded Convolutional Networks"). What differs is where they look. MTCNN's cost is the
+image pyramid of its first network, so
+
+- the pyramid is built on a picture halved down to `detection_side`, from `search_share` of the shorter side upwards, at
+  the same scales that facenet-pytorch's default takes; only where nothing is found there does it go on down to
+  `min_face_share`;
+- between full searches a single face is followed: the last box alone goes through the second and third network.
+  A full search comes every `search_every` samples, after a jump in the picture, while several faces are in view, and
+  whenever the followed face is not sure.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any, Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from iss_assets.settings import FaceSettings
+
+_DEFAULT_MIN_FACE: Final = 20.0
+"""facenet-pytorch's smallest face in pixels; its pyramid is aligned with this, and so is ours."""
+_FACTOR: Final = 0.709
+"""facenet-pytorch's step between two scales (about one over the root of two)."""
+_CELL: Final = 12
+_STRIDE: Final = 2
+_SURE: Final = 0.95
+"""Probability below which a followed face is looked for again in the whole picture. The benchmark's false faces on
+hands and clothes reach 0.7 to 0.97, real ones seldom fall below 0.98."""
+_AS_PROBABLE: Final = 0.01
+"""Faces within this of the most probable one count as equally probable; the largest of them is taken."""
+_JUMP: Final = 0.06
+"""Mean absolute luma difference between samples (0 to 1) above which the picture counts as another scene."""
+_CHUNK: Final = 8
+"""Crops a network call: above it the small networks fall out of the processor's cache."""
+
+Boxes = NDArray[Any]
+"""Rows x1, y1, x2, y2, probability."""
+
+
+@dataclass(frozen=True)
+class Detection:
+    """The chosen face of one frame.
+
+    Attributes
+    ----------
+    box : tuple of float
+        x1, y1, x2, y2 in pixels of the upright full-size picture; may reach beyond its edge.
+    probability : float
+        The third network's probability that this is a face.
+    faces_seen : int
+        Faces found in the picture by the last full search.
+    """
+
+    box: tuple[float, float, float, float]
+    probability: float
+    faces_seen: int
+
+
+@functools.cache
+def load_networks(device: str = "cpu") -> tuple[Any, Any, Any]:
+    """Load facenet-pytorch's P-Net, R-Net and O-Net once a process."""
+    import torch
+    from facenet_pytorch.models.mtcnn import ONet, PNet, RNet
+
+    # half the time of the default layout on small pictures
+    return tuple(
+        net().eval().to(device=torch.device(device), memory_format=torch.channels_last)
+        for net in (PNet, RNet, ONet)
+    )  # type: ignore[return-value]
+
+
+def choose_face(boxes: Boxes) -> int:
+    """Choose among the faces of one picture: the largest of those that are about as probable as the best.
+
+    Size alone (facenet-pytorch's default) takes false faces on hands and clothes, which are large and less probable.
+    """
+    probable = np.flatnonzero(boxes[:, 4] >= boxes[:, 4].max() - _AS_PROBABLE)
+    areas = (boxes[probable, 2] - boxes[probable, 0]) * (boxes[probable, 3] - boxes[probable, 1])
+    return int(probable[areas.argmax()])
+
+
+class FaceFinder:
+    """Finds the face in the samples of one video, in order; one object a video.
+
+    Parameters
+    ----------
+    settings : FaceSettings
+        Thresholds, scales, how often to search.
+    """
+
+    def __init__(self, settings: FaceSettings) -> None:
+        self._settings = settings
+        self._networks = load_networks()
+        self._followed: Boxes | None = None
+        self._since_search = 0
+
+    def find(
+        self, small: NDArray[np.uint8], scale: float = 1.0, motion: float | None = None
+    ) -> Detection | None:
+        """Find the face in the next sample.
+
+        Parameters
+        ----------
+        small : ndarray of uint8, shape (height, width, 3)
+            The upright RGB picture, scaled by `shrink`.
+        scale : float
+            Scaled over full size.
+        motion : float, optional
+            Mean absolute luma difference to the sample before, 0 to 1.
+
+        Returns
+        -------
+        Detection or None
+            With its box in the full-size picture; None where no face is found.
+        """
+        to_small = np.array([scale, scale, scale, scale, 1])
+        boxes = self._follow(small, self._followed * to_small, motion) if self._followed is not None else None
+        if boxes is not None:
+            self._since_search += 1
+        else:
+            boxes = self._search(small, scale)
+            self._since_search = 0
+        boxes = boxes / to_small
+        self._followed = boxes if len(boxes) == 1 else None
+        return _detection(boxes[choose_face(boxes)], len(boxes)) if len(boxes) else None
+
+    def _follow(self, small: NDArray[np.uint8], before: Boxes, motion: float | None) -> Boxes | None:
+        """Look where the face was; None where that cannot be trusted."""
+        if self._since_search + 1 >= self._settings.search_every or (motion is not None and motion > _JUMP):
+            return None
+        boxes = self._refine(small, _square(before))
+        sure = len(boxes) == 1 and boxes[0, 4] >= _SURE and _overlap(boxes[0], before[0]) >= 0.5
+        return boxes if sure else None
+
+    def _search(self, small: NDArray[np.uint8], scale: float) -> Boxes:
+        """Search the whole picture, first for large faces, then for small ones."""
+        shorter = min(small.shape[:2])
+        least = max(_DEFAULT_MIN_FACE * scale, self._settings.min_face_share * shorter, _CELL)
+        large = max(self._settings.search_share * shorter, least)
+        boxes = self._refine(small, self._propose(small, scale, large, shorter))
+        if not len(boxes) and large > least:
+            boxes = self._refine(small, self._propose(small, scale, least, large))
+        return boxes
+
+    def _propose(self, small: NDArray[np.uint8], scale: float, least: float, most: float) -> Boxes:
+        """Run the first network over the pyramid's levels for faces of `least` up to `most` pixels."""
+        import torch
+        from torchvision.ops import nms
+
+        pnet = self._networks[0]
+        height, width = small.shape[:2]
+        sums: Any = cv2.integral(small, sdepth=cv2.CV_32S)
+        whole = np.array([[0, 0, width, height]])
+        found = []
+        for zoom in pyramid(scale, least, most, min(height, width)):
+            level = _as_input(area_means(sums, whole, int(height * zoom + 1), int(width * zoom + 1)))
+            with torch.inference_mode():
+                regression, probability = pnet(level)
+                probability = probability[0, 1]
+                rows, columns = torch.nonzero(probability >= self._settings.thresholds[0], as_tuple=True)
+                score = probability[rows, columns]
+                shift = regression[0, :, rows, columns].T
+                corner = torch.stack([columns, rows, columns, rows], 1).float() * _STRIDE + 1
+                corner[:, 2:] += _CELL - 1
+                boxes = torch.floor(corner / zoom)
+                keep = nms(boxes, score, 0.5)
+            found.append(torch.cat([boxes, score[:, None], shift], 1)[keep])
+        if not found:
+            return np.empty((0, 5), np.float32)
+        joined = torch.cat(found)
+        every = joined[nms(joined[:, :4], joined[:, 4], 0.7)].numpy()
+        sides = np.tile(every[:, 2:4] - every[:, 0:2], 2)
+        return _square(np.column_stack([every[:, :4] + every[:, 5:9] * sides, every[:, 4]]))
+
+    def _refine(self, small: NDArray[np.uint8], boxes: Boxes) -> Boxes:
+        """Run the second and third network over proposals and give the faces."""
+        import torch
+        from torchvision.ops import nms
+
+        _, rnet, onet = self._networks
+        boxes, crops = _cut(small, boxes, 24)
+        if len(boxes):
+            regression, probability = _run(rnet, crops)
+            keep = probability[:, 1] > self._settings.thresholds[1]
+            boxes, regression = boxes[keep], regression[keep]
+            boxes[:, 4] = probability[keep, 1]
+            kept = nms(torch.from_numpy(boxes[:, :4]), torch.from_numpy(boxes[:, 4]), 0.7).numpy()
+            boxes = _square(_regress(boxes[kept], regression[kept]))
+        boxes, crops = _cut(small, boxes, 48)
+        if len(boxes):
+            regression, _, probability = _run(onet, crops)
+            keep = probability[:, 1] > self._settings.thresholds[2]
+            boxes = boxes[keep]
+            boxes[:, 4] = probability[keep, 1]
+            boxes = _drop_nested(_regress(boxes, regression[keep]))
+        return boxes
+
+
+def shrink(picture: NDArray[np.uint8], side: int) -> tuple[NDArray[np.uint8], float]:
+    """Halve a picture as often as its shorter side stays at `side` or above.
+
+    Halving averages two by two pixels and costs a fifth of scaling by other factors.
+
+    Returns
+    -------
+    small : ndarray of uint8, shape (height, width, 3)
+    scale : float
+        Scaled over full size: 1, 1/2, 1/4, ...
+    """
+    scale = 1.0
+    while min(picture.shape[:2]) // 2 >= side:
+        height, width = picture.shape[0] // 2, picture.shape[1] // 2
+        even = picture[: 2 * height, : 2 * width]
+        picture = cv2.resize(even, (width, height), interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+        scale /= 2
+    return picture, scale
+
+
+def pyramid(scale: float, least: float, most: float, shorter: float) -> list[float]:
+    """Give the zooms of the scaled picture at which faces of `least` up to `most` pixels fill the first network.
+
+    They are those zooms of facenet-pytorch's default pyramid on the full-size picture, so that both ways propose the
+    same boxes.
+
+    Parameters
+    ----------
+    scale : float
+        Scaled over full size.
+    least, most : float
+        Sizes of faces, in pixels of the scaled picture.
+    shorter : float
+        Shorter side of the scaled picture.
+    """
+    zooms = []
+    size = _DEFAULT_MIN_FACE * scale
+    while size <= shorter and size < most:
+        # a level also answers to faces somewhat smaller and larger than its own size
+        if size >= least * 0.999:
+            zooms.append(_CELL / size)
+        size /= _FACTOR
+    return zooms
+
+
+def crop_face(
+    picture: NDArray[np.uint8], box: tuple[float, float, float, float], settings: FaceSettings
+) -> NDArray[np.uint8]:
+    """Cut a face out of the full-size picture as facenet-pytorch's ``extract_face`` does from a PIL picture.
+
+    Parameters
+    ----------
+    picture : ndarray of uint8, shape (height, width, 3)
+        Upright RGB.
+    box : tuple of float
+        x1, y1, x2, y2 in pixels.
+    settings : FaceSettings
+        `image_size` and `margin`.
+
+    Returns
+    -------
+    ndarray of uint8, shape (image_size, image_size, 3)
+    """
+    from PIL import Image
+
+    side, margin = settings.image_size, settings.margin
+    height, width = picture.shape[:2]
+    extra_x = margin * (box[2] - box[0]) / (side - margin) / 2
+    extra_y = margin * (box[3] - box[1]) / (side - margin) / 2
+    x1, y1 = int(max(box[0] - extra_x, 0)), int(max(box[1] - extra_y, 0))
+    x2, y2 = int(min(box[2] + extra_x, width)), int(min(box[3] + extra_y, height))
+    face = Image.fromarray(np.ascontiguousarray(picture[y1:y2, x1:x2]))
+    return np.asarray(face.resize((side, side), Image.Resampling.BILINEAR))
+
+
+def _detection(box: NDArray[Any], seen: int) -> Detection:
+    x1, y1, x2, y2, probability = (float(v) for v in box)
+    return Detection((x1, y1, x2, y2), min(probability, 1.0), seen)
+
+
+def _as_input(pixels: NDArray[np.float32]) -> Any:
+    """Scale pictures, shape (n, height, width, 3), as the networks were trained; channels last in memory."""
+    import torch
+
+    return torch.from_numpy((pixels - np.float32(127.5)) * np.float32(0.0078125)).permute(0, 3, 1, 2)
+
+
+def area_means(sums: NDArray[np.int32], edges: NDArray[Any], height: int, width: int) -> NDArray[np.float32]:
+    """Scale parts of a picture to one size by averaging areas, as torch's ``interpolate(mode="area")`` does.
+
+    facenet-pytorch resamples so, and the networks answer differently to OpenCV's INTER_AREA: faces near a threshold
+    come and go. From summed areas any part costs four look-ups a pixel, however large it is.
+
+    Parameters
+    ----------
+    sums : ndarray of int32, shape (h + 1, w + 1, 3)
+        ``cv2.integral`` of the picture.
+    edges : ndarray of int, shape (n, 4)
+        Parts as x1, y1, x2, y2, the ends not included.
+    height, width : int
+        Size wanted.
+
+    Returns
+    -------
+    ndarray of float32, shape (n, height, width, 3)
+    """
+
+    def bins(start: NDArray[Any], end: NDArray[Any], count: int) -> tuple[NDArray[Any], NDArray[Any]]:
+        length, steps = (end - start)[:, None], np.arange(count)
+        return start[:, None] + steps * length // count, start[:, None] - (-(steps + 1) * length // count)
+
+    edges = edges.astype(np.int64)
+    left, right = bins(edges[:, 0], edges[:, 2], width)
+    top, bottom = bins(edges[:, 1], edges[:, 3], height)
+    row = sums.shape[1]
+    flat = sums.reshape(-1, 3)
+
+    def corner(y: NDArray[Any], x: NDArray[Any]) -> NDArray[np.int32]:
+        return flat.take(y[:, :, None] * row + x[:, None, :], axis=0)
+
+    total = corner(bottom, right) - corner(top, right) - corner(bottom, left) + corner(top, left)
+    area = (bottom - top)[:, :, None] * (right - left)[:, None, :]
+    return (total / area[..., None]).astype(np.float32)
+
+
+def _run(network: Any, crops: NDArray[np.float32]) -> list[NDArray[Any]]:
+    import torch
+
+    with torch.inference_mode():
+        parts = [network(_as_input(crops[i : i + _CHUNK])) for i in range(0, len(crops), _CHUNK)]
+    return [torch.cat(part).numpy() for part in zip(*parts, strict=True)]
+
+
+def _cut(picture: NDArray[np.uint8], boxes: Boxes, side: int) -> tuple[Boxes, NDArray[np.float32]]:
+    """Cut boxes out at one size; boxes wholly outside the picture are dropped."""
+    height, width = picture.shape[:2]
+    edges = boxes[:, :4].astype(np.int32)
+    edges[:, :2] = np.maximum(edges[:, :2], 1) - 1
+    edges[:, 2] = np.minimum(edges[:, 2], width)
+    edges[:, 3] = np.minimum(edges[:, 3], height)
+    inside = (edges[:, 2] > edges[:, 0]) & (edges[:, 3] > edges[:, 1])
+    boxes, edges = boxes[inside].astype(np.float32), edges[inside]
+    if not len(boxes):
+        return boxes, np.empty((0, side, side, 3), np.float32)
+    x, y = edges[:, 0].min(), edges[:, 1].min()
+    part = np.ascontiguousarray(picture[y : edges[:, 3].max(), x : edges[:, 2].max()])
+    sums: Any = cv2.integral(part, sdepth=cv2.CV_32S)
+    return boxes, area_means(sums, edges - [x, y, x, y], side, side)
+
+
+def _square(boxes: Boxes) -> Boxes:
+    """Make boxes square about their middle, by the longer side."""
+    boxes = boxes.astype(np.float32)
+    size = boxes[:, 2:4] - boxes[:, :2]
+    longer = size.max(axis=1, keepdims=True, initial=0)
+    boxes[:, :2] += size / 2 - longer / 2
+    boxes[:, 2:4] = boxes[:, :2] + longer
+    return boxes
+
+
+def _regress(boxes: Boxes, shift: NDArray[Any]) -> Boxes:
+    size = np.tile(boxes[:, 2:4] - boxes[:, :2] + 1, 2)
+    return np.column_stack([boxes[:, :4] + shift * size, boxes[:, 4]])
+
+
+def _drop_nested(boxes: Boxes) -> Boxes:
+    """Drop every box that lies to 70 % or more inside a more probable one, or the other way round."""
+    order = list(np.argsort(boxes[:, 4])[::-1])
+    kept: list[int] = []
+    while order:
+        best = order.pop(0)
+        kept.append(best)
+        order = [i for i in order if _overlap(boxes[best], boxes[i], of_smaller=True) <= 0.7]
+    return boxes[kept]
+
+
+def _overlap(one: NDArray[Any], other: NDArray[Any], of_smaller: bool = False) -> float:
+    """Give the shared area over the united one, or over the smaller box's, in whole pixels as facenet-pytorch does."""
+    x = min(one[2], other[2]) - max(one[0], other[0]) + 1
+    y = min(one[3], other[3]) - max(one[1], other[1]) + 1
+    shared = max(0.0, float(x)) * max(0.0, float(y))
+    first = float((one[2] - one[0] + 1) * (one[3] - one[1] + 1))
+    second = float((other[2] - other[0] + 1) * (other[3] - other[1] + 1))
+    return shared / (min(first, second) if of_smaller else first + second - shared)

