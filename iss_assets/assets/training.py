@@ -313,12 +313,17 @@ def fold_marks(
     from iss_assets.warehouse.items import data_hash
 
     learnt = fingerprint(
-        experiment.name, CODE_VERSION, settings.digest(), data_hash(warehouse, experiment, settings, train)
+        experiment.name, CODE_VERSION, what_counts(settings), data_hash(warehouse, experiment, settings, train)
     )
     return {
         "fold_models": learnt,
         "frame_predictions": fingerprint(learnt, data_hash(warehouse, experiment, settings, test)),
     }
+
+
+def what_counts(settings: TrainingSettings) -> dict[str, Any]:
+    """Give the settings that change what a model learns; where it is computed does not."""
+    return settings.model_dump(mode="json", exclude={"device", "decoded_faces_gb", "split_file", "split_seed"})
 
 
 def fold_entry(place: str, table: str, mark: str, rows: int) -> Replacement:

@@ -1,0 +1,75 @@
+"""Embeddings of faces by a frozen backbone, made once a patient and learnt from in seconds (``probe``).
+
+Belongs here: making them. Does not belong here: loading crops and keeping embeddings (``warehouse``, ``assets``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from iss_assets.modeling.items import InputArray
+from iss_assets.settings import TrainingSettings
+
+EMBEDDING_WIDTH: Final = 2048
+"""Outputs of ResNet50 before its last layer."""
+
+_BATCH: Final = 64
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """Embeddings and the backbone they are of.
+
+    Attributes
+    ----------
+    vectors : ndarray of float32, (n, 2048)
+        One row a crop; it does not depend on the others.
+    weights_origin : str
+        ``imagenet``, ``file`` or ``random``.
+    """
+
+    vectors: np.ndarray
+    weights_origin: str
+
+
+def embed_faces(crops: InputArray, settings: TrainingSettings) -> Embedded:
+    """Embed face crops with ResNet50's first weights, frozen, its last layer left off.
+
+    Parameters
+    ----------
+    crops : ndarray of uint8 or EncodedFaces, (n, side, side, 3)
+        RGB, n possibly 0.
+    settings : TrainingSettings
+        First weights, seed (for random ones) and device.
+
+    Returns
+    -------
+    Embedded
+
+    Raises
+    ------
+    iss_assets.modeling.weights.WeightsUnavailable
+        If pretrained weights are wanted and cannot be had.
+    """
+    import torch
+
+    from iss_assets.modeling.networks import faces_to_pictures
+    from iss_assets.modeling.training import choose_device
+    from iss_assets.modeling.weights import initial_resnet50
+
+    device = choose_device(settings)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        backbone, origin = initial_resnet50(settings)
+    backbone.fc = torch.nn.Identity()
+    backbone = backbone.to(device).to(memory_format=torch.channels_last).eval()
+    out = np.empty((len(crops), EMBEDDING_WIDTH), np.float32)
+    with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+        for start in range(0, len(crops), _BATCH):
+            places = np.arange(start, min(start + _BATCH, len(crops)))
+            batch = torch.from_numpy(crops[places]).to(device)
+            out[places] = backbone(faces_to_pictures(batch)).float().cpu().numpy()
+    return Embedded(out, origin)

@@ -1,0 +1,118 @@
+"""The experiments as data: the paper's section 4, line by line, and one of our own.
+
+Belongs here: what each experiment sees, what it predicts, which model does it.
+Does not belong here: what was published (``evaluation.published``), how the models look (``networks``, ``forests``,
+``probe``), how they are trained (``training``).
+
+An experiment more is one entry in `EXPERIMENTS` and, if need be, one network in ``networks``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final, Literal
+
+from iss_assets.evaluation import published
+from iss_assets.study import terms
+
+CODE_VERSION: Final = "1"
+"""Raised whenever a change of this package changes what a model predicts."""
+
+Item = Literal["frame", "chunk", "submission"]
+Input = Literal["faces", "landmarks", "scores", "mel", "audio_features", "embeddings"]
+Model = Literal["resnet50", "forest", "fusion_1", "fusion_2", "fusion_3", "audio_static", "linear_probe"]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One row of the paper's Table 5.
+
+    Attributes
+    ----------
+    name : str
+        Name in every table and file.
+    paper_number : int or None
+        Number of the experiment in section 4; None for ours.
+    title : str
+        Name of the model in Table 5.
+    inputs : tuple of str
+        What the model sees; the keys of ``Items.inputs``.
+    item : str
+        What is predicted one at a time: a ``frame``, a 4-second ``chunk`` or a ``submission``.
+    classes : int
+        Four pain levels, or two: no pain and pain.
+    model : str
+        Which model learns it.
+    """
+
+    name: str
+    paper_number: int | None
+    title: str
+    inputs: tuple[Input, ...]
+    item: Item
+    classes: Literal[2, 4]
+    model: Model
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes in the order of the model's outputs; the first is always the one without pain."""
+        return terms.PAIN_LEVELS if self.classes == 4 else terms.PAIN_CLASSES
+
+    @property
+    def uses_backbone(self) -> bool:
+        """Whether first weights of ResNet50 are needed, for the model or for the embeddings it sees."""
+        return self.model != "forest"
+
+    @property
+    def is_network(self) -> bool:
+        """Whether training goes through epochs of gradient descent."""
+        return self.model not in ("forest", "linear_probe")
+
+    @property
+    def published(self) -> Mapping[str, float]:
+        """Table 5's figures by the column names of ``experiment_results``; empty for an experiment of ours."""
+        known = published.BY_NAME.get(self.name)
+        return MappingProxyType(known.figures if known else {})
+
+    def target(self, level: str) -> str:
+        """Give the class of a patient with this pain level."""
+        return level if self.classes == 4 else terms.pain_class(level)
+
+
+EXPERIMENTS: Final = (
+    # Experiment 1: "fine-tune ResNet-50 pretrained on ImageNet to predict four and two levels of pain"
+    Experiment("resnet50_4_static", 1, "ResNet50-4-static", ("faces",), "frame", 4, "resnet50"),
+    Experiment("resnet50_2_static", 1, "ResNet50-2-static", ("faces",), "frame", 2, "resnet50"),
+    # Experiment 2: "the landmark arrays detected for each facial image"
+    Experiment("forest_landmarks", 2, "Random Forest LM", ("landmarks",), "frame", 2, "forest"),
+    # Experiment 3: "the nine self-reported pain scores [...] plus labels for sex, skin type, and timeframe"
+    Experiment("forest_pain", 3, "Random Forest Pain", ("scores",), "submission", 2, "forest"),
+    # Experiment 4: "the fully connected outputs of ResNet50 with raw landmarks"
+    Experiment("fusion_1", 4, "Fusion 1", ("faces", "landmarks"), "frame", 2, "fusion_1"),
+    # Experiment 5: the same "in addition to the nine pain scores, skin, sex, and timeframe labels"
+    Experiment("fusion_2", 5, "Fusion 2", ("faces", "landmarks", "scores"), "frame", 2, "fusion_2"),
+    # Experiment 6: "the feature map from layer-4-conv2D-1", a landmark and a pain network, into a CNN
+    Experiment("fusion_3", 6, "Fusion 3", ("faces", "landmarks", "scores"), "frame", 2, "fusion_3"),
+    # Experiment 7: "Mel spectrogram image and 25 audio features from 4-second chunks"
+    Experiment("audio_static", 7, "Static Audio", ("mel", "audio_features"), "chunk", 2, "audio_static"),
+    # Ours: what a practitioner would try first
+    Experiment("embedding_probe", None, "Embedding probe", ("embeddings",), "frame", 2, "linear_probe"),
+)
+"""All experiments in the order of Table 5, ours last."""
+
+BY_NAME: Final[Mapping[str, Experiment]] = MappingProxyType({e.name: e for e in EXPERIMENTS})
+
+
+def experiment(name: str) -> Experiment:
+    """Give the experiment of this name.
+
+    Raises
+    ------
+    ValueError
+        If there is none; the message lists those there are.
+    """
+    if name not in BY_NAME:
+        raise ValueError(f"there is no experiment {name!r}; there are {', '.join(BY_NAME)}")
+    return BY_NAME[name]

@@ -1,0 +1,228 @@
+"""The cross-validation's splits: which patient is tested in which (paper, section 4, "Training Details").
+
+Belongs here: the assignment of whole patients to splits, and reading an explicit one.
+Does not belong here: what is trained on them (``training``), where they are kept (``warehouse``).
+
+The rule, in order. (1) A split file wins. (2) A patient keeps the split once given. (3) The first assignment deals
+the patients, shuffled within their level, one after another onto the splits, so that splits differ by one patient at
+most, in all and in each level. (4) Who joins later goes to the smallest split, among those to the one with the fewest
+of the same level. With fewer patients than folds there are as many splits as patients, and further ones open as
+patients join.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from iss_assets.study import terms
+from iss_assets.warehouse.tables import CvSplits
+
+
+class SplitFileError(ValueError):
+    """A split file cannot be used; the message says file, line and what to do."""
+
+
+@dataclass(frozen=True, order=True)
+class PatientLevel:
+    """A patient and the pain level that splits are stratified by."""
+
+    patient_id: str
+    pain_level: str
+
+
+def assign_splits(
+    patients: Iterable[PatientLevel],
+    folds: int = 10,
+    seed: int = 2021,
+    previous: pa.Table | None = None,
+    split_file: Mapping[str, int] | None = None,
+) -> pa.Table:
+    """Assign whole patients to the splits in which they are tested.
+
+    Parameters
+    ----------
+    patients : iterable of PatientLevel
+        The study's patients, in any order.
+    folds : int
+        Splits wanted, at least 2. Paper: 10, and its 29 patients give nine splits of three and one of two.
+    seed : int
+        Seed of the first assignment.
+    previous : pyarrow.Table, optional
+        Earlier rows of ``cv_splits``. Patients keep the splits that were made for the same `folds` and `seed`: who
+        changes these settings asks for a new assignment. Splits that came from a file are not kept, since it either
+        names the patient still or was taken back.
+    split_file : mapping of patient id to split, optional
+        An explicit assignment (see `read_split_file`), which wins. Patients that it does not name are assigned as
+        joining; those that it names and the study does not know are left out (see `not_enrolled`).
+
+    Returns
+    -------
+    pyarrow.Table
+        In the shape of ``cv_splits``, one row a patient in order of id.
+
+    Raises
+    ------
+    ValueError
+        With fewer than two patients, a patient twice, an unknown level, or all patients in one split.
+
+    Examples
+    --------
+    >>> splits = assign_splits([PatientLevel("0001", "None"), PatientLevel("0002", "Severe")])
+    >>> sorted(splits["split"].to_pylist())
+    [1, 2]
+    """
+    ordered = sorted(patients)
+    levels = {p.patient_id: p.pain_level for p in ordered}
+    if len(levels) < len(ordered):
+        raise ValueError("a patient is listed twice")
+    if len(ordered) < 2:
+        raise ValueError(
+            f"cross-validation needs at least two patients with usable data, and there are {len(ordered)}: "
+            "submit more, or see which videos were called unusable and why"
+        )
+    if folds < 2:
+        raise ValueError(f"cross-validation needs at least two folds, not {folds}")
+    for unknown in set(levels.values()) - set(terms.PAIN_LEVELS):
+        raise ValueError(f"{unknown!r} is not a pain level; levels are {', '.join(terms.PAIN_LEVELS)}")
+
+    explicit = {p: s for p, s in (split_file or {}).items() if p in levels}
+    split = dict(explicit)
+    source = dict.fromkeys(explicit, "file")
+    for row in _kept(previous, folds, seed):
+        if row["patient_id"] in levels and row["patient_id"] not in explicit:
+            split[row["patient_id"]] = row["split"]
+            source[row["patient_id"]] = row["source"]
+    first_time = not split
+    splits = range(1, max([min(folds, len(ordered)), *split.values()]) + 1)
+    rng = np.random.default_rng(seed)
+    waiting = [p for p in _shuffled_by_level(levels, rng) if p not in split]
+    for place, patient in enumerate(waiting):
+        if first_time:
+            split[patient] = splits[place % len(splits)]
+        else:
+            size = Counter(split.values())
+            alike = Counter(s for p, s in split.items() if levels[p] == levels[patient])
+            split[patient] = min(splits, key=lambda s: (size[s], alike[s], s))
+        source[patient] = "seed" if first_time else "joined"
+    if len(set(split.values())) < 2:
+        raise ValueError(
+            "all patients are in one split, so that none is left to train on: assign them anew with another "
+            "ISS_TRAINING__SPLIT_SEED, or name at least two splits in the split file"
+        )
+    ids = [p.patient_id for p in ordered]
+    cohort = cohort_hash((p, levels[p], split[p]) for p in ids)
+    return CvSplits.from_rows(
+        [
+            {
+                "patient_id": p,
+                "split": split[p],
+                "pain_level": levels[p],
+                "source": source[p],
+                "folds": folds,
+                "seed": seed,
+                "cohort_hash": cohort,
+            }
+            for p in ids
+        ]
+    )
+
+
+def cohort_hash(rows: Iterable[tuple[str, str, int]]) -> str:
+    """Hash patients, levels and splits, whatever their order (16 hexadecimal digits)."""
+    lines = sorted(f"{patient}\t{level}\t{split}\n" for patient, level, split in rows)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()[:16]
+
+
+def splits_in(cv_splits: pa.Table) -> list[int]:
+    """Give the numbers of the splits that have patients, in order."""
+    return sorted(set(cv_splits["split"].to_pylist()))
+
+
+def sides(cv_splits: pa.Table, split: int) -> tuple[list[str], list[str]]:
+    """Give the patients to train on and those to test on in one split.
+
+    Raises
+    ------
+    ValueError
+        If nobody is tested in this split.
+    """
+    pairs = list(zip(cv_splits["patient_id"].to_pylist(), cv_splits["split"].to_pylist(), strict=True))
+    train = [patient for patient, place in pairs if place != split]
+    test = [patient for patient, place in pairs if place == split]
+    if not test:
+        raise ValueError(f"no patient is in split {split}; splits are {splits_in(cv_splits)}")
+    return sorted(train), sorted(test)
+
+
+def read_split_file(path: Path) -> dict[str, int]:
+    """Read an explicit assignment: a csv with the columns ``patient_id`` and ``split``.
+
+    Comma or semicolon, with or without a byte order mark; further columns are ignored.
+
+    Raises
+    ------
+    SplitFileError
+        With file name and line: file missing or not UTF-8, column missing, bad or repeated patient id, a split that
+        is not a whole number from 1 to 1000, fewer than two splits. Values are never quoted.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise SplitFileError(f"split file {path.name} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise SplitFileError(f"split file {path.name} is not UTF-8: save it as UTF-8 csv") from error
+    header = text.split("\n", 1)[0]
+    delimiter = ";" if header.count(";") > header.count(",") else ","
+    reader = csv.DictReader(text.splitlines(), delimiter=delimiter)
+    reader.fieldnames = [(name or "").strip().lower() for name in reader.fieldnames or []]
+    for wanted in ("patient_id", "split"):
+        if wanted not in reader.fieldnames:
+            raise SplitFileError(f"{path.name}, line 1: column {wanted} is missing")
+    assigned: dict[str, int] = {}
+    for row in reader:
+        where = f"{path.name}, line {reader.line_num}"
+        patient, number = (row["patient_id"] or "").strip(), (row["split"] or "").strip()
+        if not terms.PATIENT_ID.match(patient):
+            raise SplitFileError(f"{where}: patient_id is empty or not letters, digits and hyphens")
+        if patient in assigned:
+            raise SplitFileError(f"{where}: this patient stands further up already")
+        if not (number.isascii() and number.isdigit() and len(number) <= 4 and 1 <= int(number) <= 1000):
+            raise SplitFileError(f"{where}: split is not a whole number from 1 to 1000")
+        assigned[patient] = int(number)
+    if len(set(assigned.values())) < 2:
+        raise SplitFileError(f"{path.name}: cross-validation needs patients in at least two splits")
+    return assigned
+
+
+def not_enrolled(split_file: Mapping[str, int], patients: Iterable[PatientLevel]) -> list[str]:
+    """Give the patients whom a split file names and the study does not know, in order."""
+    return sorted(set(split_file) - {p.patient_id for p in patients})
+
+
+def _kept(previous: pa.Table | None, folds: int, seed: int) -> list[dict[str, Any]]:
+    """Give the rows of an earlier assignment that still hold."""
+    if previous is None:
+        return []
+    return [
+        row
+        for row in previous.select(["patient_id", "split", "source", "folds", "seed"]).to_pylist()
+        if (row["folds"], row["seed"]) == (folds, seed) and row["source"] != "file"
+    ]
+
+
+def _shuffled_by_level(levels: Mapping[str, str], rng: np.random.Generator) -> list[str]:
+    """List patients level by level, in the order of the levels, shuffled within each."""
+    return [
+        patient
+        for level in terms.PAIN_LEVELS
+        for patient in rng.permutation(sorted(p for p, other in levels.items() if other == level)).tolist()
+    ]

@@ -1,0 +1,330 @@
+"""What models learn from: items (frames, chunks, submissions) as arrays, and what is fitted on the training side.
+
+Belongs here: the arrays, choosing among them, scaling and imputing. Does not belong here: where they come from
+(``warehouse.items``), the models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+
+from iss_assets.modeling.experiments import Experiment
+from iss_assets.study import terms
+
+SCORE_COLUMNS: Final = (
+    *terms.SCORES,
+    "sex_female",
+    "skin_dark",
+    *(f"timeframe_{name.replace(' ', '_').lower()}" for name in terms.TIMEFRAMES),
+)
+"""The 15 columns of the input ``scores``: nine answers (0 to 10; yes/no as 1/0; NaN where missing), sex, skin group
+and timeframe as 0/1 (paper, section 4, Experiments 2 and 3)."""
+
+ANSWERS: Final = len(terms.SCORES)
+"""The first so many of `SCORE_COLUMNS` can be missing; the rest never are."""
+
+MEL_FLOOR_DB: Final = -80.0
+"""Lowest value of a spectrogram in dB against its loudest (librosa's ``power_to_db`` with ``top_db=80``)."""
+
+
+class EncodedFaces:
+    """Crops kept as picture files and decoded when indexed, for studies whose pixels do not fit in memory.
+
+    Parameters
+    ----------
+    files : pyarrow.BinaryArray or ChunkedArray
+        One picture file an item (any format that OpenCV reads).
+    side : int
+        Side in pixels that crops are resized to.
+    """
+
+    def __init__(self, files: pa.BinaryArray | pa.ChunkedArray, side: int):
+        self._files = files
+        self.side = side
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """The shape that all crops together would have."""
+        return (len(self), self.side, self.side, 3)
+
+    @property
+    def decoded_bytes(self) -> int:
+        """Memory that all crops together would take."""
+        return len(self) * self.side * self.side * 3
+
+    def __getitem__(self, index: np.ndarray) -> np.ndarray:
+        """Decode some crops: (n, side, side, 3) uint8 RGB."""
+        out = np.empty((len(index), self.side, self.side, 3), np.uint8)
+
+        def decode(place: int) -> None:
+            out[place] = _decode(self._files[int(index[place])].as_buffer(), self.side)
+
+        with ThreadPoolExecutor() as pool:  # OpenCV decodes outside the interpreter's lock
+            list(pool.map(decode, range(len(index))))
+        return out
+
+    def select(self, index: np.ndarray) -> EncodedFaces:
+        """Give some of the crops, still encoded."""
+        return EncodedFaces(self._files.take(pa.array(index)), self.side)
+
+    def decode(self) -> np.ndarray:
+        """Decode all crops: (n, side, side, 3) uint8 RGB."""
+        return self[np.arange(len(self))]
+
+
+InputArray = np.ndarray | EncodedFaces
+
+
+@dataclass(frozen=True)
+class Items:
+    """Items of one experiment in a fixed order; every array has n rows.
+
+    Attributes
+    ----------
+    patient_id, video_id : ndarray of str, (n,)
+        Whose, and from which video or submission.
+    frame_index, chunk_index : ndarray of int32, (n,)
+        -1 where an item is not a frame or not a chunk.
+    level : ndarray of str, (n,)
+        The patient's pain level.
+    target : ndarray of int64, (n,)
+        Index into the experiment's ``class_names``.
+    weight : ndarray of float64, (n,)
+        Frames of a submission; 1 for frames and chunks.
+    inputs : dict
+        By name: ``faces`` uint8 (n, side, side, 3) RGB; ``landmarks`` float32 (n, 1404), 468 points x, y, z;
+        ``scores`` float32 (n, 15), see `SCORE_COLUMNS`; ``mel`` float32 (n, 128, 173) in dB; ``audio_features``
+        float32 (n, 25); ``embeddings`` float32 (n, 2048).
+    """
+
+    patient_id: np.ndarray
+    video_id: np.ndarray
+    frame_index: np.ndarray
+    chunk_index: np.ndarray
+    level: np.ndarray
+    target: np.ndarray
+    weight: np.ndarray
+    inputs: dict[str, InputArray]
+
+    def __post_init__(self) -> None:
+        columns = {name: getattr(self, name) for name in _COLUMNS} | self.inputs
+        for name, column in columns.items():
+            if len(column) != len(self.target):
+                raise ValueError(f"{name} has {len(column)} rows and target has {len(self.target)}")
+
+    def __len__(self) -> int:
+        return len(self.target)
+
+    def take(self, index: np.ndarray) -> Items:
+        """Give some items: by boolean mask, or by place in the order wanted."""
+        places = np.flatnonzero(index) if index.dtype == bool else index
+        return Items(
+            **{name: getattr(self, name)[places] for name in _COLUMNS},
+            inputs={
+                name: values.select(places) if isinstance(values, EncodedFaces) else values[places]
+                for name, values in self.inputs.items()
+            },
+        )
+
+    def of(self, patients: Sequence[str]) -> Items:
+        """Give the items of some patients, in the same order."""
+        return self.take(np.isin(self.patient_id, np.asarray(patients, dtype=str)))
+
+    @property
+    def patients(self) -> list[str]:
+        """The patients, in order."""
+        return sorted(set(self.patient_id.tolist()))
+
+
+_COLUMNS: Final = ("patient_id", "video_id", "frame_index", "chunk_index", "level", "target", "weight")
+
+
+def make_items(
+    experiment: Experiment,
+    patient_id: Sequence[str] | np.ndarray,
+    video_id: Sequence[str] | np.ndarray,
+    level: Sequence[str] | np.ndarray,
+    inputs: dict[str, InputArray],
+    frame_index: np.ndarray | None = None,
+    chunk_index: np.ndarray | None = None,
+    weight: np.ndarray | None = None,
+) -> Items:
+    """Make the items of an experiment from arrays; targets follow from the levels.
+
+    Raises
+    ------
+    ValueError
+        If an input of the experiment is missing, or lengths differ.
+    """
+    for name in experiment.inputs:
+        if name not in inputs:
+            raise ValueError(f"experiment {experiment.name} needs the input {name}")
+    level = np.asarray(level, dtype=str)
+    n = len(level)
+    names, place = np.unique(level, return_inverse=True)
+    classes = [experiment.class_names.index(experiment.target(name)) for name in names.tolist()]
+    return Items(
+        patient_id=np.asarray(patient_id, dtype=str),
+        video_id=np.asarray(video_id, dtype=str),
+        frame_index=np.full(n, -1, np.int32) if frame_index is None else frame_index.astype(np.int32),
+        chunk_index=np.full(n, -1, np.int32) if chunk_index is None else chunk_index.astype(np.int32),
+        level=level,
+        target=np.asarray(classes, np.int64)[place] if n else np.zeros(0, np.int64),
+        weight=np.ones(n) if weight is None else weight.astype(np.float64),
+        inputs={name: inputs[name] for name in experiment.inputs},
+    )
+
+
+def evenly_spaced(n: int, most: int | None) -> np.ndarray:
+    """Choose at most `most` of n places, evenly spaced and always the same ones.
+
+    Examples
+    --------
+    >>> evenly_spaced(10, 3).tolist()
+    [1, 5, 8]
+    """
+    if most is None or n <= most:
+        return np.arange(n)
+    return ((np.arange(most) + 0.5) * n / most).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What is learnt from the training side before the model: medians of the answers, and scales.
+
+    Attributes
+    ----------
+    medians : ndarray of float32, (9,), or empty
+        Median of each answer over the training side's items, weighted; fills missing answers.
+    centre, scale : dict of ndarray of float32
+        Mean and standard deviation of ``scores`` and ``audio_features``, by input. Forests see values unscaled: they
+        only compare. Landmarks stay raw (paper, Experiment 4: "raw landmarks"); spectrograms have a fixed scale.
+    """
+
+    medians: np.ndarray
+    centre: dict[str, np.ndarray]
+    scale: dict[str, np.ndarray]
+
+    def vectors(self, items: Items) -> dict[str, np.ndarray]:
+        """Give ``scores``, ``audio_features``, ``landmarks`` and ``embeddings`` ready for a model.
+
+        ``scores`` gets a 16th column that is 1 where an answer was imputed.
+        """
+        ready: dict[str, np.ndarray] = {}
+        for name, values in items.inputs.items():
+            if name in ("faces", "mel"):
+                continue
+            vector = np.asarray(values, np.float32)
+            if name == "scores":
+                vector = self._impute(vector)
+            if name in self.centre:
+                vector = (vector - self.centre[name]) / self.scale[name]
+            ready[name] = vector
+        return ready
+
+    def _impute(self, scores: np.ndarray) -> np.ndarray:
+        missing = np.isnan(scores[:, :ANSWERS])
+        filled = scores.copy()
+        filled[:, :ANSWERS] = np.where(missing, self.medians, scores[:, :ANSWERS])
+        return np.column_stack([filled, missing.any(axis=1)]).astype(np.float32)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Give everything under flat names, for the weights file."""
+        flat = {"prepare.medians": self.medians}
+        for name in self.centre:
+            flat[f"prepare.centre.{name}"] = self.centre[name]
+            flat[f"prepare.scale.{name}"] = self.scale[name]
+        return flat
+
+    @classmethod
+    def from_arrays(cls, flat: dict[str, np.ndarray]) -> Preparation:
+        """Undo `arrays`."""
+        centre = {
+            n.removeprefix("prepare.centre."): a for n, a in flat.items() if n.startswith("prepare.centre.")
+        }
+        return cls(flat["prepare.medians"], centre, {name: flat[f"prepare.scale.{name}"] for name in centre})
+
+
+def fit_preparation(train: Items, scaled: bool) -> Preparation:
+    """Learn medians and scales from the training side, and from it only.
+
+    Parameters
+    ----------
+    train : Items
+        The training side of a split.
+    scaled : bool
+        Whether the model wants scaled vectors (networks and the linear probe do, forests do not).
+
+    Notes
+    -----
+    An answer that nobody on the training side gave is filled with 0, "no pain" and "does not interfere"; the flag
+    says that it is no answer. A column that never varies keeps the scale 1.
+    """
+    medians = np.zeros(0, np.float32)
+    if "scores" in train.inputs:
+        answers = np.asarray(train.inputs["scores"])[:, :ANSWERS]
+        medians = np.array([_weighted_median(column, train.weight) for column in answers.T], np.float32)
+    fitted = Preparation(medians, {}, {})
+    if not scaled:
+        return fitted
+    centre: dict[str, np.ndarray] = {}
+    scale: dict[str, np.ndarray] = {}
+    for name in ("scores", "audio_features", "embeddings"):
+        if name in train.inputs:
+            values = fitted.vectors(train)[name].astype(np.float64)
+            deviation = values.std(axis=0)
+            centre[name] = values.mean(axis=0).astype(np.float32)
+            scale[name] = np.where(deviation > 1e-6, deviation, 1.0).astype(np.float32)
+    return Preparation(medians, centre, scale)
+
+
+def class_weights(target: np.ndarray, weight: np.ndarray, classes: int) -> np.ndarray:
+    """Weigh classes inversely to their share: n / (classes seen x n of the class); 0 for a class not seen.
+
+    Parameters
+    ----------
+    target, weight : ndarray, (n,)
+        Classes and weights of the training side.
+    classes : int
+        Number of classes of the experiment.
+
+    Returns
+    -------
+    ndarray of float64, (classes,)
+    """
+    mass = np.bincount(target, weights=weight, minlength=classes)
+    seen = mass > 0
+    return np.divide(mass.sum(), seen.sum() * mass, out=np.zeros(classes), where=seen)
+
+
+def _weighted_median(column: np.ndarray, weight: np.ndarray) -> float:
+    known = ~np.isnan(column)
+    if not known.any():
+        return 0.0
+    order = np.argsort(column[known], kind="stable")
+    values, mass = column[known][order], np.cumsum(weight[known][order])
+    return float(values[np.searchsorted(mass, mass[-1] / 2)])
+
+
+def _decode(file: pa.Buffer, side: int) -> np.ndarray:
+    import cv2
+
+    picture = cv2.imdecode(np.frombuffer(file, np.uint8), cv2.IMREAD_COLOR)
+    if picture is None:
+        raise ValueError("a stored face crop is not a picture: extract this patient's faces again")
+    picture = cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+    if picture.shape[:2] != (side, side):
+        shrink = picture.shape[0] > side
+        picture = cv2.resize(
+            picture, (side, side), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR
+        )
+    return picture

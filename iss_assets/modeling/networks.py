@@ -1,0 +1,200 @@
+"""The networks of Experiments 1 and 4 to 7 (paper, section 4), each trained end to end.
+
+Belongs here: how the networks look. Does not belong here: how they learn (``training``), which first weights they
+have (``weights``).
+
+Every network takes a dictionary of tensors by input name and gives (n, classes) logits. Shapes in the docstrings are
+for faces of 160 px and spectrograms of 128 x 173; the tests pin them. The paper names the parts and leaves widths to
+its supplement, so the widths of the small networks are ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.feature_extraction import create_feature_extractor
+
+from iss_assets.modeling.experiments import Experiment
+from iss_assets.modeling.items import MEL_FLOOR_DB
+
+IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
+IMAGENET_DEVIATION: Final = (0.229, 0.224, 0.225)
+"""What torchvision's ImageNet weights were trained with; shares of full scale, RGB."""
+
+VECTOR_FEATURES: Final = 64
+"""Outputs of the landmark-, pain- and audio-specific networks."""
+
+
+def faces_to_pictures(faces: Tensor) -> Tensor:
+    """Turn crops (n, side, side, 3) uint8 into ImageNet-normalised pictures (n, 3, side, side)."""
+    return _normalise(faces.permute(0, 3, 1, 2) / 255)
+
+
+def mel_to_pictures(mel: Tensor) -> Tensor:
+    """Turn spectrograms (n, 128, 173) in dB into pictures (n, 3, 128, 173).
+
+    -80 to 0 dB become 0 to 1, the same in all three channels, then ImageNet's normalisation. Nothing is resized:
+    a convolutional network takes any size, and a pixel stays a Mel band and a hop.
+    """
+    shares = (mel / -MEL_FLOOR_DB + 1).clamp(0, 1)
+    picture = shares[:, None].expand(-1, 3, -1, -1)
+    return _normalise(picture).contiguous(memory_format=torch.channels_last)
+
+
+class FaceNetwork(nn.Module):
+    """Experiment 1: ResNet50 with its last layer replaced.
+
+    faces (n, 160, 160, 3) -> ResNet50 -> 2048 -> linear -> (n, 4) or (n, 2).
+    """
+
+    def __init__(self, backbone: nn.Module, classes: int):
+        super().__init__()
+        self.backbone = backbone
+        self.backbone.fc = nn.Linear(2048, classes)
+
+    def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Give logits (n, classes)."""
+        return self.backbone(faces_to_pictures(inputs["faces"]))
+
+
+class VectorFusion(nn.Module):
+    """Experiments 4 and 5, Fusion 1 and 2: ResNet50's outputs beside raw vectors, into a feed-forward network.
+
+    Fusion 1: 1000 outputs of ResNet50's own last layer + 1404 landmarks = 2404.
+    Fusion 2: the same + 16 (nine scores, sex, skin, four timeframes, flag of imputation) = 2420.
+    Then, the same in both: -> 512 -> 128 -> (n, 2), with ReLU between.
+    """
+
+    def __init__(self, backbone: nn.Module, widths: Mapping[str, int], classes: int):
+        super().__init__()
+        self.backbone = backbone
+        self.vectors = tuple(widths)
+        self.head = nn.Sequential(
+            nn.Linear(1000 + sum(widths.values()), 512),
+            nn.ReLU(),
+            nn.Linear(512, 128),
+            nn.ReLU(),
+            nn.Linear(128, classes),
+        )
+
+    def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Give logits (n, classes)."""
+        seen = self.backbone(faces_to_pictures(inputs["faces"]))
+        return self.head(torch.cat([seen, *(inputs[name].to(seen.dtype) for name in self.vectors)], dim=1))
+
+
+class MapFusion(nn.Module):
+    """Experiments 6 and 7, Fusion 3 and Static Audio: a feature map beside learnt vectors, into a CNN.
+
+    Fusion 3: faces -> ResNet50 up to ``layer4[0].conv1`` -> map (n, 512, 10, 10); landmarks 1404 -> 128 -> 64;
+    scores 16 -> 128 -> 64. Static Audio: spectrogram -> map (n, 512, 8, 11); features 25 -> 128 -> 64.
+
+    The vectors are laid on every place of the map, so that concatenation keeps the picture's geometry for the CNN:
+    (n, 640, 10, 10) and (n, 576, 8, 11). The CNN, the same in both: 3x3 convolution to 256, 3x3 convolution to 128,
+    each with batch normalisation and ReLU; mean over places; linear -> (n, 2). What lies behind the layer in ResNet50
+    is neither computed nor kept.
+    """
+
+    def __init__(
+        self, backbone: nn.Module, layer: str, picture: str, widths: Mapping[str, int], classes: int
+    ):
+        super().__init__()
+        self.picture = picture
+        channels = _channels(backbone, layer)
+        self.backbone = create_feature_extractor(backbone, {layer: "map"}, suppress_diff_warning=True)
+        self.vectors = nn.ModuleDict(
+            {
+                name: nn.Sequential(
+                    nn.Linear(width, 128), nn.ReLU(), nn.Linear(128, VECTOR_FEATURES), nn.ReLU()
+                )
+                for name, width in widths.items()
+            }
+        )
+        self.head = nn.Sequential(
+            nn.Conv2d(channels + VECTOR_FEATURES * len(widths), 256, 3, padding=1, bias=False),
+            nn.BatchNorm2d(256),
+            nn.ReLU(),
+            nn.Conv2d(256, 128, 3, padding=1, bias=False),
+            nn.BatchNorm2d(128),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(128, classes),
+        )
+
+    def feature_map(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Give the backbone's map (n, 512, rows, columns)."""
+        to_pictures = faces_to_pictures if self.picture == "faces" else mel_to_pictures
+        return self.backbone(to_pictures(inputs[self.picture]))["map"]
+
+    def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Give logits (n, classes)."""
+        seen = self.feature_map(inputs)
+        rows, columns = seen.shape[2:]
+        laid = [
+            network(inputs[name])[:, :, None, None].to(seen.dtype).expand(-1, -1, rows, columns)
+            for name, network in self.vectors.items()
+        ]
+        return self.head(torch.cat([seen, *laid], dim=1))
+
+
+def build_network(
+    experiment: Experiment, backbone: nn.Module, widths: Mapping[str, int], feature_layer: str
+) -> nn.Module:
+    """Build an experiment's network on a ResNet50.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        One that is a network.
+    backbone : torch.nn.Module
+        torchvision's ResNet50 with 1000 outputs.
+    widths : mapping of str to int
+        Columns of each vector input, in the experiment's order.
+    feature_layer : str
+        Layer whose map Fusion 3 and Static Audio take.
+
+    Raises
+    ------
+    ValueError
+        If the experiment is no network, or ResNet50 has no such layer.
+    """
+    if experiment.model == "resnet50":
+        return FaceNetwork(backbone, experiment.classes)
+    if experiment.model in ("fusion_1", "fusion_2"):
+        return VectorFusion(backbone, widths, experiment.classes)
+    if experiment.model in ("fusion_3", "audio_static"):
+        picture = "faces" if experiment.model == "fusion_3" else "mel"
+        return MapFusion(backbone, feature_layer, picture, widths, experiment.classes)
+    raise ValueError(f"experiment {experiment.name} is a {experiment.model}, not a network")
+
+
+def _normalise(picture: Tensor) -> Tensor:
+    mean, deviation = _imagenet(picture.device, picture.dtype)
+    return (picture - mean) / deviation
+
+
+@cache
+def _imagenet(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Make the constants once a device: making them anew would stop the GPU at every batch."""
+    mean, deviation = (
+        torch.tensor(v, device=device, dtype=dtype) for v in (IMAGENET_MEAN, IMAGENET_DEVIATION)
+    )
+    return mean[:, None, None], deviation[:, None, None]
+
+
+def _channels(backbone: nn.Module, layer: str) -> int:
+    """Give the channels of a layer's map."""
+    modules = dict(backbone.named_modules())
+    module = modules.get(layer)
+    if not isinstance(module, nn.Conv2d | nn.BatchNorm2d):
+        convolutions = [n for n, m in modules.items() if isinstance(m, nn.Conv2d) and n.startswith("layer4")]
+        raise ValueError(
+            f"ResNet50 has no convolution {layer!r} (ISS_TRAINING__FEATURE_LAYER); its last stage has "
+            + ", ".join(convolutions)
+        )
+    return module.out_channels if isinstance(module, nn.Conv2d) else module.num_features

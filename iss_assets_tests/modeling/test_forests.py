@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.ensemble import RandomForestClassifier
+
+from iss_assets.modeling.experiments import experiment
+from iss_assets.modeling.files import read_arrays
+from iss_assets.modeling.fitting import PREDICTIONS, fit_fold, predict_fold
+from iss_assets.modeling.forests import Forest, grow_forest
+from iss_assets.settings import TrainingSettings
+from iss_assets.warehouse.tables import FramePredictions
+from iss_assets_tests.modeling.conftest import planted_items
+
+SETTINGS = TrainingSettings(seed=3)
+PAIN = experiment("forest_pain")
+
+
+def test_the_kept_forest_gives_scikit_learns_own_probabilities():
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(300, 12)).astype(np.float32)
+    target = rng.integers(0, 3, 300)
+    weight = rng.integers(1, 50, 300).astype(float)
+    forest = grow_forest(x, target, weight, classes=3, seed=5)
+    model = RandomForestClassifier(100, random_state=5).fit(x, target, sample_weight=weight)
+    unseen = rng.normal(size=(200, 12)).astype(np.float32)
+    assert np.allclose(forest.probabilities(unseen), model.predict_proba(unseen), atol=1e-12)
+    assert len(forest.roots) == 100
+
+
+def test_same_seed_same_forest_and_another_seed_another():
+    x = np.random.default_rng(0).normal(size=(80, 5)).astype(np.float32)
+    target = np.arange(80) % 2
+    one, two, other = (grow_forest(x, target, np.ones(80), 2, seed) for seed in (1, 1, 2))
+    assert all(np.array_equal(one.arrays()[n], two.arrays()[n]) for n in one.arrays())
+    assert not np.array_equal(one.feature[:50], other.feature[:50])
+
+
+def test_a_class_that_the_training_side_lacks_gets_probability_zero():
+    forest = grow_forest(np.zeros((4, 2), np.float32), np.full(4, 2), np.ones(4), classes=4, seed=0)
+    assert forest.probabilities(np.ones((3, 2), np.float32)).tolist() == [[0, 0, 1, 0]] * 3
+    again = Forest.from_arrays(forest.arrays())
+    assert np.array_equal(again.share, forest.share)
+
+
+@pytest.mark.parametrize("name", ["forest_pain", "forest_landmarks", "embedding_probe"])
+def test_models_without_epochs_learn_a_planted_signal_of_patients_they_have_not_seen(name, tmp_path):
+    chosen = experiment(name)
+    items = planted_items(chosen, patients=8)
+    train, test = items.of([f"{p:04d}" for p in range(4)]), items.of([f"{p:04d}" for p in range(4, 8)])
+    told: list[dict[str, float]] = []
+    fitted = fit_fold(chosen, train, SETTINGS, tmp_path, progress=told.append)
+    rows = predict_fold(chosen, fitted, test, SETTINGS)
+    assert rows.schema == PREDICTIONS
+    right = np.array(rows["target"].to_pylist()) == np.array(rows["predicted"].to_pylist())
+    assert right.mean() > 0.95
+    assert told == fitted.history
+    origin = "imagenet" if name == "embedding_probe" else "none"  # a probe's is that of its embeddings
+    assert (fitted.weights_origin, fitted.train_items, fitted.seed) == (origin, len(train), 3)
+    assert fitted.train_patients == ["0000", "0001", "0002", "0003"]
+
+
+def test_predictions_fit_their_table_and_follow_the_order_of_the_items(tmp_path):
+    items = planted_items(PAIN, patients=4, each=2)
+    videos = np.array([f"s{i}" for i in range(len(items))])
+    items = type(items)(**{**vars(items), "video_id": videos})
+    rows = predict_fold(PAIN, fit_fold(PAIN, items, SETTINGS, tmp_path), items, SETTINGS)
+    import pyarrow as pa
+
+    FramePredictions.check_rows(rows.append_column("split", pa.array([1] * len(items), pa.int32())))
+    assert rows["video_id"].to_pylist() == videos.tolist()
+    assert rows["frame_index"].null_count == rows["chunk_index"].null_count == len(items)
+    assert rows["weight"].to_pylist() == [7.0] * len(items)
+    pain = np.array(rows["predicted"].to_pylist()) == "Pain"
+    probability = rows["probability"].to_numpy()
+    assert np.allclose(rows["pain_probability"].to_numpy(), np.where(pain, probability, 1 - probability))
+
+
+def test_a_model_is_reproduced_bit_by_bit_and_its_file_holds_no_path(tmp_path):
+    items = planted_items(PAIN)
+    settings = TrainingSettings(seed=3, split_file=tmp_path / "secret" / "splits.csv")
+    one = fit_fold(PAIN, items, settings, tmp_path / "a")
+    two = fit_fold(PAIN, items, settings, tmp_path / "b")
+    assert one.weights.read_bytes() == two.weights.read_bytes()
+    assert b"secret" not in one.weights.read_bytes()
+    assert '"split_file": "splits.csv"' in one.settings
+    assert one.weights.stat().st_mode & 0o077 == 0
+
+
+def test_class_weights_change_the_forest_only_when_switched_on(tmp_path):
+    items = planted_items(PAIN)
+    plain = fit_fold(PAIN, items, SETTINGS, tmp_path / "a")
+    balanced = fit_fold(PAIN, items, TrainingSettings(seed=3, class_weights=True), tmp_path / "b")
+    shares = [read_arrays(f.weights)[0]["forest.share"][0] for f in (plain, balanced)]
+    assert not np.allclose(*shares)
+
+
+def test_a_file_of_another_experiment_or_a_damaged_one_is_refused(tmp_path):
+    fitted = fit_fold(PAIN, planted_items(PAIN), SETTINGS, tmp_path)
+    landmarks = experiment("forest_landmarks")
+    with pytest.raises(ValueError, match="a model of forest_pain, not of forest_landmarks"):
+        predict_fold(landmarks, fitted, planted_items(landmarks), SETTINGS)
+    fitted.weights.write_bytes(fitted.weights.read_bytes()[:100])
+    with pytest.raises(ValueError, match="train this fold again"):
+        predict_fold(PAIN, fitted, planted_items(PAIN), SETTINGS)
+
+
+def test_nothing_to_learn_from_is_an_error_and_nothing_to_predict_is_an_empty_table(tmp_path):
+    items = planted_items(PAIN)
+    with pytest.raises(ValueError, match="the training side has no items"):
+        fit_fold(PAIN, items.of([]), SETTINGS, tmp_path)
+    fitted = fit_fold(PAIN, items, SETTINGS, tmp_path)
+    assert predict_fold(PAIN, fitted, items.of([]), SETTINGS).equals(PREDICTIONS.empty_table())
+
+
+def test_a_probe_whose_training_side_has_one_class_predicts_it(tmp_path):
+    probe = experiment("embedding_probe")
+    items = planted_items(probe)
+    fitted = fit_fold(probe, items.of(["0001"]), SETTINGS, tmp_path)
+    rows = predict_fold(probe, fitted, items, SETTINGS)
+    assert set(rows["predicted"].to_pylist()) == {"Pain"}
+    assert min(rows["probability"].to_pylist()) > 0.999

@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from iss_assets.modeling.experiments import BY_NAME, EXPERIMENTS, experiment
+from iss_assets.modeling.items import (
+    ANSWERS,
+    SCORE_COLUMNS,
+    EncodedFaces,
+    Preparation,
+    class_weights,
+    evenly_spaced,
+    fit_preparation,
+    make_items,
+)
+from iss_assets_tests.modeling.conftest import as_png, planted_items
+
+PAIN = experiment("forest_pain")
+
+
+def scores_of(*answers: float, weight: list[float] | None = None):
+    scores = np.zeros((len(answers), len(SCORE_COLUMNS)), np.float32)
+    scores[:, 0] = answers
+    n = len(answers)
+    return make_items(
+        PAIN,
+        [f"{i:04d}" for i in range(n)],
+        [f"s{i}" for i in range(n)],
+        ["None"] * n,
+        {"scores": scores},
+        weight=None if weight is None else np.array(weight),
+    )
+
+
+def test_the_eight_models_of_table_5_and_ours_are_declared_with_what_they_see():
+    assert list(BY_NAME) == [
+        "resnet50_4_static", "resnet50_2_static", "forest_landmarks", "forest_pain", "fusion_1", "fusion_2",
+        "fusion_3", "audio_static", "embedding_probe",
+    ]  # fmt: skip
+    assert [e.paper_number for e in EXPERIMENTS] == [1, 1, 2, 3, 4, 5, 6, 7, None]
+    assert experiment("fusion_3").inputs == ("faces", "landmarks", "scores")
+    assert experiment("fusion_3").published["all_classes"] == 0.657
+    assert experiment("resnet50_4_static").class_names == ("None", "Low", "Moderate", "Severe")
+    assert experiment("audio_static").target("Low") == "Pain"
+    assert not experiment("embedding_probe").published
+    with pytest.raises(ValueError, match="there are resnet50_4_static, "):
+        experiment("resnet51")
+
+
+def test_targets_follow_from_levels_in_two_and_in_four_classes():
+    four = planted_items(experiment("resnet50_4_static"), each=1)
+    two = planted_items(experiment("resnet50_2_static"), each=1)
+    assert four.target.tolist() == [0, 3, 1, 2]
+    assert two.target.tolist() == [0, 1, 1, 1]
+
+
+def test_the_items_of_some_patients_keep_order_and_inputs():
+    items = planted_items(PAIN, patients=5, each=3)
+    some = items.of(["0003", "0001"])
+    assert some.patients == ["0001", "0003"]
+    assert some.patient_id.tolist() == ["0001"] * 3 + ["0003"] * 3
+    assert np.array_equal(some.inputs["scores"], items.inputs["scores"][[3, 4, 5, 9, 10, 11]])
+    assert len(items.of([])) == 0
+
+
+def test_items_with_inputs_missing_or_of_unequal_length_are_refused():
+    with pytest.raises(ValueError, match="needs the input scores"):
+        make_items(PAIN, ["0001"], ["s"], ["None"], {})
+    with pytest.raises(ValueError, match="scores has 2 rows and target has 1"):
+        make_items(PAIN, ["0001"], ["s"], ["None"], {"scores": np.zeros((2, 15), np.float32)})
+
+
+def test_missing_answers_get_the_training_sides_median_and_a_flag():
+    train = scores_of(2, 4, 9, np.nan)
+    prepared = fit_preparation(train, scaled=False)
+    test = scores_of(np.nan, 7)
+    scores = prepared.vectors(test)["scores"]
+    assert scores.shape == (2, len(SCORE_COLUMNS) + 1)
+    assert scores[:, 0].tolist() == [4, 7]
+    assert scores[:, -1].tolist() == [1, 0]
+
+
+def test_medians_and_scales_do_not_change_with_the_test_side():
+    train = scores_of(1, 2, 3)
+    prepared = fit_preparation(train, scaled=True)
+    alone = prepared.vectors(scores_of(np.nan))["scores"]
+    beside_extremes = prepared.vectors(scores_of(np.nan, 10, 10, 10))["scores"][:1]
+    assert np.array_equal(alone, beside_extremes)
+    assert prepared.medians[0] == 2
+    assert prepared.centre["scores"][0] == pytest.approx(2)
+    assert prepared.scale["scores"][0] == pytest.approx(np.std([1, 2, 3]))
+
+
+def test_a_median_counts_each_submission_by_its_frames():
+    assert fit_preparation(scores_of(1, 9, weight=[1, 10]), scaled=False).medians[0] == 9
+
+
+def test_an_answer_that_nobody_gave_is_filled_with_zero_and_flagged():
+    prepared = fit_preparation(scores_of(np.nan, np.nan), scaled=False)
+    assert prepared.vectors(scores_of(np.nan))["scores"][0, [0, -1]].tolist() == [0, 1]
+
+
+def test_forests_see_values_unscaled_and_landmarks_stay_raw():
+    items = planted_items(experiment("fusion_2"), each=3)
+    raw = fit_preparation(items, scaled=False).vectors(items)
+    scaled = fit_preparation(items, scaled=True).vectors(items)
+    assert np.array_equal(raw["scores"][:, :-1], items.inputs["scores"])
+    assert np.array_equal(scaled["landmarks"], items.inputs["landmarks"])
+    assert np.abs(scaled["scores"].mean(axis=0)).max() < 1e-5
+
+
+def test_a_preparation_survives_its_file_form():
+    prepared = fit_preparation(planted_items(experiment("fusion_2"), each=3), scaled=True)
+    again = Preparation.from_arrays(prepared.arrays())
+    assert np.array_equal(again.medians, prepared.medians)
+    assert np.array_equal(again.centre["scores"], prepared.centre["scores"])
+    assert len(prepared.medians) == ANSWERS
+
+
+def test_class_weights_balance_the_classes_that_are_there():
+    weights = class_weights(np.array([0, 0, 0, 1]), np.ones(4), 4)
+    assert weights.tolist() == pytest.approx([4 / 6, 2, 0, 0])
+
+
+@pytest.mark.parametrize(("n", "most"), [(10, 3), (3, 10), (0, 5), (7, 7), (1000, 24), (5, None)])
+def test_evenly_spaced_places_are_distinct_ordered_and_inside(n, most):
+    places = evenly_spaced(n, most)
+    assert len(places) == (n if most is None else min(n, most))
+    assert np.array_equal(places, np.unique(places))
+    assert not len(places) or (places[0] >= 0 and places[-1] < n)
+
+
+def test_encoded_faces_decode_to_the_same_pixels_and_resize_on_the_way():
+    pictures = np.random.default_rng(0).integers(0, 255, (5, 40, 40, 3)).astype(np.uint8)
+    files = pa.array([as_png(p) for p in pictures], pa.large_binary())
+    faces = EncodedFaces(files, 40)
+    assert faces.shape == (5, 40, 40, 3)
+    assert np.array_equal(faces.decode(), pictures)
+    assert np.array_equal(faces[np.array([4, 1])], pictures[[4, 1]])
+    assert np.array_equal(faces.select(np.array([2])).decode(), pictures[[2]])
+    assert EncodedFaces(files, 20).decode().shape == (5, 20, 20, 3)
+    assert faces.decoded_bytes == pictures.nbytes
+
+
+def test_a_crop_that_is_no_picture_is_an_error_that_says_what_to_do():
+    with pytest.raises(ValueError, match="extract this patient's faces again"):
+        EncodedFaces(pa.array([b"no picture"]), 40).decode()

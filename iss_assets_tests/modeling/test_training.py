@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from iss_assets.modeling import training
+from iss_assets.modeling.experiments import EXPERIMENTS, Experiment, experiment
+from iss_assets.modeling.files import read_arrays
+from iss_assets.modeling.fitting import FittedFold, fit_fold, predict_fold
+from iss_assets.modeling.items import EncodedFaces, Items
+from iss_assets.modeling.training import CHECKPOINT_FILE, batch_order, choose_device
+from iss_assets.modeling.weights import WeightsUnavailable
+from iss_assets.settings import TrainingSettings
+from iss_assets.warehouse.tables import FramePredictions
+from iss_assets_tests.modeling.conftest import as_png, planted_items
+
+SETTINGS = TrainingSettings(profile="demo", image_side=32, learning_rate=1e-3, device="cpu")
+SHORT = SETTINGS.model_copy(update={"epochs": 3})
+FACES, FUSION = experiment("resnet50_2_static"), experiment("fusion_3")
+NETWORKS = [e for e in EXPERIMENTS if e.is_network and e.name != "resnet50_2_static"]
+"""One experiment of each network: ``resnet50_2_static`` is ``resnet50_4_static`` with two outputs."""
+
+
+def accuracy(chosen: Experiment, fitted: FittedFold, items: Items) -> float:
+    rows = predict_fold(chosen, fitted, items, SETTINGS)
+    FramePredictions.check_rows(rows.append_column("split", pa.array([1] * len(rows), pa.int32())))
+    return float(np.mean(np.array(rows["target"]) == np.array(rows["predicted"])))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("chosen", NETWORKS, ids=lambda e: e.name)
+def test_each_network_learns_a_planted_signal_of_patients_it_has_not_seen(chosen, tmp_path):
+    items = planted_items(chosen, patients=8, each=8)
+    train, test = items.of([f"{p:04d}" for p in range(4)]), items.of([f"{p:04d}" for p in range(4, 8)])
+    # small batches: batch normalisation needs some twenty of them until its averages can be used in evaluation
+    epochs = 10 if chosen.classes == 4 else 7
+    fitted = fit_fold(
+        chosen, train, SETTINGS.model_copy(update={"epochs": epochs, "batch_size": 8}), tmp_path
+    )
+    # chance is a quarter for four classes; for two, three quarters of the items are "Pain"
+    assert accuracy(chosen, fitted, test) > (0.45 if chosen.classes == 4 else 0.8)
+    assert fitted.history[-1]["loss"] < fitted.history[0]["loss"]
+    assert [entry["epoch"] for entry in fitted.history] == list(range(1, epochs + 1))
+    assert fitted.weights_origin == "random"
+    assert list(tmp_path.iterdir()) == [fitted.weights]
+
+
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+def test_killed_training_goes_on_from_its_last_epoch_and_ends_as_an_undisturbed_one(tmp_path):
+    items = planted_items(FUSION, each=6)
+    undisturbed = fit_fold(FUSION, items, SHORT, tmp_path / "undisturbed")
+
+    def kill(entry: dict[str, float]) -> None:
+        if entry["epoch"] == 2:
+            raise Killed
+
+    with pytest.raises(Killed):
+        fit_fold(FUSION, items, SHORT, tmp_path / "killed", progress=kill)
+    assert (tmp_path / "killed" / CHECKPOINT_FILE).exists()
+    told: list[float] = []
+    again = fit_fold(FUSION, items, SHORT, tmp_path / "killed", progress=lambda e: told.append(e["epoch"]))
+    assert told == [3]
+    one, two = read_arrays(undisturbed.weights)[0], read_arrays(again.weights)[0]
+    assert one.keys() == two.keys()
+    assert all(np.array_equal(one[name], two[name]) for name in one)
+    assert [e["loss"] for e in again.history] == [e["loss"] for e in undisturbed.history]
+    assert not (tmp_path / "killed" / CHECKPOINT_FILE).exists()
+
+
+def test_a_checkpoint_of_other_items_or_a_damaged_one_is_not_taken_up(tmp_path, caplog):
+    caplog.set_level(logging.INFO, logger=training.__name__)
+
+    def kill(_: dict[str, float]) -> None:
+        raise Killed
+
+    for seed, message in ((0, None), (1, "is of another training"), (1, "is damaged")):
+        if message == "is damaged":
+            (tmp_path / CHECKPOINT_FILE).write_bytes(b"\0" * 100)
+        told: list[float] = []
+        caplog.clear()
+        with pytest.raises(Killed):
+            fit_fold(FUSION, planted_items(FUSION, each=2, seed=seed), SHORT, tmp_path,
+                     progress=lambda e, told=told: (told.append(e["epoch"]), kill(e)))  # fmt: skip
+        assert told == [1]
+        assert message is None or message in caplog.text
+
+
+def test_same_seed_gives_the_same_file_and_another_seed_another(tmp_path):
+    items = planted_items(FUSION, each=4)
+    torch.manual_seed(11)
+    one = fit_fold(FUSION, items, SHORT, tmp_path / "one")
+    torch.manual_seed(12)  # the caller's random numbers do not matter, and are not touched
+    expected = torch.random.get_rng_state()
+    two = fit_fold(FUSION, items, SHORT, tmp_path / "two")
+    assert torch.equal(torch.random.get_rng_state(), expected)
+    other = fit_fold(FUSION, items, SHORT.model_copy(update={"seed": 1}), tmp_path / "other")
+    assert one.weights.read_bytes() == two.weights.read_bytes()
+    assert one.weights.read_bytes() != other.weights.read_bytes()
+
+
+def test_predicting_one_by_one_as_the_paper_does_gives_the_same_as_in_batches(tmp_path, monkeypatch):
+    items = planted_items(FACES, each=5)
+    fitted = fit_fold(FACES, items, SHORT, tmp_path)
+    together = predict_fold(FACES, fitted, items, SHORT)["pain_probability"].to_numpy()
+    monkeypatch.setattr(training, "PREDICTION_BATCH", 1)
+    alone = predict_fold(FACES, fitted, items, SHORT)["pain_probability"].to_numpy()
+    assert np.allclose(together, alone, atol=1e-5)
+
+
+def test_faces_that_stay_encoded_teach_the_same(tmp_path):
+    items = planted_items(FACES, each=4)
+    files = pa.array([as_png(face) for face in items.inputs["faces"]], pa.large_binary())
+    encoded = Items(**{**vars(items), "inputs": {"faces": EncodedFaces(files, 32)}})
+    one = fit_fold(FACES, items, SHORT, tmp_path / "one")
+    two = fit_fold(FACES, encoded, SHORT, tmp_path / "two")
+    assert one.weights.read_bytes() == two.weights.read_bytes()
+    assert accuracy(FACES, one, items) == accuracy(FACES, two, encoded)
+
+
+def test_missing_pretrained_weights_stop_the_training_and_leave_no_model(tmp_path):
+    wanted = TrainingSettings(image_side=32, resnet50_weights=tmp_path / "nowhere.pth")
+    with pytest.raises(WeightsUnavailable):
+        fit_fold(FACES, planted_items(FACES, each=2), wanted, tmp_path / "fold")
+    assert list((tmp_path / "fold").iterdir()) == []
+
+
+def test_values_that_are_no_numbers_stop_the_training_with_a_message(tmp_path):
+    items = planted_items(FUSION, each=3)
+    landmarks = np.full_like(items.inputs["landmarks"], np.nan)
+    broken = Items(**{**vars(items), "inputs": {**items.inputs, "landmarks": landmarks}})
+    with pytest.raises(ValueError, match="loss is not finite in epoch 1"):
+        fit_fold(FUSION, broken, SHORT, tmp_path)
+
+
+def test_one_item_is_too_little_for_a_network(tmp_path):
+    with pytest.raises(ValueError, match="at least two items"):
+        fit_fold(FACES, planted_items(FACES, patients=1, each=1), SHORT, tmp_path)
+
+
+def test_cuda_is_taken_when_there_and_an_error_when_only_wished_for(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert choose_device(TrainingSettings()) == "cpu"
+    with pytest.raises(ValueError, match="this machine has none"):
+        choose_device(TrainingSettings(device="cuda"))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert choose_device(TrainingSettings()) == "cuda"
+    assert choose_device(TrainingSettings(device="cpu")) == "cpu"
+
+
+@given(st.integers(2, 200), st.integers(2, 32), st.integers(0, 5))
+def test_batches_hold_every_item_once_and_never_a_single_one(n, size, epoch):
+    batches = batch_order(n, size, seed=0, epoch=epoch)
+    assert np.array_equal(np.sort(np.concatenate(batches)), np.arange(n))
+    assert all(2 <= len(batch) <= size + 1 for batch in batches)
+    assert all(len(batch) == size for batch in batches[:-1])
+
+
+def test_every_epoch_has_its_own_order():
+    orders = [np.concatenate(batch_order(50, 16, seed=0, epoch=epoch)).tolist() for epoch in (1, 2, 3)]
+    assert len({tuple(order) for order in orders}) == 3
+
+
+def test_the_demo_profile_changes_only_what_is_not_given(tmp_path: Path):
+    demo = TrainingSettings(profile="demo", epochs=5)
+    assert (demo.folds, demo.epochs, demo.initial_weights) == (4, 5, "random")
+    paper = TrainingSettings()
+    assert (paper.folds, paper.epochs, paper.batch_size, paper.learning_rate) == (10, 10, 16, 1e-4)
+    assert (paper.initial_weights, paper.image_side, paper.frames_per_patient) == ("imagenet", 160, None)

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from urllib.error import URLError
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torchvision.models import ResNet50_Weights, resnet50
+
+from iss_assets.modeling.weights import FoundWeights, WeightsUnavailable, find_weights, initial_resnet50
+from iss_assets.settings import TrainingSettings
+
+
+@pytest.fixture(scope="module")
+def state() -> dict[str, torch.Tensor]:
+    torch.manual_seed(7)
+    return resnet50(weights=None).state_dict()
+
+
+@pytest.fixture
+def no_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A machine without a network, and with an empty cache of its own."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise URLError("no route to host")
+
+    monkeypatch.setattr("torch.hub.urlopen", refuse)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "hub" / "checkpoints"
+
+
+def both_ways_out(error: BaseException) -> bool:
+    return "ISS_TRAINING__RESNET50_WEIGHTS" in str(error) and "ISS_TRAINING__INITIAL_WEIGHTS=random" in str(
+        error
+    )
+
+
+def test_without_file_and_hub_the_error_names_both_ways_out(no_hub):
+    with pytest.raises(WeightsUnavailable, match="neither in torchvision's cache nor") as caught:
+        initial_resnet50(TrainingSettings())
+    assert both_ways_out(caught.value)
+    found = find_weights(TrainingSettings())
+    assert not found.available and both_ways_out(ValueError(found.mend))
+
+
+def test_weights_in_the_hubs_cache_need_no_network(no_hub, state):
+    no_hub.mkdir(parents=True)
+    torch.save(state, no_hub / Path(ResNet50_Weights.IMAGENET1K_V1.url).name)
+    network, origin = initial_resnet50(TrainingSettings())
+    assert origin == "imagenet"
+    assert torch.equal(network.conv1.weight, state["conv1.weight"])
+    assert find_weights(TrainingSettings()).available
+
+
+@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
+def test_weights_come_from_a_file_of_either_kind(tmp_path, state, suffix, no_hub):
+    file = tmp_path / f"resnet50.{suffix}"
+    save_file(state, file) if suffix == "safetensors" else torch.save(state, file)
+    settings = TrainingSettings(resnet50_weights=file)
+    network, origin = initial_resnet50(settings)
+    assert origin == "file"
+    assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
+    assert find_weights(settings) == FoundWeights(True, f"ImageNet, from the file {file.name}")
+
+
+def test_random_weights_are_an_explicit_choice_and_follow_the_seed(no_hub):
+    settings = TrainingSettings(initial_weights="random")
+    networks = []
+    for _ in range(2):
+        torch.manual_seed(1)
+        network, origin = initial_resnet50(settings)
+        networks.append(network)
+        assert origin == "random"
+    assert torch.equal(networks[0].layer4[2].conv3.weight, networks[1].layer4[2].conv3.weight)
+    assert "by choice" in find_weights(settings).text
+
+
+class Harmful:
+    def __reduce__(self):
+        return (Path.touch, (Path("harmed"),))
+
+
+def test_files_that_are_missing_damaged_harmful_or_of_another_network_are_refused(
+    tmp_path, state, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    files = {name: tmp_path / name for name in ("missing.pth", "empty.pth", "text.pth", "text.safetensors",
+                                                "harmful.pth", "list.pth", "other.pth", "head.pth")}  # fmt: skip
+    files["empty.pth"].touch()
+    files["text.pth"].write_text("no weights")
+    files["text.safetensors"].write_text("no weights")
+    files["harmful.pth"].write_bytes(pickle.dumps(Harmful(), protocol=2))
+    torch.save([1, 2], files["list.pth"])
+    torch.save({"weight": torch.zeros(2)}, files["other.pth"])
+    torch.save({**state, "fc.weight": torch.zeros(2, 2048)}, files["head.pth"])
+    for name, file in files.items():
+        with pytest.raises(WeightsUnavailable, match=name) as caught:
+            initial_resnet50(TrainingSettings(resnet50_weights=file))
+        assert both_ways_out(caught.value)
+        assert str(tmp_path) not in str(caught.value)
+    assert not (tmp_path / "harmed").exists()
+    assert not find_weights(TrainingSettings(resnet50_weights=files["missing.pth"])).available
