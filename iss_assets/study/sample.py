@@ -132,6 +132,9 @@ def write_sample_study(
     _write_text(root / LABELS, _labels(invented))
     jobs = [job for job in _jobs(root, invented, seconds) if not job.path.exists()]
     done = []
+    if jobs:
+        # the pool's threads would otherwise import it at the same time, which it does not bear
+        import matplotlib.cbook  # noqa: F401
     with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
         running = {pool.submit(_make, job): job for job in jobs}
         try:

@@ -1,0 +1,71 @@
+"""The checks of the graph, put together stage by stage.
+
+Belongs here: which rules run in which op, and on which assets. Does not belong here: rules, Dagster's machinery.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import dagster as dg
+
+from iss_assets.checks import faces, quality, scores, videos
+from iss_assets.checks.ops import SQL, Stage, make_checks, results_fingerprint
+from iss_assets.settings import Settings
+from iss_assets.warehouse.database import Warehouse
+from iss_assets.warehouse.tables import BY_NAME
+
+STAGES: tuple[Stage, ...] = (
+    Stage("check_study_folder", ("rejected_rows", "study_problems"), by_patient=False),
+    Stage("check_patients", ("patients",), {"patients": scores.ENROLLMENT_RULES}, ("enrollment",)),
+    Stage(
+        "check_scores", ("bpi_scores",), {"bpi_scores": scores.RULES}, scores.QUERIES, also_needs=("videos",)
+    ),
+    Stage("check_videos", ("videos",), {"videos": videos.RULES}, videos.QUERIES),
+    Stage(
+        "check_seen",
+        ("frames", "faces", "landmarks"),
+        {"frames": videos.FRAME_RULES, "faces": faces.FACE_RULES, "landmarks": faces.MESH_RULES},
+        ("frame_counts", "meshes"),
+        lambda settings: {**videos.picture_parameters(settings), **faces.mesh_parameters(settings)},
+    ),
+    Stage("check_heard", ("audio", "mel_spectrograms", "audio_features")),
+    Stage("check_quality", ("video_quality",), {"video_quality": quality.RULES}, quality.QUERIES),
+)
+"""Every stage from the study folder to the quality of a video."""
+
+
+def build_checks(later: Iterable[dg.AssetsDefinition] = ()) -> list[dg.AssetChecksDefinition]:
+    """Give the checks of the graph.
+
+    Parameters
+    ----------
+    later : iterable of AssetsDefinition
+        Assets after `STAGES` (folds, models, results): those that are tables get their schema checked, over the whole
+        table. The suites over the study report on ``study_expectations`` itself.
+    """
+    known = {table for stage in STAGES for table in stage.tables}
+    stages = list(STAGES)
+    for assets in later:
+        names = sorted({key.to_user_string() for key in assets.keys} & BY_NAME.keys() - known)
+        if names:
+            stages.append(Stage(f"check_{'_and_'.join(names)}", names, by_patient=False))
+            known.update(names)
+    return [make_checks(stage) for stage in stages]
+
+
+def unchecked(warehouse: Warehouse, settings: Settings) -> dict[str, list[str]]:
+    """Give the patients with tables that were made but not checked since, or with other settings or code.
+
+    A run that is killed between an asset and its checks leaves such a table; nothing else would show it.
+    """
+    tables = [table for stage in STAGES for table in stage.tables]
+    with warehouse.read() as connection:
+        rows = connection.execute(
+            (SQL / "unchecked.sql").read_text(),
+            {"fingerprint": results_fingerprint(settings), "tables": tables},
+        ).fetchall()
+    found: dict[str, list[str]] = {}
+    for patient, table in rows:
+        found.setdefault(patient, []).append(table)
+    return found

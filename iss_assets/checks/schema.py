@@ -1,0 +1,115 @@
+"""Schema checks, made from the pandera models: columns, types, ranges, keys and references of the rows as stored.
+
+Belongs here: reading a table's stored rows for checking, and judging them by their model.
+Does not belong here: rules of a table (``warehouse.tables``), rules about the study (``study``).
+
+Packed columns (pictures, points, spectrograms) are checked by type and nulls only, and never leave the database.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+import pyarrow as arrow
+
+from iss_assets.checks.findings import Finding, masked
+from iss_assets.warehouse.schema import Table, find_faults
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What is stored of a table.
+
+    Attributes
+    ----------
+    types : dict
+        Column to its SQL type.
+    rows : pyarrow.Table
+        Every column that is not packed.
+    empty : dict
+        Packed column to its number of nulls.
+    orphans : dict
+        (column, table that it refers to) to the values that are not there, with the number of rows.
+    """
+
+    types: dict[str, str]
+    rows: arrow.Table
+    empty: dict[str, int]
+    orphans: dict[tuple[str, str], dict[str, int]]
+
+
+def read_stored(
+    connection: duckdb.DuckDBPyConnection, table: type[Table], where: Mapping[str, object]
+) -> Stored:
+    """Read the rows of a table whose columns have the values of `where`."""
+    name = table.__table__
+    types = dict(
+        connection.execute(
+            "select column_name, data_type from duckdb_columns() where table_name = ? order by column_index",
+            [name],
+        ).fetchall()
+    )
+    packed = [c.name for c in table.columns() if c.packed and c.name in types]
+    plain = ", ".join(f'"{c}"' for c in types if c not in packed)
+    condition = " and ".join(f"t.{c} = ?" for c in where) or "true"
+    values = list(where.values())
+    rows = connection.execute(f"select {plain} from {name} t where {condition}", values).to_arrow_table()
+    empty: dict[str, int] = {}
+    if packed:
+        counts = ", ".join(f'count(*) - count("{c}")' for c in packed)
+        found = connection.execute(f"select {counts} from {name} t where {condition}", values).fetchone()
+        empty = dict(zip(packed, found or (), strict=True))
+    orphans = {
+        (column, other): dict(
+            connection.execute(
+                f"select t.{column}, count(*) from {name} t where {condition} and t.{column} is not null "
+                f"and not exists (select 1 from {other} o where o.{column} = t.{column}) group by 1 order by 1",
+                values,
+            ).fetchall()
+        )
+        for column, other in table.__references__
+        if column in types
+    }
+    return Stored(types, rows, empty, orphans)
+
+
+def judge(table: type[Table], stored: Stored) -> Finding:
+    """List every fault of the stored rows, with row counts and a few keys."""
+    columns = {c.name: c for c in table.columns()}
+    packed = stored.empty.keys()
+    faults = [
+        f
+        for f in find_faults(table, stored.rows)
+        if not (f["check"] == "column is missing" and f["column"] in packed)
+    ]
+    told = {f["column"] for f in faults if f["check"].startswith("type is")}
+    for name, kind in stored.types.items():
+        if name in columns and kind != columns[name].sql and name not in told:
+            faults.append(_fault(name, f"type is {kind}, not {columns[name].sql}", stored.rows.num_rows))
+    for name, nulls in stored.empty.items():
+        if nulls and not columns[name].nullable:
+            faults.append(_fault(name, "is empty", nulls))
+    for (name, other), missing in stored.orphans.items():
+        if missing:
+            faults.append(
+                _fault(name, f"is not in {other}", sum(missing.values()), [str(v) for v in list(missing)[:5]])
+            )
+    for fault in faults:
+        fault["examples"] = ["|".join(masked(part) for part in key.split("|")) for key in fault["examples"]]
+    numbers = {"rows": stored.rows.num_rows, "faults": len(faults), "list of faults": faults}
+    ids = {v for f in faults if f["column"] != "patient_id" for v in _ids(table, f["examples"])}
+    return Finding(not faults, tuple(sorted(ids)), numbers, "no fault")
+
+
+def _fault(column: str, check: str, rows: int, examples: list[str] | None = None) -> dict[str, Any]:
+    return {"column": column, "check": check, "rows": rows, "examples": examples or []}
+
+
+def _ids(table: type[Table], keys: list[str]) -> list[str]:
+    """Give the video or submission ids among a table's example keys."""
+    if table.__key__[0] not in ("video_id", "submission_id"):
+        return []
+    return [key.split("|")[0] for key in keys if not key.startswith("(")]

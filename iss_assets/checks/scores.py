@@ -1,0 +1,199 @@
+"""Rules on enrollment and on the nine answers: missing, rejected, mechanical, too often, too seldom.
+
+Belongs here: pure functions from a patient's rows (``sql/``) to a `Finding`.
+Does not belong here: reading, words about checks (``catalogue``), the study as a whole (``study``).
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from datetime import date, timedelta
+from itertools import pairwise
+from typing import Final
+
+from iss_assets.checks.findings import Data, Finding, Row, Rule, found_in
+from iss_assets.settings import Settings
+from iss_assets.study import terms
+
+QUERIES: Final = ("enrollment", "scores", "video_surveys", "rejected")
+NUMERIC: Final = tuple(name for name in terms.SCORES if name != "chronic_pain")
+WEEKS: Final = 13
+"""Three months of enrollment (the paper's Table 3)."""
+
+
+def cohort_contradiction(data: Data, settings: Settings) -> Finding:
+    """Compare the stated cohort with sex, skin type and pain target (the paper's Table 2)."""
+    (row,) = data["enrollment"]
+    expected = terms.cohort_of(row["pain_target"], row["skin_type"], row["sex"])
+    passed = (
+        row["cohort"] == expected
+        and row["pain_level"] == terms.pain_level(row["pain_target"])
+        and row["skin_group"] == terms.skin_group(row["skin_type"])
+    )
+    return Finding(
+        passed, (), {"stated": row["cohort"], "by sex, skin type and pain target": expected}, "equal"
+    )
+
+
+def missing_items(data: Data, settings: Settings) -> Finding:
+    """Find questionnaires with some, but not all, of the nine answers missing."""
+    rows = data["scores"]
+    partly = [r for r in rows if 0 < r["missing_scores"] < len(terms.SCORES)]
+    items = Counter(name for r in partly for name in terms.SCORES if r[name] is None)
+    return found_in(
+        (r["submission_id"] for r in partly), len(rows), "none missing", {"missing by question": dict(items)}
+    )
+
+
+def missing_questionnaires(data: Data, settings: Settings) -> Finding:
+    """Find surveys without a single answer."""
+    rows = data["scores"]
+    return found_in(
+        (r["submission_id"] for r in rows if r["missing_scores"] == len(terms.SCORES)),
+        len(rows),
+        "at least one answer each",
+    )
+
+
+def no_scores(data: Data, settings: Settings) -> Finding:
+    """Find a patient who submitted something and answered nothing, like the paper's patient 0015."""
+    answered = sum(r["missing_scores"] < len(terms.SCORES) for r in data["scores"])
+    submitted = {r["submission_id"] for r in data["scores"]} | {r["video_id"] for r in data["video_surveys"]}
+    passed = answered > 0 or not submitted
+    numbers = {"submissions": len(submitted), "answered": answered}
+    return Finding(passed, () if passed else tuple(sorted(submitted)), numbers, "at least one answered")
+
+
+def rejected_answers(data: Data, settings: Settings) -> Finding:
+    """Find cells and rows of the survey file that the reader refused; the values themselves are never told."""
+    rows = data["rejected"]
+    found = found_in((r["submission_id"] for r in rows if r["submission_id"]), len(data["scores"]), "none")
+    numbers = {
+        **found.numbers,
+        "rejected": len(rows),
+        "by reason": dict(Counter(r["code"] for r in rows)),
+        "lines": sorted({r["line"] for r in rows})[:20],
+    }
+    return Finding(not rows, found.affected, numbers, "none")
+
+
+def same_answers_for_weeks(data: Data, settings: Settings) -> Finding:
+    """Find answers given out of habit: the same questionnaire over and over, or one number for every question.
+
+    All zeros are what a patient of level None is expected to answer and do not count there.
+    """
+    free = data["enrollment"][0]["pain_level"] == terms.PAIN_LEVELS[0] if data["enrollment"] else False
+    rows = [
+        r for r in data["scores"] if not r["missing_scores"] and not (free and not any(r[n] for n in NUMERIC))
+    ]
+    checks = settings.checks
+
+    def alike(first: Row, second: Row) -> bool:
+        return all(first[n] == second[n] for n in terms.SCORES)
+
+    def flat(first: Row, second: Row) -> bool:
+        return all(len({r[n] for n in NUMERIC}) == 1 for r in (first, second))
+
+    affected: set[str] = set()
+    longest = {"longest repetition in days": 0, "longest run of one number in days": 0}
+    for name, same in zip(longest, (alike, flat), strict=True):
+        for run in _runs(rows, same):
+            days = (run[-1]["day"] - run[0]["day"]).days
+            longest[name] = max(longest[name], days if len(run) > 1 else 0)
+            if len(run) >= checks.same_answers_submissions and days >= checks.same_answers_days:
+                affected |= {r["submission_id"] for r in run}
+    return found_in(
+        affected,
+        len(data["scores"]),
+        f"less than {checks.same_answers_days} days or {checks.same_answers_submissions} questionnaires in a row",
+        longest,
+    )
+
+
+def _runs(rows: Sequence[Row], same: Callable[[Row, Row], bool]) -> list[list[Row]]:
+    runs: list[list[Row]] = []
+    for row in rows:
+        if runs and same(runs[-1][-1], row):
+            runs[-1].append(row)
+        else:
+            runs.append([row])
+    return runs
+
+
+def chronic_pain_flips(data: Data, settings: Settings) -> Finding:
+    """Find a yes that became a no.
+
+    Question 2 asks for pain of more than three months. A no may become a yes during the enrollment of three months;
+    a yes cannot become a no from one check-in to the next.
+    """
+    rows = [r for r in data["scores"] if r["chronic_pain"] is not None]
+    flips = [b["submission_id"] for a, b in pairwise(rows) if a["chronic_pain"] and not b["chronic_pain"]]
+    return found_in(flips, len(rows), "a yes stays a yes")
+
+
+def more_than_one_a_day(data: Data, settings: Settings) -> Finding:
+    """Find days, on the patient's own calendar, with more than one submission."""
+    days: dict[date, list[str]] = defaultdict(list)
+    for row in data["scores"]:
+        days[row["day"]].append(row["submission_id"])
+    crowded = {day: ids for day, ids in days.items() if len(ids) > 1}
+    return found_in(
+        (i for ids in crowded.values() for i in ids),
+        len(data["scores"]),
+        "at most 1 a day",
+        {"days": len(crowded)},
+    )
+
+
+def fewer_than_three_a_week(data: Data, settings: Settings) -> Finding:
+    """Find complete weeks of the enrollment with fewer than three days on which something was submitted.
+
+    A week is complete when it lies before the last day that the study as a whole has seen, so the result does not
+    depend on the day on which it is asked for.
+    """
+    days = {r["day"] for r in data["scores"]}
+    enrollment = data["enrollment"][0] if data["enrollment"] else {}
+    start = enrollment.get("enrolled_on") or min(days, default=None)
+    last = enrollment.get("last_day")
+    if start is None or last is None:
+        return Finding(True, (), {"weeks": 0, "short weeks": 0}, "at least 3 a week")
+    counts = []
+    for week in range(WEEKS):
+        first = start + timedelta(weeks=week)
+        if first + timedelta(days=6) >= last:
+            break
+        counts.append(sum(first <= day <= first + timedelta(days=6) for day in days))
+    short = [number for number, count in enumerate(counts, start=1) if count < terms.WEEKLY_SUBMISSIONS]
+    numbers = {"weeks": len(counts), "short weeks": len(short), "numbers of the short weeks": short}
+    return Finding(not short, (), numbers, f"at least {terms.WEEKLY_SUBMISSIONS} a week")
+
+
+def survey_without_video(data: Data, settings: Settings) -> Finding:
+    """Find surveys whose video did not come."""
+    rows = data["scores"]
+    return found_in((r["submission_id"] for r in rows if not r["has_video"]), len(rows), "each with a video")
+
+
+def video_without_survey(data: Data, settings: Settings) -> Finding:
+    """Find videos whose survey did not come."""
+    rows = data["video_surveys"]
+    return found_in((r["video_id"] for r in rows if not r["has_survey"]), len(rows), "each with a survey")
+
+
+ENROLLMENT_RULES: Final[dict[str, Rule]] = {"cohort_contradiction": cohort_contradiction}
+RULES: Final[dict[str, Rule]] = {
+    rule.__name__: rule
+    for rule in (
+        missing_items,
+        missing_questionnaires,
+        no_scores,
+        rejected_answers,
+        same_answers_for_weeks,
+        chronic_pain_flips,
+        more_than_one_a_day,
+        fewer_than_three_a_week,
+        survey_without_video,
+        video_without_survey,
+    )
+}

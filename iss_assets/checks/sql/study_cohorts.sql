@@ -1,0 +1,5 @@
+-- One row a cohort that has patients.
+select cohort, count(*) as patients
+from patients
+group by cohort
+order by cohort

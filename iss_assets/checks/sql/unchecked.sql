@@ -1,0 +1,17 @@
+-- One row a patient and table whose rows are newer than its check results, whose checks never ended (the run was
+-- killed), or were made with other settings or code.
+with made as (
+    select patient_id, table_name, max(made_at) as made_at
+    from extractions
+    group by patient_id, table_name
+),
+checked as (
+    select patient_id, asset, min(evaluated_at) as evaluated_at, bool_and(fingerprint = $fingerprint) as current
+    from check_results
+    group by patient_id, asset
+)
+select m.patient_id, m.table_name
+from made as m
+left join checked as c on c.patient_id = m.patient_id and c.asset = m.table_name
+where list_contains($tables, m.table_name) and not coalesce(c.current and c.evaluated_at >= m.made_at, false)
+order by m.patient_id, m.table_name

@@ -1,0 +1,147 @@
+"""Each rule on enrollment and on the nine answers, on its trouble and on its absence."""
+
+from __future__ import annotations
+
+import pytest
+
+from iss_assets.study import terms
+from iss_assets_tests.checks.conftest import GOOD, OTHER, InventedStudy
+
+NUMBERS = [n for n in terms.SCORES if n != "chronic_pain"]
+
+
+def set_all(value: str) -> str:
+    return ", ".join(f"{name} = {value}" for name in NUMBERS)
+
+
+@pytest.mark.parametrize("patient", [GOOD, OTHER])
+def test_nothing_fails_for_a_patient_in_whom_nothing_is_wrong(study: InventedStudy, patient: str) -> None:
+    assert study.failing(patient) == set()
+
+
+def test_single_missing_answers_are_counted_by_question(study: InventedStudy) -> None:
+    study.sql(
+        "update bpi_scores set mood = null, sleep = null, missing_scores = 2 where submission_id = '0001-00'"
+    )
+    found = study.finding("bpi_scores", "missing_items")
+    assert found.affected == ("0001-00",)
+    assert found.numbers["missing by question"] == {"mood": 1, "sleep": 1}
+    assert study.failing() == {"bpi_scores:missing_items"}
+
+
+def test_a_survey_without_any_answer_is_a_missing_questionnaire(study: InventedStudy) -> None:
+    study.sql(
+        f"update bpi_scores set {set_all('null')}, chronic_pain = null, missing_scores = 9 "
+        "where submission_id = '0001-02'"
+    )
+    assert study.finding("bpi_scores", "missing_questionnaires").affected == ("0001-02",)
+    assert study.failing() == {"bpi_scores:missing_questionnaires"}
+
+
+def test_a_patient_who_answered_nothing_is_told_like_0015(study: InventedStudy) -> None:
+    study.sql("delete from bpi_scores where patient_id = '0001'")
+    found = study.finding("bpi_scores", "no_scores")
+    assert not found.passed
+    assert found.numbers == {"submissions": 8, "answered": 0}
+    study.sql("delete from videos where patient_id = '0001'")
+    assert study.finding("bpi_scores", "no_scores").passed, "nothing was asked for yet"
+
+
+def test_rejected_cells_are_told_by_line_and_reason_without_the_value(study: InventedStudy) -> None:
+    study.sql(
+        "insert into rejected_rows values ('surveys.csv', 7, 'mood', '0001', '0001-04', 'bad_score', 'Correct it.')",
+        "insert into rejected_rows values ('surveys.csv', 8, 'mood', '0002', '0002-04', 'bad_score', 'Correct it.')",
+    )
+    found = study.finding("bpi_scores", "rejected_answers")
+    assert found.affected == ("0001-04",)
+    assert (found.numbers["lines"], found.numbers["by reason"]) == ([7], {"bad_score": 1})
+
+
+def test_a_rejected_row_without_a_known_submission_still_fails(study: InventedStudy) -> None:
+    study.sql(
+        "insert into rejected_rows values ('surveys.csv', 7, '', '0001', null, 'too_few_cells', 'Correct it.')"
+    )
+    found = study.finding("bpi_scores", "rejected_answers")
+    assert not found.passed
+    assert found.affected == ()
+
+
+def test_the_same_questionnaire_over_two_weeks_is_told(study: InventedStudy) -> None:
+    study.sql(
+        "update bpi_scores set pain_now = 3, mood = 4, sleep = 5, general_activity = 2, walking_ability = 2, "
+        "normal_work = 1, relationships = 3, enjoyment_of_life = 6 where patient_id = '0001'"
+    )
+    found = study.finding("bpi_scores", "same_answers_for_weeks")
+    assert len(found.affected) == 8
+    assert found.numbers["longest repetition in days"] == 16
+
+
+def test_one_number_for_every_question_over_two_weeks_is_told(study: InventedStudy) -> None:
+    study.sql(
+        f"update bpi_scores set {set_all('cast(right(submission_id, 2) as integer) % 9 + 1')} "
+        "where patient_id = '0001'"
+    )
+    found = study.finding("bpi_scores", "same_answers_for_weeks")
+    assert found.numbers["longest run of one number in days"] == 16
+    assert found.numbers["longest repetition in days"] == 0
+    assert len(found.affected) == 8
+
+
+def test_the_same_answers_for_some_days_are_no_habit(study: InventedStudy) -> None:
+    study.sql(
+        f"update bpi_scores set {set_all('4')} where patient_id = '0001' and right(submission_id, 2) < '11'"
+    )
+    assert study.finding("bpi_scores", "same_answers_for_weeks").passed
+
+
+def test_all_zeros_are_what_a_patient_without_pain_answers(study: InventedStudy) -> None:
+    study.sql(f"update bpi_scores set {set_all('0')}")
+    assert study.finding("bpi_scores", "same_answers_for_weeks", OTHER).passed
+    assert not study.finding("bpi_scores", "same_answers_for_weeks", GOOD).passed
+
+
+def test_chronic_pain_that_comes_to_pass_is_no_flip(study: InventedStudy) -> None:
+    study.sql("update bpi_scores set chronic_pain = right(submission_id, 2) > '07' where patient_id = '0001'")
+    assert study.finding("bpi_scores", "chronic_pain_flips").passed
+
+
+def test_chronic_pain_that_vanishes_is_a_flip(study: InventedStudy) -> None:
+    study.sql("update bpi_scores set chronic_pain = false where submission_id = '0001-07'")
+    assert study.finding("bpi_scores", "chronic_pain_flips").affected == ("0001-07",)
+
+
+def test_two_submissions_on_the_patients_own_day_are_told(study: InventedStudy) -> None:
+    # 20:00 UTC on the 3rd is 15:00 for the patient; 04:00 UTC on the 4th is still the 3rd
+    study.sql("update bpi_scores set submitted_at = '2021-03-04 04:00:00+00' where submission_id = '0001-04'")
+    found = study.finding("bpi_scores", "more_than_one_a_day")
+    assert found.affected == ("0001-02", "0001-04")
+    assert found.numbers["days"] == 1
+
+
+def test_a_complete_week_with_two_days_is_short(study: InventedStudy) -> None:
+    study.sql("delete from bpi_scores where submission_id = '0001-09'")
+    found = study.finding("bpi_scores", "fewer_than_three_a_week")
+    assert not found.passed
+    assert found.numbers["numbers of the short weeks"] == [2]
+
+
+def test_a_week_that_still_runs_is_not_short(study: InventedStudy) -> None:
+    found = study.finding("bpi_scores", "fewer_than_three_a_week")
+    assert found.passed
+    assert found.numbers["weeks"] == 2
+
+
+def test_survey_and_video_are_missed_in_each_other(study: InventedStudy) -> None:
+    study.sql(
+        "delete from bpi_scores where submission_id = '0001-00'",
+        "delete from videos where video_id = '0001-02'",
+    )
+    assert study.finding("bpi_scores", "video_without_survey").affected == ("0001-00",)
+    assert study.finding("bpi_scores", "survey_without_video").affected == ("0001-02",)
+
+
+@pytest.mark.parametrize("change", ["cohort = '1A'", "sex = 'M'", "skin_type = 'VI'", "pain_target = 0"])
+def test_a_cohort_that_does_not_fit_is_an_error(study: InventedStudy, change: str) -> None:
+    study.sql(f"update patients set {change} where patient_id = '0001'")
+    assert not study.finding("patients", "cohort_contradiction").passed
+    assert study.finding("patients", "cohort_contradiction", OTHER).passed

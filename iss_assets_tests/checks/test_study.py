@@ -1,0 +1,196 @@
+"""Suites over the study: on an unfinished study like the paper's, on planted troubles, and as an asset with pages."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+
+import dagster as dg
+import numpy as np
+import pandas as pd
+import pytest
+
+from iss_assets.assets.expectations import study_expectations
+from iss_assets.checks.findings import Finding
+from iss_assets.checks.study import SUITES, read_frames, run_suites
+from iss_assets.resources import WarehouseResource
+from iss_assets.settings import Settings
+from iss_assets.study import terms
+from iss_assets.warehouse import tables as t
+from iss_assets.warehouse.database import Warehouse
+
+
+def fill(warehouse: Warehouse, per_cohort: int = 2, videos: int = 20) -> None:
+    """Patients of every cohort with answers around their level and videos in which nothing is wrong, over ten months."""
+    random = np.random.default_rng(11)
+    patients, scores, quality = [], [], []
+    for number, cohort in enumerate([c for c in terms.COHORTS for _ in range(per_cohort)]):
+        patient, level = f"{number + 1:04d}", terms.PAIN_LEVELS.index(cohort.pain_level)
+        target = (0, 2, 5, 8)[level]
+        skin = "II" if cohort.skin_group == "light" else "V"
+        person = {"patient_id": patient, "cohort": cohort.number, "sex": cohort.sex, "skin_type": skin}
+        more = {"skin_group": cohort.skin_group, "pain_target": target, "pain_level": cohort.pain_level}
+        patients.append({**person, **more})
+        for index in range(videos):
+            video = f"{patient}-{index:02d}"
+            answers = {n: int(np.clip(random.normal(2 + level, 2), 0, 10)) for n in terms.SCORES}
+            scores.append(
+                {
+                    **answers,
+                    "submission_id": video,
+                    "patient_id": patient,
+                    "chronic_pain": level > 0,
+                    "submitted_at": datetime(2021, 1 + (number + index) % 10, 3 + index % 20, tzinfo=UTC),
+                    "timeframe": "early AM",
+                    "missing_scores": 0,
+                }
+            )
+            measured = {
+                "frames": 300,
+                "face_rate": 0.9,
+                "landmark_rate": 0.9,
+                "measures": "{}",
+                "usable": True,
+            }
+            flags = ["dark"] if random.random() < 0.1 else []
+            quality.append(
+                {**measured, "video_id": video, "patient_id": patient, "flags": flags, "fingerprint": "f"}
+            )
+    with warehouse.write() as writer:
+        for table, rows in ((t.Patients, patients), (t.BpiScores, scores), (t.VideoQuality, quality)):
+            writer.replace(table, table.from_rows(rows), {})
+
+
+@pytest.fixture(scope="module")
+def paper(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """A study with the paper's four empty cohorts."""
+    folder = tmp_path_factory.mktemp("paper")
+    settings = Settings(study=folder / "study", home=folder / "home")
+    warehouse = Warehouse(settings.warehouse_path)
+    fill(warehouse, videos=3)
+    with warehouse.write() as writer:
+        writer.execute("delete from patients where cohort in ('1D', '2D', '3C', '3D')")
+    return settings
+
+
+@pytest.fixture(scope="module")
+def frames(paper: Settings) -> dict[str, pd.DataFrame]:
+    return read_frames(Warehouse(paper.warehouse_path), paper)
+
+
+def test_empty_cohorts_are_told_and_the_goal_of_seven_only_informs(
+    paper: Settings, frames: dict[str, pd.DataFrame], tmp_path: Path
+) -> None:
+    found = run_suites(frames, paper, tmp_path / "docs")
+    cohorts = found["study_cohorts"]
+    assert isinstance(cohorts, Finding)
+    assert not cohorts.passed
+    assert cohorts.numbers["missed"] == ["No cohort of Table 2 stays empty."]
+    assert len(cohorts.numbers["told, not failed"]) == 1
+    assert sum(r["patients"] for r in cohorts.numbers["rows"]) == 24
+    pages = list((tmp_path / "docs").rglob("*.html"))
+    assert len(pages) >= 2 * len(SUITES) + 1
+    fetched = re.compile(r"""<(?:script|link|img)\b[^>]*(?:src|href)\s*=\s*["']https?:""")
+    assert not [page for page in pages if fetched.search(page.read_text())]
+    assert "study_cohorts" in (tmp_path / "docs" / "index.html").read_text()
+
+
+def changed(frame: pd.DataFrame, column: str, value: float) -> pd.DataFrame:
+    frame = frame.copy()
+    frame[column] = frame[column].astype(float)
+    frame.loc[frame.index[-1], column] = value
+    return frame
+
+
+def healthy() -> dict[str, pd.DataFrame]:
+    return {
+        "study_cohorts": pd.DataFrame({"cohort": [c.number for c in terms.COHORTS], "patients": 5}),
+        "study_classes": pd.DataFrame({"pain_level": terms.PAIN_LEVELS, "patients": 20, "share": 0.25}),
+        "study_scores": pd.DataFrame({"question": terms.SCORES, "missing_share": 0.0, "top_share": 0.3}),
+        "study_pain_by_level": pd.DataFrame({"pain_level": terms.PAIN_LEVELS, "pain_now": [1.0, 2, 4, 6]}),
+        "study_drift": pd.DataFrame({"month": ["2021-01", "2021-02"], "change": [None, 0.05]}),
+        "study_groups": pd.DataFrame({"flag": ["dark", "mask"], "excess": [-0.1, 0.05]}),
+    }
+
+
+TROUBLES = {
+    "study_cohorts": ("patients", 8),
+    "study_classes": ("share", 0.05),
+    "study_scores": ("top_share", 0.97),
+    "study_pain_by_level": ("pain_now", 3.0),
+    "study_drift": ("change", -0.3),
+    "study_groups": ("excess", 0.4),
+}
+
+
+def test_a_balanced_study_meets_every_suite_and_each_trouble_fails_its_own(tmp_path: Path) -> None:
+    good = run_suites(healthy(), Settings(), tmp_path / "docs")
+    assert {n: f for n, f in good.items() if isinstance(f, Exception) or not f.passed} == {}
+    bad = {name: changed(frame, *TROUBLES[name]) for name, frame in healthy().items()}
+    found = run_suites(bad, Settings(), tmp_path / "docs")
+    assert {n: f for n, f in found.items() if isinstance(f, Exception) or f.passed} == {}
+    assert set(found) == set(TROUBLES)
+
+
+def test_a_suite_that_breaks_stops_no_other(tmp_path: Path) -> None:
+    frames = healthy() | {"study_groups": pd.DataFrame({"something": ["else"]})}
+    found = run_suites(frames, Settings(), tmp_path / "docs")
+    assert isinstance(found["study_groups"], Exception)
+    assert [n for n, f in found.items() if isinstance(f, Finding) and f.passed] == [
+        s.name for s in SUITES[:-1]
+    ]
+
+
+def test_flags_that_are_raised_in_one_group_only_exceed_the_gap(tmp_path: Path) -> None:
+    settings = Settings(study=tmp_path / "study", home=tmp_path / "home")
+    warehouse = Warehouse(settings.warehouse_path)
+    fill(warehouse)
+    before = read_frames(warehouse, settings)["study_groups"]
+    assert before["excess"].max() < settings.checks.group_gap
+    with warehouse.write() as writer:
+        writer.execute(
+            "update video_quality set flags = ['dark'] where patient_id in "
+            "(select patient_id from patients where skin_group = 'dark')"
+        )
+    after = read_frames(warehouse, settings)["study_groups"]
+    worst = after.loc[after["excess"].idxmax()]
+    assert (worst["attribute"], worst["flag"]) == ("skin", "dark")
+    assert worst["excess"] > settings.checks.group_gap
+
+
+def test_months_that_get_worse_show_as_drift(tmp_path: Path) -> None:
+    settings = Settings(study=tmp_path / "study", home=tmp_path / "home")
+    warehouse = Warehouse(settings.warehouse_path)
+    fill(warehouse)
+    with warehouse.write() as writer:
+        writer.execute(
+            "update video_quality set usable = false where video_id in (select submission_id from bpi_scores where "
+            "date_trunc('month', submitted_at) = (select date_trunc('month', quantile_disc(submitted_at, 0.6)) from bpi_scores))"
+        )
+    drift = read_frames(warehouse, settings)["study_drift"]
+    assert drift["change"].min() == pytest.approx(-1)
+    assert drift[drift["measure"] != "usable"]["change"].abs().max() == pytest.approx(0)
+
+
+def test_the_asset_reports_each_suite_keeps_the_results_and_links_the_pages(paper: Settings) -> None:
+    resource = WarehouseResource(study=str(paper.study), home=str(paper.home))
+    result = dg.materialize([study_expectations], resources={"warehouse": resource})
+    assert result.success
+    found = {e.check_name: e for e in result.get_asset_check_evaluations()}
+    assert set(found) == {suite.name for suite in SUITES}
+    assert not found["study_cohorts"].passed
+    (made,) = result.asset_materializations_for_node("study_expectations")
+    assert str(made.metadata["Data Docs"].value).endswith("/data_docs/index.html")
+    assert (paper.reports_dir / "data_docs" / "index.html").is_file()
+    rows = (
+        Warehouse(paper.warehouse_path)
+        .query("select * from check_results where patient_id = '*'")
+        .to_pylist()
+    )
+    assert {r["check_name"]: r["passed"] for r in rows} == {n: e.passed for n, e in found.items()}
+
+
+def test_pages_and_results_hold_counts_of_the_study_only(paper: Settings, tmp_path: Path) -> None:
+    frames = read_frames(Warehouse(paper.warehouse_path), paper)
+    assert not {"patient_id", "submission_id", "video_id"} & {c for f in frames.values() for c in f.columns}
