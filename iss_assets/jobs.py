@@ -22,8 +22,6 @@ PATIENT_TABLES = (
     "video_quality",
 )
 
-STUDY_PAGES = ("study_report", "study_page", "quality_page")
-
 study_job = dg.define_asset_job(
     "study_folder",
     selection=dg.AssetSelection.assets("rejected_rows", "study_problems"),
@@ -38,8 +36,9 @@ patient_job = dg.define_asset_job(
 
 marts_job = dg.define_asset_job(
     "marts",
-    selection=dg.AssetSelection.groups("staging", "marts"),
-    description="Make the SQL models of dbt_like_sql/ anew.",
+    selection=dg.AssetSelection.groups("staging", "marts")
+    | dg.AssetSelection.assets("study_expectations", "study_page", "quality_page"),
+    description="Make anew what follows from the patients' tables: SQL marts, the study's expectations, their pages.",
 )
 
 splits_job = dg.define_asset_job(
@@ -72,16 +71,10 @@ evaluation_job = dg.define_asset_job(
     description="Judge the experiments: Table 5, intervals, baselines, chance, subgroups, canaries.",
 )
 
-expectations_job = dg.define_asset_job(
-    "expectations",
-    selection=dg.AssetSelection.assets("study_expectations"),
-    description="Judge the study as a whole with Great Expectations.",
-)
-
-reports_job = dg.define_asset_job(
-    "reports",
-    selection=dg.AssetSelection.assets(*STUDY_PAGES),
-    description="Write the pages about the study.",
+report_job = dg.define_asset_job(
+    "report",
+    selection=dg.AssetSelection.assets("study_report"),
+    description="Write the study report.",
 )
 
 patient_report_job = dg.define_asset_job(
@@ -99,7 +92,6 @@ ALL = (
     train_job,
     accuracy_job,
     evaluation_job,
-    expectations_job,
-    reports_job,
+    report_job,
     patient_report_job,
 )

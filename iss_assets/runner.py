@@ -174,8 +174,7 @@ def run_study(
             progress(done, len(stale), outcome.subject)
         if models:
             judge(instance, settings, settings.run.train_on_run, summary, tell, thorough=False)
-        make_marts(instance, settings, summary, tell)
-        write_pages(instance, settings, summary, tell)
+        finish(instance, settings, summary, tell)
     rejected, problems = len(folder.rejected), len(folder.problems)
     if rejected or problems:
         summary.notes.append(
@@ -209,8 +208,7 @@ def train_models(
     with open_instance(settings) as instance:
         end_dead_runs(instance)
         judge(instance, settings, names, summary, tell, progress, thorough=True)
-        make_marts(instance, settings, summary, tell)
-        write_pages(instance, settings, summary, tell)
+        finish(instance, settings, summary, tell)
     return summary
 
 
@@ -282,44 +280,30 @@ def judge(
         summary.outcomes.append(run_job(instance, "evaluate", "the evaluation", config=config))
 
 
-def write_pages(instance: DagsterInstance, settings: Settings, summary: Summary, tell: Tell) -> None:
-    """Write the pages if a run has changed anything, or if they are not there."""
-    pages = settings.reports_dir / "study_report.html"
-    if not summary.outcomes and pages.exists():
-        return
-    tell("judging the study as a whole")
-    summary.outcomes.append(run_job(instance, "expectations", "the study's expectations"))
-    tell("writing the reports")
-    summary.outcomes.append(run_job(instance, "reports", "the study's pages"))
-    every = instance.get_dynamic_partitions("patients")
-    if every:
-        span = (every[0], every[-1])
-        summary.outcomes.append(run_job(instance, "patient_reports", "the patients' pages", partitions=span))
-
-
-def make_marts(instance: DagsterInstance, settings: Settings, summary: Summary, tell: Tell) -> None:
-    """Make the SQL models anew if the data or the SQL have changed since."""
-    from iss_assets.assets.study import STUDY
+def finish(instance: DagsterInstance, settings: Settings, summary: Summary, tell: Tell) -> None:
+    """Bring what follows from everything else up to date: alerts, marts, pages."""
+    from iss_assets.alerts import tell_of_runs
+    from iss_assets.observing import MARTS, STATE_TAG, SUBJECT_TAG, marts_state
     from iss_assets.warehouse.database import Warehouse
-    from iss_assets.warehouse.ledger import WHOLE, fingerprint, ledger, ledger_rows
-    from iss_assets.warehouse.tables import Extractions
 
+    before = {o.run_id for o in summary.outcomes}
+    tell_of_runs(instance, settings, sorted(before))
     warehouse = Warehouse(settings.warehouse_path, settings.warehouse)
-    held = ledger(warehouse)
-    place = (STUDY, WHOLE, "sql_models")
-    files = sorted(settings.warehouse.sql_dir.rglob("*.sql"))
-    mark = fingerprint(
-        sorted((key, value) for key, value in held.items() if key != place),
-        [(file.name, file.read_text(encoding="utf-8")) for file in files],
-    )
-    if held.get(place) == mark:
-        return
-    tell("making the SQL marts")
-    outcome = run_job(instance, "marts", "the SQL marts")
-    summary.outcomes.append(outcome)
-    if outcome.success:
-        where = {"patient_id": STUDY, "video_id": WHOLE, "table_name": "sql_models"}
-        warehouse.replace(Extractions, ledger_rows([(*place, mark, len(files))]), where)
+    state = marts_state(instance, warehouse, settings.warehouse.sql_dir)
+    if state is not None:
+        tell("making the SQL marts and pages")
+        tags = {SUBJECT_TAG: MARTS, STATE_TAG: state}
+        summary.outcomes.append(run_job(instance, "marts", "the SQL marts and pages", tags=tags))
+    if summary.outcomes or not (settings.reports_dir / "study_report.html").exists():
+        tell("writing the reports")
+        summary.outcomes.append(run_job(instance, "report", "the study report"))
+        every = instance.get_dynamic_partitions("patients")
+        if every:
+            span = (every[0], every[-1])
+            summary.outcomes.append(
+                run_job(instance, "patient_reports", "the patients' pages", partitions=span)
+            )
+    tell_of_runs(instance, settings, sorted({o.run_id for o in summary.outcomes} - before))
 
 
 def quality_note(settings: Settings) -> list[str]:
@@ -395,6 +379,7 @@ def run_job(
     *,
     partitions: tuple[str, str] | None = None,
     config: Mapping[str, Any] | None = None,
+    tags: Mapping[str, str] | None = None,
 ) -> Outcome:
     """Run one job of the code location in this process, as a run of the instance like any other.
 
@@ -410,14 +395,16 @@ def run_job(
         First and last partition; a single one if they are the same.
     config : mapping, optional
         Run configuration.
+    tags : mapping, optional
+        Tags of the run besides its own.
     """
     logging.getLogger("dagster").setLevel(logging.CRITICAL)
-    tags = {PID_TAG: str(os.getpid()), HOST_TAG: socket.gethostname()}
+    own = {PID_TAG: str(os.getpid()), HOST_TAG: socket.gethostname(), **(tags or {})}
     key = None
     if partitions and partitions[0] == partitions[1]:
         key = partitions[0]
     elif partitions:
-        tags |= {
+        own |= {
             "dagster/asset_partition_range_start": partitions[0],
             "dagster/asset_partition_range_end": partitions[1],
         }
@@ -425,7 +412,7 @@ def run_job(
         instance=instance,
         partition_key=key,
         raise_on_error=False,
-        tags=tags,
+        tags=own,
         run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}, **(config or {})},
     )
     return Outcome(subject, result.run_id, result.success, "" if result.success else _why(result))

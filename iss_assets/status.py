@@ -58,6 +58,7 @@ def study_status(settings: Settings) -> StudyStatus:
     """
     from iss_assets.runner import stale_patients
     from iss_assets.study.folder import read_study
+    from iss_assets.warehouse.unseen import models_behind
 
     folder = read_study(settings.study, settings.reading)
     warehouse = Warehouse(settings.warehouse_path, settings.warehouse)
@@ -84,6 +85,7 @@ def study_status(settings: Settings) -> StudyStatus:
         f"{len(enrolled)} patients enrolled, {len(stale)} with something to do; "
         f"{len(folder.rejected)} rejected rows, {len(folder.problems)} problems in the study folder."
     ]
+    notes.append(str(models_behind(warehouse)))
     if stale:
         notes.append("Bring it up to date with: iss run")
     return StudyStatus(rows, notes)

@@ -313,7 +313,10 @@ def fold_marks(
     from iss_assets.warehouse.items import data_hash
 
     learnt = fingerprint(
-        experiment.name, CODE_VERSION, what_counts(settings), data_hash(warehouse, experiment, settings, train)
+        experiment.name,
+        CODE_VERSION,
+        what_counts(settings),
+        data_hash(warehouse, experiment, settings, train),
     )
     return {
         "fold_models": learnt,
@@ -323,7 +326,9 @@ def fold_marks(
 
 def what_counts(settings: TrainingSettings) -> dict[str, Any]:
     """Give the settings that change what a model learns; where it is computed does not."""
-    return settings.model_dump(mode="json", exclude={"device", "decoded_faces_gb", "split_file", "split_seed"})
+    return settings.model_dump(
+        mode="json", exclude={"device", "decoded_faces_gb", "split_file", "split_seed"}
+    )
 
 
 def fold_entry(place: str, table: str, mark: str, rows: int) -> Replacement:

@@ -21,6 +21,9 @@ from iss_assets.warehouse.locking import LockTimeout, hold
 from iss_assets.warehouse.schema import Table
 from iss_assets.warehouse.tables import TABLES
 
+_READY: set[tuple[str, int]] = set()
+"""Files, by path and inode, whose tables this process has found to be current."""
+
 
 class WarehouseError(RuntimeError):
     """The warehouse cannot be used; the message says what to do."""
@@ -81,7 +84,6 @@ class Warehouse:
         self.path = Path(path)
         self.settings = settings or WarehouseSettings()
         self._lock = self.path.with_name(self.path.name + ".lock")
-        self._ready = False
 
     @contextmanager
     def read(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -142,22 +144,30 @@ class Warehouse:
         return to
 
     def create(self) -> None:
-        """Make the file and every table that is missing; cheap once done."""
-        if self._ready:
-            return
+        """Make the file and every table that is missing; cheap once this process has seen the file."""
+        try:
+            stat = self.path.stat()
+        except FileNotFoundError:
+            pass
+        else:
+            if (str(self.path), stat.st_ino) in _READY:
+                return
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         if self.path.exists():
             with (
                 hold(self._lock, exclusive=False, timeout_s=self.settings.lock_timeout_s),
                 self._connect(read_only=True) as connection,
             ):
-                self._ready = not _schema_changes(connection)
-        if not self._ready:
+                current = not _schema_changes(connection)
+        else:
+            current = False
+        if not current:
             with self._exclusive() as connection:
                 self.path.chmod(0o600)
                 for statement in _schema_changes(connection):
                     connection.execute(statement)
-        self._ready = True
+        stat = self.path.stat()
+        _READY.add((str(self.path), stat.st_ino))
 
     @contextmanager
     def _exclusive(self) -> Iterator[duckdb.DuckDBPyConnection]:

@@ -6,6 +6,7 @@ Belongs here: what happens in DuckDB. Does not belong here: reading the files (`
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import duckdb
@@ -80,15 +81,16 @@ def build_models(warehouse: Warehouse, models: SqlModels, names: list[str] | Non
     return {name: build_model(warehouse, models.models[name]) for name in wanted}
 
 
-def run_tests(warehouse: Warehouse, model: SqlModel, names: set[str] | None = None) -> list[TestResult]:
-    """Run a model's tests (those in `names`) on one consistent state of the warehouse."""
+def run_tests(
+    warehouse: Warehouse, model: SqlModel, tests: Iterable[ModelTest] | None = None
+) -> list[TestResult]:
+    """Run a model's tests, all or those given, on one consistent state of the warehouse."""
     results = []
     with warehouse.read() as connection:
-        for test in model.tests:
-            if names is None or test.name in names:
-                sql = test.sql.replace("{this}", f'"{model.name}"')
-                row = connection.execute(f"select count(*) from ({sql})").fetchone()
-                results.append(TestResult(test, int(row[0]) if row else 0))
+        for test in model.tests if tests is None else tests:
+            sql = test.sql.replace("{this}", f'"{model.name}"')
+            row = connection.execute(f"select count(*) from ({sql})").fetchone()
+            results.append(TestResult(test, int(row[0]) if row else 0))
     return results
 
 

@@ -7,7 +7,7 @@ Does not belong here: the SELECT below it (``sql_models``), running the tests (`
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal
 
@@ -50,6 +50,8 @@ class ModelTest:
     severity: Literal["error", "warn"] = "error"
     fits_any_column: bool = False
     """Whether it can be run on a column of any type, so that nothing about it can be wrong."""
+    column: str | None = None
+    """The column that it stands beside; None for tests with a line of their own."""
 
 
 @dataclass(frozen=True)
@@ -167,7 +169,7 @@ def _add_column(head: Head, name: str, rest: str, file: Path | str, line: int) -
         raise SqlModelError(file, line, f"column {name} has no description")
     head.columns.append(DocumentedColumn(name, description, line))
     for test, arguments in _split_tags(tags, file, line):
-        _add_test(head, _column_test(name, test, arguments, file, line), file)
+        _add_test(head, replace(_column_test(name, test, arguments, file, line), column=name), file)
 
 
 def _add_test(head: Head, test: ModelTest, file: Path | str) -> None:

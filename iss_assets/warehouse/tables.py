@@ -179,7 +179,10 @@ class Frames(Table):
         "FLOAT", "99th percentile of luma, 0 to 1: what the brightest things reach.", nullable=True, **_SHARE
     )
     text_share: object = column(
-        "FLOAT", "Share of the picture that lettering takes; looked for once a second.", nullable=True, **_SHARE
+        "FLOAT",
+        "Share of the picture that lettering takes; looked for once a second.",
+        nullable=True,
+        **_SHARE,
     )
     face_luminance: object = column(
         "FLOAT", "Mean luma of the face, 0 to 1; empty without a face.", nullable=True, **_SHARE
@@ -260,7 +263,10 @@ class Audio(Table):
         nullable=True,
     )
     snr_db: object = column(
-        "DOUBLE", "Level of speech over the noise floor; empty without 0.3 s of speech.", unit="dB", nullable=True
+        "DOUBLE",
+        "Level of speech over the noise floor; empty without 0.3 s of speech.",
+        unit="dB",
+        nullable=True,
     )
     clipped_share: object = column(
         "DOUBLE", "Share of samples on a plateau at which the wave is cut off; 0 is normal.", **_SHARE
@@ -275,7 +281,11 @@ class Audio(Table):
     peak: object = column("DOUBLE", "Largest absolute sample, 0 to 1 and above.", ge=0)
     waveform: object = column("BLOB", "Mono FLAC, lossless for the stored samples.")
     source_rate: object = column(
-        "INTEGER", "Sample rate of the file's own track; empty if nothing was decoded.", unit="Hz", gt=0, nullable=True
+        "INTEGER",
+        "Sample rate of the file's own track; empty if nothing was decoded.",
+        unit="Hz",
+        gt=0,
+        nullable=True,
     )
     noise_dbfs: object = column(
         "DOUBLE", "Noise floor against full scale; empty when silent.", unit="dB", nullable=True
@@ -388,7 +398,9 @@ class CvSplits(Table):
         "Who chose the split: a split file, the seeded assignment, or the smallest fitting split on joining later.",
         isin=("file", "seed", "joined"),
     )
-    folds: object = column("INTEGER", "Splits that the settings asked for; there are fewer with fewer patients.", ge=2)
+    folds: object = column(
+        "INTEGER", "Splits that the settings asked for; there are fewer with fewer patients.", ge=2
+    )
     seed: object = column("BIGINT", "Seed of the assignment.")
     cohort_hash: object = column("VARCHAR", "Hash of all patients, levels and splits.")
 
@@ -405,7 +417,9 @@ class Embeddings(Table):
     patient_id: object = column("VARCHAR", "Patient id.", **_PATIENT)
     frame_index: object = column("INTEGER", "Number of the sample from 0.", ge=0)
     embedding: object = column("FLOAT[2048]", "Output of the last average pooling.")
-    weights_origin: object = column("VARCHAR", "Where the network's weights came from: imagenet, file, random.")
+    weights_origin: object = column(
+        "VARCHAR", "Where the network's weights came from: imagenet, file, random."
+    )
     fingerprint: object = column("VARCHAR", "Fingerprint of the crops, the weights and the code.")
 
 
@@ -525,7 +539,9 @@ class ExperimentResults(Table):
         isin=("no", "not shown", "yes"),
         nullable=True,
     )
-    sensitivity: object = column("DOUBLE", "Share of patients with pain for whom pain is predicted.", nullable=True)
+    sensitivity: object = column(
+        "DOUBLE", "Share of patients with pain for whom pain is predicted.", nullable=True
+    )
     specificity: object = column("DOUBLE", "Share of patients without pain for whom none is.", nullable=True)
     brier: object = column("DOUBLE", "Brier score of the patients' mean pain probability.", nullable=True)
     models: object = column("INTEGER", "Trained splits behind this line.", ge=0)
@@ -621,12 +637,16 @@ class PermutationResults(Table):
     __key__ = ("experiment",)
 
     experiment: object = column("VARCHAR", "Experiment.")
-    method: object = column("VARCHAR", "retrained or fixed predictions.", isin=("retrained", "fixed predictions"))
+    method: object = column(
+        "VARCHAR", "retrained or fixed predictions.", isin=("retrained", "fixed predictions")
+    )
     permutations: object = column("INTEGER", "Permutations of patients' labels.", ge=1)
     observed: object = column("DOUBLE", "Mean accuracy over patients.", **_SHARE)
     chance_mean: object = column("DOUBLE", "Mean of the permutations.", **_SHARE)
     chance_high: object = column("DOUBLE", "Their 95th percentile.", **_SHARE)
-    p_value: object = column("DOUBLE", "Share of permutations at least as good, the observed one counted.", **_SHARE)
+    p_value: object = column(
+        "DOUBLE", "Share of permutations at least as good, the observed one counted.", **_SHARE
+    )
     p_value_holm: object = column("DOUBLE", "After Holm over experiments.", **_SHARE)
 
 
@@ -663,11 +683,14 @@ class SubgroupResults(Table):
     low: object = column("DOUBLE", "Lower end of its interval.", nullable=True)
     high: object = column("DOUBLE", "Upper end.", nullable=True)
     pain_share: object = column("DOUBLE", "Share of its patients with pain.", **_SHARE)
-    predicted_pain_share: object = column("DOUBLE", "Share of its patients for whom pain is predicted.", **_SHARE)
+    predicted_pain_share: object = column(
+        "DOUBLE", "Share of its patients for whom pain is predicted.", **_SHARE
+    )
     sensitivity: object = column("DOUBLE", "Among its patients with pain.", nullable=True, **_SHARE)
     specificity: object = column("DOUBLE", "Among its patients without pain.", nullable=True, **_SHARE)
     largest_gap: object = column(
-        "DOUBLE", "Largest difference of mean accuracy between groups of the attribute that are not small.",
+        "DOUBLE",
+        "Largest difference of mean accuracy between groups of the attribute that are not small.",
         nullable=True,
         **_SHARE,
     )
@@ -698,7 +721,9 @@ class CanaryResults(Table):
     subject: object = column("VARCHAR", "Experiment, features or study that it was tried on.")
     value: object = column("DOUBLE", "What came out.", nullable=True)
     limit_value: object = column("DOUBLE", "What it is held against.", nullable=True)
-    passed: object = column("BOOLEAN", "Whether it is as it must be; empty where it only informs.", nullable=True)
+    passed: object = column(
+        "BOOLEAN", "Whether it is as it must be; empty where it only informs.", nullable=True
+    )
     detail: object = column("VARCHAR", "In words.")
 
 
@@ -729,7 +754,9 @@ class CheckResults(Table):
     asset: object = column("VARCHAR", "Asset, which is also the table, that the check is on.")
     check_name: object = column("VARCHAR", "Name of the check; docs/checks.md says what it looks for.")
     passed: object = column("BOOLEAN", "Whether all is well.")
-    severity: object = column("VARCHAR", "WARN, or ERROR where nothing can be used before it is mended.", isin=("WARN", "ERROR"))
+    severity: object = column(
+        "VARCHAR", "WARN, or ERROR where nothing can be used before it is mended.", isin=("WARN", "ERROR")
+    )
     affected: object = column("VARCHAR[]", "Video or submission ids at fault.")
     numbers: object = column("VARCHAR", "What was counted and measured, as JSON: name to value.")
     threshold: object = column("VARCHAR", "What the numbers are held against, in words.")
