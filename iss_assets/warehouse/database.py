@@ -130,9 +130,11 @@ class Warehouse:
         InvalidTable
             If rows do not fit their table's model; then nothing is written.
         """
-        checked = [Replacement(r.table, r.table.check_rows(r.rows), r.where) for r in replacements]
+        checked = _check_together(replacements)
         with self.write() as writer:
-            return [writer.replace(r.table, r.rows, r.where) for r in checked]
+            return [
+                writer.replace(r.table, rows, r.where) for r, rows in zip(replacements, checked, strict=True)
+            ]
 
     def snapshot(self, to: Path) -> Path:
         """Copy the warehouse to `to`, consistent, for work of any length without holding up writers."""
@@ -203,6 +205,24 @@ class Warehouse:
                         "Close it there, or work on a snapshot: iss snapshot FILE."
                     ) from error
                 time.sleep(0.05)
+
+
+def _check_together(replacements: Sequence[Replacement]) -> list[arrow.Table]:
+    """Check the rows of each table at once, not once a replacement, and give them back in the order they came."""
+    places: dict[type[Table], list[int]] = {}
+    for place, replacement in enumerate(replacements):
+        places.setdefault(replacement.table, []).append(place)
+    checked: dict[int, arrow.Table] = {}
+    for table, own in places.items():
+        rows = [replacements[place].rows for place in own]
+        alike = all(r.schema.equals(rows[0].schema) for r in rows)
+        parts = [arrow.concat_tables(rows)] if alike else rows
+        whole = arrow.concat_tables([table.check_rows(part) for part in parts])
+        start = 0
+        for place, part in zip(own, rows, strict=True):
+            checked[place] = whole.slice(start, part.num_rows)
+            start += part.num_rows
+    return [checked[place] for place in range(len(replacements))]
 
 
 def _fetch(result: duckdb.DuckDBPyConnection) -> arrow.Table:

@@ -28,6 +28,8 @@ def splits(patient: str, n: int = 1, split: int = 1):
                 "split": split,
                 "pain_level": "None",
                 "source": "seed",
+                "folds": 2,
+                "seed": 0,
                 "cohort_hash": "x",
             }
             for i in range(n)
@@ -70,8 +72,24 @@ def test_rows_that_do_not_fit_the_model_change_nothing(warehouse):
 def test_every_fault_is_listed_with_keys_and_without_values(warehouse):
     rows = CvSplits.from_rows(
         [
-            {"patient_id": "ok", "split": 0, "pain_level": "Enormous", "source": "seed", "cohort_hash": "x"},
-            {"patient_id": "ok", "split": 1, "pain_level": None, "source": "seed", "cohort_hash": "x"},
+            {
+                "patient_id": "ok",
+                "split": 0,
+                "pain_level": "Enormous",
+                "source": "seed",
+                "folds": 2,
+                "seed": 0,
+                "cohort_hash": "x",
+            },
+            {
+                "patient_id": "ok",
+                "split": 1,
+                "pain_level": None,
+                "source": "seed",
+                "folds": 2,
+                "seed": 0,
+                "cohort_hash": "x",
+            },
         ]
     )
     with pytest.raises(InvalidTable) as caught:
@@ -179,16 +197,22 @@ def test_a_writer_killed_at_any_moment_leaves_the_old_rows_or_the_new_ones(tmp_p
         time.sleep(0.05 + 0.13 * attempt)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-        rows = Warehouse(path).query(
-            "select count(*) n, count(distinct fingerprint) runs, count(distinct frame_index) frames from landmarks"
-        ).to_pylist()[0]
+        rows = (
+            Warehouse(path)
+            .query(
+                "select count(*) n, count(distinct fingerprint) runs, count(distinct frame_index) frames from landmarks"
+            )
+            .to_pylist()[0]
+        )
         assert rows in ({"n": 0, "runs": 0, "frames": 0}, {"n": 3000, "runs": 1, "frames": 3000})
 
 
 def test_a_program_that_keeps_the_file_open_is_waited_for_and_then_named(tmp_path):
     path = tmp_path / "w.duckdb"
     Warehouse(path).create()
-    code = f"import duckdb, time; c = duckdb.connect({str(path)!r}); print('open', flush=True); time.sleep(60)"
+    code = (
+        f"import duckdb, time; c = duckdb.connect({str(path)!r}); print('open', flush=True); time.sleep(60)"
+    )
     other = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     try:
         assert other.stdout.readline() == "open\n"
@@ -249,14 +273,26 @@ def test_packed_columns_are_checked_by_type(warehouse):
     import pyarrow as arrow
 
     good = arrow.FixedSizeListArray.from_arrays(arrow.array(np.zeros(1404, "f4")), 1404)
-    row = {"video_id": ["v"], "patient_id": ["p"], "frame_index": [0], "detected": [True], "fingerprint": ["f"]}
+    row = {
+        "video_id": ["v"],
+        "patient_id": ["p"],
+        "frame_index": [0],
+        "detected": [True],
+        "fingerprint": ["f"],
+    }
     assert warehouse.replace(Landmarks, arrow.table({**row, "points": good}), {}) == 1
     with pytest.raises(InvalidTable, match="points"):
         Landmarks.check_rows(arrow.table({**row, "points": [[0.0, 1.0]]}))
 
 
 def test_rejected_rows_replace_whole(warehouse):
-    row = {"file": "surveys.csv", "line": 2, "column_name": "", "code": "unknown_patient", "reason": "no such"}
+    row = {
+        "file": "surveys.csv",
+        "line": 2,
+        "column_name": "",
+        "code": "unknown_patient",
+        "reason": "no such",
+    }
     assert warehouse.replace(RejectedRows, RejectedRows.from_rows([row]), {}) == 1
     assert warehouse.replace(RejectedRows, RejectedRows.from_rows([]), {}) == 0
     assert count(warehouse, "rejected_rows") == 0
