@@ -18,6 +18,9 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+_SAYING = threading.Lock()
+"""`print` writes a line and its end one after the other, and threads would mix them up."""
+
 
 def send_all(job: Mapping[str, Any]) -> None:
     """Send every message, the addresses side by side, each one's messages in order.
@@ -62,7 +65,8 @@ def _send_to(url: str, messages: Sequence[Mapping[str, Any]], read_timeout: floa
             except Exception:
                 # a plugin's own failure is a message not taken; what it says could hold the address
                 taken = False
-        print(json.dumps({"number": message["number"], "taken": taken}), flush=True)
+        with _SAYING:
+            print(json.dumps({"number": message["number"], "taken": taken}), flush=True)
         if not taken:
             return
 

@@ -299,18 +299,22 @@ def docs(
     check: Annotated[bool, typer.Option("--check", help="Only say whether docs/ is current.")] = False,
     directory: Annotated[Path, typer.Option(help="Folder of the docs.")] = Path("docs"),
 ) -> None:
-    """Write the data dictionary from the table models."""
+    """Write the data dictionary and the page of settings from the code."""
+    from iss_assets.settings_page import settings_page
     from iss_assets.warehouse.dictionary import data_dictionary
 
-    path = directory / "data_dictionary.md"
-    text = data_dictionary()
-    if check:
+    pages = {"data_dictionary.md": data_dictionary(), "settings.md": settings_page()}
+    stale = []
+    for name, text in pages.items():
+        path = directory / name
         if not path.exists() or path.read_text(encoding="utf-8") != text:
-            typer.secho(f"{path} is not current; run: iss docs", fg="red", err=True)
-            raise typer.Exit(1)
-        return
-    path.write_text(text, encoding="utf-8")
-    typer.echo(f"wrote {path}")
+            stale.append(name)
+            if not check:
+                path.write_text(text, encoding="utf-8")
+    if check and stale:
+        typer.secho(f"not current: {', '.join(stale)}; run: iss docs", fg="red", err=True)
+        raise typer.Exit(1)
+    typer.echo(f"written: {', '.join(stale)}" if stale else "current")
 
 
 @app.command()

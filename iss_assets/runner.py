@@ -168,10 +168,7 @@ def run_study(
             tell(f"{len(summary.new_patients)} new patients: {', '.join(summary.new_patients)}")
         if folder_is_stale(folder, settings):
             summary.outcomes.append(run_job(instance, "study_folder", "the study folder"))
-        stale = [p for p in stale_patients(folder, settings) if not patients or p in patients]
-        for done, outcome in enumerate(run_patients(stale, settings), start=1):
-            summary.outcomes.append(outcome)
-            progress(done, len(stale), outcome.subject)
+        bring_patients(folder, settings, patients, summary, progress)
         if models:
             judge(instance, settings, settings.run.train_on_run, summary, tell, thorough=False)
         finish(instance, settings, summary, tell)
@@ -183,6 +180,21 @@ def run_study(
         )
     summary.notes += quality_note(settings)
     return summary
+
+
+def bring_patients(
+    folder: StudyFolder, settings: Settings, patients: Sequence[str], summary: Summary, progress: Progress
+) -> None:
+    """Run the stale patients, and then those whom that made stale: a new video can be a copy of another's."""
+    for _ in range(2):
+        stale = [p for p in stale_patients(folder, settings) if not patients or p in patients]
+        failed = {o.subject for o in summary.failed}
+        waiting = [p for p in stale if p not in failed]
+        if not waiting:
+            return
+        for done, outcome in enumerate(run_patients(waiting, settings), start=1):
+            summary.outcomes.append(outcome)
+            progress(done, len(waiting), outcome.subject)
 
 
 def train_models(

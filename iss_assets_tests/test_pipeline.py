@@ -19,6 +19,8 @@ from iss_assets.settings import Settings
 from iss_assets.study.sample import write_sample_study
 from iss_assets.warehouse.database import Warehouse
 
+pytestmark = pytest.mark.xdist_group("pipeline")
+
 SECONDS = 4.5
 """One full chunk of sound, and a rest."""
 

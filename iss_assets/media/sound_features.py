@@ -64,10 +64,18 @@ def sound_features(samples: Samples, settings: AudioSettings) -> SoundFeatures:
     ValueError
         If there is no sample.
     """
-    import librosa
+    from threadpoolctl import threadpool_limits
 
     if samples.size == 0:
         raise ValueError("features need at least one sample")
+    # sums in another order are other sums: the same sound must give the same numbers on any number of cores
+    with threadpool_limits(limits=1, user_api="blas"):
+        return _features(samples, settings)
+
+
+def _features(samples: Samples, settings: AudioSettings) -> SoundFeatures:
+    import librosa
+
     rate, n_fft = settings.sample_rate, settings.n_fft
     mel_parts: list[NDArray[np.float32]] = []
     pitches: list[NDArray[Any]] = []
