@@ -39,6 +39,15 @@ sensors:
 """
 
 
+_WORKSPACE_YAML = """\
+load_from:
+  - python_module:
+      module_name: iss_assets.definitions
+      location_name: iss_assets
+"""
+"""The same as the repository's ``workspace.yaml``, so that sensors keep their memory under either."""
+
+
 def prepare_home(settings: Settings) -> Path:
     """Make the home, readable by its owner only, with Dagster's settings in it; give Dagster's home.
 
@@ -48,10 +57,14 @@ def prepare_home(settings: Settings) -> Path:
     dagster_home = home / "dagster"
     dagster_home.mkdir(parents=True, exist_ok=True, mode=0o700)
     home.chmod(0o700)
-    text = _DAGSTER_YAML.format(workers=settings.run.workers)
-    path = dagster_home / "dagster.yaml"
-    if not path.exists() or path.read_text() != text:
-        path.write_text(text)
+    written = {
+        "dagster.yaml": _DAGSTER_YAML.format(workers=settings.run.workers),
+        "workspace.yaml": _WORKSPACE_YAML,
+    }
+    for name, text in written.items():
+        path = dagster_home / name
+        if not path.exists() or path.read_text() != text:
+            path.write_text(text)
     os.environ["DAGSTER_HOME"] = str(dagster_home)
     os.environ["ISS_HOME"] = str(home)
     os.environ["ISS_STUDY"] = str(settings.study.resolve())
