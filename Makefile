@@ -43,8 +43,8 @@ lock: ## write requirements.txt anew from pyproject.toml
 docs: install ## write the data dictionary anew from the pandera models
 	$(BIN)/iss docs
 
-bench: install ## run the benchmarks and rewrite benchmarks/README.md's tables
-	$(BIN)/python -m benchmarks
+bench: install ## run the benchmarks (CLIPS=DIR adds real clips)
+	$(BIN)/python -m benchmarks $(if $(CLIPS),--clips $(CLIPS))
 
 clean: ## remove what make made (not .venv)
 	rm -rf $(DEMO) build .pytest_cache .mypy_cache .ruff_cache

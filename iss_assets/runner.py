@@ -367,7 +367,9 @@ def run_patients(patients: Sequence[str], settings: Settings) -> Iterator[Outcom
         except BrokenProcessPool:
             # a worker died (out of memory, killed): what it left is in the spool, the next run goes on from there
             for patient in sorted(waiting):
-                yield Outcome(patient, "", False, "a worker process died; run again to go on")
+                yield Outcome(
+                    patient, "", False, "a worker process died (workers.log in the home); run again to go on"
+                )
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             for process in list((pool._processes or {}).values()):
@@ -377,6 +379,10 @@ def run_patients(patients: Sequence[str], settings: Settings) -> Iterator[Outcom
 
 def _start_worker(environment: Mapping[str, str]) -> None:
     os.environ.update(environment)
+    # MediaPipe's C++ writes warnings straight to the terminal, where they would tear the progress bar apart
+    log = os.open(Settings().home / "workers.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(log, 2)
+    os.close(log)
 
 
 def _run_patient(patient: str) -> Outcome:
