@@ -86,6 +86,13 @@ def study_status(settings: Settings) -> StudyStatus:
         f"{len(folder.rejected)} rejected rows, {len(folder.problems)} problems in the study folder."
     ]
     notes.append(str(models_behind(warehouse)))
+    pages = [
+        p
+        for p in ("study_page.html", "study_report.html", "quality.html")
+        if (settings.reports_dir / p).exists()
+    ]
+    if pages:
+        notes.append(f"Pages, in {settings.reports_dir}: {', '.join(pages)}")
     if stale:
         notes.append("Bring it up to date with: iss run")
     return StudyStatus(rows, notes)
