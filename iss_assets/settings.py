@@ -389,6 +389,8 @@ class RunSettings(Section):
     """Patients worked on side by side, each in a process of its own."""
     reports_port: int = Field(3001, ge=1, le=65535)
     """Port on which `iss ui` serves the report pages, on this machine only, so that the UI can link to them."""
+    contact_sheet: bool = False
+    """Put a few face crops of each patient into the metadata of ``faces``, where everybody with the UI sees them."""
     train_on_run: tuple[str, ...] = ("forest_pain",)
     """Experiments that `iss run` keeps up to date; the others, which can take days, wait for `iss train`."""
 

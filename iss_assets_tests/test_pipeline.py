@@ -196,6 +196,26 @@ def test_an_unreadable_study_folder_is_an_error_and_removes_nothing(study):
     assert contents(study, ["patients", "videos", "frames"]) == before
 
 
+def test_faces_go_into_metadata_only_when_that_is_switched_on(study, monkeypatch):
+    from dagster import AssetKey
+
+    from iss_assets.build import build_defs
+    from iss_assets.home import open_instance
+
+    def metadata() -> set[str]:
+        with open_instance(study) as instance:
+            build_defs(study).resolve_implicit_global_asset_job_def().execute_in_process(
+                instance=instance, partition_key="0001", asset_selection=[AssetKey("faces")]
+            )
+            event = instance.get_latest_materialization_event(AssetKey("faces"))
+            assert event is not None and event.asset_materialization is not None
+            return set(event.asset_materialization.metadata)
+
+    assert "contact sheet" not in metadata()
+    monkeypatch.setenv("ISS_RUN__CONTACT_SHEET", "true")
+    assert "contact sheet" in metadata()
+
+
 def test_someone_who_is_not_enrolled_cannot_be_asked_for(made):
     with pytest.raises(ValueError, match="not enrolled"):
         run(made, "9999")

@@ -289,8 +289,36 @@ def extract_alone(
                 "videos extracted now": sum(name in wanted for _, wanted in todo),
                 "videos kept": len(submitted) - sum(name in wanted for _, wanted in todo),
                 "problems in the files": dg.MetadataValue.json(problems),
+                **(
+                    contact_sheet(warehouse, patient)
+                    if name == "faces" and settings.run.contact_sheet
+                    else {}
+                ),
             },
         )
+
+
+def contact_sheet(warehouse: Warehouse, patient: str) -> dict[str, dg.MetadataValue]:
+    """Give up to twelve of a patient's face crops, spread over the videos, side by side in one picture."""
+    import base64
+
+    import cv2
+    import numpy as np
+
+    from iss_assets.media.visual import decode_crops
+
+    crops = warehouse.query(
+        "select crop from (select *, ntile(12) over (order by video_id, frame_index) as part from faces "
+        "where patient_id = ?) qualify row_number() over (partition by part order by video_id, frame_index) = 1 "
+        "order by part",
+        [patient],
+    )["crop"]
+    if len(crops) == 0:
+        return {}
+    strip = np.concatenate([cv2.resize(crop, (96, 96)) for crop in decode_crops(crops)], axis=1)
+    _, file = cv2.imencode(".jpg", cv2.cvtColor(strip, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 80])
+    picture = base64.b64encode(file.tobytes()).decode()
+    return {"contact sheet": dg.MetadataValue.md(f"![faces](data:image/jpeg;base64,{picture})")}
 
 
 def finish(name: str, rows: arrow.Table | None, patient: str, video: Video) -> arrow.Table:
