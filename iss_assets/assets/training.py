@@ -8,7 +8,7 @@ patients left out only make it predict again.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -211,8 +211,34 @@ def folds(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> It
             table,
             counts[table.__table__],
             fingerprint(marks),
-            {"experiments": dg.MetadataValue.json(notes)},
+            {
+                "experiments": dg.MetadataValue.json(notes),
+                **(curves(warehouse, made) if table is tables.FoldModels else {}),
+            },
         )
+
+
+def curves(resource: WarehouseResource, made: Mapping[str, Sequence[int]]) -> dict[str, dg.MetadataValue]:
+    """Give, for each network, how loss and accuracy went while its folds were learning."""
+    from iss_assets.study_page.figures import training_curves
+    from iss_assets.study_page.gallery import MartFigure, as_markdown
+
+    drawn: dict[str, dg.MetadataValue] = {}
+    for name, splits in made.items():
+        rows = resource.warehouse().query(
+            "select split, history from fold_models where experiment = ? and list_contains(?, split) order by split",
+            [name, list(splits)],
+        )
+        epochs = [
+            {"split": row["split"], **epoch}
+            for row in rows.to_pylist()
+            for epoch in json.loads(row["history"] or "[]")
+            if "epoch" in epoch
+        ]
+        if epochs and BY_NAME[name].is_network:
+            caption = f"learning of {name}"
+            drawn[caption] = dg.MetadataValue.md(as_markdown(MartFigure(caption, training_curves(epochs))))
+    return drawn
 
 
 def split_key(key: str) -> dict[str, str]:

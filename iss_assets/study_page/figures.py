@@ -284,6 +284,35 @@ def adherence(rows: Sequence[Row]) -> Spec:
     return _spec(cells + text, "Days with a submission, by patient and week", width=420, height={"step": 18})
 
 
+def training_curves(rows: Sequence[Row]) -> Spec:
+    """Draw loss and accuracy on the training side by epoch, a line a split.
+
+    Parameters
+    ----------
+    rows : sequence of mapping
+        ``split``, ``epoch``, ``loss`` and ``accuracy``.
+    """
+    import altair as alt
+
+    data = [
+        {"split": str(r["split"]), "epoch": r["epoch"], "measure": measure, "value": r[measure]}
+        for r in rows
+        for measure in ("loss", "accuracy")
+        if r.get(measure) is not None
+    ]
+    lines = (
+        alt.Chart(alt.Data(values=data))
+        .mark_line(color=MARK, strokeWidth=1.2, point={"size": 18, "color": MARK})
+        .encode(
+            x=alt.X("epoch:Q", axis=alt.Axis(format="d", tickMinStep=1)),
+            y=alt.Y("value:Q", title=None, scale=alt.Scale(zero=True)),
+            detail="split:N",
+            strokeDash=alt.StrokeDash("measure:N", title=None),
+        )
+    )
+    return _spec(lines, "Loss and accuracy while learning, a line a split")
+
+
 def to_svg(spec: Spec) -> str:
     """Draw a specification as an SVG that takes its colours from the page around it."""
     import vl_convert

@@ -92,10 +92,14 @@ class SqlModels:
             validate_qualify_columns=False,
         )
         scope = build_scope(query)
+        # all columns in one walk that shares what it found, and without a trimmed copy of the query a node
+        nodes = lineage(
+            None, query, schema=schema, scope=scope, dialect=DIALECT, trim_selects=False, copy=False
+        )
         found: dict[str, list[tuple[str, str]]] = {}
         for column in model.columns:
             pairs = set()
-            for node in lineage(column.name, query, schema=schema, scope=scope, dialect=DIALECT).walk():
+            for node in nodes[column.name].walk():
                 source = node.expression
                 if isinstance(source, exp.Table) and source.name in model.depends_on:
                     pairs.add((source.name, node.name.rpartition(".")[2].strip('"')))
