@@ -300,16 +300,12 @@ def training_curves(rows: Sequence[Row]) -> Spec:
         for measure in ("loss", "accuracy")
         if r.get(measure) is not None
     ]
-    lines = (
-        alt.Chart(alt.Data(values=data))
-        .mark_line(color=MARK, strokeWidth=1.2, point={"size": 18, "color": MARK})
-        .encode(
-            x=alt.X("epoch:Q", axis=alt.Axis(format="d", tickMinStep=1)),
-            y=alt.Y("value:Q", title=None, scale=alt.Scale(zero=True)),
-            detail="split:N",
-            strokeDash=alt.StrokeDash("measure:N", title=None),
-        )
+    base = alt.Chart(alt.Data(values=data)).encode(
+        x=alt.X("epoch:O", axis=alt.Axis(labelAngle=0)), y=alt.Y("value:Q", title=None), detail="split:N"
     )
+    dashes = alt.StrokeDash("measure:N", title=None, legend=alt.Legend(symbolType="stroke", symbolSize=300))
+    lines = base.mark_line(color=MARK, strokeWidth=1.2).encode(strokeDash=dashes)
+    lines += base.mark_circle(color=MARK, size=14)
     return _spec(lines, "Loss and accuracy while learning, a line a split")
 
 
