@@ -57,8 +57,6 @@ class VideoSettings(Section):
     """Frames sampled a second, by presentation time. Paper: "10 frames-per-second"."""
     chunk_seconds: float = Field(4.0, gt=0)
     """Length of a chunk. Paper: "4-second chunks leading to 40 frames per video chunk"."""
-    keep_short_last_chunk: bool = True
-    """Keep the pictures of a last chunk shorter than `chunk_seconds` (they are single frames either way)."""
     batch_frames: int = Field(16, ge=1)
     """Sampled frames held in memory at a time."""
     max_pixels: int = Field(7680 * 4320, ge=1)
