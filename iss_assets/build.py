@@ -15,6 +15,7 @@ from iss_assets.assets import evaluation, expectations, extraction, quality, rep
 from iss_assets.assets.sql_models import build_sql_models
 from iss_assets.checks.build import build_checks
 from iss_assets.resources import WarehouseResource
+from iss_assets.schedules import build_schedules
 from iss_assets.sensors import build_sensors
 from iss_assets.settings import Settings
 
@@ -32,7 +33,6 @@ def build_defs(
         Resources by name that take the place of the defaults.
     """
     settings = settings or Settings()
-    models, model_checks = build_sql_models(settings.warehouse.sql_dir)
     results = [training.cv_splits, training.embeddings, training.folds]
     results += [evaluation.patient_accuracy, evaluation.evaluation]
     return dg.Definitions(
@@ -44,15 +44,16 @@ def build_defs(
             *extraction.extraction_assets(settings),
             *quality.quality_assets(settings),
             expectations.study_expectations,
-            *models,
+            *build_sql_models(settings.warehouse.sql_dir),
             *results,
             reports.study_report,
             reports.patient_report,
             reports.study_page,
             reports.quality_page,
         ],
-        asset_checks=[*build_checks(results), *model_checks],
+        asset_checks=build_checks(results),
         jobs=jobs.ALL,
+        schedules=build_schedules(settings),
         sensors=build_sensors(settings),
         resources={"warehouse": WarehouseResource(), **(resource_overrides or {})},
         executor=dg.in_process_executor,

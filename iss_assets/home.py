@@ -6,6 +6,7 @@ Does not belong here: running anything (``runner``).
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,6 +40,17 @@ sensors:
 """
 
 
+_WORKER_YAML = """\
+storage:
+  custom:
+    module: iss_assets.event_log
+    class: WorkerStorage
+    config:
+      base_dir: {base_dir}
+"""
+"""Added for the workers of `iss run`: the same files, opened once a run."""
+
+
 _WORKSPACE_YAML = """\
 load_from:
   - python_module:
@@ -57,8 +69,10 @@ def prepare_home(settings: Settings) -> Path:
     dagster_home = home / "dagster"
     dagster_home.mkdir(parents=True, exist_ok=True, mode=0o700)
     home.chmod(0o700)
+    common = _DAGSTER_YAML.format(workers=settings.run.workers)
     written = {
-        "dagster.yaml": _DAGSTER_YAML.format(workers=settings.run.workers),
+        "dagster.yaml": common,
+        "worker.yaml": common + _WORKER_YAML.format(base_dir=json.dumps(str(dagster_home))),
         "workspace.yaml": _WORKSPACE_YAML,
     }
     for name, text in written.items():
@@ -72,8 +86,10 @@ def prepare_home(settings: Settings) -> Path:
     return dagster_home
 
 
-def open_instance(settings: Settings) -> DagsterInstance:
-    """Open the Dagster instance of the home."""
+def open_instance(settings: Settings, *, many_runs: bool = False) -> DagsterInstance:
+    """Open the Dagster instance of the home; with `many_runs` for a process that tells of its own runs only."""
     from dagster import DagsterInstance
 
-    return DagsterInstance.from_config(str(prepare_home(settings)))
+    return DagsterInstance.from_config(
+        str(prepare_home(settings)), "worker.yaml" if many_runs else "dagster.yaml"
+    )

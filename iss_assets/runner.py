@@ -6,10 +6,12 @@ Does not belong here: what is done in an asset (``assets``), what counts as stal
 
 from __future__ import annotations
 
+import gc
 import logging
 import multiprocessing
 import os
 import socket
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -93,6 +95,9 @@ def stale_patients(folder: StudyFolder, settings: Settings) -> dict[str, list[st
     videos: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         videos.setdefault(row["patient_id"], []).append(row)
+    copies = Counter(row["sha256"] for row in rows)
+    # quality looks for copies among everyone's files; those that have none need not be walked for every patient
+    twins = [row for row in rows if copies[row["sha256"]] > 1]
     enrolled = patient_rows(folder)
     scores: dict[str, list[dict[str, Any]]] = {}
     for row in score_rows(folder):
@@ -111,7 +116,7 @@ def stale_patients(folder: StudyFolder, settings: Settings) -> dict[str, list[st
                 prints = video_fingerprints(video["sha256"], versions)
                 expected |= {(patient, video["video_id"], t): prints[t] for t in VIDEO_TABLES}
         expected[(patient, WHOLE, "video_quality")] = quality_fingerprint(
-            patient, videos.get(patient, []), rows, versions
+            patient, videos.get(patient, []), twins, versions
         )
         late = sorted({table for (p, v, table), mark in expected.items() if held.get((p, v, table)) != mark})
         late += [f"checks of {table}" for table in without_checks.get(patient, [])]
@@ -158,7 +163,7 @@ def run_study(
     if unknown := sorted(set(patients) - set(enrolled)):
         raise ValueError(f"not enrolled in this study: {', '.join(unknown)}")
     summary = Summary(enrolled=len(enrolled))
-    with open_instance(settings) as instance:
+    with open_instance(settings, many_runs=True) as instance:
         end_dead_runs(instance)
         name = patients_partitions.name or ""
         known = set(instance.get_dynamic_partitions(name))
@@ -217,7 +222,7 @@ def train_models(
     summary = Summary(enrolled=warehouse.query("select count(*) n from patients")["n"][0].as_py())
     if not summary.enrolled:
         raise ValueError("there is nobody in the warehouse yet; first: iss run")
-    with open_instance(settings) as instance:
+    with open_instance(settings, many_runs=True) as instance:
         end_dead_runs(instance)
         judge(instance, settings, names, summary, tell, progress, thorough=True)
         finish(instance, settings, summary, tell)
@@ -386,8 +391,21 @@ def _start_worker(environment: Mapping[str, str]) -> None:
 
 
 def _run_patient(patient: str) -> Outcome:
-    with open_instance(Settings()) as instance:
-        return run_job(instance, "patient", patient, partitions=(patient, patient))
+    outcome = run_job(_worker_instance(), "patient", patient, partitions=(patient, patient))
+    _spare_the_collector()
+    return outcome
+
+
+@cache
+def _worker_instance() -> DagsterInstance:
+    return open_instance(Settings(), many_runs=True)
+
+
+@cache
+def _spare_the_collector() -> None:
+    """After the first patient, once: what is loaded by then stays, and every collection need not walk it again."""
+    gc.collect()
+    gc.freeze()
 
 
 def run_job(
@@ -454,8 +472,16 @@ def _why(result: Any) -> str:
             if error is not None and error.cause is not None:
                 error = error.cause
             message = (error.message if error else "").strip().splitlines()
-            return f"{event.step_key}: {message[0] if message else 'failed'}"
+            return f"{event.step_key}: {without_folders(message[0]) if message else 'failed'}"
     return "failed; the run's log in the UI says why"
+
+
+def without_folders(message: str) -> str:
+    """Leave out where home and study lie: messages are passed on, and a path says who and where somebody is."""
+    settings = Settings()
+    for folder, name in ((settings.home, "HOME"), (settings.study, "STUDY")):
+        message = message.replace(str(folder.resolve()), name).replace(str(folder), name)
+    return message
 
 
 def end_dead_runs(instance: DagsterInstance) -> None:

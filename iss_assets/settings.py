@@ -86,6 +86,9 @@ class FaceSettings(Section):
     detection_side: int = Field(360, ge=64)
     """Pictures are halved for detection as often as their shorter side stays at or above this; crops come from the
     full-size picture."""
+    device: Literal["auto", "cpu", "cuda"] = Field("cpu", exclude=True)
+    """``cuda`` searches every picture in full, in batches on the GPU; ``auto`` does where there is one. It has no part
+    in fingerprints: what is found hardly depends on it."""
 
 
 class LandmarkSettings(Section):
@@ -255,8 +258,18 @@ class TrainingSettings(Section):
     reach the model hub."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """``auto`` takes CUDA when there."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Numbers that networks compute in; weights stay float32. ``auto`` takes bfloat16 where the processor has it (GPUs
+    from Ampere on, CPUs with AVX-512 BF16)."""
+    compile: Literal["auto", "always", "never"] = "auto"
+    """Compile networks with torch's compiler: ``auto`` does on CUDA, where a training lasts long enough to earn the
+    minute that compiling takes."""
+    folds_at_once: int = Field(1, ge=1)
+    """Folds of a network trained side by side, sharing the data on one GPU, or the cores of the CPU."""
     decoded_faces_gb: float = Field(8.0, ge=0)
     """Faces that take more than this when decoded stay encoded in memory and are decoded batch by batch."""
+    encoded_faces_gb: float = Field(8.0, ge=0)
+    """Faces that take more than this even when encoded stay in the warehouse and are read as training wants them."""
 
     @model_validator(mode="before")
     @classmethod
@@ -279,7 +292,8 @@ class EvaluationSettings(Section):
     retrained_permutations: int = Field(199, ge=19)
     """Permutations where the model is trained again each time; the smallest p is 1 / (this + 1)."""
     retrain_items: int = Field(2000, ge=0)
-    """Forests with more training items than this are not trained again; their predictions stay fixed in the test."""
+    """Forests with more items than this are trained again on so many, evenly spaced over each patient's, and the figure
+    that is tested comes from the same; 0 trains nothing again."""
     shuffle_repeats: int = Field(10, ge=3)
     """Retrainings on shuffled labels in the leakage canary."""
     stability_seeds: tuple[int, ...] = (1, 2, 3, 4, 5)
@@ -297,6 +311,9 @@ class WarehouseSettings(Section):
 
     lock_timeout_s: float = Field(600.0, gt=0)
     """How long a writer waits for its turn before it gives up with an error."""
+    memory_mb_per_thread: int = Field(128, ge=125)
+    """Memory that DuckDB takes a processor before it goes on in a temporary folder beside the warehouse; its
+    documentation names 125 MB a thread as the least. Rows that a query gives come on top."""
     sql_dir: Path = Path(__file__).resolve().parent.parent / "dbt_like_sql"
     """The folder of the SQL models, ``staging/`` and ``marts/``; by default the repository's own."""
 
@@ -314,6 +331,10 @@ class SensorSettings(Section):
     """Wait after a failed run; doubled each time."""
     marts_wait_s: float = Field(1800.0, ge=0)
     """The study-wide tables are made again once no patient is at work, or at the latest after this."""
+    training_cron: str = "0 18 * * 5"
+    """When the schedule ``weekly_training`` starts, as cron writes it, in UTC. It is stopped until somebody starts it."""
+    training_experiments: tuple[str, ...] = ()
+    """Experiments that the schedule keeps up to date; all of them if empty. Networks can take days."""
 
 
 class CheckSettings(Section):

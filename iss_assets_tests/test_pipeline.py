@@ -291,6 +291,27 @@ def test_the_exit_status_is_two_and_the_message_clear_where_nothing_can_be_done(
     assert told.returncode == 2 and "iss run" in told.stderr
 
 
+def test_the_exit_status_is_one_where_a_patient_failed_and_the_others_are_done(study):
+    for patient in ("0002", "0003"):
+        for path in (study.study / "videos" / patient).iterdir():
+            with path.open("ab") as file:
+                file.write(b"\0" * 16)  # another file by its hash, the same video
+    study.spool_dir.mkdir(parents=True, exist_ok=True)
+    (study.spool_dir / "0002").write_text("a file where the patient's folder should be")
+    before = query(study, "select sha256 from videos order by video_id")
+    told = iss("run")
+    assert told.returncode == 1, told.stderr
+    problems = [line for line in told.stderr.splitlines() if line.startswith("failed")]
+    assert problems == ["failed: 0002: heard: FileExistsError: [Errno 17] File exists: 'HOME/spool/0002'"]
+    assert "1 failed" in told.stdout and "Traceback" not in told.stderr
+    after = query(study, "select sha256 from videos order by video_id")
+    assert after[2] != before[2] and after[0] == before[0]
+    assert count(study, "frames", "patient_id = '0003'") >= 44
+    (study.spool_dir / "0002").unlink()
+    assert iss("run").returncode == 0
+    assert count(study, "frames", "patient_id = '0002'") >= 44
+
+
 COMPARED = [
     "patients", "bpi_scores", "videos", "frames", "faces", "landmarks", "audio", "mel_spectrograms",
     "audio_features", "video_quality", "extractions", "cv_splits", "frame_predictions", "patient_accuracy",

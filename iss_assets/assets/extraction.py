@@ -10,6 +10,7 @@ a run that died waits in the spool; the patient's partition is replaced in one t
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -145,7 +146,9 @@ def see(video: Video, wanted: set[str], settings: Settings, warehouse: Warehouse
 
     if wanted == {"landmarks"}:
         return landmarks_again(video, settings, warehouse, spool)
-    made = extract_visual(video.path, settings.video, settings.faces, settings.landmarks)
+    made = extract_visual(
+        video.path, settings.video, settings.faces, settings.landmarks, threads=threads_each(settings)
+    )
     return Extracted({"frames": made.frames, "faces": made.faces, "landmarks": made.landmarks}, made.problem)
 
 
@@ -253,8 +256,12 @@ def extract_alone(
             continue
         if made.problem:
             problems[video.video_id] = made.problem
-        stored = {n: finish(n, made.rows.get(n), patient, video) for n in wanted}
-        spool.put(video.video_id, video.fingerprints, stored)
+        spool.put(
+            video.video_id,
+            video.fingerprints,
+            {n: finish(n, made.rows.get(n), patient, video) for n in wanted},
+        )
+        del made
     replacements: list[Replacement] = []
     gone = {
         (video_id, table)
@@ -270,10 +277,9 @@ def extract_alone(
             continue
         where = {"patient_id": patient, "video_id": video.video_id}
         for name in sorted(wanted):
-            rows = spool.get(video.video_id, name, video.fingerprints[name])
-            assert rows is not None, "what was put in the spool is there until it is cleared below"
-            replacements.append(Replacement(tables.BY_NAME[name], rows, where))
-            entry = (patient, video.video_id, name, video.fingerprints[name], rows.num_rows)
+            waiting = partial(spool.take, video.video_id, name, video.fingerprints[name])
+            replacements.append(Replacement(tables.BY_NAME[name], waiting, where))
+            entry = (patient, video.video_id, name, video.fingerprints[name], waiting().num_rows)
             replacements.append(
                 Replacement(tables.Extractions, ledger_rows([entry]), {**where, "table_name": name})
             )
@@ -347,8 +353,13 @@ def finish(name: str, rows: arrow.Table | None, patient: str, video: Video) -> a
     return rows.select(model.arrow_schema().names).cast(model.arrow_schema())
 
 
+def threads_each(settings: Settings) -> int:
+    """Give each of the patients that are worked on side by side a fair share of the cores."""
+    return max(1, (os.cpu_count() or 1) // settings.run.workers)
+
+
 def limit_threads(settings: Settings) -> None:
-    """Share the cores fairly between the patients that are worked on side by side."""
+    """Keep torch to this patient's share of the cores."""
     import torch
 
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // settings.run.workers))
+    torch.set_num_threads(threads_each(settings))

@@ -102,7 +102,7 @@ def assess_patient(store: Warehouse, settings: Settings, patient: str) -> list[d
     A video is compared with the patient's other videos (is it the same person?) and with every file of the study (is
     it a copy?).
     """
-    from iss_assets.media.quality import OtherVideos, assess_video, person_of
+    from iss_assets.media.quality import OtherVideos, assess_video, crops_needed, person_of
 
     own = store.query("select * from videos where patient_id = ? order by video_id", [patient]).to_pylist()
     hashes = store.query("select video_id, sha256 from videos").to_pylist()
@@ -116,14 +116,25 @@ def assess_patient(store: Warehouse, settings: Settings, patient: str) -> list[d
     def of(table: str, video_id: str) -> Any:
         return store.query(f"select * from {table} where video_id = ? order by frame_index", [video_id])
 
+    def faces_of(video_id: str) -> Any:
+        """The faces with only those crops that are looked at: all of them fill the memory."""
+        seen = store.query("select frame_index from faces where video_id = ? order by 1", [video_id])
+        index = seen["frame_index"].to_numpy()
+        wanted = index[crops_needed(len(index), settings.quality, settings.video.fps)]
+        return store.query(
+            "select * replace (case when list_contains(?::integer[], frame_index) then crop end as crop) "
+            "from faces where video_id = ? order by frame_index",
+            [wanted.tolist(), video_id],
+        )
+
     persons = {
-        v["video_id"]: person_of(of("faces", v["video_id"]), of("landmarks", v["video_id"]), settings.quality)
+        v["video_id"]: person_of(faces_of(v["video_id"]), of("landmarks", v["video_id"]), settings.quality)
         for v in own
     }
     rows = []
     for video in own:
         video_id = video["video_id"]
-        frames, faces, landmarks = (of(table, video_id) for table in ("frames", "faces", "landmarks"))
+        frames, landmarks, faces = of("frames", video_id), of("landmarks", video_id), faces_of(video_id)
         assessment = assess_video(
             video,
             frames,

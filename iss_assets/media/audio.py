@@ -168,7 +168,7 @@ def read_waveform(blob: bytes) -> tuple[NDArray[np.float32], int]:
 
 
 def _feature_tables(samples: NDArray[np.float32], settings: AudioSettings) -> tuple[pa.Table, pa.Table]:
-    from iss_assets.media.sound_features import sound_features
+    from iss_assets.media.sound_features import feature_means, sound_features
 
     length = round(settings.chunk_seconds * settings.sample_rate)
     starts = range(0, len(samples), length)
@@ -181,7 +181,7 @@ def _feature_tables(samples: NDArray[np.float32], settings: AudioSettings) -> tu
         mels.append(found.mel)
         rows.append({"chunk_index": chunk, **found.means})
     if samples.size:
-        rows.insert(0, {"chunk_index": -1, **sound_features(samples, settings).means})
+        rows.insert(0, {"chunk_index": -1, **feature_means(samples, settings)})
     mel = pa.table(
         [
             pa.array(range(len(mels)), pa.int32()),

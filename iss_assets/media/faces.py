@@ -31,8 +31,8 @@ _DEFAULT_MIN_FACE: Final = 20.0
 """facenet-pytorch's smallest face in pixels; its pyramid is aligned with this, and so is ours."""
 _FACTOR: Final = 0.709
 """facenet-pytorch's step between two scales (about one over the root of two)."""
-_CELL: Final = 12
-_STRIDE: Final = 2
+CELL: Final = 12
+STRIDE: Final = 2
 _SURE: Final = 0.95
 """Probability below which a followed face is looked for again in the whole picture. The benchmark's false faces on
 hands and clothes reach 0.7 to 0.97, real ones seldom fall below 0.98."""
@@ -40,7 +40,7 @@ _AS_PROBABLE: Final = 0.01
 """Faces within this of the most probable one count as equally probable; the largest of them is taken."""
 _JUMP: Final = 0.06
 """Mean absolute luma difference between samples (0 to 1) above which the picture counts as another scene."""
-_CHUNK: Final = 8
+_CHUNK: Final = 16
 """Crops a network call: above it the small networks fall out of the processor's cache."""
 
 Boxes = NDArray[Any]
@@ -68,13 +68,14 @@ class Detection:
 
 @functools.cache
 def load_networks(device: str = "cpu") -> tuple[Any, Any, Any]:
-    """Load facenet-pytorch's P-Net, R-Net and O-Net once a process."""
+    """Load P-Net, R-Net and O-Net with facenet-pytorch's weights once a process."""
     import torch
-    from facenet_pytorch.models.mtcnn import ONet, PNet, RNet
+
+    from iss_assets.media.mtcnn import ONet, PNet, RNet, pretrained
 
     # half the time of the default layout on small pictures
     return tuple(
-        net().eval().to(device=torch.device(device), memory_format=torch.channels_last)
+        pretrained(net).to(device=torch.device(device), memory_format=torch.channels_last)  # type: ignore[call-overload]
         for net in (PNet, RNet, ONet)
     )  # type: ignore[return-value]
 
@@ -132,21 +133,19 @@ class FaceFinder:
             self._since_search = 0
         boxes = boxes / to_small
         self._followed = boxes if len(boxes) == 1 else None
-        return _detection(boxes[choose_face(boxes)], len(boxes)) if len(boxes) else None
+        return chosen_detection(boxes)
 
     def _follow(self, small: NDArray[np.uint8], before: Boxes, motion: float | None) -> Boxes | None:
         """Look where the face was; None where that cannot be trusted."""
         if self._since_search + 1 >= self._settings.search_every or (motion is not None and motion > _JUMP):
             return None
-        boxes = self._refine(small, _square(before))
+        boxes = self._refine(small, square(before))
         sure = len(boxes) == 1 and boxes[0, 4] >= _SURE and _overlap(boxes[0], before[0]) >= 0.5
         return boxes if sure else None
 
     def _search(self, small: NDArray[np.uint8], scale: float) -> Boxes:
         """Search the whole picture, first for large faces, then for small ones."""
-        shorter = min(small.shape[:2])
-        least = max(_DEFAULT_MIN_FACE * scale, self._settings.min_face_share * shorter, _CELL)
-        large = max(self._settings.search_share * shorter, least)
+        least, large, shorter = scales(small.shape, scale, self._settings)
         boxes = self._refine(small, self._propose(small, scale, large, shorter))
         if not len(boxes) and large > least:
             boxes = self._refine(small, self._propose(small, scale, least, large))
@@ -155,7 +154,8 @@ class FaceFinder:
     def _propose(self, small: NDArray[np.uint8], scale: float, least: float, most: float) -> Boxes:
         """Run the first network over the pyramid's levels for faces of `least` up to `most` pixels."""
         import torch
-        from torchvision.ops import nms
+
+        from iss_assets.media.mtcnn import suppress
 
         pnet = self._networks[0]
         height, width = small.shape[:2]
@@ -170,39 +170,38 @@ class FaceFinder:
                 rows, columns = torch.nonzero(probability >= self._settings.thresholds[0], as_tuple=True)
                 score = probability[rows, columns]
                 shift = regression[0, :, rows, columns].T
-                corner = torch.stack([columns, rows, columns, rows], 1).float() * _STRIDE + 1
-                corner[:, 2:] += _CELL - 1
+                corner = torch.stack([columns, rows, columns, rows], 1).float() * STRIDE + 1
+                corner[:, 2:] += CELL - 1
                 boxes = torch.floor(corner / zoom)
-                keep = nms(boxes, score, 0.5)
-            found.append(torch.cat([boxes, score[:, None], shift], 1)[keep])
+                rated = torch.cat([boxes, score[:, None], shift], 1).numpy()
+            found.append(rated[suppress(rated[:, :4], rated[:, 4], 0.5)])
         if not found:
             return np.empty((0, 5), np.float32)
-        joined = torch.cat(found)
-        every = joined[nms(joined[:, :4], joined[:, 4], 0.7)].numpy()
+        joined = np.concatenate(found)
+        every = joined[suppress(joined[:, :4], joined[:, 4], 0.7)]
         sides = np.tile(every[:, 2:4] - every[:, 0:2], 2)
-        return _square(np.column_stack([every[:, :4] + every[:, 5:9] * sides, every[:, 4]]))
+        return square(np.column_stack([every[:, :4] + every[:, 5:9] * sides, every[:, 4]]))
 
     def _refine(self, small: NDArray[np.uint8], boxes: Boxes) -> Boxes:
         """Run the second and third network over proposals and give the faces."""
-        import torch
-        from torchvision.ops import nms
+        from iss_assets.media.mtcnn import suppress
 
         _, rnet, onet = self._networks
-        boxes, crops = _cut(small, boxes, 24)
+        boxes, crops = cut(small, boxes, 24)
         if len(boxes):
             regression, probability = _run(rnet, crops)
             keep = probability[:, 1] > self._settings.thresholds[1]
             boxes, regression = boxes[keep], regression[keep]
             boxes[:, 4] = probability[keep, 1]
-            kept = nms(torch.from_numpy(boxes[:, :4]), torch.from_numpy(boxes[:, 4]), 0.7).numpy()
-            boxes = _square(_regress(boxes[kept], regression[kept]))
-        boxes, crops = _cut(small, boxes, 48)
+            kept = suppress(boxes[:, :4], boxes[:, 4], 0.7)
+            boxes = square(regress(boxes[kept], regression[kept]))
+        boxes, crops = cut(small, boxes, 48)
         if len(boxes):
             regression, _, probability = _run(onet, crops)
             keep = probability[:, 1] > self._settings.thresholds[2]
             boxes = boxes[keep]
             boxes[:, 4] = probability[keep, 1]
-            boxes = _drop_nested(_regress(boxes, regression[keep]))
+            boxes = drop_nested(regress(boxes, regression[keep]))
         return boxes
 
 
@@ -226,6 +225,13 @@ def shrink(picture: NDArray[np.uint8], side: int) -> tuple[NDArray[np.uint8], fl
     return picture, scale
 
 
+def scales(shape: tuple[int, ...], scale: float, settings: FaceSettings) -> tuple[float, float, float]:
+    """Give the smallest face looked for, the smallest one looked for first, and the picture's shorter side."""
+    shorter = min(shape[:2])
+    least = max(_DEFAULT_MIN_FACE * scale, settings.min_face_share * shorter, CELL)
+    return least, max(settings.search_share * shorter, least), shorter
+
+
 def pyramid(scale: float, least: float, most: float, shorter: float) -> list[float]:
     """Give the zooms of the scaled picture at which faces of `least` up to `most` pixels fill the first network.
 
@@ -246,7 +252,7 @@ def pyramid(scale: float, least: float, most: float, shorter: float) -> list[flo
     while size <= shorter and size < most:
         # a level also answers to faces somewhat smaller and larger than its own size
         if size >= least * 0.999:
-            zooms.append(_CELL / size)
+            zooms.append(CELL / size)
         size /= _FACTOR
     return zooms
 
@@ -281,9 +287,12 @@ def crop_face(
     return np.asarray(face.resize((side, side), Image.Resampling.BILINEAR))
 
 
-def _detection(box: NDArray[Any], seen: int) -> Detection:
-    x1, y1, x2, y2, probability = (float(v) for v in box)
-    return Detection((x1, y1, x2, y2), min(probability, 1.0), seen)
+def chosen_detection(boxes: Boxes) -> Detection | None:
+    """Give the chosen one of a picture's faces, if there are any."""
+    if not len(boxes):
+        return None
+    x1, y1, x2, y2, probability = (float(v) for v in boxes[choose_face(boxes)])
+    return Detection((x1, y1, x2, y2), min(probability, 1.0), len(boxes))
 
 
 def _as_input(pixels: NDArray[np.float32]) -> Any:
@@ -339,7 +348,7 @@ def _run(network: Any, crops: NDArray[np.float32]) -> list[NDArray[Any]]:
     return [torch.cat(part).numpy() for part in zip(*parts, strict=True)]
 
 
-def _cut(picture: NDArray[np.uint8], boxes: Boxes, side: int) -> tuple[Boxes, NDArray[np.float32]]:
+def cut(picture: NDArray[np.uint8], boxes: Boxes, side: int) -> tuple[Boxes, NDArray[np.float32]]:
     """Cut boxes out at one size; boxes wholly outside the picture are dropped."""
     height, width = picture.shape[:2]
     edges = boxes[:, :4].astype(np.int32)
@@ -356,7 +365,7 @@ def _cut(picture: NDArray[np.uint8], boxes: Boxes, side: int) -> tuple[Boxes, ND
     return boxes, area_means(sums, edges - [x, y, x, y], side, side)
 
 
-def _square(boxes: Boxes) -> Boxes:
+def square(boxes: Boxes) -> Boxes:
     """Make boxes square about their middle, by the longer side."""
     boxes = boxes.astype(np.float32)
     size = boxes[:, 2:4] - boxes[:, :2]
@@ -366,12 +375,13 @@ def _square(boxes: Boxes) -> Boxes:
     return boxes
 
 
-def _regress(boxes: Boxes, shift: NDArray[Any]) -> Boxes:
+def regress(boxes: Boxes, shift: NDArray[Any]) -> Boxes:
+    """Move the boxes' edges by a network's shifts, which are shares of the side."""
     size = np.tile(boxes[:, 2:4] - boxes[:, :2] + 1, 2)
     return np.column_stack([boxes[:, :4] + shift * size, boxes[:, 4]])
 
 
-def _drop_nested(boxes: Boxes) -> Boxes:
+def drop_nested(boxes: Boxes) -> Boxes:
     """Drop every box that lies to 70 % or more inside a more probable one, or the other way round."""
     order = list(np.argsort(boxes[:, 4])[::-1])
     kept: list[int] = []

@@ -118,7 +118,8 @@ def assess_video(
     video : mapping
         Its row of ``videos``.
     frames, faces, landmarks : pyarrow.Table
-        Its rows of these tables, in any order; extra columns are ignored, and only `faces` needs its crops.
+        Its rows of these tables, in any order; extra columns are ignored. Of the crops, those that `crops_needed`
+        names are enough.
     audio : mapping or None
         Its row of ``audio`` (``waveform`` is not needed), None without a sound track.
     settings : QualitySettings
@@ -150,6 +151,30 @@ def assess_video(
         found.flags.add("unreadable")
     reason = _unusable(found)
     return VideoAssessment(found.measures, [f for f in FLAGS if f in found.flags], reason is None, reason)
+
+
+def crops_needed(count: int, settings: QualitySettings, fps: float) -> NDArray[np.int64]:
+    """Name the faces, by their place in the order of frames, whose crops an assessment looks at.
+
+    Parameters
+    ----------
+    count : int
+        Faces of the video.
+    settings : QualitySettings
+        Crops a second.
+    fps : float
+        Samples a second.
+    """
+    return np.union1d(_crops_measured(count, settings, fps), _crops_embedded(count))
+
+
+def _crops_measured(count: int, settings: QualitySettings, fps: float) -> NDArray[np.int64]:
+    return np.arange(0, count, max(1, round(fps / settings.crops_per_second)))
+
+
+def _crops_embedded(count: int) -> NDArray[np.int64]:
+    """Spread up to `_MOST_EMBEDDED` over the video."""
+    return np.unique(np.linspace(0, count - 1, min(count, _MOST_EMBEDDED)).round().astype(np.int64))
 
 
 def person_of(faces: arrow.Table, landmarks: arrow.Table, settings: QualitySettings) -> PersonVector | None:
@@ -228,7 +253,7 @@ def _light(found: _Findings, frames: arrow.Table) -> None:
 
 def _crops(found: _Findings, faces: arrow.Table, fps: float) -> None:
     settings = found.settings
-    chosen = np.arange(0, faces.num_rows, max(1, round(fps / settings.crops_per_second)))
+    chosen = _crops_measured(faces.num_rows, settings, fps)
     taken = faces.take(arrow.array(chosen))
     crops = decode_crops(taken["crop"])
     side = np.minimum(
@@ -316,7 +341,7 @@ def _embedding(
 ) -> tuple[Embedding, NDArray[Any]]:
     """Embed up to `_MOST_EMBEDDED` bare faces spread over the video; give the stretch of time of each too."""
     index = _numbers(faces, "frame_index")
-    chosen = np.unique(np.linspace(0, len(index) - 1, min(len(index), _MOST_EMBEDDED)).round().astype(int))
+    chosen = _crops_embedded(len(index))
     taken = faces.take(arrow.array(chosen))
     mesh = np.full((len(chosen), 468, 3), np.nan, np.float32)
     there = np.isin(index[chosen], meshed)

@@ -11,8 +11,9 @@ what the means need kept from each. Tests hold the result against the plain call
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 
 Samples = NDArray[np.float32]
 
-_BLOCK_FRAMES: Final = 2048
-"""Frames of the transform in memory at a time: about 17 MB, 48 s at the default rate and hop."""
+_BLOCK_FRAMES: Final = 512
+"""Frames of the transform in memory at a time: 2 MB, 12 s at the default rate and hop."""
 
 _CHROMA: Final = 12
 
@@ -64,18 +65,34 @@ def sound_features(samples: Samples, settings: AudioSettings) -> SoundFeatures:
     ValueError
         If there is no sample.
     """
+    import librosa
+
+    with _one_thread():
+        mel, means = _features(samples, settings)
+        return SoundFeatures(librosa.power_to_db(mel, ref=np.max).astype(np.float32, copy=False), means)
+
+
+def feature_means(samples: Samples, settings: AudioSettings) -> dict[str, float]:
+    """Calculate the feature means alone, for sound of any length; see `sound_features`."""
+    with _one_thread():
+        return _features(samples, settings)[1]
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Sums in another order are other sums: the same sound must give the same numbers on any number of cores."""
     from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(limits=1, user_api="blas"):
+        yield
+
+
+def _features(samples: Samples, settings: AudioSettings) -> tuple[NDArray[np.float32], dict[str, float]]:
+    """Give the Mel powers (n_mels, steps) and the means."""
+    import librosa
 
     if samples.size == 0:
         raise ValueError("features need at least one sample")
-    # sums in another order are other sums: the same sound must give the same numbers on any number of cores
-    with threadpool_limits(limits=1, user_api="blas"):
-        return _features(samples, settings)
-
-
-def _features(samples: Samples, settings: AudioSettings) -> SoundFeatures:
-    import librosa
-
     rate, n_fft = settings.sample_rate, settings.n_fft
     mel_parts: list[NDArray[np.float32]] = []
     pitches: list[NDArray[Any]] = []
@@ -95,31 +112,51 @@ def _features(samples: Samples, settings: AudioSettings) -> SoundFeatures:
         strengths.append(strength[found])
         steps += magnitude.shape[1]
     mel = np.concatenate(mel_parts, axis=1)
+    mel_parts.clear()
     mfcc = librosa.feature.mfcc(S=librosa.power_to_db(mel), sr=rate, n_mfcc=settings.n_mfcc)
-    crossings = librosa.feature.zero_crossing_rate(
-        samples, frame_length=n_fft, hop_length=settings.hop_length
-    )
     means = {
         f"mfcc_{i}": float(value) for i, value in enumerate(mfcc.mean(axis=1, dtype=np.float64), start=1)
     }
     means["chroma_stft"] = _chroma_mean(samples, settings, np.concatenate(pitches), np.concatenate(strengths))
     for name, total in zip(("spectral_centroid", "spectral_bandwidth", "rolloff"), sums, strict=True):
         means[name] = float(total) / steps
-    means["zero_crossing_rate"] = float(crossings.mean(dtype=np.float64))
-    return SoundFeatures(librosa.power_to_db(mel, ref=np.max).astype(np.float32, copy=False), means)
+    means["zero_crossing_rate"] = _crossing_mean(samples, settings)
+    return mel, means
+
+
+def _stretches(
+    samples: Samples, settings: AudioSettings, padding: Literal["constant", "edge"]
+) -> Iterator[Samples]:
+    """Give the samples under each block of centred frames, padded at both ends of the sound as librosa does."""
+    n_fft, hop, size = settings.n_fft, settings.hop_length, len(samples)
+    half = n_fft // 2
+    frames = 1 + (size + 2 * half - n_fft) // hop
+    for first in range(0, frames, _BLOCK_FRAMES):
+        last = min(frames, first + _BLOCK_FRAMES)
+        start, stop = first * hop - half, (last - 1) * hop - half + n_fft
+        part = samples[max(0, start) : min(size, stop)]
+        yield np.pad(part, (max(0, -start), max(0, stop - size)), mode=padding)
 
 
 def _magnitudes(samples: Samples, settings: AudioSettings) -> Iterator[NDArray[np.float32]]:
-    """Give the magnitudes of the centred transform, zero-padded at both ends as librosa does, block by block."""
+    """Give the magnitudes of the centred transform block by block."""
     import librosa
 
-    n_fft, hop = settings.n_fft, settings.hop_length
-    padded = np.pad(samples, n_fft // 2)
-    frames = 1 + (len(padded) - n_fft) // hop
-    for first in range(0, frames, _BLOCK_FRAMES):
-        last = min(frames, first + _BLOCK_FRAMES)
-        part = padded[first * hop : (last - 1) * hop + n_fft]
-        yield np.abs(librosa.stft(part, n_fft=n_fft, hop_length=hop, center=False))
+    for part in _stretches(samples, settings, "constant"):
+        yield np.abs(librosa.stft(part, n_fft=settings.n_fft, hop_length=settings.hop_length, center=False))
+
+
+def _crossing_mean(samples: Samples, settings: AudioSettings) -> float:
+    import librosa
+
+    total, frames = 0.0, 0
+    for part in _stretches(samples, settings, "edge"):
+        rates = librosa.feature.zero_crossing_rate(
+            part, frame_length=settings.n_fft, hop_length=settings.hop_length, center=False
+        )
+        total += float(rates.sum(dtype=np.float64))
+        frames += rates.size
+    return total / frames
 
 
 def _chroma_mean(

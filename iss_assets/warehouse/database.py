@@ -6,9 +6,10 @@ what is in them (``assets``), the models in SQL (``sql_models``).
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,10 +32,17 @@ class WarehouseError(RuntimeError):
 
 @dataclass(frozen=True)
 class Replacement:
-    """Rows that take the place of every row whose columns have the values of `where`."""
+    """Rows that take the place of every row whose columns have the values of `where`.
+
+    Attributes
+    ----------
+    rows : pyarrow.Table or callable
+        A callable gives rows that wait on disk. It is asked twice, once to check and once to write, and must answer
+        the same: what a patient's videos hold need not be in memory at once.
+    """
 
     table: type[Table]
-    rows: arrow.Table
+    rows: arrow.Table | Callable[[], arrow.Table]
     where: Mapping[str, object]
 
 
@@ -61,11 +69,8 @@ class Writer:
         condition = " and ".join(f"{c} is not distinct from ?" for c in where) or "true"
         self._connection.execute(f"delete from {name} where {condition}", list(where.values()))
         if rows.num_rows:
-            self._connection.register("_rows", rows)
-            try:
-                self._connection.execute(f"insert into {name} by name select * from _rows")
-            finally:
-                self._connection.unregister("_rows")
+            # DuckDB finds the variable by its name; a registered view would keep the rows until the transaction's end
+            self._connection.execute(f"insert into {name} by name select * from rows")
         return rows.num_rows
 
 
@@ -104,10 +109,13 @@ class Warehouse:
             return _fetch(connection.execute(sql, params))
 
     @contextmanager
-    def write(self) -> Iterator[Writer]:
-        """Give the one writer, in one transaction: the block's end commits, an exception leaves all as it was."""
+    def write(self, threads: int | None = None) -> Iterator[Writer]:
+        """Give the one writer, in one transaction: the block's end commits, an exception leaves all as it was.
+
+        With `threads`, DuckDB takes no more than that, and memory in proportion; default: one a processor.
+        """
         self.create()
-        with self._exclusive() as connection:
+        with self._exclusive(threads) as connection:
             connection.execute("begin transaction")
             try:
                 yield Writer(connection)
@@ -131,9 +139,11 @@ class Warehouse:
             If rows do not fit their table's model; then nothing is written.
         """
         checked = _check_together(replacements)
-        with self.write() as writer:
+        # storing rows is no faster with more threads, and each packs a block of its own
+        with self.write(threads=1) as writer:
             return [
-                writer.replace(r.table, rows, r.where) for r, rows in zip(replacements, checked, strict=True)
+                writer.replace(r.table, r.table.check_rows(r.rows()) if rows is None else rows, r.where)
+                for r, rows in zip(replacements, checked, strict=True)
             ]
 
     def snapshot(self, to: Path) -> Path:
@@ -172,18 +182,22 @@ class Warehouse:
         _READY.add((str(self.path), stat.st_ino))
 
     @contextmanager
-    def _exclusive(self) -> Iterator[duckdb.DuckDBPyConnection]:
+    def _exclusive(self, threads: int | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
         with (
             hold(self._lock, exclusive=True, timeout_s=self.settings.lock_timeout_s),
-            self._connect(read_only=False) as connection,
+            self._connect(read_only=False, threads=threads) as connection,
         ):
             yield connection
 
     @contextmanager
-    def _connect(self, *, read_only: bool) -> Iterator[duckdb.DuckDBPyConnection]:
+    def _connect(self, *, read_only: bool, threads: int | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
         connection = self._open(read_only)
         try:
-            connection.execute("set timezone = 'UTC'")
+            threads = threads or os.cpu_count() or 1
+            memory = self.settings.memory_mb_per_thread * threads
+            connection.execute(
+                f"set timezone = 'UTC'; set threads = {threads}; set memory_limit = '{memory}MB'"
+            )
             yield connection
         finally:
             connection.close()
@@ -207,22 +221,28 @@ class Warehouse:
                 time.sleep(0.05)
 
 
-def _check_together(replacements: Sequence[Replacement]) -> list[arrow.Table]:
-    """Check the rows of each table at once, not once a replacement, and give them back in the order they came."""
-    places: dict[type[Table], list[int]] = {}
+def _check_together(replacements: Sequence[Replacement]) -> list[arrow.Table | None]:
+    """Check the rows of each table at once, not once a replacement, and give them back in the order they came.
+
+    What waits on disk is checked piece by piece and not kept: None stands in its place.
+    """
+    places: dict[type[Table], list[tuple[int, arrow.Table]]] = {}
     for place, replacement in enumerate(replacements):
-        places.setdefault(replacement.table, []).append(place)
+        if callable(replacement.rows):
+            replacement.table.check_rows(replacement.rows())
+        else:
+            places.setdefault(replacement.table, []).append((place, replacement.rows))
     checked: dict[int, arrow.Table] = {}
     for table, own in places.items():
-        rows = [replacements[place].rows for place in own]
+        rows = [part for _, part in own]
         alike = all(r.schema.equals(rows[0].schema) for r in rows)
         parts = [arrow.concat_tables(rows)] if alike else rows
         whole = arrow.concat_tables([table.check_rows(part) for part in parts])
         start = 0
-        for place, part in zip(own, rows, strict=True):
+        for place, part in own:
             checked[place] = whole.slice(start, part.num_rows)
             start += part.num_rows
-    return [checked[place] for place in range(len(replacements))]
+    return [checked.get(place) for place in range(len(replacements))]
 
 
 def _fetch(result: duckdb.DuckDBPyConnection) -> arrow.Table:

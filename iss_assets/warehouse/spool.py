@@ -51,6 +51,19 @@ class Spool:
         with arrow.memory_map(str(path)) as source:
             return arrow.ipc.open_file(source).read_all()
 
+    def take(self, video_id: str, table: str, fingerprint: str) -> arrow.Table:
+        """Give a table that was put here; it stays until `clear`.
+
+        Raises
+        ------
+        FileNotFoundError
+            If somebody removed it.
+        """
+        rows = self.get(video_id, table, fingerprint)
+        if rows is None:
+            raise FileNotFoundError(f"{table} of video {video_id} is gone from the spool; run again")
+        return rows
+
     def clear(self, tables: Iterable[str]) -> None:
         """Remove what waits for these tables, once it is in the warehouse."""
         for table in tables:

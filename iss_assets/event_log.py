@@ -1,0 +1,91 @@
+"""Dagster's storage for a worker of `iss run`: the same SQLite files, kept open between events.
+
+Belongs here: how a worker's events reach the files in the home. Does not belong here: what is told (``assets``,
+``checks``), Dagster's settings (``home``).
+
+A patient's run tells some 200 events. Dagster 1.13 makes an engine, opens a file and compiles its statements anew for
+each of four to six statements an event, which costs more than storing does; here each file is opened once a run, and
+its compiled statements are kept. The UI and the daemon read the same files with Dagster's own classes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME, SqliteEventLogStorage
+from dagster._core.storage.sql import create_engine
+from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
+from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
+from sqlalchemy import event, text
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.pool import NullPool, StaticPool
+
+
+class KeptOpenEventLog(SqliteEventLogStorage):
+    """Dagster's event log with the files of the study and of the last run kept open until `dispose`."""
+
+    def __init__(self, base_dir: str) -> None:
+        self._engines: dict[str, Engine] = {}
+        self._tables: set[str] = set()
+        super().__init__(base_dir)
+
+    @contextmanager
+    def _connect(self, shard: str) -> Iterator[Connection]:
+        with self._db_lock:
+            if shard not in self._engines:
+                self._close(keep=INDEX_SHARD_NAME)
+                self._engines[shard] = self._open(shard)
+            with self._engines[shard].begin() as connection:
+                yield connection
+            # the UI watches the file itself, and a commit goes to the journal beside it
+            os.utime(self.path_for_shard(shard))
+
+    def has_table(self, table_name: str) -> bool:
+        """Say whether there is such a table; asked for every check, and tables are never dropped."""
+        if table_name not in self._tables and super().has_table(table_name):
+            self._tables.add(table_name)
+        return table_name in self._tables
+
+    def _open(self, shard: str) -> Engine:
+        address, waiting = self.conn_string_for_shard(shard), {"timeout": SQLITE_BUSY_TIMEOUT_SECONDS}
+        first = create_engine(address, poolclass=NullPool, connect_args=waiting)
+        if not Path(self.path_for_shard(shard)).exists():
+            # nothing is in it yet that a power cut could take
+            event.listen(first, "connect", lambda raw, _: raw.execute("pragma synchronous = off"))
+        self._initdb(first)
+        first.dispose()
+        # `_db_lock` lets one thread in at a time, so that all of them can share a connection
+        kept = create_engine(
+            address, poolclass=StaticPool, connect_args={**waiting, "check_same_thread": False}
+        )
+        with kept.connect() as connection:
+            # a power cut may take the last events, never the file (sqlite.org/pragma.html#pragma_synchronous)
+            connection.execute(text("pragma synchronous = normal"))
+        return kept
+
+    def _close(self, keep: str = "") -> None:
+        for shard in self._engines.keys() - {keep}:
+            self._engines.pop(shard).dispose()
+
+    def dispose(self) -> None:
+        """Close every file."""
+        with self._db_lock:
+            self._close()
+        super().dispose()
+
+
+class WorkerStorage(DagsterSqliteStorage):
+    """Dagster's SQLite storage with `KeptOpenEventLog` in it; named in the worker's ``dagster.yaml``."""
+
+    def __init__(self, base_dir: str, inst_data: Any = None) -> None:
+        super().__init__(base_dir, inst_data)
+        self._event_log_storage = KeptOpenEventLog(str(Path(base_dir) / "history" / "runs"))
+
+    @classmethod
+    def from_config_value(cls, inst_data: Any, config_value: Any) -> WorkerStorage:
+        """Make it from ``dagster.yaml``."""
+        return cls.from_local(inst_data=inst_data, **config_value)
