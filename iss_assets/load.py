@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,7 @@ from iss_assets.warehouse.tables import BY_NAME
 if TYPE_CHECKING:
     from torch.utils.data import Dataset
 
-    from iss_assets.modeling.items import EncodedFaces, InputArray, Items
+    from iss_assets.modeling.items import EncodedFaces, Items
 
 Home = Path | str | None
 
@@ -218,10 +219,16 @@ class TrainingSet:
     def __len__(self) -> int:
         return len(self.items)
 
-    @property
-    def inputs(self) -> dict[str, InputArray]:
-        """Arrays by name: ``faces``, ``landmarks``, ``scores``, ``mel``, ``audio_features``, ``embeddings``."""
-        return self.items.inputs
+    @cached_property
+    def inputs(self) -> dict[str, np.ndarray | EncodedFaces]:
+        """Arrays by name: ``faces``, ``landmarks``, ``scores``, ``mel``, ``audio_features``, ``embeddings``.
+
+        Faces that would not fit in memory stay encoded and are decoded when indexed by an array of places.
+        """
+        from iss_assets.modeling.items import EncodedFaces
+
+        kept = self.items.inputs.items()
+        return {name: v if isinstance(v, EncodedFaces) else np.asarray(v) for name, v in kept}
 
     @property
     def target(self) -> np.ndarray:
@@ -336,6 +343,8 @@ def _keyed_rows(
     home: Home,
 ) -> Any:
     """Read one packed column with its keys, evenly thinned out to `most` a patient."""
+    from iss_assets.warehouse.items import in_order
+
     params: list[object] = []
     if patients is not None:
         condition += " and list_contains(?, patient_id)"
@@ -344,21 +353,25 @@ def _keyed_rows(
     taken = (
         "true" if most is None else f"n <= {int(most)} or (k + 1) * {int(most)} // n > k * {int(most)} // n"
     )
-    sql = f"""
+    keys = f"""
         with numbered as (
-            select patient_id, video_id, {index}, count(*) over (partition by patient_id) as n,
+            select patient_id, video_id, {index} as item, count(*) over (partition by patient_id) as n,
                 row_number() over (partition by patient_id order by video_id, {index}) - 1 as k
             from {name} where {condition}
         )
-        select t.patient_id, t.video_id, t.{index}, t.{payload}
-        from {name} as t
-        inner join numbered on numbered.video_id = t.video_id and numbered.{index} = t.{index}
+        select video_id, item, row_number() over (order by patient_id, video_id, item) as place
+        from numbered
         where {taken}
-        order by t.patient_id, t.video_id, t.{index}
+        order by place
     """
     with warehouse(home).read() as connection:
         connection.execute("set arrow_large_buffer_size = true")
-        return connection.execute(sql, params).to_arrow_table()
+        connection.register("_chosen", connection.execute(keys, params).to_arrow_table())
+        return in_order(
+            connection,
+            f"select c.place, t.patient_id, t.video_id, t.{index}, t.{payload} "
+            f"from _chosen as c join {name} as t on t.video_id = c.video_id and t.{index} = c.item",
+        )
 
 
 def _torch_dataset(data: TrainingSet) -> Dataset[Any]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
+import numpy as np
 import pyarrow as arrow
 import pyarrow.compute as compute
 
@@ -25,6 +26,7 @@ from iss_assets.warehouse.database import Replacement, Warehouse
 from iss_assets.warehouse.ledger import fingerprint, ledger
 
 if TYPE_CHECKING:
+    from iss_assets.evaluation.permutation import FitPredict
     from iss_assets.modeling.items import Items
 
 GROUP = "evaluation"
@@ -105,9 +107,12 @@ def patient_accuracy(context: dg.AssetExecutionContext, warehouse: WarehouseReso
 
 
 def predictions_mark(warehouse: Warehouse) -> str:
-    """Hash which predictions there are."""
+    """Hash which predictions there are, and the version of the code that judges them."""
+    from iss_assets.evaluation.study import CODE_VERSION
+
     held = ledger(warehouse, STUDY)
-    return fingerprint(sorted((v, m) for (_, v, t), m in held.items() if t == "frame_predictions"))
+    made = sorted((v, m) for (_, v, t), m in held.items() if t == "frame_predictions")
+    return fingerprint(CODE_VERSION, made)
 
 
 class HowToJudge(dg.Config):
@@ -142,7 +147,7 @@ def evaluation(
     names = store.query("select distinct experiment from patient_accuracy order by all")[
         "experiment"
     ].to_pylist()
-    again = retrained(store, settings, names) if config.retrain else {}
+    again, sampled = retrained(store, settings, names) if config.retrain else ({}, frozenset[str]())
     inputs = EvaluationInputs(
         patient_accuracy=store.query("select * from patient_accuracy order by experiment, patient_id"),
         splits=store.query("select * from cv_splits order by patient_id"),
@@ -152,8 +157,9 @@ def evaluation(
         video_quality=store.query("select * from video_quality order by video_id"),
         videos=store.query("select patient_id, sha256 from videos order by video_id"),
         frames=store.query("select patient_id, picture_hash, contrast from frames"),
-        fit_predict={name: trainer(name, again[name], store, settings) for name in again},
-        by_seed={name: seeded_trainer(name, again[name], store, settings) for name in again},
+        fit_predict={name: trainer(name, again[name], settings) for name in again},
+        sampled=sampled,
+        by_seed={n: seeded_trainer(n, again[n], store, settings) for n in again if n not in sampled},
         features={
             "audio features": store.query(
                 "select * exclude (chunk_index, fingerprint) from audio_features where chunk_index = -1 order by video_id"
@@ -182,25 +188,35 @@ def evaluation_mark(warehouse: Warehouse, settings: Settings, *, retrain: bool) 
     return fingerprint(predictions_mark(warehouse), settings.evaluation.digest(), retrain)
 
 
-def retrained(warehouse: Warehouse, settings: Settings, names: list[str]) -> dict[str, "Items"]:
-    """Give the items of those forests that are small enough to be trained again some hundred times."""
+def retrained(
+    warehouse: Warehouse, settings: Settings, names: list[str]
+) -> tuple[dict[str, "Items"], frozenset[str]]:
+    """Give the items on which forests are trained again some hundred times, and which of them are a sample of all."""
     from iss_assets.warehouse.items import load_items
 
-    loaded = {
-        name: load_items(warehouse, BY_NAME[name], settings.training)
-        for name in names
-        if BY_NAME[name].model == "forest"
-    }
-    return {n: items for n, items in loaded.items() if len(items) <= settings.evaluation.retrain_items}
+    most = settings.evaluation.retrain_items
+    forests = [name for name in names if BY_NAME[name].model == "forest"] if most else []
+    loaded = {name: load_items(warehouse, BY_NAME[name], settings.training) for name in forests}
+    sampled = frozenset(name for name, items in loaded.items() if len(items) > most)
+    return {name: sample_of(items, most) for name, items in loaded.items()}, sampled
 
 
-def trainer(
-    name: str, items: "Items", warehouse: Warehouse, settings: Settings
-) -> Callable[[Mapping[str, str]], arrow.Table]:
-    """Give a function that trains an experiment's folds on given pain levels and predicts the patients left out."""
-    cohort = warehouse.query("select * from cv_splits order by patient_id")
+def sample_of(items: "Items", most: int) -> "Items":
+    """Take at most so many items, the same number of each patient where there are enough, evenly spaced."""
+    from iss_assets.modeling.items import evenly_spaced
 
-    def train(levels: Mapping[str, str]) -> arrow.Table:
+    if len(items) <= most:
+        return items
+    each = max(1, most // len(items.patients))
+    owned = [np.flatnonzero(items.patient_id == patient) for patient in items.patients]
+    return items.take(np.sort(np.concatenate([own[evenly_spaced(len(own), each)] for own in owned])))
+
+
+def trainer(name: str, items: "Items", settings: Settings) -> "FitPredict":
+    """Give a function that trains an experiment's folds on given levels and splits, and predicts who is left out."""
+
+    def train(levels: Mapping[str, str], splits: Mapping[str, int]) -> arrow.Table:
+        cohort = arrow.table({"patient_id": list(splits), "split": list(splits.values())})
         return cross_validate(BY_NAME[name], relabelled(BY_NAME[name], items, levels), cohort, settings)
 
     return train

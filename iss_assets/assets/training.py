@@ -9,24 +9,21 @@ patients left out only make it predict again.
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dagster as dg
 import pyarrow as arrow
 
 from iss_assets.assets.common import describe, result
+from iss_assets.assets.fold_work import fit_experiment, fold_marks, place_of
 from iss_assets.assets.study import STUDY, ledger_entry
 from iss_assets.modeling.experiments import BY_NAME, CODE_VERSION, EXPERIMENTS, Experiment
 from iss_assets.partitions import fold_partitions, patients_partitions
 from iss_assets.resources import WarehouseResource
-from iss_assets.settings import Settings, TrainingSettings
+from iss_assets.settings import Settings
 from iss_assets.warehouse import tables
 from iss_assets.warehouse.database import Replacement, Warehouse
-from iss_assets.warehouse.ledger import fingerprint, ledger, ledger_rows
-
-if TYPE_CHECKING:
-    from iss_assets.modeling.items import Items
+from iss_assets.warehouse.ledger import fingerprint, ledger
 
 GROUP = "experiments"
 
@@ -143,10 +140,11 @@ def embeddings(context: dg.AssetExecutionContext, warehouse: WarehouseResource) 
 
 def embeddings_mark(warehouse: Warehouse, settings: Settings, patient: str) -> str:
     """Give the fingerprint that a patient's embeddings have when they are current."""
+    from iss_assets.modeling.weights import weights_mark
     from iss_assets.warehouse.items import data_hash
 
     training = settings.training
-    used = (training.initial_weights, str(training.resnet50_weights), training.image_side, CODE_VERSION)
+    used = (weights_mark(training), training.image_side, training.precision, CODE_VERSION)
     return fingerprint(used, data_hash(warehouse, BY_NAME["resnet50_2_static"], training, [patient]))
 
 
@@ -247,138 +245,6 @@ def split_key(key: str) -> dict[str, str]:
     return {"experiment": experiment, "split": split}
 
 
-def fit_experiment(
-    context: dg.AssetExecutionContext,
-    resource: WarehouseResource,
-    experiment: Experiment,
-    splits: Sequence[int],
-) -> dict[str, Any]:
-    """Bring some splits of one experiment up to date; items are loaded once and shared by the splits."""
-    from iss_assets.modeling.fitting import MODEL_FILE, fit_fold, predict_fold
-    from iss_assets.modeling.folds import sides
-    from iss_assets.warehouse.items import load_items
-
-    warehouse, settings = resource.warehouse(), resource.settings()
-    cohort = warehouse.query("select * from cv_splits order by patient_id")
-    present = set(cohort["split"].to_pylist())
-    held = ledger(warehouse, STUDY)
-    note: dict[str, Any] = {"fitted now": 0, "predicted again": 0, "kept": 0, "empty splits": 0}
-    note |= {"marks": [], "predictions": 0}
-    items: Items | None = None
-    for split in splits:
-        place = f"{experiment.name}|{split:02d}"
-        where: dict[str, object] = {"experiment": experiment.name, "split": split}
-        if split not in present:
-            # nobody is tested here (any more): what an earlier cohort left goes
-            if (STUDY, place, "fold_models") in held:
-                warehouse.replace_all(
-                    [
-                        *(
-                            Replacement(t, t.from_rows([]), where)
-                            for t in (tables.FoldModels, tables.FramePredictions)
-                        ),
-                        Replacement(
-                            tables.Extractions, ledger_rows([]), {"patient_id": STUDY, "video_id": place}
-                        ),
-                    ]
-                )
-            note["empty splits"] += 1
-            continue
-        train, test = sides(cohort, split)
-        marks = fold_marks(warehouse, settings.training, experiment, train, test)
-        note["marks"].append(marks["frame_predictions"])
-        fitted = held.get((STUDY, place, "fold_models")) == marks["fold_models"]
-        predicted = fitted and held.get((STUDY, place, "frame_predictions")) == marks["frame_predictions"]
-        folder = settings.models_dir / experiment.name / f"{split:02d}"
-        if predicted and (folder / MODEL_FILE).exists():
-            note["kept"] += 1
-            continue
-        if items is None:
-            items = load_items(warehouse, experiment, settings.training, cohort["patient_id"].to_pylist())
-        replacements: list[Replacement] = []
-        if not fitted or not (folder / MODEL_FILE).exists():
-            context.log.info(f"{experiment.name}, split {split}: fitting on {len(train)} patients")
-            fold = fit_fold(
-                experiment,
-                items.of(train),
-                settings.training,
-                folder,
-                lambda epoch: context.log.info(", ".join(f"{k} {v:.4g}" for k, v in epoch.items())),
-            )
-            row = {
-                **where,
-                "trained_at": datetime.now(UTC),
-                "train_patients": train,
-                "test_patients": test,
-                "weights": f"models/{experiment.name}/{split:02d}/{MODEL_FILE}",
-                "history": json.dumps(fold.history),
-                "cohort_hash": cohort["cohort_hash"][0].as_py(),
-                "data_hash": marks["fold_models"],
-                **{
-                    n: getattr(fold, n)
-                    for n in ("train_items", "settings", "profile", "seed", "weights_origin")
-                },
-                "code_version": fold.code_version,
-            }
-            replacements += [
-                Replacement(tables.FoldModels, tables.FoldModels.from_rows([row]), where),
-                fold_entry(place, "fold_models", marks["fold_models"], 1),
-            ]
-            note["fitted now"] += 1
-            note["weights"] = fold.weights_origin
-        else:
-            note["predicted again"] += 1
-        predictions = predict_fold(experiment, folder / MODEL_FILE, items.of(test), settings.training)
-        columns = tables.FramePredictions.arrow_schema()
-        column = arrow.repeat(arrow.scalar(split, arrow.int32()), predictions.num_rows)
-        rows = predictions.append_column("split", column).select(columns.names).cast(columns)
-        note["predictions"] += rows.num_rows
-        replacements += [
-            Replacement(tables.FramePredictions, rows, where),
-            fold_entry(place, "frame_predictions", marks["frame_predictions"], rows.num_rows),
-        ]
-        warehouse.replace_all(replacements)
-    return note
-
-
-def fold_marks(
-    warehouse: Warehouse,
-    settings: TrainingSettings,
-    experiment: Experiment,
-    train: Sequence[str],
-    test: Sequence[str],
-) -> dict[str, str]:
-    """Give the fingerprints that a fold's model and predictions have when they are current."""
-    from iss_assets.warehouse.items import data_hash
-
-    learnt = fingerprint(
-        experiment.name,
-        CODE_VERSION,
-        what_counts(settings),
-        data_hash(warehouse, experiment, settings, train),
-    )
-    return {
-        "fold_models": learnt,
-        "frame_predictions": fingerprint(learnt, data_hash(warehouse, experiment, settings, test)),
-    }
-
-
-def what_counts(settings: TrainingSettings) -> dict[str, Any]:
-    """Give the settings that change what a model learns; where it is computed does not."""
-    return settings.model_dump(
-        mode="json", exclude={"device", "decoded_faces_gb", "split_file", "split_seed"}
-    )
-
-
-def fold_entry(place: str, table: str, mark: str, rows: int) -> Replacement:
-    """Give the ledger's replacement that says: this fold is current."""
-    return Replacement(
-        tables.Extractions,
-        ledger_rows([(STUDY, place, table, mark, rows)]),
-        {"patient_id": STUDY, "video_id": place, "table_name": table},
-    )
-
-
 def stale_experiments(warehouse: Warehouse, settings: Settings, names: Sequence[str]) -> list[str]:
     """Give those experiments of which some fold is not current."""
     from iss_assets.modeling.folds import sides, splits_in
@@ -387,13 +253,13 @@ def stale_experiments(warehouse: Warehouse, settings: Settings, names: Sequence[
     held = ledger(warehouse, STUDY)
 
     def stale(experiment: Experiment) -> bool:
-        present = {f"{experiment.name}|{split:02d}" for split in splits_in(cohort)}
+        present = {place_of(experiment.name, split) for split in splits_in(cohort)}
         made = {place for _, place, table in held if table == "fold_models"}
         if any(place.split("|")[0] == experiment.name for place in made - present):
             return True
         for split in splits_in(cohort):
             marks = fold_marks(warehouse, settings.training, experiment, *sides(cohort, split))
-            place = f"{experiment.name}|{split:02d}"
+            place = place_of(experiment.name, split)
             if any(held.get((STUDY, place, table)) != mark for table, mark in marks.items()):
                 return True
         return False

@@ -18,7 +18,7 @@ from iss_assets.evaluation.accuracy import class_of
 from iss_assets.evaluation.baselines import quality_measures
 from iss_assets.evaluation.frames import rows_of
 from iss_assets.evaluation.intervals import holm
-from iss_assets.evaluation.permutation import FitPredict, accuracy_against, shuffled_levels
+from iss_assets.evaluation.permutation import FitPredict, dealt_out, retrained_accuracies
 from iss_assets.settings import EvaluationSettings
 from iss_assets.warehouse.tables import QualityAssociations
 
@@ -135,6 +135,7 @@ def leakage_canary(report: LeakageReport) -> dict[str, object]:
 def shuffled_labels_canary(
     experiment: str,
     levels: Mapping[str, str],
+    splits: Mapping[str, int],
     classes: int,
     fit_predict: FitPredict,
     settings: EvaluationSettings,
@@ -145,12 +146,12 @@ def shuffled_labels_canary(
     ----------
     experiment : str
         Name for the row.
-    levels : mapping
-        Patient to pain level.
+    levels, splits : mapping
+        Patient to pain level, and to split.
     classes : int
         Two or four.
     fit_predict : callable
-        Trains all folds on the given levels and gives test predictions.
+        Trains all folds on given levels and splits and gives test predictions.
     settings : EvaluationSettings
         ``shuffle_repeats`` and seed.
 
@@ -161,10 +162,8 @@ def shuffled_labels_canary(
         the share of the commonest class, which is the most that an honest model can expect of labels without meaning.
     """
     rng = np.random.default_rng((settings.seed, 3))
-    found = []
-    for _ in range(settings.shuffle_repeats):
-        dealt = shuffled_levels(levels, rng)
-        found.append(accuracy_against(fit_predict(dealt), dealt, classes))
+    draws = [dealt_out(levels, splits, rng) for _ in range(settings.shuffle_repeats)]
+    found = retrained_accuracies(fit_predict, draws, classes)
     names = [class_of(level, classes) for level in levels.values()]
     chance = max(names.count(name) for name in set(names)) / len(names)
     limit = chance + 3 * float(np.std(found, ddof=1)) / np.sqrt(len(found))

@@ -210,6 +210,13 @@ def differences(pairs: pd.DataFrame, results: pd.DataFrame, kind: str) -> DataTa
     )
 
 
+_METHODS = {
+    "retrained": "model trained again each time",
+    "retrained on a sample": "model trained again each time, also for the observed figure, on some of the items",
+    "fixed predictions": "predictions kept as they are",
+}
+
+
 def chance(tests: pd.DataFrame) -> DataTable:
     """Set the tests against chance."""
     rows = [
@@ -220,9 +227,7 @@ def chance(tests: pd.DataFrame) -> DataTable:
             number(r.chance_high),
             p_value(r.p_value),
             p_value(r.p_value_holm),
-            Cell(
-                "model trained again each time" if r.method == "retrained" else "predictions kept as they are"
-            ),
+            Cell(_METHODS[r.method]),
             count(r.permutations),
         ]
         for r in rows_of(in_order(tests))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 import pandas as pd
 import pyarrow as pa
@@ -16,6 +17,9 @@ from iss_assets.evaluation.frames import Rows, as_frame
 from iss_assets.evaluation.permutation import FitPredict
 from iss_assets.settings import EvaluationSettings
 from iss_assets.warehouse.tables import CanaryResults, SplitStability
+
+CODE_VERSION: Final = "2"
+"""Raised whenever a change of this package changes a figure."""
 
 SeedPredict = Callable[[int], pa.Table]
 """Assigns patients to splits anew by a seed, trains all folds, gives the test predictions."""
@@ -34,6 +38,8 @@ class EvaluationInputs:
         splits share nothing is not made and the table of canaries lacks it.
     fit_predict
         Experiments that are trained again on permuted labels, each with a callable.
+    sampled
+        Those of them whose callable learns from a part of the items, since all would take too long.
     by_seed
         Experiments that are trained again under other split seeds, each with a callable.
     features
@@ -49,6 +55,7 @@ class EvaluationInputs:
     videos: Rows | None = None
     frames: Rows | None = None
     fit_predict: Mapping[str, FitPredict] = field(default_factory=dict)
+    sampled: frozenset[str] = frozenset()
     by_seed: Mapping[str, SeedPredict] = field(default_factory=dict)
     features: Mapping[str, pd.DataFrame] = field(default_factory=dict)
 
@@ -75,6 +82,7 @@ def evaluate_study(inputs: EvaluationInputs, settings: EvaluationSettings) -> di
     patients, fold_models = as_frame(inputs.patients), as_frame(inputs.fold_models)
     quality = as_frame(inputs.video_quality)
     levels = dict(zip(splits["patient_id"], splits["pain_level"], strict=True))
+    tested_in = dict(zip(splits["patient_id"], splits["split"], strict=True))
     rank = published.order(sorted(set(accuracies["experiment"])))
     accuracies = accuracies.sort_values("experiment", key=lambda s: s.map(rank.index), kind="stable")
     classes = {str(e): int(g["classes"].iloc[0]) for e, g in accuracies.groupby("experiment", sort=False)}
@@ -86,11 +94,19 @@ def evaluate_study(inputs: EvaluationInputs, settings: EvaluationSettings) -> di
 
     base = baselines.baseline_accuracy(patients, splits, as_frame(inputs.bpi_scores), quality, settings)
     differences = permutation.paired_differences(accuracies, as_frame(base), settings)
-    chance = permutation.permutation_tests(accuracies, levels, inputs.fit_predict, settings)
+    chance = permutation.permutation_tests(
+        accuracies, levels, tested_in, inputs.fit_predict, settings, inputs.sampled
+    )
     metrics = results.experiment_metrics(accuracies, settings)
     return {
         "experiment_results": results.experiment_results(
-            accuracies, fold_models, *map(as_frame, (metrics, differences, base, chance))
+            accuracies,
+            fold_models,
+            as_frame(metrics),
+            as_frame(differences),
+            as_frame(base),
+            as_frame(chance),
+            alpha=1 - settings.confidence,
         ),
         "experiment_metrics": metrics,
         "confusion_counts": results.confusion_counts(accuracies),
@@ -128,12 +144,17 @@ def _canaries(
     classes: Mapping[str, int],
     settings: EvaluationSettings,
 ) -> list[dict[str, object]]:
+    tested_in = dict(zip(splits["patient_id"], splits["split"], strict=True))
     rows = []
     if inputs.videos is not None and inputs.frames is not None:
         report = canaries.check_leakage(splits, as_frame(inputs.videos), as_frame(inputs.frames), fold_models)
         rows.append(canaries.leakage_canary(report))
     for experiment, train in inputs.fit_predict.items():
-        rows.append(canaries.shuffled_labels_canary(experiment, levels, classes[experiment], train, settings))
+        rows.append(
+            canaries.shuffled_labels_canary(
+                experiment, levels, tested_in, classes[experiment], train, settings
+            )
+        )
     for name, features in inputs.features.items():
         rows += canaries.identity_probe(name, features, levels, splits)
     return rows

@@ -56,8 +56,8 @@ def embed_faces(crops: InputArray, settings: TrainingSettings) -> Embedded:
     """
     import torch
 
+    from iss_assets.modeling.computing import choose_device, mixed
     from iss_assets.modeling.networks import faces_to_pictures
-    from iss_assets.modeling.training import choose_device
     from iss_assets.modeling.weights import initial_resnet50
 
     device = choose_device(settings)
@@ -67,7 +67,7 @@ def embed_faces(crops: InputArray, settings: TrainingSettings) -> Embedded:
     backbone.fc = torch.nn.Identity()
     backbone = backbone.to(device).to(memory_format=torch.channels_last).eval()
     out = np.empty((len(crops), EMBEDDING_WIDTH), np.float32)
-    with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+    with torch.inference_mode(), mixed(settings, device):
         for start in range(0, len(crops), _BATCH):
             places = np.arange(start, min(start + _BATCH, len(crops)))
             batch = torch.from_numpy(crops[places]).to(device)

@@ -17,7 +17,7 @@ from typing import Final, Literal
 from iss_assets.evaluation import published
 from iss_assets.study import terms
 
-CODE_VERSION: Final = "1"
+CODE_VERSION: Final = "2"
 """Raised whenever a change of this package changes what a model predicts."""
 
 Item = Literal["frame", "chunk", "submission"]

@@ -1,12 +1,15 @@
 """Arrays in files that are safe to open and whole or absent.
 
-Belongs here: writing and reading named arrays with a few words beside them. Does not belong here: what they mean.
+Belongs here: writing and reading named arrays with a few words beside them, telling files apart by content. Does not
+belong here: what they mean.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -45,3 +48,21 @@ def read_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
             return {name: file.get_tensor(name) for name in file.keys()}, words  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(f"{path.name} is damaged or no safetensors file: train this fold again") from error
+
+
+def content_hash(path: Path) -> str:
+    """Hash a file's content (64 hexadecimal digits), read once as long as its size and time of change stay the same.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read.
+    """
+    found = path.stat()
+    return _content_hash(path.resolve(), found.st_size, found.st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _content_hash(path: Path, size: int, changed_ns: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -91,6 +91,7 @@ def fit_fold(
     settings: TrainingSettings,
     out_dir: Path,
     progress: Callable[[dict[str, float]], None] | None = None,
+    go_on: Callable[[], None] | None = None,
 ) -> FittedFold:
     """Fit an experiment's model on the training side of a split.
 
@@ -108,6 +109,8 @@ def fit_fold(
         items and settings.
     progress : callable, optional
         Called with each epoch's entry of the history.
+    go_on : callable, optional
+        Called before each batch of a network; what it raises ends the training.
 
     Returns
     -------
@@ -146,11 +149,12 @@ def fit_fold(
         arrays, origin = probe.arrays(), wanted_origin(settings)  # of the backbone that made the embeddings
         history = [_summary(probe.probabilities(x), train)]
     else:
-        from iss_assets.modeling.training import choose_device, fit_network
+        from iss_assets.modeling.computing import choose_device
+        from iss_assets.modeling.training import fit_network
 
         device = choose_device(settings)
         arrays, history, origin = fit_network(
-            experiment, train, preparation, per_class, settings, device, out_dir, progress
+            experiment, train, preparation, per_class, settings, device, out_dir, progress, go_on
         )
     if not experiment.is_network and progress is not None:
         progress(history[0])
@@ -226,13 +230,44 @@ def predict_fold(
 
         probabilities = Probe.from_arrays(arrays).probabilities(_columns(experiment, preparation, test))
     else:
-        from iss_assets.modeling.training import choose_device, predict_network
+        from iss_assets.modeling.computing import choose_device
+        from iss_assets.modeling.training import predict_network
 
         trained_with = TrainingSettings.model_validate(json.loads(described["settings"]))
         probabilities = predict_network(
             experiment, arrays, preparation, test, trained_with, choose_device(settings)
         )
     return prediction_table(experiment, test, probabilities)
+
+
+Work = TypeVar("Work")
+
+
+def folds_side_by_side(
+    experiment: Experiment, jobs: Sequence[Callable[[Callable[[], None]], Work]], settings: TrainingSettings
+) -> Generator[tuple[int, Work], None, None]:
+    """Do the jobs of an experiment's folds, those of networks several at once where the settings ask for it.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        Forests take all cores by themselves and are grown one after another.
+    jobs : sequence of callables
+        Each is given what `fit_fold` takes as `go_on`.
+    settings : TrainingSettings
+        ``folds_at_once`` and device.
+
+    Yields
+    ------
+    tuple
+        Number of the job and its result, as each is done.
+    """
+    if not experiment.is_network:
+        yield from ((number, job(lambda: None)) for number, job in enumerate(jobs))
+        return
+    from iss_assets.modeling.computing import choose_device, side_by_side
+
+    yield from side_by_side(jobs, settings.folds_at_once, choose_device(settings))
 
 
 def prediction_table(experiment: Experiment, test: Items, probabilities: np.ndarray) -> pa.Table:

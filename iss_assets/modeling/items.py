@@ -1,20 +1,19 @@
 """What models learn from: items (frames, chunks, submissions) as arrays, and what is fitted on the training side.
 
 Belongs here: the arrays, choosing among them, scaling and imputing. Does not belong here: where they come from
-(``warehouse.items``), the models.
+(``warehouse.items``), how pictures are kept (``pictures``), the models.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import pyarrow as pa
 
 from iss_assets.modeling.experiments import Experiment
+from iss_assets.modeling.pictures import EncodedFaces, SharedPictures
 from iss_assets.study import terms
 
 SCORE_COLUMNS: Final = (
@@ -33,55 +32,7 @@ MEL_FLOOR_DB: Final = -80.0
 """Lowest value of a spectrogram in dB against its loudest (librosa's ``power_to_db`` with ``top_db=80``)."""
 
 
-class EncodedFaces:
-    """Crops kept as picture files and decoded when indexed, for studies whose pixels do not fit in memory.
-
-    Parameters
-    ----------
-    files : pyarrow.BinaryArray or ChunkedArray
-        One picture file an item (any format that OpenCV reads).
-    side : int
-        Side in pixels that crops are resized to.
-    """
-
-    def __init__(self, files: pa.BinaryArray | pa.ChunkedArray, side: int):
-        self._files = files
-        self.side = side
-
-    def __len__(self) -> int:
-        return len(self._files)
-
-    @property
-    def shape(self) -> tuple[int, int, int, int]:
-        """The shape that all crops together would have."""
-        return (len(self), self.side, self.side, 3)
-
-    @property
-    def decoded_bytes(self) -> int:
-        """Memory that all crops together would take."""
-        return len(self) * self.side * self.side * 3
-
-    def __getitem__(self, index: np.ndarray) -> np.ndarray:
-        """Decode some crops: (n, side, side, 3) uint8 RGB."""
-        out = np.empty((len(index), self.side, self.side, 3), np.uint8)
-
-        def decode(place: int) -> None:
-            out[place] = _decode(self._files[int(index[place])].as_buffer(), self.side)
-
-        with ThreadPoolExecutor() as pool:  # OpenCV decodes outside the interpreter's lock
-            list(pool.map(decode, range(len(index))))
-        return out
-
-    def select(self, index: np.ndarray) -> EncodedFaces:
-        """Give some of the crops, still encoded."""
-        return EncodedFaces(self._files.take(pa.array(index)), self.side)
-
-    def decode(self) -> np.ndarray:
-        """Decode all crops: (n, side, side, 3) uint8 RGB."""
-        return self[np.arange(len(self))]
-
-
-InputArray = np.ndarray | EncodedFaces
+InputArray = np.ndarray | EncodedFaces | SharedPictures
 
 
 @dataclass(frozen=True)
@@ -130,7 +81,7 @@ class Items:
         return Items(
             **{name: getattr(self, name)[places] for name in _COLUMNS},
             inputs={
-                name: values.select(places) if isinstance(values, EncodedFaces) else values[places]
+                name: values[places] if isinstance(values, np.ndarray) else values.select(places)
                 for name, values in self.inputs.items()
             },
         )
@@ -313,18 +264,3 @@ def _weighted_median(column: np.ndarray, weight: np.ndarray) -> float:
     order = np.argsort(column[known], kind="stable")
     values, mass = column[known][order], np.cumsum(weight[known][order])
     return float(values[np.searchsorted(mass, mass[-1] / 2)])
-
-
-def _decode(file: pa.Buffer, side: int) -> np.ndarray:
-    import cv2
-
-    picture = cv2.imdecode(np.frombuffer(file, np.uint8), cv2.IMREAD_COLOR)
-    if picture is None:
-        raise ValueError("a stored face crop is not a picture: extract this patient's faces again")
-    picture = cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
-    if picture.shape[:2] != (side, side):
-        shrink = picture.shape[0] > side
-        picture = cv2.resize(
-            picture, (side, side), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR
-        )
-    return picture

@@ -16,7 +16,6 @@ from typing import Final
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.feature_extraction import create_feature_extractor
 
 from iss_assets.modeling.experiments import Experiment
 from iss_assets.modeling.items import MEL_FLOOR_DB
@@ -87,6 +86,57 @@ class VectorFusion(nn.Module):
         return self.head(torch.cat([seen, *(inputs[name].to(seen.dtype) for name in self.vectors)], dim=1))
 
 
+class CutBackbone(nn.Module):
+    """ResNet50 up to a layer within one of its blocks, ``layer4.0.conv1`` say; weights keep their names.
+
+    torchvision's feature extractor would do the same, but it patches all of torch's modules for a moment while it
+    traces, which folds that train beside it do not bear.
+    """
+
+    def __init__(self, backbone: nn.Module, layer: str):
+        super().__init__()
+        stage, block, inner = layer.split(".", 2)
+        stages = ("layer1", "layer2", "layer3", "layer4")
+        self.path = ("conv1", "bn1", "relu", "maxpool", *stages[: stages.index(stage) + 1])
+        for name in self.path[:-1]:
+            self.add_module(name, backbone.get_submodule(name))
+        blocks = list(backbone.get_submodule(stage).children())
+        cut = CutBlock(blocks[int(block)], inner)
+        self.add_module(stage, nn.Sequential(*blocks[: int(block)], cut))
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Give the layer's map."""
+        for name in self.path:
+            pictures = self.get_submodule(name)(pictures)
+        return pictures
+
+
+class CutBlock(nn.Module):
+    """The beginning of a block of ResNet50, on its main way or on its short cut."""
+
+    def __init__(self, block: nn.Module, inner: str):
+        super().__init__()
+        self.path: tuple[str, ...]
+        if inner.startswith("downsample."):
+            short = list(block.get_submodule("downsample").children())
+            self.path = ("downsample",)
+            self.add_module("downsample", nn.Sequential(*short[: int(inner.split(".")[1]) + 1]))
+            return
+        self.path = _MAIN_WAY[: _MAIN_WAY.index(inner) + 1]
+        for name in self.path:
+            self.add_module(name, block.get_submodule(name))
+
+    def forward(self, seen: Tensor) -> Tensor:
+        """Give the map of the last layer that is left."""
+        for name in self.path:
+            seen = self.get_submodule(name)(seen)
+        return seen
+
+
+_MAIN_WAY: Final = ("conv1", "bn1", "relu", "conv2", "bn2", "relu", "conv3", "bn3")
+"""torchvision's bottleneck block, from its input to where the short cut joins."""
+
+
 class MapFusion(nn.Module):
     """Experiments 6 and 7, Fusion 3 and Static Audio: a feature map beside learnt vectors, into a CNN.
 
@@ -105,7 +155,7 @@ class MapFusion(nn.Module):
         super().__init__()
         self.picture = picture
         channels = _channels(backbone, layer)
-        self.backbone = create_feature_extractor(backbone, {layer: "map"}, suppress_diff_warning=True)
+        self.backbone = CutBackbone(backbone, layer)
         self.vectors = nn.ModuleDict(
             {
                 name: nn.Sequential(
@@ -129,7 +179,7 @@ class MapFusion(nn.Module):
     def feature_map(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Give the backbone's map (n, 512, rows, columns)."""
         to_pictures = faces_to_pictures if self.picture == "faces" else mel_to_pictures
-        return self.backbone(to_pictures(inputs[self.picture]))["map"]
+        return self.backbone(to_pictures(inputs[self.picture]))
 
     def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Give logits (n, classes)."""
@@ -190,7 +240,7 @@ def _imagenet(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]
 def _channels(backbone: nn.Module, layer: str) -> int:
     """Give the channels of a layer's map."""
     modules = dict(backbone.named_modules())
-    module = modules.get(layer)
+    module = modules.get(layer) if layer.startswith("layer") else None
     if not isinstance(module, nn.Conv2d | nn.BatchNorm2d):
         convolutions = [n for n, m in modules.items() if isinstance(m, nn.Conv2d) and n.startswith("layer4")]
         raise ValueError(

@@ -1,11 +1,11 @@
 """How a network learns (paper, section 4, "Training Details"): read it from top to bottom.
 
-Belongs here: data on the device, batches, the loop, its checkpoint, predicting. Does not belong here: how networks
-look (``networks``), what a fold is (``folds``), models that need no epochs (``forests``, ``probe``).
+Belongs here: the loop, its checkpoint, predicting. Does not belong here: batches (``data``), how networks look
+(``networks``), what a fold is (``folds``), models that need no epochs (``forests``, ``probe``).
 
 Same seed, same machine, same result: first weights and the order of items follow from the seed and the epoch alone,
-nothing is dropped out, and CUDA is asked for its deterministic convolutions. So a training that was killed and goes
-on from its last epoch ends with the same numbers as one that was not.
+nothing is dropped out, and CUDA is asked for its deterministic convolutions and products. So a training that was
+killed and goes on from its last epoch ends with the same numbers as one that was not.
 """
 
 from __future__ import annotations
@@ -14,110 +14,32 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from threading import Lock
+from typing import Final
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from iss_assets.modeling.computing import compiled, mixed, repeatable
+from iss_assets.modeling.data import Data, batch_order
 from iss_assets.modeling.experiments import CODE_VERSION, Experiment
 from iss_assets.modeling.files import read_arrays, write_arrays
-from iss_assets.modeling.items import EncodedFaces, InputArray, Items, Preparation, evenly_spaced
+from iss_assets.modeling.items import Items, Preparation, evenly_spaced
 from iss_assets.modeling.networks import build_network
-from iss_assets.modeling.weights import empty_resnet50, initial_resnet50
+from iss_assets.modeling.weights import empty_resnet50, initial_resnet50, weights_mark
 from iss_assets.settings import TrainingSettings
 
 CHECKPOINT_FILE: Final = "checkpoint.safetensors"
-DEVICE_SHARE: Final = 0.6
-"""Data may take this share of the device's free memory; the rest is for the network."""
 PREDICTION_BATCH: Final = 64
 
 log = logging.getLogger(__name__)
 
-
-def choose_device(settings: TrainingSettings) -> str:
-    """Give ``cuda`` or ``cpu``.
-
-    Raises
-    ------
-    ValueError
-        If CUDA is asked for and not there.
-    """
-    if settings.device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("ISS_TRAINING__DEVICE asks for cuda and this machine has none: take auto or cpu")
-    if settings.device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return settings.device
-
-
-class Data:
-    """A side's inputs, on the device where they fit, else in memory and sent batch by batch, one ahead.
-
-    Faces stay bytes, three a pixel, until the network takes them.
-    """
-
-    def __init__(self, items: Items, preparation: Preparation, device: str):
-        self.device = device
-        pictures = {name: values for name, values in items.inputs.items() if name in ("faces", "mel")}
-        near: dict[str, Any] = {**preparation.vectors(items), **pictures}
-        self.far: dict[str, InputArray] = {}
-        free = torch.cuda.mem_get_info()[0] * DEVICE_SHARE if device == "cuda" else float("inf")
-        for name, values in pictures.items():
-            if isinstance(values, EncodedFaces) or values.nbytes > free:
-                self.far[name] = near.pop(name)
-            else:
-                free -= values.nbytes
-        self.near = {name: torch.from_numpy(np.ascontiguousarray(a)).to(device) for name, a in near.items()}
-        self.target = torch.from_numpy(items.target).to(device)
-        self.widths = {name: self.near[name].shape[1] for name in items.inputs if name not in pictures}
-
-    def batches(self, order: list[np.ndarray]) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
-        """Give inputs and targets of each batch of places."""
-        # sent once: a transfer at every batch would stop the GPU each time
-        indices = torch.from_numpy(np.concatenate(order)).to(self.device).split([len(p) for p in order])
-        if not self.far:
-            for index in indices:
-                yield self._near_batch(index)
-            return
-        with ThreadPoolExecutor(1) as ahead:
-            waiting = ahead.submit(self._far_batch, order[0])
-            for number, index in enumerate(indices):
-                ready = waiting.result()
-                if number + 1 < len(order):
-                    waiting = ahead.submit(self._far_batch, order[number + 1])
-                inputs, target = self._near_batch(index)
-                yield (
-                    inputs | {name: t.to(self.device, non_blocking=True) for name, t in ready.items()},
-                    target,
-                )
-
-    def _near_batch(self, index: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        return {name: values[index] for name, values in self.near.items()}, self.target[index]
-
-    def _far_batch(self, places: np.ndarray) -> dict[str, Tensor]:
-        batch = {name: torch.from_numpy(values[places]) for name, values in self.far.items()}
-        return {name: t.pin_memory() for name, t in batch.items()} if self.device == "cuda" else batch
-
-
-def batch_order(n: int, size: int, seed: int, epoch: int) -> list[np.ndarray]:
-    """Shuffle n places into batches; a last batch of one joins the one before, since it has no variance to normalise.
-
-    Parameters
-    ----------
-    n, size : int
-        Items, items a batch.
-    seed, epoch : int
-        The order follows from these two alone.
-    """
-    places = np.random.default_rng([seed, epoch]).permutation(n)
-    starts = list(range(size, n, size))
-    if starts and n - starts[-1] == 1:
-        starts.pop()
-    return np.split(places, starts)
+_building = Lock()
+"""Networks are built one at a time: torch has one state of random numbers for all threads."""
 
 
 def fit_network(
@@ -129,6 +51,7 @@ def fit_network(
     device: str,
     out_dir: Path,
     progress: Callable[[dict[str, float]], None] | None = None,
+    go_on: Callable[[], None] | None = None,
 ) -> tuple[dict[str, np.ndarray], list[dict[str, float]], str]:
     """Train a network end to end: Adam, cross entropy, all epochs, no early stop (paper, "Training Details").
 
@@ -143,13 +66,15 @@ def fit_network(
     per_class : ndarray, (classes,)
         Weight of each class in the loss; ones as in the paper.
     settings : TrainingSettings
-        Epochs, batch size, learning rate, seed, first weights.
+        Epochs, batch size, learning rate, seed, first weights, precision, compilation.
     device : str
-        ``cpu`` or ``cuda``. On CUDA the network computes in bfloat16 where that is safe.
+        ``cpu`` or ``cuda``.
     out_dir : Path
         Where ``checkpoint.safetensors`` lies while training is under way.
     progress : callable, optional
         Called with each epoch's entry of the history.
+    go_on : callable, optional
+        Called before each batch; what it raises ends the training, which can be taken up again at its last epoch.
 
     Returns
     -------
@@ -162,10 +87,10 @@ def fit_network(
     """
     if len(train) < 2:
         raise ValueError(f"{experiment.name}: a network needs at least two items to learn from")
-    with torch.random.fork_rng(devices=[]):  # leave the caller's random numbers alone
+    data = Data(train, preparation, device)
+    with _building, torch.random.fork_rng(devices=[]):  # leave the caller's random numbers alone
         torch.manual_seed(settings.seed)
         backbone, origin = initial_resnet50(settings)
-        data = Data(train, preparation, device)
         network = build_network(experiment, backbone, data.widths, settings.feature_layer)
     network = network.to(device).to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.Adam(network.parameters(), lr=settings.learning_rate, fused=True)
@@ -173,14 +98,17 @@ def fit_network(
     checkpoint = out_dir / CHECKPOINT_FILE
     run = _run_key(experiment, train, preparation, settings, origin)
     history = _resume(checkpoint, run, network, optimizer)
+    forward = compiled(network, settings, device)
     for epoch in range(len(history) + 1, settings.epochs + 1):
         started = time.perf_counter()
         loss_sum, right = torch.zeros((), device=device), torch.zeros((), device=device)
         order = batch_order(len(train), settings.batch_size, settings.seed, epoch)
-        with torch.backends.cudnn.flags(enabled=True, deterministic=True, benchmark=False):
+        with repeatable():
             for inputs, target in data.batches(order):
-                with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
-                    logits = network(inputs)
+                if go_on is not None:
+                    go_on()
+                with mixed(settings, device):
+                    logits = forward(inputs)
                 loss = functional.cross_entropy(logits.float(), target, weight)
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
@@ -244,7 +172,7 @@ def predict_network(
     order = np.split(np.arange(len(test)), range(PREDICTION_BATCH, len(test), PREDICTION_BATCH))
     found = []
     for inputs, _ in data.batches(order):
-        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+        with mixed(settings, device):
             logits = network(inputs)
         found.append(logits.double().softmax(1).cpu().numpy())
     return np.concatenate(found)
@@ -255,7 +183,14 @@ def _run_key(
 ) -> str:
     """Hash what a training is made of, so that a checkpoint of another is never taken up."""
     digest = hashlib.sha256()
-    words = [experiment.name, settings.digest(), CODE_VERSION, origin, torch.__version__]
+    words = [
+        experiment.name,
+        settings.digest(),
+        CODE_VERSION,
+        origin,
+        weights_mark(settings),
+        torch.__version__,
+    ]
     digest.update(json.dumps(words).encode())
     for column in (train.patient_id, train.video_id, train.frame_index, train.chunk_index, train.target):
         digest.update(np.ascontiguousarray(column).tobytes())

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.error import URLError
 
+from iss_assets.modeling.files import content_hash
 from iss_assets.settings import TrainingSettings
 
 if TYPE_CHECKING:
@@ -61,6 +62,17 @@ def wanted_origin(settings: TrainingSettings) -> str:
     if settings.initial_weights == "random":
         return "random"
     return "imagenet" if settings.resnet50_weights is None else "file"
+
+
+def weights_mark(settings: TrainingSettings) -> str:
+    """Give what tells first weights apart: the origin and, of a file, its content.
+
+    A file that is replaced under the same name is another one; where it lies does not matter.
+    """
+    origin, path = wanted_origin(settings), settings.resnet50_weights
+    if origin != "file" or path is None:
+        return origin
+    return f"file {content_hash(path)[:16]}" if path.is_file() else "file that is not there"
 
 
 def empty_resnet50() -> nn.Module:

@@ -154,7 +154,8 @@ def _patient(number: int, cohort_number: str, seed: int, count: int | None) -> P
         int(rng.integers(1, planned + 1)),
         _LATER_TROUBLES[int(rng.integers(len(_LATER_TROUBLES)))],
     )
-    later = {troubled: trouble} if rng.random() < _LATER_SHARE else {}
+    # a trouble can cost the video, and of the paper's patients only 0009 has none that can be used
+    later = {troubled: trouble} if rng.random() < _LATER_SHARE and (count or planned) > 1 else {}
     level = 0.8 + 0.66 * target + rng.normal(0, 1.4)
     chronic = target >= 4 or (target >= 1 and rng.random() < 0.5)
     patient_id = f"{number:04d}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import partial
 
 import duckdb
 import numpy as np
@@ -18,15 +19,15 @@ from iss_assets.modeling.folds import PatientLevel
 from iss_assets.modeling.items import (
     ANSWERS,
     SCORE_COLUMNS,
-    EncodedFaces,
     InputArray,
     Items,
     evenly_spaced,
     make_items,
 )
+from iss_assets.modeling.pictures import EncodedFaces, SharedPictures, StoredFiles
 from iss_assets.settings import TrainingSettings
 from iss_assets.study import terms
-from iss_assets.warehouse.database import Warehouse
+from iss_assets.warehouse.database import Warehouse, WarehouseError
 from iss_assets.warehouse.tables import AUDIO_FEATURES
 
 LEFT_OUT_SCHEMA = pa.schema([("patient_id", pa.string()), ("video_id", pa.string()), ("reason", pa.string())])
@@ -55,15 +56,21 @@ def load_items(
     Returns
     -------
     Items
-        Faces decoded, or still encoded where they would take more than ``decoded_faces_gb``.
+        Faces decoded; still encoded where they would take more than ``decoded_faces_gb``; left in the warehouse, to
+        be read as they are wanted, where that would take more than ``encoded_faces_gb`` as well.
     """
     with warehouse.read() as connection:
         # the default limit of 2 GB a column of an Arrow batch is less than a study's crops
         connection.execute("set arrow_large_buffer_size = true")
         keys = _choose(connection, experiment, settings, _asked(connection, patients))
         connection.register("_chosen", keys)
-        payload = {name: _fetch(connection, name) for name in experiment.inputs}
+        stored = "faces" in experiment.inputs and _too_many(connection, keys.num_rows, settings)
+        payload = {n: _fetch(connection, n) for n in experiment.inputs if not (stored and n == "faces")}
+        marked = _rows(connection, _MARKED) if stored else None
     inputs: dict[str, InputArray] = {name: _to_array(name, rows, settings) for name, rows in payload.items()}
+    if marked is not None:
+        files = StoredFiles(partial(_stored_crops, warehouse, marked), marked.num_rows)
+        inputs["faces"] = EncodedFaces(files, settings.image_side)
     item = keys["item"].to_numpy()
     return make_items(
         experiment,
@@ -183,6 +190,9 @@ def data_hash(
     return digest.hexdigest()[:16]
 
 
+_BATCH_ROWS = 2048
+"""Rows of packed values that DuckDB hands over at a time: 30 MB of crops."""
+
 _FACES_ONLY = experiment("resnet50_2_static")
 
 _TABLE_OF = {
@@ -281,10 +291,23 @@ def _fetch(connection: duckdb.DuckDBPyConnection, name: str) -> pa.Table:
         "audio_features": (", ".join(AUDIO_FEATURES), "audio_features"),
     }[name]
     index = "chunk_index" if name in ("mel", "audio_features") else "frame_index"
-    return _rows(
+    return in_order(
         connection,
-        f"select {columns} from _chosen c join {table} t on t.video_id = c.video_id and t.{index} = c.item order by c.place",
+        f"select c.place, {columns} from _chosen c join {table} t on t.video_id = c.video_id and t.{index} = c.item",
     )
+
+
+def in_order(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
+    """Fetch rows by their column ``place`` and drop it.
+
+    They come batch by batch, mostly in order already. DuckDB would take every picture through its own memory to sort
+    them, five times as long, and hold the whole result in it.
+    """
+    rows = connection.execute(sql).to_arrow_reader(_BATCH_ROWS).read_all()
+    places = rows["place"].to_numpy()
+    if (np.diff(places) < 0).any():
+        rows = rows.take(pa.array(np.argsort(places)))
+    return rows.drop_columns(["place"])
 
 
 _SCORES = f"""
@@ -299,11 +322,53 @@ order by c.place
 """  # fmt: skip
 
 
+_MARKED = """
+select c.place, c.video_id, c.item, t.fingerprint
+from _chosen c join faces t on t.video_id = c.video_id and t.frame_index = c.item
+order by c.place
+"""
+
+_STORED_CROPS = """
+select t.crop
+from _wanted w join faces t on t.video_id = w.video_id and t.frame_index = w.item and t.fingerprint = w.fingerprint
+order by w.place
+"""
+
+
+def _too_many(connection: duckdb.DuckDBPyConnection, n: int, settings: TrainingSettings) -> bool:
+    """Say whether the chosen crops would take too much memory decoded, and encoded too."""
+    if n * settings.image_side**2 * 3 <= settings.decoded_faces_gb * 1e9:
+        return False
+    size = "select coalesce(sum(octet_length(t.crop)), 0) as n from _chosen c join faces t"
+    on = "on t.video_id = c.video_id and t.frame_index = c.item"
+    return bool(_rows(connection, f"{size} {on}")["n"][0].as_py() > settings.encoded_faces_gb * 1e9)
+
+
+def _stored_crops(warehouse: Warehouse, keys: pa.Table, places: np.ndarray) -> pa.ChunkedArray:
+    """Read the crops at some places of `keys`, in that order.
+
+    Raises
+    ------
+    WarehouseError
+        If some are no longer there as they were when training began.
+    """
+    wanted = keys.take(pa.array(places)).set_column(0, "place", pa.array(np.arange(len(places))))
+    with warehouse.read() as connection:
+        connection.register("_wanted", wanted)
+        crops = _rows(connection, _STORED_CROPS)["crop"]
+    if len(crops) != len(places):
+        raise WarehouseError(
+            "faces were extracted anew while a model was learning from them: start the training again"
+        )
+    return crops
+
+
 def _to_array(name: str, rows: pa.Table, settings: TrainingSettings) -> InputArray:
     """Turn one input's rows into an array, without a Python object a value."""
     if name == "faces":
         faces = EncodedFaces(rows["crop"], settings.image_side)
-        return faces if faces.decoded_bytes > settings.decoded_faces_gb * 1e9 else faces.decode()
+        fits = faces.decoded_bytes <= settings.decoded_faces_gb * 1e9
+        return SharedPictures(faces.decode()) if fits else faces
     if name in ("scores", "audio_features"):
         columns = SCORE_COLUMNS if name == "scores" else AUDIO_FEATURES
         arrays = [rows[c].to_numpy() for c in columns]
@@ -320,7 +385,10 @@ def _to_array(name: str, rows: pa.Table, settings: TrainingSettings) -> InputArr
         values = bands
     if rows.num_rows == 0:
         return np.zeros((0,) * len(shape), np.float32)
-    return values.flatten().to_numpy(zero_copy_only=False).astype(np.float32, copy=False).reshape(shape)
+    numbers = values.flatten().to_numpy(zero_copy_only=False)
+    if name == "mel":
+        return SharedPictures(np.array(numbers, np.float32).reshape(shape))
+    return numbers.astype(np.float32, copy=False).reshape(shape)
 
 
 def _rows(

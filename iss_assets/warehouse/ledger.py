@@ -12,6 +12,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 
 import pyarrow as arrow
 
@@ -51,13 +52,32 @@ def code_versions(settings: Settings) -> dict[str, str]:
         "faces": seen,
         "landmarks": mesh,
         **dict.fromkeys(SOUND_TABLES, heard),
-        "video_quality": fingerprint("quality", mesh, heard, QUALITY_CODE_VERSION, settings.quality.digest()),
+        "video_quality": fingerprint(
+            "quality", mesh, heard, QUALITY_CODE_VERSION, settings.quality.digest(), *identity_mark(settings)
+        ),
     }
+
+
+def identity_mark(settings: Settings) -> tuple[str, ...]:
+    """Give what tells the weights apart by which persons are compared: their content; nothing where there are none."""
+    from iss_assets.media.identity import weights_file
+    from iss_assets.modeling.files import content_hash
+
+    try:
+        path = weights_file(settings.quality)
+    except FileNotFoundError:
+        return ("a file that is not there",)  # the quality asset says so in words
+    return () if path is None else (content_hash(path),)
 
 
 def video_fingerprints(sha256: str, versions: Mapping[str, str]) -> dict[str, str]:
     """Give the fingerprint that each table's rows of one video have when they are current."""
-    return {table: fingerprint(table, sha256, versions[table]) for table in VIDEO_TABLES}
+    return dict(_video_fingerprints(sha256, tuple(versions[table] for table in VIDEO_TABLES)))
+
+
+@lru_cache(maxsize=2**15)
+def _video_fingerprints(sha256: str, versions: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    return tuple((t, fingerprint(t, sha256, v)) for t, v in zip(VIDEO_TABLES, versions, strict=True))
 
 
 def ledger(warehouse: Warehouse, patient_id: str | None = None) -> dict[tuple[str, str, str], str]:

@@ -525,7 +525,9 @@ class ExperimentResults(Table):
     auroc: object = column("DOUBLE", "Area under the ROC curve over patients.", nullable=True)
     p_value: object = column("DOUBLE", "By permutation of patients' labels.", nullable=True)
     p_value_holm: object = column("DOUBLE", "The same after Holm over experiments.", nullable=True)
-    p_value_method: object = column("VARCHAR", "retrained or fixed predictions.", nullable=True)
+    p_value_method: object = column(
+        "VARCHAR", "retrained, retrained on a sample, or fixed predictions.", nullable=True
+    )
     best_baseline: object = column("VARCHAR", "The best baseline in the same folds.", nullable=True)
     best_baseline_accuracy: object = column("DOUBLE", "Its mean accuracy over patients.", nullable=True)
     baseline_difference: object = column(
@@ -533,9 +535,16 @@ class ExperimentResults(Table):
     )
     baseline_difference_low: object = column("DOUBLE", "Lower end of its interval.", nullable=True)
     baseline_difference_high: object = column("DOUBLE", "Upper end.", nullable=True)
+    baseline_p_holm: object = column(
+        "DOUBLE",
+        "p of the difference (patients' signs flipped, two-sided), after Holm over experiments.",
+        nullable=True,
+        **_SHARE,
+    )
     beats_baseline: object = column(
         "VARCHAR",
-        "no: not higher; not shown: higher, but the interval holds 0; yes; empty where no baseline was judged.",
+        "no: not higher; not shown: higher, but the interval holds 0 or p (Holm) is not small; yes; empty where no "
+        "baseline was judged.",
         isin=("no", "not shown", "yes"),
         nullable=True,
     )
@@ -638,7 +647,9 @@ class PermutationResults(Table):
 
     experiment: object = column("VARCHAR", "Experiment.")
     method: object = column(
-        "VARCHAR", "retrained or fixed predictions.", isin=("retrained", "fixed predictions")
+        "VARCHAR",
+        "retrained, retrained on a sample (on some of the items, the observed figure too) or fixed predictions.",
+        isin=("retrained", "retrained on a sample", "fixed predictions"),
     )
     permutations: object = column("INTEGER", "Permutations of patients' labels.", ge=1)
     observed: object = column("DOUBLE", "Mean accuracy over patients.", **_SHARE)
@@ -767,7 +778,7 @@ class CheckResults(Table):
 
 
 class Alerts(Table):
-    """One trouble from when it was raised until it was mended, and who was told of it."""
+    """One trouble from when it was raised until it was mended or closed, and who was told of it."""
 
     __table__ = "alerts"
     __key__ = ("alert_id",)
@@ -783,7 +794,14 @@ class Alerts(Table):
     asset: object = column("VARCHAR", "Asset that was checked; step or job that failed.")
     check_name: object = column("VARCHAR", "Check that failed; `run_failed` for a run.")
     severity: object = column("VARCHAR", "WARN or ERROR.", isin=("WARN", "ERROR"))
-    status: object = column("VARCHAR", "raised, or mended.", isin=("raised", "mended"))
+    status: object = column(
+        "VARCHAR",
+        "raised; mended; closed: no run can look at it any more.",
+        isin=("raised", "mended", "closed"),
+    )
+    reason: object = column(
+        "VARCHAR", "Why it was closed.", nullable=True, isin=("check removed", "not enrolled any more")
+    )
     affected: object = column("VARCHAR[]", "Video or submission ids at fault; for a run, classes of errors.")
     numbers: object = column("VARCHAR", "What was counted, as JSON: name to number.")
     content: object = column("VARCHAR", "Hash of status, severity and ids: a new one is told.")
@@ -792,7 +810,7 @@ class Alerts(Table):
     changed_at: object = column("TIMESTAMP WITH TIME ZONE", "When status, severity or ids changed last.")
     delivery: object = column(
         "VARCHAR",
-        "waiting: somebody is still to be told; told; given_up; not_needed: mended before anybody was told.",
+        "waiting: somebody is still to be told; told; given_up; not_needed: over before anybody was told.",
         isin=("waiting", "told", "given_up", "not_needed"),
     )
     told_at: object = column("TIMESTAMP WITH TIME ZONE", "When everybody had been told last.", nullable=True)

@@ -47,7 +47,9 @@ def judged(study: SimpleNamespace, quick: EvaluationSettings) -> dict[str, pa.Ta
             videos=study.videos,
             frames=frames.assign(picture_hash=range(len(frames)), contrast=0.2),
             fit_predict={
-                "forest_pain": lambda levels: invented.predictions({"forest_pain": 2}, study.splits, items=2)
+                "forest_pain": lambda levels, splits: invented.predictions(
+                    {"forest_pain": 2}, study.splits, items=2
+                )
             },
             by_seed={
                 "forest_pain": lambda seed: invented.predictions({"forest_pain": 2}, study.splits, seed=seed)

@@ -96,10 +96,10 @@ def test_where_nothing_was_compared_nothing_is_proved(splits, videos, frames):
     assert row["passed"] is None and row["detail"].startswith("Nothing was compared")
 
 
-def nearest_neighbour(features: dict[str, np.ndarray], place: dict[str, int], leaky: bool):
+def nearest_neighbour(features: dict[str, np.ndarray], leaky: bool):
     """A 1-NN on patients' videos; the leaky one may look at the patient's own other videos."""
 
-    def fit_predict(levels):
+    def fit_predict(levels, place):
         rows = []
         for patient, own in features.items():
             for number, video in enumerate(own):
@@ -133,13 +133,13 @@ def people() -> tuple[dict[str, np.ndarray], dict[str, int], dict[str, str]]:
 
 def test_an_honest_model_falls_to_chance_on_shuffled_labels(people):
     features, place, levels = people
-    row = shuffled_labels_canary("m", levels, 2, nearest_neighbour(features, place, leaky=False), SETTINGS)
+    row = shuffled_labels_canary("m", levels, place, 2, nearest_neighbour(features, leaky=False), SETTINGS)
     assert row["passed"] and row["value"] < row["limit_value"]
 
 
 def test_a_planted_leak_stays_right_on_shuffled_labels_and_is_caught(people):
     features, place, levels = people
-    row = shuffled_labels_canary("m", levels, 2, nearest_neighbour(features, place, leaky=True), SETTINGS)
+    row = shuffled_labels_canary("m", levels, place, 2, nearest_neighbour(features, leaky=True), SETTINGS)
     assert row["value"] == 1.0 and row["passed"] is False
 
 

@@ -94,7 +94,7 @@ def test_a_probability_of_one_falls_into_the_last_bin(five):
     assert rows[0]["mean_probability"] is None
 
 
-def line(five: pd.DataFrame, difference: tuple[float, float, float]) -> dict[str, object]:
+def line(five: pd.DataFrame, difference: tuple[float, float, float], p: float = 0.01) -> dict[str, object]:
     models = pd.DataFrame(
         {
             "experiment": ["m", "m"],
@@ -114,7 +114,7 @@ def line(five: pd.DataFrame, difference: tuple[float, float, float]) -> dict[str
     )
     pairs = pd.DataFrame(
         {"first": "m", "second": ["sex", "majority"], "difference": [difference[0], difference[0] + 0.1]}
-    ).assign(low=difference[1], high=difference[2])
+    ).assign(low=difference[1], high=difference[2], p_value=p)
     metrics = experiment_metrics(five, SETTINGS).to_pandas()
     table: pa.Table = experiment_results(five, models, metrics, pairs, base)
     return ExperimentResults.check_rows(table).to_pylist()[0]
@@ -133,6 +133,30 @@ def test_a_model_is_held_against_the_best_baseline(five, difference, verdict):
     row = line(five, difference)
     assert row["best_baseline"] == "sex"
     assert row["beats_baseline"] == verdict
+
+
+def test_an_interval_above_zero_alone_is_no_proof(five):
+    row = line(five, (0.1, 0.02, 0.2), p=0.06)
+    assert (row["beats_baseline"], row["baseline_p_holm"]) == ("not shown", 0.06)
+
+
+def test_claims_to_beat_the_baseline_are_corrected_for_the_number_of_experiments(five):
+    """p of 0.02, 0.03 and 0.04: with Holm 0.06 each, so that none is shown."""
+    names, tables = ["a", "b", "c"], []
+    both = pd.concat([five.assign(experiment=name) for name in names])
+    models = pd.DataFrame(
+        {"experiment": names, "profile": "demo", "weights_origin": "none", "cohort_hash": "c"}
+    )
+    base = pd.DataFrame({"baseline": "sex", "classes": 2, "patient_id": list("abcde"), "accuracy": [0.1] * 5})
+    pairs = pd.DataFrame({"first": names, "second": "sex", "difference": 0.1, "low": 0.02, "high": 0.2})
+    metrics = experiment_metrics(both, SETTINGS).to_pandas()
+    for values in ([0.02, 0.03, 0.04], [0.01, 0.03, 0.04]):
+        rows = experiment_results(both, models, metrics, pairs.assign(p_value=values), base).to_pylist()
+        tables.append([(r["beats_baseline"], round(r["baseline_p_holm"], 9)) for r in rows])
+    assert tables == [
+        [("not shown", 0.06)] * 3,
+        [("yes", 0.03), ("not shown", 0.06), ("not shown", 0.06)],
+    ]
 
 
 def test_a_line_carries_intervals_profile_and_every_origin_of_weights(five):

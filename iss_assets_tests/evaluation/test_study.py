@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
@@ -69,6 +70,40 @@ def test_nothing_evaluated_yet_gives_baselines_and_no_results(study, quick):
     assert found["experiment_results"].num_rows == 0 and found["baseline_results"].num_rows == 15
 
 
+@pytest.mark.parametrize("levels", [["None"], ["Low"], ["None", "Severe"]], ids="+".join)
+def test_a_cohort_that_lacks_levels_is_judged_as_far_as_it_can_be(study, quick, levels):
+    splits = study.splits.filter(pc.is_in(study.splits["pain_level"], pa.array(levels)))
+
+    def of_them(table: pa.Table) -> pa.Table:
+        return table.filter(pc.is_in(table["patient_id"], splits["patient_id"]))
+
+    found = evaluate_study(
+        EvaluationInputs(
+            of_them(study.accuracy),
+            splits,
+            study.models,
+            of_them(study.patients),
+            of_them(study.scores),
+            of_them(study.quality),
+        ),
+        quick,
+    )
+    for name, table in found.items():
+        BY_NAME[name].check_rows(table)
+    row = found["experiment_results"].to_pylist()[0]
+    both = len({level == "None" for level in levels}) == 2
+    assert (row["auroc"] is not None) == both
+    assert [row[name] is not None for name in ("none", "low", "moderate", "severe")] == [
+        name in levels for name in ("None", "Low", "Moderate", "Severe")
+    ]
+    if not both:  # labels that are all alike cannot be permuted into others
+        assert set(
+            found["permutation_results"]
+            .filter(pc.not_equal(pc.field("experiment"), "resnet50_4_static"))["p_value"]
+            .to_pylist()
+        ) == {1.0}
+
+
 def test_training_offered_for_an_experiment_without_predictions_is_an_error(study, quick):
     with pytest.raises(ValueError, match="nobody"):
-        evaluate_study(inputs(study, fit_predict={"nobody": lambda levels: None}), quick)
+        evaluate_study(inputs(study, fit_predict={"nobody": lambda levels, splits: None}), quick)

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from pathlib import Path
+import os
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
+from iss_assets.assets.fold_work import fold_marks
+from iss_assets.assets.training import embeddings_mark
 from iss_assets.modeling.experiments import Experiment, experiment
 from iss_assets.modeling.fitting import fit_fold, predict_fold
 from iss_assets.modeling.items import SCORE_COLUMNS
-from iss_assets.settings import TrainingSettings
-from iss_assets.study import terms
+from iss_assets.modeling.pictures import StoredFiles
+from iss_assets.settings import Settings, TrainingSettings
 from iss_assets.warehouse import tables
-from iss_assets.warehouse.database import Warehouse
+from iss_assets.warehouse.database import WarehouseError
 from iss_assets.warehouse.items import data_hash, left_out, load_crops, load_items, trainable_patients
-from iss_assets_tests.modeling.conftest import as_png
+from iss_assets_tests.modeling.conftest import SIDE, crop
 
-SIDE = 32
 SETTINGS = TrainingSettings(image_side=SIDE)
 FACES, LANDMARKS, PAIN, FUSION, SOUND, PROBE = (
     experiment(n)
@@ -32,75 +32,6 @@ FACES, LANDMARKS, PAIN, FUSION, SOUND, PROBE = (
         "embedding_probe",
     )
 )
-
-
-def crop(patient: int, frame: int) -> np.ndarray:
-    return np.full((SIDE, SIDE, 3), [patient * 20, frame * 10, 99], np.uint8)
-
-
-@pytest.fixture(scope="module")
-def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Patients 0001 to 0006: all well; all well; no answers; video unusable; nothing submitted; quality not known."""
-    made: dict[type, list[dict]] = {t: [] for t in tables.TABLES}
-    for patient in range(1, 7):
-        pid, target = f"{patient:04d}", (0, 2, 5, 9, 0, 8)[patient - 1]
-        made[tables.Patients].append(
-            {"patient_id": pid, "cohort": terms.cohort_of(target, "V", "F"), "sex": "F", "skin_type": "V",
-             "skin_group": "dark", "pain_target": target, "pain_level": terms.pain_level(target)}
-        )  # fmt: skip
-        if patient == 5:
-            continue
-        for video in (f"s{patient}b", f"s{patient}a"):
-            key = {"video_id": video, "patient_id": pid, "fingerprint": "f" * 16}
-            answered = patient != 3
-            made[tables.BpiScores].append(
-                {"submission_id": video, "patient_id": pid, "submitted_at": datetime(2021, 5, 1, 9, tzinfo=UTC),
-                 "timeframe": "late AM", "missing_scores": 1 if answered else 9,
-                 **({"pain_now": target, "chronic_pain": True, **dict.fromkeys(terms.INTERFERENCE_ITEMS, 3), "mood": None}
-                    if answered else {})}
-            )  # fmt: skip
-            made[tables.Videos].append(
-                {**key, "file": video, "sha256": "0" * 64, "bytes": 1, "modified_ns": 1, "has_prompt": False, "status": "ok"}
-            )  # fmt: skip
-            if patient != 6:
-                usable = patient != 4
-                made[tables.VideoQuality].append(
-                    {**key, "frames": 6, "measures": "{}", "flags": [] if usable else ["dark"], "usable": usable,
-                     "unusable_reason": None if usable else "dark"}
-                )  # fmt: skip
-            for frame in range(6):
-                at = {**key, "frame_index": frame}
-                made[tables.Frames].append(
-                    {**at, "time_s": frame / 10, "chunk_index": 0, "luminance": 0.5, "contrast": 0.1, "sharpness": 1,
-                     "noise": 1, "glare": 0, "picture_hash": frame, "faces_seen": 1}
-                )  # fmt: skip
-                if frame == 5:  # nobody in the last frame
-                    continue
-                box = {"x1": 0, "y1": 0, "x2": 9, "y2": 9, "probability": 1, "faces_seen": 1}
-                made[tables.Faces].append({**at, **box, "crop": as_png(crop(patient, frame))})
-                found = frame != 4  # no mesh on the last face
-                points = np.full(1404, patient + frame / 10) if found else None
-                made[tables.Landmarks].append({**at, "detected": found, "points": points})
-            for chunk, steps in ((-1, 0), (0, 173), (1, 173), (2, 60)):
-                features = {name: float(place + chunk) for place, name in enumerate(tables.AUDIO_FEATURES)}
-                made[tables.AudioFeatures].append(
-                    {**key, "chunk_index": chunk, **features, "zero_crossing_rate": 0.5}
-                )
-                if chunk >= 0:
-                    mel = np.full((128, steps), -10.0 * chunk) + np.arange(128)[:, None] / 100
-                    made[tables.MelSpectrograms].append(
-                        {**key, "chunk_index": chunk, "steps": steps, "mel": mel.tolist()}
-                    )
-    warehouse = Warehouse(tmp_path_factory.mktemp("study") / "warehouse.duckdb")
-    for table, rows in made.items():
-        shuffled = [rows[i] for i in np.random.default_rng(0).permutation(len(rows))]
-        warehouse.replace(table, table.from_rows(shuffled), where={})
-    return warehouse.path
-
-
-@pytest.fixture
-def study(made_once: Path, tmp_path: Path) -> Warehouse:
-    return Warehouse(Warehouse(made_once).snapshot(tmp_path / "warehouse.duckdb"))
 
 
 def test_faces_come_decoded_in_the_order_of_patient_video_and_frame(study):
@@ -119,6 +50,34 @@ def test_faces_too_many_for_memory_stay_encoded_and_are_the_same(study):
     encoded = load_items(study, FACES, TrainingSettings(image_side=SIDE, decoded_faces_gb=0)).inputs["faces"]
     assert not isinstance(encoded, np.ndarray)
     assert np.array_equal(encoded.decode(), load_items(study, FACES, SETTINGS).inputs["faces"])
+
+
+def test_faces_too_many_even_when_encoded_stay_in_the_warehouse_and_are_the_same_and_teach_the_same(
+    study, tmp_path
+):
+    small = SETTINGS.model_copy(update={"epochs": 1, "initial_weights": "random", "device": "cpu"})
+    left = small.model_copy(update={"decoded_faces_gb": 0.0, "encoded_faces_gb": 0.0})
+    items, stored = load_items(study, FACES, small), load_items(study, FACES, left)
+    files = stored.inputs["faces"]._files
+    assert isinstance(files, StoredFiles) and len(files) == len(items)
+    places = np.array([29, 3, 3, 17])
+    assert np.array_equal(stored.inputs["faces"][places], items.inputs["faces"][places])
+    train = ["0001", "0002"]
+    one = fit_fold(FACES, items.of(train), small, tmp_path / "one")
+    two = fit_fold(FACES, stored.of(train), small, tmp_path / "two")
+    assert one.weights.read_bytes() == two.weights.read_bytes()
+    rows = [predict_fold(FACES, one, side.of(["0003"]), small) for side in (items, stored)]
+    assert rows[0].equals(rows[1])
+
+
+def test_faces_that_change_in_the_warehouse_while_a_model_learns_are_an_error(study):
+    left = SETTINGS.model_copy(update={"decoded_faces_gb": 0.0, "encoded_faces_gb": 0.0})
+    faces = load_items(study, FACES, left).inputs["faces"]
+    with study.write() as writer:
+        writer.execute("update faces set fingerprint = 'changed' where video_id = 's2a'")
+    assert faces[np.array([0])].shape == (1, SIDE, SIDE, 3)
+    with pytest.raises(WarehouseError, match="extracted anew while a model was learning"):
+        faces[np.arange(len(faces))]
 
 
 def test_landmarks_are_taken_where_a_mesh_was_found(study):
@@ -277,3 +236,42 @@ def test_what_is_loaded_can_be_learnt_and_predicted(study, chosen, tmp_path):
     fitted = fit_fold(chosen, items.of(["0001", "0002"]), SETTINGS, tmp_path)
     rows = predict_fold(chosen, fitted, items.of(["0003"]), SETTINGS)
     tables.FramePredictions.check_rows(rows.append_column("split", pa.array([1] * len(rows), pa.int32())))
+
+
+def test_a_fold_is_stale_when_its_weights_file_is_replaced_or_a_setting_counts_and_a_forest_is_not(
+    study, tmp_path
+):
+    file = tmp_path / "resnet50.pth"
+    file.write_bytes(b"first")
+    settings = TrainingSettings(image_side=SIDE, resnet50_weights=file)
+
+    def marks(chosen: Experiment, given: TrainingSettings = settings) -> dict[str, str]:
+        return fold_marks(study, given, chosen, ["0001", "0002"], ["0003"])
+
+    network, forest = marks(FACES), marks(PAIN)
+    moved = tmp_path / "elsewhere.pth"
+    moved.write_bytes(b"first")
+    assert marks(FACES, settings.model_copy(update={"resnet50_weights": moved})) == network
+    for name, value in (
+        ("device", "cpu"),
+        ("folds_at_once", 4),
+        ("compile", "never"),
+        ("encoded_faces_gb", 1.0),
+    ):
+        assert marks(FACES, settings.model_copy(update={name: value})) == network
+    assert marks(FACES, settings.model_copy(update={"epochs": 3})) != network
+    file.write_bytes(b"other")  # as long as before
+    os.utime(file, ns=(1, 2))
+    assert marks(FACES)["fold_models"] != network["fold_models"]
+    assert marks(FACES)["frame_predictions"] != network["frame_predictions"]
+    assert marks(PAIN) == forest
+
+
+def test_embeddings_are_stale_when_the_weights_file_is_replaced(study, tmp_path):
+    file = tmp_path / "resnet50.pth"
+    file.write_bytes(b"first")
+    settings = Settings(training=TrainingSettings(image_side=SIDE, resnet50_weights=file))
+    before = embeddings_mark(study, settings, "0001")
+    assert embeddings_mark(study, settings, "0001") == before
+    file.write_bytes(b"another")
+    assert embeddings_mark(study, settings, "0001") != before

@@ -7,7 +7,7 @@ import torch
 from torchvision.transforms.functional import normalize
 
 from iss_assets.modeling.experiments import experiment
-from iss_assets.modeling.networks import build_network, faces_to_pictures, mel_to_pictures
+from iss_assets.modeling.networks import CutBackbone, build_network, faces_to_pictures, mel_to_pictures
 from iss_assets.modeling.weights import empty_resnet50
 
 WIDTHS = {"landmarks": 1404, "scores": 16, "audio_features": 25}
@@ -80,6 +80,21 @@ def test_another_feature_layer_can_be_set_and_an_unknown_one_is_refused_with_a_l
     assert network.feature_map(inputs).shape == (3, 2048, 5, 5)
     with pytest.raises(ValueError, match=r"no convolution 'layer-4'.*layer4\.0\.conv1"):
         shapes_only("fusion_3", "layer-4")
+
+
+@pytest.mark.parametrize(
+    "layer",
+    ["layer4.0.conv1", "layer4.0.bn2", "layer4.2.conv3", "layer4.0.downsample.1", "layer2.1.bn1"],
+)
+def test_the_map_is_what_the_whole_resnet50_computes_at_that_layer(layer):
+    from torchvision.models import resnet50
+    from torchvision.models.feature_extraction import create_feature_extractor
+
+    torch.manual_seed(0)
+    whole = resnet50(weights=None).eval()
+    pictures = torch.rand(2, 3, 64, 64)
+    expected = create_feature_extractor(whole, {layer: "map"}, suppress_diff_warning=True)(pictures)["map"]
+    assert torch.equal(CutBackbone(whole, layer)(pictures), expected)
 
 
 def test_every_part_of_a_fusion_learns_end_to_end():

@@ -7,15 +7,15 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from safetensors.torch import save_file
+from torchvision.models import resnet50
 
 from iss_assets.modeling import training
 from iss_assets.modeling.experiments import EXPERIMENTS, Experiment, experiment
 from iss_assets.modeling.files import read_arrays
 from iss_assets.modeling.fitting import FittedFold, fit_fold, predict_fold
 from iss_assets.modeling.items import EncodedFaces, Items
-from iss_assets.modeling.training import CHECKPOINT_FILE, batch_order, choose_device
+from iss_assets.modeling.training import CHECKPOINT_FILE
 from iss_assets.modeling.weights import WeightsUnavailable
 from iss_assets.settings import TrainingSettings
 from iss_assets.warehouse.tables import FramePredictions
@@ -127,6 +127,47 @@ def test_faces_that_stay_encoded_teach_the_same(tmp_path):
     assert accuracy(FACES, one, items) == accuracy(FACES, two, encoded)
 
 
+def test_a_checkpoint_that_began_from_another_weights_file_is_not_taken_up(tmp_path, caplog):
+    caplog.set_level(logging.INFO, logger=training.__name__)
+    file = tmp_path / "resnet50.safetensors"
+    settings = SHORT.model_copy(update={"initial_weights": "imagenet", "resnet50_weights": file})
+
+    def kill(_: dict[str, float]) -> None:
+        raise Killed
+
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        save_file(resnet50(weights=None).state_dict(), file)
+        with pytest.raises(Killed):
+            fit_fold(FACES, planted_items(FACES, each=2), settings, tmp_path / "fold", progress=kill)
+    assert "is of another training" in caplog.text
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("owners", [["0000", "0001"], ["0002"]])
+def test_classes_that_the_training_side_lacks_leave_a_network_whole(tmp_path, owners, weighted):
+    """Four classes of which two, or one, are there: a small fold can lack a level."""
+    four = experiment("resnet50_4_static")
+    items = planted_items(four, each=6)
+    settings = SHORT.model_copy(update={"class_weights": weighted})
+    fitted = fit_fold(four, items.of(owners), settings, tmp_path)
+    assert all(np.isfinite(e["loss"]) for e in fitted.history)
+    assert fitted.history[-1]["loss"] < fitted.history[0]["loss"]
+    probability = predict_fold(four, fitted, items, settings)["probability"].to_numpy()
+    assert np.isfinite(probability).all() and len(probability) == len(items)
+
+
+def test_a_patient_who_answered_nothing_can_be_learnt_from_and_predicted(tmp_path):
+    chosen = experiment("fusion_2")
+    items = planted_items(chosen, each=4)
+    items.inputs["scores"][np.isin(items.patient_id, ["0001", "0003"]), :9] = np.nan
+    train, test = items.of(["0000", "0001", "0002"]), items.of(["0003"])
+    fitted = fit_fold(chosen, train, SHORT, tmp_path)
+    assert np.isfinite(predict_fold(chosen, fitted, test, SHORT)["pain_probability"].to_numpy()).all()
+    nobody = fit_fold(chosen, items.of(["0001", "0003"]), SHORT, tmp_path)
+    assert np.isfinite(predict_fold(chosen, nobody, items, SHORT)["pain_probability"].to_numpy()).all()
+
+
 def test_missing_pretrained_weights_stop_the_training_and_leave_no_model(tmp_path):
     wanted = TrainingSettings(image_side=32, resnet50_weights=tmp_path / "nowhere.pth")
     with pytest.raises(WeightsUnavailable):
@@ -145,29 +186,6 @@ def test_values_that_are_no_numbers_stop_the_training_with_a_message(tmp_path):
 def test_one_item_is_too_little_for_a_network(tmp_path):
     with pytest.raises(ValueError, match="at least two items"):
         fit_fold(FACES, planted_items(FACES, patients=1, each=1), SHORT, tmp_path)
-
-
-def test_cuda_is_taken_when_there_and_an_error_when_only_wished_for(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert choose_device(TrainingSettings()) == "cpu"
-    with pytest.raises(ValueError, match="this machine has none"):
-        choose_device(TrainingSettings(device="cuda"))
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert choose_device(TrainingSettings()) == "cuda"
-    assert choose_device(TrainingSettings(device="cpu")) == "cpu"
-
-
-@given(st.integers(2, 200), st.integers(2, 32), st.integers(0, 5))
-def test_batches_hold_every_item_once_and_never_a_single_one(n, size, epoch):
-    batches = batch_order(n, size, seed=0, epoch=epoch)
-    assert np.array_equal(np.sort(np.concatenate(batches)), np.arange(n))
-    assert all(2 <= len(batch) <= size + 1 for batch in batches)
-    assert all(len(batch) == size for batch in batches[:-1])
-
-
-def test_every_epoch_has_its_own_order():
-    orders = [np.concatenate(batch_order(50, 16, seed=0, epoch=epoch)).tolist() for epoch in (1, 2, 3)]
-    assert len({tuple(order) for order in orders}) == 3
 
 
 def test_the_demo_profile_changes_only_what_is_not_given(tmp_path: Path):

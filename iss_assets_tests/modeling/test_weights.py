@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import hashlib
+import os
 import pickle
 from pathlib import Path
 from urllib.error import URLError
@@ -9,8 +11,16 @@ import torch
 from safetensors.torch import save_file
 from torchvision.models import ResNet50_Weights, resnet50
 
-from iss_assets.modeling.weights import FoundWeights, WeightsUnavailable, find_weights, initial_resnet50
-from iss_assets.settings import TrainingSettings
+from iss_assets.modeling.files import content_hash
+from iss_assets.modeling.weights import (
+    FoundWeights,
+    WeightsUnavailable,
+    find_weights,
+    initial_resnet50,
+    weights_mark,
+)
+from iss_assets.settings import QualitySettings, Settings, TrainingSettings
+from iss_assets.warehouse.ledger import code_versions
 
 
 @pytest.fixture(scope="module")
@@ -102,3 +112,46 @@ def test_files_that_are_missing_damaged_harmful_or_of_another_network_are_refuse
         assert str(tmp_path) not in str(caught.value)
     assert not (tmp_path / "harmed").exists()
     assert not find_weights(TrainingSettings(resnet50_weights=files["missing.pth"])).available
+
+
+def test_first_weights_are_told_apart_by_content_and_not_by_name(tmp_path):
+    file = tmp_path / "resnet50.pth"
+    settings = TrainingSettings(resnet50_weights=file)
+    assert weights_mark(settings) == "file that is not there"
+    file.write_bytes(b"one")
+    first = weights_mark(settings)
+    (tmp_path / "copy.pth").write_bytes(b"one")
+    assert weights_mark(TrainingSettings(resnet50_weights=tmp_path / "copy.pth")) == first
+    file.write_bytes(b"two")
+    os.utime(file, ns=(1, 1))
+    assert weights_mark(settings) != first
+    assert weights_mark(TrainingSettings()) == "imagenet"
+    assert weights_mark(TrainingSettings(initial_weights="random", resnet50_weights=file)) == "random"
+
+
+def test_a_file_is_hashed_once_as_long_as_size_and_time_stay(tmp_path, monkeypatch):
+    file = tmp_path / "large"
+    file.write_bytes(b"content")
+    first = content_hash(file)
+    assert first == hashlib.sha256(b"content").hexdigest()
+    monkeypatch.setattr("hashlib.file_digest", None)
+    assert content_hash(file) == first
+
+
+def test_quality_is_stale_when_the_identity_weights_are_replaced(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "empty"))
+    file = tmp_path / "vggface2.pt"
+    file.write_bytes(b"one")
+    settings = Settings(quality=QualitySettings(identity_weights=file))
+    first = code_versions(settings)
+    file.write_bytes(b"another")
+    second = code_versions(settings)
+    assert second["video_quality"] != first["video_quality"]
+    assert {n: v for n, v in second.items() if n != "video_quality"} == {
+        n: v for n, v in first.items() if n != "video_quality"
+    }
+    file.unlink()
+    assert code_versions(settings)["video_quality"] not in (
+        first["video_quality"],
+        second["video_quality"],
+    )

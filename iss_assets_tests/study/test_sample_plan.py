@@ -28,6 +28,9 @@ def test_thirty_patients_are_the_papers_cohort() -> None:
         "Severe": 8,
     }
     assert patients[8].cohort == "2B"
+    # a trouble can cost the video; 0009 alone has none that can be used
+    well = [p.patient_id for p in patients if any(not s.troubles for s in p.submissions)]
+    assert sorted({p.patient_id for p in patients} - set(well)) == ["0009"]
 
 
 def test_a_full_study_has_seven_patients_in_each_cohort() -> None:

@@ -1,0 +1,89 @@
+"""Folds between the core and the warehouse: what is made, kept, made again, forgotten."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from iss_assets.assets.fold_work import fit_experiment
+from iss_assets.assets.training import stale_experiments
+from iss_assets.modeling.experiments import experiment
+from iss_assets.modeling.folds import PatientLevel, assign_splits
+from iss_assets.resources import WarehouseResource
+from iss_assets.settings import Settings
+from iss_assets.warehouse import tables
+from iss_assets.warehouse.database import Warehouse
+from iss_assets_tests.modeling.conftest import SIDE
+
+FACES, PAIN = experiment("resnet50_2_static"), experiment("forest_pain")
+CONTEXT = SimpleNamespace(log=logging.getLogger(__name__))
+COHORT = [PatientLevel("0001", "None"), PatientLevel("0002", "Low"), PatientLevel("0003", "Moderate")]
+
+
+@pytest.fixture
+def home(made_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The small study in a home of its own, three patients in three splits, small networks, two folds at once."""
+    for name, value in {
+        "PROFILE": "demo", "IMAGE_SIDE": str(SIDE), "EPOCHS": "1", "DEVICE": "cpu", "FOLDS": "3", "FOLDS_AT_ONCE": "2",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(f"ISS_TRAINING__{name}", value)
+    folder = tmp_path / "home"
+    folder.mkdir()
+    store = Warehouse(Warehouse(made_once).snapshot(folder / "warehouse.duckdb"))
+    store.replace(tables.CvSplits, assign_splits(COHORT, folds=3), where={})
+    return folder
+
+
+def fit(home: Path, chosen=FACES, splits=(1, 2, 3)) -> dict[str, object]:
+    note = fit_experiment(CONTEXT, WarehouseResource(home=str(home)), chosen, list(splits))
+    return {name: note[name] for name in ("fitted now", "predicted again", "kept", "empty splits")}
+
+
+def done(fitted: int = 0, predicted: int = 0, kept: int = 0, empty: int = 0) -> dict[str, object]:
+    return {"fitted now": fitted, "predicted again": predicted, "kept": kept, "empty splits": empty}
+
+
+def rows(home: Path, sql: str) -> list[dict]:
+    return Warehouse(home / "warehouse.duckdb").query(sql).to_pylist()
+
+
+@pytest.mark.parametrize("chosen", [FACES, PAIN], ids=lambda e: e.name)
+def test_folds_are_made_once_and_only_what_changed_is_made_again(home, chosen):
+    assert fit(home, chosen) == done(fitted=3)
+    assert not stale_experiments(Warehouse(home / "warehouse.duckdb"), Settings(home=home), [chosen.name])
+    models = rows(home, "select * from fold_models order by split")
+    assert sorted(p for m in models for p in m["test_patients"]) == ["0001", "0002", "0003"]
+    assert all(len(m["train_patients"]) == 2 and (home / m["weights"]).is_file() for m in models)
+    assert all(json.loads(m["history"])[0]["epoch"] == 1 for m in models)
+    predicted = Counter(r["patient_id"] for r in rows(home, "select patient_id from frame_predictions"))
+    assert predicted == dict.fromkeys(("0001", "0002", "0003"), 10 if chosen is FACES else 2)
+    assert fit(home, chosen) == done(kept=3)
+
+    (home / models[1]["weights"]).unlink()
+    assert fit(home, chosen) == done(fitted=1, kept=2)
+    assert fit(home, chosen, splits=[2]) == done(kept=1)
+
+
+def test_new_data_of_a_test_patient_make_the_own_split_predict_again_and_the_others_learn_again(home):
+    fit(home)
+    own = rows(home, "select split from cv_splits where patient_id = '0002'")[0]["split"]
+    with Warehouse(home / "warehouse.duckdb").write() as writer:
+        writer.execute("update faces set fingerprint = 'changed' where video_id = 's2a'")
+    assert stale_experiments(Warehouse(home / "warehouse.duckdb"), Settings(home=home), [FACES.name])
+    assert fit(home, splits=[own]) == done(predicted=1)
+    assert fit(home) == done(fitted=2, kept=1)
+
+
+def test_a_split_without_patients_is_forgotten(home):
+    fit(home, PAIN)
+    store = Warehouse(home / "warehouse.duckdb")
+    store.replace(tables.CvSplits, assign_splits(COHORT, folds=2), where={})
+    assert fit(home, PAIN) == done(fitted=1, kept=1, empty=1)  # one split tests whom it tested before
+    assert {r["split"] for r in rows(home, "select split from fold_models")} == {1, 2}
+    assert {r["split"] for r in rows(home, "select split from frame_predictions")} == {1, 2}
+    assert fit(home, PAIN) == done(kept=2, empty=1)
