@@ -39,6 +39,16 @@ order by all
 """
 
 
+STUDY_FIGURES = (
+    ("Enrollment", ("cohort_enrollment", "enrollment_progress")),
+    ("What patients sent (the paper's Figure 2)", ("patient_summary",)),
+    ("Submissions", ("submission_adherence",)),
+    ("Pain scores", ("pain_score_correlations",)),
+    ("Quality over time", ("quality_over_time",)),
+)
+"""Headings of the study report with the marts that are drawn under them."""
+
+
 def _page(name: str, text: str, **more: Any) -> dict[str, Any]:
     return {
         "key": dg.AssetKey(name),
@@ -64,7 +74,9 @@ def link(path: Path, settings: Settings) -> dict[str, Any]:
         "study_report",
         "What was run on whom, Table 5 beside the published one, intervals, baselines, subgroups, model card. "
         "One HTML file that opens offline.",
-        deps=[table.__table__ for table in EVALUATION_TABLES] + ["rejected_rows", "study_problems"],
+        deps=[table.__table__ for table in EVALUATION_TABLES]
+        + ["rejected_rows", "study_problems"]
+        + [name for _, names in STUDY_FIGURES for name in names],
     )
 )
 def study_report(warehouse: WarehouseResource) -> dg.MaterializeResult:
@@ -85,6 +97,7 @@ def report_inputs(store: Warehouse, settings: Settings) -> Any:
         return store.query(f"select * from {table}")
 
     return StudyReportInputs(
+        study_figures=study_figures(store),
         extracted=store.query(_EXTRACTED),
         evaluation={t.__table__: whole(t.__table__) for t in EVALUATION_TABLES},
         settings=settings.model_dump(mode="json"),
@@ -107,6 +120,22 @@ def report_inputs(store: Warehouse, settings: Settings) -> Any:
             )
         },
     )
+
+
+def study_figures(store: Warehouse) -> list[tuple[str, list[tuple[str, str, bool]]]]:
+    """Draw what the study looks like from the marts that are built, by heading: caption, SVG, whether it is wide."""
+    from iss_assets.study_page.gallery import mart_figures
+    from iss_assets.study_page.page import read_marts
+
+    rows = read_marts(store, [name for _, names in STUDY_FIGURES for name in names])
+    drawn = [
+        (
+            heading,
+            [(f.caption, f.svg, f.wide) for name in names for f in mart_figures(name, rows.get(name, []))],
+        )
+        for heading, names in STUDY_FIGURES
+    ]
+    return [(heading, found) for heading, found in drawn if found]
 
 
 @dg.asset(

@@ -10,7 +10,7 @@ The page makes no request of its own, holds ids and numbers only, and never a fa
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -44,6 +44,9 @@ class StudyReportInputs:
         Further evaluation tables by name, as `evaluate_study` gives them; what is not there is said to be missing.
     rejected_rows, study_problems
         The tables of those names.
+    study_figures
+        Headings with their figures, each a caption, an SVG, and whether it is wider than a phone: what the study looks
+        like, as on the study page.
     settings
         ``Settings().model_dump(mode="json")``; only the sections of `report_settings.SHOWN_SETTINGS` are printed.
     evaluation_settings
@@ -70,6 +73,7 @@ class StudyReportInputs:
     evaluation: Mapping[str, Rows] = field(default_factory=dict)
     rejected_rows: Rows | None = None
     study_problems: Rows | None = None
+    study_figures: Sequence[tuple[str, Sequence[tuple[str, str, bool]]]] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     evaluation_settings: EvaluationSettings = field(default_factory=EvaluationSettings)
     study_name: str = "Intelligent Sight and Sound"
@@ -152,6 +156,7 @@ def _context(inputs: StudyReportInputs) -> dict[str, Any]:
         "people_flow": steps["patients"],
         "data_flow": steps["data"],
         "cohorts": _cohorts(frame("patients")),
+        "study_figures": inputs.study_figures,
         "table_5": [t.table_5(results, metrics, c) for c in (2, 4)],
         "bars": [
             (

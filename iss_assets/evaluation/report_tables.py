@@ -184,9 +184,11 @@ def baselines(results: pd.DataFrame, classes: int) -> DataTable:
 def differences(pairs: pd.DataFrame, results: pd.DataFrame, kind: str) -> DataTable:
     """Set paired differences between experiments, or of each experiment with its best baseline."""
     chosen = pairs[pairs["second_kind"] == kind]
+    corrected: dict[tuple[str, str], float] = {}
     if kind == "baseline" and len(chosen):
         best = dict(zip(results["experiment"], results["best_baseline"], strict=True))
         chosen = chosen[[best.get(f) == s for f, s in zip(chosen["first"], chosen["second"], strict=True)]]
+        corrected = {(r.experiment, r.best_baseline): r.baseline_p_holm for r in rows_of(results)}
     rows = [
         [
             name_cell(r.first),
@@ -194,7 +196,7 @@ def differences(pairs: pd.DataFrame, results: pd.DataFrame, kind: str) -> DataTa
             count(r.patients),
             with_interval(r.difference, r.low, r.high, signed=True),
             p_value(r.p_value),
-            p_value(r.p_value_holm),
+            p_value(corrected.get((r.first, r.second), r.p_value_holm)),
         ]
         for r in rows_of(chosen)
     ]
@@ -204,7 +206,7 @@ def differences(pairs: pd.DataFrame, results: pd.DataFrame, kind: str) -> DataTa
         ["Model", "Against", "n", "Difference", "p", "p (Holm)"],
         rows,
         "Intervals by bootstrap over patients, p by flipping signs of patients' differences, two-sided; Holm's "
-        f"correction over all pairs {'of experiments' if kind == 'experiment' else 'with baselines'}.",
+        f"correction over {'all pairs of experiments' if kind == 'experiment' else 'the experiments, as the verdict'}.",
         "There is nothing to compare yet.",
         frozenset({0, 1}),
     )

@@ -43,7 +43,7 @@ def histogram(values: Iterable[float], title: str, *, bins: int = 10) -> Spec:
     Returns
     -------
     dict
-        For `to_svg` or `to_png`.
+        For `to_svg`.
     """
     import altair as alt
 
@@ -316,13 +316,12 @@ def to_svg(spec: Spec) -> str:
     return str(vl_convert.vegalite_to_svg(spec, vl_version=_vega_lite_version()))
 
 
-def to_png(spec: Spec) -> bytes:
-    """Draw a specification as a picture on white, for places that show no SVG of a page."""
-    import vl_convert
-
-    on_white = _on_white(spec)
-    on_white["config"]["background"] = "white"
-    return bytes(vl_convert.vegalite_to_png(on_white, vl_version=_vega_lite_version(), scale=1.5))
+def on_white(svg: str) -> str:
+    """Put fixed colours and a white ground into an SVG, for places that show no SVG as part of a page."""
+    for colour, fixed in _ON_WHITE.items():
+        svg = svg.replace(colour, fixed)
+    start = svg.index(">", svg.index("<svg")) + 1
+    return f'{svg[:start]}<rect width="100%" height="100%" fill="white"/>{svg[start:]}'
 
 
 def _count_in_bins(values: list[float], bins: int) -> list[dict[str, float]]:
@@ -333,6 +332,8 @@ def _count_in_bins(values: list[float], bins: int) -> list[dict[str, float]]:
     rough = max((high - low) / bins, 1e-9) if high > low else 1.0
     magnitude = 10 ** math.floor(math.log10(rough))
     width = next(m * magnitude for m in (1, 2, 2.5, 5, 10) if m * magnitude >= rough)
+    if all(float(value).is_integer() for value in values):
+        width = max(1.0, width)  # there is no half a video
     start = math.floor(low / width) * width
     number = math.floor((high - start) / width) + 1
     counts = [0] * number
@@ -380,15 +381,6 @@ def _spec(chart: Any, description: str, *, width: int = WIDTH, height: Any = 160
         .to_dict()
     )
     return spec
-
-
-def _on_white(value: Any) -> Any:
-    """Put fixed colours in the place of those that a page would give."""
-    if isinstance(value, dict):
-        return {k: _on_white(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_on_white(v) for v in value]
-    return _ON_WHITE.get(value, value) if isinstance(value, str) else value
 
 
 def _vega_lite_version() -> str:

@@ -6,12 +6,12 @@ mart), drawing (``figures``, ``gallery``), the experiments' report (``iss_assets
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from iss_assets.study_page.figures import to_svg
 from iss_assets.study_page.gallery import mart_figures
 from iss_assets.warehouse.database import Warehouse
 from iss_assets.warehouse.sql_build import built_models
@@ -126,10 +126,23 @@ def write_study_page(
 
 def _read_marts(warehouse: Warehouse, models: SqlModels) -> dict[str, Rows]:
     """Read every built mart in one consistent state."""
-    built = [n for n in built_models(warehouse, models) if models.models[n].group == "marts"]
+    names = [n for n in built_models(warehouse, models) if models.models[n].group == "marts"]
+    return read_marts(warehouse, names)
+
+
+def read_marts(warehouse: Warehouse, names: Sequence[str]) -> dict[str, Rows]:
+    """Read those of the named marts that are built, in one consistent state."""
     with warehouse.read() as connection:
+        built = {
+            row[0]
+            for row in connection.execute(
+                "select table_name from information_schema.tables where table_schema = 'main'"
+            ).fetchall()
+        }
         return {
-            name: connection.execute(f'select * from "{name}"').to_arrow_table().to_pylist() for name in built
+            name: connection.execute(f'select * from "{name}"').to_arrow_table().to_pylist()
+            for name in names
+            if name in built
         }
 
 
@@ -219,7 +232,7 @@ def _sections(data: dict[str, Rows], models: SqlModels) -> list[Section]:
             plan.title,
             plan.text,
             [
-                Figure(f.caption, to_svg(f.spec), f.wide)
+                Figure(f.caption, f.svg, f.wide)
                 for name in plan.drawn
                 for f in mart_figures(name, data.get(name, []))
             ],

@@ -90,6 +90,35 @@ def full(study, judged, tmp_path_factory) -> Page:
     return Page(path.read_text(encoding="utf-8"))
 
 
+def test_the_page_shows_what_the_study_looks_like(study, tmp_path):
+    from markupsafe import escape
+
+    from iss_assets.study_page.gallery import mart_figures
+
+    patients = [
+        {
+            "analysed": True,
+            "videos": 3 + i,
+            "frames": 100 * i,
+            "seconds": 10.0 * i,
+            "seconds_per_video": 4.0,
+            "pain_level": "Low",
+            "pain_class": "Pain",
+            "sex": "F",
+            "skin_group": "dark",
+        }
+        for i in range(1, 6)
+    ]
+    drawn = [(f.caption, f.svg, f.wide) for f in mart_figures("patient_summary", patients)]
+    given = inputs(study, study_figures=[("Figure 2", drawn)])
+    page = write_study_report(given, tmp_path / "page.html").read_text(encoding="utf-8")
+    assert len(drawn) == 8 and all(svg in page for _, svg, _ in drawn)
+    assert all(f"<figcaption>{escape(caption)}</figcaption>" in page for caption, _, _ in drawn)
+    assert "<h3>Figure 2</h3>" in page
+    without = write_study_report(inputs(study), tmp_path / "without.html").read_text(encoding="utf-8")
+    assert "Figure 2</h3>" not in without
+
+
 def test_the_page_asks_nothing_of_the_network(full):
     for tag, attributes in full.tags:
         for name in ("src", "href", "action", "data", "srcset", "poster"):
