@@ -10,7 +10,9 @@ import os
 import subprocess
 import sys
 
-TINY = {"extraction": ["--tiny"], "training": ["--tiny"]}
+TINY = {
+    name: ["--tiny"] for name in ("extraction", "end_to_end", "overheads", "warehouse", "scale", "training")
+}
 """Those that have a small form, which the tests run for correctness."""
 
 
@@ -25,7 +27,9 @@ def main() -> int:
     if asked.clips:
         environment["ISS_REAL_CLIPS"] = asked.clips
     if not asked.tiny:
-        jobs = {"extraction": ["--clips", asked.clips] if asked.clips else [], "marts": [], "incremental": []}
+        clips = ["--clips", asked.clips] if asked.clips else []
+        jobs = {"extraction": clips, "end_to_end": clips, "overheads": [], "warehouse": [], "marts": []}
+        jobs |= {"incremental": [], "scale": []}
         jobs |= {"quality": []} if asked.clips else {}
         jobs |= {"training": []}
     failed = 0

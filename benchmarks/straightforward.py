@@ -1,6 +1,6 @@
 """The straightforward way to extract a video: the baseline that the project's extraction is compared with.
 
-Belongs here: plain use of PyAV, facenet-pytorch and MediaPipe with their defaults, a file a picture, no tricks.
+Belongs here: plain use of PyAV, facenet-pytorch, MediaPipe and librosa with their defaults, a file a picture, no tricks.
 Does not belong here: anything from ``iss_assets.media``; the baseline must not profit from what it judges.
 """
 
@@ -112,3 +112,59 @@ def extract(path: Path, folder: Path, seconds: float = float("inf")) -> Extracti
         lap("mesh")
     result.seconds = time.perf_counter() - began
     return result
+
+
+SAMPLE_RATE, CHUNK_SECONDS = 22050, 4.0
+
+
+def extract_sound(path: Path, folder: Path, seconds: float = float("inf")) -> tuple[np.ndarray, float]:
+    """Extract spectrograms and the 25 features of every whole chunk into files in `folder`.
+
+    Returns
+    -------
+    features : ndarray, shape (chunks, 25)
+        20 MFCC, chroma, centroid, bandwidth, roll-off, zero crossings: the order of the table ``audio_features``.
+    spent : float
+        Seconds.
+    """
+    import librosa
+
+    (folder / "sound").mkdir(parents=True, exist_ok=True)
+    began = time.perf_counter()
+    samples = decoded_sound(path, seconds)
+    size = int(CHUNK_SECONDS * SAMPLE_RATE)
+    rows = []
+    for start in range(0, len(samples) - size + 1, size):
+        y, sr = samples[start : start + size], SAMPLE_RATE
+        mel = librosa.feature.melspectrogram(y=y, sr=sr, n_fft=2048, hop_length=512, n_mels=128)
+        np.save(folder / "sound" / f"{start // size:04d}.npy", librosa.power_to_db(mel, ref=np.max))
+        parts = [
+            librosa.feature.mfcc(y=y, sr=sr, n_mfcc=20).mean(axis=1),
+            librosa.feature.chroma_stft(y=y, sr=sr).mean(),
+            librosa.feature.spectral_centroid(y=y, sr=sr).mean(),
+            librosa.feature.spectral_bandwidth(y=y, sr=sr).mean(),
+            librosa.feature.spectral_rolloff(y=y, sr=sr).mean(),
+            librosa.feature.zero_crossing_rate(y).mean(),
+        ]
+        rows.append(np.hstack(parts))
+    return np.array(rows).reshape(-1, 25), time.perf_counter() - began
+
+
+def decoded_sound(path: Path, seconds: float) -> np.ndarray:
+    """Give the sound track as librosa wants it: mono, 22,050 Hz, float32."""
+    import librosa
+
+    blocks: list[np.ndarray] = []
+    with av.open(str(path)) as container:
+        if not container.streams.audio:
+            return np.empty(0, np.float32)
+        stream = container.streams.audio[0]
+        to_float = av.AudioResampler(format="fltp")
+        for frame in container.decode(stream):
+            blocks += [part.to_ndarray() for part in to_float.resample(frame)]
+            # half a second more, so that the filter's end lies behind what is kept
+            if sum(block.shape[1] for block in blocks) > (seconds + 0.5) * stream.rate:
+                break
+        mono = librosa.to_mono(np.concatenate(blocks, axis=1))
+    samples = librosa.resample(mono, orig_sr=stream.rate, target_sr=SAMPLE_RATE)
+    return samples[: int(min(seconds * SAMPLE_RATE, len(samples)))]

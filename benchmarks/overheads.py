@@ -1,0 +1,149 @@
+"""What this project costs beside its work: starting, Dagster's events, checks, the warehouse.
+
+    python -m benchmarks.overheads [--patients 12] [--submissions 4] [--seconds 20]
+
+Measured are `iss --help`, loading the code location, `iss run` over a sample study against the same extraction called
+from Python in as many processes (probe, pictures, sound, quality; nothing stored), and `iss run` with nothing to do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+from benchmarks.end_to_end import iss_run
+from benchmarks.incremental import made_up_study
+from benchmarks.scale import spent
+from iss_assets.settings import Settings
+
+WANTED = {"iss --help": 0.5, "loading the code location": 2.0, "iss run on 112 patients, nothing to do": 10.0}
+"""Seconds at most."""
+WANTED_OVERHEAD = 0.15
+
+
+def seconds_of(command: Sequence[str], times: int = 3) -> float:
+    """Give the median of a command's wall time, after one run that fills the caches."""
+    found = []
+    for _ in range(times + 1):
+        began = time.perf_counter()
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        found.append(time.perf_counter() - began)
+    return statistics.median(found[1:])
+
+
+def extract_patient(folder: Path) -> tuple[float, float]:
+    """Extract one patient's videos as their run does, and store nothing; give beginning and end."""
+    import torch
+
+    from iss_assets.media.audio import extract_audio
+    from iss_assets.media.inventory import sha256_of
+    from iss_assets.media.quality import OtherVideos, assess_video, person_of
+    from iss_assets.media.video import UnreadableVideo, probe
+    from iss_assets.media.visual import extract_visual
+
+    settings = Settings()
+    began = time.time()
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // settings.run.workers))
+    made = {}
+    for path in sorted(folder.iterdir()):
+        if path.stem.endswith("_prompt"):
+            continue
+        mark = sha256_of(path)
+        try:
+            info = probe(path, settings.video)
+            seen = extract_visual(path, settings.video, settings.faces, settings.landmarks)
+        except UnreadableVideo:
+            continue
+        row = {"video_id": path.stem, "sha256": mark, "status": "ok", **vars(info)}
+        made[path.stem] = row, seen, extract_audio(path, settings.audio)
+    persons = {n: person_of(s.faces, s.landmarks, settings.quality) for n, (_, s, _) in made.items()}
+    for name, (row, seen, heard) in made.items():
+        others = [p for other, p in persons.items() if p is not None and other != name]
+        assess_video(
+            row,
+            seen.frames,
+            seen.faces,
+            seen.landmarks,
+            heard.audio.drop_columns(["waveform"]).to_pylist()[0] if heard else None,
+            settings.quality,
+            fps=settings.video.fps,
+            others=OtherVideos(sha256s=frozenset(), persons=others),
+        )
+    return began, time.time()
+
+
+def extract_from_python(study: Path) -> float:
+    """Extract every patient in as many processes as `iss run` takes; give the seconds from first to last."""
+    folders = sorted((study / "videos").iterdir())
+    with ProcessPoolExecutor(Settings().run.workers, multiprocessing.get_context("spawn")) as pool:
+        spans = list(pool.map(extract_patient, folders))
+    return max(end for _, end in spans) - min(start for start, _ in spans)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--patients", type=int, default=12)
+    parser.add_argument("--submissions", type=int, default=4, help="videos of each patient")
+    parser.add_argument("--seconds", type=float, default=20.0, help="length of each video")
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--tiny", action="store_true", help="one short video, for correctness only")
+    given = parser.parse_args()
+    if given.tiny:
+        given.patients, given.submissions, given.seconds = 1, 1, 2.0
+    from iss_assets.study.sample import write_sample_study
+
+    iss = str(Path(sys.executable).with_name("iss"))
+    found = {
+        "iss --help": seconds_of([iss, "--help"]),
+        "loading the code location": seconds_of([sys.executable, "-c", "import iss_assets.definitions"]),
+    }
+    over: list[float] = []
+    with tempfile.TemporaryDirectory() as folder:
+        study = Path(folder) / "study"
+        os.environ |= {"ISS_STUDY": str(study), "ISS_HOME": str(Path(folder) / "home")}
+        write_sample_study(
+            study,
+            patients=given.patients,
+            seconds=given.seconds,
+            submissions_per_patient=given.submissions,
+        )
+        for number in range(given.rounds):
+            plain = extract_from_python(study)
+            run = iss_run(study, Path(folder) / f"home{number}")
+            over.append(run.patients / plain - 1)
+            whole = sum(run.steps.values())
+            shares = ", ".join(
+                f"{n} {100 * s / whole:.0f} %" for n, s in sorted(run.steps.items(), key=lambda x: -x[1])
+            )
+            print(
+                f"extraction from Python {plain:.1f} s; patients' runs {run.patients:.1f} s ({shares}); "
+                f"start-up {run.before:.1f} s, study-wide {run.after:.1f} s",
+                flush=True,
+            )
+        settings = Settings(study=Path(folder) / "large", home=Path(folder) / "large_home")
+        os.environ |= {"ISS_STUDY": str(settings.study), "ISS_HOME": str(settings.home)}
+        made_up_study(settings, 2 if given.tiny else 112, 1 if given.tiny else 18, 20)
+        spent("run", "--no-models")
+        found["iss run on 112 patients, nothing to do"] = spent("run", "--no-models")
+    late = statistics.median(over) > WANTED_OVERHEAD
+    print("\n| | seconds | wanted |\n|---|---|---|")
+    for name, seconds in found.items():
+        late |= seconds > WANTED[name]
+        print(f"| {name} | {seconds:.2f} | {WANTED[name]:g} |")
+    print(f"| patients' runs, above the extraction | {100 * statistics.median(over):.0f} % | 15 % |")
+    return 0 if given.tiny else int(late)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
