@@ -292,14 +292,17 @@ def extract_alone(
             "the others are stored. Run again, and if it stays so, look at the run's log.",
             metadata={"videos": dg.MetadataValue.json(failed)},
         )
+    counts = warehouse.query(
+        "select " + ", ".join(f"(select count(*) from {n} where patient_id = $1) as {n}" for n in selected),
+        [patient],
+    ).to_pylist()[0]
     for name in selected:
-        count = warehouse.query(f"select count(*) n from {name} where patient_id = ?", [patient])
         mark = fingerprint(
             sorted((r["video_id"], video_fingerprints(r["sha256"], versions)[name]) for r in submitted)
         )
         yield result(
             tables.BY_NAME[name],
-            count["n"][0].as_py(),
+            counts[name],
             mark,
             {
                 "videos": len(submitted),
@@ -324,10 +327,12 @@ def contact_sheet(warehouse: Warehouse, patient: str) -> dict[str, dg.MetadataVa
 
     from iss_assets.media.visual import decode_crops
 
+    # which ones is settled without the pictures: sorting all of them takes memory
     crops = warehouse.query(
-        "select crop from (select *, ntile(12) over (order by video_id, frame_index) as part from faces "
-        "where patient_id = ?) qualify row_number() over (partition by part order by video_id, frame_index) = 1 "
-        "order by part",
+        "with parts as (select video_id, frame_index, ntile(12) over (order by video_id, frame_index) as part "
+        "from faces where patient_id = $1), chosen as (select * from parts qualify row_number() over "
+        "(partition by part order by video_id, frame_index) = 1) "
+        "select crop from faces join chosen using (video_id, frame_index) where patient_id = $1 order by part",
         [patient],
     )["crop"]
     if len(crops) == 0:

@@ -102,39 +102,21 @@ def assess_patient(store: Warehouse, settings: Settings, patient: str) -> list[d
     A video is compared with the patient's other videos (is it the same person?) and with every file of the study (is
     it a copy?).
     """
-    from iss_assets.media.quality import OtherVideos, assess_video, crops_needed, person_of
+    from iss_assets.media.quality import OtherVideos, assess_video, person_of
 
-    own = store.query("select * from videos where patient_id = ? order by video_id", [patient]).to_pylist()
-    hashes = store.query("select video_id, sha256 from videos").to_pylist()
-    sounds = {
-        row["video_id"]: row
-        for row in store.query(
-            "select * exclude (waveform) from audio where patient_id = ?", [patient]
-        ).to_pylist()
-    }
-
-    def of(table: str, video_id: str) -> Any:
-        return store.query(f"select * from {table} where video_id = ? order by frame_index", [video_id])
-
-    def faces_of(video_id: str) -> Any:
-        """The faces with only those crops that are looked at: all of them fill the memory."""
-        seen = store.query("select frame_index from faces where video_id = ? order by 1", [video_id])
-        index = seen["frame_index"].to_numpy()
-        wanted = index[crops_needed(len(index), settings.quality, settings.video.fps)]
-        return store.query(
-            "select * replace (case when list_contains(?::integer[], frame_index) then crop end as crop) "
-            "from faces where video_id = ? order by frame_index",
-            [wanted.tolist(), video_id],
-        )
-
-    persons = {
-        v["video_id"]: person_of(faces_of(v["video_id"]), of("landmarks", v["video_id"]), settings.quality)
-        for v in own
-    }
+    with store.read() as connection:
+        own = _fetch(connection, "select * from videos where patient_id = ? order by video_id", patient)
+        hashes = _fetch(connection, "select video_id, sha256 from videos")
+        heard = _fetch(connection, "select * exclude (waveform) from audio where patient_id = ?", patient)
+    sounds = {row["video_id"]: row for row in heard.to_pylist()}
+    persons = {}
+    for video_id in own["video_id"].to_pylist():
+        _, faces, landmarks = seen_in(store, settings, video_id)
+        persons[video_id] = person_of(faces, landmarks, settings.quality)
     rows = []
-    for video in own:
+    for video in own.to_pylist():
         video_id = video["video_id"]
-        frames, landmarks, faces = of("frames", video_id), of("landmarks", video_id), faces_of(video_id)
+        frames, faces, landmarks = seen_in(store, settings, video_id)
         assessment = assess_video(
             video,
             frames,
@@ -144,7 +126,7 @@ def assess_patient(store: Warehouse, settings: Settings, patient: str) -> list[d
             settings.quality,
             fps=settings.video.fps,
             others=OtherVideos(
-                sha256s=frozenset(h["sha256"] for h in hashes if h["video_id"] != video_id),
+                sha256s=frozenset(h["sha256"] for h in hashes.to_pylist() if h["video_id"] != video_id),
                 persons=[p for other, p in persons.items() if p is not None and other != video_id],
             ),
         )
@@ -162,3 +144,32 @@ def assess_patient(store: Warehouse, settings: Settings, patient: str) -> list[d
             }
         )
     return rows
+
+
+def seen_in(store: Warehouse, settings: Settings, video_id: str) -> tuple[Any, Any, Any]:
+    """Give frames, faces and landmarks of a video, the faces with only those crops that an assessment looks at.
+
+    All crops of a long video would fill the memory.
+    """
+    from iss_assets.media.quality import crops_needed
+
+    with store.read() as connection:
+        frames = _fetch(connection, "select * from frames where video_id = ? order by frame_index", video_id)
+        landmarks = _fetch(
+            connection, "select * from landmarks where video_id = ? order by frame_index", video_id
+        )
+        index = _fetch(connection, "select frame_index from faces where video_id = ? order by 1", video_id)
+        index = index["frame_index"].to_numpy()
+        wanted = index[crops_needed(len(index), settings.quality, settings.video.fps)]
+        faces = _fetch(
+            connection,
+            "select * replace (case when list_contains(?::integer[], frame_index) then crop end as crop) "
+            "from faces where video_id = ? order by frame_index",
+            wanted.tolist(),
+            video_id,
+        )
+    return frames, faces, landmarks
+
+
+def _fetch(connection: Any, sql: str, *parameters: Any) -> Any:
+    return connection.execute(sql, list(parameters)).to_arrow_table()

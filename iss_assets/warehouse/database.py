@@ -61,7 +61,10 @@ class Writer:
         return _fetch(self._connection.execute(sql, params))
 
     def replace(self, table: type[Table], rows: arrow.Table, where: Mapping[str, object]) -> int:
-        """Put `rows`, already checked, in the place of the rows that `where` names; give their number."""
+        """Put `rows`, already checked, in the place of the rows that `where` names; give their number.
+
+        Types that do not fit are DuckDB's error, and columns find their places by name.
+        """
         known = {c.name for c in table.columns()}
         if unknown := where.keys() - known:
             raise WarehouseError(f"{table.__table__} has no column {', '.join(sorted(unknown))}")
@@ -142,7 +145,7 @@ class Warehouse:
         # storing rows is no faster with more threads, and each packs a block of its own
         with self.write(threads=1) as writer:
             return [
-                writer.replace(r.table, r.table.check_rows(r.rows()) if rows is None else rows, r.where)
+                writer.replace(r.table, r.rows() if rows is None and callable(r.rows) else rows, r.where)
                 for r, rows in zip(replacements, checked, strict=True)
             ]
 
