@@ -33,14 +33,14 @@ from iss_assets.warehouse.ledger import (
     video_fingerprints,
 )
 from iss_assets.warehouse.locking import hold
-from iss_assets.warehouse.spool import Spool
+from iss_assets.warehouse.spool import Rows, Spool, mapped
 
 
 @dataclass(frozen=True)
 class Extracted:
     """What came out of one video: rows by table, and what was wrong with the file on the way, if anything."""
 
-    rows: Mapping[str, arrow.Table]
+    rows: Mapping[str, Rows]
     problem: str | None = None
 
 
@@ -146,10 +146,16 @@ def see(video: Video, wanted: set[str], settings: Settings, warehouse: Warehouse
 
     if wanted == {"landmarks"}:
         return landmarks_again(video, settings, warehouse, spool)
-    made = extract_visual(
-        video.path, settings.video, settings.faces, settings.landmarks, threads=threads_each(settings)
-    )
-    return Extracted({"frames": made.frames, "faces": made.faces, "landmarks": made.landmarks}, made.problem)
+    scratch = spool.scratch()
+    problem = extract_visual(
+        video.path,
+        settings.video,
+        settings.faces,
+        settings.landmarks,
+        threads=threads_each(settings),
+        scratch=scratch,
+    ).problem
+    return Extracted({n: partial(mapped, scratch / f"{n}.arrow") for n in VISUAL_TABLES}, problem)
 
 
 def landmarks_again(video: Video, settings: Settings, warehouse: Warehouse, spool: Spool) -> Extracted:
@@ -259,7 +265,7 @@ def extract_alone(
         spool.put(
             video.video_id,
             video.fingerprints,
-            {n: finish(n, made.rows.get(n), patient, video) for n in wanted},
+            {n: partial(finish, n, made.rows.get(n), patient, video) for n in wanted},
         )
         del made
     replacements: list[Replacement] = []
@@ -343,11 +349,12 @@ def contact_sheet(warehouse: Warehouse, patient: str) -> dict[str, dg.MetadataVa
     return {"contact sheet": dg.MetadataValue.md(f"![faces](data:image/jpeg;base64,{picture})")}
 
 
-def finish(name: str, rows: arrow.Table | None, patient: str, video: Video) -> arrow.Table:
+def finish(name: str, made: Rows | None, patient: str, video: Video) -> arrow.Table:
     """Put patient, video and fingerprint to the core's rows, in the order of the table's model."""
     model = tables.BY_NAME[name]
-    if rows is None:
+    if made is None:
         return model.from_rows([])
+    rows = made() if callable(made) else made
     constants = {
         "patient_id": patient,
         "video_id": video.video_id,

@@ -155,8 +155,9 @@ def seen_in(store: Warehouse, settings: Settings, video_id: str) -> tuple[Any, A
 
     with store.read() as connection:
         frames = _fetch(connection, "select * from frames where video_id = ? order by frame_index", video_id)
+        # as they were stored, which is in order: sorting an hour of meshes takes memory
         landmarks = _fetch(
-            connection, "select * from landmarks where video_id = ? order by frame_index", video_id
+            connection, "select frame_index, detected, points from landmarks where video_id = ?", video_id
         )
         index = _fetch(connection, "select frame_index from faces where video_id = ? order by 1", video_id)
         index = index["frame_index"].to_numpy()

@@ -24,6 +24,9 @@ _JUMP: Final = 0.10
 """Mean way of a mesh's points from one sample to the next after shift and size are taken out, as a share of the
 face's size. Speech moves them by 0.02, a wide yawn by 0.06."""
 
+_BLOCK: Final = 1024
+"""Meshes at a time."""
+
 
 @dataclass(frozen=True)
 class MeshFindings:
@@ -62,33 +65,46 @@ def examine_meshes(points: NDArray[Any], frame_index: NDArray[Any]) -> MeshFindi
     """
     if len(points) == 0:
         return MeshFindings(0.0, 0.0, 0.0, 0.0, None)
+    # in double precision and with its shape, an hour of meshes takes a gigabyte
+    parts = [
+        _examine(points[max(0, start - 1) : start + _BLOCK], frame_index[max(0, start - 1) : start + _BLOCK])
+        for start in range(0, len(points), _BLOCK)
+    ]
+    # each part but the first begins with the last mesh of the one before, for the step between them
+    whole = [parts[0]] + [{k: v if k == "jumped" else v[1:] for k, v in part.items()} for part in parts[1:]]
+    of = {name: np.concatenate([part[name] for part in whole]) for name in whole[0]}
+    return MeshFindings(
+        turned=float(of["turned"].mean()),
+        mirrored=float(of["mirrored"].mean()),
+        implausible=float(of["implausible"].mean()),
+        jumping=float(of["jumped"].mean()) if len(of["jumped"]) else 0.0,
+        roll_deg=float(np.median(of["roll"])),
+    )
+
+
+def _examine(points: NDArray[Any], frame_index: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    """Give a value a mesh, and for ``jumped`` one a step between neighbouring samples."""
     flat = points[..., :2].astype(np.float64)
     right, left, mouth = (flat[:, list(where)].mean(axis=1) for where in (_RIGHT_EYE, _LEFT_EYE, _MOUTH))
     across, down = left - right, mouth - (left + right) / 2
-    roll = np.degrees(np.arctan2(across[:, 1], across[:, 0]))
-    mirrored = across[:, 0] * down[:, 1] - across[:, 1] * down[:, 0] < 0
-    # a mirrored face has its eyes exchanged: what counts as upright then is where the mouth is
-    turned = np.abs(np.degrees(np.arctan2(down[:, 0], down[:, 1]))) > 45
     outside = ((flat < -_OUTSIDE) | (flat > 1 + _OUTSIDE)).any(axis=(1, 2))
     close = np.linalg.norm(across, axis=1) < _MIN_EYE_DISTANCE
     low, high = flat.min(axis=1), flat.max(axis=1)
     nose = flat[:, _NOSE]
     astray = ((nose < low + 0.05 * (high - low)) | (nose > high - 0.05 * (high - low))).any(axis=1)
-    return MeshFindings(
-        turned=float(turned.mean()),
-        mirrored=float(mirrored.mean()),
-        implausible=float((outside | close | astray).mean()),
-        jumping=_jumping(flat, frame_index),
-        roll_deg=float(np.median(roll)),
-    )
+    return {
+        "roll": np.degrees(np.arctan2(across[:, 1], across[:, 0])),
+        "mirrored": across[:, 0] * down[:, 1] - across[:, 1] * down[:, 0] < 0,
+        # a mirrored face has its eyes exchanged: what counts as upright then is where the mouth is
+        "turned": np.abs(np.degrees(np.arctan2(down[:, 0], down[:, 1]))) > 45,
+        "implausible": outside | close | astray,
+        "jumped": _jumped(flat, frame_index),
+    }
 
 
-def _jumping(flat: NDArray[Any], frame_index: NDArray[Any]) -> float:
+def _jumped(flat: NDArray[Any], frame_index: NDArray[Any]) -> NDArray[np.bool_]:
     centred = flat - flat.mean(axis=1, keepdims=True)
     shape = centred / np.maximum(np.sqrt((centred**2).sum(axis=2).mean(axis=1)), 1e-6)[:, None, None]
-    neighbours = np.diff(frame_index) == 1
-    if not neighbours.any():
-        return 0.0
-    way = np.linalg.norm(np.diff(shape, axis=0), axis=2).mean(axis=1)[neighbours]
+    way = np.linalg.norm(np.diff(shape, axis=0), axis=2).mean(axis=1)
     # the shape has a mean radius of 1, a face is two radii wide
-    return float((way > 2 * _JUMP).mean())
+    return way[np.diff(frame_index) == 1] > 2 * _JUMP

@@ -31,6 +31,7 @@ _MOST_EMBEDDED: Final = 40
 """Faces embedded a video, spread over it."""
 _A_MOMENT: Final = 5
 """Faces in a row that are taken together when a video is compared with itself: one alone is too uncertain."""
+_MESHES_AT_A_TIME: Final = 1024
 _NARROW_BAND_HZ: Final = 8000
 """Tracks of this rate hold nothing above 4 kHz; they are judged by what lies below."""
 
@@ -138,7 +139,7 @@ def assess_video(
     found.flag_if("duplicate", video["sha256"] in others.sha256s)
     readable = video["status"] == "ok" and frames.num_rows > 0
     if readable:
-        frames, faces, landmarks = (t.sort_by("frame_index") for t in (frames, faces, landmarks))
+        frames, faces, landmarks = (_in_order(t) for t in (frames, faces, landmarks))
         _length(found, video, frames, fps)
         _faces(found, video, frames, faces)
         _light(found, frames)
@@ -181,11 +182,17 @@ def person_of(faces: arrow.Table, landmarks: arrow.Table, settings: QualitySetti
     """Give what stands for the face of one video, for `OtherVideos.persons`; None without a describable face."""
     if faces.num_rows == 0:
         return None
-    faces, landmarks = faces.sort_by("frame_index"), landmarks.sort_by("frame_index")
+    faces, landmarks = _in_order(faces), _in_order(landmarks)
     points, meshed = _meshes(landmarks)
     embedding, _ = _embedding(faces, points, meshed, settings)
     centre = embedding.centre()
     return None if centre is None else PersonVector(embedding.method, centre)
+
+
+def _in_order(rows: arrow.Table) -> arrow.Table:
+    """Sort by frame; rows that are in order stay where they are, as a copy of a long video's meshes is large."""
+    ordered = bool((np.diff(_numbers(rows, "frame_index")) >= 0).all())
+    return rows if ordered else rows.sort_by("frame_index")
 
 
 def _length(found: _Findings, video: Mapping[str, Any], frames: arrow.Table, fps: float) -> None:
@@ -281,11 +288,18 @@ def _is_masked(cover: Cover, settings: QualitySettings) -> bool:
 
 def _meshes(landmarks: arrow.Table) -> tuple[NDArray[np.float32], NDArray[Any]]:
     """Give the meshes that there are, (n, 468, 3), and the samples they belong to."""
-    detected = landmarks.filter(landmarks["detected"])
-    points = detected["points"].combine_chunks()
-    return points.flatten().to_numpy(zero_copy_only=False).reshape(-1, 468, 3), _numbers(
-        detected, "frame_index"
-    )
+    there = _numbers(landmarks, "detected") > 0
+    points = np.empty((int(there.sum()), 468, 3), np.float32)
+    filled = 0
+    # piece by piece: filtered and joined as a whole, the meshes of a long video are in memory three times
+    for start in range(0, landmarks.num_rows, _MESHES_AT_A_TIME):
+        part = landmarks.slice(start, _MESHES_AT_A_TIME)
+        found = part.filter(part["detected"])["points"].combine_chunks()
+        points[filled : filled + len(found)] = (
+            found.flatten().to_numpy(zero_copy_only=False).reshape(-1, 468, 3)
+        )
+        filled += len(found)
+    return points, _numbers(landmarks, "frame_index")[there]
 
 
 def _mesh(found: _Findings, landmarks: arrow.Table, points: NDArray[Any], meshed: NDArray[Any]) -> None:

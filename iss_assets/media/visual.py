@@ -48,6 +48,7 @@ from iss_assets.media.measures import (
     measure_frame,
     measure_text,
 )
+from iss_assets.media.row_store import RowStore
 from iss_assets.media.upright import UprightRgb
 from iss_assets.media.video import SampledFrame, VideoInfo, probe, sample_frames
 from iss_assets.settings import FaceSettings, LandmarkSettings, VideoSettings
@@ -118,6 +119,7 @@ def extract_visual(
     landmarks: LandmarkSettings,
     progress: Callable[[int, int], None] | None = None,
     threads: int | None = None,
+    scratch: Path | None = None,
 ) -> VisualTables:
     """Extract frames, faces and landmarks of one video in one decoding pass.
 
@@ -132,6 +134,9 @@ def extract_visual(
     threads : int, optional
         1 does everything in the calling thread; more overlap decoding, detection and mesh. Default: one a
         processor. The result does not depend on it.
+    scratch : Path, optional
+        A folder to keep the rows in while the video lasts, as ``<table>.arrow``; the tables that come back are mapped
+        from there. Without it they grow in memory: 16 kB a frame.
 
     Returns
     -------
@@ -146,7 +151,7 @@ def extract_visual(
     info = probe(path, video)
     expected = max(1, round(min(info.duration_s, video.max_seconds) * video.fps))
     source = sample_frames(path, video, threads)
-    work = _Work(info, video, faces, landmarks)
+    work = _Work(info, video, faces, landmarks, scratch)
     work.mesh_thread = _mesh_pool if threads > 1 else _Here()
     with _one_thread_a_library():
         batches = _timed(iter(source), work.seconds)
@@ -161,7 +166,12 @@ class _Work:
     """The state of one video's pass."""
 
     def __init__(
-        self, info: VideoInfo, video: VideoSettings, faces: FaceSettings, landmarks: LandmarkSettings
+        self,
+        info: VideoInfo,
+        video: VideoSettings,
+        faces: FaceSettings,
+        landmarks: LandmarkSettings,
+        scratch: Path | None = None,
     ) -> None:
         self.samples = 0
         self.seconds: dict[str, float] = defaultdict(float)
@@ -176,7 +186,7 @@ class _Work:
         self._frames: list[dict[str, Any]] = []
         self._faces: list[dict[str, Any]] = []
         self._waiting: deque[tuple[int, Future[Any]]] = deque()
-        self._tables: dict[Any, list[arrow.RecordBatch]] = {Frames: [], Faces: [], Landmarks: []}
+        self._tables = {t: RowStore(_schema(t), scratch, t.__table__) for t in (Frames, Faces, Landmarks)}
 
     def add(self, batch: list[SampledFrame]) -> None:
         """Look at one batch of samples."""
@@ -203,10 +213,7 @@ class _Work:
     def finish(self, problem: str | None) -> VisualTables:
         """Wait for the last meshes and give the tables."""
         self._pack(wait_for_all=True)
-        frames, faces, landmarks = (
-            arrow.Table.from_batches(self._tables[table], schema=_schema(table))
-            for table in (Frames, Faces, Landmarks)
-        )
+        frames, faces, landmarks = (store.table() for store in self._tables.values())
         return VisualTables(frames, faces, landmarks, problem, dict(self.seconds))
 
     def _look(self, sample: SampledFrame) -> _Seen:
@@ -305,7 +312,7 @@ class _Work:
             points.append(future.result())
         if done:
             detected, packed = pack_points(points)
-            self._tables[Landmarks].append(
+            self._tables[Landmarks].add(
                 arrow.RecordBatch.from_arrays(
                     [arrow.array(done, arrow.int32()), detected, packed], schema=_schema(Landmarks)
                 )
@@ -315,7 +322,7 @@ class _Work:
         if rows:
             schema = _schema(table)
             whole = [{name: row.get(name) for name in schema.names} for row in rows]
-            self._tables[table].append(arrow.RecordBatch.from_pylist(whole, schema=schema))
+            self._tables[table].add(arrow.RecordBatch.from_pylist(whole, schema=schema))
             rows.clear()
 
     @contextmanager

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ import pyarrow as arrow
 from iss_assets.settings import WarehouseSettings
 from iss_assets.warehouse.locking import LockTimeout, hold
 from iss_assets.warehouse.schema import Table
+from iss_assets.warehouse.spool import Rows, portions
 from iss_assets.warehouse.tables import TABLES
 
 _READY: set[tuple[str, int]] = set()
@@ -37,12 +38,12 @@ class Replacement:
     Attributes
     ----------
     rows : pyarrow.Table or callable
-        A callable gives rows that wait on disk. It is asked twice, once to check and once to write, and must answer
-        the same: what a patient's videos hold need not be in memory at once.
+        A callable gives rows that wait on disk, the same ones at every call: what a patient's videos hold need not be
+        in memory at once.
     """
 
     table: type[Table]
-    rows: arrow.Table | Callable[[], arrow.Table]
+    rows: Rows
     where: Mapping[str, object]
 
 
@@ -60,7 +61,7 @@ class Writer:
         """Run one query."""
         return _fetch(self._connection.execute(sql, params))
 
-    def replace(self, table: type[Table], rows: arrow.Table, where: Mapping[str, object]) -> int:
+    def replace(self, table: type[Table], rows: Rows, where: Mapping[str, object]) -> int:
         """Put `rows`, already checked, in the place of the rows that `where` names; give their number.
 
         Types that do not fit are DuckDB's error, and columns find their places by name.
@@ -71,10 +72,13 @@ class Writer:
         name = table.__table__
         condition = " and ".join(f"{c} is not distinct from ?" for c in where) or "true"
         self._connection.execute(f"delete from {name} where {condition}", list(where.values()))
-        if rows.num_rows:
-            # DuckDB finds the variable by its name; a registered view would keep the rows until the transaction's end
-            self._connection.execute(f"insert into {name} by name select * from rows")
-        return rows.num_rows
+        written = 0
+        for portion in portions(rows):
+            if portion.num_rows:
+                # DuckDB finds the variable by its name; a registered view would keep it until the transaction's end
+                self._connection.execute(f"insert into {name} by name select * from portion")
+            written += portion.num_rows
+        return written
 
 
 class Warehouse:
@@ -145,7 +149,7 @@ class Warehouse:
         # storing rows is no faster with more threads, and each packs a block of its own
         with self.write(threads=1) as writer:
             return [
-                writer.replace(r.table, r.rows() if rows is None and callable(r.rows) else rows, r.where)
+                writer.replace(r.table, r.rows if rows is None else rows, r.where)
                 for r, rows in zip(replacements, checked, strict=True)
             ]
 

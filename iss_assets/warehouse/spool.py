@@ -9,11 +9,34 @@ changed nothing in the warehouse, and the next run finds the nine here and does 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Final, TypeAlias
 
 import pyarrow as arrow
 import pyarrow.ipc
+
+Rows: TypeAlias = arrow.Table | Callable[[], arrow.Table]
+"""Rows in memory, or a function that gives rows which wait on disk, the same ones at every call."""
+
+_PORTION: Final = 1024
+"""Rows at a time of what waits on disk: 16 MB of crops and meshes."""
+
+
+def portions(rows: Rows) -> Iterator[arrow.Table]:
+    """Give rows in portions. What waits on disk is mapped anew for each, so that no more than one is in memory."""
+    if not callable(rows):
+        yield rows
+        return
+    for start in range(0, max(1, rows().num_rows), _PORTION):
+        yield rows().slice(start, _PORTION)
+
+
+def mapped(path: Path) -> arrow.Table:
+    """Map an Arrow file; its rows come into memory as they are touched."""
+    with arrow.memory_map(str(path)) as source:
+        return arrow.ipc.open_file(source).read_all()
 
 
 class Spool:
@@ -33,23 +56,30 @@ class Spool:
     def _path(self, video_id: str, table: str, fingerprint: str) -> Path:
         return self._folder / f"{video_id}.{table}.{fingerprint}.arrow"
 
-    def put(self, video_id: str, fingerprints: Mapping[str, str], tables: Mapping[str, arrow.Table]) -> None:
+    def scratch(self) -> Path:
+        """Give an empty folder for files of the video at work; `put` and `clear` remove it."""
+        folder = self._folder / "scratch"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True, mode=0o700)
+        return folder
+
+    def put(self, video_id: str, fingerprints: Mapping[str, str], tables: Mapping[str, Rows]) -> None:
         """Store one video's tables; each file appears whole or not at all."""
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         for name, rows in tables.items():
             path = self._path(video_id, name, fingerprints[name])
             scratch = path.with_suffix(f".{os.getpid()}.part")
-            with arrow.OSFile(str(scratch), "wb") as sink, arrow.ipc.new_file(sink, rows.schema) as writer:
-                writer.write_table(rows)
+            schema = (rows() if callable(rows) else rows).schema
+            with arrow.OSFile(str(scratch), "wb") as sink, arrow.ipc.new_file(sink, schema) as writer:
+                for portion in portions(rows):
+                    writer.write_table(portion)
             scratch.replace(path)
+        shutil.rmtree(self._folder / "scratch", ignore_errors=True)
 
     def get(self, video_id: str, table: str, fingerprint: str) -> arrow.Table | None:
         """Give a stored table, mapped from disk, or None if that extraction is not here."""
         path = self._path(video_id, table, fingerprint)
-        if not path.exists():
-            return None
-        with arrow.memory_map(str(path)) as source:
-            return arrow.ipc.open_file(source).read_all()
+        return mapped(path) if path.exists() else None
 
     def take(self, video_id: str, table: str, fingerprint: str) -> arrow.Table:
         """Give a table that was put here; it stays until `clear`.
@@ -66,6 +96,7 @@ class Spool:
 
     def clear(self, tables: Iterable[str]) -> None:
         """Remove what waits for these tables, once it is in the warehouse."""
+        shutil.rmtree(self._folder / "scratch", ignore_errors=True)
         for table in tables:
             for path in self._folder.glob(f"*.{table}.*"):
                 path.unlink(missing_ok=True)

@@ -1,0 +1,55 @@
+"""Rows that wait on disk: whole or not at all, and never all in memory."""
+
+from __future__ import annotations
+
+import pyarrow as arrow
+import pytest
+
+from iss_assets.media.row_store import RowStore
+from iss_assets.warehouse.spool import Spool, mapped, portions
+
+SCHEMA = arrow.schema([("frame_index", arrow.int32()), ("crop", arrow.binary())])
+
+
+def batch(first: int, count: int) -> arrow.RecordBatch:
+    crops = [bytes([i % 251]) * 50 for i in range(first, first + count)]
+    return arrow.record_batch([arrow.array(range(first, first + count), arrow.int32()), crops], schema=SCHEMA)
+
+
+def test_batches_kept_in_a_file_are_those_kept_in_memory(tmp_path):
+    stores = [RowStore(SCHEMA, folder, "faces") for folder in (None, tmp_path)]
+    for store in stores:
+        store.add(batch(0, 700))
+        store.add(batch(700, 1900))
+    memory, file = (store.table() for store in stores)
+    assert memory.equals(file) and memory.num_rows == 2600
+    assert mapped(tmp_path / "faces.arrow").equals(memory)
+    assert RowStore(SCHEMA, tmp_path, "empty").table().num_rows == 0
+
+
+@pytest.mark.parametrize("count", [0, 1, 1024, 2600])
+def test_portions_of_what_waits_are_all_of_it_in_order_and_small(count):
+    whole = arrow.Table.from_batches([batch(0, count)])
+    parts = list(portions(lambda: whole))
+    assert arrow.concat_tables(parts).equals(whole)
+    assert max(part.num_rows for part in parts) <= 1024
+    assert [part.num_rows for part in portions(whole)] == [count]
+
+
+def test_what_is_put_from_a_file_is_found_again_and_the_scratch_folder_is_gone(tmp_path):
+    spool = Spool(tmp_path, "0001")
+    scratch = spool.scratch()
+    (scratch / "left_by_a_killed_run").write_text("x")
+    assert list(spool.scratch().iterdir()) == []
+    store = RowStore(SCHEMA, scratch, "faces")
+    store.add(batch(0, 2600))
+    whole = store.table().combine_chunks()
+    spool.put("0001-1", {"faces": "a"}, {"faces": lambda: mapped(scratch / "faces.arrow")})
+    assert not scratch.exists()
+    assert spool.take("0001-1", "faces", "a").combine_chunks().equals(whole)
+    assert spool.get("0001-1", "faces", "b") is None
+    with pytest.raises(FileNotFoundError):
+        spool.take("0001-1", "faces", "b")
+    spool.scratch()
+    spool.clear(["faces"])
+    assert list(tmp_path.iterdir()) == []
