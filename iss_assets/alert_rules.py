@@ -4,7 +4,8 @@ Belongs here: when a trouble is new, changed or mended; grouping, wording, retri
 or the warehouse, sending (``alerts``).
 
 A trouble is a failed check of one patient (or of the whole study), or a failed step. It is told when it is raised,
-when its severity or the videos that it affects change, and when it is mended. Messages hold ids, check names and
+when its severity or the videos that it affects change, when it is mended, and when it is closed because no run will
+ever look at it again: its check is not in the program any more, or its patient not in the study. Messages hold ids, check names and
 numbers, and nothing else: every word that goes into one passes `_id`, `_name` or `_number`.
 """
 
@@ -24,6 +25,8 @@ from iss_assets.study import terms
 
 RUN_FAILED: Final = "run_failed"
 WHOLE_STUDY: Final = "*"
+CHECK_REMOVED: Final = "check removed"
+NOT_ENROLLED: Final = "not enrolled any more"
 Key = tuple[str, str, str]
 _NAME: Final = re.compile(r"^[A-Za-z][A-Za-z0-9_ .%/-]{0,59}$")
 _LONGEST_WAIT: Final = 86_400.0
@@ -88,6 +91,7 @@ class Alert:
     taken_by: tuple[str, ...] = ()
     attempts: int = 0
     next_try_at: datetime | None = None
+    reason: str | None = None
 
     @property
     def key(self) -> Key:
@@ -123,7 +127,7 @@ def update(latest: Mapping[Key, Alert], observations: Iterable[Observation]) -> 
         alert = known.get(seen.key)
         if alert is not None and seen.at <= alert.last_seen:
             continue
-        if alert is None or (alert.status == "mended" and not seen.passed):
+        if alert is None or (alert.status != "raised" and not seen.passed):
             if seen.passed:
                 continue
             after = _raise(seen)
@@ -134,6 +138,60 @@ def update(latest: Mapping[Key, Alert], observations: Iterable[Observation]) -> 
         known[seen.key] = after
         changed[after.alert_id] = after
     return list(changed.values())
+
+
+@dataclass(frozen=True)
+class Known:
+    """What runs can still look at.
+
+    Attributes
+    ----------
+    checks : frozenset of (str, str)
+        Asset and name of every check of the program.
+    steps : frozenset of str
+        Every step and job that can fail.
+    patients : frozenset of str
+        Everybody enrolled.
+    """
+
+    checks: frozenset[tuple[str, str]]
+    steps: frozenset[str]
+    patients: frozenset[str]
+
+    def why_not(self, alert: Alert) -> str | None:
+        """Say why no run will ever look at this trouble again; None if one may."""
+        if alert.patient_id != WHOLE_STUDY and alert.patient_id not in self.patients:
+            return NOT_ENROLLED
+        failed = alert.check_name == RUN_FAILED
+        if alert.asset in self.steps if failed else (alert.asset, alert.check_name) in self.checks:
+            return None
+        return CHECK_REMOVED
+
+
+def close(latest: Iterable[Alert], known: Known, now: datetime) -> list[Alert]:
+    """Give the alerts that are to be closed, and those to be raised again since what they are about is back.
+
+    Parameters
+    ----------
+    latest : iterable of Alert
+        The newest alert of each key.
+    known : Known
+        What runs can still look at.
+    now : datetime
+        When this was found.
+    """
+    changed = []
+    for alert in latest:
+        reason = known.why_not(alert)
+        if alert.status == "raised" and reason:
+            content = _content("closed", alert.severity, ())
+            alert = replace(alert, status="closed", reason=reason, content=content)
+            changed.append(_to_tell(alert, alert.run_id, now, "waiting" if alert.told_to else "not_needed"))
+        elif alert.status == "closed" and not reason:
+            content = _content("raised", alert.severity, alert.affected)
+            alert = replace(alert, status="raised", reason=None, content=content)
+            changed.append(_to_tell(alert, alert.run_id, now, "waiting"))
+    return changed
 
 
 def _raise(seen: Observation) -> Alert:
@@ -160,22 +218,21 @@ def _see_again(alert: Alert, seen: Observation) -> Alert:
     alert = replace(alert, last_seen=seen.at, numbers=seen.numbers)
     if content == alert.content:
         return alert
-    return _to_tell(
-        replace(alert, severity=seen.severity, affected=seen.affected, content=content), seen, "waiting"
-    )
+    alert = replace(alert, severity=seen.severity, affected=seen.affected, content=content)
+    return _to_tell(alert, seen.run_id, seen.at, "waiting")
 
 
 def _mend(alert: Alert, seen: Observation) -> Alert:
     content = _content("mended", alert.severity, ())
     alert = replace(alert, status="mended", last_seen=seen.at, content=content)
-    return _to_tell(alert, seen, "waiting" if alert.told_to else "not_needed")
+    return _to_tell(alert, seen.run_id, seen.at, "waiting" if alert.told_to else "not_needed")
 
 
-def _to_tell(alert: Alert, seen: Observation, delivery: str) -> Alert:
+def _to_tell(alert: Alert, run_id: str, at: datetime, delivery: str) -> Alert:
     return replace(
         alert,
-        run_id=seen.run_id,
-        changed_at=seen.at,
+        run_id=run_id,
+        changed_at=at,
         delivery=delivery,
         taken_by=(),
         attempts=0,
@@ -254,8 +311,8 @@ def outbox(
 
 
 def recipients(alert: Alert, addresses: Sequence[str], settings: AlertSettings) -> tuple[str, ...]:
-    """Give who is to be told: everybody of a trouble grave enough, and whoever heard of it when it is mended."""
-    if alert.status == "mended":
+    """Give who is to be told: everybody of a trouble grave enough, and whoever heard of it when it is over."""
+    if alert.status != "raised":
         return tuple(a for a in addresses if a in alert.told_to)
     if settings.least_severity == "ERROR" and alert.severity != "ERROR":
         return tuple(a for a in addresses if a in alert.told_to)
@@ -305,9 +362,11 @@ def after_round(
 def _message(address: str, alerts: Sequence[Alert]) -> Message:
     raised = [a for a in alerts if a.status == "raised"]
     mended = [a for a in alerts if a.status == "mended"]
+    closed = [a for a in alerts if a.status == "closed"]
     counts = [
         f"{len(raised)} trouble{'s' if len(raised) != 1 else ''}" if raised else "",
         f"{len(mended)} mended" if mended else "",
+        f"{len(closed)} closed" if closed else "",
     ]
     patients = sorted({_id(a.patient_id) for a in alerts if a.patient_id != WHOLE_STUDY})
     about = f" (patient{'s' if len(patients) > 1 else ''} {_list(patients)})" if patients else ""
@@ -325,9 +384,11 @@ def _message(address: str, alerts: Sequence[Alert]) -> Message:
 
 def line(alert: Alert) -> str:
     """Say one alert in one line: ids, check names and numbers only."""
-    what = "mended" if alert.status == "mended" else "changed" if alert.told_to else "raised"
+    what = "changed" if alert.status == "raised" and alert.told_to else alert.status
     who = "whole study" if alert.patient_id == WHOLE_STUDY else f"patient {_id(alert.patient_id)}"
     parts = [f"{alert.severity} {what}: {who}, {_name(alert.asset)} / {_name(alert.check_name)}"]
+    if alert.reason:
+        parts.append(alert.reason)
     if alert.status == "raised":
         if alert.affected:
             parts.append(_list([_id(i) for i in alert.affected]))

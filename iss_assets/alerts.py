@@ -14,7 +14,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -28,10 +28,12 @@ from iss_assets.alert_rules import (
     WHOLE_STUDY,
     Alert,
     Key,
+    Known,
     Message,
     Observation,
     address_mark,
     after_round,
+    close,
     outbox,
     recipients,
     update,
@@ -143,6 +145,40 @@ def record_runs(
     return changed
 
 
+def known_of(repository: dg.RepositoryDefinition, enrolled: Iterable[str]) -> Known:
+    """Give what runs can look at: the checks and steps of the code location, the patients of the study folder."""
+    jobs = repository.get_all_jobs()
+    return Known(
+        checks=frozenset(
+            (key.asset_key.to_user_string(), key.name) for key in repository.asset_graph.asset_check_keys
+        ),
+        steps=frozenset(name for job in jobs for name in (job.name, *(node.name for node in job.nodes))),
+        patients=frozenset(enrolled),
+    )
+
+
+def close_gone(warehouse: Warehouse, known: Known) -> list[Alert]:
+    """Close alerts of checks and patients that are gone, raise those again that are back; give what changed.
+
+    Results of checks that are gone are deleted as well: nothing would ever make them again.
+    """
+    rows = warehouse.query(_LATEST).to_pylist()
+    gone = close([Alert.of(row) for row in rows], known, datetime.now(UTC))
+    kept = warehouse.query("select distinct asset, check_name from check_results").to_pylist()
+    removed = [r for r in kept if (r["asset"], r["check_name"]) not in known.checks]
+    if gone or removed:
+        with warehouse.write() as writer:
+            for alert in gone:
+                rows = Alerts.check_rows(Alerts.from_rows([alert.row()]))
+                writer.replace(Alerts, rows, {"alert_id": alert.alert_id})
+            for row in removed:
+                writer.execute(
+                    "delete from check_results where asset = ? and check_name = ?",
+                    [row["asset"], row["check_name"]],
+                )
+    return gone
+
+
 def tell_of_runs(instance: dg.DagsterInstance, settings: Settings, run_ids: Sequence[str]) -> Delivery:
     """Record runs of the command line and send what waits; the daemon's sensors do the same for every run.
 
@@ -155,9 +191,18 @@ def tell_of_runs(instance: dg.DagsterInstance, settings: Settings, run_ids: Sequ
     run_ids : sequence of str
         Finished runs; ids of runs that were never made are left out.
     """
+    from iss_assets.runner import _definitions
+    from iss_assets.study.folder import StudyFolderError, read_study
+
     warehouse = Warehouse(settings.warehouse_path, settings.warehouse)
     runs = instance.get_runs(dg.RunsFilter(run_ids=[i for i in run_ids if i])) if any(run_ids) else []
     record_runs(instance, warehouse, runs)
+    try:
+        enrolled = read_study(settings.study, settings.reading).patient_ids
+    except StudyFolderError:
+        # who is enrolled is not known now, so nobody is gone
+        return deliver(warehouse, settings)
+    close_gone(warehouse, known_of(_definitions().get_repository_def(), enrolled))
     return deliver(warehouse, settings)
 
 

@@ -99,8 +99,8 @@ class Seen:
         State of the study folder's problems and of the marts where they are out of date; None where current.
     marts_at : float, optional
         When the marts were last made, or work on the study began, in seconds since 1970; None before that.
-    backfill : bool
-        Whether a backfill over patients is at work; it requests their runs by itself.
+    backfilled : collection of str
+        Patients of a backfill that is at work; it requests their runs by itself.
     """
 
     enrolled: Collection[str]
@@ -112,7 +112,7 @@ class Seen:
     study: str | None = None
     marts: str | None = None
     marts_at: float | None = None
-    backfill: bool = False
+    backfilled: Collection[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -216,7 +216,7 @@ def plan(seen: Seen, now: float, settings: SensorSettings) -> Plan:
             continue
         if seen.unsettled.get(patient):
             waiting[patient] = "a video may still be being copied"
-        elif seen.backfill:
+        elif patient in seen.backfilled:
             waiting[patient] = "a backfill is at work"
         elif room <= 0:
             waiting[patient] = "enough runs are queued"

@@ -7,9 +7,8 @@ Does not belong here: any decision. A read that fails is an error and never an e
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
 
 SUBJECT_TAG, STATE_TAG = "iss/subject", "iss/state"
 PARTITION_TAG = "dagster/partition"
+_PATIENT_KEYS = frozenset(dg.AssetKey(name) for name in PATIENT_TABLES)
 _CHUNK = 500
 """Values in one question to Dagster's storage; SQLite takes a limited number."""
 
@@ -84,7 +84,7 @@ def observe(instance: dg.DagsterInstance, settings: Settings) -> Seen:
         study=study,
         marts=marts,
         marts_at=_marts_at(instance),
-        backfill=backfill_at_work(instance),
+        backfilled=backfilled_patients(instance),
     )
 
 
@@ -119,13 +119,17 @@ def attempts_of(instance: dg.DagsterInstance, subjects: Sequence[str]) -> dict[s
     return attempts
 
 
-def backfill_at_work(instance: dg.DagsterInstance) -> bool:
-    """Say whether a backfill is launching runs of patients."""
-    tables = {dg.AssetKey(name) for name in PATIENT_TABLES}
-    return any(
-        b.job_name == "patient" or tables & set(b.asset_selection or ())
-        for b in instance.get_backfills(status=BulkActionStatus.REQUESTED)
-    )
+def backfilled_patients(instance: dg.DagsterInstance) -> frozenset[str]:
+    """Give the patients whose runs a backfill is launching, of the job or of assets chosen in the UI."""
+    patients: set[str] = set()
+    for backfill in instance.get_backfills(status=BulkActionStatus.REQUESTED):
+        if backfill.job_name == "patient":
+            patients.update(backfill.partition_names or ())
+        elif backfill.asset_backfill_data is not None:
+            subsets = backfill.asset_backfill_data.target_subset.partitions_subsets_by_asset_key
+            for key in subsets.keys() & _PATIENT_KEYS:
+                patients.update(subsets[key].get_partition_keys())
+    return frozenset(patients)
 
 
 def finished_since(
@@ -165,7 +169,7 @@ def finished_since(
 def errors_of(instance: dg.DagsterInstance, run_id: str) -> dict[str, list[str]]:
     """Give the error classes of a run's failed steps, by step: names only, since messages may hold content.
 
-    A step that failed for some videos names their errors in the metadata of its failure.
+    A step that failed for some videos or SQL models names their errors in the metadata of its failure.
     """
     found: dict[str, list[str]] = {}
     for record in instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.STEP_FAILURE).records:
@@ -174,8 +178,8 @@ def errors_of(instance: dg.DagsterInstance, run_id: str) -> dict[str, list[str]]
             continue
         data = event.step_failure_data
         failure = data.user_failure_data
-        videos = failure.metadata.get("videos") if failure else None
-        value = videos.value if videos is not None else None
+        several = (failure.metadata.get("videos") or failure.metadata.get("models")) if failure else None
+        value = several.value if several is not None else None
         if isinstance(value, dict) and value:
             found[event.step_key] = sorted({str(name) for name in value.values()})
         else:
@@ -212,11 +216,12 @@ def _study_state(folder: StudyFolder, settings: Settings) -> str | None:
 
 def marts_state(instance: dg.DagsterInstance, warehouse: Warehouse, sql_dir: Path) -> str | None:
     """Give the state of what the SQL models read; None where the last run has made them from it."""
-    files = sorted(sql_dir.rglob("*.sql"))
-    if not files:
+    from iss_assets.warehouse.sql_models import files_stamp
+
+    stamp = files_stamp(sql_dir)
+    if not stamp:
         return None
-    stamp = tuple((str(f.relative_to(sql_dir)), f.stat().st_size, f.stat().st_mtime_ns) for f in files)
-    state = tables_state(warehouse, _tables_read(sql_dir, stamp), stamp)
+    state = tables_state(warehouse, _tables_read(sql_dir), stamp)
     if state is None:
         return None
     return None if _newest_marts(instance) == state else state
@@ -243,9 +248,8 @@ def tables_state(warehouse: Warehouse, names: Collection[str], *more: object) ->
     return fingerprint(held, others, *more)
 
 
-@lru_cache(maxsize=4)
-def _tables_read(sql_dir: Path, stamp: Iterable[object]) -> frozenset[str]:
-    """Give the warehouse's tables that the SQL models read; parsed again only when a file changed (`stamp`)."""
+def _tables_read(sql_dir: Path) -> frozenset[str]:
+    """Give the warehouse's tables that the SQL models read."""
     from iss_assets.warehouse.sql_models import load_models
     from iss_assets.warehouse.tables import BY_NAME
 

@@ -13,7 +13,7 @@ import time
 
 import dagster as dg
 
-from iss_assets.alerts import deliver, record_runs
+from iss_assets.alerts import close_gone, deliver, known_of, record_runs
 from iss_assets.incremental import Plan, plan
 from iss_assets.jobs import marts_job, patient_job, study_job
 from iss_assets.observing import STATE_TAG, SUBJECT_TAG, finished_since, observe
@@ -42,12 +42,15 @@ def _study_sensor(settings: Settings) -> dg.SensorDefinition:
         description=(
             "Watches the study folder: enrolls new patients, asks for a run of each patient whose answers, videos, "
             "settings or code changed, and then for the study-wide tables. A video that is still being copied "
-            "waits; nothing is ever deleted because a folder cannot be read."
+            "waits; nothing is ever deleted because a folder cannot be read. Closes alerts of checks and patients that "
+            "are gone."
         ),
     )
     def study_sensor(context: dg.SensorEvaluationContext, warehouse: WarehouseResource) -> dg.SensorResult:
         current = warehouse.settings()
         seen = observe(context.instance, current)
+        if context.repository_def is not None:
+            close_gone(warehouse.warehouse(), known_of(context.repository_def, seen.enrolled))
         return to_result(plan(seen, time.time(), current.sensors), context)
 
     return study_sensor

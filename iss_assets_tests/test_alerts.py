@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -20,18 +21,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from iss_assets.alert_rules import (
+    RUN_FAILED,
     Alert,
+    Known,
     Observation,
     address_mark,
     after_round,
+    close,
     line,
     outbox,
     update,
 )
-from iss_assets.alerts import deliver, observations_of, record_runs, tell_of_runs
+from iss_assets.alerts import close_gone, deliver, observations_of, record_runs, tell_of_runs
 from iss_assets.observing import finished_since
 from iss_assets.settings import AlertSettings, Settings
 from iss_assets.warehouse.database import Warehouse
+from iss_assets.warehouse.tables import CheckResults
+from iss_assets_tests.study.conftest import ENROLLMENT_HEADER, SURVEY_HEADER
 
 T0 = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
 RULES = AlertSettings(retry_s=60, attempts=3, messages=3)
@@ -126,6 +132,64 @@ def test_a_trouble_that_comes_back_is_a_new_alert() -> None:
     again = one(seen(), seen(1, passed=True), seen(2))
     assert again.alert_id != first.alert_id
     assert (again.status, again.first_seen) == ("raised", T0 + timedelta(minutes=2))
+
+
+KNOWN = Known(
+    checks=frozenset({("video_quality", "dark_or_grainy")}),
+    steps=frozenset({"seen", "patient"}),
+    patients=frozenset({"0012"}),
+)
+
+
+@pytest.mark.parametrize(
+    ("lost", "reason"),
+    [
+        ({"checks": frozenset()}, "check removed"),
+        ({"patients": frozenset({"0001"})}, "not enrolled any more"),
+    ],
+)
+def test_a_trouble_that_no_run_will_look_at_again_is_closed_and_told(
+    lost: dict[str, object], reason: str
+) -> None:
+    alert = told(one(seen()), "a")
+    assert close([alert], KNOWN, T0) == []
+    (closed,) = close([alert], replace(KNOWN, **lost), T0 + timedelta(days=9))  # type: ignore[arg-type]
+    assert (closed.status, closed.reason, closed.delivery) == ("closed", reason, "waiting")
+    (message,) = outbox([closed], ["a", "newcomer"], RULES, T0 + timedelta(days=10))
+    assert (message.address, message.kind) == ("a", "success")
+    assert message.title == "Study: 1 closed (patient 0012)"
+    assert f"WARN closed: patient 0012, video_quality / dark_or_grainy; {reason}" in message.body
+    assert close([closed], replace(KNOWN, **lost), T0) == [], "told once"  # type: ignore[arg-type]
+
+
+def test_one_who_comes_back_has_the_troubles_from_before() -> None:
+    gone = replace(KNOWN, patients=frozenset())
+    (closed,) = close([told(one(seen()), "a")], gone, T0)
+    (again,) = close([told(closed, "a")], KNOWN, T0 + timedelta(days=1))
+    assert (again.status, again.reason, again.delivery, again.affected) == (
+        "raised",
+        None,
+        "waiting",
+        ("s1",),
+    )
+    (later,) = update({closed.key: closed}, [seen(5)])
+    assert (later.status, later.alert_id != closed.alert_id) == ("raised", True)
+
+
+def test_what_was_closed_before_anybody_heard_of_it_is_not_told() -> None:
+    (closed,) = close([one(seen())], replace(KNOWN, patients=frozenset()), T0)
+    assert closed.delivery == "not_needed"
+
+
+def test_a_failed_step_is_closed_when_the_program_has_no_such_step_any_more() -> None:
+    failed = replace(seen(), asset="seen", check_name=RUN_FAILED)
+    alert = one(failed)
+    assert close([alert], KNOWN, T0) == []
+    assert close([alert], replace(KNOWN, steps=frozenset()), T0)[0].reason == "check removed"
+
+
+def test_a_trouble_of_the_whole_study_belongs_to_nobody_who_could_leave() -> None:
+    assert close([one(seen(patient="*"))], replace(KNOWN, patients=frozenset()), T0) == []
 
 
 def test_runs_read_again_in_any_order_change_nothing() -> None:
@@ -333,6 +397,35 @@ def test_mending_reaches_the_receiver_and_the_same_again_does_not(
     assert (row["status"], row["delivery"]) == ("mended", "told")
 
 
+def test_a_removed_check_is_closed_at_the_receiver_and_its_results_go(
+    settings: Settings, warehouse: Warehouse, instance: dg.DagsterInstance, receivers: Callable[[], Receiver]
+) -> None:
+    receiver = receivers()
+    to = with_alerts(settings, receiver.url)
+    record_runs(instance, warehouse, [run_checks(instance, "0012")])
+    deliver(warehouse, to)
+    kept = {
+        "patient_id": "0012",
+        "asset": "video_quality",
+        "check_name": "dark_or_grainy",
+        "passed": False,
+        "severity": "WARN",
+        "affected": ["s1"],
+        "numbers": "{}",
+        "threshold": "",
+        "hint": None,
+        "fingerprint": "f",
+        "run_id": "run-one",
+        "evaluated_at": T0,
+    }
+    warehouse.replace(CheckResults, CheckResults.from_rows([kept]), {})
+    assert close_gone(warehouse, KNOWN) == []
+    assert len(close_gone(warehouse, replace(KNOWN, checks=frozenset()))) == 1
+    deliver(warehouse, to)
+    assert [m["title"].split(" (")[0] for m in receiver.got] == ["Study: 1 trouble", "Study: 1 closed"]
+    assert warehouse.query("select * from check_results").num_rows == 0
+
+
 def test_the_command_line_tells_of_its_runs_without_a_daemon(
     settings: Settings, instance: dg.DagsterInstance, receivers: Callable[[], Receiver]
 ) -> None:
@@ -341,6 +434,18 @@ def test_the_command_line_tells_of_its_runs_without_a_daemon(
     assert tell_of_runs(instance, settings, ["", run.run_id]).waiting == 1
     assert tell_of_runs(instance, with_alerts(settings, receiver.url), []).taken == 1
     assert len(receiver.got) == 1
+
+
+def test_the_command_line_closes_what_belongs_to_nobody_who_is_enrolled(
+    settings: Settings, warehouse: Warehouse, instance: dg.DagsterInstance
+) -> None:
+    (settings.study / "videos").mkdir(parents=True)
+    (settings.study / "enrollment.csv").write_text(f"{ENROLLMENT_HEADER}\n0012,1A,M,II,0,2021-01-04,\n")
+    (settings.study / "surveys.csv").write_text(f"{SURVEY_HEADER}\n")
+    runs = [run_checks(instance, patient).run_id for patient in ("0012", "0013")]
+    tell_of_runs(instance, settings, runs)
+    found = {row["patient_id"]: (row["status"], row["reason"]) for row in rows_of(warehouse)}
+    assert found == {"0012": ("raised", None), "0013": ("closed", "not enrolled any more")}
 
 
 @pytest.mark.parametrize("trouble", ["500", "slow", "drip", "down"])

@@ -62,9 +62,11 @@ def test_a_patient_at_work_is_not_run_twice_at_once() -> None:
     assert decision.waiting == {"0001": "a run is at work"}
 
 
-def test_a_backfill_over_patients_is_left_to_itself() -> None:
-    decision = plan(seen(stale={"0001": "a"}, backfill=True), NOW, SETTINGS)
-    assert not decision.requests
+def test_the_patients_of_a_backfill_are_left_to_it_and_no_others() -> None:
+    decision = plan(
+        seen(enrolled=["0001", "0002"], stale={"0001": "a", "0002": "a"}, backfilled={"0001"}), NOW, SETTINGS
+    )
+    assert subjects(decision) == ["0002"]
     assert decision.waiting == {"0001": "a backfill is at work"}
 
 
@@ -206,7 +208,7 @@ SEEN = st.builds(
     study=st.none() | st.just("a"),
     marts=st.none() | st.just("a"),
     marts_at=st.none() | st.floats(NOW - 2000, NOW),
-    backfill=st.booleans(),
+    backfilled=st.frozensets(IDS),
 )
 
 
@@ -223,7 +225,7 @@ def test_whatever_is_seen_the_plan_keeps_its_promises(state: Seen) -> None:
     assert len(patients) <= SETTINGS.batch
     assert set(patients) <= set(state.partitions) | set(decision.add_partitions)
     assert set(decision.add_partitions) == set(state.enrolled) - set(state.partitions)
-    assert not (state.backfill and patients)
+    assert not set(patients) & set(state.backfilled)
     # everybody with something to do is asked for, waits, or was given up: nobody is forgotten
     todo = set(state.stale) & set(state.enrolled)
     assert todo == todo & (set(asked) | set(decision.waiting) | set(decision.given_up))

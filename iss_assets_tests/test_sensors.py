@@ -5,19 +5,28 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
+from dagster._core.remote_origin import (
+    InProcessCodeLocationOrigin,
+    RemotePartitionSetOrigin,
+    RemoteRepositoryOrigin,
+)
+from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
+from iss_assets.build import build_defs
 from iss_assets.incremental import MARTS, STUDY
-from iss_assets.observing import STATE_TAG, SUBJECT_TAG, backfill_at_work, errors_of, observe
+from iss_assets.observing import STATE_TAG, SUBJECT_TAG, backfilled_patients, errors_of, observe
 from iss_assets.resources import WarehouseResource
 from iss_assets.sensors import build_sensors
 from iss_assets.settings import Settings
 from iss_assets.study.folder import StudyFolderError
+from iss_assets.warehouse.database import Warehouse
 from iss_assets_tests.study.conftest import ENROLLMENT_HEADER, SURVEY_HEADER
 
 AN_HOUR_AGO = time.time() - 3600
@@ -61,7 +70,9 @@ class Site:
     def tick(self) -> dg.SensorResult:
         (sensor,) = (s for s in build_sensors(self.settings()) if s.name == "study_sensor")
         with dg.build_sensor_context(
-            instance=self.instance, resources={"warehouse": self.resource()}
+            instance=self.instance,
+            resources={"warehouse": self.resource()},
+            definitions=build_defs(self.settings()),
         ) as context:
             result = sensor(context)
         assert isinstance(result, dg.SensorResult)
@@ -245,27 +256,84 @@ def test_the_study_folders_own_problems_are_kept_by_a_run(site: Site) -> None:
     assert STUDY in site.subjects()
 
 
-def test_a_backfill_over_patients_is_noticed(site: Site) -> None:
-    from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
-
-    assert not backfill_at_work(site.instance)
-    site.instance.add_backfill(
-        PartitionBackfill(
-            backfill_id="abc",
-            status=BulkActionStatus.REQUESTED,
-            from_failure=False,
-            tags={},
-            backfill_timestamp=time.time(),
-            asset_selection=[dg.AssetKey("videos")],
-        )
+def backfill_of_assets(site: Site, *patients: str) -> PartitionBackfill:
+    graph = build_defs(site.settings()).get_repository_def().asset_graph
+    return PartitionBackfill.from_asset_partitions(
+        backfill_id="abc",
+        asset_graph=graph,
+        partition_names=patients,
+        asset_selection=[dg.AssetKey("videos"), dg.AssetKey("frames")],
+        backfill_timestamp=time.time(),
+        tags={},
+        dynamic_partitions_store=site.instance,
+        all_partitions=False,
+        title=None,
+        description=None,
+        run_config=None,
     )
-    assert backfill_at_work(site.instance)
+
+
+def backfill_of_the_job(site: Site, *patients: str) -> PartitionBackfill:
+    code = InProcessCodeLocationOrigin(
+        LoadableTargetOrigin(executable_path=None, module_name="iss_assets.definitions")
+    )
+    origin = RemotePartitionSetOrigin(
+        repository_origin=RemoteRepositoryOrigin(code, "__repository__"),
+        partition_set_name="patient_partition_set",
+    )
+    return PartitionBackfill(
+        backfill_id="abc",
+        status=BulkActionStatus.REQUESTED,
+        from_failure=False,
+        tags={},
+        backfill_timestamp=time.time(),
+        partition_set_origin=origin,
+        partition_names=patients,
+    )
+
+
+@pytest.mark.parametrize("make", [backfill_of_assets, backfill_of_the_job])
+def test_the_patients_of_a_backfill_are_left_to_it_and_others_are_not(
+    site: Site, make: Callable[..., PartitionBackfill]
+) -> None:
+    site.enroll("0001", "0002", "0003")
+    site.tick()
+    assert backfilled_patients(site.instance) == frozenset()
+    site.instance.add_backfill(make(site, "0001", "0002"))
+    assert backfilled_patients(site.instance) == {"0001", "0002"}
+    asked = set(site.subjects())
+    assert "0003" in asked
+    assert not {"0001", "0002"} & asked
+
+
+def test_alerts_of_one_who_left_the_study_are_closed_by_the_next_look(site: Site) -> None:
+    from datetime import UTC, datetime
+
+    from iss_assets.alert_rules import Observation, update
+    from iss_assets.warehouse.tables import Alerts
+
+    site.tick()
+    failed = Observation(
+        "run-one", "0002", "video_quality", "dark_or_grainy", False, "WARN", datetime.now(UTC)
+    )
+    settings = site.settings()
+    warehouse = Warehouse(settings.warehouse_path, settings.warehouse)
+    warehouse.replace(Alerts, Alerts.from_rows([a.row() for a in update({}, [failed])]), {})
+
+    def status() -> list[str | None]:
+        site.tick()
+        return list(warehouse.query("select status, reason from alerts").to_pylist()[0].values())
+
+    assert status() == ["raised", None]
+    site.enroll("0001")
+    assert status() == ["closed", "not enrolled any more"]
+    site.enroll("0001", "0002")
+    assert status() == ["raised", None]
 
 
 def test_marts_are_out_of_date_until_a_run_has_made_them_from_this_state(site: Site) -> None:
     from iss_assets.observing import marts_state
     from iss_assets.study.folder import patient_rows, read_study
-    from iss_assets.warehouse.database import Warehouse
     from iss_assets.warehouse.ledger import ledger_rows
     from iss_assets.warehouse.tables import Extractions, Patients
 

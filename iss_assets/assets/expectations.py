@@ -9,15 +9,13 @@ from iss_assets.assets.common import OWNERS
 from iss_assets.assets.reports import link
 from iss_assets.checks.catalogue import CATALOGUE, WHOLE_STUDY, find
 from iss_assets.checks.ops import broken, check_spec, report
-from iss_assets.checks.study import SUITES, read_frames, run_suites
+from iss_assets.checks.study import ASSET, SUITES, read_frames, run_suites
 from iss_assets.resources import WarehouseResource
 from iss_assets.warehouse.ledger import fingerprint
 
-NAME = "study_expectations"
-
 
 @dg.asset(
-    name=NAME,
+    name=ASSET,
     description=(
         "The suites of Great Expectations over the study, with their Data Docs.\n\n"
         "Cohorts against the goal of seven, balance of classes, distribution of the answers, drift of quality between "
@@ -28,7 +26,7 @@ NAME = "study_expectations"
     owners=OWNERS,
     tags={"stage": "quality"},
     deps=["patients", "bpi_scores", "video_quality"],
-    check_specs=[check_spec(check) for check in CATALOGUE if check.asset == NAME],
+    check_specs=[check_spec(check) for check in CATALOGUE if check.asset == ASSET],
 )
 def study_expectations(context: dg.AssetExecutionContext, warehouse: WarehouseResource):  # type: ignore[no-untyped-def]
     """Run every suite over the study and write the Data Docs."""
@@ -39,7 +37,7 @@ def study_expectations(context: dg.AssetExecutionContext, warehouse: WarehouseRe
         name: broken(outcome) if isinstance(outcome, Exception) else outcome
         for name, outcome in run_suites(frames, settings, pages).items()
     }
-    findings = [(find(NAME, suite.name), found[suite.name]) for suite in SUITES]
+    findings = [(find(ASSET, suite.name), found[suite.name]) for suite in SUITES]
     yield dg.MaterializeResult(
         metadata={
             "Data Docs": link(pages / "index.html", settings)["open"],

@@ -6,15 +6,18 @@ particular model. See "Asset factories" and "Asset checks" in Dagster's concept 
 """
 
 # no postponed annotations here: Dagster reads the context's annotation as it stands
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import dagster as dg
+import pyarrow as arrow
 
 from iss_assets.resources import WarehouseResource
 from iss_assets.study_page.gallery import as_markdown, mart_figures
-from iss_assets.warehouse.sql_build import build_model, run_tests
+from iss_assets.warehouse.database import WarehouseError
+from iss_assets.warehouse.sql_build import TestResult, run_tests, try_models
 from iss_assets.warehouse.sql_head import ModelTest, SqlModelError
 from iss_assets.warehouse.sql_models import SqlModel, SqlModels, load_models
 from iss_assets.warehouse.tables import BY_NAME
@@ -23,14 +26,11 @@ OWNERS = ("team:data",)
 PREVIEW_ROWS = 20
 COLUMN_TESTS = "columns"
 """Name of the check that runs every test beside a model's columns."""
+_QUOTED: Final = re.compile(r"'[^']*'|\"[^\"]*\"")
 
 
-def build_sql_models(
-    folder: Path,
-    *,
-    automation_condition: dg.AutomationCondition | None = None,
-) -> tuple[list[dg.AssetsDefinition], list[dg.AssetChecksDefinition]]:
-    """Make one asset of every SQL file in a folder, and one asset check of every test declared in it.
+def build_sql_models(folder: Path) -> list[dg.AssetsDefinition]:
+    """Make one asset of every SQL file in a folder, with asset checks of the tests declared in it.
 
     A file that is wrong becomes an asset too: its description says what is wrong in which line, and a run of it
     fails with the same words, so that it can be seen where people look.
@@ -39,13 +39,6 @@ def build_sql_models(
     ----------
     folder : Path
         Holds ``staging/`` and ``marts/``.
-    automation_condition : dagster.AutomationCondition, optional
-        Put on every model.
-
-    Returns
-    -------
-    tuple
-        Assets, and checks.
 
     Raises
     ------
@@ -56,16 +49,50 @@ def build_sql_models(
     logger = dg.get_dagster_logger("sql_models")
     for error in models.errors:
         logger.error("SQL model left out: %s", error)
-    assets = [_asset_of(model, models, automation_condition) for model in models.models.values()]
-    assets += [_broken_asset(name, error) for name, error in models.broken.items()]
-    checks = [_checks_of(model) for model in models.models.values() if model.tests]
-    return assets, checks
+    assets = [_broken_asset(name, error) for name, error in models.broken.items()]
+    return [_assets_of(models), *assets] if models.models else assets
 
 
-def _asset_of(
-    model: SqlModel, models: SqlModels, automation_condition: dg.AutomationCondition | None
-) -> dg.AssetsDefinition:
-    @dg.asset(
+def _assets_of(models: SqlModels) -> dg.AssetsDefinition:
+    """Make the assets of all models, which one step builds and tests.
+
+    A step a model and another for its tests would take four times as long, nearly all of it Dagster's and DuckDB's
+    beginnings and ends. Any of them can still be chosen by itself.
+    """
+
+    @dg.multi_asset(
+        name="sql_models",
+        specs=[_spec_of(model) for model in models.models.values()],
+        check_specs=[spec for model in models.models.values() for spec in _check_specs_of(model)],
+        can_subset=True,
+    )
+    def build(
+        context: dg.AssetExecutionContext, warehouse: WarehouseResource
+    ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+        store = warehouse.warehouse()
+        wanted = {key.to_user_string() for key in context.selected_asset_keys}
+        made = try_models(store, models, wanted)
+        failed = {name: found for name, found in made.items() if isinstance(found, Exception)}
+        for name, rows in made.items():
+            if isinstance(rows, arrow.Table):
+                yield _materialized(models, models.models[name], rows)
+        checks: dict[str, set[str]] = {}
+        for key in context.selected_asset_check_keys:
+            if key.asset_key.to_user_string() not in failed:
+                checks.setdefault(key.asset_key.to_user_string(), set()).add(key.name)
+        for name, results in run_tests(store, [m for n, m in models.models.items() if n in checks]).items():
+            yield from _judged(name, results, checks[name])
+        if failed:
+            raise dg.Failure(
+                description="\n".join(_why(name, error) for name, error in failed.items()),
+                metadata={"models": dg.MetadataValue.json({n: type(e).__name__ for n, e in failed.items()})},
+            )
+
+    return build
+
+
+def _spec_of(model: SqlModel) -> dg.AssetSpec:
+    return dg.AssetSpec(
         key=dg.AssetKey(model.name),
         deps=[dg.AssetKey(table) for table in model.depends_on],
         group_name=model.group,
@@ -73,7 +100,6 @@ def _asset_of(
         kinds={"duckdb", "sql", model.materialized},
         owners=list(OWNERS),
         code_version=model.version,
-        automation_condition=automation_condition,
         metadata={
             "dagster/table_name": model.name,
             "dagster/column_schema": _column_schema(model),
@@ -81,61 +107,67 @@ def _asset_of(
             "sql": dg.MetadataValue.md(f"```sql\n{model.sql.strip()}\n```"),
         },
     )
-    def build(warehouse: WarehouseResource) -> dg.MaterializeResult:
-        rows = build_model(warehouse.warehouse(), model)
-        metadata: dict[str, Any] = {
-            "dagster/row_count": rows,
-            "dagster/column_lineage": _column_lineage(models.lineage(model.name)),
-        }
-        if model.group == "marts":
-            metadata |= _look(warehouse, model)
-        return dg.MaterializeResult(metadata=metadata)
-
-    return build
 
 
-def _checks_of(model: SqlModel) -> dg.AssetChecksDefinition:
-    """Make one check of all tests beside the columns, and one of each test with a line of its own.
+def _groups_of(tests: Iterable[ModelTest]) -> dict[str, list[ModelTest]]:
+    """Put tests into checks: one of all tests beside the columns, and one of each test with a line of its own.
 
     A check a test would be 290 checks, and Dagster takes half a minute to write that many down.
     """
     groups: dict[str, list[ModelTest]] = {}
-    for test in model.tests:
+    for test in tests:
         groups.setdefault(COLUMN_TESTS if test.column else test.name, []).append(test)
+    return groups
 
-    @dg.multi_asset_check(
-        name=f"{model.name}_tests",
-        specs=[
-            dg.AssetCheckSpec(
-                name,
-                asset=dg.AssetKey(model.name),
-                description="\n".join(f"- {test.description} ({model.file}:{test.line})" for test in tests),
-                metadata={"sql": dg.MetadataValue.md("\n".join(f"```sql\n{t.sql}\n```" for t in tests))},
-            )
-            for name, tests in groups.items()
-        ],
-        can_subset=True,
+
+def _check_specs_of(model: SqlModel) -> list[dg.AssetCheckSpec]:
+    return [
+        dg.AssetCheckSpec(
+            name,
+            asset=dg.AssetKey(model.name),
+            description="\n".join(f"- {test.description} ({model.file}:{test.line})" for test in tests),
+            metadata={"sql": dg.MetadataValue.md("\n".join(f"```sql\n{t.sql}\n```" for t in tests))},
+        )
+        for name, tests in _groups_of(model.tests).items()
+    ]
+
+
+def _materialized(models: SqlModels, model: SqlModel, rows: arrow.Table) -> dg.MaterializeResult:
+    metadata: dict[str, Any] = {
+        "dagster/row_count": rows.num_rows,
+        "dagster/column_lineage": _column_lineage(models.lineage(model.name)),
+    }
+    if model.group == "marts":
+        metadata |= _look(model, rows.to_pylist())
+    return dg.MaterializeResult(asset_key=model.name, metadata=metadata)
+
+
+def _judged(model: str, results: Iterable[TestResult], wanted: set[str]) -> Iterator[dg.AssetCheckResult]:
+    by_test = {result.test: result for result in results}
+    for name, tests in sorted(_groups_of(by_test).items()):
+        if name not in wanted:
+            continue
+        failed = [by_test[test] for test in tests if not by_test[test].passed]
+        errors = any(r.test.severity == "error" for r in failed or [by_test[test] for test in tests])
+        yield dg.AssetCheckResult(
+            check_name=name,
+            asset_key=dg.AssetKey(model),
+            passed=not failed,
+            severity=dg.AssetCheckSeverity.ERROR if errors else dg.AssetCheckSeverity.WARN,
+            metadata={
+                "tests": len(tests),
+                "failing rows": sum(r.failing_rows for r in failed),
+                "failed": dg.MetadataValue.json({r.test.name: r.failing_rows for r in failed}),
+            },
+        )
+
+
+def _why(name: str, error: Exception) -> str:
+    """Say why a model could not be built; what DuckDB quotes may be a patient's."""
+    said = (
+        str(error) if isinstance(error, WarehouseError) else _QUOTED.sub("'...'", str(error).split("\n")[0])
     )
-    def check(
-        context: dg.AssetCheckExecutionContext, warehouse: WarehouseResource
-    ) -> Iterator[dg.AssetCheckResult]:
-        for name in sorted(key.name for key in context.selected_asset_check_keys):
-            results = run_tests(warehouse.warehouse(), model, groups[name])
-            failed = [r for r in results if not r.passed]
-            errors = any(r.test.severity == "error" for r in failed or results)
-            yield dg.AssetCheckResult(
-                check_name=name,
-                asset_key=dg.AssetKey(model.name),
-                passed=not failed,
-                severity=dg.AssetCheckSeverity.ERROR if errors else dg.AssetCheckSeverity.WARN,
-                metadata={
-                    "tests": len(results),
-                    "failing rows": sum(r.failing_rows for r in failed),
-                    "failed": dg.MetadataValue.json({r.test.name: r.failing_rows for r in failed}),
-                },
-            )
-
-    return check
+    return f"{name}: {said}"
 
 
 def _broken_asset(name: str, error: SqlModelError) -> dg.AssetsDefinition:
@@ -187,9 +219,8 @@ def _column_lineage(lineage: Mapping[str, Iterable[tuple[str, str]]]) -> dg.Tabl
     )
 
 
-def _look(warehouse: WarehouseResource, model: SqlModel) -> dict[str, Any]:
+def _look(model: SqlModel, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Give what one sees of a mart in the UI: its first rows, and its figures."""
-    rows = warehouse.warehouse().query(f'select * from "{model.name}"').to_pylist()
     names = [c.name for c in model.columns]
     lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
     lines += ["| " + " | ".join(_shown(row[n]) for n in names) + " |" for row in rows[:PREVIEW_ROWS]]

@@ -60,10 +60,11 @@ def unchecked(warehouse: Warehouse, settings: Settings) -> dict[str, list[str]]:
     A run that is killed between an asset and its checks leaves such a table; nothing else would show it.
     """
     tables = [table for stage in STAGES for table in stage.tables]
+    checks = [f"{check.asset}.{check.name}" for stage in STAGES for check in stage.checks]
     with warehouse.read() as connection:
         rows = connection.execute(
             (SQL / "unchecked.sql").read_text(),
-            {"fingerprint": results_fingerprint(settings), "tables": tables},
+            {"fingerprint": results_fingerprint(settings), "tables": tables, "checks": checks},
         ).fetchall()
     found: dict[str, list[str]] = {}
     for patient, table in rows:

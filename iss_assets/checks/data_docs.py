@@ -1,37 +1,48 @@
 """Great Expectations' pages made to be read without the internet.
 
-Belongs here: taking what is fetched from elsewhere out of the Data Docs, and the plain style that takes its place.
-Does not belong here: what the pages say.
+Belongs here: the first page, and taking what is fetched from elsewhere out of the others, with a plain style in its
+place. Does not belong here: what is expected (``study``).
 
 As they come, the pages load scripts, styles and pictures from nine hosts. A study's pages shall tell nobody that they
-are being read, and look right on a machine in a clinic that reaches none of them.
+are being read, and look right on a machine in a clinic that reaches none of them. The first page as it comes is empty
+without its scripts, so it is written here: every suite, what it missed, and the rows that it looked at.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
+from html import escape
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+from iss_assets.checks.findings import Finding
 
 _FETCHED: Final = re.compile(
-    r"""<script\b[^>]*\bsrc\s*=\s*["']https?://[^>]*>.*?</script>|<link\b[^>]*\bhref\s*=\s*["']https?://[^>]*>"""
-    r"""|<img\b[^>]*\bsrc\s*=\s*["']https?://[^>]*>|<iframe\b.*?</iframe>""",
+    r"""<script\b[^>]*\bsrc\s*=\s*["']https?://[^>]*>.*?</script>|<link\b[^>]*\bhref\s*=[^>]*>"""
+    r"""|<img\b[^>]*\bsrc\s*=\s*["']https?://[^>]*>|<iframe\b.*?</iframe>|<footer>.*?</footer>""",
     re.IGNORECASE | re.DOTALL,
 )
 _STYLE: Final = """<style>
-body { font-family: system-ui, sans-serif; margin: 1.5rem auto; max-width: 75rem; padding: 0 1rem; color: #222; }
+body { font-family: system-ui, sans-serif; margin: 1.5rem auto; max-width: 62rem; padding: 0 1rem; color: #222;
+  line-height: 1.45; }
 table { border-collapse: collapse; margin: .5rem 0 1.5rem; }
-th, td { border-bottom: 1px solid #ddd; padding: .35rem .7rem; text-align: left; vertical-align: top; }
-h1, h2, h3, h4, h5 { font-weight: 600; margin: 1rem 0 .4rem; }
-ul, ol { padding-left: 1.2rem; } .breadcrumb, .nav { list-style: none; padding: 0; display: flex; gap: .6rem; }
+th, td { border-bottom: 1px solid #ddd; padding: .3rem .8rem .3rem 0; text-align: left; vertical-align: top; }
+td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
+h1 { font-size: 1.6rem; } h2, h4 { font-size: 1.2rem; } h5, h6 { font-size: 1rem; }
+h1, h2, h3, h4, h5, h6 { font-weight: 600; margin: 1.2rem 0 .4rem; }
+ul, ol { padding-left: 1.2rem; } .breadcrumb { list-style: none; padding: 0; display: flex; gap: .6rem; }
+nav.navbar { height: auto !important; }
 a { color: #0b5cad; text-decoration: none; } a:hover { text-decoration: underline; }
-.badge { border-radius: .4rem; padding: .1rem .45rem; background: #eee; } .text-success { color: #1a7f37; }
-.text-danger { color: #b42318; } .text-warning { color: #a15c00; } .alert { background: #f5f5f5; padding: .5rem; }
-.row { display: flex; flex-wrap: wrap; gap: 1rem; } .cooltip .top, .modal, .ge-index-page-navbar-icon { display: none; }
+.badge { border-radius: .4rem; padding: .1rem .45rem; background: #eee; }
+.text-success, .met { color: #1a7f37; } .text-danger, .missed { color: #b42318; } .text-warning { color: #a15c00; }
+.alert { border-top: 2px solid #ddd; }
+.card, .collapse, .modal, .cooltip .top, [data-toggle=collapse], .ge-index-page-navbar-icon { display: none; }
 .fa-check-circle::before { content: "\\2713"; color: #1a7f37; } .fa-times::before { content: "\\2717"; color: #b42318; }
 .fa-exclamation-triangle::before { content: "!"; color: #a15c00; }
-@media (prefers-color-scheme: dark) { body { background: #181818; color: #ddd; } th, td { border-color: #444; }
-  .alert, .badge { background: #2a2a2a; } a { color: #7ab7ff; } }
+@media (prefers-color-scheme: dark) { body { background: #181818; color: #ddd; } th, td, .alert { border-color: #444; }
+  .badge { background: #2a2a2a; } a { color: #7ab7ff; } .text-success, .met { color: #5fd08a; }
+  .text-danger, .missed { color: #ff9a8f; } }
 </style>
 """
 
@@ -41,3 +52,84 @@ def tidy_pages(folder: Path) -> None:
     for page in folder.rglob("*.html"):
         text = _FETCHED.sub("", page.read_text(encoding="utf-8"))
         page.write_text(text.replace("</head>", f"{_STYLE}</head>", 1), encoding="utf-8")
+
+
+def write_index(folder: Path, titles: Mapping[str, str], found: Mapping[str, Finding | Exception]) -> None:
+    """Write the first page in the place of the one that Great Expectations made.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the Data Docs.
+    titles : mapping
+        Suite to what its failure means, in words.
+    found : mapping
+        Suite to what was found, or to the error that kept it from running.
+    """
+    parts = [
+        '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>What is expected of the study</title>',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        _STYLE,
+        "</head><body><h1>What is expected of the study</h1>",
+        "<p>Suites of Great Expectations over the study as a whole: counts and rates only, nothing of one patient.</p>",
+    ]
+    for suite, title in titles.items():
+        parts += [f'<h2 id="{suite}">{escape(title)}</h2>', *_section(folder, suite, found[suite])]
+    parts.append("</body></html>")
+    (folder / "index.html").write_text("\n".join(parts), encoding="utf-8")
+
+
+def _section(folder: Path, suite: str, found: Finding | Exception) -> list[str]:
+    pages = [
+        (name, page.relative_to(folder).as_posix())
+        for name, pattern in (
+            ("what is expected", f"expectations/{suite}.html"),
+            ("what was found", f"validations/{suite}/**/*.html"),
+        )
+        for page in sorted(folder.glob(pattern))
+    ]
+    links = " · ".join(f'<a href="{escape(target)}">{name}</a>' for name, target in pages)
+    if isinstance(found, Exception):
+        verdict = '<p class="missed">✗ The suite could not be run; the run in the UI says why.</p>'
+        return [verdict, f"<p>{links}</p>"]
+    missed, told = found.numbers["missed"], found.numbers["told, not failed"]
+    held = found.numbers["expectations"] - len(told)
+    verdict = (
+        f'<p class="met">✓ Not found: {f"all {held} expectations are" if held > 1 else "the expectation is"} met.</p>'
+        if found.passed
+        else f'<p class="missed">✗ Found: {len(missed)} of {held} expectations missed.</p>'
+    )
+    notes = [f"<li>{escape(note)}</li>" for note in missed]
+    notes += [f"<li>{escape(note)} (told only)</li>" for note in told]
+    return [
+        verdict,
+        *(["<ul>", *notes, "</ul>"] if notes else []),
+        *_table(found.numbers["rows"]),
+        f"<p>{links}</p>",
+    ]
+
+
+def _table(rows: list[dict[str, Any]]) -> Iterable[str]:
+    if not rows:
+        return ["<p>There is nothing to look at yet.</p>"]
+    cells = [[(_shown(value), isinstance(value, int | float)) for value in row.values()] for row in rows]
+    heads = zip(rows[0], cells[0], strict=True)
+    return [
+        "<table><thead><tr>",
+        *(f"<th{_CLASS[number]}>{escape(name.replace('_', ' '))}</th>" for name, (_, number) in heads),
+        "</tr></thead><tbody>",
+        *(
+            "<tr>" + "".join(f"<td{_CLASS[number]}>{escape(text)}</td>" for text, number in row) + "</tr>"
+            for row in cells
+        ),
+        "</tbody></table>",
+    ]
+
+
+_CLASS: Final = {True: ' class="n"', False: ""}
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() else f"{value:.3f}"
+    return "" if value is None else str(value)

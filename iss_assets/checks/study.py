@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from iss_assets.checks.data_docs import tidy_pages
+from iss_assets.checks.catalogue import find
+from iss_assets.checks.data_docs import tidy_pages, write_index
 from iss_assets.checks.findings import Finding
 from iss_assets.settings import CheckSettings, Settings
 from iss_assets.study import terms
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 SQL = Path(__file__).parent / "sql"
 SITE = "study"
+ASSET = "study_expectations"
 INFO = "info"
 """Severity of an expectation that is told but fails no check: a goal that is met at the study's end."""
 
@@ -210,6 +212,8 @@ def run_suites(
             found[suite.name] = error
     context.build_data_docs()
     tidy_pages(fresh)
+    titles = {suite.name: find(ASSET, suite.name).title for suite in SUITES}
+    write_index(fresh, titles, found)
     shutil.rmtree(pages, ignore_errors=True)
     fresh.rename(pages)
     return found

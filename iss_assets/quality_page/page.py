@@ -144,7 +144,7 @@ def _context(report: QualityReport, invented: bool, made_at: datetime) -> dict[s
                 "ids": shorten(tuple(a["affected"] or ()), 4),
                 "word": "Error" if a["severity"] == "ERROR" else "Warning",
                 "css": a["severity"].lower(),
-                "status": a["status"],
+                "status": f"{a['status']}: {a['reason']}" if a["reason"] else a["status"],
                 "since": f"{a['first_seen']:%Y-%m-%d %H:%M}",
                 "changed": f"{a['changed_at']:%Y-%m-%d %H:%M}",
                 "told": _TOLD[a["delivery"]]
@@ -188,7 +188,8 @@ def _plots(weeks: list[Week]) -> list[tuple[str, str, Any]]:
         ("Usable", f"{_percent(usable, videos)} of all videos", [week.usable for week in weeks])
     ]
     for flag in sorted(counts, key=lambda f: (-counts[f], f))[:_REASONS_OVER_TIME]:
-        said = f"{round(counts[flag])} videos, {_percent(counts[flag], videos)}"
+        number = round(counts[flag])
+        said = f"{number} video{'' if number == 1 else 's'}, {_percent(counts[flag], videos)}"
         lines.append(
             (flag.replace("_", " ").capitalize(), said, [week.flags.get(flag, 0.0) for week in weeks])
         )

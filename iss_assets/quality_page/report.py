@@ -17,13 +17,15 @@ from iss_assets.warehouse.database import Warehouse
 _TROUBLES = """
 select
   c.patient_id, c.asset, c.check_name, c.severity, c.affected, c.hint, c.evaluated_at,
-  a.first_seen as since, a.delivery
+  case a.status when 'raised' then a.first_seen end as since, case a.status when 'raised' then a.delivery end as delivery
 from check_results as c
 left join (
-  select * from alerts where status = 'raised'
-  qualify row_number() over (partition by patient_id, asset, check_name order by last_seen desc) = 1
+  select * from alerts
+  qualify row_number() over (
+    partition by patient_id, asset, check_name order by last_seen desc, first_seen desc
+  ) = 1
 ) as a using (patient_id, asset, check_name)
-where not c.passed
+where not c.passed and a.status is distinct from 'closed'
 union all by name
 select patient_id, asset, check_name, severity, affected, run_id, last_seen as evaluated_at, first_seen as since, delivery
 from alerts

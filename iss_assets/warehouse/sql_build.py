@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import duckdb
+import pyarrow as arrow
 
 from iss_assets.warehouse.database import Warehouse, WarehouseError, Writer
 from iss_assets.warehouse.sql_head import ModelTest
@@ -31,72 +32,66 @@ class TestResult:
         return self.failing_rows == 0
 
 
-def build_model(warehouse: Warehouse, model: SqlModel) -> int:
-    """Build one model and give its number of rows.
+def try_models(
+    warehouse: Warehouse, models: SqlModels, names: Iterable[str]
+) -> dict[str, arrow.Table | Exception]:
+    """Build these models and no others; one that cannot be built stops only what reads it.
 
-    A table is computed on a consistent state with no writer waiting, then put in place of the old one in one
-    transaction: whoever reads sees the old table or the new one, and a failure leaves the old one.
+    All of them are computed on one consistent state with no writer waiting for more than that, then put in the place
+    of the old ones in one transaction: whoever reads sees all the old ones or all the new ones, and one that fails
+    stays as it was.
 
-    Raises
-    ------
-    WarehouseError
-        If a model that it reads has not been built yet, or the SELECT fails on the data.
+    Returns
+    -------
+    dict
+        In the order of building: each model's rows, or the error that kept it from being built.
     """
-    try:
-        if model.materialized == "view":
-            with warehouse.write() as writer:
-                _clear(writer, model.name)
-                writer.execute(f'create view "{model.name}" as\n{model.sql}')
-                _describe(writer, model)
-            return count_rows(warehouse, model.name)
-        new_rows = warehouse.query(model.sql)
-        columns = ", ".join(f'"{c.name}" {c.type}' for c in model.columns)
+    wanted = set(names)
+    made: dict[str, arrow.Table | Exception] = {}
+    with warehouse.read() as connection:
+        for model in (m for m in models.models.values() if m.name in wanted):
+            made[model.name] = _compute(connection, model, made)
+    built = {name: rows for name, rows in made.items() if isinstance(rows, arrow.Table)}
+    if built:
         with warehouse.write() as writer:
-            # `new_rows` is found by its name in this frame, not in the writer's
+            # `rows` are found by their name in the frame of `_put`, not in the writer's
             writer.execute("set python_scan_all_frames = true")
-            writer.execute(f'create table "__new_{model.name}" ({columns})')
-            writer.execute(f'insert into "__new_{model.name}" select * from new_rows')
-            _clear(writer, model.name)
-            writer.execute(f'alter table "__new_{model.name}" rename to "{model.name}"')
-            _describe(writer, model)
-        return int(new_rows.num_rows)
-    except duckdb.CatalogException as error:
-        if "does not exist" not in str(error):
-            raise
-        raise WarehouseError(
-            f"model {model.name} reads {', '.join(model.depends_on)}, and not all of them are built yet; "
-            "build its upstream models first"
-        ) from error
+            for name, rows in built.items():
+                _put(writer, models.models[name], rows)
+    return made
 
 
 def build_models(warehouse: Warehouse, models: SqlModels, names: list[str] | None = None) -> dict[str, int]:
-    """Build models with everything they stand on, in order; all of them without `names`.
+    """Build models with everything they stand on; all of them without `names`.
 
     Returns
     -------
     dict of str to int
         Rows of each model built.
+
+    Raises
+    ------
+    WarehouseError, duckdb.Error
+        The first error of a model that cannot be built; the others are built.
     """
-    wanted = list(models.models) if names is None else models.with_upstream(names)
-    return {name: build_model(warehouse, models.models[name]) for name in wanted}
+    made = try_models(warehouse, models, models.models if names is None else models.with_upstream(names))
+    for outcome in made.values():
+        if isinstance(outcome, Exception):
+            raise outcome
+    return {name: rows.num_rows for name, rows in made.items() if isinstance(rows, arrow.Table)}
 
 
-def run_tests(
-    warehouse: Warehouse, model: SqlModel, tests: Iterable[ModelTest] | None = None
-) -> list[TestResult]:
-    """Run a model's tests, all or those given, on one consistent state of the warehouse."""
-    results = []
+def run_tests(warehouse: Warehouse, models: Iterable[SqlModel]) -> dict[str, list[TestResult]]:
+    """Run every test of these models on one consistent state of the warehouse; give the results by model."""
+    results: dict[str, list[TestResult]] = {}
     with warehouse.read() as connection:
-        for test in model.tests if tests is None else tests:
-            sql = test.sql.replace("{this}", f'"{model.name}"')
-            row = connection.execute(f"select count(*) from ({sql})").fetchone()
-            results.append(TestResult(test, int(row[0]) if row else 0))
+        for model in models:
+            found = results.setdefault(model.name, [])
+            for test in model.tests:
+                sql = test.sql.replace("{this}", f'"{model.name}"')
+                row = connection.execute(f"select count(*) from ({sql})").fetchone()
+                found.append(TestResult(test, int(row[0]) if row else 0))
     return results
-
-
-def count_rows(warehouse: Warehouse, name: str) -> int:
-    """Count the rows of a table or view."""
-    return int(warehouse.query(f'select count(*) as n from "{name}"')["n"][0].as_py())
 
 
 def built_models(warehouse: Warehouse, models: SqlModels) -> list[str]:
@@ -107,20 +102,49 @@ def built_models(warehouse: Warehouse, models: SqlModels) -> list[str]:
     return [n for n in models.models if n in found]
 
 
-def _clear(writer: Writer, name: str) -> None:
-    """Drop what has the model's name: a model can turn from view to table."""
+def _compute(
+    connection: duckdb.DuckDBPyConnection, model: SqlModel, made: dict[str, arrow.Table | Exception]
+) -> arrow.Table | Exception:
+    """Give a model's rows; what was computed before stands in temporary tables, which are found first."""
+    for name in model.depends_on:
+        if isinstance(made.get(name), Exception):
+            return WarehouseError(f"model {model.name} reads {name}, which could not be built")
+    try:
+        if model.materialized == "view":
+            connection.execute(f'create temp view "{model.name}" as\n{model.sql}')
+        else:
+            connection.execute(f'create temp table "{model.name}" ({_columns(model)})')
+            connection.execute(f'insert into temp."{model.name}"\n{model.sql}')
+        return connection.execute(f'select * from temp."{model.name}"').to_arrow_table()
+    except duckdb.Error as error:
+        if isinstance(error, duckdb.CatalogException) and "does not exist" in str(error):
+            return WarehouseError(
+                f"model {model.name} reads {', '.join(model.depends_on)}, and not all of them are built yet; "
+                "build its upstream models first"
+            )
+        return error
+
+
+def _put(writer: Writer, model: SqlModel, rows: arrow.Table) -> None:
+    """Put a model in the place of the old one, which may have been of the other kind."""
     kind = writer.query(
         "select table_type as kind from information_schema.tables where table_schema = 'main' and table_name = ?",
-        [name],
+        [model.name],
     )["kind"].to_pylist()
     if kind:
-        writer.execute(f'drop {"view" if kind[0] == "VIEW" else "table"} "{name}"')
-
-
-def _describe(writer: Writer, model: SqlModel) -> None:
+        writer.execute(f'drop {"view" if kind[0] == "VIEW" else "table"} "{model.name}"')
+    if model.materialized == "view":
+        writer.execute(f'create view "{model.name}" as\n{model.sql}')
+    else:
+        writer.execute(f'create table "{model.name}" ({_columns(model)})')
+        writer.execute(f'insert into "{model.name}" select * from rows')
     writer.execute(f'comment on {model.materialized} "{model.name}" is {_quoted(model.description)}')
     for column in model.columns:
         writer.execute(f'comment on column "{model.name}"."{column.name}" is {_quoted(column.description)}')
+
+
+def _columns(model: SqlModel) -> str:
+    return ", ".join(f'"{c.name}" {c.type}' for c in model.columns)
 
 
 def _quoted(text: str) -> str:

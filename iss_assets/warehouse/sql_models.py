@@ -14,6 +14,7 @@ import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Final, Literal
 
@@ -162,6 +163,18 @@ def load_models(folder: Path) -> SqlModels:
         raise SqlModelError(
             folder.name, 1, "no such folder of SQL models; name it with ISS_WAREHOUSE__SQL_DIR"
         )
+    return _load(folder, files_stamp(folder))
+
+
+def files_stamp(folder: Path) -> tuple[tuple[str, int, int], ...]:
+    """Give name, size and modification time of every file of a folder: another stamp, other models."""
+    found = ((path.relative_to(folder).as_posix(), path.stat()) for path in sorted(folder.rglob("*.sql")))
+    return tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in found)
+
+
+@lru_cache(maxsize=4)
+def _load(folder: Path, stamp: object) -> SqlModels:
+    """Read a folder; a process that needs its models several times parses them once."""
     result = SqlModels(folder)
     drafts = _read_drafts(result)
     _check_references(result, drafts)

@@ -49,19 +49,22 @@ def resource(tmp_path: Path) -> WarehouseResource:
 
 
 def graph(folder: Path) -> tuple[dict[str, dg.AssetSpec], set[tuple[str, str]]]:
-    assets, checks = build_sql_models(folder)
-    defs = dg.Definitions(assets=assets, asset_checks=checks, resources={"warehouse": WarehouseResource()})
+    assets = build_sql_models(folder)
+    defs = dg.Definitions(assets=assets, resources={"warehouse": WarehouseResource()})
     repository = defs.get_repository_def()
     specs = {s.key.to_user_string(): s for a in assets for s in a.specs}
     keys = {(k.asset_key.to_user_string(), k.name) for k in repository.asset_graph.asset_check_keys}
     return specs, keys
 
 
-def run(folder: Path, resource: WarehouseResource) -> dg.ExecuteInProcessResult:
-    assets, checks = build_sql_models(folder)
+def run(folder: Path, resource: WarehouseResource, only: str | None = None) -> dg.ExecuteInProcessResult:
     with dg.DagsterInstance.ephemeral() as instance:
         return dg.materialize(
-            [*assets, *checks], resources={"warehouse": resource}, instance=instance, raise_on_error=False
+            build_sql_models(folder),
+            resources={"warehouse": resource},
+            instance=instance,
+            raise_on_error=False,
+            selection=only,
         )
 
 
@@ -107,7 +110,7 @@ def test_a_run_builds_the_table_and_tells_rows_lineage_and_a_preview(
 ) -> None:
     result = run(folder, resource)
     assert result.success
-    metadata = result.asset_materializations_for_node("patients_by_sex")[0].metadata
+    metadata = result.asset_materializations_for_node("sql_models")[0].metadata
     assert metadata["dagster/row_count"].value == 1
     assert "| F | 1 |" in metadata["preview"].value
     sources = metadata["dagster/column_lineage"].value.deps_by_column
@@ -135,9 +138,45 @@ def test_a_broken_model_is_an_asset_that_fails_with_file_and_line_and_the_others
     assert "marts/broken.sql:4: unknown table nowhere" in (specs["broken"].description or "")
     result = run(folder, resource)
     assert not result.success
-    assert result.asset_materializations_for_node("patients_by_sex")
+    assert result.asset_materializations_for_node("sql_models")
     failure = next(e for e in result.all_events if e.is_step_failure)
     assert "marts/broken.sql:4" in str(failure.step_failure_data.user_failure_data.description)
+
+
+BAD = """-- B.
+-- column n: A number.
+select cast(sex || 'no number' as integer) as n from patients
+"""
+
+
+def test_a_model_that_fails_on_the_data_fails_the_step_and_keeps_the_others(
+    folder: Path, resource: WarehouseResource
+) -> None:
+    write(folder, "marts/bad.sql", BAD)
+    write(folder, "marts/worse.sql", "-- W.\n-- column n: A number. [not_null]\nselect n from bad")
+    result = run(folder, resource)
+    assert not result.success
+    made = [m.asset_key.to_user_string() for m in result.asset_materializations_for_node("sql_models")]
+    assert made == ["patients_by_sex"]
+    assert {e.asset_key.to_user_string() for e in result.get_asset_check_evaluations()} == {"patients_by_sex"}
+    (failure,) = (e.step_failure_data.user_failure_data for e in result.all_events if e.is_step_failure)
+    assert failure.metadata["models"].value == {"bad": "ConversionException", "worse": "WarehouseError"}
+    assert "worse: model worse reads bad" in failure.description
+    assert "no number" not in failure.description, "DuckDB quotes what is in the tables"
+
+
+def test_one_model_can_be_made_by_itself(folder: Path, resource: WarehouseResource) -> None:
+    write(
+        folder,
+        "marts/oldest.sql",
+        "-- O.\n-- column first: First. [not_null]\nselect min(sex) as first from patients",
+    )
+    result = run(folder, resource, only="oldest")
+    assert result.success
+    assert [m.asset_key.to_user_string() for m in result.asset_materializations_for_node("sql_models")] == [
+        "oldest"
+    ]
+    assert [e.asset_key.to_user_string() for e in result.get_asset_check_evaluations()] == ["oldest"]
 
 
 def test_a_file_named_like_a_table_does_not_take_its_place_in_the_graph(folder: Path) -> None:

@@ -237,6 +237,12 @@ def test_a_table_that_was_made_but_not_checked_is_found(
     assert unchecked(study.warehouse, settings) == {GOOD: ["frames", "videos"]}
     run(study, instance, GOOD, dg.AssetSelection.assets("videos", "frames"))
     assert unchecked(study.warehouse, settings) == {}
+    with study.warehouse.write() as writer:
+        writer.execute(
+            "insert into check_results by name "
+            "select * replace ('of_an_older_version' as check_name, 'then' as fingerprint) from check_results limit 1"
+        )
+    assert unchecked(study.warehouse, settings) == {}, "what no run can make again makes nobody stale"
     other = settings.checks.model_copy(update={"same_answers_days": 20})
     changed = Settings(study=settings.study, home=settings.home, checks=other)
     assert unchecked(study.warehouse, changed) == {GOOD: ["frames", "videos"]}

@@ -133,6 +133,26 @@ def test_a_balanced_study_meets_every_suite_and_each_trouble_fails_its_own(tmp_p
     assert set(found) == set(TROUBLES)
 
 
+def test_the_first_page_names_every_suite_what_it_missed_and_its_rows_and_fetches_nothing(
+    tmp_path: Path,
+) -> None:
+    frames = healthy() | {"study_groups": pd.DataFrame({"something": ["else"]})}
+    frames["study_cohorts"] = changed(frames["study_cohorts"], *TROUBLES["study_cohorts"])
+    run_suites(frames, Settings(), tmp_path / "docs")
+    text = (tmp_path / "docs" / "index.html").read_text()
+    assert [f'<h2 id="{suite.name}">' in text for suite in SUITES] == [True] * len(SUITES)
+    assert text.count("✓ Not found") == len(SUITES) - 2
+    assert "✗ Found: 1 of 3 expectations missed." in text, "the goal only informs"
+    assert "The suite could not be run" in text
+    assert "<td>Severe</td>" in text, "the rows that were looked at"
+    links = re.findall(r'href="([^"]+)"', text)
+    assert len(links) >= 2 * len(SUITES) - 2
+    assert [link for link in links if not (tmp_path / "docs" / link).is_file()] == []
+    for page in (tmp_path / "docs").rglob("*.html"):
+        assert not re.search(r'(src|href)\s*=\s*["\']https?:', page.read_text()), page.name
+        assert str(tmp_path) not in page.read_text()
+
+
 def test_a_suite_that_breaks_stops_no_other(tmp_path: Path) -> None:
     frames = healthy() | {"study_groups": pd.DataFrame({"something": ["else"]})}
     found = run_suites(frames, Settings(), tmp_path / "docs")

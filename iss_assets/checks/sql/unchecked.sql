@@ -1,5 +1,5 @@
 -- One row a patient and table whose rows are newer than its check results, whose checks never ended (the run was
--- killed), or were made with other settings or code.
+-- killed), or were made with other settings or code. Results of checks that are no longer there count for nothing.
 with made as (
     select patient_id, table_name, max(made_at) as made_at
     from extractions
@@ -8,6 +8,7 @@ with made as (
 checked as (
     select patient_id, asset, min(evaluated_at) as evaluated_at, bool_and(fingerprint = $fingerprint) as current
     from check_results
+    where list_contains($checks, asset || '.' || check_name)
     group by patient_id, asset
 )
 select m.patient_id, m.table_name
