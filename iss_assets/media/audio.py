@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from iss_assets.media.speech import PeakHistogram, speech_levels
 from iss_assets.settings import AudioSettings
 
-AUDIO_CODE_VERSION: Final = "1"
+AUDIO_CODE_VERSION: Final = "2"
 """Raised when the same file and settings give other rows than before."""
 
 _CONSTANTS: Final = ("video_id", "patient_id", "fingerprint")

