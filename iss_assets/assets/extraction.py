@@ -213,9 +213,7 @@ def extract(
 def give_memory_back() -> None:
     """Hand freed memory to the system: the C library keeps it for itself, and the next stage then takes more."""
     import ctypes
-    import gc
 
-    gc.collect()
     if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
         trim(0)
 
@@ -268,6 +266,7 @@ def extract_alone(
             {n: partial(finish, n, made.rows.get(n), patient, video) for n in wanted},
         )
         del made
+        give_memory_back()
     replacements: list[Replacement] = []
     gone = {
         (video_id, table)
@@ -333,17 +332,27 @@ def contact_sheet(warehouse: Warehouse, patient: str) -> dict[str, dg.MetadataVa
 
     from iss_assets.media.visual import decode_crops
 
-    # which ones is settled without the pictures: sorting all of them takes memory
-    crops = warehouse.query(
+    # which ones is settled without the pictures: reading all of them takes memory
+    chosen = warehouse.query(
         "with parts as (select video_id, frame_index, ntile(12) over (order by video_id, frame_index) as part "
-        "from faces where patient_id = $1), chosen as (select * from parts qualify row_number() over "
-        "(partition by part order by video_id, frame_index) = 1) "
-        "select crop from faces join chosen using (video_id, frame_index) where patient_id = $1 order by part",
+        "from faces where patient_id = ?) select video_id, list(frame_index) as frames from (select * from parts "
+        "qualify row_number() over (partition by part order by video_id, frame_index) = 1) group by 1 order by 1",
         [patient],
-    )["crop"]
+    ).to_pylist()
+    crops = [
+        crop
+        for row in chosen
+        for crop in warehouse.query(
+            "select crop from faces where patient_id = ? and video_id = ? and list_contains(?::integer[], frame_index) "
+            "order by frame_index",
+            [patient, row["video_id"], row["frames"]],
+        )["crop"]
+    ]
     if len(crops) == 0:
         return {}
-    strip = np.concatenate([cv2.resize(crop, (96, 96)) for crop in decode_crops(crops)], axis=1)
+    strip = np.concatenate(
+        [cv2.resize(crop, (96, 96)) for crop in decode_crops(arrow.array(crops, arrow.binary()))], axis=1
+    )
     _, file = cv2.imencode(".jpg", cv2.cvtColor(strip, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 80])
     picture = base64.b64encode(file.tobytes()).decode()
     return {"contact sheet": dg.MetadataValue.md(f"![faces](data:image/jpeg;base64,{picture})")}

@@ -113,15 +113,30 @@ def _features(samples: Samples, settings: AudioSettings) -> tuple[NDArray[np.flo
         steps += magnitude.shape[1]
     mel = np.concatenate(mel_parts, axis=1)
     mel_parts.clear()
-    mfcc = librosa.feature.mfcc(S=librosa.power_to_db(mel), sr=rate, n_mfcc=settings.n_mfcc)
-    means = {
-        f"mfcc_{i}": float(value) for i, value in enumerate(mfcc.mean(axis=1, dtype=np.float64), start=1)
-    }
-    means["chroma_stft"] = _chroma_mean(samples, settings, np.concatenate(pitches), np.concatenate(strengths))
+    means = {f"mfcc_{i}": value for i, value in enumerate(_mfcc_means(mel, settings), start=1)}
+    pitch, strength = np.concatenate(pitches), np.concatenate(strengths)
+    pitches.clear()
+    strengths.clear()
+    means["chroma_stft"] = _chroma_mean(samples, settings, pitch, strength)
     for name, total in zip(("spectral_centroid", "spectral_bandwidth", "rolloff"), sums, strict=True):
         means[name] = float(total) / steps
     means["zero_crossing_rate"] = _crossing_mean(samples, settings)
     return mel, means
+
+
+def _mfcc_means(mel: NDArray[np.float32], settings: AudioSettings) -> list[float]:
+    """Average the MFCC of the whole block by block; the floor of 80 dB below the loudest is that of the whole."""
+    import librosa
+
+    floor = float(librosa.power_to_db(mel.max(keepdims=True), top_db=None).item()) - 80.0
+    total = np.zeros(settings.n_mfcc)
+    for first in range(0, mel.shape[1], _BLOCK_FRAMES):
+        level = librosa.power_to_db(mel[:, first : first + _BLOCK_FRAMES], top_db=None)
+        block = librosa.feature.mfcc(
+            S=np.maximum(level, np.float32(floor)), sr=settings.sample_rate, n_mfcc=settings.n_mfcc
+        )
+        total += block.sum(axis=1, dtype=np.float64)
+    return [float(value) for value in total / mel.shape[1]]
 
 
 def _stretches(

@@ -148,6 +148,11 @@ class Warehouse:
         checked = _check_together(replacements)
         # storing rows is no faster with more threads, and each packs a block of its own
         with self.write(threads=1) as writer:
+            # a value is stored as a whole: the sound of half an hour needs more than is given else
+            largest = max((_bytes_a_row(r.rows) for r in replacements), default=0)
+            writer.execute(
+                f"set memory_limit = '{self.settings.memory_mb_per_thread + 4 * largest // 2**20}MB'"
+            )
             return [
                 writer.replace(r.table, r.rows if rows is None else rows, r.where)
                 for r, rows in zip(replacements, checked, strict=True)
@@ -226,6 +231,11 @@ class Warehouse:
                         "Close it there, or work on a snapshot: iss snapshot FILE."
                     ) from error
                 time.sleep(0.05)
+
+
+def _bytes_a_row(rows: Rows) -> int:
+    whole = rows() if callable(rows) else rows
+    return int(whole.nbytes // whole.num_rows) if whole.num_rows else 0
 
 
 def _check_together(replacements: Sequence[Replacement]) -> list[arrow.Table | None]:
