@@ -52,7 +52,7 @@ def extract_patient(folder: Path) -> tuple[float, float]:
 
     settings = Settings()
     began = time.time()
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // settings.run.workers))
+    torch.set_num_threads(max(1, settings.run.threads // settings.run.workers))
     made = {}
     for path in sorted(folder.iterdir()):
         if path.stem.endswith("_prompt"):

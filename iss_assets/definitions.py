@@ -1,5 +1,8 @@
 """The code location that Dagster loads: ``dagster dev -w workspace.yaml``."""
 
-from iss_assets.build import build_defs
+from iss_assets.loading import quick_loading
 
-defs = build_defs()
+with quick_loading():
+    from iss_assets.build import build_defs
+
+    defs = build_defs()

@@ -357,7 +357,8 @@ def run_patients(patients: Sequence[str], settings: Settings) -> Iterator[Outcom
     workers = min(settings.run.workers, len(patients))
     environment = {
         "ISS_RUN__WORKERS": str(workers),
-        "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // workers)),
+        "ISS_RUN__THREADS": str(max(1, settings.run.threads // workers)),
+        "OMP_NUM_THREADS": str(max(1, settings.run.threads // workers)),
     }
     waiting = set(patients)
     with ProcessPoolExecutor(
@@ -456,9 +457,9 @@ def run_job(
 
 @cache
 def _definitions() -> Definitions:
-    from iss_assets.build import build_defs
+    from iss_assets.definitions import defs
 
-    return build_defs()
+    return defs
 
 
 def _job(name: str) -> JobDefinition:

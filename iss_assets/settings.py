@@ -406,6 +406,9 @@ class RunSettings(Section):
 
     workers: int = Field(default_factory=lambda: max(1, min(8, os.cpu_count() or 1)), ge=1)
     """Patients worked on side by side, each in a process of its own."""
+    threads: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1)
+    """Processors that extraction takes; `iss run` shares them among its workers, a run of the daemon, which is mostly
+    alone, takes them all."""
     reports_port: int = Field(3001, ge=1, le=65535)
     """Port on which `iss ui` serves the report pages, on this machine only, so that the UI can link to them."""
     contact_sheet: bool = False

@@ -7,7 +7,6 @@ The unit of work is the video. A video whose fingerprint stands in the ledger is
 a run that died waits in the spool; the patient's partition is replaced in one transaction at the end.
 """
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -152,7 +151,7 @@ def see(video: Video, wanted: set[str], settings: Settings, warehouse: Warehouse
         settings.video,
         settings.faces,
         settings.landmarks,
-        threads=threads_each(settings),
+        threads=settings.run.threads,
         scratch=scratch,
     ).problem
     return Extracted({n: partial(mapped, scratch / f"{n}.arrow") for n in VISUAL_TABLES}, problem)
@@ -374,13 +373,8 @@ def finish(name: str, made: Rows | None, patient: str, video: Video) -> arrow.Ta
     return rows.select(model.arrow_schema().names).cast(model.arrow_schema())
 
 
-def threads_each(settings: Settings) -> int:
-    """Give each of the patients that are worked on side by side a fair share of the cores."""
-    return max(1, (os.cpu_count() or 1) // settings.run.workers)
-
-
 def limit_threads(settings: Settings) -> None:
     """Keep torch to this patient's share of the cores."""
     import torch
 
-    torch.set_num_threads(threads_each(settings))
+    torch.set_num_threads(settings.run.threads)

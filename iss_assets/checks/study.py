@@ -21,6 +21,7 @@ import pandas as pd
 from iss_assets.checks.catalogue import find
 from iss_assets.checks.data_docs import tidy_pages, write_index
 from iss_assets.checks.findings import Finding
+from iss_assets.loading import quick_loading
 from iss_assets.settings import CheckSettings, Settings
 from iss_assets.study import terms
 from iss_assets.warehouse.database import Warehouse
@@ -221,8 +222,9 @@ def run_suites(
 
 def _context(pages: Path) -> EphemeralDataContext:
     os.environ["GX_ANALYTICS_ENABLED"] = "false"  # read at import; nothing is sent anywhere
-    import great_expectations as gx
-    from great_expectations.data_context.types.base import ProgressBarsConfig
+    with quick_loading():
+        import great_expectations as gx
+        from great_expectations.data_context.types.base import ProgressBarsConfig
 
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
