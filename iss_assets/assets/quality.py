@@ -106,7 +106,12 @@ def assess_patient(store: Warehouse, settings: Settings, patient: str) -> list[d
 
     with store.read() as connection:
         own = _fetch(connection, "select * from videos where patient_id = ? order by video_id", patient)
-        hashes = _fetch(connection, "select video_id, sha256 from videos")
+        # of other patients' files only the copies of this one's are of interest
+        hashes = _fetch(
+            connection,
+            "select video_id, sha256 from videos where sha256 in (select sha256 from videos where patient_id = ?)",
+            patient,
+        ).to_pylist()
         heard = _fetch(connection, "select * exclude (waveform) from audio where patient_id = ?", patient)
     sounds = {row["video_id"]: row for row in heard.to_pylist()}
     persons = {}
@@ -126,7 +131,7 @@ def assess_patient(store: Warehouse, settings: Settings, patient: str) -> list[d
             settings.quality,
             fps=settings.video.fps,
             others=OtherVideos(
-                sha256s=frozenset(h["sha256"] for h in hashes.to_pylist() if h["video_id"] != video_id),
+                sha256s=frozenset(h["sha256"] for h in hashes if h["video_id"] != video_id),
                 persons=[p for other, p in persons.items() if p is not None and other != video_id],
             ),
         )

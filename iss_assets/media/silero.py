@@ -128,7 +128,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """
     weights = {}
     with path.open("rb") as file:
-        if _integers(file, 1) != (_MAGIC,):
+        if file.read(4) != struct.pack("<i", _MAGIC):
             raise ValueError(f"{path.name} holds no weights in ggml's format")
         file.read(_integers(file, 1)[0])  # the model's name
         *_, layers = _integers(file, 3 + 2 + 1)  # version, samples of a window and before it

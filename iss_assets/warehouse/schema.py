@@ -203,6 +203,7 @@ def _fits(values: arrow.ChunkedArray, wanted: arrow.DataType) -> bool:
     try:
         values.cast(wanted)
     except (arrow.ArrowInvalid, arrow.ArrowNotImplementedError):
+        # a value out of range, or two types between which Arrow has no cast: the caller tells it as a fault
         return False
     return True
 

@@ -38,4 +38,7 @@ def test_a_file_of_another_kind_is_refused(tmp_path):
     (tmp_path / "x.bin").write_bytes(b"not weights at all")
     with pytest.raises(ValueError, match=r"x\.bin holds no weights"):
         read_weights(tmp_path / "x.bin")
+    (tmp_path / "x.bin").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"x\.bin holds no weights"):
+        read_weights(tmp_path / "x.bin")
     assert read_weights(weights_file())["_model.stft.forward_basis_buffer"].shape == (258, 1, 256)
