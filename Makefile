@@ -35,7 +35,7 @@ lint: install ## ruff, mypy, dagster definitions validate
 	$(BIN)/dagster definitions validate -w workspace.yaml
 
 test: lint ## lint, then every test
-	$(BIN)/pytest -n 2 --dist loadgroup
+	$(BIN)/pytest -n 2 --dist loadgroup --max-worker-restart 0
 
 lock: ## write requirements.txt anew from pyproject.toml
 	$(BIN)/uv pip compile --quiet --no-header --python-version 3.11 --all-extras pyproject.toml -o requirements.txt

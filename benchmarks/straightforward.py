@@ -127,7 +127,7 @@ def extract_sound(path: Path, folder: Path, seconds: float = float("inf")) -> tu
     spent : float
         Seconds.
     """
-    import librosa
+    from iss_assets.media.librosa_module import librosa
 
     (folder / "sound").mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
@@ -152,7 +152,7 @@ def extract_sound(path: Path, folder: Path, seconds: float = float("inf")) -> tu
 
 def decoded_sound(path: Path, seconds: float) -> np.ndarray:
     """Give the sound track as librosa wants it: mono, 22,050 Hz, float32."""
-    import librosa
+    from iss_assets.media.librosa_module import librosa
 
     blocks: list[np.ndarray] = []
     with av.open(str(path)) as container:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +19,13 @@ from iss_assets.settings import Settings
 PACKAGES = ("dagster", "duckdb", "torch", "torchvision", "facenet-pytorch", "mediapipe", "librosa", "av")
 MIN_FREE_GIB = 5
 """About what the paper's 509 videos take: 190,000 frames of 16 KiB in the warehouse, twice while it is written."""
+
+_SOUND_TRY = """
+import numpy as np
+from iss_assets.media.librosa_module import librosa
+librosa.piptrack(S=np.ones((1025, 4), np.float32), sr=22050, n_fft=2048)
+librosa.zero_crossings(np.zeros(64, np.float32))
+"""
 
 
 @dataclass(frozen=True)
@@ -65,6 +73,25 @@ def _packages(settings: Settings) -> Iterator[Finding]:
             f"does not load: {error}",
             "it needs the system's OpenGL library: apt-get install libgl1 libegl1",
         )
+    yield _sound()
+
+
+def _sound() -> Finding:
+    """Try librosa in a process of its own: where its compiled functions are mixed up, the process that calls one dies."""
+    done = subprocess.run([sys.executable, "-c", _SOUND_TRY], capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        return Finding("ok", "sound", "librosa's compiled functions run")
+    how = (
+        f"signal {-done.returncode}"
+        if done.returncode < 0
+        else (done.stderr.strip().splitlines() or ["?"])[-1]
+    )
+    return Finding(
+        "fail",
+        "sound",
+        f"librosa's compiled functions do not run: {how}",
+        "delete numba's files (*.nbi, *.nbc) in the __pycache__ folders of librosa; they are made again",
+    )
 
 
 def _study(settings: Settings) -> Iterator[Finding]:

@@ -65,7 +65,7 @@ def sound_features(samples: Samples, settings: AudioSettings) -> SoundFeatures:
     ValueError
         If there is no sample.
     """
-    import librosa
+    from iss_assets.media.librosa_module import librosa
 
     with _one_thread():
         mel, means = _features(samples, settings)
@@ -89,7 +89,7 @@ def _one_thread() -> Iterator[None]:
 
 def _features(samples: Samples, settings: AudioSettings) -> tuple[NDArray[np.float32], dict[str, float]]:
     """Give the Mel powers (n_mels, steps) and the means."""
-    import librosa
+    from iss_assets.media.librosa_module import librosa
 
     if samples.size == 0:
         raise ValueError("features need at least one sample")
@@ -126,7 +126,7 @@ def _features(samples: Samples, settings: AudioSettings) -> tuple[NDArray[np.flo
 
 def _mfcc_means(mel: NDArray[np.float32], settings: AudioSettings) -> list[float]:
     """Average the MFCC of the whole block by block; the floor of 80 dB below the loudest is that of the whole."""
-    import librosa
+    from iss_assets.media.librosa_module import librosa
 
     floor = float(librosa.power_to_db(mel.max(keepdims=True), top_db=None).item()) - 80.0
     total = np.zeros(settings.n_mfcc)
@@ -155,14 +155,14 @@ def _stretches(
 
 def _magnitudes(samples: Samples, settings: AudioSettings) -> Iterator[NDArray[np.float32]]:
     """Give the magnitudes of the centred transform block by block."""
-    import librosa
+    from iss_assets.media.librosa_module import librosa
 
     for part in _stretches(samples, settings, "constant"):
         yield np.abs(librosa.stft(part, n_fft=settings.n_fft, hop_length=settings.hop_length, center=False))
 
 
 def _crossing_mean(samples: Samples, settings: AudioSettings) -> float:
-    import librosa
+    from iss_assets.media.librosa_module import librosa
 
     total, frames = 0.0, 0
     for part in _stretches(samples, settings, "edge"):
@@ -178,7 +178,7 @@ def _chroma_mean(
     samples: Samples, settings: AudioSettings, pitch: NDArray[Any], strength: NDArray[Any]
 ) -> float:
     """Average the chromagram. Its tuning comes from all of the sound, so it takes a second pass over the blocks."""
-    import librosa
+    from iss_assets.media.librosa_module import librosa
 
     tuning = 0.0  # what librosa takes, with a warning, where no pitch is heard
     if pitch.size:

@@ -6,7 +6,6 @@ import os
 import warnings
 from pathlib import Path
 
-import librosa
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -20,6 +19,7 @@ from iss_assets.media.audio import (
     features_from_waveform,
     read_waveform,
 )
+from iss_assets.media.librosa_module import librosa
 from iss_assets.media.sound_features import sound_features
 from iss_assets.media.speech import PeakHistogram, speech_levels
 from iss_assets.settings import AudioSettings
