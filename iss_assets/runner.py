@@ -275,9 +275,11 @@ def judge(
             if not run("embed", f"embeddings of {patient}", patient, patient):
                 break
     stale = stale_experiments(warehouse, settings, experiments)
+    # a split file may name more splits than the settings ask for
+    last = warehouse.query("select max(split) n from cv_splits")["n"][0].as_py()
     for done, name in enumerate(stale, start=1):
         tell(f"fitting {name}")
-        run("train", name, fold_key(name, 1), fold_key(name, settings.training.folds))
+        run("train", name, fold_key(name, 1), fold_key(name, last))
         if progress is not None:
             progress(done, len(stale), name)
     mark = predictions_mark(warehouse)
@@ -384,7 +386,10 @@ def run_patients(patients: Sequence[str], settings: Settings) -> Iterator[Outcom
 
 
 def _start_worker(environment: Mapping[str, str]) -> None:
+    from iss_assets.warehouse.engine import keep_running
+
     os.environ.update(environment)
+    keep_running()
     # MediaPipe's C++ writes warnings straight to the terminal, where they would tear the progress bar apart
     log = os.open(Settings().home / "workers.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(log, 2)

@@ -27,8 +27,8 @@ from iss_assets.warehouse.ledger import (
     VISUAL_TABLES,
     code_versions,
     fingerprint,
-    ledger,
     ledger_rows,
+    read_ledger,
     video_fingerprints,
 )
 from iss_assets.warehouse.locking import hold
@@ -231,11 +231,16 @@ def extract_alone(
     versions = code_versions(settings)
     limit_threads(settings)
     spool = Spool(settings.spool_dir, patient)
-    held = ledger(warehouse, patient)
-    submitted = warehouse.query(
-        "select video_id, file, sha256 from videos where patient_id = ? and status = 'ok' order by video_id",
-        [patient],
-    ).to_pylist()
+    with warehouse.read() as connection:
+        held = read_ledger(connection, patient)
+        submitted = (
+            connection.execute(
+                "select video_id, file, sha256 from videos where patient_id = ? and status = 'ok' order by video_id",
+                [patient],
+            )
+            .to_arrow_table()
+            .to_pylist()
+        )
     todo: list[tuple[Video, set[str]]] = []
     for row in submitted:
         prints = video_fingerprints(row["sha256"], versions)

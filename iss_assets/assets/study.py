@@ -15,7 +15,7 @@ from iss_assets.resources import WarehouseResource
 from iss_assets.settings import Settings
 from iss_assets.warehouse import tables
 from iss_assets.warehouse.database import Replacement
-from iss_assets.warehouse.ledger import WHOLE, fingerprint, ledger, ledger_rows
+from iss_assets.warehouse.ledger import WHOLE, fingerprint, ledger_rows, read_ledger
 from iss_assets.warehouse.schema import Table
 
 STUDY = "*"
@@ -120,14 +120,11 @@ def videos(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> d
     from iss_assets.media.inventory import describe_video
 
     patient, settings = context.partition_key, warehouse.settings()
-    known = {
-        row["video_id"]: row
-        for row in warehouse.warehouse()
-        .query("select * from videos where patient_id = ?", [patient])
-        .to_pylist()
-    }
+    with warehouse.warehouse().read() as connection:
+        held = connection.execute("select * from videos where patient_id = ?", [patient]).to_arrow_table()
+        current = read_ledger(connection, patient).get((patient, WHOLE, "videos"), "")
+    known = {row["video_id"]: row for row in held.to_pylist()}
     files = warehouse.folder().videos_of(patient)
-    current = ledger(warehouse.warehouse(), patient).get((patient, WHOLE, "videos"), "")
     trust = current.startswith(f"{inventory_version(settings)}-")
     rows = [
         describe_video(video, known.get(video.submission_id), settings.video, trust_probe=trust)

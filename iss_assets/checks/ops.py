@@ -26,7 +26,7 @@ from iss_assets.checks.schema import judge, read_stored
 from iss_assets.partitions import patients_partitions
 from iss_assets.resources import WarehouseResource
 from iss_assets.settings import Settings
-from iss_assets.warehouse.database import Replacement, Warehouse, WarehouseError
+from iss_assets.warehouse.database import Warehouse, WarehouseError
 from iss_assets.warehouse.ledger import fingerprint
 from iss_assets.warehouse.locking import LockTimeout
 from iss_assets.warehouse.tables import BY_NAME, CheckResults
@@ -228,33 +228,35 @@ def report(
 def keep(warehouse: Warehouse, settings: Settings, subject: str, findings: Findings, run_id: str) -> None:
     """Put findings in the place of the last ones of the same checks, in one transaction."""
     now, mark = datetime.now(UTC), results_fingerprint(settings)
-    warehouse.replace_all(
-        [
-            Replacement(
-                CheckResults,
-                CheckResults.from_rows(
-                    [
-                        {
-                            "patient_id": subject,
-                            "asset": check.asset,
-                            "check_name": check.name,
-                            "passed": found.passed,
-                            "severity": found.severity or check.severity,
-                            "affected": list(found.affected),
-                            "numbers": json.dumps(found.numbers, default=str),
-                            "threshold": found.threshold,
-                            "hint": hint(check, found, subject),
-                            "fingerprint": mark,
-                            "run_id": run_id,
-                            "evaluated_at": now,
-                        }
-                    ]
-                ),
-                {"patient_id": subject, "asset": check.asset, "check_name": check.name},
-            )
-            for check, found in findings
-        ]
+    rows = CheckResults.check_rows(
+        CheckResults.from_rows(
+            [
+                {
+                    "patient_id": subject,
+                    "asset": check.asset,
+                    "check_name": check.name,
+                    "passed": found.passed,
+                    "severity": found.severity or check.severity,
+                    "affected": list(found.affected),
+                    "numbers": json.dumps(found.numbers, default=str),
+                    "threshold": found.threshold,
+                    "hint": hint(check, found, subject),
+                    "fingerprint": mark,
+                    "run_id": run_id,
+                    "evaluated_at": now,
+                }
+                for check, found in findings
+            ]
+        )
     )
+    with warehouse.write(threads=1) as writer:
+        for asset in {check.asset for check, _ in findings}:
+            names = [check.name for check, _ in findings if check.asset == asset]
+            writer.execute(
+                "delete from check_results where patient_id = ? and asset = ? and list_contains(?, check_name)",
+                [subject, asset, names],
+            )
+        writer.append(CheckResults, rows)
 
 
 def result(check: CheckInfo, found: Finding, subject: str) -> dg.AssetCheckResult:

@@ -18,6 +18,7 @@ import duckdb
 import pyarrow as arrow
 
 from iss_assets.settings import WarehouseSettings
+from iss_assets.warehouse.engine import Opened
 from iss_assets.warehouse.locking import LockTimeout, hold
 from iss_assets.warehouse.schema import Table
 from iss_assets.warehouse.spool import Rows, portions
@@ -72,11 +73,15 @@ class Writer:
         name = table.__table__
         condition = " and ".join(f"{c} is not distinct from ?" for c in where) or "true"
         self._connection.execute(f"delete from {name} where {condition}", list(where.values()))
+        return self.append(table, rows)
+
+    def append(self, table: type[Table], rows: Rows) -> int:
+        """Put `rows`, already checked, to those that are there; give their number."""
         written = 0
         for portion in portions(rows):
             if portion.num_rows:
                 # DuckDB finds the variable by its name; a registered view would keep it until the transaction's end
-                self._connection.execute(f"insert into {name} by name select * from portion")
+                self._connection.execute(f"insert into {table.__table__} by name select * from portion")
             written += portion.num_rows
         return written
 
@@ -203,23 +208,23 @@ class Warehouse:
 
     @contextmanager
     def _connect(self, *, read_only: bool, threads: int | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
-        connection = self._open(read_only)
+        opened = self._open(read_only)
         try:
             threads = threads or os.cpu_count() or 1
             memory = self.settings.memory_mb_per_thread * threads
-            connection.execute(
+            opened.connection.execute(
                 f"set timezone = 'UTC'; set threads = {threads}; set memory_limit = '{memory}MB'"
             )
-            yield connection
+            yield opened.connection
         finally:
-            connection.close()
+            opened.close()
 
-    def _open(self, read_only: bool) -> duckdb.DuckDBPyConnection:
+    def _open(self, read_only: bool) -> Opened:
         # our own lock is held; only a program that opened the file by itself can still be in the way
         deadline = time.monotonic() + self.settings.lock_timeout_s
         while True:
             try:
-                return duckdb.connect(str(self.path), read_only=read_only)
+                return Opened(self.path, read_only)
             except duckdb.IOException as error:
                 if "lock" not in str(error).lower():
                     raise WarehouseError(
@@ -241,23 +246,24 @@ def _bytes_a_row(rows: Rows) -> int:
 def _check_together(replacements: Sequence[Replacement]) -> list[arrow.Table | None]:
     """Check the rows of each table at once, not once a replacement, and give them back in the order they came.
 
-    What waits on disk is checked piece by piece and not kept: None stands in its place.
+    What waits on disk is not kept: None stands in its place.
     """
-    places: dict[type[Table], list[tuple[int, arrow.Table]]] = {}
+    places: dict[tuple[type[Table], bool], list[tuple[int, arrow.Table]]] = {}
     for place, replacement in enumerate(replacements):
-        if callable(replacement.rows):
-            replacement.table.check_rows(replacement.rows())
-        else:
-            places.setdefault(replacement.table, []).append((place, replacement.rows))
+        waits = callable(replacement.rows)
+        rows = replacement.rows() if callable(replacement.rows) else replacement.rows
+        places.setdefault((replacement.table, waits), []).append((place, rows))
     checked: dict[int, arrow.Table] = {}
-    for table, own in places.items():
-        rows = [part for _, part in own]
-        alike = all(r.schema.equals(rows[0].schema) for r in rows)
-        parts = [arrow.concat_tables(rows)] if alike else rows
-        whole = arrow.concat_tables([table.check_rows(part) for part in parts])
+    for (table, waits), own in places.items():
+        parts = [part for _, part in own]
+        alike = all(part.schema.equals(parts[0].schema) for part in parts)
+        whole = arrow.concat_tables(
+            [table.check_rows(part) for part in ([arrow.concat_tables(parts)] if alike else parts)]
+        )
         start = 0
         for place, part in own:
-            checked[place] = whole.slice(start, part.num_rows)
+            if not waits:
+                checked[place] = whole.slice(start, part.num_rows)
             start += part.num_rows
     return [checked.get(place) for place in range(len(replacements))]
 

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 
+import duckdb
 import pyarrow as arrow
 
 from iss_assets.settings import Settings
@@ -82,11 +83,19 @@ def _video_fingerprints(sha256: str, versions: tuple[str, ...]) -> tuple[tuple[s
 
 def ledger(warehouse: Warehouse, patient_id: str | None = None) -> dict[tuple[str, str, str], str]:
     """Read the ledger: (patient, video, table) to fingerprint; of one patient, or of all."""
+    with warehouse.read() as connection:
+        return read_ledger(connection, patient_id)
+
+
+def read_ledger(
+    connection: duckdb.DuckDBPyConnection, patient_id: str | None = None
+) -> dict[tuple[str, str, str], str]:
+    """Read the ledger as `ledger` does, where the warehouse is open already."""
     condition = "" if patient_id is None else " where patient_id = ?"
-    rows = warehouse.query(
+    rows = connection.execute(
         f"select patient_id, video_id, table_name, fingerprint from extractions{condition}",
         None if patient_id is None else [patient_id],
-    )
+    ).to_arrow_table()
     keys = zip(*(rows[c].to_pylist() for c in ("patient_id", "video_id", "table_name")), strict=True)
     return dict(zip(keys, rows["fingerprint"].to_pylist(), strict=True))
 

@@ -14,10 +14,22 @@ import duckdb
 import pytest
 
 from iss_assets.settings import WarehouseSettings
+from iss_assets.warehouse import engine
 from iss_assets.warehouse.database import Replacement, Warehouse, WarehouseError
 from iss_assets.warehouse.locking import LockTimeout, hold
 from iss_assets.warehouse.schema import InvalidTable
 from iss_assets.warehouse.tables import TABLES, CvSplits, Landmarks, RejectedRows
+
+
+@pytest.fixture(params=["started anew", "kept running"], autouse=True)
+def duckdb_of_the_process(request, monkeypatch):
+    """Every promise holds in both kinds of process."""
+    monkeypatch.setattr(engine, "_engines", {})
+    monkeypatch.setattr(engine, "_keeping", request.param == "kept running")
+    yield
+    for left in engine._engines.values():
+        assert left.users == 0
+        left.connection.close()
 
 
 def splits(patient: str, n: int = 1, split: int = 1):
@@ -185,13 +197,15 @@ def test_a_reader_cannot_write(warehouse):
         connection.execute("delete from cv_splits")
 
 
-def _write_many(path: Path, name: str, times: int) -> None:
+def _write_many(path: Path, name: str, times: int, keeping: bool) -> None:
+    engine._keeping = keeping
     warehouse = Warehouse(path, WarehouseSettings(lock_timeout_s=120))
     for i in range(times):
         warehouse.replace(CvSplits, splits(f"{name}-{i}", 5, split=int(name) + 1), {"patient_id": "none"})
 
 
-def _read_many(path: Path, stop: Path, seen) -> None:
+def _read_many(path: Path, stop: Path, seen, keeping: bool) -> None:
+    engine._keeping = keeping
     warehouse = Warehouse(path, WarehouseSettings(lock_timeout_s=120))
     while not stop.exists():
         n = count(warehouse)
@@ -203,10 +217,13 @@ def _read_many(path: Path, stop: Path, seen) -> None:
 
 def test_eight_writers_and_two_readers_at_once_lose_nothing_and_do_not_fail(tmp_path):
     path, stop = tmp_path / "w.duckdb", tmp_path / "stop"
-    spawn = multiprocessing.get_context("spawn")
-    seen = spawn.Queue()
-    readers = [spawn.Process(target=_read_many, args=(path, stop, seen)) for _ in range(2)]
-    writers = [spawn.Process(target=_write_many, args=(path, str(i), 5)) for i in range(8)]
+    # ten processes of their own that load everything once between them
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload([__name__])
+    seen = processes.Queue()
+    keeping = engine._keeping
+    readers = [processes.Process(target=_read_many, args=(path, stop, seen, keeping)) for _ in range(2)]
+    writers = [processes.Process(target=_write_many, args=(path, str(i), 5, keeping)) for i in range(8)]
     for process in readers + writers:
         process.start()
     for process in writers:
@@ -220,8 +237,10 @@ def test_eight_writers_and_two_readers_at_once_lose_nothing_and_do_not_fail(tmp_
 _KILLED = """
 import sys, numpy as np, pyarrow as arrow
 from pathlib import Path
+from iss_assets.warehouse import engine
 from iss_assets.warehouse.database import Warehouse
 from iss_assets.warehouse.tables import Landmarks
+engine._keeping = sys.argv[3] == "True"
 n = 3000
 rows = arrow.table({
     "video_id": ["v"] * n, "patient_id": ["p"] * n, "frame_index": arrow.array(range(n), arrow.int32()),
@@ -240,12 +259,11 @@ while True:
 @pytest.mark.slow
 def test_a_writer_killed_at_any_moment_leaves_the_old_rows_or_the_new_ones(tmp_path):
     path = tmp_path / "w.duckdb"
-    for attempt in range(6):
-        process = subprocess.Popen(
-            [sys.executable, "-c", _KILLED, str(path), f"run{attempt}"], stdout=subprocess.PIPE, text=True
-        )
+    for attempt in range(4):
+        command = [sys.executable, "-c", _KILLED, str(path), f"run{attempt}", str(engine._keeping)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert process.stdout.readline() == "ready\n"
-        time.sleep(0.05 + 0.13 * attempt)
+        time.sleep(0.05 + 0.2 * attempt)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
         rows = (
@@ -347,3 +365,39 @@ def test_rejected_rows_replace_whole(warehouse):
     assert warehouse.replace(RejectedRows, RejectedRows.from_rows([row]), {}) == 1
     assert warehouse.replace(RejectedRows, RejectedRows.from_rows([]), {}) == 0
     assert count(warehouse, "rejected_rows") == 0
+
+
+def test_other_programs_can_open_the_file_between_two_uses(warehouse):
+    warehouse.replace(CvSplits, splits("a", 3), {})
+    code = "import duckdb, sys; print(duckdb.connect(sys.argv[1]).execute('select count(*) from cv_splits').fetchone())"
+    for _ in range(2):
+        said = subprocess.run(
+            [sys.executable, "-c", code, str(warehouse.path)], capture_output=True, text=True, check=True
+        )
+        assert said.stdout == "(3,)\n"
+        assert count(warehouse) == 3
+
+
+def test_a_reader_within_a_reader_leaves_the_first_one_its_file(warehouse):
+    warehouse.replace(CvSplits, splits("a", 3), {})
+    with warehouse.read() as first:
+        with warehouse.read() as second:
+            assert second.execute("select count(*) from cv_splits").fetchone() == (3,)
+        assert first.execute("select count(*) from cv_splits").fetchone() == (3,)
+
+
+def test_what_one_use_makes_for_itself_is_gone_at_the_next(warehouse):
+    with warehouse.read() as connection:
+        connection.execute("create temp table own as select 1")
+    with pytest.raises(duckdb.CatalogException, match="own"):
+        warehouse.query("select * from own")
+    with pytest.raises(duckdb.Error, match="read-only"), warehouse.read() as connection:
+        connection.execute("create table more as select 1")
+
+
+def test_a_duckdb_that_is_kept_is_started_once(warehouse, monkeypatch):
+    if not engine._keeping:
+        pytest.skip("of the kept one")
+    warehouse.replace(CvSplits, splits("a", 3), {})
+    monkeypatch.setattr(duckdb, "connect", lambda *_, **__: pytest.fail("another one was started"))
+    assert count(warehouse) == 3
