@@ -19,7 +19,7 @@ $(VENV)/.installed: requirements.txt pyproject.toml
 	@echo "== making $(VENV) (one to three minutes)"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
-	$(BIN)/uv pip install --python $(BIN)/python --compile-bytecode -r requirements.txt
+	$(BIN)/uv pip install --python $(BIN)/python --compile-bytecode --no-deps -r requirements.txt
 	$(BIN)/uv pip install --python $(BIN)/python --no-deps --editable .
 	@touch $@
 
@@ -35,10 +35,11 @@ lint: install ## ruff, mypy, dagster definitions validate
 	$(BIN)/dagster definitions validate -w workspace.yaml
 
 test: lint ## lint, then every test
-	$(BIN)/pytest -n 2 --dist loadgroup --max-worker-restart 0
+	$(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder --max-worker-restart 0
 
+# openvino-telemetry does without: OpenVINO then sends nothing, whoever imports it
 lock: ## write requirements.txt anew from pyproject.toml
-	$(BIN)/uv pip compile --quiet --no-header --python-version 3.11 --all-extras pyproject.toml -o requirements.txt
+	$(BIN)/uv pip compile --quiet --no-header --python-version 3.11 --all-extras --no-emit-package openvino-telemetry pyproject.toml -o requirements.txt
 
 docs: install ## write the data dictionary anew from the pandera models
 	$(BIN)/iss docs

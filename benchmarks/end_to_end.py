@@ -40,7 +40,7 @@ from iss_assets.warehouse.tables import AUDIO_FEATURES
 TARGETS = {1080: 12.0, 720: 8.0, 512: 5.0}
 """Times the baseline that are wanted, by the shorter side of the picture."""
 SAME_SOUND = 1e-4
-"""Largest difference of an audio feature, as a share of its value where that is above 1."""
+"""Largest difference of an audio feature, as a share of its value."""
 
 
 @dataclass
@@ -240,7 +240,7 @@ def measure(clip: Path, scratch: Path, rounds: int, part: float, seconds: float,
     compare_finds(plain, ours, result.found)
     if len(sound):
         mine = np.column_stack([heard[name].to_numpy() for name in AUDIO_FEATURES])
-        result.sound = float((np.abs(mine - sound) / np.maximum(np.abs(sound), 1)).max(initial=0))
+        result.sound = float((np.abs(mine - sound) / np.maximum(np.abs(sound), 1e-6)).max(initial=0))
     return result
 
 

@@ -175,15 +175,12 @@ def hear(video: Video, wanted: set[str], settings: Settings, warehouse: Warehous
     """Sound, spectrograms and features of one video; empty tables where there is no sound track."""
     from iss_assets.media.audio import extract_audio
 
-    made = extract_audio(video.path, settings.audio)
+    scratch = spool.scratch()
+    made = extract_audio(video.path, settings.audio, scratch)
     if made is None:
         return Extracted({})
-    rows = {
-        "audio": made.audio,
-        "mel_spectrograms": made.mel_spectrograms,
-        "audio_features": made.audio_features,
-    }
-    return Extracted(rows, made.problem)
+    waiting = {n: partial(mapped, scratch / f"{n}.arrow") for n in ("audio", "mel_spectrograms")}
+    return Extracted({**waiting, "audio_features": made.audio_features}, made.problem)
 
 
 def extract(
@@ -229,7 +226,6 @@ def extract_alone(
     patient, settings, warehouse = context.partition_key, resource.settings(), resource.warehouse()
     selected = tuple(n for n in names if dg.AssetKey(n) in context.selected_asset_keys)
     versions = code_versions(settings)
-    limit_threads(settings)
     spool = Spool(settings.spool_dir, patient)
     with warehouse.read() as connection:
         held = read_ledger(connection, patient)
@@ -376,10 +372,3 @@ def finish(name: str, made: Rows | None, patient: str, video: Video) -> arrow.Ta
     for column, value in constants.items():
         rows = rows.append_column(column, arrow.repeat(arrow.scalar(value, arrow.string()), rows.num_rows))
     return rows.select(model.arrow_schema().names).cast(model.arrow_schema())
-
-
-def limit_threads(settings: Settings) -> None:
-    """Keep torch to this patient's share of the cores."""
-    import torch
-
-    torch.set_num_threads(settings.run.threads)

@@ -12,6 +12,7 @@ belongs to chunk *n* of the frames.
 from __future__ import annotations
 
 import io
+import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,15 +23,24 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from iss_assets.media.row_store import RowStore
+from iss_assets.media.samples import Samples, StoredSamples
 from iss_assets.media.speech import PeakHistogram, speech_levels
 from iss_assets.settings import AudioSettings
 
-AUDIO_CODE_VERSION: Final = "2"
+AUDIO_CODE_VERSION: Final = "3"
 """Raised when the same file and settings give other rows than before."""
 
 _CONSTANTS: Final = ("video_id", "patient_id", "fingerprint")
 _GAP_S: Final = 0.1
 """A hole in the presentation times longer than this is filled with silence; shorter ones are jitter of the clock."""
+
+_STEP: Final = np.float32(2.0**-23)
+"""Distance of two values that 24 bits can hold."""
+_NO_SIGN: Final = 1e-10
+"""librosa takes smaller values for zero when it counts zero crossings."""
+_MEL_ROWS: Final = 16
+"""Chunks that are put into Arrow together: 1.4 MB."""
 
 _MAX_BROKEN_READS: Final = 50
 _PCM_SCALE: Final = {"u1": 128.0, "i2": 2.0**15, "i4": 2.0**31, "i8": 2.0**63}
@@ -73,11 +83,11 @@ class _Track:
     cut_at: float | None = None
 
 
-def extract_audio(path: Path, settings: AudioSettings) -> AudioTables | None:
+def extract_audio(path: Path, settings: AudioSettings, scratch: Path | None = None) -> AudioTables | None:
     """Decode a video's default sound track and calculate all that is kept of it.
 
-    Decoding and resampling (soxr HQ, which is librosa's default) run block by block; in memory are the stored
-    waveform (88 kB a second) and one block of its transform.
+    Decoding and resampling (soxr HQ, which is librosa's default) run block by block, samples and the stored waveform
+    wait in files; what is in memory grows by 30 kB a second of sound.
 
     Parameters
     ----------
@@ -85,6 +95,9 @@ def extract_audio(path: Path, settings: AudioSettings) -> AudioTables | None:
         Any file that FFmpeg reads.
     settings : AudioSettings
         Rate, chunk length and sizes.
+    scratch : Path, optional
+        A folder to keep the rows in, as ``<table>.arrow``; the tables that come back are mapped from there. Without
+        it they are in memory.
 
     Returns
     -------
@@ -108,37 +121,49 @@ def extract_audio(path: Path, settings: AudioSettings) -> AudioTables | None:
         if stream is None:
             return None
         track = _Track()
-        # the file waits on disk: half an hour takes 70 MB, beside 160 MB of samples that are needed first
-        with TemporaryFile() as flac:
-            samples = _store(_resampled(container, stream, track, settings), settings, flac)
+        with TemporaryFile(dir=scratch) as flac, StoredSamples(scratch) as samples:
+            _store(_resampled(container, stream, track, settings), settings, flac, samples)
             levels = speech_levels(samples, settings.sample_rate)
-            mel, features = _feature_tables(samples, settings)
+            mel, features = _feature_tables(samples, settings, scratch)
             duration, problem = len(samples) / settings.sample_rate, _problem(track, samples)
-            del samples
-            flac.seek(0)
-            waveform = pa.array([flac.read()], pa.binary())
-    row = {
-        "sample_rate": settings.sample_rate,
-        "duration_s": duration,
-        "loudness_lufs": levels.loudness_lufs,
-        "snr_db": levels.snr_db,
-        "clipped_share": track.histogram.clipped_share(),
-        "speech_share": levels.speech_share,
-        "high_band_db": levels.high_band_db,
-        "peak": track.histogram.peak,
-        "source_rate": track.source_rate,
-        "noise_dbfs": levels.noise_dbfs,
-        "mid_band_db": levels.mid_band_db,
-        "inserted_silence_s": track.silence_s,
-        "broken_packets": track.broken,
-        "problem": problem,
-    }
+            row = {
+                "sample_rate": settings.sample_rate,
+                "duration_s": duration,
+                "loudness_lufs": levels.loudness_lufs,
+                "snr_db": levels.snr_db,
+                "clipped_share": track.histogram.clipped_share(),
+                "speech_share": levels.speech_share,
+                "high_band_db": levels.high_band_db,
+                "peak": track.histogram.peak,
+                "source_rate": track.source_rate,
+                "noise_dbfs": levels.noise_dbfs,
+                "mid_band_db": levels.mid_band_db,
+                "inserted_silence_s": track.silence_s,
+                "broken_packets": track.broken,
+                "problem": problem,
+            }
+            audio = RowStore(_schema("audio"), scratch, "audio")
+            audio.add(_audio_row(row, flac, in_memory=scratch is None))
+    return AudioTables(audio.table(), mel, features, problem)
+
+
+def _audio_row(row: dict[str, Any], flac: IO[bytes], in_memory: bool) -> pa.RecordBatch:
+    """Put the stored waveform to a row's other columns; from the file it lies in, if the row goes to another file."""
     schema = _schema("audio")
+    flac.seek(0, io.SEEK_END)
+    size = flac.tell()
+    if in_memory:
+        flac.seek(0)
+        data = pa.py_buffer(flac.read())
+    else:
+        data = pa.py_buffer(mmap.mmap(flac.fileno(), size, access=mmap.ACCESS_READ))
+    ends = pa.py_buffer(np.array([0, size], np.int32))
+    waveform = pa.Array.from_buffers(pa.binary(), 1, [None, ends, data])
     columns = [
         waveform if name == "waveform" else pa.array([row[name]], schema.field(name).type)
         for name in schema.names
     ]
-    return AudioTables(pa.Table.from_arrays(columns, schema=schema), mel, features, problem)
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
 def features_from_waveform(blob: bytes, settings: AudioSettings) -> tuple[pa.Table, pa.Table]:
@@ -154,7 +179,8 @@ def features_from_waveform(blob: bytes, settings: AudioSettings) -> tuple[pa.Tab
     Returns
     -------
     (pyarrow.Table, pyarrow.Table)
-        Exactly what `extract_audio` gave with the same settings.
+        What `extract_audio` gave with the same settings, but for the rounding to 24 bits: within 1e-4 or, where a
+        mean is near zero, 1e-4 of its usual size.
 
     Raises
     ------
@@ -177,30 +203,38 @@ def read_waveform(blob: bytes) -> tuple[NDArray[np.float32], int]:
     return samples, int(rate)
 
 
-def _feature_tables(samples: NDArray[np.float32], settings: AudioSettings) -> tuple[pa.Table, pa.Table]:
+def _feature_tables(
+    samples: Samples, settings: AudioSettings, scratch: Path | None = None
+) -> tuple[pa.Table, pa.Table]:
     from iss_assets.media.sound_features import feature_means, sound_features
 
     length = round(settings.chunk_seconds * settings.sample_rate)
     starts = range(0, len(samples), length)
     if not settings.keep_short_last_chunk:
         starts = range(0, len(samples) - length + 1, length)
+    store = RowStore(_schema("mel_spectrograms"), scratch, "mel_spectrograms")
     mels: list[NDArray[np.float32]] = []
     rows: list[dict[str, Any]] = []
     for chunk, start in enumerate(starts):
         found = sound_features(samples[start : start + length], settings)
         mels.append(found.mel)
         rows.append({"chunk_index": chunk, **found.means})
-    if samples.size:
+        if len(mels) == _MEL_ROWS or chunk == len(starts) - 1:
+            store.add(_mel_rows(chunk + 1 - len(mels), mels))
+            mels.clear()
+    if len(samples):
         rows.insert(0, {"chunk_index": -1, **feature_means(samples, settings)})
-    mel = pa.table(
-        [
-            pa.array(range(len(mels)), pa.int32()),
-            pa.array([m.shape[1] for m in mels], pa.int32()),
-            _nested_lists(mels),
-        ],
-        schema=_schema("mel_spectrograms"),
-    )
-    return mel, pa.Table.from_pylist(rows, schema=_schema("audio_features"))
+    return store.table(), pa.Table.from_pylist(rows, schema=_schema("audio_features"))
+
+
+def _mel_rows(first: int, mels: list[NDArray[np.float32]]) -> pa.RecordBatch:
+    """Give the rows of consecutive chunks, the first one's number being `first`."""
+    columns = [
+        pa.array(range(first, first + len(mels)), pa.int32()),
+        pa.array([m.shape[1] for m in mels], pa.int32()),
+        _nested_lists(mels),
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=_schema("mel_spectrograms"))
 
 
 def _nested_lists(matrices: list[NDArray[np.float32]]) -> pa.Array:
@@ -220,12 +254,13 @@ def _schema(table: str) -> pa.Schema:
 
 
 def _store(
-    blocks: Iterator[NDArray[np.float32]], settings: AudioSettings, to: IO[bytes]
-) -> NDArray[np.float32]:
-    """Write FLAC of 24 bits and give the samples exactly as they will be read from it.
+    blocks: Iterator[NDArray[np.float32]], settings: AudioSettings, to: IO[bytes], samples: StoredSamples
+) -> None:
+    """Write FLAC of 24 bits, and put the samples as they are, in 32 bits, into `samples` to be measured.
 
     24 bits are finer than any codec of a phone; what a codec lets swing above full scale is cut off there, as in
-    every wav file.
+    every wav file. What is nearer to zero than half a step keeps its sign: where a recording begins in silence, the
+    filters' ringing is thousandths of a step, and rounded to zero it would have no zero crossings.
     """
     import soundfile
 
@@ -233,10 +268,9 @@ def _store(
         to, "w", samplerate=settings.sample_rate, channels=1, format="FLAC", subtype="PCM_24"
     ) as file:
         for block in blocks:
-            file.write(np.clip(block, -1.0, 1.0))
-    to.seek(0)
-    samples: NDArray[np.float32] = soundfile.read(to, dtype="float32")[0]
-    return samples
+            samples.append(block)
+            vanishing = (block < -_NO_SIGN) & (block >= -_STEP / 2)
+            file.write(np.where(vanishing, -_STEP, np.clip(block, -1.0, 1.0)))
 
 
 def _resampled(
@@ -333,9 +367,9 @@ def _mono(frame: Any, histogram: PeakHistogram) -> NDArray[np.float32]:
     return scaled.mean(axis=0, dtype=np.float32)
 
 
-def _problem(track: _Track, samples: NDArray[np.float32]) -> str | None:
+def _problem(track: _Track, samples: Samples) -> str | None:
     troubles = []
-    if samples.size == 0:
+    if len(samples) == 0:
         troubles.append("no sound could be decoded from the sound track")
     if track.broken:
         troubles.append(f"{track.broken} damaged packets of sound were skipped")

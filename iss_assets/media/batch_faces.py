@@ -1,7 +1,7 @@
 """MTCNN over many pictures at once, for a GPU: every picture is searched in full, and none is followed.
 
-Belongs here: batches. Does not belong here: the networks (``mtcnn``), pyramid, boxes and choice (``faces``), which are
-the same.
+Belongs here: batches, the networks' layers in torch. Does not belong here: which layers (``mtcnn``), pyramid, boxes and
+choice (``faces``), which are the same.
 
 On a processor following a face is cheaper than any batch; on a GPU a call costs more than what is computed in it, so
 that all levels, proposals and crops of a batch of pictures go through each network together.
@@ -9,6 +9,7 @@ that all levels, proposals and crops of a batch of pictures go through each netw
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -23,12 +24,12 @@ from iss_assets.media.faces import (
     chosen_detection,
     cut,
     drop_nested,
-    load_networks,
     pyramid,
     regress,
     scales,
     square,
 )
+from iss_assets.media.mtcnn import NETWORKS, Weights, pretrained, suppress
 from iss_assets.settings import FaceSettings
 
 _CROPS: Final = 8192
@@ -54,6 +55,57 @@ def device_of(settings: FaceSettings) -> str:
     return "cpu"
 
 
+class TorchLayers:
+    """`mtcnn.Layers` that torch computes.
+
+    Parameters
+    ----------
+    weights : mapping of str to ndarray
+        By names like ``conv1.weight``.
+    device : str
+        Where.
+    """
+
+    def __init__(self, weights: Weights, device: str) -> None:
+        import torch
+
+        self._functions = torch.nn.functional
+        self._weights = {n: torch.from_numpy(w).to(device) for n, w in weights.items()}
+
+    def conv(self, name: str, x: Any) -> Any:
+        """See `mtcnn.Layers`."""
+        return self._functions.conv2d(x, self._weights[f"{name}.weight"], self._weights[f"{name}.bias"])
+
+    def prelu(self, name: str, x: Any) -> Any:
+        """See `mtcnn.Layers`."""
+        return self._functions.prelu(x, self._weights[f"{name}.weight"])
+
+    def pool(self, x: Any, size: int) -> Any:
+        """See `mtcnn.Layers`."""
+        return self._functions.max_pool2d(x, size, 2, ceil_mode=True)
+
+    def flat(self, x: Any) -> Any:
+        """See `mtcnn.Layers`."""
+        return x.permute(0, 3, 2, 1).flatten(1)
+
+    def dense(self, name: str, x: Any) -> Any:
+        """See `mtcnn.Layers`."""
+        return self._functions.linear(x, self._weights[f"{name}.weight"], self._weights[f"{name}.bias"])
+
+    def softmax(self, x: Any) -> Any:
+        """See `mtcnn.Layers`."""
+        return x.softmax(dim=1)
+
+
+@functools.cache
+def torch_networks(device: str) -> tuple[Any, ...]:
+    """Load P-Net, R-Net and O-Net with facenet-pytorch's weights once a process, for torch."""
+    return tuple(
+        functools.partial(network, TorchLayers(pretrained(name), device))
+        for name, network in NETWORKS.items()
+    )
+
+
 class BatchFinder:
     """Finds the faces of pictures of one size at once.
 
@@ -68,7 +120,7 @@ class BatchFinder:
     def __init__(self, settings: FaceSettings, device: str) -> None:
         self._settings = settings
         self._device = device
-        self._networks = load_networks(device)
+        self._networks = torch_networks(device)
 
     def find(self, pictures: Sequence[NDArray[np.uint8]], scale: float = 1.0) -> list[Detection | None]:
         """Find the face in each picture.
@@ -101,8 +153,6 @@ class BatchFinder:
     ) -> list[Boxes]:
         import torch
 
-        from iss_assets.media.mtcnn import suppress
-
         height, width = pictures[0].shape[:2]
         found: list[list[NDArray[Any]]] = [[] for _ in pictures]
         with torch.inference_mode():
@@ -132,8 +182,6 @@ class BatchFinder:
         return proposals
 
     def _refine(self, pictures: Sequence[NDArray[np.uint8]], boxes: Sequence[Boxes]) -> list[Boxes]:
-        from iss_assets.media.mtcnn import suppress
-
         refined = []
         for own, (regression, probability) in self._verdicts(1, 24, pictures, boxes):
             keep = probability[:, 1] > self._settings.thresholds[1]

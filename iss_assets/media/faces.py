@@ -25,6 +25,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from iss_assets.media.mtcnn import NETWORKS, pretrained, suppress
 from iss_assets.settings import FaceSettings
 
 _DEFAULT_MIN_FACE: Final = 20.0
@@ -67,17 +68,12 @@ class Detection:
 
 
 @functools.cache
-def load_networks(device: str = "cpu") -> tuple[Any, Any, Any]:
-    """Load P-Net, R-Net and O-Net with facenet-pytorch's weights once a process."""
-    import torch
+def load_networks() -> tuple[Any, Any, Any]:
+    """Load P-Net, R-Net and O-Net with facenet-pytorch's weights once a process, for a processor."""
+    from iss_assets.media.openvino_layers import picture_network
 
-    from iss_assets.media.mtcnn import ONet, PNet, RNet, pretrained
-
-    # half the time of the default layout on small pictures
-    return tuple(
-        pretrained(net).to(device=torch.device(device), memory_format=torch.channels_last)  # type: ignore[call-overload]
-        for net in (PNet, RNet, ONet)
-    )  # type: ignore[return-value]
+    pnet, rnet, onet = (picture_network(network, pretrained(name)) for name, network in NETWORKS.items())
+    return pnet, rnet, onet
 
 
 def choose_face(boxes: Boxes) -> int:
@@ -101,7 +97,9 @@ class FaceFinder:
 
     def __init__(self, settings: FaceSettings) -> None:
         self._settings = settings
-        self._networks = load_networks()
+        from iss_assets.media.openvino_layers import runner
+
+        self._networks = [runner(network) for network in load_networks()]
         self._followed: Boxes | None = None
         self._since_search = 0
 
@@ -153,27 +151,21 @@ class FaceFinder:
 
     def _propose(self, small: NDArray[np.uint8], scale: float, least: float, most: float) -> Boxes:
         """Run the first network over the pyramid's levels for faces of `least` up to `most` pixels."""
-        import torch
-
-        from iss_assets.media.mtcnn import suppress
-
         pnet = self._networks[0]
         height, width = small.shape[:2]
         sums: Any = cv2.integral(small, sdepth=cv2.CV_32S)
         whole = np.array([[0, 0, width, height]])
         found = []
         for zoom in pyramid(scale, least, most, min(height, width)):
-            level = _as_input(area_means(sums, whole, int(height * zoom + 1), int(width * zoom + 1)))
-            with torch.inference_mode():
-                regression, probability = pnet(level)
-                probability = probability[0, 1]
-                rows, columns = torch.nonzero(probability >= self._settings.thresholds[0], as_tuple=True)
-                score = probability[rows, columns]
-                shift = regression[0, :, rows, columns].T
-                corner = torch.stack([columns, rows, columns, rows], 1).float() * STRIDE + 1
-                corner[:, 2:] += CELL - 1
-                boxes = torch.floor(corner / zoom)
-                rated = torch.cat([boxes, score[:, None], shift], 1).numpy()
+            level = as_input(area_means(sums, whole, int(height * zoom + 1), int(width * zoom + 1)))
+            regression, probability = pnet(level)
+            rows, columns = np.nonzero(probability[0, 1] >= self._settings.thresholds[0])
+            score = probability[0, 1, rows, columns]
+            shift = regression[0, :, rows, columns]
+            corner = np.stack([columns, rows, columns, rows], 1).astype(np.float32) * STRIDE + 1
+            corner[:, 2:] += CELL - 1
+            boxes = np.floor(corner / np.float32(zoom))
+            rated = np.concatenate([boxes, score[:, None], shift], axis=1)
             found.append(rated[suppress(rated[:, :4], rated[:, 4], 0.5)])
         if not found:
             return np.empty((0, 5), np.float32)
@@ -184,8 +176,6 @@ class FaceFinder:
 
     def _refine(self, small: NDArray[np.uint8], boxes: Boxes) -> Boxes:
         """Run the second and third network over proposals and give the faces."""
-        from iss_assets.media.mtcnn import suppress
-
         _, rnet, onet = self._networks
         boxes, crops = cut(small, boxes, 24)
         if len(boxes):
@@ -295,11 +285,9 @@ def chosen_detection(boxes: Boxes) -> Detection | None:
     return Detection((x1, y1, x2, y2), min(probability, 1.0), len(boxes))
 
 
-def _as_input(pixels: NDArray[np.float32]) -> Any:
-    """Scale pictures, shape (n, height, width, 3), as the networks were trained; channels last in memory."""
-    import torch
-
-    return torch.from_numpy((pixels - np.float32(127.5)) * np.float32(0.0078125)).permute(0, 3, 1, 2)
+def as_input(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Scale pictures, shape (n, height, width, 3), as the networks were trained."""
+    return (pixels - np.float32(127.5)) * np.float32(0.0078125)
 
 
 def area_means(sums: NDArray[np.int32], edges: NDArray[Any], height: int, width: int) -> NDArray[np.float32]:
@@ -329,23 +317,26 @@ def area_means(sums: NDArray[np.int32], edges: NDArray[Any], height: int, width:
     edges = edges.astype(np.int64)
     left, right = bins(edges[:, 0], edges[:, 2], width)
     top, bottom = bins(edges[:, 1], edges[:, 3], height)
-    row = sums.shape[1]
-    flat = sums.reshape(-1, 3)
-
-    def corner(y: NDArray[Any], x: NDArray[Any]) -> NDArray[np.int32]:
-        return flat.take(y[:, :, None] * row + x[:, None, :], axis=0)
-
-    total = corner(bottom, right) - corner(top, right) - corner(bottom, left) + corner(top, left)
-    area = (bottom - top)[:, :, None] * (right - left)[:, None, :]
-    return (total / area[..., None]).astype(np.float32)
+    row, flat = sums.shape[1], sums.reshape(-1, 3)
+    above, below = (top * row)[:, :, None], (bottom * row)[:, :, None]
+    first, last = left[:, None, :], right[:, None, :]
+    total = flat.take(below + last, axis=0)
+    total -= flat.take(above + last, axis=0)
+    total -= flat.take(below + first, axis=0)
+    total += flat.take(above + first, axis=0)
+    # sums of up to 65,000 pixels are whole numbers in float32, and what comes out is rounded once
+    means = total.astype(np.float32)
+    means /= ((bottom - top)[:, :, None] * (right - left)[:, None, :]).astype(np.float32)[..., None]
+    return means
 
 
 def _run(network: Any, crops: NDArray[np.float32]) -> list[NDArray[Any]]:
-    import torch
-
-    with torch.inference_mode():
-        parts = [network(_as_input(crops[i : i + _CHUNK])) for i in range(0, len(crops), _CHUNK)]
-    return [torch.cat(part).numpy() for part in zip(*parts, strict=True)]
+    # what a network gives lies in its own memory until it runs again
+    parts = [
+        [answer.copy() for answer in network(as_input(crops[i : i + _CHUNK]))]
+        for i in range(0, len(crops), _CHUNK)
+    ]
+    return [np.concatenate(part) for part in zip(*parts, strict=True)]
 
 
 def cut(picture: NDArray[np.uint8], boxes: Boxes, side: int) -> tuple[Boxes, NDArray[np.float32]]:

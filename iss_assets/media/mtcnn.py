@@ -1,103 +1,95 @@
 """MTCNN's three networks with facenet-pytorch's weights, and the suppression of overlapping boxes.
 
 Belongs here: the layers (Zhang et al. 2016, "Joint Face Detection and Alignment Using Multitask Cascaded Convolutional
-Networks") and how their weights are found. Does not belong here: pyramid, thresholds, boxes (``faces``).
+Networks"), written once for whatever computes them, and how their weights are found.
+Does not belong here: what computes them (``openvino_layers`` on a processor, ``batch_faces`` on a GPU), pyramid,
+thresholds, boxes (``faces``).
 
-The networks are those of ``facenet_pytorch.models.mtcnn``, and the weights are read from that package's own files.
-Importing the package itself brings torchvision, and torchvision torch's compiler: a second and 160 MiB in every worker
-process for three networks of a few layers. A test holds these against the package's, weight by weight and answer by
-answer.
+The networks are those of ``facenet_pytorch.models.mtcnn``, and the weights are read from that package's own files, so
+that neither the package nor torch, half a gigabyte of every worker's memory, need be loaded. Tests hold these against
+the package's, answer by answer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import pickle
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, Final, Protocol, TypeVar
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+
+T = TypeVar("T")
+
+Weights = Mapping[str, NDArray[np.float32]]
+"""By names like ``conv1.weight``."""
 
 
-class PNet(nn.Module):
+class Layers(Protocol[T]):
+    """What a network is made of, on something that computes it: layers are named as their weights are."""
+
+    def conv(self, name: str, x: T) -> T:
+        """Convolve (n, c, h, w) without padding."""
+
+    def prelu(self, name: str, x: T) -> T:
+        """Multiply what is negative by the channel's slope."""
+
+    def pool(self, x: T, size: int) -> T:
+        """Take the largest of each window of `size`, 2 apart; the last windows may reach beyond the edge."""
+
+    def flat(self, x: T) -> T:
+        """Flatten (n, c, h, w) in the order of the weights, which were trained with width before height."""
+
+    def dense(self, name: str, x: T) -> T:
+        """Multiply (n, c) by a matrix and add an offset."""
+
+    def softmax(self, x: T) -> T:
+        """Turn channels into shares."""
+
+
+def pnet(net: Layers[T], x: T) -> tuple[T, ...]:
     """Proposals: a picture of any size, (n, 3, h, w), to box shifts (n, 4, h', w') and face or not (n, 2, h', w').
 
     A cell of the output stands for 12 by 12 pixels; cells are 2 pixels apart.
     """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1, self.prelu1 = nn.Conv2d(3, 10, 3), nn.PReLU(10)
-        self.pool1 = nn.MaxPool2d(2, 2, ceil_mode=True)
-        self.conv2, self.prelu2 = nn.Conv2d(10, 16, 3), nn.PReLU(16)
-        self.conv3, self.prelu3 = nn.Conv2d(16, 32, 3), nn.PReLU(32)
-        self.conv4_1, self.conv4_2 = nn.Conv2d(32, 2, 1), nn.Conv2d(32, 4, 1)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Give shifts as shares of the cell's side, and probabilities."""
-        x = self.pool1(self.prelu1(self.conv1(x)))
-        x = self.prelu3(self.conv3(self.prelu2(self.conv2(x))))
-        return self.conv4_2(x), self.conv4_1(x).softmax(dim=1)
+    x = net.pool(net.prelu("prelu1", net.conv("conv1", x)), 2)
+    x = net.prelu("prelu3", net.conv("conv3", net.prelu("prelu2", net.conv("conv2", x))))
+    return net.conv("conv4_2", x), net.softmax(net.conv("conv4_1", x))
 
 
-class RNet(nn.Module):
+def rnet(net: Layers[T], x: T) -> tuple[T, ...]:
     """Refinement: crops (n, 3, 24, 24) to box shifts (n, 4) and face or not (n, 2)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1, self.prelu1 = nn.Conv2d(3, 28, 3), nn.PReLU(28)
-        self.pool1 = nn.MaxPool2d(3, 2, ceil_mode=True)
-        self.conv2, self.prelu2 = nn.Conv2d(28, 48, 3), nn.PReLU(48)
-        self.pool2 = nn.MaxPool2d(3, 2, ceil_mode=True)
-        self.conv3, self.prelu3 = nn.Conv2d(48, 64, 2), nn.PReLU(64)
-        self.dense4, self.prelu4 = nn.Linear(576, 128), nn.PReLU(128)
-        self.dense5_1, self.dense5_2 = nn.Linear(128, 2), nn.Linear(128, 4)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Give shifts as shares of the box's side, and probabilities."""
-        x = self.pool1(self.prelu1(self.conv1(x)))
-        x = self.pool2(self.prelu2(self.conv2(x)))
-        x = self.prelu3(self.conv3(x))
-        x = self.prelu4(self.dense4(_flat(x)))
-        return self.dense5_2(x), self.dense5_1(x).softmax(dim=1)
+    x = net.pool(net.prelu("prelu1", net.conv("conv1", x)), 3)
+    x = net.pool(net.prelu("prelu2", net.conv("conv2", x)), 3)
+    x = net.prelu("prelu3", net.conv("conv3", x))
+    x = net.prelu("prelu4", net.dense("dense4", net.flat(x)))
+    return net.dense("dense5_2", x), net.softmax(net.dense("dense5_1", x))
 
 
-class ONet(nn.Module):
+def onet(net: Layers[T], x: T) -> tuple[T, ...]:
     """Verdict: crops (n, 3, 48, 48) to box shifts (n, 4), five points (n, 10) and face or not (n, 2)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1, self.prelu1 = nn.Conv2d(3, 32, 3), nn.PReLU(32)
-        self.pool1 = nn.MaxPool2d(3, 2, ceil_mode=True)
-        self.conv2, self.prelu2 = nn.Conv2d(32, 64, 3), nn.PReLU(64)
-        self.pool2 = nn.MaxPool2d(3, 2, ceil_mode=True)
-        self.conv3, self.prelu3 = nn.Conv2d(64, 64, 3), nn.PReLU(64)
-        self.pool3 = nn.MaxPool2d(2, 2, ceil_mode=True)
-        self.conv4, self.prelu4 = nn.Conv2d(64, 128, 2), nn.PReLU(128)
-        self.dense5, self.prelu5 = nn.Linear(1152, 256), nn.PReLU(256)
-        self.dense6_1, self.dense6_2, self.dense6_3 = nn.Linear(256, 2), nn.Linear(256, 4), nn.Linear(256, 10)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Give shifts as shares of the box's side, the points, and probabilities."""
-        x = self.pool1(self.prelu1(self.conv1(x)))
-        x = self.pool2(self.prelu2(self.conv2(x)))
-        x = self.pool3(self.prelu3(self.conv3(x)))
-        x = self.prelu4(self.conv4(x))
-        x = self.prelu5(self.dense5(_flat(x)))
-        return self.dense6_2(x), self.dense6_3(x), self.dense6_1(x).softmax(dim=1)
+    x = net.pool(net.prelu("prelu1", net.conv("conv1", x)), 3)
+    x = net.pool(net.prelu("prelu2", net.conv("conv2", x)), 3)
+    x = net.pool(net.prelu("prelu3", net.conv("conv3", x)), 2)
+    x = net.prelu("prelu4", net.conv("conv4", x))
+    x = net.prelu("prelu5", net.dense("dense5", net.flat(x)))
+    return net.dense("dense6_2", x), net.dense("dense6_3", x), net.softmax(net.dense("dense6_1", x))
 
 
-def _flat(x: Tensor) -> Tensor:
-    """Flatten in the order of the weights, which were trained with width before height."""
-    return x.permute(0, 3, 2, 1).flatten(1)
+NETWORKS: Final[Mapping[str, Callable[[Layers[Any], Any], tuple[Any, ...]]]] = {
+    "pnet": pnet,
+    "rnet": rnet,
+    "onet": onet,
+}
+"""In the order in which a picture goes through them; the names are those of their weights' files."""
 
 
-def pretrained(network: Callable[[], nn.Module]) -> nn.Module:
-    """Make one of the three networks with facenet-pytorch's weights, for inference.
+def pretrained(name: str) -> Weights:
+    """Read one network's weights from facenet-pytorch's files.
 
     Raises
     ------
@@ -107,10 +99,61 @@ def pretrained(network: Callable[[], nn.Module]) -> nn.Module:
     package = find_spec("facenet_pytorch")  # finds, without importing
     if package is None or package.origin is None:
         raise ModuleNotFoundError("facenet-pytorch is not installed, and with it MTCNN's weights")
-    made = network()
-    file = Path(package.origin).parent / "data" / f"{type(made).__name__.lower()}.pt"
-    made.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
-    return made.eval()
+    with (Path(package.origin).parent / "data" / f"{name}.pt").open("rb") as file:
+        return _read_tensors(file)
+
+
+class _Storage:
+    """Stands for numbers that follow in the file."""
+
+    def __init__(self) -> None:
+        self.values = np.empty(0, np.float32)
+
+
+class _Unpickler(pickle.Unpickler):
+    """Reads torch's dictionaries of tensors without torch, and nothing that could be a command."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        super().__init__(file)
+        self.storages: dict[str, _Storage] = {}
+
+    def find_class(self, module: str, name: str) -> Any:
+        known = {
+            ("collections", "OrderedDict"): OrderedDict,
+            ("torch._utils", "_rebuild_tensor_v2"): lambda *given: given[:4],
+            ("torch", "FloatStorage"): np.float32,
+        }
+        if (module, name) not in known:
+            raise pickle.UnpicklingError("the file holds more than weights")
+        return known[module, name]
+
+    def persistent_load(self, pid: Any) -> _Storage:
+        return self.storages.setdefault(pid[2], _Storage())
+
+
+def _read_tensors(file: BinaryIO) -> Weights:
+    """Read the format that torch wrote before 1.6: pickled names and shapes, then the numbers of each storage.
+
+    Only numbers of float32 are known, which is what networks are stored as.
+    """
+    for _ in range(3):  # magic number, version, what machine wrote it
+        pickle.load(file)
+    reader = _Unpickler(file)
+    tensors: Mapping[str, tuple[_Storage, int, tuple[int, ...], tuple[int, ...]]] = reader.load()
+    for key in pickle.load(file):
+        count = int(np.frombuffer(file.read(8), "<i8")[0])
+        reader.storages[key].values = np.frombuffer(file.read(4 * count), "<f4")
+    return {name: _laid_out(*tensor) for name, tensor in tensors.items()}
+
+
+def _laid_out(
+    storage: _Storage, start: int, shape: tuple[int, ...], steps: tuple[int, ...]
+) -> NDArray[np.float32]:
+    """Give a tensor in the usual order, wherever the file has its numbers."""
+    places = sum(
+        (step * index for step, index in zip(steps, np.indices(shape, sparse=True), strict=True)), start
+    )
+    return storage.values[places]
 
 
 def suppress(boxes: NDArray[Any], scores: NDArray[Any], overlap: float) -> NDArray[np.int64]:

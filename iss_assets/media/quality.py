@@ -7,7 +7,7 @@ of the study), telling people (alerts). Nothing is ever dropped here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -32,6 +32,7 @@ _MOST_EMBEDDED: Final = 40
 _A_MOMENT: Final = 5
 """Faces in a row that are taken together when a video is compared with itself: one alone is too uncertain."""
 _MESHES_AT_A_TIME: Final = 1024
+_CROPS_AT_A_TIME: Final = 128
 _NARROW_BAND_HZ: Final = 8000
 """Tracks of this rate hold nothing above 4 kHz; they are judged by what lies below."""
 
@@ -262,12 +263,11 @@ def _crops(found: _Findings, faces: arrow.Table, fps: float) -> None:
     settings = found.settings
     chosen = _crops_measured(faces.num_rows, settings, fps)
     taken = faces.take(arrow.array(chosen))
-    crops = decode_crops(taken["crop"])
     side = np.minimum(
         _numbers(taken, "x2") - _numbers(taken, "x1"), _numbers(taken, "y2") - _numbers(taken, "y1")
     )
     blur, covers = [], []
-    for crop, pixels in zip(crops, side, strict=True):
+    for crop, pixels in zip(_decoded(taken["crop"]), side, strict=True):
         # more pixels than the face had were made up by enlarging it, and are no blur of the lens
         size = int(np.clip(pixels, 40, 80))
         luma = cv2.resize(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), (size, size), interpolation=cv2.INTER_AREA)
@@ -279,6 +279,12 @@ def _crops(found: _Findings, faces: arrow.Table, fps: float) -> None:
     found.measures["mask_difference"] = _median(np.array([c.difference for c in covers], float))
     found.measures["mask_lips"] = _median(np.array([c.lips for c in covers], float))
     found.share("mask", np.array(masked, bool))
+
+
+def _decoded(crops: arrow.ChunkedArray) -> Iterator[NDArray[np.uint8]]:
+    """Give crops decoded, a few at a time: those of half an hour take 280 MB."""
+    for start in range(0, len(crops), _CROPS_AT_A_TIME):
+        yield from decode_crops(crops.slice(start, _CROPS_AT_A_TIME))
 
 
 def _is_masked(cover: Cover, settings: QualitySettings) -> bool:

@@ -12,15 +12,13 @@ from __future__ import annotations
 
 import functools
 import struct
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn import functional
 
 WINDOW: Final = 512
 """Samples a decision, at 16 kHz."""
@@ -29,74 +27,93 @@ _MAGIC: Final = 0x67676D6C
 _STRIDES: Final = (1, 2, 2, 1)
 _EDGE: Final = 64
 _HOP: Final = 128
+_WIDTH: Final = 128
+"""Numbers that the recurrent layer remembers."""
 
 
-class SileroNetwork(nn.Module):
-    """Windows of sound, (n, 512) at 16 kHz, to probabilities of speech (n,).
+def speech_network(weights: Mapping[str, NDArray[np.float32]]) -> Any:
+    """Compile the network: windows, state and number of windows to probabilities (n,) and the state behind them.
 
     A short-time Fourier transform (n, 129, 4), four convolutions to (n, 128), a recurrent layer over the windows in
     their order, a linear layer.
 
     Parameters
     ----------
-    weights : dict of str to Tensor
+    weights : mapping of str to ndarray
         By their names in the file.
     """
+    from iss_assets.media.openvino_layers import compiled, op
 
-    def __init__(self, weights: dict[str, Tensor]) -> None:
-        super().__init__()
-        self.register_buffer("basis", weights["_model.stft.forward_basis_buffer"])
-        self.encoder = nn.ModuleList()
-        for layer, stride in enumerate(_STRIDES):
-            kernel = weights[f"_model.encoder.{layer}.reparam_conv.weight"]
-            convolution = nn.Conv1d(kernel.shape[1], kernel.shape[0], kernel.shape[2], stride, padding=1)
-            bias = weights[f"_model.encoder.{layer}.reparam_conv.bias"]
-            convolution.load_state_dict({"weight": kernel, "bias": bias})
-            self.encoder.append(convolution)
-        inside, outside = weights["_model.decoder.rnn.weight_ih"], weights["_model.decoder.rnn.weight_hh"]
-        self.memory = nn.LSTM(inside.shape[1], outside.shape[1])
-        self.memory.load_state_dict(
-            {
-                f"{n}_l0": weights[f"_model.decoder.rnn.{n}"]
-                for n in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-            }
-        )
-        self.register_buffer("last", weights["_model.decoder.decoder.2.weight"].reshape(-1))
-        self.register_buffer("offset", weights["_model.decoder.decoder.2.bias"].reshape(()))
+    def number(value: float, kind: Any = np.float32) -> Any:
+        return op.constant(np.asarray(value, kind))
 
-    def forward(self, windows: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-        """Give probabilities, and the state that the next windows go on from."""
-        padded = functional.pad(windows[:, None], (_EDGE, _EDGE), mode="reflect")
-        both = functional.conv1d(padded, self.get_buffer("basis"), stride=_HOP)
-        half = both.shape[1] // 2
-        x = (both[:, :half] ** 2 + both[:, half:] ** 2).sqrt()
-        for convolution in self.encoder:
-            x = functional.relu(convolution(x))
-        heard, state = self.memory(x[:, None, :, 0], state)
-        level = functional.relu(heard[:, 0]) @ self.get_buffer("last") + self.get_buffer("offset")
-        return level.sigmoid(), state
+    def conv(x: Any, kernel: NDArray[np.float32], stride: int, padding: int) -> Any:
+        return op.convolution(x, op.constant(kernel), [stride], [padding], [padding], [1])
+
+    windows = op.parameter([-1, WINDOW], np.float32)
+    states = [op.parameter([1, 1, _WIDTH], np.float32) for _ in range(2)]
+    count = op.parameter([1], np.int32)
+    edge = op.constant(np.array([0, _EDGE], np.int32))
+    padded = op.unsqueeze(op.pad(windows, edge, edge, "reflect"), number(1, np.int32))
+    both = conv(padded, weights["_model.stft.forward_basis_buffer"], _HOP, 0)
+    half = op.split(both, number(1, np.int32), 2)
+    squares = [op.multiply(half.output(i), half.output(i)) for i in range(2)]
+    x = op.sqrt(op.add(*squares))
+    for layer, stride in enumerate(_STRIDES):
+        name = f"_model.encoder.{layer}.reparam_conv"
+        bias = op.constant(weights[f"{name}.bias"].reshape(1, -1, 1))
+        x = op.relu(op.add(conv(x, weights[f"{name}.weight"], stride, 1), bias))
+    # one sequence of all windows
+    heard = op.lstm_sequence(
+        op.reshape(x, op.constant(np.array([1, -1, _WIDTH], np.int32)), False),
+        *states,
+        count,
+        *(op.constant(part[None]) for part in _recurrent(weights)),
+        _WIDTH,
+        "forward",
+    )
+    rows = op.reshape(heard.output(0), op.constant(np.array([-1, _WIDTH], np.int32)), False)
+    last = op.constant(weights["_model.decoder.decoder.2.weight"].reshape(-1, 1))
+    level = op.add(
+        op.matmul(op.relu(rows), last, False, False), number(weights["_model.decoder.decoder.2.bias"].item())
+    )
+    probability = op.squeeze(op.sigmoid(level), number(1, np.int32))
+    return compiled([probability, heard.output(1), heard.output(2)], [windows, *states, count])
+
+
+def _recurrent(weights: Mapping[str, NDArray[np.float32]]) -> tuple[NDArray[np.float32], ...]:
+    """Give the recurrent layer's weights and offset, with the gates in OpenVINO's order."""
+
+    def ordered(values: NDArray[np.float32]) -> NDArray[np.float32]:
+        enter, forget, cell, leave = np.split(values, 4)
+        return np.concatenate([forget, enter, cell, leave])
+
+    of = {n: weights[f"_model.decoder.rnn.{n}"] for n in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")}
+    return ordered(of["weight_ih"]), ordered(of["weight_hh"]), ordered(of["bias_ih"] + of["bias_hh"])
 
 
 class SileroDetector:
     """Follows one sound track, block after block."""
 
     def __init__(self) -> None:
-        self._network, self._state = _network(), None
+        from iss_assets.media.openvino_layers import runner
+
+        self._run = runner(_network())
+        self._state = [np.zeros((1, 1, _WIDTH), np.float32)] * 2
 
     def __call__(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
         """Give the probability of speech in the next windows, (n, 512) at 16 kHz within -1 to 1."""
         if len(windows) == 0:
             return np.empty(0, np.float32)
-        with torch.inference_mode():
-            probability, self._state = self._network(
-                torch.from_numpy(np.ascontiguousarray(windows)), self._state
-            )
-        return probability.numpy()
+        count = np.array([len(windows)], np.int32)
+        probability, *state = self._run(np.ascontiguousarray(windows), *self._state, count)
+        self._state = [s.copy() for s in state]
+        return probability.copy()
 
 
 @functools.cache
-def _network() -> SileroNetwork:
-    return SileroNetwork(read_weights(weights_file())).eval()
+def _network() -> Any:
+    return speech_network(read_weights(weights_file()))
 
 
 def weights_file() -> Path:
@@ -118,7 +135,7 @@ def weights_file() -> Path:
     return found[-1]
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
+def read_weights(path: Path) -> dict[str, NDArray[np.float32]]:
     """Read a file of the format that whisper.cpp's ``convert-silero-vad-to-ggml.py`` writes.
 
     Raises
@@ -140,7 +157,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             name = file.read(length).decode()
             kind = np.dtype(np.float16 if half else np.float32)
             values = np.frombuffer(file.read(int(np.prod(shape)) * kind.itemsize), kind)
-            weights[name] = torch.from_numpy(values.astype(np.float32).reshape(shape))
+            weights[name] = values.astype(np.float32).reshape(shape)
     return weights
 
 

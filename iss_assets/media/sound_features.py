@@ -18,15 +18,18 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from iss_assets.media.samples import Samples
+
 if TYPE_CHECKING:
     from iss_assets.settings import AudioSettings
-
-Samples = NDArray[np.float32]
 
 _BLOCK_FRAMES: Final = 512
 """Frames of the transform in memory at a time: 2 MB, 12 s at the default rate and hop."""
 
 _CHROMA: Final = 12
+
+_TUNINGS: Final = np.linspace(-0.5, 0.5, 101)
+"""Edges of the bins in which ``librosa.estimate_tuning`` counts pitches, in semitones."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ def sound_features(samples: Samples, settings: AudioSettings) -> SoundFeatures:
 
     Parameters
     ----------
-    samples : ndarray of float32, shape (n,)
+    samples : ndarray of float32, shape (n,), or StoredSamples
         Mono, at ``settings.sample_rate``. Silence is fine.
     settings : AudioSettings
         Rates and sizes of section 3.3.1 of the paper.
@@ -91,33 +94,31 @@ def _features(samples: Samples, settings: AudioSettings) -> tuple[NDArray[np.flo
     """Give the Mel powers (n_mels, steps) and the means."""
     from iss_assets.media.librosa_module import librosa
 
-    if samples.size == 0:
+    if len(samples) == 0:
         raise ValueError("features need at least one sample")
     rate, n_fft = settings.sample_rate, settings.n_fft
-    mel_parts: list[NDArray[np.float32]] = []
-    pitches: list[NDArray[Any]] = []
+    # filled in place: of half an hour these are 40 MB, which as a list of blocks would be there twice
+    mel = np.empty((settings.n_mels, _frames(len(samples), settings)), np.float32)
+    tunings: list[NDArray[np.uint8]] = []
     strengths: list[NDArray[Any]] = []
     sums = np.zeros(3)
     steps = 0
     for magnitude in _magnitudes(samples, settings):
         power = magnitude**2
-        mel_parts.append(librosa.feature.melspectrogram(S=power, sr=rate, n_mels=settings.n_mels))
+        mel[:, steps : steps + power.shape[1]] = librosa.feature.melspectrogram(
+            S=power, sr=rate, n_mels=settings.n_mels
+        )
         centroid = librosa.feature.spectral_centroid(S=magnitude, sr=rate, n_fft=n_fft)
         width = librosa.feature.spectral_bandwidth(S=magnitude, sr=rate, n_fft=n_fft, centroid=centroid)
         rolloff = librosa.feature.spectral_rolloff(S=magnitude, sr=rate, n_fft=n_fft)
         sums += [float(part.sum(dtype=np.float64)) for part in (centroid, width, rolloff)]
         pitch, strength = librosa.piptrack(S=power, sr=rate, n_fft=n_fft)
         found = pitch > 0
-        pitches.append(pitch[found])
+        tunings.append(_tuning_bins(pitch[found]))
         strengths.append(strength[found])
         steps += magnitude.shape[1]
-    mel = np.concatenate(mel_parts, axis=1)
-    mel_parts.clear()
     means = {f"mfcc_{i}": value for i, value in enumerate(_mfcc_means(mel, settings), start=1)}
-    pitch, strength = np.concatenate(pitches), np.concatenate(strengths)
-    pitches.clear()
-    strengths.clear()
-    means["chroma_stft"] = _chroma_mean(samples, settings, pitch, strength)
+    means["chroma_stft"] = _chroma_mean(samples, settings, _tuning(tunings, strengths))
     for name, total in zip(("spectral_centroid", "spectral_bandwidth", "rolloff"), sums, strict=True):
         means[name] = float(total) / steps
     means["zero_crossing_rate"] = _crossing_mean(samples, settings)
@@ -139,13 +140,17 @@ def _mfcc_means(mel: NDArray[np.float32], settings: AudioSettings) -> list[float
     return [float(value) for value in total / mel.shape[1]]
 
 
+def _frames(size: int, settings: AudioSettings) -> int:
+    """Give the number of centred frames of so many samples."""
+    return 1 + (size + settings.n_fft // 2 * 2 - settings.n_fft) // settings.hop_length
+
+
 def _stretches(
     samples: Samples, settings: AudioSettings, padding: Literal["constant", "edge"]
-) -> Iterator[Samples]:
+) -> Iterator[NDArray[np.float32]]:
     """Give the samples under each block of centred frames, padded at both ends of the sound as librosa does."""
     n_fft, hop, size = settings.n_fft, settings.hop_length, len(samples)
-    half = n_fft // 2
-    frames = 1 + (size + 2 * half - n_fft) // hop
+    half, frames = n_fft // 2, _frames(size, settings)
     for first in range(0, frames, _BLOCK_FRAMES):
         last = min(frames, first + _BLOCK_FRAMES)
         start, stop = first * hop - half, (last - 1) * hop - half + n_fft
@@ -174,16 +179,35 @@ def _crossing_mean(samples: Samples, settings: AudioSettings) -> float:
     return total / frames
 
 
-def _chroma_mean(
-    samples: Samples, settings: AudioSettings, pitch: NDArray[Any], strength: NDArray[Any]
-) -> float:
+def _tuning_bins(pitch: NDArray[Any]) -> NDArray[np.uint8]:
+    """Give each pitch's distance from the nearest tone in hundredths of a semitone: 0 for -0.5 up to 99 for 0.5.
+
+    A byte is kept of a pitch instead of the pitch. Steps and rounding are those of ``librosa.pitch_tuning``.
+    """
+    from iss_assets.media.librosa_module import librosa
+
+    residual = np.mod(_CHROMA * librosa.hz_to_octs(pitch), 1.0)
+    residual[residual >= 0.5] -= 1.0
+    # as np.histogram counts: a value on an edge belongs to the bin above it
+    return (np.searchsorted(_TUNINGS, residual, side="right") - 1).astype(np.uint8)
+
+
+def _tuning(bins: list[NDArray[np.uint8]], strengths: list[NDArray[Any]]) -> float:
+    """Give the commonest distance of the louder half of all pitches, as ``librosa.estimate_tuning`` does."""
+    strength = np.concatenate(strengths)
+    if not strength.size:
+        return 0.0  # what librosa takes, with a warning, where no pitch is heard
+    middle = np.median(strength, overwrite_input=True)
+    counts = sum(
+        np.bincount(b[s >= middle], minlength=len(_TUNINGS) - 1) for b, s in zip(bins, strengths, strict=True)
+    )
+    return float(_TUNINGS[np.argmax(counts)])
+
+
+def _chroma_mean(samples: Samples, settings: AudioSettings, tuning: float) -> float:
     """Average the chromagram. Its tuning comes from all of the sound, so it takes a second pass over the blocks."""
     from iss_assets.media.librosa_module import librosa
 
-    tuning = 0.0  # what librosa takes, with a warning, where no pitch is heard
-    if pitch.size:
-        loud = strength >= np.median(strength)
-        tuning = float(librosa.pitch_tuning(pitch[loud], resolution=0.01, bins_per_octave=_CHROMA))
     total, values = 0.0, 0
     for magnitude in _magnitudes(samples, settings):
         chroma = librosa.feature.chroma_stft(

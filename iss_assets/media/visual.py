@@ -4,8 +4,8 @@ Belongs here: how decoding, detection, measuring and the mesh are put together, 
 Does not belong here: each of those steps (``video``, ``faces``, ``measures``, ``landmarks``), and what a video's
 measures mean (``quality``).
 
-Decoding, detection and mesh each run in a thread of their own where more than one is allowed; FFmpeg, OpenCV, torch
-and MediaPipe all work without Python's lock. Several patients side by side are faster with one thread each.
+Decoding, detection and mesh each run in a thread of their own where more than one is allowed; FFmpeg, OpenCV,
+OpenVINO and MediaPipe all work without Python's lock. Several patients side by side are faster with one thread each.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ __all__ = [
     "landmarks_from_crops",
 ]
 
-VISUAL_CODE_VERSION: Final = "1"
+VISUAL_CODE_VERSION: Final = "2"
 """Goes into fingerprints: changes whenever the same video gives other frames or faces."""
 
 _ADDED_LATER: Final = ("video_id", "patient_id", "fingerprint")
@@ -153,7 +153,7 @@ def extract_visual(
     source = sample_frames(path, video, threads)
     work = _Work(info, video, faces, landmarks, scratch)
     work.mesh_thread = _mesh_pool if threads > 1 else _Here()
-    with _one_thread_a_library():
+    with _opencv_in_one_thread():
         batches = _timed(iter(source), work.seconds)
         for batch in _ahead(batches) if threads > 1 else batches:
             work.add(batch)
@@ -407,15 +407,11 @@ _mesh_pool = ThreadPoolExecutor(1, thread_name_prefix="mesh")
 
 
 @contextmanager
-def _one_thread_a_library() -> Iterator[None]:
-    """Keep torch and OpenCV to one thread each: their pieces of work here are too small to share out."""
-    import torch
-
-    before = torch.get_num_threads(), cv2.getNumThreads()
-    torch.set_num_threads(1)
+def _opencv_in_one_thread() -> Iterator[None]:
+    """Keep OpenCV to one thread: its pieces of work here are too small to share out."""
+    before = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
         yield
     finally:
-        torch.set_num_threads(before[0])
-        cv2.setNumThreads(before[1])
+        cv2.setNumThreads(before)

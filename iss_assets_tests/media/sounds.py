@@ -32,7 +32,7 @@ def voice(seconds: float, rate: int = 44100, pitch: float = 120.0, seed: int = 0
         hiss = np.diff(hiss, prepend=0.0)
         for part in (sound, hiss):
             end = min(len(out), at + len(part))
-            out[at:end] += part[: end - at]
+            out[at:end] += part[: max(0, end - at)]
             at += len(part)
         at += int(rng.choice([0.02, 0.05, 0.35], p=[0.5, 0.3, 0.2]) * rate)
     return (0.5 * out / np.abs(out).max()).astype(np.float32)

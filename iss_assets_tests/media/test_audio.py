@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -129,10 +131,78 @@ def test_shared_transform_matches_plain_calls_to_a_ten_thousandth(
         assert ours.means[name] == pytest.approx(means[name], rel=1e-4, abs=1e-4), name
 
 
-def test_features_can_be_made_again_from_the_stored_waveform(spoken_tables: AudioTables) -> None:
+def test_features_can_be_made_again_from_the_stored_waveform_but_for_its_24_bits(
+    spoken_tables: AudioTables,
+) -> None:
     mel, features = features_from_waveform(spoken_tables.audio["waveform"][0].as_py(), SETTINGS)
-    assert mel.equals(spoken_tables.mel_spectrograms)
-    assert features.equals(spoken_tables.audio_features)
+    assert mel.drop(["mel"]).equals(spoken_tables.mel_spectrograms.drop(["mel"]))
+    first, again = (
+        np.array(t["mel"].combine_chunks().flatten().flatten()) for t in (spoken_tables.mel_spectrograms, mel)
+    )
+    np.testing.assert_allclose(again, first, rtol=0, atol=0.01)  # dB, 70 below the loudest
+    for name in AUDIO_FEATURES:
+        np.testing.assert_allclose(
+            features[name], spoken_tables.audio_features[name], rtol=1e-4, atol=1e-4, err_msg=name
+        )
+
+
+@pytest.mark.parametrize("rate", [48000, 44100, 16000])
+def test_all_features_are_the_plain_ways_to_a_hundred_thousandth_of_their_value(
+    tmp_path: Path, rate: int
+) -> None:
+    sound = 0.2 * voice(8.5, rate, seed=4) + np.random.default_rng(4).normal(0, 3e-5, int(8.5 * rate))
+    path = write_media(tmp_path / "a.mkv", sound.astype(np.float32), rate, codec="pcm_f32le", video_s=9.0)
+    plain = librosa.resample(sound.astype(np.float32), orig_sr=rate, target_sr=22050)
+    ours = {row["chunk_index"]: row for row in _extract(path).audio_features.to_pylist()}
+    for chunk in (0, 1):
+        _, means = _plain(plain[chunk * 88200 : (chunk + 1) * 88200])
+        for name in AUDIO_FEATURES:
+            assert ours[chunk][name] == pytest.approx(means[name], rel=1e-5, abs=1e-6), name
+
+
+def test_rows_that_go_to_files_are_those_in_memory(
+    spoken: Path, spoken_tables: AudioTables, tmp_path: Path
+) -> None:
+    filed = extract_audio(spoken, SETTINGS, tmp_path)
+    assert filed is not None
+    assert filed.audio.equals(spoken_tables.audio)
+    assert filed.mel_spectrograms.equals(spoken_tables.mel_spectrograms)
+    assert filed.audio_features.equals(spoken_tables.audio_features)
+    assert {f.name for f in tmp_path.iterdir()} == {"audio.arrow", "mel_spectrograms.arrow"}
+
+
+def test_sound_that_begins_far_below_what_24_bits_can_hold_keeps_its_zero_crossings(tmp_path: Path) -> None:
+    faint = np.where(np.arange(22050 * 4) % 2, 1e-9, -1e-9).astype(np.float32)
+    sound = np.concatenate([faint, voice(4.0, 22050)])
+    path = write_media(tmp_path / "a.mkv", sound, 22050, codec="pcm_f32le", video_s=8.0)
+    tables = _extract(path)
+    waveform, _ = read_waveform(tables.audio["waveform"][0].as_py())
+    assert np.abs(waveform - sound).max() <= 2**-23
+    for chunk, part in enumerate((sound[: len(faint)], sound[len(faint) :])):
+        plain = librosa.feature.zero_crossing_rate(part).mean()
+        ours = tables.audio_features.filter(pa.compute.equal(tables.audio_features["chunk_index"], chunk))
+        assert ours["zero_crossing_rate"][0].as_py() == pytest.approx(plain, rel=1e-6)
+
+
+@pytest.mark.slow
+def test_ten_minutes_of_sound_take_little_more_memory_than_one(tmp_path: Path) -> None:
+    peaks = {}
+    for minutes in (1, 10):
+        sound = np.tile(voice(6.0, 8000), 10 * minutes)
+        path = write_media(tmp_path / f"{minutes}.mkv", sound, 8000, codec="pcm_s16le")
+        folder = tmp_path / str(minutes)
+        folder.mkdir()
+        code = (
+            "import sys, resource; from pathlib import Path; from iss_assets.settings import AudioSettings; "
+            "from iss_assets.media.audio import extract_audio; "
+            "extract_audio(Path(sys.argv[1]), AudioSettings(), Path(sys.argv[2])); "
+            "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        )
+        command = [sys.executable, "-c", code, str(path), str(folder)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        peaks[minutes] = int(done.stdout) / 2**10
+    # their samples alone are 53 MB, and the stored waveform and the spectrograms 30
+    assert peaks[10] - peaks[1] < 40, peaks
 
 
 def test_a_waveform_of_another_rate_is_refused(spoken_tables: AudioTables) -> None:

@@ -1,0 +1,108 @@
+"""Small networks on a processor, by OpenVINO: layers of a graph, and a graph made ready to run.
+
+Belongs here: how layers are said to OpenVINO, how many processors it takes.
+Does not belong here: which layers a network has and its weights (``mtcnn``, ``silero``).
+
+Against torch in the same thread the three networks of MTCNN take half to three quarters of the time (it works out a
+convolution together with what follows it), and a process that does without torch takes 420 MB less.
+
+OpenVINO is imported here and nowhere else: its converter of other programs' networks, which its import brings along,
+sends a message to its makers on import. It is not needed, and kept out.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+sys.modules["openvino.tools.ovc"] = None  # type: ignore[assignment]  # an import of it fails, which OpenVINO allows for
+import openvino  # noqa: E402
+from openvino import opset13 as op  # noqa: E402
+
+Run = Callable[..., list[NDArray[Any]]]
+"""Takes the inputs, gives the outputs, which belong to the caller. For one thread at a time."""
+
+
+class OpenVinoLayers:
+    """`mtcnn.Layers` that build an OpenVINO graph.
+
+    Parameters
+    ----------
+    weights : mapping of str to ndarray
+        By names like ``conv1.weight``.
+    """
+
+    def __init__(self, weights: Mapping[str, NDArray[np.float32]]) -> None:
+        self._weights = weights
+
+    def conv(self, name: str, x: Any) -> Any:
+        """See `mtcnn.Layers`."""
+        kernel = self._weights[f"{name}.weight"]
+        bias = self._weights[f"{name}.bias"].reshape(1, -1, 1, 1)
+        return op.add(
+            op.convolution(x, op.constant(kernel), [1, 1], [0, 0], [0, 0], [1, 1]), op.constant(bias)
+        )
+
+    def prelu(self, name: str, x: Any) -> Any:
+        """See `mtcnn.Layers`."""
+        return op.prelu(x, op.constant(self._weights[f"{name}.weight"]))
+
+    def pool(self, x: Any, size: int) -> Any:
+        """See `mtcnn.Layers`."""
+        made = op.max_pool(x, [2, 2], [1, 1], [0, 0], [0, 0], [size, size], rounding_type="ceil")
+        return made.output(0)
+
+    def flat(self, x: Any) -> Any:
+        """See `mtcnn.Layers`."""
+        return op.reshape(op.transpose(x, op.constant([0, 3, 2, 1])), op.constant([0, -1]), special_zero=True)
+
+    def dense(self, name: str, x: Any) -> Any:
+        """See `mtcnn.Layers`."""
+        weight = self._weights[f"{name}.weight"]
+        bias = self._weights[f"{name}.bias"].reshape(1, -1)
+        return op.add(op.matmul(x, op.constant(weight), False, True), op.constant(bias))
+
+    def softmax(self, x: Any) -> Any:
+        """See `mtcnn.Layers`."""
+        return op.softmax(x, 1)
+
+
+def picture_network(
+    network: Callable[[Any, Any], tuple[Any, ...]], weights: Mapping[str, NDArray[np.float32]]
+) -> Any:
+    """Compile a network of pictures; it takes them as they lie in memory, float32 of shape (n, height, width, 3)."""
+    pictures = op.parameter([-1, -1, -1, 3], np.float32)
+    channels_first = op.transpose(pictures, op.constant([0, 3, 1, 2]))
+    return compiled(network(OpenVinoLayers(weights), channels_first), [pictures])
+
+
+def compiled(outputs: Sequence[Any], inputs: Sequence[Any]) -> Any:
+    """Compile a graph for one thread and full precision, so that answers depend on neither cores nor kind."""
+    settings = {
+        "INFERENCE_NUM_THREADS": 1,
+        "NUM_STREAMS": 1,
+        "INFERENCE_PRECISION_HINT": "f32",
+        "ENABLE_CPU_PINNING": False,
+    }
+    graph = openvino.Model([openvino.op.Result(output(o)) for o in outputs], list(inputs))
+    return openvino.Core().compile_model(graph, "CPU", settings)
+
+
+def output(node: Any) -> Any:
+    """Give a node's first output, or the output itself."""
+    return node.output(0) if hasattr(node, "output") else node
+
+
+def runner(network: Any) -> Run:
+    """Make a function that runs a compiled network, with working memory of its own."""
+    request = network.create_infer_request()
+
+    def run(*inputs: NDArray[Any]) -> list[NDArray[Any]]:
+        found = request.infer(dict(enumerate(inputs)), share_inputs=True)
+        return [np.asarray(found[i]) for i in range(len(found))]
+
+    return run
