@@ -5,7 +5,9 @@ Belongs here: that. Does not belong here: what is loaded.
 
 from __future__ import annotations
 
+import atexit
 import gc
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -25,3 +27,13 @@ def quick_loading() -> Iterator[None]:
         gc.freeze()
         if running:
             gc.enable()
+
+
+@atexit.register
+def _thaw() -> None:
+    """Let the end of the process collect what was left out: Triton's binding calls what it still finds then a leak.
+
+    torch loads Triton with its optimizers.
+    """
+    if "triton" in sys.modules:
+        gc.unfreeze()

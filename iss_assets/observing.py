@@ -31,6 +31,19 @@ if TYPE_CHECKING:
 
 SUBJECT_TAG, STATE_TAG = "iss/subject", "iss/state"
 PARTITION_TAG = "dagster/partition"
+PAGES = "pages"
+"""Subject of the run that writes the last of the pages."""
+_TOLD = (
+    *PATIENT_TABLES,
+    "rejected_rows",
+    "study_problems",
+    "cv_splits",
+    "fold_models",
+    "frame_predictions",
+    "patient_accuracy",
+    "experiment_results",
+)
+"""Tables that the pages are made from."""
 _PATIENT_KEYS = frozenset(dg.AssetKey(name) for name in PATIENT_TABLES)
 _CHUNK = 500
 """Values in one question to Dagster's storage; SQLite takes a limited number."""
@@ -224,7 +237,13 @@ def marts_state(instance: dg.DagsterInstance, warehouse: Warehouse, sql_dir: Pat
     state = tables_state(warehouse, _tables_read(sql_dir), stamp)
     if state is None:
         return None
-    return None if _newest_marts(instance) == state else state
+    return None if _newest_state(instance, MARTS) == state else state
+
+
+def pages_state(instance: dg.DagsterInstance, warehouse: Warehouse) -> str | None:
+    """Give the state of what the study report and the patients' pages tell; None where they tell it already."""
+    state = tables_state(warehouse, _TOLD)
+    return None if _newest_state(instance, PAGES) == state else state
 
 
 def tables_state(warehouse: Warehouse, names: Collection[str], *more: object) -> str | None:
@@ -257,10 +276,10 @@ def _tables_read(sql_dir: Path) -> frozenset[str]:
     return frozenset(table for model in models for table in model.depends_on if table in BY_NAME)
 
 
-def _newest_marts(instance: dg.DagsterInstance) -> str | None:
-    """Give the state of the last marts run that succeeded."""
+def _newest_state(instance: dg.DagsterInstance, subject: str) -> str | None:
+    """Give the state of a subject's last run that succeeded."""
     records = instance.get_run_records(
-        dg.RunsFilter(statuses=[dg.DagsterRunStatus.SUCCESS], tags={SUBJECT_TAG: MARTS}), limit=1
+        dg.RunsFilter(statuses=[dg.DagsterRunStatus.SUCCESS], tags={SUBJECT_TAG: subject}), limit=1
     )
     return records[0].dagster_run.tags.get(STATE_TAG) if records else None
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 import dagster as dg
 
 from iss_assets.modeling.experiments import EXPERIMENTS
+from iss_assets.settings import Settings
 
-MAX_SPLITS = 10
-"""Splits that the UI offers; the paper has ten. `ISS_TRAINING__FOLDS` may be fewer, then the rest stay empty."""
+MAX_SPLITS = max(10, Settings().training.folds)
+"""Splits that the UI offers: the paper's ten, or more where `ISS_TRAINING__FOLDS` asks for them (one a patient, say).
+With fewer the rest stay empty."""
 
 patients_partitions = dg.DynamicPartitionsDefinition(name="patients")
 """One partition an enrolled patient; keys like ``0007``. `iss run` and the study sensor add them."""

@@ -240,7 +240,7 @@ def judge(
     thorough: bool,
 ) -> None:
     """Bring splits, folds, accuracies and the evaluation up to date, in that order, and stop at what fails."""
-    from iss_assets.assets.evaluation import evaluation_mark, predictions_mark
+    from iss_assets.assets.evaluation import evaluation_mark, judged_folds, predictions_mark
     from iss_assets.assets.study import STUDY
     from iss_assets.assets.training import embeddings_mark, make_splits, stale_experiments
     from iss_assets.partitions import fold_key
@@ -282,6 +282,7 @@ def judge(
         run("train", name, fold_key(name, 1), fold_key(name, last))
         if progress is not None:
             progress(done, len(stale), name)
+    summary.notes += [f"Left out of the results: {line}" for line in judged_folds(warehouse)[1]]
     mark = predictions_mark(warehouse)
     held = ledger(warehouse)
     behind = [p for p in able if held.get((p, WHOLE, "patient_accuracy")) != mark]
@@ -302,7 +303,7 @@ def judge(
 def finish(instance: DagsterInstance, settings: Settings, summary: Summary, tell: Tell) -> None:
     """Bring what follows from everything else up to date: alerts, marts, pages."""
     from iss_assets.alerts import tell_of_runs
-    from iss_assets.observing import MARTS, STATE_TAG, SUBJECT_TAG, marts_state
+    from iss_assets.observing import MARTS, PAGES, STATE_TAG, SUBJECT_TAG, marts_state, pages_state
     from iss_assets.warehouse.database import Warehouse
 
     before = {o.run_id for o in summary.outcomes}
@@ -313,14 +314,18 @@ def finish(instance: DagsterInstance, settings: Settings, summary: Summary, tell
         tell("making the SQL marts and pages")
         tags = {SUBJECT_TAG: MARTS, STATE_TAG: state}
         summary.outcomes.append(run_job(instance, "marts", "the SQL marts and pages", tags=tags))
-    if summary.outcomes or not (settings.reports_dir / "study_report.html").exists():
+    written = (settings.reports_dir / "study_report.html").exists()
+    # also after a command that was killed when everything was made but the pages
+    told = pages_state(instance, warehouse)
+    if summary.outcomes or told is not None or not written:
         tell("writing the reports")
-        summary.outcomes.append(run_job(instance, "report", "the study report"))
         every = instance.get_dynamic_partitions("patients")
+        last = {} if told is None else {SUBJECT_TAG: PAGES, STATE_TAG: told}
+        summary.outcomes.append(run_job(instance, "report", "the study report", tags={} if every else last))
         if every:
             span = (every[0], every[-1])
             summary.outcomes.append(
-                run_job(instance, "patient_reports", "the patients' pages", partitions=span)
+                run_job(instance, "patient_reports", "the patients' pages", partitions=span, tags=last)
             )
     tell_of_runs(instance, settings, sorted({o.run_id for o in summary.outcomes} - before))
 
@@ -491,7 +496,10 @@ def without_folders(message: str) -> str:
 
 
 def end_dead_runs(instance: DagsterInstance) -> None:
-    """Mark runs as failed whose process is gone, so that the UI does not show them as running for ever."""
+    """Mark runs as failed whose process is gone, so that the UI does not show them as running for ever.
+
+    Their places in pools become free.
+    """
     from dagster import DagsterRunStatus, RunsFilter
 
     for run in instance.get_runs(RunsFilter(statuses=[DagsterRunStatus.STARTED, DagsterRunStatus.STARTING])):
@@ -500,6 +508,12 @@ def end_dead_runs(instance: DagsterInstance) -> None:
             instance.report_run_failed(
                 run, "The process that ran it is gone; `iss run` takes the work up again."
             )
+    # a run that died keeps its place in a pool, and where no daemon runs nobody else gives it back: the next
+    # training would wait for it for ever
+    for run_id in instance.event_log_storage.get_concurrency_run_ids():
+        holder = instance.get_run_by_id(run_id)
+        if holder is None or holder.is_finished:
+            instance.event_log_storage.free_concurrency_slots_for_run(run_id)
 
 
 def _alive(pid: int) -> bool:

@@ -217,6 +217,23 @@ DEMO_TRAINING: dict[str, object] = {
 all experiments. Its models are far from the paper's: small pictures, few frames, four folds, no pretraining."""
 
 
+HOW_COMPUTED: frozenset[str] = frozenset(
+    {
+        "folds",
+        "split_file",
+        "split_seed",
+        "resnet50_weights",
+        "device",
+        "compile",
+        "folds_at_once",
+        "decoded_faces_gb",
+        "encoded_faces_gb",
+    }
+)
+"""Those of `TrainingSettings` that leave a model as it is: where and how fast it is computed, and what enters its mark in
+another form (who is on which side, the content of the weights' file)."""
+
+
 class TrainingSettings(Section):
     """Experiments (paper, section 4). The defaults are the profile ``paper``; ``demo`` changes `DEMO_TRAINING`."""
 

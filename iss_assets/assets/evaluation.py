@@ -26,6 +26,7 @@ from iss_assets.warehouse.database import Replacement, Warehouse
 from iss_assets.warehouse.ledger import fingerprint, ledger
 
 if TYPE_CHECKING:
+    from iss_assets.evaluation.comparable import LeftOut
     from iss_assets.evaluation.permutation import FitPredict
     from iss_assets.modeling.items import Items
 
@@ -47,14 +48,9 @@ EVALUATION_TABLES = (
 )
 
 
-_OF_TODAYS_SPLITS = """
+_JUDGED = """
 select f.* from frame_predictions f semi join cv_splits s on f.patient_id = s.patient_id and f.split = s.split
-where list_contains(?, f.patient_id)
-"""
-_OF_OTHER_SPLITS = """
-select f.experiment, count(distinct f.patient_id) as patients
-from frame_predictions f anti join cv_splits s on f.patient_id = s.patient_id and f.split = s.split
-where list_contains(?, f.patient_id) group by all order by all
+where list_contains(?, f.patient_id) and list_contains(?, f.experiment || '|' || f.split)
 """
 
 
@@ -74,10 +70,10 @@ def patient_accuracy(context: dg.AssetExecutionContext, warehouse: WarehouseReso
     from iss_assets.evaluation import accuracy
 
     store, patients = warehouse.warehouse(), list(context.partition_keys)
+    models, left_out = judged_folds(store)
+    folds = [f"{m['experiment']}|{m['split']}" for m in models.select(["experiment", "split"]).to_pylist()]
     rows = accuracy.patient_accuracy(
-        store.query(_OF_TODAYS_SPLITS, [patients]),
-        store.query("select * from cv_splits"),
-        store.query("select * from fold_models"),
+        store.query(_JUDGED, [patients, folds]), store.query("select * from cv_splits"), models
     )
     mark = predictions_mark(store)
     store.replace_all(
@@ -91,28 +87,44 @@ def patient_accuracy(context: dg.AssetExecutionContext, warehouse: WarehouseReso
             )
         ]
     )
-    left_out = store.query(_OF_OTHER_SPLITS, [patients]).to_pylist()
+    for line in left_out:
+        context.log.warning(f"left out: {line}")
     return result(
         tables.PatientAccuracy,
         rows.num_rows,
         mark,
-        {
-            "patients": len(patients),
-            # their experiments have not been fitted since the cohort changed: `iss train` does it
-            "left out, predicted in an older split": dg.MetadataValue.json(
-                {r["experiment"]: r["patients"] for r in left_out}
-            ),
-        },
+        {"patients": len(patients), "folds left out": [str(line) for line in left_out]},
+    )
+
+
+def judged_folds(warehouse: Warehouse) -> tuple[arrow.Table, "list[LeftOut]"]:
+    """Give the models that may be judged together, and what is left out and why; `iss train` makes that anew."""
+    from iss_assets.evaluation.comparable import comparable_folds
+
+    models = warehouse.query("select * from fold_models order by experiment, split")
+    splits = warehouse.query("select patient_id, split from cv_splits").to_pandas()
+    kept, left_out = comparable_folds(models.to_pandas(), splits, relabelled_experiments(warehouse))
+    return models.take(arrow.array(kept.index.to_numpy(), arrow.int64())), left_out
+
+
+def relabelled_experiments(warehouse: Warehouse) -> list[str]:
+    """Give the experiments whose models learnt a pain level of somebody that has been corrected since."""
+    from iss_assets.evaluation.comparable import relabelled
+
+    return relabelled(
+        warehouse.query("select distinct experiment, patient_id, target from frame_predictions").to_pandas(),
+        warehouse.query("select patient_id, pain_level from cv_splits").to_pandas(),
     )
 
 
 def predictions_mark(warehouse: Warehouse) -> str:
-    """Hash which predictions there are, and the version of the code that judges them."""
+    """Hash which predictions there are, how the patients are split, and the version of the code that judges them."""
     from iss_assets.evaluation.study import CODE_VERSION
 
     held = ledger(warehouse, STUDY)
     made = sorted((v, m) for (_, v, t), m in held.items() if t == "frame_predictions")
-    return fingerprint(CODE_VERSION, made)
+    cohort = warehouse.query("select any_value(cohort_hash) as h from cv_splits")["h"][0].as_py()
+    return fingerprint(CODE_VERSION, cohort, made)
 
 
 class HowToJudge(dg.Config):
@@ -151,7 +163,7 @@ def evaluation(
     inputs = EvaluationInputs(
         patient_accuracy=store.query("select * from patient_accuracy order by experiment, patient_id"),
         splits=store.query("select * from cv_splits order by patient_id"),
-        fold_models=store.query("select * from fold_models order by experiment, split"),
+        fold_models=judged_folds(store)[0],
         patients=store.query("select * from patients order by patient_id"),
         bpi_scores=store.query("select * from bpi_scores order by submission_id"),
         video_quality=store.query("select * from video_quality order by video_id"),

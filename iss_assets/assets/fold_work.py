@@ -5,6 +5,7 @@ that say whether a fold is current. Does not belong here: assets (``training``),
 """
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ import pyarrow as arrow
 from iss_assets.assets.study import STUDY
 from iss_assets.modeling.experiments import CODE_VERSION, Experiment
 from iss_assets.resources import WarehouseResource
-from iss_assets.settings import Settings, TrainingSettings
+from iss_assets.settings import HOW_COMPUTED, Settings, TrainingSettings
 from iss_assets.warehouse import tables
 from iss_assets.warehouse.database import Replacement, Warehouse
 from iss_assets.warehouse.ledger import fingerprint, ledger, ledger_rows
@@ -58,28 +59,61 @@ def fit_experiment(
     experiment: Experiment,
     splits: Sequence[int],
 ) -> dict[str, Any]:
-    """Bring some splits of one experiment up to date; items are loaded once and shared by the splits."""
-    from iss_assets.modeling.fitting import folds_side_by_side
-    from iss_assets.warehouse.items import load_items
-
+    """Bring some splits of one experiment up to date, and take out what an earlier assignment of patients left."""
     warehouse, settings = resource.warehouse(), resource.settings()
     cohort = warehouse.query("select * from cv_splits order by patient_id")
     present = set(cohort["split"].to_pylist())
-    note: dict[str, Any] = {"fitted now": 0, "predicted again": 0, "kept": 0, "empty splits": 0}
-    for split in set(splits) - present:
-        # nobody is tested here (any more): what an earlier cohort left goes
-        forget_fold(warehouse, experiment.name, split)
-        note["empty splits"] += 1
     folds = [
         fold_to_do(warehouse, settings, experiment, cohort, split) for split in splits if split in present
     ]
-    note |= {"marks": [fold.marks["frame_predictions"] for fold, _ in folds], "predictions": 0}
     work = [fold for fold, current in folds if not current]
-    note["kept"] = len(folds) - len(work)
-    if not work:
-        return note
+    note: dict[str, Any] = {
+        "fitted now": 0,
+        "predicted again": 0,
+        "kept": len(folds) - len(work),
+        "empty splits": len(set(splits) - present),
+        "predictions": 0,
+        "marks": [fold.marks["frame_predictions"] for fold, _ in folds],
+    }
+    renew(
+        warehouse, experiment, [fold for fold, _ in folds if not fold.fit], cohort["cohort_hash"][0].as_py()
+    )
+    surplus = outdated(warehouse, experiment, cohort)
+    if not folds:  # only splits were asked for in which nobody is tested
+        surplus = [split for split in surplus if split in splits]
+    if work:
+        make_folds(context, warehouse, settings, experiment, cohort, work, surplus, note)
+    elif surplus:
+        warehouse.replace_all(removal(experiment, surplus))
+    if surplus:
+        context.log.info(
+            f"{experiment.name}: removed split {', '.join(map(str, surplus))}, made when the patients were split in "
+            "another way"
+        )
+    tidy(warehouse, settings, experiment, present)
+    return {**note, "removed": len(surplus)}
+
+
+def make_folds(
+    context: dg.AssetExecutionContext,
+    warehouse: Warehouse,
+    settings: Settings,
+    experiment: Experiment,
+    cohort: arrow.Table,
+    work: Sequence[Fold],
+    surplus: Sequence[int],
+    note: dict[str, Any],
+) -> None:
+    """Fit or predict folds and keep what came out; items are loaded once and shared.
+
+    The surplus goes together with the first fold that is written: a training that fails at its start loses nothing.
+    """
+    from iss_assets.modeling.fitting import folds_side_by_side
+    from iss_assets.warehouse.items import load_items
+
     items = load_items(warehouse, experiment, settings.training, cohort["patient_id"].to_pylist())
     telling = Lock()  # folds side by side would mix their lines
+    old = removal(experiment, surplus)
 
     def job(fold: Fold, go_on: Callable[[], None]) -> tuple["FittedFold | None", arrow.Table]:
         return one_fold(context, experiment, items, settings.training, fold, telling, go_on)
@@ -90,10 +124,10 @@ def fit_experiment(
         for number, (fitted, predictions) in done:
             fold = work[number]
             where: dict[str, object] = {"experiment": experiment.name, "split": fold.split}
-            replacements: list[Replacement] = []
+            new: list[Replacement] = []
             if fitted is not None:
                 row = fold_row(experiment, fold, fitted, cohort["cohort_hash"][0].as_py())
-                replacements += [
+                new += [
                     Replacement(tables.FoldModels, tables.FoldModels.from_rows([row]), where),
                     fold_entry(fold.name, "fold_models", fold.marks["fold_models"], 1),
                 ]
@@ -103,22 +137,75 @@ def fit_experiment(
             column = arrow.repeat(arrow.scalar(fold.split, arrow.int32()), predictions.num_rows)
             rows = predictions.append_column("split", column).select(columns.names).cast(columns)
             note["predictions"] += rows.num_rows
-            replacements += [
+            new += [
                 Replacement(tables.FramePredictions, rows, where),
                 fold_entry(fold.name, "frame_predictions", fold.marks["frame_predictions"], rows.num_rows),
             ]
-            warehouse.replace_all(replacements)
-    return note
+            warehouse.replace_all([*old, *new])
+            old = []
 
 
-def forget_fold(warehouse: Warehouse, experiment: str, split: int) -> None:
-    """Take a fold out of the tables and the ledger, where it is in them."""
-    place, where = place_of(experiment, split), {"experiment": experiment, "split": split}
-    if (STUDY, place, "fold_models") not in ledger(warehouse, STUDY):
-        return
-    gone = [Replacement(t, t.from_rows([]), where) for t in (tables.FoldModels, tables.FramePredictions)]
-    entries = Replacement(tables.Extractions, ledger_rows([]), {"patient_id": STUDY, "video_id": place})
-    warehouse.replace_all([*gone, entries])
+def renew(warehouse: Warehouse, experiment: Experiment, folds: Sequence[Fold], cohort_hash: str) -> None:
+    """Tell the rows of models that stay as they are whom they leave out and train on in today's cohort.
+
+    Who joins a split changes nothing for its own model, which then predicts one patient more.
+    """
+    held = warehouse.query(
+        "select * from fold_models where experiment = ? and cohort_hash <> ?", [experiment.name, cohort_hash]
+    )
+    rows = {row["split"]: row for row in held.to_pylist()}
+    changed = [
+        {**rows[f.split], "train_patients": f.train, "test_patients": f.test, "cohort_hash": cohort_hash}
+        for f in folds
+        if f.split in rows
+    ]
+    if changed:
+        warehouse.replace_all(
+            [
+                Replacement(
+                    tables.FoldModels,
+                    tables.FoldModels.from_rows([row]),
+                    {"experiment": experiment.name, "split": row["split"]},
+                )
+                for row in changed
+            ]
+        )
+
+
+def outdated(warehouse: Warehouse, experiment: Experiment, cohort: arrow.Table) -> list[int]:
+    """Give the splits whose fold was made when the patients were split in another way."""
+    from iss_assets.evaluation.comparable import outdated_splits
+
+    made = warehouse.query(
+        "select split, train_patients, test_patients from fold_models where experiment = ?", [experiment.name]
+    )
+    split_of = dict(zip(cohort["patient_id"].to_pylist(), cohort["split"].to_pylist(), strict=True))
+    return outdated_splits(made.to_pylist(), split_of)
+
+
+def removal(experiment: Experiment, splits: Sequence[int]) -> list[Replacement]:
+    """Give the replacements that take folds out of the tables and the ledger."""
+    return [
+        Replacement(table, table.from_rows([]), where)
+        for split in splits
+        for table, where in (
+            (tables.FoldModels, {"experiment": experiment.name, "split": split}),
+            (tables.FramePredictions, {"experiment": experiment.name, "split": split}),
+            (tables.Extractions, {"patient_id": STUDY, "video_id": place_of(experiment.name, split)}),
+        )
+    ]
+
+
+def tidy(warehouse: Warehouse, settings: Settings, experiment: Experiment, present: set[int]) -> None:
+    """Delete the weights of splits in which nobody is tested any more and of which no row is left.
+
+    Looks at folders, not at what was removed just now: a run killed between the two leaves none behind.
+    """
+    held = warehouse.query("select split from fold_models where experiment = ?", [experiment.name])
+    wanted = present | set(held["split"].to_pylist())
+    for folder in (settings.models_dir / experiment.name).glob("[0-9]*"):
+        if folder.name.isdigit() and int(folder.name) not in wanted:
+            shutil.rmtree(folder)
 
 
 def fold_to_do(
@@ -203,26 +290,12 @@ def fold_marks(
     }
 
 
-NEVER_COUNTS = {
-    "split_file",
-    "split_seed",
-    "resnet50_weights",
-    "device",
-    "compile",
-    "folds_at_once",
-    "decoded_faces_gb",
-    "encoded_faces_gb",
-}
-"""Settings that leave a model as it is: where and how fast it is computed, and what enters its mark in another form (who
-is on which side, the content of the weights' file)."""
-
-
 def what_counts(experiment: Experiment, settings: TrainingSettings) -> dict[str, Any]:
     """Give the settings that change what a model learns, and its first weights by content."""
     from iss_assets.modeling.weights import weights_mark
 
     first = weights_mark(settings) if experiment.uses_backbone else "none"
-    return {**settings.model_dump(mode="json", exclude=NEVER_COUNTS), "first_weights": first}
+    return {**settings.model_dump(mode="json", exclude=set(HOW_COMPUTED)), "first_weights": first}
 
 
 def fold_entry(place: str, table: str, mark: str, rows: int) -> Replacement:

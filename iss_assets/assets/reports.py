@@ -11,7 +11,7 @@ from typing import Any
 import dagster as dg
 
 from iss_assets.assets.common import OWNERS
-from iss_assets.assets.evaluation import EVALUATION_TABLES
+from iss_assets.assets.evaluation import EVALUATION_TABLES, relabelled_experiments
 from iss_assets.partitions import patients_partitions
 from iss_assets.resources import WarehouseResource
 from iss_assets.settings import Settings
@@ -99,6 +99,7 @@ def report_inputs(store: Warehouse, settings: Settings) -> Any:
     return StudyReportInputs(
         study_figures=study_figures(store),
         extracted=store.query(_EXTRACTED),
+        relabelled=relabelled_experiments(store),
         evaluation={t.__table__: whole(t.__table__) for t in EVALUATION_TABLES},
         settings=settings.model_dump(mode="json"),
         evaluation_settings=settings.evaluation,

@@ -18,7 +18,7 @@ from iss_assets.assets.common import describe, result
 from iss_assets.assets.fold_work import fit_experiment, fold_marks, place_of
 from iss_assets.assets.study import STUDY, ledger_entry
 from iss_assets.modeling.experiments import BY_NAME, CODE_VERSION, EXPERIMENTS, Experiment
-from iss_assets.partitions import fold_partitions, patients_partitions
+from iss_assets.partitions import MAX_SPLITS, fold_partitions, patients_partitions
 from iss_assets.resources import WarehouseResource
 from iss_assets.settings import Settings
 from iss_assets.warehouse import tables
@@ -77,15 +77,21 @@ def split_file_of(settings: Settings) -> dict[str, int] | None:
 
 def make_splits(warehouse: Warehouse, settings: Settings) -> tuple[arrow.Table, str]:
     """Give the rows of ``cv_splits`` as they should be now, and their mark in the ledger."""
-    from iss_assets.modeling.folds import assign_splits
+    from iss_assets.modeling.folds import SplitFileError, assign_splits
     from iss_assets.warehouse.items import trainable_patients
 
+    named = split_file_of(settings)
+    if named and max(named.values()) > MAX_SPLITS:
+        raise SplitFileError(
+            f"the split file names split {max(named.values())}, and there are {MAX_SPLITS}: number the splits from 1 "
+            "on, or set ISS_TRAINING__FOLDS to as many"
+        )
     rows = assign_splits(
         trainable_patients(warehouse, settings.training),
         settings.training.folds,
         settings.training.split_seed,
         warehouse.query("select * from cv_splits"),
-        split_file_of(settings),
+        named,
     )
     return rows, fingerprint(
         rows["cohort_hash"][0].as_py(), settings.training.folds, settings.training.split_seed
@@ -251,11 +257,12 @@ def stale_experiments(warehouse: Warehouse, settings: Settings, names: Sequence[
 
     cohort = warehouse.query("select * from cv_splits order by patient_id")
     held = ledger(warehouse, STUDY)
+    models = warehouse.query("select experiment, split, cohort_hash from fold_models").to_pylist()
+    wanted = {(split, cohort["cohort_hash"][0].as_py()) for split in splits_in(cohort)}
 
     def stale(experiment: Experiment) -> bool:
-        present = {place_of(experiment.name, split) for split in splits_in(cohort)}
-        made = {place for _, place, table in held if table == "fold_models"}
-        if any(place.split("|")[0] == experiment.name for place in made - present):
+        # a fold too many counts too, and one whose row speaks of another cohort though its data are the same
+        if {(m["split"], m["cohort_hash"]) for m in models if m["experiment"] == experiment.name} != wanted:
             return True
         for split in splits_in(cohort):
             marks = fold_marks(warehouse, settings.training, experiment, *sides(cohort, split))

@@ -64,6 +64,8 @@ def patient_accuracy(predictions: pa.Table, splits: pa.Table, fold_models: pa.Ta
     if items.empty:
         return PatientAccuracy.from_rows([])
     _refuse_foreign(items, own_split, fold_models)
+    wanted = fold_models.select(["experiment", "split", "profile", "weights_origin"]).to_pylist()
+    trained = {(model.pop("experiment"), model.pop("split")): model for model in wanted}
 
     rows = []
     for experiment, of_experiment in items.groupby("experiment", sort=True):
@@ -87,6 +89,7 @@ def patient_accuracy(predictions: pa.Table, splits: pa.Table, fold_models: pa.Ta
                         "classes": classes,
                         "target": target,
                         **row,
+                        **trained[str(experiment), own_split[str(patient)]],
                     }
                 )
     return PatientAccuracy.from_rows(rows)

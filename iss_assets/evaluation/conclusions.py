@@ -5,11 +5,13 @@ Belongs here: the first lines of the study report. Does not belong here: how the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
+from iss_assets.evaluation.comparable import LeftOut
 from iss_assets.evaluation.frames import rows_of
 from iss_assets.evaluation.published import describe
 
@@ -29,8 +31,21 @@ def banners(
     canaries: pd.DataFrame,
     invented: bool,
     cohort_hash: str | None,
+    left_out: Sequence[LeftOut] = (),
 ) -> list[Banner]:
-    """Give the warnings that stand above a report: failed alarms, invented patients, demo profile, random weights."""
+    """Give the warnings that stand above a report: failed alarms, invented patients, how and on whom was trained.
+
+    Parameters
+    ----------
+    results, fold_models, canaries : pandas.DataFrame
+        ``experiment_results``, the rows of ``fold_models`` that are judged, ``canary_results``.
+    invented : bool
+        Whether the patients are invented.
+    cohort_hash : str or None
+        Today's, of ``cv_splits``.
+    left_out : sequence of LeftOut
+        Folds that are not judged.
+    """
     found = []
     failed = canaries[canaries["passed"].eq(False)] if len(canaries) else canaries
     if len(failed):
@@ -62,6 +77,27 @@ def banners(
                 "Some models are older than the cohort.",
                 f"{len(stale)} of {len(fold_models)} trained folds have not seen the patients as they are split now; "
                 "train them again before reading differences.",
+            )
+        )
+    if len(set(results["profile"])) > 1:
+        by_profile = results.groupby("profile")["experiment"]
+        said = [f"{profile} ({_and([_label(e) for e in names])})" for profile, names in by_profile]
+        found.append(
+            Banner(
+                "Experiments were trained in different profiles.",
+                f"{_and(said)}: differences between them are also differences of the training.",
+            )
+        )
+    if left_out:
+        alike: dict[tuple[str, str], list[str]] = {}
+        for one in left_out:
+            many = f"{len(one.splits)} fold{'s' if len(one.splits) > 1 else ''} of {_label(one.experiment)}"
+            alike.setdefault((one.reason, one.profile), []).append(many)
+        said = [f"{_and(folds)}, profile {profile}: {reason}." for (reason, profile), folds in alike.items()]
+        found.append(
+            Banner(
+                "Some trained folds are left out of every figure here.",
+                " ".join(said) + " Train them again, or go back to the settings that they were trained with.",
             )
         )
     return found

@@ -195,7 +195,9 @@ def _accuracy(inputs: PatientReportInputs) -> report_tables.DataTable:
             level = peers[peers["pain_level"] == r.pain_level]["accuracy"]
             rows.append(
                 (
-                    report_tables.name_cell(r.experiment),
+                    report_tables.name_cell(
+                        r.experiment, report_tables.training_words(r.profile, r.weights_origin)
+                    ),
                     int(r.split),
                     int(r.items),
                     float(r.accuracy),

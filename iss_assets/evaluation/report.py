@@ -21,6 +21,7 @@ import pandas as pd
 from iss_assets.evaluation import conclusions, figures, report_tables, tripod
 from iss_assets.evaluation import published as paper
 from iss_assets.evaluation.baselines import published_rule_accuracy
+from iss_assets.evaluation.comparable import comparable_folds
 from iss_assets.evaluation.frames import Rows, as_frame, number_or_none, rows_of
 from iss_assets.evaluation.report_answers import checklist_answers, flow, missing_tables
 from iss_assets.evaluation.report_settings import models_table, settings_tables, training_settings_table
@@ -40,6 +41,8 @@ class StudyReportInputs:
         One row a video: ``video_id``, ``patient_id``, ``frames``, ``faces``, ``landmarks`` (meshes found).
     cv_splits, fold_models, patient_accuracy, experiment_results
         The tables of those names; None where nothing has been trained.
+    relabelled
+        Experiments that learnt a pain level which has been corrected since; see `comparable.relabelled`.
     evaluation
         Further evaluation tables by name, as `evaluate_study` gives them; what is not there is said to be missing.
     rejected_rows, study_problems
@@ -70,6 +73,7 @@ class StudyReportInputs:
     fold_models: Rows | None = None
     patient_accuracy: Rows | None = None
     experiment_results: Rows | None = None
+    relabelled: Sequence[str] = ()
     evaluation: Mapping[str, Rows] = field(default_factory=dict)
     rejected_rows: Rows | None = None
     study_problems: Rows | None = None
@@ -127,6 +131,10 @@ def write_page(template: str, context: Mapping[str, Any], path: Path) -> Path:
 
 
 def _context(inputs: StudyReportInputs) -> dict[str, Any]:
+    judged, left_out = comparable_folds(
+        inputs.frame("fold_models"), inputs.frame("cv_splits"), inputs.relabelled
+    )
+    inputs = replace(inputs, fold_models=judged)
     frame = inputs.frame
     settings = inputs.evaluation_settings
     results, accuracies, models = frame("experiment_results"), frame("patient_accuracy"), frame("fold_models")
@@ -144,12 +152,13 @@ def _context(inputs: StudyReportInputs) -> dict[str, Any]:
     made_at = inputs.made_at or datetime.now(UTC)
     steps = flow(inputs)
     t = report_tables
-    return {
+    trained = {_label(r.experiment): t.training_words(r.profile, r.weights_origin) for r in rows_of(results)}
+    context = {
         "title": inputs.study_name,
         "kicker": "Study report · research use, not for clinical decisions",
         "meta": f"Made {made_at:%-d %B %Y, %H:%M} UTC"
         + "".join(f" · {name} {version}" for name, version in inputs.versions.items()),
-        "banners": conclusions.banners(results, models, canaries, inputs.invented, cohort_hash),
+        "banners": conclusions.banners(results, models, canaries, inputs.invented, cohort_hash, left_out),
         "lead": lead,
         "points": points,
         "facts": _facts(results, models, splits, accuracies),
@@ -249,6 +258,7 @@ def _context(inputs: StudyReportInputs) -> dict[str, Any]:
         "checklist": tripod.checklist(checklist_answers(inputs)),
         "has_results": bool(len(results)),
     }
+    return {name: t.with_training(made, trained) for name, made in context.items()}
 
 
 def _label(subject: str) -> str:

@@ -6,7 +6,7 @@ Does not belong here: statistics (``results`` and others), looks (``templates``)
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -75,12 +75,43 @@ def count(value: Any) -> Cell:
     return Cell(f"{int(value):,}", int(value))
 
 
-def name_cell(experiment: str) -> Cell:
-    """Give an experiment's name with its number and data below, sorted as Table 5 is."""
+def name_cell(experiment: str, trained: str = "") -> Cell:
+    """Give an experiment's name with its number, its data and how it was trained below, sorted as Table 5 is."""
     title, label, data = describe(experiment)
-    return Cell(
-        label, order([*BY_NAME, experiment]).index(experiment), f"{title} · {data}" if data else title
-    )
+    place = order([*BY_NAME, experiment]).index(experiment)
+    return Cell(label, place, " · ".join(filter(None, (title, data, trained))))
+
+
+def training_words(profile: Any, origin: Any) -> str:
+    """Say in which profile a model was trained and from which first weights."""
+    if profile is None or pd.isna(profile):
+        return ""
+    return f"profile {profile}, " + ("not pretrained" if origin == "none" else f"first weights {origin}")
+
+
+def with_training(made: Any, words: Mapping[str, str]) -> Any:
+    """Put how a model was trained beside its name, wherever it stands in a table, a list of tables, or deeper.
+
+    Parameters
+    ----------
+    made : DataTable, list, tuple or anything else
+        What is no table and holds none comes back as it is.
+    words : mapping of str to str
+        A model's label to what is said of it: below the label in a cell, in the note if it stands in caption or head.
+    """
+    if isinstance(made, list | tuple):
+        return type(made)(with_training(part, words) for part in made)
+    if not isinstance(made, DataTable):
+        return made
+
+    def told(cell: Cell) -> Cell:
+        if cell.text not in words:
+            return cell
+        return replace(cell, small=" · ".join(filter(None, (cell.small, words[cell.text]))))
+
+    named = [label for label in words if label in made.head or made.caption.startswith(label)]
+    note = " ".join(filter(None, (made.note, *(f"{label}: {words[label]}." for label in named))))
+    return replace(made, rows=[[told(cell) for cell in row] for row in made.rows], note=note)
 
 
 def in_order(frame: pd.DataFrame) -> pd.DataFrame:

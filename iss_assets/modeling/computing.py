@@ -7,9 +7,13 @@ data on their way to the device (``data``).
 from __future__ import annotations
 
 import os
+import shutil
+import sysconfig
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from queue import SimpleQueue
 from threading import Event, Lock
 from typing import Any, TypeVar
 
@@ -31,11 +35,13 @@ def choose_device(settings: TrainingSettings) -> str:
     ValueError
         If CUDA is asked for and not there.
     """
-    if settings.device == "cuda" and not torch.cuda.is_available():
+    there = settings.device != "cpu" and torch.cuda.is_available()
+    if settings.device == "cuda" and not there:
         raise ValueError("ISS_TRAINING__DEVICE asks for cuda and this machine has none: take auto or cpu")
-    if settings.device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return settings.device
+    if there:
+        # read when cuBLAS is first used; without it, products on several streams may differ in their last bits
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    return "cuda" if there else "cpu"
 
 
 def precision(settings: TrainingSettings, device: str) -> torch.dtype:
@@ -61,16 +67,19 @@ def mixed(settings: TrainingSettings, device: str) -> AbstractContextManager[Any
 def compiled(network: nn.Module, settings: TrainingSettings, device: str) -> Forward:
     """Give the network, compiled by torch where the settings ask for it; its weights stay the same tensors.
 
-    ``auto`` compiles on CUDA where Triton is installed (it comes with torch on Linux). Only batches of full size go the
-    compiled way: an epoch's last one has another size in every fold, and torch gives up after a few sizes.
+    ``auto`` compiles on CUDA where torch's compiler can work (`can_compile`). Only batches of full size go the compiled
+    way: an epoch's last one has another size in every fold, and torch gives up after a few sizes.
     """
-    from torch.utils._triton import has_triton
-
     if settings.compile != "always" and not (
-        settings.compile == "auto" and device == "cuda" and has_triton()
+        settings.compile == "auto" and device == "cuda" and can_compile()
     ):
         return network
-    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, 64)  # a network a fold
+    from torch._dynamo import config as tracing
+    from torch._inductor import config as generating
+
+    tracing.recompile_limit = max(tracing.recompile_limit, 64)  # a network a fold
+    # else kernels are chosen by a race between them, which the next process may see end in another way
+    generating.deterministic = True
     fast: Forward = torch.compile(network, dynamic=False)
 
     def forward(inputs: Mapping[str, Tensor]) -> Tensor:
@@ -78,6 +87,15 @@ def compiled(network: nn.Module, settings: TrainingSettings, device: str) -> For
         return fast(inputs) if full else network(inputs)
 
     return forward
+
+
+def can_compile() -> bool:
+    """Say whether torch can compile for CUDA here: Triton comes with torch, a C compiler and Python's headers do not."""
+    from torch.utils._triton import has_triton
+
+    compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
+    headers = Path(sysconfig.get_paths()["include"]) / "Python.h"
+    return bool(compiler) and headers.is_file() and has_triton()
 
 
 _repeating = Lock()
@@ -90,8 +108,6 @@ def repeatable() -> Iterator[None]:
     """Ask CUDA's libraries for the same result every time; folds may be inside at once, and the last one out undoes it."""
     global _repeatable, _before
     cudnn = torch.backends.cudnn
-    # read when cuBLAS is first used; without it, products on several streams may differ in their last bits
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     with _repeating:
         if _repeatable == 0:
             _before = cudnn.deterministic, cudnn.benchmark
@@ -131,6 +147,10 @@ def side_by_side(
         return
     stop = Event()
     threads = torch.get_num_threads()
+    # as many streams as jobs at once: torch keeps a job's memory for the next one on the same stream
+    streams: SimpleQueue[Any] = SimpleQueue()
+    for _ in range(at_once):
+        streams.put(torch.cuda.Stream() if device == "cuda" else None)
 
     def go_on() -> None:
         if stop.is_set():
@@ -140,8 +160,12 @@ def side_by_side(
         go_on()
         if device == "cpu":
             torch.set_num_threads(max(1, threads // at_once))  # of this thread
-        with torch.cuda.stream(torch.cuda.Stream()) if device == "cuda" else nullcontext():
-            return job(go_on)
+        stream = streams.get()
+        try:
+            with torch.cuda.stream(stream):  # None changes nothing
+                return job(go_on)
+        finally:
+            streams.put(stream)
 
     with ThreadPoolExecutor(min(at_once, len(jobs))) as pool:
         running = {pool.submit(work, job): number for number, job in enumerate(jobs)}

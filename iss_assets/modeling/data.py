@@ -30,6 +30,16 @@ few hundred if asked for a batch of 16 at a time."""
 T = TypeVar("T")
 
 
+def room_on(device: str) -> float:
+    """Give the bytes that data may take on a device: on the CPU what is there is there."""
+    if device != "cuda":
+        return float("inf")
+    free, _ = torch.cuda.mem_get_info()
+    # what torch keeps of an experiment before is not free to others, and is to us
+    kept = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+    return (free + kept) * DEVICE_SHARE
+
+
 def batch_order(n: int, size: int, seed: int, epoch: int) -> list[np.ndarray]:
     """Shuffle n places into batches; a last batch of one joins the one before, since it has no variance to normalise.
 
@@ -50,9 +60,10 @@ def batch_order(n: int, size: int, seed: int, epoch: int) -> list[np.ndarray]:
 class Data:
     """A side's inputs and targets, given batch by batch on a device.
 
-    Bytes stay bytes, three a pixel, until the network takes them. What does not fit on the device is sent batch by
-    batch, some batches ahead; what does not fit in memory either is fetched by windows of the order, one ahead. The
-    order is the same wherever the data lie, and so is what is learnt.
+    Bytes stay bytes, three a pixel, until the network takes them. What fits on a GPU lies there, also faces that are
+    too many for this side's memory. What does not is sent batch by batch, some batches ahead; what does not fit in
+    memory either is fetched by windows of the order, one ahead. The order is the same wherever the data lie, and so is
+    what is learnt.
 
     Parameters
     ----------
@@ -77,24 +88,21 @@ class Data:
         self.widths = {name: vectors[name].shape[1] for name in items.inputs if name in vectors}
         self._near: dict[str, tuple[Tensor, Tensor | None]] = {}
         self._far: dict[str, InputArray] = {}
-        if room is None:
-            room = torch.cuda.mem_get_info()[0] * DEVICE_SHARE if device == "cuda" else float("inf")
+        room = room_on(device) if room is None else room
         for name, values in {
             **vectors,
             **{n: v for n, v in items.inputs.items() if n not in vectors},
         }.items():
-            if isinstance(values, EncodedFaces):
-                self._far[name] = values
-                continue
-            if isinstance(values, SharedPictures):
+            if isinstance(values, SharedPictures | EncodedFaces):
                 size = 0 if values.sent_to(device) else values.shared_bytes
             else:
                 size = values.nbytes
-            if size > room:
+            # what stays encoded does so for want of memory on this side, not on a GPU's
+            if size > room or (isinstance(values, EncodedFaces) and device == "cpu"):
                 self._far[name] = values
                 continue
             room -= size
-            if isinstance(values, SharedPictures):
+            if isinstance(values, SharedPictures | EncodedFaces):
                 self._near[name] = values.on_device(device), torch.from_numpy(values.places).to(device)
             else:
                 self._near[name] = torch.from_numpy(np.ascontiguousarray(values)).to(device), None

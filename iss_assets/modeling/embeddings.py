@@ -57,7 +57,7 @@ def embed_faces(crops: InputArray, settings: TrainingSettings) -> Embedded:
     import torch
 
     from iss_assets.modeling.computing import choose_device, mixed
-    from iss_assets.modeling.networks import faces_to_pictures
+    from iss_assets.modeling.networks import FacesToPictures
     from iss_assets.modeling.weights import initial_resnet50
 
     device = choose_device(settings)
@@ -65,11 +65,12 @@ def embed_faces(crops: InputArray, settings: TrainingSettings) -> Embedded:
         torch.manual_seed(settings.seed)
         backbone, origin = initial_resnet50(settings)
     backbone.fc = torch.nn.Identity()
-    backbone = backbone.to(device).to(memory_format=torch.channels_last).eval()
+    network = torch.nn.Sequential(FacesToPictures(), backbone)
+    network = network.to(device).to(memory_format=torch.channels_last).eval()
     out = np.empty((len(crops), EMBEDDING_WIDTH), np.float32)
     with torch.inference_mode(), mixed(settings, device):
         for start in range(0, len(crops), _BATCH):
             places = np.arange(start, min(start + _BATCH, len(crops)))
             batch = torch.from_numpy(crops[places]).to(device)
-            out[places] = backbone(faces_to_pictures(batch)).float().cpu().numpy()
+            out[places] = network(batch).float().cpu().numpy()
     return Embedded(out, origin)

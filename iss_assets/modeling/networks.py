@@ -11,7 +11,6 @@ its supplement, so the widths of the small networks are ours.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
 from typing import Final
 
 import torch
@@ -28,20 +27,48 @@ VECTOR_FEATURES: Final = 64
 """Outputs of the landmark-, pain- and audio-specific networks."""
 
 
-def faces_to_pictures(faces: Tensor) -> Tensor:
-    """Turn crops (n, side, side, 3) uint8 into ImageNet-normalised pictures (n, 3, side, side)."""
-    return _normalise(faces.permute(0, 3, 1, 2) / 255)
+class ImageNetNormalisation(nn.Module):
+    """Pictures (n, 3, rows, columns), shares of full scale, as ImageNet's networks want them.
+
+    Mean and deviation lie beside the weights, on their device and in no file: making them anew would stop the GPU at
+    every batch. They are numbers also where a network is built without any (on torch's meta device, to be filled from
+    a file).
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name, values in (("mean", IMAGENET_MEAN), ("deviation", IMAGENET_DEVIATION)):
+            numbers = torch.tensor(values, dtype=torch.float32, device="cpu")[:, None, None]
+            self.register_buffer(name, numbers, persistent=False)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Give the normalised pictures."""
+        return (pictures - self.mean) / self.deviation
 
 
-def mel_to_pictures(mel: Tensor) -> Tensor:
-    """Turn spectrograms (n, 128, 173) in dB into pictures (n, 3, 128, 173).
+class FacesToPictures(ImageNetNormalisation):
+    """From crops (n, side, side, 3) uint8 to normalised pictures (n, 3, side, side), channels last."""
+
+    def forward(self, faces: Tensor) -> Tensor:
+        """Give the pictures."""
+        return super().forward(faces.permute(0, 3, 1, 2) / 255)
+
+
+class MelToPictures(ImageNetNormalisation):
+    """From spectrograms (n, 128, 173) in dB to normalised pictures (n, 3, 128, 173), channels last.
 
     -80 to 0 dB become 0 to 1, the same in all three channels, then ImageNet's normalisation. Nothing is resized:
     a convolutional network takes any size, and a pixel stays a Mel band and a hop.
     """
-    shares = (mel / -MEL_FLOOR_DB + 1).clamp(0, 1)
-    picture = shares[:, None].expand(-1, 3, -1, -1)
-    return _normalise(picture).contiguous(memory_format=torch.channels_last)
+
+    def forward(self, mel: Tensor) -> Tensor:
+        """Give the pictures."""
+        shares = (mel / -MEL_FLOOR_DB + 1).clamp(0, 1)
+        pictures = super().forward(shares[:, None].expand(-1, 3, -1, -1))
+        return pictures.contiguous(memory_format=torch.channels_last)
 
 
 class FaceNetwork(nn.Module):
@@ -52,12 +79,13 @@ class FaceNetwork(nn.Module):
 
     def __init__(self, backbone: nn.Module, classes: int):
         super().__init__()
+        self.pictures = FacesToPictures()
         self.backbone = backbone
         self.backbone.fc = nn.Linear(2048, classes)
 
     def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Give logits (n, classes)."""
-        return self.backbone(faces_to_pictures(inputs["faces"]))
+        return self.backbone(self.pictures(inputs["faces"]))
 
 
 class VectorFusion(nn.Module):
@@ -70,6 +98,7 @@ class VectorFusion(nn.Module):
 
     def __init__(self, backbone: nn.Module, widths: Mapping[str, int], classes: int):
         super().__init__()
+        self.pictures = FacesToPictures()
         self.backbone = backbone
         self.vectors = tuple(widths)
         self.head = nn.Sequential(
@@ -82,7 +111,7 @@ class VectorFusion(nn.Module):
 
     def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Give logits (n, classes)."""
-        seen = self.backbone(faces_to_pictures(inputs["faces"]))
+        seen = self.backbone(self.pictures(inputs["faces"]))
         return self.head(torch.cat([seen, *(inputs[name].to(seen.dtype) for name in self.vectors)], dim=1))
 
 
@@ -154,6 +183,7 @@ class MapFusion(nn.Module):
     ):
         super().__init__()
         self.picture = picture
+        self.pictures = FacesToPictures() if picture == "faces" else MelToPictures()
         channels = _channels(backbone, layer)
         self.backbone = CutBackbone(backbone, layer)
         self.vectors = nn.ModuleDict(
@@ -178,8 +208,7 @@ class MapFusion(nn.Module):
 
     def feature_map(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Give the backbone's map (n, 512, rows, columns)."""
-        to_pictures = faces_to_pictures if self.picture == "faces" else mel_to_pictures
-        return self.backbone(to_pictures(inputs[self.picture]))
+        return self.backbone(self.pictures(inputs[self.picture]))
 
     def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Give logits (n, classes)."""
@@ -221,20 +250,6 @@ def build_network(
         picture = "faces" if experiment.model == "fusion_3" else "mel"
         return MapFusion(backbone, feature_layer, picture, widths, experiment.classes)
     raise ValueError(f"experiment {experiment.name} is a {experiment.model}, not a network")
-
-
-def _normalise(picture: Tensor) -> Tensor:
-    mean, deviation = _imagenet(picture.device, picture.dtype)
-    return (picture - mean) / deviation
-
-
-@cache
-def _imagenet(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Make the constants once a device: making them anew would stop the GPU at every batch."""
-    mean, deviation = (
-        torch.tensor(v, device=device, dtype=dtype) for v in (IMAGENET_MEAN, IMAGENET_DEVIATION)
-    )
-    return mean[:, None, None], deviation[:, None, None]
 
 
 def _channels(backbone: nn.Module, layer: str) -> int:

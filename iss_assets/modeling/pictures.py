@@ -57,6 +57,8 @@ class StoredFiles:
 class EncodedFaces:
     """Crops kept as picture files and decoded when indexed, for studies whose pixels do not fit in memory.
 
+    They may still fit on a GPU, which can have more memory than a process is allowed: `on_device`.
+
     Parameters
     ----------
     files : PictureFiles
@@ -70,10 +72,12 @@ class EncodedFaces:
     def __init__(self, files: PictureFiles, side: int, places: np.ndarray | None = None):
         self._files = files
         self.side = side
-        self._places = np.arange(len(files)) if places is None else places
+        self.places = np.arange(len(files)) if places is None else places
+        self._sent: dict[str, Tensor] = {}
+        self._sending = Lock()
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self.places)
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -85,9 +89,14 @@ class EncodedFaces:
         """Memory that all crops together would take."""
         return len(self) * self.side * self.side * 3
 
+    @property
+    def shared_bytes(self) -> int:
+        """Memory that the crops of all files would take, once for all selections of them."""
+        return len(self._files) * self.side * self.side * 3
+
     def __getitem__(self, index: np.ndarray) -> np.ndarray:
         """Decode some crops: (n, side, side, 3) uint8 RGB."""
-        files = self._files.take(pa.array(self._places[index]))
+        files = self._files.take(pa.array(self.places[index]))
         out = np.empty((len(index), self.side, self.side, 3), np.uint8)
 
         def decode(place: int) -> None:
@@ -102,17 +111,41 @@ class EncodedFaces:
         return out
 
     def select(self, index: np.ndarray) -> EncodedFaces:
-        """Give some of the crops, still encoded and where they are."""
-        return EncodedFaces(self._files, self.side, self._places[index])
+        """Give some of the crops, still encoded and where they are, sharing what has been sent to devices."""
+        view = EncodedFaces(self._files, self.side, self.places[index])
+        view._sent, view._sending = self._sent, self._sending
+        return view
 
     def fetch(self, index: np.ndarray) -> EncodedFaces:
         """Give some of the crops, still encoded, in memory."""
-        return EncodedFaces(self._files.take(pa.array(self._places[index])), self.side)
+        return EncodedFaces(self._files.take(pa.array(self.places[index])), self.side)
 
     def decode(self) -> np.ndarray:
         """Decode all crops: (n, side, side, 3) uint8 RGB."""
         return self[np.arange(len(self))]
 
+    def sent_to(self, device: str) -> bool:
+        """Say whether the crops of all files lie on this device already."""
+        return device in self._sent
+
+    def on_device(self, device: str) -> Tensor:
+        """Give the crops of all files as a tensor on a device, decoded and sent there once, a window at a time."""
+        import torch
+
+        n = len(self._files)
+        with self._sending:  # folds side by side ask at the same time
+            if device not in self._sent:
+                crops = torch.empty((n, self.side, self.side, 3), dtype=torch.uint8, device=device)
+                for start in range(0, n, _WINDOW):
+                    window = np.arange(start, min(start + _WINDOW, n))
+                    decoded = EncodedFaces(self._files, self.side, window).decode()
+                    crops[start : start + len(window)] = torch.from_numpy(decoded)
+                self._sent[device] = crops
+            return self._sent[device]
+
+
+_WINDOW = 1024
+"""Crops decoded at once on their way to a device: 80 MB."""
 
 _FEW = 64
 """Up to so many crops are decoded one after another: a batch's, of which several are made ready at once anyway."""

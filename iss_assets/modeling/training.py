@@ -117,10 +117,9 @@ def fit_network(
                 loss_sum += loss.detach() * len(target)
                 right += (logits.argmax(1) == target).sum()
         n = len(train)
+        loss_mean, accuracy = float(loss_sum) / n, float(right) / n  # here the device is waited for
         took = time.perf_counter() - started
-        history.append(
-            {"epoch": epoch, "loss": float(loss_sum) / n, "accuracy": float(right) / n, "seconds": took}
-        )
+        history.append({"epoch": epoch, "loss": loss_mean, "accuracy": accuracy, "seconds": took})
         if not np.isfinite(history[-1]["loss"]):
             raise ValueError(
                 f"{experiment.name}: the loss is not finite in epoch {epoch}: inputs hold values that are no numbers, "

@@ -496,6 +496,10 @@ class PatientAccuracy(Table):
     predicted_shares: object = column(
         "VARCHAR", "Weighted share of items predicted as each class, as JSON: class to share."
     )
+    profile: object = column("VARCHAR", "Profile of the model: paper or demo.", nullable=True)
+    weights_origin: object = column(
+        "VARCHAR", "Where the model's first weights came from: imagenet, file, random, none.", nullable=True
+    )
 
 
 class ExperimentResults(Table):
@@ -818,6 +822,11 @@ class Alerts(Table):
     taken_by: object = column("VARCHAR[]", "Marks of the addresses that have its present content.")
     attempts: object = column("INTEGER", "Rounds in which somebody did not take the present content.", ge=0)
     next_try_at: object = column("TIMESTAMP WITH TIME ZONE", "Not tried again before.", nullable=True)
+    message_keys: object = column(
+        "VARCHAR",
+        "The message that last told an address of the present content and was not taken, as JSON: mark to key.",
+        nullable=True,
+    )
 
 
 class Extractions(Table):

@@ -66,6 +66,7 @@ def test_a_patients_accuracy_is_the_weighted_share_of_items_predicted_right():
     assert (a["items"], a["weight"], a["predicted"], a["classes"]) == (2, 40.0, "No Pain", 2)
     assert json.loads(a["predicted_shares"]) == {"No Pain": 0.75, "Pain": 0.25}
     assert b["accuracy"] == 1.0
+    assert (b["profile"], b["weights_origin"]) == ("demo", "random")
 
 
 def test_the_result_fits_the_table_of_the_warehouse(study):

@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 import pandas as pd
 import pytest
 
+from iss_assets.evaluation.comparable import OTHER_SPLITS, LeftOut
 from iss_assets.evaluation.conclusions import banners, conclusion
 from iss_assets.evaluation.patient_report import PatientReportInputs, write_patient_report
 from iss_assets.evaluation.report import StudyReportInputs, write_study_report
@@ -162,8 +163,21 @@ def test_bars_differ_by_hatch_and_letter_and_not_by_colour_alone(full):
 def test_table_5_stands_beside_the_papers_figures(full, judged):
     row = next(r for r in judged["experiment_results"].to_pylist() if r["experiment"] == "fusion_3")
     section = full.text[full.text.index("Accuracy beside the paper") :]
-    line = section[section.index("Fusion 3") :][:160]
+    line = section[section.index("Fusion 3") :][:240]
     assert f"{row['all_classes']:.3f}" in line and "0.657" in line
+
+
+def test_profile_and_first_weights_stand_in_every_table_that_names_a_model(study, judged, tmp_path):
+    html = write_study_report(inputs(study, judged), tmp_path / "s.html").read_text()
+    words = {
+        "Fusion 3": "profile demo, first weights random",
+        "Random Forest Pain": "profile demo, not pretrained",
+    }
+    found = re.findall(r"<table.*?</table>\s*</div>(?:\s*<p class=\"note\">.*?</p>)?", html, re.DOTALL)
+    for label, said in words.items():
+        naming = [table for table in found if f">{label}<" in table or f"<span>{label}" in table]
+        assert len(naming) > 8
+        assert all(said in table for table in naming)
 
 
 def test_the_flow_counts_patients_and_frames(full, study):
@@ -311,6 +325,17 @@ def test_models_older_than_the_cohort_are_told():
     assert "1 of 2 trained folds" in found[0].text
 
 
+def test_experiments_of_different_profiles_and_folds_that_are_left_out_are_told():
+    none = CanaryResults.from_rows([]).to_pandas()
+    both = results(profile=["demo", "paper"])
+    left_out = [LeftOut(e, (1, 2), "paper", OTHER_SPLITS) for e in ("fusion_2", "fusion_3")]
+    found = banners(both, pd.DataFrame({"cohort_hash": ["c"]}), none, False, "c", left_out)
+    assert "demo (Fusion 3) and paper (Static Audio)" in found[1].text
+    assert (
+        "2 folds of Fusion 2 and 2 folds of Fusion 3, profile paper: the patients are split" in found[2].text
+    )
+
+
 def patient(study, patient_id: str, **more) -> PatientReportInputs:
     return PatientReportInputs(
         patient_id, study.patients, study.scores, study.videos, study.quality, made_at=WHEN, **more
@@ -321,6 +346,7 @@ def test_a_patients_page_shows_scores_quality_and_accuracy_and_no_picture(study,
     path = write_patient_report(patient(study, "0007", patient_accuracy=study.accuracy), tmp_path / "p.html")
     page = Page(path.read_text())
     assert "Patient 0007" in page.text and "Fusion 3" in page.text and "dark, grainy" in page.text
+    assert page.text.count("profile demo, first weights random") == 7  # two of nine are forests
     assert not any(t == "img" for t, _ in page.tags)
     drawn = [a["aria-label"] for t, a in page.tags if t == "svg" and a.get("aria-label")]
     assert len(drawn) == 8 + 2 and drawn[0].startswith("Pain now: 6 values")

@@ -70,6 +70,17 @@ def one_thread():
     torch.set_num_threads(before)
 
 
+@pytest.fixture
+def small_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ResNet50's parts, one block a stage and a quarter of the width, for tests of what goes on around a network."""
+    from torchvision.models.resnet import Bottleneck, ResNet
+
+    monkeypatch.setattr(
+        "torchvision.models.resnet50",
+        lambda weights=None: ResNet(Bottleneck, [1, 1, 1, 1], width_per_group=16),
+    )
+
+
 def as_png(picture: np.ndarray) -> bytes:
     return cv2.imencode(".png", picture[..., ::-1])[1].tobytes()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import nullcontext
 from functools import partial
 from threading import Barrier
 
@@ -17,18 +19,24 @@ from iss_assets.modeling.training import CHECKPOINT_FILE
 from iss_assets.settings import TrainingSettings
 from iss_assets_tests.modeling.conftest import planted_items
 
+pytestmark = pytest.mark.usefixtures("small_backbone")
+
 FACES, FOREST = experiment("resnet50_2_static"), experiment("forest_pain")
 SETTINGS = TrainingSettings(profile="demo", image_side=32, device="cpu", folds_at_once=2)
 
 
 def test_cuda_is_taken_when_there_and_an_error_when_only_wished_for(monkeypatch):
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "as before")  # so that it is as before afterwards
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert choose_device(TrainingSettings()) == "cpu"
     with pytest.raises(ValueError, match="this machine has none"):
         choose_device(TrainingSettings(device="cuda"))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert choose_device(TrainingSettings()) == "cuda"
     assert choose_device(TrainingSettings(device="cpu")) == "cpu"
+    assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ
+    assert choose_device(TrainingSettings()) == "cuda"
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"  # before anything is computed there
 
 
 @pytest.mark.parametrize("able", [True, False])
@@ -62,7 +70,7 @@ def test_full_batches_are_compiled_on_cuda_or_when_asked(monkeypatch):
         taken.append("plain")
 
     monkeypatch.setattr(torch, "compile", lambda network, dynamic: lambda inputs: taken.append("compiled"))
-    monkeypatch.setattr("torch.utils._triton.has_triton", lambda: True)
+    monkeypatch.setattr(computing, "can_compile", lambda: True)
     assert compiled(network, TrainingSettings(), "cpu") is network
     assert compiled(network, TrainingSettings(compile="never"), "cuda") is network
     for settings, device in ((TrainingSettings(), "cuda"), (TrainingSettings(compile="always"), "cpu")):
@@ -70,8 +78,29 @@ def test_full_batches_are_compiled_on_cuda_or_when_asked(monkeypatch):
         for size in (16, 5, 17):
             forward({"scores": torch.zeros(size, 2)})
     assert taken == ["compiled", "plain", "plain"] * 2
-    monkeypatch.setattr("torch.utils._triton.has_triton", lambda: False)
+    monkeypatch.setattr(computing, "can_compile", lambda: False)
     assert compiled(network, TrainingSettings(), "cuda") is network
+
+
+def test_the_compiler_needs_triton_a_c_compiler_and_pythons_headers(monkeypatch, tmp_path):
+    (tmp_path / "Python.h").touch()
+    there = {
+        "has_triton": ("torch.utils._triton.has_triton", lambda: True, lambda: False),
+        "cc": ("shutil.which", lambda name: f"/bin/{name}", lambda name: None),
+        "headers": (
+            "sysconfig.get_paths",
+            lambda: {"include": str(tmp_path)},
+            lambda: {"include": "/nowhere"},
+        ),
+    }
+    monkeypatch.delenv("CC", raising=False)
+    for target, present, _ in there.values():
+        monkeypatch.setattr(target, present)
+    assert computing.can_compile()
+    for target, present, missing in there.values():
+        monkeypatch.setattr(target, missing)
+        assert not computing.can_compile()
+        monkeypatch.setattr(target, present)
 
 
 def test_compiled_training_learns_and_its_weights_can_be_read_as_usual(tmp_path, monkeypatch):
@@ -135,6 +164,24 @@ def test_folds_of_networks_run_at_once_and_forests_one_after_the_other():
     order = []
     jobs = [lambda go_on, n=n: order.append(n) for n in range(3)]
     assert [number for number, _ in folds_side_by_side(FOREST, jobs, SETTINGS)] == order == [0, 1, 2]
+
+
+def test_jobs_at_once_share_as_many_streams_and_no_more(monkeypatch):
+    """torch keeps memory by stream: one a job would keep that of every job until the end."""
+    made, used, meet = [], [], Barrier(2)
+
+    class Stream:
+        def __init__(self):
+            made.append(self)
+
+    monkeypatch.setattr(torch.cuda, "Stream", Stream)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: used.append(stream) or nullcontext())
+
+    def job(go_on):
+        meet.wait(5)
+
+    list(side_by_side([job] * 6, 2, "cuda"))
+    assert len(made) == 2 and len(used) == 6 and set(used) == set(made)
 
 
 def test_a_fold_that_fails_ends_those_beside_it_and_their_checkpoints_stay(tmp_path):

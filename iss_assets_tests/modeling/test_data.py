@@ -12,8 +12,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iss_assets.modeling import data
-from iss_assets.modeling.data import Data, batch_order, in_advance
+from iss_assets.modeling import data, pictures
+from iss_assets.modeling.data import Data, batch_order, in_advance, room_on
 from iss_assets.modeling.experiments import experiment
 from iss_assets.modeling.items import Items, fit_preparation
 from iss_assets.modeling.pictures import EncodedFaces, SharedPictures, StoredFiles
@@ -100,13 +100,41 @@ def test_a_window_that_cannot_be_fetched_ends_the_batches_with_its_error():
 
 
 def test_sides_share_one_copy_of_the_pictures_on_a_device():
-    pictures = SharedPictures(np.arange(24, dtype=np.uint8).reshape(6, 2, 2, 1))
-    train, test = pictures.select(np.array([0, 2, 4])), pictures.select(np.array([5]))
+    shared = SharedPictures(np.arange(24, dtype=np.uint8).reshape(6, 2, 2, 1))
+    train, test = shared.select(np.array([0, 2, 4])), shared.select(np.array([5]))
     assert train.on_device("cpu") is test.on_device("cpu")
     assert test.sent_to("cpu") and not test.sent_to("cuda")
     assert train.select(np.array([2]))[np.array([0])].ravel().tolist() == [16, 17, 18, 19]
     assert np.array_equal(np.asarray(test), np.arange(20, 24).reshape(1, 2, 2, 1))
     assert train.shape == (3, 2, 2, 1)
+
+
+@pytest.mark.parametrize("how", ["encoded", "stored"])
+def test_faces_that_this_side_has_no_memory_for_are_decoded_onto_a_gpu_that_has(how, monkeypatch):
+    """On torch's meta device, which stands for a GPU here, tensors have shapes only; their content is seen on the CPU."""
+    monkeypatch.setattr(pictures, "_WINDOW", 7)
+    items = planted_items(experiment("resnet50_2_static"), each=5)
+    encoded = kept(items, how)
+    sides = encoded.of(["0000", "0001"]), encoded.of(["0002", "0003"])
+    size = 20 * 32 * 32 * 3
+    preparation = fit_preparation(items, scaled=True)
+    assert Data(sides[0], preparation, "meta", size - 1).sent_by_batch == ("faces",)
+    assert not encoded.inputs["faces"].sent_to("meta")
+    assert Data(sides[0], preparation, "meta", size).sent_by_batch == ()
+    # sent for all sides at once, so that the next one needs no room
+    ready = Data(sides[1], preparation, "meta", 0)
+    assert ready.sent_by_batch == ()
+    inputs, _ = next(ready.batches([np.arange(3)]))
+    assert inputs["faces"].shape == (3, 32, 32, 3) and inputs["faces"].device.type == "meta"
+    faces = sides[1].inputs["faces"]
+    assert np.array_equal(faces.on_device("cpu").numpy()[faces.places], items.inputs["faces"][10:])
+
+
+def test_memory_that_torch_keeps_for_itself_counts_as_room(monkeypatch):
+    for name, value in (("mem_get_info", (6e9, 24e9)), ("memory_reserved", 15e9), ("memory_allocated", 1e9)):
+        monkeypatch.setattr(torch.cuda, name, lambda value=value: value)
+    assert room_on("cuda") == 20e9 * data.DEVICE_SHARE
+    assert room_on("cpu") == float("inf")
 
 
 def test_work_in_advance_keeps_its_order_and_its_limit():

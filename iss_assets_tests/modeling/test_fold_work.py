@@ -20,6 +20,8 @@ from iss_assets.warehouse import tables
 from iss_assets.warehouse.database import Warehouse
 from iss_assets_tests.modeling.conftest import SIDE
 
+pytestmark = pytest.mark.usefixtures("small_backbone")
+
 FACES, PAIN = experiment("resnet50_2_static"), experiment("forest_pain")
 CONTEXT = SimpleNamespace(log=logging.getLogger(__name__))
 COHORT = [PatientLevel("0001", "None"), PatientLevel("0002", "Low"), PatientLevel("0003", "Moderate")]
@@ -83,7 +85,52 @@ def test_a_split_without_patients_is_forgotten(home):
     fit(home, PAIN)
     store = Warehouse(home / "warehouse.duckdb")
     store.replace(tables.CvSplits, assign_splits(COHORT, folds=2), where={})
-    assert fit(home, PAIN) == done(fitted=1, kept=1, empty=1)  # one split tests whom it tested before
+    assert stale_experiments(store, Settings(home=home), [PAIN.name])
+    assert fit(home, PAIN, splits=[3]) == done(empty=1)  # alone it takes nothing with it
     assert {r["split"] for r in rows(home, "select split from fold_models")} == {1, 2}
+    assert fit(home, PAIN) == done(fitted=1, kept=1, empty=1)  # one split tests whom it tested before
     assert {r["split"] for r in rows(home, "select split from frame_predictions")} == {1, 2}
+    assert {r["video_id"] for r in rows(home, "select video_id from extractions")} == {
+        "forest_pain|01",
+        "forest_pain|02",
+    }
+    assert sorted(f.name for f in (home / "models" / PAIN.name).iterdir()) == ["01", "02"]
     assert fit(home, PAIN) == done(kept=2, empty=1)
+    assert not stale_experiments(store, Settings(home=home), [PAIN.name])
+
+
+def test_folds_of_other_splits_go_with_the_first_of_todays_and_not_before(home, monkeypatch):
+    fit(home, PAIN)
+    store = Warehouse(home / "warehouse.duckdb")
+    moved = {"0001": 2, "0002": 2, "0003": 1}
+    store.replace(tables.CvSplits, assign_splits(COHORT, folds=3, split_file=moved), where={})
+    made = rows(home, "select * from fold_models order by split")
+
+    def fails(*_: object) -> None:
+        raise ValueError("no weights")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("iss_assets.modeling.fitting.fit_fold", fails)
+        with pytest.raises(ValueError, match="no weights"):
+            fit(home, PAIN)
+    assert rows(home, "select * from fold_models order by split") == made
+    assert all((home / row["weights"]).is_file() for row in made)
+
+    assert fit(home, PAIN, splits=[1]) == done(fitted=1)
+    assert [r["split"] for r in rows(home, "select split from fold_models")] == [1]
+    assert {r["patient_id"] for r in rows(home, "select patient_id from frame_predictions")} == {"0003"}
+
+
+def test_a_joining_patient_is_in_the_row_of_the_model_that_predicts_them_and_did_not_change(home):
+    store = Warehouse(home / "warehouse.duckdb")
+    two = assign_splits(COHORT[:2], folds=3, split_file={"0001": 1, "0002": 2})
+    store.replace(tables.CvSplits, two, where={})
+    fit(home, PAIN)
+    joined = assign_splits(COHORT, folds=3, split_file={"0001": 1, "0002": 2, "0003": 2})
+    store.replace(tables.CvSplits, joined, where={})
+    assert stale_experiments(store, Settings(home=home), [PAIN.name])
+    assert fit(home, PAIN) == done(fitted=1, predicted=1, empty=1)
+    models = rows(home, "select * from fold_models order by split")
+    assert [m["test_patients"] for m in models] == [["0001"], ["0002", "0003"]]
+    assert {m["cohort_hash"] for m in models} == set(joined["cohort_hash"].to_pylist())
+    assert not stale_experiments(store, Settings(home=home), [PAIN.name])

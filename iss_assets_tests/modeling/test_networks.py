@@ -7,7 +7,7 @@ import torch
 from torchvision.transforms.functional import normalize
 
 from iss_assets.modeling.experiments import experiment
-from iss_assets.modeling.networks import CutBackbone, build_network, faces_to_pictures, mel_to_pictures
+from iss_assets.modeling.networks import CutBackbone, FacesToPictures, MelToPictures, build_network
 from iss_assets.modeling.weights import empty_resnet50
 
 WIDTHS = {"landmarks": 1404, "scores": 16, "audio_features": 25}
@@ -24,7 +24,7 @@ def shapes_only(name: str, layer: str = LAYER):
             inputs["faces"] = torch.zeros(3, 160, 160, 3, dtype=torch.uint8)
         if "mel" in chosen.inputs:
             inputs["mel"] = torch.zeros(3, 128, 173)
-    return network, inputs
+    return network.to("meta"), inputs
 
 
 @pytest.mark.parametrize(
@@ -75,6 +75,15 @@ def test_what_lies_behind_the_feature_layer_is_not_kept():
     )
 
 
+def test_constants_of_the_pictures_are_in_no_file_and_are_numbers_in_a_network_that_waits_for_its_weights():
+    with torch.device("meta"):
+        network = build_network(
+            experiment("fusion_3"), empty_resnet50(), {"landmarks": 1404, "scores": 16}, LAYER
+        )
+    assert not [name for name in network.state_dict() if name.startswith("pictures")]
+    assert network.pictures.mean.flatten().tolist() == pytest.approx([0.485, 0.456, 0.406])
+
+
 def test_another_feature_layer_can_be_set_and_an_unknown_one_is_refused_with_a_list():
     network, inputs = shapes_only("fusion_3", "layer4.2.conv3")
     assert network.feature_map(inputs).shape == (3, 2048, 5, 5)
@@ -114,7 +123,7 @@ def test_every_part_of_a_fusion_learns_end_to_end():
 
 def test_faces_are_normalised_as_imagenet_wants_and_lie_channels_last():
     faces = torch.randint(0, 255, (2, 8, 8, 3), dtype=torch.uint8)
-    pictures = faces_to_pictures(faces)
+    pictures = FacesToPictures()(faces)
     expected = normalize(faces.permute(0, 3, 1, 2) / 255, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
     assert torch.allclose(pictures, expected, atol=1e-6)
     assert pictures.is_contiguous(memory_format=torch.channels_last)
@@ -122,7 +131,7 @@ def test_faces_are_normalised_as_imagenet_wants_and_lie_channels_last():
 
 def test_spectrograms_keep_their_size_and_become_the_same_picture_in_three_channels():
     mel = torch.tensor([-120.0, -80.0, -40.0, 0.0]).reshape(1, 2, 2)
-    pictures = mel_to_pictures(mel)
+    pictures = MelToPictures()(mel)
     assert pictures.shape == (1, 3, 2, 2)
     deviation, mean = torch.tensor([0.229, 0.224, 0.225]), torch.tensor([0.485, 0.456, 0.406])
     shares = pictures[0] * deviation[:, None, None] + mean[:, None, None]

@@ -1,3 +1,5 @@
+"""The loop and what surrounds it, with a small backbone; that each network learns stands in ``test_learning``."""
+
 from __future__ import annotations
 
 import logging
@@ -7,11 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+import torchvision
 from safetensors.torch import save_file
-from torchvision.models import resnet50
 
 from iss_assets.modeling import training
-from iss_assets.modeling.experiments import EXPERIMENTS, Experiment, experiment
+from iss_assets.modeling.experiments import Experiment, experiment
 from iss_assets.modeling.files import read_arrays
 from iss_assets.modeling.fitting import FittedFold, fit_fold, predict_fold
 from iss_assets.modeling.items import EncodedFaces, Items
@@ -21,35 +23,17 @@ from iss_assets.settings import TrainingSettings
 from iss_assets.warehouse.tables import FramePredictions
 from iss_assets_tests.modeling.conftest import as_png, planted_items
 
+pytestmark = pytest.mark.usefixtures("small_backbone")
+
 SETTINGS = TrainingSettings(profile="demo", image_side=32, learning_rate=1e-3, device="cpu")
 SHORT = SETTINGS.model_copy(update={"epochs": 3})
 FACES, FUSION = experiment("resnet50_2_static"), experiment("fusion_3")
-NETWORKS = [e for e in EXPERIMENTS if e.is_network and e.name != "resnet50_2_static"]
-"""One experiment of each network: ``resnet50_2_static`` is ``resnet50_4_static`` with two outputs."""
 
 
 def accuracy(chosen: Experiment, fitted: FittedFold, items: Items) -> float:
     rows = predict_fold(chosen, fitted, items, SETTINGS)
     FramePredictions.check_rows(rows.append_column("split", pa.array([1] * len(rows), pa.int32())))
     return float(np.mean(np.array(rows["target"]) == np.array(rows["predicted"])))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("chosen", NETWORKS, ids=lambda e: e.name)
-def test_each_network_learns_a_planted_signal_of_patients_it_has_not_seen(chosen, tmp_path):
-    items = planted_items(chosen, patients=8, each=8)
-    train, test = items.of([f"{p:04d}" for p in range(4)]), items.of([f"{p:04d}" for p in range(4, 8)])
-    # small batches: batch normalisation needs some twenty of them until its averages can be used in evaluation
-    epochs = 10 if chosen.classes == 4 else 7
-    fitted = fit_fold(
-        chosen, train, SETTINGS.model_copy(update={"epochs": epochs, "batch_size": 8}), tmp_path
-    )
-    # chance is a quarter for four classes; for two, three quarters of the items are "Pain"
-    assert accuracy(chosen, fitted, test) > (0.45 if chosen.classes == 4 else 0.8)
-    assert fitted.history[-1]["loss"] < fitted.history[0]["loss"]
-    assert [entry["epoch"] for entry in fitted.history] == list(range(1, epochs + 1))
-    assert fitted.weights_origin == "random"
-    assert list(tmp_path.iterdir()) == [fitted.weights]
 
 
 class Killed(BaseException):
@@ -137,7 +121,7 @@ def test_a_checkpoint_that_began_from_another_weights_file_is_not_taken_up(tmp_p
 
     for seed in (0, 1):
         torch.manual_seed(seed)
-        save_file(resnet50(weights=None).state_dict(), file)
+        save_file(torchvision.models.resnet50(weights=None).state_dict(), file)
         with pytest.raises(Killed):
             fit_fold(FACES, planted_items(FACES, each=2), settings, tmp_path / "fold", progress=kill)
     assert "is of another training" in caplog.text

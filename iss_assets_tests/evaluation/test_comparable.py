@@ -1,0 +1,135 @@
+"""Folds of other splits or of another way of training are never averaged with the rest."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+import pandas as pd
+import pytest
+
+from iss_assets.evaluation.comparable import (
+    OTHER_LEVEL,
+    OTHER_SPLITS,
+    OTHER_WAY,
+    LeftOut,
+    comparable_folds,
+    outdated_splits,
+    relabelled,
+)
+from iss_assets.warehouse.tables import FoldModels
+
+SPLIT_OF = {"a": 1, "b": 1, "c": 2, "d": 2, "e": 3, "f": 3}
+
+
+def cv(split_of: dict[str, int]) -> pd.DataFrame:
+    return pd.DataFrame({"patient_id": list(split_of), "split": list(split_of.values())})
+
+
+def folds(split_of: dict[str, int], experiment: str = "m", day: int = 1, **more) -> list[dict]:
+    return [
+        {
+            "experiment": experiment,
+            "split": split,
+            "trained_at": datetime(2026, 1, day, tzinfo=UTC),
+            "train_patients": [p for p, s in split_of.items() if s != split],
+            "test_patients": [p for p, s in split_of.items() if s == split],
+            "train_items": 1,
+            "settings": json.dumps({"epochs": 10, "folds": 3}),
+            "profile": "paper",
+            "seed": 0,
+            "weights_origin": "none",
+            "cohort_hash": "c",
+            "data_hash": "d",
+            "code_version": "1",
+            **more,
+        }
+        for split in sorted(set(split_of.values()))
+    ]
+
+
+def judged(rows: list[dict], split_of: dict[str, int]) -> tuple[list[tuple[str, int]], list[LeftOut]]:
+    kept, left_out = comparable_folds(FoldModels.from_rows(rows).to_pandas(), cv(split_of))
+    return list(zip(kept["experiment"], kept["split"], strict=True)), left_out
+
+
+def test_folds_of_todays_splits_trained_alike_are_all_judged():
+    assert judged(folds(SPLIT_OF), SPLIT_OF) == ([("m", 1), ("m", 2), ("m", 3)], [])
+    assert judged([], SPLIT_OF) == ([], [])
+
+
+def test_a_cohort_that_grows_or_shrinks_leaves_the_folds_in_place():
+    joined = {**SPLIT_OF, "g": 1}
+    withdrawn = {p: s for p, s in SPLIT_OF.items() if p != "c"}
+    for today in (joined, withdrawn):
+        assert len(judged(folds(SPLIT_OF), today)[0]) == 3
+
+
+@pytest.mark.parametrize(
+    ("today", "gone"),
+    [
+        ({"a": 1, "b": 2, "c": 1, "d": 2, "e": 1, "f": 2}, [1, 2, 3]),  # fewer splits
+        ({"a": 1, "b": 2, "c": 3, "d": 4, "e": 5, "f": 6}, [1, 2, 3]),  # more splits
+        ({**SPLIT_OF, "a": 2}, [1, 2]),  # one patient moved by a split file: the third split is as it was
+        ({"a": 1, "b": 1, "c": 2, "d": 2}, [3]),  # a split whose patients have all withdrawn
+        ({}, [1, 2, 3]),
+    ],
+)
+def test_folds_that_do_not_fit_todays_splits_are_left_out(today, gone):
+    kept, left_out = judged(folds(SPLIT_OF), today)
+    assert [split for _, split in kept] == [s for s in (1, 2, 3) if s not in gone]
+    assert left_out == [LeftOut("m", tuple(gone), "paper", OTHER_SPLITS)]
+    assert outdated_splits(folds(SPLIT_OF), today) == gone
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"profile": "demo"},
+        {"seed": 1},
+        {"weights_origin": "random"},
+        {"code_version": "2"},
+        {"settings": json.dumps({"epochs": 2, "folds": 3})},
+    ],
+)
+def test_within_an_experiment_only_folds_trained_like_the_newest_are_judged(other):
+    rows = folds(SPLIT_OF) + folds(SPLIT_OF, "n")
+    rows[1] |= {**other, "trained_at": datetime(2026, 2, 1, tzinfo=UTC)}
+    kept, left_out = judged(rows, SPLIT_OF)
+    assert kept == [("m", 2), ("n", 1), ("n", 2), ("n", 3)]
+    assert left_out == [LeftOut("m", (1, 3), "paper", OTHER_WAY)]
+    assert str(left_out[0]) == f"m, split 1, 3 (profile paper): {OTHER_WAY}"
+
+
+def test_where_and_how_fast_a_fold_was_computed_does_not_matter():
+    rows = folds(SPLIT_OF)
+    rows[0] |= {"settings": json.dumps({"epochs": 10, "folds": 4, "device": "cuda", "compile": "never"})}
+    assert len(judged(rows, SPLIT_OF)[0]) == 3
+
+
+def test_the_newest_fold_of_other_splits_says_nothing_about_todays():
+    """An experiment of four splits, of which the first was made again before the cohort got its three."""
+    rows = folds(SPLIT_OF)
+    rows.append({**rows[0], "split": 4, "profile": "demo", "trained_at": datetime(2026, 3, 1, tzinfo=UTC)})
+    kept, left_out = judged(rows, SPLIT_OF)
+    assert kept == [("m", 1), ("m", 2), ("m", 3)]
+    assert left_out == [LeftOut("m", (4,), "demo", OTHER_SPLITS)]
+
+
+def test_an_experiment_that_learnt_a_level_which_was_corrected_is_not_judged():
+    today = pd.DataFrame({"patient_id": ["a", "b"], "pain_level": ["Severe", "None"]})
+    targets = pd.DataFrame(
+        [
+            ("two", "a", "Pain"),  # Moderate before: the same class of two
+            ("two", "b", "None"),
+            ("four", "a", "Moderate"),
+            ("four", "b", "None"),
+            ("four", "gone", "Mild"),
+        ],
+        columns=["experiment", "patient_id", "target"],
+    )
+    assert relabelled(targets, today) == ["four"]
+    rows = folds(SPLIT_OF, "two") + folds(SPLIT_OF, "four")
+    kept, left_out = comparable_folds(FoldModels.from_rows(rows).to_pandas(), cv(SPLIT_OF), ["four"])
+    assert set(kept["experiment"]) == {"two"}
+    assert left_out == [LeftOut("four", (1, 2, 3), "paper", OTHER_LEVEL)]

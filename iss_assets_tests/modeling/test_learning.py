@@ -1,0 +1,31 @@
+"""Each network as the paper has it learns a signal that is planted into its inputs."""
+
+from __future__ import annotations
+
+import pytest
+
+from iss_assets.modeling.experiments import EXPERIMENTS
+from iss_assets.modeling.fitting import fit_fold
+from iss_assets_tests.modeling.conftest import planted_items
+from iss_assets_tests.modeling.test_training import SETTINGS, accuracy
+
+NETWORKS = [e for e in EXPERIMENTS if e.is_network and e.name != "resnet50_2_static"]
+"""One experiment of each network: ``resnet50_2_static`` is ``resnet50_4_static`` with two outputs."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("chosen", NETWORKS, ids=lambda e: e.name)
+def test_each_network_learns_a_planted_signal_of_patients_it_has_not_seen(chosen, tmp_path):
+    items = planted_items(chosen, patients=8, each=8)
+    train, test = items.of([f"{p:04d}" for p in range(4)]), items.of([f"{p:04d}" for p in range(4, 8)])
+    # small batches: batch normalisation needs some twenty of them until its averages can be used in evaluation
+    epochs = 10 if chosen.classes == 4 else 7
+    fitted = fit_fold(
+        chosen, train, SETTINGS.model_copy(update={"epochs": epochs, "batch_size": 8}), tmp_path
+    )
+    # chance is a quarter for four classes; for two, three quarters of the items are "Pain"
+    assert accuracy(chosen, fitted, test) > (0.45 if chosen.classes == 4 else 0.8)
+    assert fitted.history[-1]["loss"] < fitted.history[0]["loss"]
+    assert [entry["epoch"] for entry in fitted.history] == list(range(1, epochs + 1))
+    assert fitted.weights_origin == "random"
+    assert list(tmp_path.iterdir()) == [fitted.weights]
