@@ -19,6 +19,7 @@ TINY = {
 def main() -> int:
     """Run them all, or with ``--tiny`` only the small forms; give the number of those that failed."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", help="only these; all of them without a name")
     parser.add_argument("--clips", help="folder of real clips; quality needs one")
     parser.add_argument("--tiny", action="store_true", help="only the small forms")
     asked = parser.parse_args()
@@ -32,8 +33,12 @@ def main() -> int:
         jobs |= {"incremental": [], "scale": []}
         jobs |= {"quality": []} if asked.clips else {}
         jobs |= {"training": []}
+    if unknown := set(asked.names) - jobs.keys():
+        parser.error(f"no such benchmark here: {', '.join(sorted(unknown))}")
     failed = 0
     for name, arguments in jobs.items():
+        if asked.names and name not in asked.names:
+            continue
         print(f"\n## {name}\n", flush=True)
         command = [sys.executable, "-m", f"benchmarks.{name}", *arguments]
         failed += subprocess.run(command, env=environment, check=False).returncode != 0

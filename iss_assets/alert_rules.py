@@ -92,6 +92,7 @@ class Alert:
     attempts: int = 0
     next_try_at: datetime | None = None
     reason: str | None = None
+    message_keys: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def key(self) -> Key:
@@ -101,13 +102,19 @@ class Alert:
     def row(self) -> dict[str, Any]:
         """Give the row of the table."""
         lists = {name: list(getattr(self, name)) for name in ("affected", "told_to", "taken_by")}
-        return {**self.__dict__, **lists, "numbers": json.dumps(dict(self.numbers), sort_keys=True)}
+        packed = {
+            name: json.dumps(dict(getattr(self, name)), sort_keys=True)
+            for name in ("numbers", "message_keys")
+        }
+        return {**self.__dict__, **lists, **packed}
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Alert:
         """Make one from a row of the table."""
         lists = {name: tuple(row[name] or ()) for name in ("affected", "told_to", "taken_by")}
-        return cls(**{**row, **lists, "numbers": json.loads(row["numbers"])})
+        # a row of an earlier version has no keys
+        packed = {name: json.loads(row[name] or "{}") for name in ("numbers", "message_keys")}
+        return cls(**{**row, **lists, **packed})
 
 
 def update(latest: Mapping[Key, Alert], observations: Iterable[Observation]) -> list[Alert]:
@@ -237,6 +244,7 @@ def _to_tell(alert: Alert, run_id: str, at: datetime, delivery: str) -> Alert:
         taken_by=(),
         attempts=0,
         next_try_at=None,
+        message_keys={},
     )
 
 
@@ -267,6 +275,8 @@ class Message:
         Plain text.
     kind : str
         ``failure``, ``warning`` or ``success``, as apprise calls them.
+    key : str
+        The same at every try of one message and of no other, so that a receiver can tell what it has already.
     """
 
     address: str
@@ -274,12 +284,16 @@ class Message:
     title: str
     body: str
     kind: str
+    key: str
 
 
 def outbox(
     waiting: Iterable[Alert], addresses: Sequence[str], settings: AlertSettings, now: datetime
 ) -> list[Message]:
     """Give the messages to send now: one a run and address, the oldest run first.
+
+    A message that was on its way before goes again with the key that it had and tells nothing new, whatever has come
+    in since: a receiver that took it, and whose answer came too late, may leave out what has a known key.
 
     Parameters
     ----------
@@ -288,26 +302,53 @@ def outbox(
     addresses : sequence of str
         Marks of the addresses.
     settings : AlertSettings
-        Least severity, and the number of messages a round; the runs beyond share the last message.
+        Least severity, and the number of messages a round; the runs beyond share the last message, and wait where
+        there is none left for them.
     now : datetime
         Alerts whose next try lies after this are left out.
     """
     messages = []
-    due = sorted(
-        (a for a in waiting if a.next_try_at is None or a.next_try_at <= now),
-        key=lambda a: (a.changed_at, a.patient_id, a.asset, a.check_name),
-    )
+    ordered = sorted(waiting, key=lambda a: (a.changed_at, a.patient_id, a.asset, a.check_name))
     for address in addresses:
+        again: dict[str, list[Alert]] = {}
         runs: dict[str, list[Alert]] = {}
-        for alert in due:
-            if address in recipients(alert, addresses, settings) and address not in alert.taken_by:
+        for alert in ordered:
+            if address in alert.taken_by or address not in recipients(alert, addresses, settings):
+                continue
+            if key := alert.message_keys.get(address):
+                again.setdefault(key, []).append(alert)
+            elif _is_due(alert, now):
                 runs.setdefault(alert.run_id, []).append(alert)
-        groups = list(runs.values())
-        cut = settings.messages - 1
-        if len(groups) > settings.messages:
-            groups = [*groups[:cut], [alert for group in groups[cut:] for alert in group]]
-        messages += [_message(address, group) for group in groups]
+        # one that may have arrived goes again as it was or not at all: its alerts wait for one another, and what is
+        # new gets a message of its own
+        due = [(key, group) for key, group in again.items() if all(_is_due(a, now) for a in group)]
+        due = due[: settings.messages]
+        groups, room = list(runs.values()), settings.messages - len(due)
+        if len(groups) > room:
+            cut = max(room - 1, 0)
+            groups = [*groups[:cut], [alert for group in groups[cut:] for alert in group]][:room]
+        messages += [_message(address, group, key) for key, group in due]
+        messages += [_message(address, group, _key_of(address, group)) for group in groups]
     return messages
+
+
+def with_keys(waiting: Iterable[Alert], messages: Iterable[Message]) -> list[Alert]:
+    """Give alerts with the keys of the messages that are about to tell of them."""
+    keys: dict[str, dict[str, str]] = {}
+    for message in messages:
+        for alert in message.alerts:
+            keys.setdefault(alert.alert_id, {})[message.address] = message.key
+    return [replace(a, message_keys={**a.message_keys, **keys.get(a.alert_id, {})}) for a in waiting]
+
+
+def _is_due(alert: Alert, now: datetime) -> bool:
+    return alert.next_try_at is None or alert.next_try_at <= now
+
+
+def _key_of(address: str, alerts: Sequence[Alert]) -> str:
+    # with the moment of the change: a trouble that becomes what it was before is told once more
+    told = sorted(f"{a.alert_id} {a.content} {a.changed_at.isoformat()}" for a in alerts)
+    return hashlib.sha256(json.dumps([address, *told]).encode()).hexdigest()[:32]
 
 
 def recipients(alert: Alert, addresses: Sequence[str], settings: AlertSettings) -> tuple[str, ...]:
@@ -347,6 +388,7 @@ def after_round(
         alert,
         taken_by=tuple(sorted({*alert.taken_by, *taken})),
         told_to=tuple(sorted({*alert.told_to, *taken})),
+        message_keys={a: key for a, key in alert.message_keys.items() if a not in taken},
     )
     if set(recipients(alert, addresses, settings)) <= set(alert.taken_by):
         return replace(alert, delivery="told", told_at=now, next_try_at=None)
@@ -359,7 +401,7 @@ def after_round(
     return replace(alert, attempts=attempts, next_try_at=now + timedelta(seconds=wait))
 
 
-def _message(address: str, alerts: Sequence[Alert]) -> Message:
+def _message(address: str, alerts: Sequence[Alert], key: str) -> Message:
     raised = [a for a in alerts if a.status == "raised"]
     mended = [a for a in alerts if a.status == "mended"]
     closed = [a for a in alerts if a.status == "closed"]
@@ -377,9 +419,8 @@ def _message(address: str, alerts: Sequence[Alert]) -> Message:
         lines += [line(a) for a in sorted(ofrun, key=lambda a: (a.status, a.severity, a.key))]
     severities = {a.severity for a in raised}
     kind = "failure" if "ERROR" in severities else "warning" if raised else "success"
-    return Message(
-        address, tuple(alerts), f"Study: {', '.join(c for c in counts if c)}{about}", "\n".join(lines), kind
-    )
+    title = f"Study: {', '.join(c for c in counts if c)}{about}"
+    return Message(address, tuple(alerts), title, "\n".join(lines), kind, key)
 
 
 def line(alert: Alert) -> str:

@@ -16,8 +16,11 @@ import os
 import sys
 import threading
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
+KEY_HEADER: Final = "Idempotency-Key"
+"""As in the IETF's draft "The Idempotency-Key HTTP Header Field"."""
+KEY_FIELD: Final = "idempotency_key"
 _SAYING = threading.Lock()
 """`print` writes a line and its end one after the other, and threads would mix them up."""
 
@@ -29,7 +32,7 @@ def send_all(job: Mapping[str, Any]) -> None:
     ----------
     job : mapping
         ``read_timeout`` in seconds, and ``addresses``: a list of mappings with ``url`` and ``messages``, each with
-        ``number``, ``title``, ``body`` and ``kind``. A line ``{"number": ..., "taken": ...}`` is printed for each
+        ``number``, ``title``, ``body``, ``kind`` and ``key``. A line ``{"number": ..., "taken": ...}`` is printed for each
         message as soon as its fate is known. After a failure the address's other messages are not tried.
     """
     threads = [
@@ -53,6 +56,8 @@ def _send_to(url: str, messages: Sequence[Mapping[str, Any]], read_timeout: floa
     for message in messages:
         taken = False
         if usable:
+            for plugin in sender:
+                _mark(plugin, message["key"])
             try:
                 taken = bool(
                     sender.notify(
@@ -69,6 +74,14 @@ def _send_to(url: str, messages: Sequence[Mapping[str, Any]], read_timeout: floa
             print(json.dumps({"number": message["number"], "taken": taken}), flush=True)
         if not taken:
             return
+
+
+def _mark(plugin: Any, key: str) -> None:
+    """Send the key along where a receiver of this kind can be told: webhooks and mail, in a header and a field."""
+    for name, entry in (("headers", KEY_HEADER), ("payload_extras", KEY_FIELD)):
+        more = getattr(plugin, name, None)
+        if isinstance(more, dict):
+            more[entry] = key
 
 
 if __name__ == "__main__":

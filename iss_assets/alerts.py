@@ -37,6 +37,7 @@ from iss_assets.alert_rules import (
     outbox,
     recipients,
     update,
+    with_keys,
 )
 from iss_assets.observing import PARTITION_TAG, errors_of
 from iss_assets.settings import AlertSettings, Settings
@@ -219,6 +220,9 @@ def deliver(warehouse: Warehouse, settings: Settings) -> Delivery:
             return Delivery(waiting=len(_waiting(warehouse)))
         waiting = _waiting(warehouse)
         messages = outbox(waiting, marks, alerts, datetime.now(UTC))
+        if messages:
+            waiting = with_keys(waiting, messages)
+            _note_keys(warehouse, waiting)
         taken, refused = _send(messages, urls, alerts) if messages else ({}, {})
         now = datetime.now(UTC)
         after: list[tuple[Alert, Alert]] = []
@@ -230,8 +234,8 @@ def deliver(warehouse: Warehouse, settings: Settings) -> Delivery:
                 after.append((alert, after_round(alert, took, did_not, marks, alerts, now)))
         _keep(warehouse, after)
         return Delivery(
-            taken=len({(m.address, m.body) for m in messages if _in(m, taken)}),
-            refused=len({(m.address, m.body) for m in messages if _in(m, refused)}),
+            taken=sum(_in(m, taken) for m in messages),
+            refused=sum(_in(m, refused) for m in messages),
             waiting=len(_waiting(warehouse)),
             given_up=sum(b.delivery == "given_up" for _, b in after),
         )
@@ -248,6 +252,17 @@ def _in(message: Message, fates: Mapping[str, Sequence[str]]) -> bool:
 def _waiting(warehouse: Warehouse) -> list[Alert]:
     rows = warehouse.query("select * from alerts where delivery = 'waiting'").to_pylist()
     return [Alert.of(row) for row in rows]
+
+
+def _note_keys(warehouse: Warehouse, waiting: Sequence[Alert]) -> None:
+    """Write which message tells of an alert before it is sent: it keeps its key though the sender be killed."""
+    with warehouse.write() as writer:
+        for alert in waiting:
+            row = alert.row()
+            writer.execute(
+                "update alerts set message_keys = ? where alert_id = ? and content = ? and changed_at = ?",
+                [row[name] for name in ("message_keys", "alert_id", "content", "changed_at")],
+            )
 
 
 def _keep(warehouse: Warehouse, after: Sequence[tuple[Alert, Alert]]) -> None:
@@ -298,7 +313,13 @@ def _run_sender(
     addresses: dict[str, list[dict[str, Any]]] = {}
     for number, message in enumerate(messages):
         addresses.setdefault(message.address, []).append(
-            {"number": number, "title": message.title, "body": message.body, "kind": message.kind}
+            {
+                "number": number,
+                "title": message.title,
+                "body": message.body,
+                "kind": message.kind,
+                "key": message.key,
+            }
         )
     job = {
         "read_timeout": settings.timeout_s,

@@ -1,14 +1,59 @@
-"""Fixtures that every test may use: a fresh warehouse, settings that point nowhere else, the folder of real clips."""
+"""Fixtures that every test may use: a fresh warehouse, settings that point nowhere else, the folder of real clips.
+
+And the order in which two workers share the tests: what shares a fixture stays together, the longest goes first.
+"""
 
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from iss_assets.settings import Settings, WarehouseSettings
 from iss_assets.warehouse.database import Warehouse
+
+TOGETHER = {"test_study_page.py": "test_marts.py"}
+"""Files that go to the worker of another one, whose study they use."""
+EACH_ALONE = ("test_benchmarks.py",)
+"""Files without fixtures to share, whose tests go to any worker."""
+LONG_FOLDERS = ("modeling", "media", "evaluation")
+"""Folders whose files take long as a whole; they come before the others."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let begin first what takes longest: files with slow tests, then those of the long folders."""
+    with_slow = {item.path for item in items if item.get_closest_marker("slow")}
+
+    def place(item: pytest.Item) -> int:
+        folder = item.path.parent.name
+        if item.path in with_slow:
+            return 0
+        return 1 + (LONG_FOLDERS.index(folder) if folder in LONG_FOLDERS else len(LONG_FOLDERS))
+
+    # within a worker's file the order stays, so that a fixture of the file is made once
+    items.sort(key=place)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keep the tests of a file on one worker, which makes the file's fixtures once.
+
+    For ``--dist loadgroup --no-loadscope-reorder``, as the Makefile says. The marks that pytest-xdist itself goes by
+    are not seen with this pytest: it reads them from a node id that can no longer be changed.
+    """
+    if config.getvalue("dist") != "loadgroup":
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            folder, _, name = nodeid.partition("::")[0].rpartition("/")
+            return nodeid if name in EACH_ALONE else f"{folder}/{TOGETHER.get(name, name)}"
+
+    return ByFile(config, log)
 
 
 @pytest.fixture(autouse=True)
@@ -26,9 +71,20 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(study=tmp_path / "study", home=tmp_path / "home")
 
 
+@pytest.fixture(scope="session")
+def empty_warehouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with every table and no row; making one takes ten times as long as copying it."""
+    path = tmp_path_factory.mktemp("empty") / "warehouse.duckdb"
+    Warehouse(path).create()
+    return path
+
+
 @pytest.fixture
-def warehouse(tmp_path: Path) -> Warehouse:
-    return Warehouse(tmp_path / "home" / "warehouse.duckdb", WarehouseSettings(lock_timeout_s=60))
+def warehouse(tmp_path: Path, empty_warehouse: Path) -> Warehouse:
+    path = tmp_path / "home" / "warehouse.duckdb"
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    shutil.copy(empty_warehouse, path)
+    return Warehouse(path, WarehouseSettings(lock_timeout_s=60))
 
 
 @pytest.fixture(scope="session")

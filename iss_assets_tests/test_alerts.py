@@ -24,6 +24,7 @@ from iss_assets.alert_rules import (
     RUN_FAILED,
     Alert,
     Known,
+    Message,
     Observation,
     address_mark,
     after_round,
@@ -31,6 +32,7 @@ from iss_assets.alert_rules import (
     line,
     outbox,
     update,
+    with_keys,
 )
 from iss_assets.alerts import close_gone, deliver, observations_of, record_runs, tell_of_runs
 from iss_assets.observing import finished_since
@@ -240,6 +242,76 @@ def test_a_receiver_that_refuses_is_tried_later_and_later_and_at_last_given_up()
     assert after_round(alert, [], ["a"], ["a"], RULES, T0).delivery == "given_up"
 
 
+def tried(alerts: dict[object, Alert], messages: list[Message], *, taken: bool = False) -> list[Alert]:
+    """Give alerts as they are after a round in which all messages were, or were not, taken."""
+    known = with_keys(alerts.values(), messages)
+    to = [m.address for m in messages]
+    return [after_round(a, to if taken else [], [] if taken else to, to, RULES, T0) for a in known]
+
+
+def test_a_message_keeps_its_key_at_every_try_whatever_has_come_in_since() -> None:
+    alerts = after(seen(check="glare"), seen(check="dark"))
+    (first,) = outbox(alerts.values(), ["a"], RULES, T0)
+    refused = tried(alerts, [first])
+    more = one(seen(1, check="quiet"))
+    later = T0 + timedelta(hours=1)
+    again, new = outbox([*refused, more], ["a"], RULES, later)
+    assert (again.key, again.body) == (first.key, first.body)
+    assert [a.check_name for a in new.alerts] == ["quiet"]
+    assert new.key != first.key
+
+
+def test_one_of_its_troubles_that_changes_leaves_the_message_and_the_rest_keeps_the_key() -> None:
+    alerts = after(seen(check="glare"), seen(check="dark"))
+    (first,) = outbox(alerts.values(), ["a"], RULES, T0)
+    latest = {a.key: a for a in tried(alerts, [first])}
+    for changed in update(latest, [seen(5, check="dark", ids=("s1", "s2"))]):
+        latest[changed.key] = changed
+    again, new = outbox(latest.values(), ["a"], RULES, T0 + timedelta(hours=1))
+    assert (again.key, [a.check_name for a in again.alerts]) == (first.key, ["glare"])
+    assert (new.key != first.key, [a.check_name for a in new.alerts]) == (True, ["dark"])
+
+
+def test_many_runs_that_shared_a_message_share_it_again() -> None:
+    alerts = after(*(seen(i, patient=f"{i:04d}", run=f"run-{i:02d}") for i in range(8)))
+    now = T0 + timedelta(hours=1)
+    messages = outbox(alerts.values(), ["a"], RULES, now)
+    refused = tried(alerts, messages)
+    again = outbox(refused, ["a"], RULES, now + timedelta(hours=1))
+    assert {m.key: len(m.alerts) for m in again} == {m.key: len(m.alerts) for m in messages}
+    newcomer = one(seen(60, patient="0100", run="run-new"))
+    assert newcomer not in [
+        a for m in outbox([*refused, newcomer], ["a"], RULES, now + timedelta(hours=1)) for a in m.alerts
+    ], "no more messages a round than the settings say"
+
+
+def test_a_message_of_several_troubles_waits_until_all_of_them_are_due() -> None:
+    alerts = after(seen(check="glare"), seen(check="dark"))
+    (first,) = outbox(alerts.values(), ["a"], RULES, T0)
+    one_, other = tried(alerts, [first])
+    late = replace(other, next_try_at=T0 + timedelta(hours=9))
+    assert outbox([one_, late], ["a"], RULES, T0 + timedelta(hours=1)) == []
+    (again,) = outbox([one_, late], ["a"], RULES, T0 + timedelta(hours=9))
+    assert (again.key, len(again.alerts)) == (first.key, 2)
+
+
+def test_every_address_and_every_return_of_a_trouble_has_a_key_of_its_own() -> None:
+    alert = one(seen())
+    keys = {m.key for m in outbox([alert], ["a", "b"], RULES, T0)}
+    for change in (seen(1, ids=("s1", "s2")), seen(2)):
+        (alert,) = update({alert.key: told(alert, "a", "b")}, [change])
+        keys |= {m.key for m in outbox([alert], ["a", "b"], RULES, T0 + timedelta(hours=1))}
+    assert len(keys) == 6, "the last is as the first was, and is news all the same"
+    assert told(alert, "a", "b").message_keys == {}
+
+
+def test_a_row_of_an_earlier_version_has_no_keys() -> None:
+    alert = one(seen())
+    assert Alert.of({**alert.row(), "message_keys": None}) == alert
+    keyed = with_keys([alert], outbox([alert], ["a"], RULES, T0))[0]
+    assert Alert.of(keyed.row()) == keyed
+
+
 def test_one_that_took_the_message_is_not_sent_it_again_for_the_sake_of_another() -> None:
     alert = after_round(one(seen()), ["a"], ["b"], ["a", "b"], RULES, T0)
     assert alert.delivery == "waiting"
@@ -274,6 +346,8 @@ class Receiver:
     def __init__(self) -> None:
         self.answer = "ok"
         self.got: list[dict[str, str]] = []
+        self.keys: list[tuple[str, str]] = []
+        """Header and field of every message that came, answered in time or not."""
         self.tried = 0
         receiver = self
 
@@ -281,6 +355,7 @@ class Receiver:
             def do_POST(self) -> None:
                 receiver.tried += 1
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                receiver.keys.append((self.headers["Idempotency-Key"], body["idempotency_key"]))
                 if receiver.answer == "slow":
                     time.sleep(30)
                 if receiver.answer == "drip":
@@ -473,6 +548,46 @@ def test_a_receiver_in_trouble_delays_nothing_and_is_tried_again(
     bad.answer = "ok"
     assert deliver(warehouse, with_alerts(settings, url, good.url)).waiting == 0
     assert (len(good.got), len(bad.got)) == (1, 1)
+
+
+def test_one_that_answers_after_the_deadline_can_tell_that_it_has_the_message_already(
+    settings: Settings, warehouse: Warehouse, instance: dg.DagsterInstance, receivers: Callable[[], Receiver]
+) -> None:
+    receiver = receivers()
+    receiver.answer = "slow"
+    record_runs(instance, warehouse, [run_checks(instance, "0012")])
+    assert deliver(warehouse, with_alerts(settings, receiver.url, timeout_s=3)).refused == 1
+    (row,) = rows_of(warehouse)
+    ((key, field_),) = receiver.keys
+    assert key == field_ == json.loads(str(row["message_keys"]))[address_mark(receiver.url)]
+    # what comes meanwhile is told in a message of its own
+    record_runs(instance, warehouse, [run_checks(instance, "0013")])
+    receiver.answer = "ok"
+    assert deliver(warehouse, with_alerts(settings, receiver.url)).taken == 2
+    assert receiver.keys[1] == (key, key)
+    assert receiver.keys[2] != (key, key)
+    assert [json.loads(str(r["message_keys"])) for r in rows_of(warehouse)] == [{}, {}]
+
+
+def test_a_message_whose_sender_was_killed_keeps_its_key(
+    settings: Settings,
+    warehouse: Warehouse,
+    instance: dg.DagsterInstance,
+    receivers: Callable[[], Receiver],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    receiver = receivers()
+    record_runs(instance, warehouse, [run_checks(instance, "0012")])
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("iss_assets.alerts._run_sender", killed)
+        deliver(warehouse, with_alerts(settings, receiver.url))
+    noted = json.loads(str(rows_of(warehouse)[0]["message_keys"]))
+    deliver(warehouse, with_alerts(settings, receiver.url))
+    assert receiver.keys == [(noted[address_mark(receiver.url)],) * 2]
 
 
 def test_writers_are_not_held_up_while_a_slow_receiver_is_waited_for(
@@ -696,7 +811,7 @@ def test_under_a_real_daemon_a_failed_check_is_told_once_though_the_receiver_was
         wait_for(lambda: receiver.tried > 0, daemon, tmp_path / "daemon.log")
         receiver.answer = "ok"
         wait_for(lambda: bool(receiver.got), daemon, tmp_path / "daemon.log")
-        time.sleep(6)
+        time.sleep(4)
     finally:
         daemon.terminate()
         daemon.wait(timeout=30)

@@ -83,7 +83,8 @@ def test_two_workers_tell_at_once_and_nothing_is_lost(settings, tmp_path):
     import multiprocessing
 
     open_instance(settings).dispose()
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
     groups = [tuple(f"{g}{i:03d}" for i in range(4)) for g in (1, 2)]
     with context.Pool(2) as pool:
         done = pool.starmap(_run_group, [(str(settings.study), str(settings.home), g) for g in groups])

@@ -16,8 +16,6 @@ from iss_assets.warehouse.sql_build import build_models, run_tests
 from iss_assets.warehouse.sql_models import SqlModels, load_models
 from iss_assets_tests.made_up import TABLE_2, TABLE_4_FRAMES, paper_study_in
 
-pytestmark = pytest.mark.xdist_group("paper_study")
-
 
 @pytest.fixture(scope="module")
 def models() -> SqlModels:

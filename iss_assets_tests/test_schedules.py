@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import dagster as dg
 import pytest
+from dagster._utils.schedules import schedule_execution_time_iterator
 
 from iss_assets import runner
 from iss_assets.build import build_defs
@@ -51,6 +53,32 @@ def test_a_tick_asks_for_the_experiments_of_the_settings(
     request = tick(chosen, instance)
     assert isinstance(request, dg.RunRequest)
     assert request.run_config["ops"] == {"train_what_is_stale": {"config": {"experiments": ["forest_pain"]}}}
+
+
+def test_it_fires_on_fridays_at_six_in_the_evening_with_something_the_job_can_do(
+    settings: Settings, instance: dg.DagsterInstance
+) -> None:
+    (schedule,) = build_schedules(settings)
+    monday = datetime(2026, 1, 5, tzinfo=UTC)
+    times = schedule_execution_time_iterator(
+        monday.timestamp(), str(schedule.cron_schedule), schedule.execution_timezone
+    )
+    first, second = next(times), next(times)
+    assert (first, second) == (
+        datetime(2026, 1, 9, 18, tzinfo=UTC),
+        datetime(2026, 1, 16, 18, tzinfo=UTC),
+    )
+    with dg.build_schedule_context(instance, scheduled_execution_time=first) as context:
+        answer = schedule.evaluate_tick(context)
+    (request,) = answer.run_requests or ()
+    assert answer.skip_message is None
+    assert dg.validate_run_config(training_job, request.run_config)
+
+
+def test_another_cron_is_taken_from_the_settings(settings: Settings) -> None:
+    daily = settings.model_copy(update={"sensors": SensorSettings(training_cron="30 2 * * *")})
+    (schedule,) = build_schedules(daily)
+    assert schedule.cron_schedule == "30 2 * * *"
 
 
 def test_a_week_is_left_out_while_the_last_training_is_at_work(

@@ -90,12 +90,14 @@ def settle(path: Path) -> None:
 
 
 @pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_warehouse: Path) -> Iterator[Site]:
     # the time of the directory entry cannot be set back; the wait itself is tested with `settle_seconds`
     monkeypatch.setenv("ISS_READING__SETTLE_SECONDS", "0")
     monkeypatch.setenv("ISS_WAREHOUSE__SQL_DIR", str(tmp_path / "sql"))
     (tmp_path / "sql").mkdir()
     (tmp_path / "study" / "videos").mkdir(parents=True)
+    (tmp_path / "home").mkdir()
+    shutil.copy(empty_warehouse, tmp_path / "home" / "warehouse.duckdb")
     with dg.DagsterInstance.ephemeral() as instance:
         made = Site(tmp_path, instance)
         made.enroll("0001", "0002")

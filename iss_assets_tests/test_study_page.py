@@ -19,8 +19,6 @@ from iss_assets.warehouse.sql_build import build_models
 from iss_assets.warehouse.sql_models import load_models
 from iss_assets_tests.made_up import paper_study_in
 
-pytestmark = pytest.mark.xdist_group("paper_study")
-
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 

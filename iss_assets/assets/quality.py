@@ -5,9 +5,10 @@ Belongs here: the asset ``video_quality``. Does not belong here: measures and th
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import dagster as dg
+import pyarrow as arrow
 
 from iss_assets.assets.common import describe, result
 from iss_assets.assets.study import ledger_entry
@@ -17,6 +18,12 @@ from iss_assets.settings import Settings
 from iss_assets.warehouse import tables
 from iss_assets.warehouse.database import Replacement, Warehouse
 from iss_assets.warehouse.ledger import code_versions, fingerprint, video_fingerprints
+
+if TYPE_CHECKING:
+    from iss_assets.media.quality import PersonVector
+
+_KEPT_BYTES: Final = 64 * 2**20
+"""Most that is kept of a patient's videos while they are compared; what goes beyond is read a second time."""
 
 
 def quality_assets(settings: Settings) -> list[dg.AssetsDefinition]:
@@ -114,14 +121,23 @@ def assess_patient(store: Warehouse, settings: Settings, patient: str) -> list[d
         ).to_pylist()
         heard = _fetch(connection, "select * exclude (waveform) from audio where patient_id = ?", patient)
     sounds = {row["video_id"]: row for row in heard.to_pylist()}
-    persons = {}
-    for video_id in own["video_id"].to_pylist():
-        _, faces, landmarks = seen_in(store, settings, video_id)
-        persons[video_id] = person_of(faces, landmarks, settings.quality)
+    names = own["video_id"].to_pylist()
+    persons: dict[str, PersonVector | None] = {}
+    kept: dict[str, Seen] = {}
+    room = _KEPT_BYTES
+    # whoever has one video is compared with nobody
+    for video_id in names if len(names) > 1 else []:
+        seen = seen_in(store, settings, video_id)
+        persons[video_id] = person_of(seen.faces, seen.landmarks, settings.quality)
+        if seen.bytes <= room:
+            kept[video_id] = seen
+            room -= seen.bytes
+        del seen
     rows = []
     for video in own.to_pylist():
         video_id = video["video_id"]
-        frames, faces, landmarks = seen_in(store, settings, video_id)
+        seen = kept.pop(video_id) if video_id in kept else seen_in(store, settings, video_id)
+        frames, faces, landmarks = seen
         assessment = assess_video(
             video,
             frames,
@@ -148,10 +164,25 @@ def assess_patient(store: Warehouse, settings: Settings, patient: str) -> list[d
                 "unusable_reason": assessment.unusable_reason,
             }
         )
+        # before the next one is read
+        del seen, frames, faces, landmarks
     return rows
 
 
-def seen_in(store: Warehouse, settings: Settings, video_id: str) -> tuple[Any, Any, Any]:
+class Seen(NamedTuple):
+    """What was seen in one video: its rows of the three tables."""
+
+    frames: arrow.Table
+    faces: arrow.Table
+    landmarks: arrow.Table
+
+    @property
+    def bytes(self) -> int:
+        """Memory that the rows take."""
+        return sum(table.nbytes for table in self)
+
+
+def seen_in(store: Warehouse, settings: Settings, video_id: str) -> Seen:
     """Give frames, faces and landmarks of a video, the faces with only those crops that an assessment looks at.
 
     All crops of a long video would fill the memory.
@@ -178,7 +209,7 @@ def seen_in(store: Warehouse, settings: Settings, video_id: str) -> tuple[Any, A
             wanted.tolist(),
             video_id,
         )
-    return frames, faces, landmarks
+    return Seen(frames, faces, landmarks)
 
 
 def _fetch(connection: Any, sql: str, *parameters: Any) -> Any:

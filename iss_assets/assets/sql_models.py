@@ -71,9 +71,11 @@ def _assets_of(models: SqlModels) -> dg.AssetsDefinition:
     ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
         store = warehouse.warehouse()
         wanted = {key.to_user_string() for key in context.selected_asset_keys}
-        made = try_models(store, models, wanted)
-        failed = {name: found for name, found in made.items() if isinstance(found, Exception)}
-        for name, rows in made.items():
+        built = try_models(store, models, wanted)
+        if built.removed:
+            context.log.info("removed what models without a file had left: %s", ", ".join(built.removed))
+        failed = {name: found for name, found in built.outcomes.items() if isinstance(found, Exception)}
+        for name, rows in built.outcomes.items():
             if isinstance(rows, arrow.Table):
                 yield _materialized(models, models.models[name], rows)
         checks: dict[str, set[str]] = {}

@@ -193,8 +193,11 @@ class Warehouse:
         if not current:
             with self._exclusive() as connection:
                 self.path.chmod(0o600)
+                # together: some four hundred statements take long one by one, and half of them would be no schema
+                connection.execute("begin transaction")
                 for statement in _schema_changes(connection):
                     connection.execute(statement)
+                connection.execute("commit")
         stat = self.path.stat()
         _READY.add((str(self.path), stat.st_ino))
 

@@ -1,7 +1,7 @@
-"""Building SQL models in the warehouse and running their tests.
+"""Building SQL models in the warehouse, running their tests, and removing those whose file is gone.
 
-Belongs here: what happens in DuckDB. Does not belong here: reading the files (``sql_models``), Dagster
-(``iss_assets.assets.sql_models``).
+Belongs here: what happens in DuckDB. Does not belong here: reading the files (``sql_models``), which objects were
+made by a model (``sql_record``), Dagster (``iss_assets.assets.sql_models``).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import pyarrow as arrow
 from iss_assets.warehouse.database import Warehouse, WarehouseError, Writer
 from iss_assets.warehouse.sql_head import ModelTest
 from iss_assets.warehouse.sql_models import SqlModel, SqlModels
+from iss_assets.warehouse.sql_record import record, remove_gone
 
 
 @dataclass(frozen=True)
@@ -32,19 +33,29 @@ class TestResult:
         return self.failing_rows == 0
 
 
-def try_models(
-    warehouse: Warehouse, models: SqlModels, names: Iterable[str]
-) -> dict[str, arrow.Table | Exception]:
+@dataclass(frozen=True)
+class Build:
+    """What one building of models came to.
+
+    Attributes
+    ----------
+    outcomes : dict
+        In the order of building: each model's rows, or the error that kept it from being built.
+    removed : tuple of str
+        Tables and views that were removed since their file is gone.
+    """
+
+    outcomes: dict[str, arrow.Table | Exception]
+    removed: tuple[str, ...] = ()
+
+
+def try_models(warehouse: Warehouse, models: SqlModels, names: Iterable[str]) -> Build:
     """Build these models and no others; one that cannot be built stops only what reads it.
 
     All of them are computed on one consistent state with no writer waiting for more than that, then put in the place
     of the old ones in one transaction: whoever reads sees all the old ones or all the new ones, and one that fails
-    stays as it was.
-
-    Returns
-    -------
-    dict
-        In the order of building: each model's rows, or the error that kept it from being built.
+    stays as it was. What an earlier building of this folder made, and has no file any more, goes in that transaction
+    too.
     """
     wanted = set(names)
     made: dict[str, arrow.Table | Exception] = {}
@@ -52,13 +63,15 @@ def try_models(
         for model in (m for m in models.models.values() if m.name in wanted):
             made[model.name] = _compute(connection, model, made)
     built = {name: rows for name, rows in made.items() if isinstance(rows, arrow.Table)}
-    if built:
-        with warehouse.write() as writer:
-            # `rows` are found by their name in the frame of `_put`, not in the writer's
-            writer.execute("set python_scan_all_frames = true")
-            for name, rows in built.items():
-                _put(writer, models.models[name], rows)
-    return made
+    if not built:
+        return Build(made)
+    with warehouse.write() as writer:
+        # `rows` are found by their name in the frame of `_put`, not in the writer's
+        writer.execute("set python_scan_all_frames = true")
+        for name, rows in built.items():
+            _put(writer, models.models[name], rows)
+        record(writer, models, list(built))
+        return Build(made, tuple(remove_gone(writer, models)))
 
 
 def build_models(warehouse: Warehouse, models: SqlModels, names: list[str] | None = None) -> dict[str, int]:
@@ -74,11 +87,12 @@ def build_models(warehouse: Warehouse, models: SqlModels, names: list[str] | Non
     WarehouseError, duckdb.Error
         The first error of a model that cannot be built; the others are built.
     """
-    made = try_models(warehouse, models, models.models if names is None else models.with_upstream(names))
-    for outcome in made.values():
+    wanted = models.models if names is None else models.with_upstream(names)
+    outcomes = try_models(warehouse, models, wanted).outcomes
+    for outcome in outcomes.values():
         if isinstance(outcome, Exception):
             raise outcome
-    return {name: rows.num_rows for name, rows in made.items() if isinstance(rows, arrow.Table)}
+    return {name: rows.num_rows for name, rows in outcomes.items() if isinstance(rows, arrow.Table)}
 
 
 def run_tests(warehouse: Warehouse, models: Iterable[SqlModel]) -> dict[str, list[TestResult]]:

@@ -208,3 +208,19 @@ def test_the_projects_own_models_are_assets_on_the_warehouses_tables() -> None:
         assert spec.tags.get("broken") is None
         assert {d.asset_key.to_user_string() for d in spec.deps} <= set(specs) | set(BY_NAME)
         assert any(asset == name for asset, _ in checks), f"{name} has no test"
+
+
+def test_what_a_deleted_file_had_made_is_removed_by_the_next_run_which_says_so(
+    folder: Path, resource: WarehouseResource, capfd: pytest.CaptureFixture[str]
+) -> None:
+    write(
+        folder, "marts/oldest.sql", "-- O.\n-- column first: First.\nselect min(sex) as first from patients"
+    )
+    run(folder, resource)
+    (folder / "marts/oldest.sql").unlink()
+    capfd.readouterr()
+    assert run(folder, resource).success
+    assert "removed what models without a file had left: oldest" in capfd.readouterr().err
+    names = resource.warehouse().query("select table_name from information_schema.tables")
+    assert "oldest" not in names["table_name"].to_pylist()
+    assert "patients_by_sex" in names["table_name"].to_pylist()

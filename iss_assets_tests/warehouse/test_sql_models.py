@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import pytest
@@ -48,8 +49,8 @@ def patient(number: int, target: int = 5) -> dict:
 
 
 @pytest.fixture
-def warehouse(tmp_path: Path) -> Warehouse:
-    made = Warehouse(tmp_path / "w.duckdb")
+def warehouse(tmp_path: Path, empty_warehouse: Path) -> Warehouse:
+    made = Warehouse(Path(shutil.copy(empty_warehouse, tmp_path / "w.duckdb")))
     made.replace(Patients, Patients.from_rows([patient(1), patient(2)]), {})
     return made
 
@@ -313,7 +314,7 @@ def test_a_model_that_fails_stops_what_reads_it_and_nothing_else(
             },
         )
     )
-    made = try_models(warehouse, models, models.models)
+    made = try_models(warehouse, models, models.models).outcomes
     assert "Could not convert" in str(made["severity"])
     assert "reads severity, which could not be built" in str(made["top"])
     assert built_models(warehouse, models) == ["people"]
@@ -357,7 +358,7 @@ def test_a_model_whose_upstream_is_not_built_says_so(warehouse: Warehouse, tmp_p
             },
         )
     )
-    error = try_models(warehouse, models, ["top"])["top"]
+    error = try_models(warehouse, models, ["top"]).outcomes["top"]
     assert isinstance(error, WarehouseError)
     assert "build its upstream models first" in str(error)
     assert build_models(warehouse, models, ["top"]) == {"severity": 2, "top": 1}
@@ -389,3 +390,84 @@ select * from (values ('a', 1, '0001'), ('a', 1, '0009'), ('c', 9, null), (null,
         "small": 1,
         "few": 1,
     }
+
+
+# ------------------------------------------------------------------ models whose file is gone
+
+PEOPLE = "-- P.\n-- column n: n\nselect count(*) as n from patients"
+SEVERITY_VIEW = GOOD.replace("materialized: table", "materialized: view")
+
+
+@pytest.fixture
+def three(warehouse: Warehouse, tmp_path: Path) -> Path:
+    """A folder with a table and a view that are built, and one more model that stays."""
+    files = {"marts/severity.sql": GOOD, "marts/views.sql": SEVERITY_VIEW, "marts/people.sql": PEOPLE}
+    folder = write(tmp_path / "sql", files)
+    build_models(warehouse, load_models(folder))
+    return folder
+
+
+def names_in(warehouse: Warehouse) -> set[str]:
+    found = warehouse.query("select table_name from information_schema.tables where table_schema = 'main'")
+    return set(found["table_name"].to_pylist())
+
+
+@pytest.mark.parametrize(("file", "name"), [("marts/severity.sql", "severity"), ("marts/views.sql", "views")])
+def test_what_a_deleted_file_had_made_goes_with_the_next_build_of_any_model(
+    warehouse: Warehouse, three: Path, file: str, name: str
+) -> None:
+    before = names_in(warehouse)
+    (three / file).unlink()
+    build = try_models(warehouse, load_models(three), ["people"])
+    assert build.removed == (name,)
+    assert names_in(warehouse) == before - {name}
+    assert try_models(warehouse, load_models(three), ["people"]).removed == ()
+
+
+def test_a_file_that_is_there_but_wrong_keeps_what_it_made(warehouse: Warehouse, three: Path) -> None:
+    write(three, {"marts/severity.sql": GOOD.replace("from patients", "from nowhere")})
+    assert try_models(warehouse, load_models(three), ["people"]).removed == ()
+    assert "severity" in names_in(warehouse)
+
+
+def test_a_table_that_somebody_put_in_a_models_place_is_theirs(warehouse: Warehouse, three: Path) -> None:
+    with warehouse.write() as writer:
+        writer.execute(
+            "create or replace table severity as select 'mine' as patient_id, 1::integer as pain_target"
+        )
+        writer.execute("alter view views rename to kept_by_me")
+    for file in ("severity", "views"):
+        (three / f"marts/{file}.sql").unlink()
+    assert try_models(warehouse, load_models(three), ["people"]).removed == ()
+    assert warehouse.query("select patient_id from severity")["patient_id"].to_pylist() == ["mine"]
+    assert "kept_by_me" in names_in(warehouse)
+
+
+def test_tables_that_no_model_made_are_never_removed(warehouse: Warehouse, three: Path) -> None:
+    with warehouse.write() as writer:
+        writer.execute("create table my_notes as select 1 as n")
+        writer.execute("create view my_view as select * from patients")
+        # a record that was tampered with does not reach the pipeline's own tables either
+        writer.execute("update loader.models_made set name = 'patients' where name = 'severity'")
+    for file in ("severity", "views", "people"):
+        (three / f"marts/{file}.sql").unlink()
+    write(three, {"marts/other.sql": PEOPLE})
+    assert try_models(warehouse, load_models(three), ["other"]).removed == ("people", "views")
+    assert {"my_notes", "my_view", "patients", "severity"} <= names_in(warehouse)
+
+
+def test_models_of_another_folder_are_not_missed_in_this_one(
+    warehouse: Warehouse, three: Path, tmp_path: Path
+) -> None:
+    other = write(tmp_path / "own", {"marts/mine.sql": PEOPLE})
+    assert try_models(warehouse, load_models(other), ["mine"]).removed == ()
+    assert {"severity", "views", "people", "mine"} <= names_in(warehouse)
+
+
+def test_a_build_in_which_nothing_works_removes_nothing(warehouse: Warehouse, three: Path) -> None:
+    (three / "marts/views.sql").unlink()
+    write(three, {"marts/people.sql": "-- P.\n-- column n: n\nselect error('no') as n from patients"})
+    build = try_models(warehouse, load_models(three), ["people"])
+    assert isinstance(build.outcomes["people"], Exception)
+    assert build.removed == ()
+    assert "views" in names_in(warehouse)

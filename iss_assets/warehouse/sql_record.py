@@ -1,0 +1,74 @@
+"""Which tables and views of the warehouse were made by SQL models: a record, kept beside them.
+
+Belongs here: writing the record, and removing what it names once the model's file is gone. Does not belong here:
+making tables and views (``sql_build``).
+
+A model's table is only ever removed when the record names it, as made from this folder of models, and the object that
+bears its name now is the very one that was made: of the same kind, with the same definition and the same comment. A
+table of the pipeline is never in the record. A researcher's own table has another definition or lacks the comment,
+even where it took a model's name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from iss_assets.warehouse.database import Writer
+from iss_assets.warehouse.sql_models import SqlModels
+from iss_assets.warehouse.tables import BY_NAME
+
+_TABLE = """
+create schema if not exists loader;
+create table if not exists loader.models_made (
+    name varchar primary key, kind varchar not null, mark varchar not null, folder varchar not null
+);
+comment on table loader.models_made is 'One row a table or view that a SQL model made, by which it is known again.';
+"""
+
+_OBJECTS = """
+select table_name as name, 'table' as kind, md5(sql || coalesce(comment, '')) as mark
+from duckdb_tables()
+where database_name = current_database() and schema_name = 'main'
+union all
+select view_name, 'view', md5(sql || coalesce(comment, ''))
+from duckdb_views()
+where database_name = current_database() and schema_name = 'main' and not internal
+"""
+
+
+def record(writer: Writer, models: SqlModels, names: Sequence[str]) -> None:
+    """Note that these models were just made, as the catalog shows them in this transaction."""
+    writer.execute(_TABLE)
+    writer.execute(
+        f"insert or replace into loader.models_made select name, kind, mark, ? from ({_OBJECTS}) where list_contains(?, name)",
+        [_folder_mark(models), list(names)],
+    )
+
+
+def remove_gone(writer: Writer, models: SqlModels) -> list[str]:
+    """Remove what models of this folder made and have no file for any more; give their names.
+
+    A file that is there and wrong is not gone: what was made of it stays. Where something else bears the name by now,
+    only the record is removed.
+    """
+    made = writer.query(
+        f"select r.name, r.kind, r.mark = o.mark and r.kind = o.kind as ours from loader.models_made r "
+        f"left join ({_OBJECTS}) o using (name) where r.folder = ? order by r.name",
+        [_folder_mark(models)],
+    ).to_pylist()
+    removed = []
+    for row in made:
+        name = row["name"]
+        if name in models.models or name in models.broken:
+            continue
+        if row["ours"] and name not in BY_NAME:
+            writer.execute(f'drop {row["kind"]} "{name}"')
+            removed.append(name)
+        writer.execute("delete from loader.models_made where name = ?", [name])
+    return removed
+
+
+def _folder_mark(models: SqlModels) -> str:
+    """Give a mark for the folder: models of another folder are not missed in this one, and no path is kept."""
+    return hashlib.sha256(str(models.folder.resolve()).encode()).hexdigest()[:16]
