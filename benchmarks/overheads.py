@@ -42,8 +42,6 @@ def seconds_of(command: Sequence[str], times: int = 3) -> float:
 
 def extract_patient(folder: Path) -> tuple[float, float]:
     """Extract one patient's videos as their run does, and store nothing; give beginning and end."""
-    import torch
-
     from iss_assets.media.audio import extract_audio
     from iss_assets.media.inventory import sha256_of
     from iss_assets.media.quality import OtherVideos, assess_video, person_of
@@ -53,7 +51,6 @@ def extract_patient(folder: Path) -> tuple[float, float]:
     settings = Settings()
     began = time.time()
     threads = max(1, settings.run.threads // settings.run.workers)
-    torch.set_num_threads(threads)
     made = {}
     for path in sorted(folder.iterdir()):
         if path.stem.endswith("_prompt"):

@@ -16,7 +16,17 @@ from typing import Literal
 
 from iss_assets.settings import Settings
 
-PACKAGES = ("dagster", "duckdb", "torch", "torchvision", "facenet-pytorch", "mediapipe", "librosa", "av")
+PACKAGES = (
+    "dagster",
+    "duckdb",
+    "torch",
+    "torchvision",
+    "facenet-pytorch",
+    "openvino",
+    "mediapipe",
+    "librosa",
+    "av",
+)
 MIN_FREE_GIB = 5
 """About what the paper's 509 videos take: 190,000 frames of 16 KiB in the warehouse, twice while it is written."""
 
