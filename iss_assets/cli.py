@@ -19,9 +19,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from iss_assets.settings import Settings
-
 if TYPE_CHECKING:
+    from iss_assets.settings import Settings
     from iss_assets.warehouse.database import Warehouse
 
 app = typer.Typer(
@@ -64,7 +63,11 @@ class FileFormat(StrEnum):
 def load_settings(study: Path | None, home: Path | None) -> Settings:
     """Read the settings; options win over the environment. Ends the program with status 2 if one is wrong."""
     from pydantic import ValidationError
+
+    # not above: pydantic takes longer to load than all else that `iss --help` needs
     from pydantic_settings.exceptions import SettingsError
+
+    from iss_assets.settings import Settings
 
     for name, value in (("ISS_STUDY", study), ("ISS_HOME", home)):
         if value is not None:
