@@ -152,7 +152,7 @@ def _audio_row(row: dict[str, Any], flac: IO[bytes], in_memory: bool) -> pa.Reco
     schema = _schema("audio")
     flac.seek(0, io.SEEK_END)
     size = flac.tell()
-    if in_memory:
+    if in_memory or not size:  # an empty file cannot be mapped
         flac.seek(0)
         data = pa.py_buffer(flac.read())
     else:

@@ -38,8 +38,10 @@ def read_ahead(path: Path) -> Iterator[None]:
         reader.join()
 
 
-def _read(path: Path, done: Event) -> None:
-    piece = bytearray(_PIECE)
+def _read(path: Path, done: Event) -> int:
+    """Read until the end of the file or until `done`; give the number of bytes read."""
+    piece, read = bytearray(_PIECE), 0
     with path.open("rb", buffering=0) as file:
-        while not done.is_set() and file.readinto(piece):
-            pass
+        while not done.is_set() and (some := file.readinto(piece)):
+            read += some
+    return read

@@ -80,9 +80,9 @@ class Opened:
             if not engine.users:
                 mode = "read_only" if read_only else "read_write"
                 engine.connection.execute(f"attach {_quoted(str(self._path))} as {_NAME} ({mode})")
-            engine.users += 1
             self.connection = engine.connection.cursor()
-        self.connection.execute(f"use {_NAME}")
+            self.connection.execute(f"use {_NAME}")
+            engine.users += 1
 
     def close(self) -> None:
         """Close it; what was written is in the file then."""

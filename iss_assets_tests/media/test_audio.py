@@ -288,6 +288,26 @@ def test_broken_packets_are_skipped_and_counted(tmp_path: Path) -> None:
     assert np.isfinite(read_waveform(tables.audio["waveform"][0].as_py())[0]).all()
 
 
+@pytest.mark.parametrize("to_files", [False, True])
+def test_a_track_of_which_nothing_can_be_decoded_gives_a_row_that_says_so(
+    tmp_path: Path, to_files: bool
+) -> None:
+    path = write_media(tmp_path / "a.mp4", voice(2.0))
+    data = bytearray(path.read_bytes())
+    start = data.index(b"mdat") + 4
+    end = data.index(b"moov") - 4
+    data[start:end] = bytes((7 * k + 251) % 256 for k in range(end - start))
+    path.write_bytes(data)
+    tables = extract_audio(path, SETTINGS, tmp_path if to_files else None)
+    assert tables is not None
+    row = _row(tables)
+    assert (row["duration_s"], row["loudness_lufs"]) == (0.0, None)
+    assert tables.audio["waveform"].to_pylist() == [b""]
+    assert row["broken_packets"] > 10
+    assert "no sound could be decoded" in str(tables.problem)
+    assert tables.mel_spectrograms.num_rows == tables.audio_features.num_rows == 0
+
+
 def test_sound_longer_than_the_limit_is_cut_and_marked(spoken: Path) -> None:
     tables = extract_audio(spoken, AudioSettings(max_seconds=3.0))
     assert tables is not None

@@ -20,17 +20,17 @@ def test_the_file_is_read_to_its_end_and_the_reader_is_gone_after_the_block(
 ) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"x" * 10_000_000)
-    ended = threading.Event()
+    ended, lengths = threading.Event(), []
     read = ahead._read
 
     def told(path: Path, done: threading.Event) -> None:
-        read(path, done)
-        assert not done.is_set()
+        lengths.append(read(path, done))
         ended.set()
 
     monkeypatch.setattr(ahead, "_read", told)
     with read_ahead(path):
         assert ended.wait(10)
+        assert lengths == [10_000_000]
     assert not _readers()
 
 
