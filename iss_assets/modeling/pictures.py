@@ -12,23 +12,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-
-class PictureFiles(Protocol):
-    """Picture files by place: an Arrow array of them, or `StoredFiles`."""
-
-    def __len__(self) -> int: ...
-
-    def take(self, indices: pa.Array) -> pa.Array | pa.ChunkedArray:
-        """Give the files at some places, in that order."""
-        ...
 
 
 class StoredFiles:
@@ -49,9 +39,9 @@ class StoredFiles:
     def __len__(self) -> int:
         return self._n
 
-    def take(self, indices: pa.Array) -> pa.ChunkedArray:
+    def take(self, places: np.ndarray) -> pa.ChunkedArray:
         """Fetch the files at some places, in that order."""
-        return self._fetch(indices.to_numpy())
+        return self._fetch(places)
 
 
 class EncodedFaces:
@@ -61,7 +51,7 @@ class EncodedFaces:
 
     Parameters
     ----------
-    files : PictureFiles
+    files : pyarrow.Array, pyarrow.ChunkedArray or StoredFiles
         One picture file a place (any format that OpenCV reads).
     side : int
         Side in pixels that crops are resized to.
@@ -69,7 +59,9 @@ class EncodedFaces:
         Which of the files, in order; all by default.
     """
 
-    def __init__(self, files: PictureFiles, side: int, places: np.ndarray | None = None):
+    def __init__(
+        self, files: pa.Array | pa.ChunkedArray | StoredFiles, side: int, places: np.ndarray | None = None
+    ):
         self._files = files
         self.side = side
         self.places = np.arange(len(files)) if places is None else places
@@ -96,11 +88,14 @@ class EncodedFaces:
 
     def __getitem__(self, index: np.ndarray) -> np.ndarray:
         """Decode some crops: (n, side, side, 3) uint8 RGB."""
-        files = self._files.take(pa.array(self.places[index]))
+        places, files = self.places[index], self._files
+        if isinstance(files, StoredFiles):
+            files, places = files.take(places), np.arange(len(index))
         out = np.empty((len(index), self.side, self.side, 3), np.uint8)
 
         def decode(place: int) -> None:
-            out[place] = decode_picture(files[place].as_buffer(), self.side)
+            # one by one, as Arrow's own `take` copies all pieces of an array in pieces for it
+            out[place] = decode_picture(files[int(places[place])].as_buffer(), self.side)
 
         if len(index) <= _FEW:
             for place in range(len(index)):
@@ -118,7 +113,9 @@ class EncodedFaces:
 
     def fetch(self, index: np.ndarray) -> EncodedFaces:
         """Give some of the crops, still encoded, in memory."""
-        return EncodedFaces(self._files.take(pa.array(self.places[index])), self.side)
+        if not isinstance(self._files, StoredFiles):
+            return self.select(index)
+        return EncodedFaces(self._files.take(self.places[index]), self.side)
 
     def decode(self) -> np.ndarray:
         """Decode all crops: (n, side, side, 3) uint8 RGB."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -17,7 +18,14 @@ from iss_assets.modeling.pictures import StoredFiles
 from iss_assets.settings import Settings, TrainingSettings
 from iss_assets.warehouse import tables
 from iss_assets.warehouse.database import WarehouseError
-from iss_assets.warehouse.items import data_hash, left_out, load_crops, load_items, trainable_patients
+from iss_assets.warehouse.items import (
+    data_hash,
+    in_order,
+    left_out,
+    load_crops,
+    load_items,
+    trainable_patients,
+)
 from iss_assets_tests.modeling.conftest import SIDE, crop
 
 SETTINGS = TrainingSettings(image_side=SIDE)
@@ -44,6 +52,27 @@ def test_faces_come_decoded_in_the_order_of_patient_video_and_frame(study):
     assert np.array_equal(items.inputs["faces"], expected)
     assert items.target.tolist() == [0] * 10 + [1] * 20
     assert set(items.chunk_index) == {-1}
+
+
+def test_rows_stored_in_any_order_come_in_the_order_of_their_place_and_are_not_copied(tmp_path):
+    rng = np.random.default_rng(0)
+    # three videos written by turns, one of them backwards, in pieces larger than what DuckDB hands over at a time
+    places = np.concatenate([np.arange(6000, 9000), np.arange(0, 3000), np.arange(5999, 2999, -1)])
+    stored = pa.table(
+        {"place": places, "crop": [f"{p}".encode() * 20 for p in places], "x": rng.random(9000)}
+    )
+    with duckdb.connect(str(tmp_path / "file.duckdb")) as connection:
+        connection.execute("create table faces as from stored")
+        before = pa.total_allocated_bytes()
+        rows = in_order(connection, "select place, crop, x from faces")
+        held = pa.total_allocated_bytes() - before
+    assert rows.column_names == ["crop", "x"]
+    assert rows["crop"].to_pylist() == [f"{p}".encode() * 20 for p in range(9000)]
+    assert np.array_equal(rows["x"].to_numpy(), stored["x"].to_numpy()[np.argsort(places)])
+    # what DuckDB hands over is not Arrow's own; a copy would be
+    assert held < 0.1 * stored.nbytes
+    with duckdb.connect() as connection:
+        assert in_order(connection, "select 0::bigint as place, 1 as x where false").num_rows == 0
 
 
 def test_faces_too_many_for_memory_stay_encoded_and_are_the_same(study):

@@ -144,6 +144,22 @@ def test_encoded_faces_decode_to_the_same_pixels_and_resize_on_the_way():
     assert faces.decoded_bytes == pictures.nbytes
 
 
+def test_faces_from_an_array_in_pieces_are_decoded_without_joining_the_pieces():
+    pictures = np.random.default_rng(0).integers(0, 255, (6, 40, 40, 3)).astype(np.uint8)
+    files = pa.chunked_array(
+        [pa.array([as_png(p) for p in two], pa.large_binary()) for two in np.split(pictures, 3)]
+    )
+    faces = EncodedFaces(files, 40)
+    usual, watched = pa.default_memory_pool(), pa.proxy_memory_pool(pa.default_memory_pool())
+    pa.set_memory_pool(watched)
+    try:
+        picked = faces.select(np.array([5, 0, 2])).fetch(np.array([2, 0, 0])).decode()
+    finally:
+        pa.set_memory_pool(usual)
+    assert np.array_equal(picked, pictures[[2, 5, 5]])
+    assert (watched.max_memory() or 0) < files.nbytes / 10
+
+
 def test_a_crop_that_is_no_picture_is_an_error_that_says_what_to_do():
     with pytest.raises(ValueError, match="extract this patient's faces again"):
         EncodedFaces(pa.array([b"no picture"]), 40).decode()
