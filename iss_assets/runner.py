@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
     from iss_assets.study.folder import StudyFolder
 
+_JOIN_AFTER = 32
+"""Patients after which the pieces that their runs left in the tables are joined; the SQL marts' run joins the last."""
+
 PID_TAG, HOST_TAG = "iss/pid", "iss/host"
 Tell = Callable[[str], None]
 Progress = Callable[[int, int, str], None]
@@ -191,6 +194,9 @@ def bring_patients(
     folder: StudyFolder, settings: Settings, patients: Sequence[str], summary: Summary, progress: Progress
 ) -> None:
     """Run the stale patients, and then those whom that made stale: a new video can be a copy of another's."""
+    from iss_assets.warehouse.database import Warehouse
+    from iss_assets.warehouse.pieces import join_pieces
+
     for _ in range(2):
         stale = [p for p in stale_patients(folder, settings) if not patients or p in patients]
         failed = {o.subject for o in summary.failed}
@@ -200,6 +206,8 @@ def bring_patients(
         for done, outcome in enumerate(run_patients(waiting, settings), start=1):
             summary.outcomes.append(outcome)
             progress(done, len(waiting), outcome.subject)
+            if done % _JOIN_AFTER == 0:
+                join_pieces(Warehouse(settings.warehouse_path, settings.warehouse))
 
 
 def train_models(
@@ -394,7 +402,7 @@ def _start_worker(environment: Mapping[str, str]) -> None:
     from iss_assets.warehouse.engine import keep_running
 
     os.environ.update(environment)
-    keep_running()
+    keep_running(Settings().run.threads)
     # MediaPipe's C++ writes warnings straight to the terminal, where they would tear the progress bar apart
     log = os.open(Settings().home / "workers.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(log, 2)

@@ -189,11 +189,8 @@ def seen_in(store: Warehouse, settings: Settings, video_id: str) -> Seen:
     """
     from iss_assets.media.quality import crops_needed
 
-    with store.read() as connection:
-        # what DuckDB has read it keeps as long as it may: one thread's share is enough
-        connection.execute(
-            f"set threads = 1; set memory_limit = '{settings.warehouse.memory_mb_per_thread}MB'"
-        )
+    # what DuckDB has read it keeps as long as it may: one thread's share is enough
+    with store.read(threads=1) as connection:
         frames = _fetch(connection, "select * from frames where video_id = ? order by frame_index", video_id)
         # as they were stored, which is in order: sorting an hour of meshes takes memory
         landmarks = _fetch(

@@ -17,6 +17,7 @@ import pyarrow as arrow
 from iss_assets.resources import WarehouseResource
 from iss_assets.study_page.gallery import as_markdown, mart_figures
 from iss_assets.warehouse.database import WarehouseError
+from iss_assets.warehouse.pieces import join_pieces
 from iss_assets.warehouse.sql_build import TestResult, run_tests, try_models
 from iss_assets.warehouse.sql_head import ModelTest, SqlModelError
 from iss_assets.warehouse.sql_models import SqlModel, SqlModels, load_models
@@ -70,6 +71,7 @@ def _assets_of(models: SqlModels) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, warehouse: WarehouseResource
     ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
         store = warehouse.warehouse()
+        join_pieces(store)
         wanted = {key.to_user_string() for key in context.selected_asset_keys}
         built = try_models(store, models, wanted)
         if built.removed:

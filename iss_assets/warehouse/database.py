@@ -6,12 +6,11 @@ what is in them (``assets``), the models in SQL (``sql_models``).
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import duckdb
@@ -23,6 +22,9 @@ from iss_assets.warehouse.locking import LockTimeout, hold
 from iss_assets.warehouse.schema import Table
 from iss_assets.warehouse.spool import Rows, portions
 from iss_assets.warehouse.tables import TABLES
+
+_TOGETHER = 100
+"""Partitions that one statement removes."""
 
 _READY: set[tuple[str, int]] = set()
 """Files, by path and inode, whose tables this process has found to be current."""
@@ -67,13 +69,38 @@ class Writer:
 
         Types that do not fit are DuckDB's error, and columns find their places by name.
         """
+        return self.replace_each([Replacement(table, rows, where)])[0]
+
+    def replace_each(self, replacements: Sequence[Replacement]) -> list[int]:
+        """Do what `replace` does for each, those of one table together; give their numbers of rows.
+
+        What they name of a table must not overlap: else rows of one would stay beside those of another.
+        """
+        together: dict[tuple[type[Table], tuple[str, ...]], list[Replacement]] = {}
+        for replacement in replacements:
+            together.setdefault((replacement.table, tuple(replacement.where)), []).append(replacement)
+        for (table, columns), own in together.items():
+            self._remove(table, columns, [tuple(r.where.values()) for r in own])
+            ready = [r.rows for r in own if isinstance(r.rows, arrow.Table)]
+            if ready:
+                self.append(table, arrow.concat_tables(ready))
+            for replacement in own:
+                if callable(replacement.rows):
+                    self.append(table, replacement.rows)
+        return [(r.rows() if callable(r.rows) else r.rows).num_rows for r in replacements]
+
+    def _remove(self, table: type[Table], columns: Sequence[str], values: Sequence[Sequence[object]]) -> None:
+        """Remove the rows whose `columns` have one of these `values`; all rows if no column is named."""
         known = {c.name for c in table.columns()}
-        if unknown := where.keys() - known:
+        if unknown := set(columns) - known:
             raise WarehouseError(f"{table.__table__} has no column {', '.join(sorted(unknown))}")
-        name = table.__table__
-        condition = " and ".join(f"{c} is not distinct from ?" for c in where) or "true"
-        self._connection.execute(f"delete from {name} where {condition}", list(where.values()))
-        return self.append(table, rows)
+        one = " and ".join(f"{c} is not distinct from ?" for c in columns) or "true"
+        for start in range(0, len(values), _TOGETHER):
+            some = values[start : start + _TOGETHER]
+            condition = " or ".join([f"({one})"] * len(some))
+            self._connection.execute(
+                f"delete from {table.__table__} where {condition}", [v for row in some for v in row]
+            )
 
     def append(self, table: type[Table], rows: Rows) -> int:
         """Put `rows`, already checked, to those that are there; give their number."""
@@ -103,15 +130,15 @@ class Warehouse:
         self._lock = self.path.with_name(self.path.name + ".lock")
 
     @contextmanager
-    def read(self) -> Iterator[duckdb.DuckDBPyConnection]:
+    def read(self, threads: int | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
         """Give a read-only connection to a consistent state; writers wait until the block ends, so keep it short.
 
-        For long work take `snapshot`.
+        For long work take `snapshot`. With `threads`, DuckDB takes no more than that, and memory in proportion.
         """
         self.create()
         with (
             hold(self._lock, exclusive=False, timeout_s=self.settings.lock_timeout_s),
-            self._connect(read_only=True) as connection,
+            self._connect(read_only=True, threads=threads) as connection,
         ):
             yield connection
 
@@ -121,13 +148,14 @@ class Warehouse:
             return _fetch(connection.execute(sql, params))
 
     @contextmanager
-    def write(self, threads: int | None = None) -> Iterator[Writer]:
+    def write(self, threads: int | None = None, extra_mb: int = 0) -> Iterator[Writer]:
         """Give the one writer, in one transaction: the block's end commits, an exception leaves all as it was.
 
-        With `threads`, DuckDB takes no more than that, and memory in proportion; default: one a processor.
+        With `threads`, DuckDB takes no more than that, and memory in proportion and `extra_mb`; default: one a
+        processor.
         """
         self.create()
-        with self._exclusive(threads) as connection:
+        with self._exclusive(threads, extra_mb) as connection:
             connection.execute("begin transaction")
             try:
                 yield Writer(connection)
@@ -151,17 +179,16 @@ class Warehouse:
             If rows do not fit their table's model; then nothing is written.
         """
         checked = _check_together(replacements)
+        # a value is stored as a whole: the sound of half an hour needs more than is given else
+        largest = max((_bytes_a_row(r.rows) for r in replacements), default=0)
         # storing rows is no faster with more threads, and each packs a block of its own
-        with self.write(threads=1) as writer:
-            # a value is stored as a whole: the sound of half an hour needs more than is given else
-            largest = max((_bytes_a_row(r.rows) for r in replacements), default=0)
-            writer.execute(
-                f"set memory_limit = '{self.settings.memory_mb_per_thread + 4 * largest // 2**20}MB'"
+        with self.write(threads=1, extra_mb=4 * largest // 2**20) as writer:
+            return writer.replace_each(
+                [
+                    replace(r, rows=r.rows if rows is None else rows)
+                    for r, rows in zip(replacements, checked, strict=True)
+                ]
             )
-            return [
-                writer.replace(r.table, r.rows if rows is None else rows, r.where)
-                for r, rows in zip(replacements, checked, strict=True)
-            ]
 
     def snapshot(self, to: Path) -> Path:
         """Copy the warehouse to `to`, consistent, for work of any length without holding up writers."""
@@ -202,22 +229,22 @@ class Warehouse:
         _READY.add((str(self.path), stat.st_ino))
 
     @contextmanager
-    def _exclusive(self, threads: int | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+    def _exclusive(
+        self, threads: int | None = None, extra_mb: int = 0
+    ) -> Iterator[duckdb.DuckDBPyConnection]:
         with (
             hold(self._lock, exclusive=True, timeout_s=self.settings.lock_timeout_s),
-            self._connect(read_only=False, threads=threads) as connection,
+            self._connect(read_only=False, threads=threads, extra_mb=extra_mb) as connection,
         ):
             yield connection
 
     @contextmanager
-    def _connect(self, *, read_only: bool, threads: int | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+    def _connect(
+        self, *, read_only: bool, threads: int | None = None, extra_mb: int = 0
+    ) -> Iterator[duckdb.DuckDBPyConnection]:
         opened = self._open(read_only)
         try:
-            threads = threads or os.cpu_count() or 1
-            memory = self.settings.memory_mb_per_thread * threads
-            opened.connection.execute(
-                f"set timezone = 'UTC'; set threads = {threads}; set memory_limit = '{memory}MB'"
-            )
+            opened.configure(threads, self.settings.memory_mb_per_thread, extra_mb)
             yield opened.connection
         finally:
             opened.close()

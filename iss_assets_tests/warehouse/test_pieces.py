@@ -1,0 +1,127 @@
+"""Tables in pieces: large rows are never written twice, small ones are put together when that pays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from iss_assets.warehouse import tables
+from iss_assets.warehouse.database import Replacement, Warehouse
+from iss_assets.warehouse.pieces import FULL, first_to_join, join_pieces, joinable, piece_rows
+from iss_assets.warehouse.schema import Table
+
+
+def _pieces(warehouse: Warehouse, table: type[Table]) -> list[int]:
+    return piece_rows(warehouse.query, table)
+
+
+def _sound(warehouse: Warehouse, n: int, size: int) -> None:
+    row = {c.name: None for c in tables.Audio.columns()}
+    numbers = {
+        "sample_rate": 22050,
+        "duration_s": 1.0,
+        "clipped_share": 0.0,
+        "speech_share": 0.0,
+        "peak": 0.1,
+    }
+    made = {"inserted_silence_s": 0.0, "broken_packets": 0, "waveform": bytes([n % 256]) * size}
+    ids = {"patient_id": f"{n:04d}", "video_id": f"v{n:04d}", "fingerprint": "f"}
+    warehouse.replace(
+        tables.Audio, tables.Audio.from_rows([{**row, **numbers, **made, **ids}]), {"video_id": f"v{n:04d}"}
+    )
+
+
+def _entries(warehouse: Warehouse, patient: str, rows: int) -> None:
+    from iss_assets.warehouse.ledger import ledger_rows
+
+    entries = ledger_rows([(patient, f"v{k:05d}", "frames", "mark", k) for k in range(rows)])
+    warehouse.replace_all([Replacement(tables.Extractions, entries, {"patient_id": patient})])
+
+
+def test_what_was_written_of_large_rows_stays_where_it_is(tmp_path: Path) -> None:
+    warehouse, size = Warehouse(tmp_path / "w.duckdb"), 300_000
+    for n in range(30):
+        _sound(warehouse, n, size)
+    assert _pieces(warehouse, tables.Audio) == [1] * 30
+    # a table that is written anew each time leaves the places of the older ones behind, several times as much
+    assert warehouse.path.stat().st_size < 2.5 * 30 * size
+    assert join_pieces(warehouse) == {}
+    assert [len(w) for w in warehouse.query("select waveform from audio")["waveform"].to_pylist()] == [
+        size
+    ] * 30
+
+
+def test_replaced_rows_leave_no_piece_behind(tmp_path: Path) -> None:
+    warehouse = Warehouse(tmp_path / "w.duckdb")
+    for _ in range(5):
+        _sound(warehouse, 1, 300_000)
+    assert _pieces(warehouse, tables.Audio) == [1]
+
+
+def test_many_small_pieces_become_one_with_the_same_rows_in_the_same_order(tmp_path: Path) -> None:
+    warehouse = Warehouse(tmp_path / "w.duckdb")
+    _entries(warehouse, "0000", 1000)
+    for n in range(1, 21):
+        _entries(warehouse, f"{n:04d}", n)
+    _entries(warehouse, "0003", 4)  # a hole in the middle
+    before = warehouse.query("select * from extractions")
+    assert len(_pieces(warehouse, tables.Extractions)) == 21
+    assert join_pieces(warehouse) == {"extractions": 20}
+    assert _pieces(warehouse, tables.Extractions) == [1000, before.num_rows - 1000]
+    assert warehouse.query("select * from extractions").equals(before)
+    assert join_pieces(warehouse) == {}
+
+
+@pytest.mark.parametrize(
+    ("rows", "first"),
+    [
+        ([], None),
+        ([5] * 7, None),
+        ([5] * 8, 0),
+        ([1000] + [5] * 8, 1),
+        ([40] + [5] * 8, 0),
+        ([41] + [5] * 8, 1),
+        ([41] + [5] * 7, None),
+        ([FULL] * 9 + [5] * 8, 9),
+        ([FULL] * 20, None),
+    ],
+)
+def test_pieces_are_joined_where_the_first_of_them_doubles(rows: list[int], first: int | None) -> None:
+    assert first_to_join(rows) == first
+
+
+def test_no_row_is_written_more_often_than_the_logarithm_of_all() -> None:
+    pieces: list[int] = []
+    written = 0
+    for _ in range(4000):
+        pieces.append(6)
+        first = first_to_join(pieces)
+        if first is not None:
+            written += sum(pieces[first:])
+            pieces[first:] = [sum(pieces[first:])]
+    assert len(pieces) < 100
+    assert written < 6 * 4000 * 12
+
+
+def test_every_table_is_either_joined_or_has_large_values() -> None:
+    left = {t.__table__ for t in tables.TABLES} - {t.__table__ for t in joinable()}
+    assert left == {"faces", "landmarks", "audio", "mel_spectrograms", "embeddings"}
+
+
+def test_a_file_of_an_older_format_is_brought_to_the_present_one_with_its_rows(tmp_path: Path) -> None:
+    import duckdb
+
+    path = tmp_path / "w.duckdb"
+    warehouse = Warehouse(path)
+    _entries(warehouse, "0001", 3)
+    old = tmp_path / "old.duckdb"
+    with duckdb.connect() as connection:
+        connection.execute(f"attach '{path}' as new; attach '{old}' as old (storage_version 'v0.10.2')")
+        connection.execute("copy from database new to old")
+    older = Warehouse(old)
+    _entries(older, "0002", 2)
+    assert older.query(
+        "select tags.storage_version as v from duckdb_databases() where database_name = current_database()"
+    )["v"].to_pylist() == ["v1.4.0+"]
+    assert older.query("select count(*) as n from extractions")["n"].to_pylist() == [5]
