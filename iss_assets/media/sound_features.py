@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
@@ -84,10 +85,16 @@ def feature_means(samples: Samples, settings: AudioSettings) -> dict[str, float]
 @contextmanager
 def _one_thread() -> Iterator[None]:
     """Sums in another order are other sums: the same sound must give the same numbers on any number of cores."""
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(limits=1, user_api="blas"):
+    with _libraries().limit(limits=1, user_api="blas"):
         yield
+
+
+@cache
+def _libraries() -> Any:
+    """Find what multiplies matrices, once: looking through all that a process has loaded takes six milliseconds."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
 
 
 def _features(samples: Samples, settings: AudioSettings) -> tuple[NDArray[np.float32], dict[str, float]]:

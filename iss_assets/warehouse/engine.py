@@ -135,8 +135,9 @@ def _started(path: Path) -> _Engine:
         "max_vacuum_tasks": "0",
         # its search for what pictures share takes twice as long as writing them, and finds nothing
         "disabled_compression_methods": "dict_fsst",
-        # what is larger goes straight to its place, not into the log first
-        "checkpoint_threshold": "1MB",
+        # what is committed goes straight to its place, not into the log first: the file is closed soon after anyway
+        "checkpoint_threshold": "1KB",
+        "auto_checkpoint_skip_wal_threshold": "0",
     }
     connection = duckdb.connect(config=settings)
     connection.execute("set global timezone = 'UTC'")

@@ -203,9 +203,13 @@ def find_faults(table: type[Table], rows: arrow.Table) -> list[dict[str, Any]]:
 
 @cache
 def _schema_of(table: type[Table], columns: tuple[str, ...]) -> pa.DataFrameSchema:
-    """Give a table's schema with some of its columns; pandera takes longer to leave columns out than to check them."""
+    """Give a table's schema for some of its columns, whose types were checked in Arrow: no value is turned into another.
+
+    Kept, as pandera takes longer to leave columns out than to check them.
+    """
     schema = table.to_schema()
-    return schema.remove_columns([n for n in schema.columns if n not in columns])
+    some = schema.remove_columns([n for n in schema.columns if n not in columns])
+    return some.update_columns({n: {"dtype": None, "coerce": False} for n in columns})
 
 
 def _fits(values: arrow.ChunkedArray, wanted: arrow.DataType) -> bool:
@@ -217,11 +221,10 @@ def _fits(values: arrow.ChunkedArray, wanted: arrow.DataType) -> bool:
     return True
 
 
+# numbers with a point have NaN for what is missing, and a NaN in Arrow is missing too
 _NULLABLE = {
     arrow.int32(): pd.Int32Dtype(),
     arrow.int64(): pd.Int64Dtype(),
-    arrow.float32(): pd.Float32Dtype(),
-    arrow.float64(): pd.Float64Dtype(),
     arrow.bool_(): pd.BooleanDtype(),
 }
 

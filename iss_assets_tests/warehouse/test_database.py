@@ -18,7 +18,7 @@ from iss_assets.warehouse import engine
 from iss_assets.warehouse.database import Replacement, Warehouse, WarehouseError
 from iss_assets.warehouse.locking import LockTimeout, hold
 from iss_assets.warehouse.schema import InvalidTable
-from iss_assets.warehouse.tables import TABLES, CvSplits, Landmarks, RejectedRows
+from iss_assets.warehouse.tables import TABLES, CvSplits, Faces, Landmarks, RejectedRows
 
 
 @pytest.fixture(params=["started anew", "kept running"], autouse=True)
@@ -122,6 +122,14 @@ def test_replacing_a_partition_leaves_the_others_alone(warehouse):
         {"patient_id": "b-1", "split": 2},
         {"patient_id": "c-0", "split": 1},
     ]
+
+
+def test_a_number_that_is_none_is_missing(warehouse):
+    row = {"fingerprint": "f", "patient_id": "0001", "video_id": "v", "frame_index": 0}
+    numbers = {c.name: 0.5 for c in Faces.columns() if c.sql in ("FLOAT", "DOUBLE")}
+    rows = Faces.from_rows([{**row, **numbers, "faces_seen": 1, "crop": b"x", "probability": float("nan")}])
+    with pytest.raises(InvalidTable, match="probability: not_nullable"):
+        warehouse.replace(Faces, rows, {})
 
 
 def test_rows_that_do_not_fit_the_model_change_nothing(warehouse):
