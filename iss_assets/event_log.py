@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from dagster import AssetKey, AssetRecordsFilter, DagsterEventType, EventLogEntry, EventRecordsResult
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME, SqliteEventLogStorage
 from dagster._core.storage.sql import create_engine
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
@@ -32,6 +33,7 @@ class KeptOpenEventLog(SqliteEventLogStorage):
         self._engines: dict[str, Engine] = {}
         self._tables: set[str] = set()
         self._empty: bytes | None = None
+        self._answer: tuple[Any, EventRecordsResult] | None = None
         super().__init__(base_dir)
 
     @contextmanager
@@ -50,6 +52,25 @@ class KeptOpenEventLog(SqliteEventLogStorage):
         if table_name not in self._tables and super().has_table(table_name):
             self._tables.add(table_name)
         return table_name in self._tables
+
+    def store_event(self, event: EventLogEntry) -> None:
+        """Store an event; a step that begins, and an asset that is made, may make an answer another one."""
+        if event.dagster_event_type in (DagsterEventType.STEP_START, DagsterEventType.ASSET_MATERIALIZATION):
+            self._answer = None
+        super().store_event(event)
+
+    def fetch_materializations(
+        self,
+        records_filter: AssetKey | AssetRecordsFilter,
+        limit: int,
+        cursor: str | None = None,
+        ascending: bool = False,
+    ) -> EventRecordsResult:
+        """Give an asset's materializations; each of a step's checks asks for the same one."""
+        question = (records_filter, limit, cursor, ascending)
+        if self._answer is None or self._answer[0] != question:
+            self._answer = question, super().fetch_materializations(records_filter, limit, cursor, ascending)
+        return self._answer[1]
 
     def _open(self, shard: str) -> Engine:
         address, waiting = self.conn_string_for_shard(shard), {"timeout": SQLITE_BUSY_TIMEOUT_SECONDS}

@@ -57,6 +57,8 @@ def test_everybody_reads_the_same_events_that_dagsters_own_storage_would_have_ke
         assert {(r.run_id, str(r.status)) for r in failed} == {
             (r, "AssetCheckExecutionRecordStatus.FAILED") for r in told
         }
+        # each check is kept with the materialization that it was about
+        assert [r.evaluation.target_materialization_data.run_id for r in failed] == [r.run_id for r in failed]
         version = reader.get_latest_data_version_record(dg.AssetKey("measured"), partition_key="0002")
         assert version is not None and version.run_id == kept
 

@@ -48,8 +48,11 @@ def quality_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         patient, current = context.partition_key, warehouse.settings()
         store = warehouse.warehouse()
         rows = assess_patient(store, current, patient)
+        # of others' videos only copies of this patient's count
         submitted = store.query(
-            "select patient_id, video_id, sha256, status from videos order by video_id"
+            "select patient_id, video_id, sha256, status from videos "
+            "where sha256 in (select sha256 from videos where patient_id = ?) order by video_id",
+            [patient],
         ).to_pylist()
         own = [v for v in submitted if v["patient_id"] == patient]
         mark = quality_fingerprint(patient, own, submitted, code_versions(current))
