@@ -25,6 +25,8 @@ from sqlalchemy import event, text
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.pool import NullPool, StaticPool
 
+_STEPS = (DagsterEventType.STEP_START, DagsterEventType.STEP_SUCCESS, DagsterEventType.STEP_FAILURE)
+
 
 class KeptOpenEventLog(SqliteEventLogStorage):
     """Dagster's event log with the files of the study and of the last run kept open until `dispose`."""
@@ -34,6 +36,7 @@ class KeptOpenEventLog(SqliteEventLogStorage):
         self._tables: set[str] = set()
         self._empty: bytes | None = None
         self._answer: tuple[Any, EventRecordsResult] | None = None
+        self._in_step = False
         super().__init__(base_dir)
 
     @contextmanager
@@ -54,9 +57,14 @@ class KeptOpenEventLog(SqliteEventLogStorage):
         return table_name in self._tables
 
     def store_event(self, event: EventLogEntry) -> None:
-        """Store an event; a step that begins, and an asset that is made, may make an answer another one."""
-        if event.dagster_event_type in (DagsterEventType.STEP_START, DagsterEventType.ASSET_MATERIALIZATION):
+        """Store an event; what was asked for in a step is forgotten with the step, and when an asset is made."""
+        if (
+            event.dagster_event_type in _STEPS
+            or event.dagster_event_type is DagsterEventType.ASSET_MATERIALIZATION
+        ):
             self._answer = None
+        if event.dagster_event_type in _STEPS:
+            self._in_step = event.dagster_event_type is DagsterEventType.STEP_START
         super().store_event(event)
 
     def fetch_materializations(
@@ -68,7 +76,7 @@ class KeptOpenEventLog(SqliteEventLogStorage):
     ) -> EventRecordsResult:
         """Give an asset's materializations; each of a step's checks asks for the same one."""
         question = (records_filter, limit, cursor, ascending)
-        if self._answer is None or self._answer[0] != question:
+        if not self._in_step or self._answer is None or self._answer[0] != question:
             self._answer = question, super().fetch_materializations(records_filter, limit, cursor, ascending)
         return self._answer[1]
 
@@ -76,7 +84,7 @@ class KeptOpenEventLog(SqliteEventLogStorage):
         address, waiting = self.conn_string_for_shard(shard), {"timeout": SQLITE_BUSY_TIMEOUT_SECONDS}
         path = Path(self.path_for_shard(shard))
         new = not path.exists()
-        if new and self._empty is not None:
+        if new and shard != INDEX_SHARD_NAME and self._empty is not None:
             # making the tables takes seventy milliseconds, and they are the same for every run
             path.write_bytes(self._empty)
         else:

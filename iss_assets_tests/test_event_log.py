@@ -43,6 +43,18 @@ def run(settings: Settings, *, many_runs: bool, partitions: tuple[str, ...] = ("
 
 
 @pytest.mark.filterwarnings("ignore::dagster.BetaWarning", "ignore::dagster.PreviewWarning")
+def test_who_asks_outside_a_step_hears_what_others_have_made_since(settings):
+    key = dg.AssetKey("measured")
+    (first,) = run(settings, many_runs=True)
+    with open_instance(settings, many_runs=True) as worker:
+        job = defs.resolve_job_def("all_of_it")
+        own = job.execute_in_process(partition_key="0001", instance=worker, raise_on_error=False).run_id
+        assert worker.fetch_materializations(key, limit=1).records[0].run_id == own != first
+        (later,) = run(settings, many_runs=False)
+        assert worker.fetch_materializations(key, limit=1).records[0].run_id == later
+
+
+@pytest.mark.filterwarnings("ignore::dagster.BetaWarning", "ignore::dagster.PreviewWarning")
 def test_everybody_reads_the_same_events_that_dagsters_own_storage_would_have_kept(settings):
     (plain,) = run(settings, many_runs=False)
     kept, second = run(settings, many_runs=True, partitions=("0002", "0003"))

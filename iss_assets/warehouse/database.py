@@ -72,14 +72,8 @@ class Writer:
         return self.replace_each([Replacement(table, rows, where)])[0]
 
     def replace_each(self, replacements: Sequence[Replacement]) -> list[int]:
-        """Do what `replace` does for each, those of one table together; give their numbers of rows.
-
-        What they name of a table must not overlap: else rows of one would stay beside those of another.
-        """
-        together: dict[tuple[type[Table], tuple[str, ...]], list[Replacement]] = {}
-        for replacement in replacements:
-            together.setdefault((replacement.table, tuple(replacement.where)), []).append(replacement)
-        for (table, columns), own in together.items():
+        """Do what `replace` does for each, in this order, those together that can be; give their numbers of rows."""
+        for table, columns, own in _together(replacements):
             self._remove(table, columns, [tuple(r.where.values()) for r in own])
             ready = [r.rows for r in own if isinstance(r.rows, arrow.Table)]
             if ready:
@@ -266,6 +260,26 @@ class Warehouse:
                         "Close it there, or work on a snapshot: iss snapshot FILE."
                     ) from error
                 time.sleep(0.05)
+
+
+def _together(
+    replacements: Sequence[Replacement],
+) -> list[tuple[type[Table], tuple[str, ...], list[Replacement]]]:
+    """Put replacements of a table together as long as they name other values of the same columns.
+
+    Such have no row in common, so it does not matter which of them comes first.
+    """
+    found: list[tuple[type[Table], tuple[str, ...], list[Replacement]]] = []
+    last: dict[type[Table], tuple[tuple[str, ...], list[Replacement], set[tuple[object, ...]]]] = {}
+    for replacement in replacements:
+        table, columns = replacement.table, tuple(replacement.where)
+        values = tuple(replacement.where.values())
+        if table not in last or last[table][0] != columns or values in last[table][2]:
+            last[table] = columns, [], set()
+            found.append((table, columns, last[table][1]))
+        last[table][1].append(replacement)
+        last[table][2].add(values)
+    return found
 
 
 def _bytes_a_row(rows: Rows) -> int:

@@ -30,7 +30,7 @@ class _Engine:
 
 
 _NAME = "warehouse"
-"""What the file is called in the DuckDB that stays: what DuckDB calls it when it opens ``warehouse.duckdb``."""
+"""What the file is called in every DuckDB here: what one calls it that opens ``warehouse.duckdb`` by itself."""
 
 STORAGE_VERSION: Final = "v1.4.0"
 """The oldest DuckDB that can open the file, "v" and all. Files of an older format are brought to it when written to.

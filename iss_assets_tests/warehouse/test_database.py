@@ -124,7 +124,23 @@ def test_replacing_a_partition_leaves_the_others_alone(warehouse):
     ]
 
 
-def test_a_number_that_is_none_is_missing(warehouse):
+def test_replacements_of_one_table_take_place_in_their_order(warehouse):
+    one, other, empty = splits("a"), splits("b"), splits("c").slice(0, 0)
+    numbers = warehouse.replace_all(
+        [
+            Replacement(CvSplits, one, {"split": 1}),
+            Replacement(CvSplits, other, {"split": 1}),
+            Replacement(CvSplits, empty, {"source": "seed"}),
+            Replacement(CvSplits, splits("d", 2, split=3), {"split": 3}),
+            Replacement(CvSplits, splits("e", 2), {"split": 1}),
+        ]
+    )
+    assert numbers == [one.num_rows, other.num_rows, 0, 2, 2]
+    kept = warehouse.query("select patient_id from cv_splits order by all")["patient_id"].to_pylist()
+    assert kept == ["d-0", "d-1", "e-0", "e-1"]
+
+
+def test_a_value_that_is_not_a_number_counts_as_missing(warehouse):
     row = {"fingerprint": "f", "patient_id": "0001", "video_id": "v", "frame_index": 0}
     numbers = {c.name: 0.5 for c in Faces.columns() if c.sql in ("FLOAT", "DOUBLE")}
     rows = Faces.from_rows([{**row, **numbers, "faces_seen": 1, "crop": b"x", "probability": float("nan")}])
