@@ -11,7 +11,7 @@ its compiled statements are kept. The UI and the daemon read the same files with
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ class KeptOpenEventLog(SqliteEventLogStorage):
         self._tables: set[str] = set()
         self._empty: bytes | None = None
         self._answer: tuple[Any, EventRecordsResult] | None = None
+        self._partitions: dict[str, Sequence[str]] = {}
         self._in_step = False
         super().__init__(base_dir)
 
@@ -57,13 +58,17 @@ class KeptOpenEventLog(SqliteEventLogStorage):
         return table_name in self._tables
 
     def store_event(self, event: EventLogEntry) -> None:
-        """Store an event; what was asked for in a step is forgotten with the step, and when an asset is made."""
+        """Store an event; what was asked for in a step is forgotten with the step.
+
+        Materializations are also forgotten when an asset is made.
+        """
         if (
             event.dagster_event_type in _STEPS
             or event.dagster_event_type is DagsterEventType.ASSET_MATERIALIZATION
         ):
             self._answer = None
         if event.dagster_event_type in _STEPS:
+            self._partitions.clear()
             self._in_step = event.dagster_event_type is DagsterEventType.STEP_START
         super().store_event(event)
 
@@ -79,6 +84,30 @@ class KeptOpenEventLog(SqliteEventLogStorage):
         if not self._in_step or self._answer is None or self._answer[0] != question:
             self._answer = question, super().fetch_materializations(records_filter, limit, cursor, ascending)
         return self._answer[1]
+
+    def get_dynamic_partitions(self, partitions_def_name: str) -> Sequence[str]:
+        """Give all partitions; a step asks several times, and there is one for every patient of the study."""
+        if not self._in_step:
+            return super().get_dynamic_partitions(partitions_def_name)
+        if partitions_def_name not in self._partitions:
+            self._partitions[partitions_def_name] = super().get_dynamic_partitions(partitions_def_name)
+        return list(self._partitions[partitions_def_name])
+
+    def has_dynamic_partition(self, partitions_def_name: str, partition_key: str) -> bool:
+        """Say whether there is such a partition; a step asks again and again whether its own one is there."""
+        return (
+            self._in_step and partition_key in self.get_dynamic_partitions(partitions_def_name)
+        ) or super().has_dynamic_partition(partitions_def_name, partition_key)
+
+    def add_dynamic_partitions(self, partitions_def_name: str, partition_keys: Sequence[str]) -> None:
+        """Add partitions."""
+        super().add_dynamic_partitions(partitions_def_name, partition_keys)
+        self._partitions.clear()
+
+    def delete_dynamic_partition(self, partitions_def_name: str, partition_key: str) -> None:
+        """Remove a partition."""
+        super().delete_dynamic_partition(partitions_def_name, partition_key)
+        self._partitions.clear()
 
     def _open(self, shard: str) -> Engine:
         address, waiting = self.conn_string_for_shard(shard), {"timeout": SQLITE_BUSY_TIMEOUT_SECONDS}

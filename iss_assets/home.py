@@ -47,8 +47,14 @@ storage:
     class: WorkerStorage
     config:
       base_dir: {base_dir}
+compute_logs:
+  module: dagster._core.storage.noop_compute_log_manager
+  class: NoOpComputeLogManager
 """
-"""Added for the workers of `iss run`: the same files, opened once a run."""
+"""Added for the processes of `iss run`: the same files, opened once a run, and no `tail` of what a run prints.
+
+What they print goes to the terminal and to ``workers.log``; Dagster would start two programs for every run to copy it.
+"""
 
 
 _WORKSPACE_YAML = """\

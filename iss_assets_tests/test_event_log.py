@@ -54,6 +54,52 @@ def test_who_asks_outside_a_step_hears_what_others_have_made_since(settings):
         assert worker.fetch_materializations(key, limit=1).records[0].run_id == later
 
 
+def test_partitions_are_asked_for_once_a_step_and_are_never_old_ones(settings, monkeypatch):
+    from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
+
+    asked: list[str] = []
+    plain = SqlEventLogStorage.get_dynamic_partitions
+
+    def counting(self, name):
+        asked.append(name)
+        return plain(self, name)
+
+    monkeypatch.setattr(SqlEventLogStorage, "get_dynamic_partitions", counting)
+    seen: list[object] = []
+
+    @dg.op
+    def first(context) -> None:
+        def there(key: str) -> bool:
+            return context.instance.has_dynamic_partition("people", key)
+
+        for _ in range(3):
+            seen.append(context.instance.get_dynamic_partitions("people"))
+            seen.append((there("0001"), there("0009")))
+        context.instance.add_dynamic_partitions("people", ["0009"])
+        seen.append((there("0001"), there("0009")))
+        context.instance.delete_dynamic_partition("people", "0001")
+        seen.append((there("0001"), there("0009")))
+
+    @dg.op(ins={"after": dg.In(dg.Nothing)})
+    def second(context) -> None:
+        with open_instance(settings) as other:
+            other.delete_dynamic_partition("people", "0009")
+        # of what others do, a step that has asked before hears when the next one begins
+        seen.append(context.instance.get_dynamic_partitions("people"))
+
+    @dg.job
+    def both() -> None:
+        second(first())
+
+    with open_instance(settings, many_runs=True) as instance:
+        instance.add_dynamic_partitions("people", ["0001"])
+        assert both.execute_in_process(instance=instance).success
+        instance.add_dynamic_partitions("people", ["0007"])
+        assert instance.get_dynamic_partitions("people") == ["0007"]
+    assert seen == [["0001"], (True, False)] * 3 + [(True, True), (False, True), []]
+    assert len(asked) == 5
+
+
 @pytest.mark.filterwarnings("ignore::dagster.BetaWarning", "ignore::dagster.PreviewWarning")
 def test_everybody_reads_the_same_events_that_dagsters_own_storage_would_have_kept(settings):
     (plain,) = run(settings, many_runs=False)

@@ -7,6 +7,7 @@ The unit of work is the video. A video whose fingerprint stands in the ledger is
 a run that died waits in the spool; the patient's partition is replaced in one transaction at the end.
 """
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -32,16 +33,24 @@ from iss_assets.warehouse.ledger import (
     video_fingerprints,
 )
 from iss_assets.warehouse.locking import hold
-from iss_assets.warehouse.spool import Rows, Spool, mapped
+from iss_assets.warehouse.spool import Spool
 
 
 @dataclass(frozen=True)
 class Extracted:
-    """What came out of one video: rows by table, and what was wrong with the file on the way, if anything."""
+    """What came out of one video: rows by table, and what was wrong with the file on the way, if anything.
 
-    rows: Mapping[str, Rows]
+    Rows lack patient, video and fingerprint; long ones lie in an Arrow file of the spool's scratch folder.
+    """
+
+    rows: Mapping[str, Path | arrow.Table]
     problem: str | None = None
 
+
+_LARGE_MB = 900
+"""Of the 1.5 GB that a worker may take; one that is at work on videos of a minute stays below it."""
+_CONSTANTS = ("patient_id", "video_id", "fingerprint")
+"""Columns that are the same in all rows of a video."""
 
 MAX_PATIENT_S = 24 * 3600.0
 """Longer than any patient takes: ninety days of narratives of three minutes each are 4.5 hours."""
@@ -154,7 +163,7 @@ def see(video: Video, wanted: set[str], settings: Settings, warehouse: Warehouse
         threads=settings.run.threads,
         scratch=scratch,
     ).problem
-    return Extracted({n: partial(mapped, scratch / f"{n}.arrow") for n in VISUAL_TABLES}, problem)
+    return Extracted({n: scratch / f"{n}.arrow" for n in VISUAL_TABLES}, problem)
 
 
 def landmarks_again(video: Video, settings: Settings, warehouse: Warehouse, spool: Spool) -> Extracted:
@@ -179,7 +188,7 @@ def hear(video: Video, wanted: set[str], settings: Settings, warehouse: Warehous
     made = extract_audio(video.path, settings.audio, scratch)
     if made is None:
         return Extracted({})
-    waiting = {n: partial(mapped, scratch / f"{n}.arrow") for n in ("audio", "mel_spectrograms")}
+    waiting = {n: scratch / f"{n}.arrow" for n in ("audio", "mel_spectrograms")}
     return Extracted({**waiting, "audio_features": made.audio_features}, made.problem)
 
 
@@ -207,11 +216,25 @@ def extract(
 
 
 def give_memory_back() -> None:
-    """Hand freed memory to the system: the C library keeps it for itself, and the next stage then takes more."""
+    """Hand freed memory to the system if this process has grown large; the C library keeps it for itself.
+
+    A small process keeps it for the next video, which would have to ask for it again page by page.
+    """
     import ctypes
 
     if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
-        trim(0)
+        resident = _resident_mb()
+        if resident is None or resident > _LARGE_MB:
+            trim(0)
+
+
+def _resident_mb() -> float | None:
+    """Give the memory of this process in megabytes, None where the system does not say it in /proc."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except (OSError, IndexError, ValueError):
+        return None
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def extract_alone(
@@ -237,6 +260,10 @@ def extract_alone(
             .to_arrow_table()
             .to_pylist()
         )
+        entries = connection.execute(
+            "select video_id, table_name, rows from extractions where patient_id = ?", [patient]
+        ).fetchall()
+    stored = {(video_id, name): rows for video_id, name, rows in entries}
     todo: list[tuple[Video, set[str]]] = []
     for row in submitted:
         prints = video_fingerprints(row["sha256"], versions)
@@ -260,11 +287,7 @@ def extract_alone(
             continue
         if made.problem:
             problems[video.video_id] = made.problem
-        spool.put(
-            video.video_id,
-            video.fingerprints,
-            {n: partial(finish, n, made.rows.get(n), patient, video) for n in wanted},
-        )
+        spool.put(video.video_id, video.fingerprints, {n: made.rows.get(n, nothing_of(n)) for n in wanted})
         del made
         give_memory_back()
     replacements: list[Replacement] = []
@@ -282,9 +305,10 @@ def extract_alone(
             continue
         where = {"patient_id": patient, "video_id": video.video_id}
         for name in sorted(wanted):
-            waiting = partial(spool.take, video.video_id, name, video.fingerprints[name])
+            waiting = partial(finish, spool, name, patient, video)
             replacements.append(Replacement(tables.BY_NAME[name], waiting, where))
-            entry = (patient, video.video_id, name, video.fingerprints[name], waiting().num_rows)
+            stored[video.video_id, name] = waiting().num_rows
+            entry = (patient, video.video_id, name, video.fingerprints[name], stored[video.video_id, name])
             replacements.append(
                 Replacement(tables.Extractions, ledger_rows([entry]), {**where, "table_name": name})
             )
@@ -297,17 +321,13 @@ def extract_alone(
             "the others are stored. Run again, and if it stays so, look at the run's log.",
             metadata={"videos": dg.MetadataValue.json(failed)},
         )
-    counts = warehouse.query(
-        "select " + ", ".join(f"(select count(*) from {n} where patient_id = $1) as {n}" for n in selected),
-        [patient],
-    ).to_pylist()[0]
     for name in selected:
         mark = fingerprint(
             sorted((r["video_id"], video_fingerprints(r["sha256"], versions)[name]) for r in submitted)
         )
         yield result(
             tables.BY_NAME[name],
-            counts[name],
+            sum(stored[row["video_id"], name] for row in submitted),
             mark,
             {
                 "videos": len(submitted),
@@ -358,17 +378,21 @@ def contact_sheet(warehouse: Warehouse, patient: str) -> dict[str, dg.MetadataVa
     return {"contact sheet": dg.MetadataValue.md(f"![faces](data:image/jpeg;base64,{picture})")}
 
 
-def finish(name: str, made: Rows | None, patient: str, video: Video) -> arrow.Table:
-    """Put patient, video and fingerprint to the core's rows, in the order of the table's model."""
-    model = tables.BY_NAME[name]
-    if made is None:
-        return model.from_rows([])
-    rows = made() if callable(made) else made
-    constants = {
-        "patient_id": patient,
-        "video_id": video.video_id,
-        "fingerprint": video.fingerprints[name],
-    }
-    for column, value in constants.items():
-        rows = rows.append_column(column, arrow.repeat(arrow.scalar(value, arrow.string()), rows.num_rows))
-    return rows.select(model.arrow_schema().names).cast(model.arrow_schema())
+def nothing_of(name: str) -> arrow.Table:
+    """Give a table without rows as extraction gives it."""
+    schema = tables.BY_NAME[name].arrow_schema()
+    return arrow.schema([field for field in schema if field.name not in _CONSTANTS]).empty_table()
+
+
+def finish(spool: Spool, name: str, patient: str, video: Video) -> arrow.Table:
+    """Give what waits of a video's table with patient, video and fingerprint, in the order of the table's model."""
+    schema = tables.BY_NAME[name].arrow_schema()
+    rows = spool.take(video.video_id, name, video.fingerprints[name])
+    values = dict(zip(_CONSTANTS, (patient, video.video_id, video.fingerprints[name]), strict=True))
+    columns = [
+        arrow.repeat(arrow.scalar(values[field.name], field.type), rows.num_rows)
+        if field.name in values
+        else rows[field.name]
+        for field in schema
+    ]
+    return arrow.table(columns, schema=schema)

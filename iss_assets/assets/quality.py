@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import dagster as dg
+import duckdb
 import pyarrow as arrow
 
 from iss_assets.assets.common import describe, result
@@ -22,6 +23,8 @@ from iss_assets.warehouse.ledger import code_versions, fingerprint, video_finger
 if TYPE_CHECKING:
     from iss_assets.media.quality import PersonVector
 
+_BYTES_A_FRAME: Final = 8_000
+"""Expected of a frame's rows: 5.6 kB of mesh, and some crops."""
 _KEPT_BYTES: Final = 64 * 2**20
 """Most that is kept of a patient's videos while they are compared; what goes beyond is read a second time."""
 
@@ -47,15 +50,7 @@ def quality_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         """Assess one patient's videos."""
         patient, current = context.partition_key, warehouse.settings()
         store = warehouse.warehouse()
-        rows = assess_patient(store, current, patient)
-        # of others' videos only copies of this patient's count
-        submitted = store.query(
-            "select patient_id, video_id, sha256, status from videos "
-            "where sha256 in (select sha256 from videos where patient_id = ?) order by video_id",
-            [patient],
-        ).to_pylist()
-        own = [v for v in submitted if v["patient_id"] == patient]
-        mark = quality_fingerprint(patient, own, submitted, code_versions(current))
+        rows, mark = assess_patient(store, current, patient)
         table = tables.VideoQuality.from_rows(
             [{**r, "patient_id": patient, "fingerprint": mark} for r in rows]
         )
@@ -106,40 +101,65 @@ def quality_fingerprint(
     return fingerprint(sorted(prints, key=lambda p: p[0]), twins, versions["video_quality"])
 
 
-def assess_patient(store: Warehouse, settings: Settings, patient: str) -> list[dict[str, Any]]:
-    """Assess every video of a patient, readable or not; give rows of ``video_quality`` without patient and mark.
+class Assessed(NamedTuple):
+    """Rows of ``video_quality`` without patient and mark, and the mark that says what they were made from."""
+
+    rows: list[dict[str, Any]]
+    mark: str
+
+
+def assess_patient(store: Warehouse, settings: Settings, patient: str) -> Assessed:
+    """Assess every video of a patient, readable or not.
 
     A video is compared with the patient's other videos (is it the same person?) and with every file of the study (is
     it a copy?).
     """
     from iss_assets.media.quality import OtherVideos, assess_video, person_of
 
-    with store.read() as connection:
+    kept: dict[str, Seen] = {}
+    room = _KEPT_BYTES
+    # what DuckDB has read it keeps as long as it may: one thread's share is enough
+    with store.read(threads=1) as connection:
         own = _fetch(connection, "select * from videos where patient_id = ? order by video_id", patient)
         # of other patients' files only the copies of this one's are of interest
-        hashes = _fetch(
+        submitted = _fetch(
             connection,
-            "select video_id, sha256 from videos where sha256 in (select sha256 from videos where patient_id = ?)",
+            "select patient_id, video_id, sha256, status from videos "
+            "where sha256 in (select sha256 from videos where patient_id = ?) order by video_id",
             patient,
         ).to_pylist()
         heard = _fetch(connection, "select * exclude (waveform) from audio where patient_id = ?", patient)
+        # short videos, while it is open; who closes and opens it for each reads its description again each time
+        for row in own.select(["video_id", "duration_s"]).to_pylist():
+            expected = (row["duration_s"] or 0.0) * settings.video.fps * _BYTES_A_FRAME
+            if expected <= room:
+                seen = seen_in(connection, settings, row["video_id"])
+                kept[row["video_id"]] = seen
+                room -= seen.bytes
+                del seen
+    mark = quality_fingerprint(
+        patient, [v for v in submitted if v["patient_id"] == patient], submitted, code_versions(settings)
+    )
+
+    def look(video_id: str) -> Seen:
+        with store.read(threads=1) as connection:
+            return seen_in(connection, settings, video_id)
+
     sounds = {row["video_id"]: row for row in heard.to_pylist()}
     names = own["video_id"].to_pylist()
     persons: dict[str, PersonVector | None] = {}
-    kept: dict[str, Seen] = {}
-    room = _KEPT_BYTES
     # whoever has one video is compared with nobody
     for video_id in names if len(names) > 1 else []:
-        seen = seen_in(store, settings, video_id)
+        seen = kept.get(video_id) or look(video_id)
         persons[video_id] = person_of(seen.faces, seen.landmarks, settings.quality)
-        if seen.bytes <= room:
+        if video_id not in kept and seen.bytes <= room:
             kept[video_id] = seen
             room -= seen.bytes
         del seen
     rows = []
     for video in own.to_pylist():
         video_id = video["video_id"]
-        seen = kept.pop(video_id) if video_id in kept else seen_in(store, settings, video_id)
+        seen = kept.pop(video_id) if video_id in kept else look(video_id)
         frames, faces, landmarks = seen
         assessment = assess_video(
             video,
@@ -150,7 +170,7 @@ def assess_patient(store: Warehouse, settings: Settings, patient: str) -> list[d
             settings.quality,
             fps=settings.video.fps,
             others=OtherVideos(
-                sha256s=frozenset(h["sha256"] for h in hashes if h["video_id"] != video_id),
+                sha256s=frozenset(v["sha256"] for v in submitted if v["video_id"] != video_id),
                 persons=[p for other, p in persons.items() if p is not None and other != video_id],
             ),
         )
@@ -169,7 +189,7 @@ def assess_patient(store: Warehouse, settings: Settings, patient: str) -> list[d
         )
         # before the next one is read
         del seen, frames, faces, landmarks
-    return rows
+    return Assessed(rows, mark)
 
 
 class Seen(NamedTuple):
@@ -185,32 +205,30 @@ class Seen(NamedTuple):
         return sum(table.nbytes for table in self)
 
 
-def seen_in(store: Warehouse, settings: Settings, video_id: str) -> Seen:
+def seen_in(connection: duckdb.DuckDBPyConnection, settings: Settings, video_id: str) -> Seen:
     """Give frames, faces and landmarks of a video, the faces with only those crops that an assessment looks at.
 
     All crops of a long video would fill the memory.
     """
     from iss_assets.media.quality import crops_needed
 
-    # what DuckDB has read it keeps as long as it may: one thread's share is enough
-    with store.read(threads=1) as connection:
-        frames = _fetch(connection, "select * from frames where video_id = ? order by frame_index", video_id)
-        # as they were stored, which is in order: sorting an hour of meshes takes memory
-        landmarks = _fetch(
-            connection, "select frame_index, detected, points from landmarks where video_id = ?", video_id
-        )
-        index = _fetch(connection, "select frame_index from faces where video_id = ? order by 1", video_id)
-        index = index["frame_index"].to_numpy()
-        wanted = index[crops_needed(len(index), settings.quality, settings.video.fps)]
-        faces = _fetch(
-            connection,
-            "select * replace (case when list_contains(?::integer[], frame_index) then crop end as crop) "
-            "from faces where video_id = ? order by frame_index",
-            wanted.tolist(),
-            video_id,
-        )
+    frames = _fetch(connection, "select * from frames where video_id = ? order by frame_index", video_id)
+    # as they were stored, which is in order: sorting an hour of meshes takes memory
+    landmarks = _fetch(
+        connection, "select frame_index, detected, points from landmarks where video_id = ?", video_id
+    )
+    found = _fetch(connection, "select frame_index from faces where video_id = ? order by 1", video_id)
+    index = found["frame_index"].to_numpy()
+    wanted = index[crops_needed(len(index), settings.quality, settings.video.fps)]
+    faces = _fetch(
+        connection,
+        "select * replace (case when list_contains(?::integer[], frame_index) then crop end as crop) "
+        "from faces where video_id = ? order by frame_index",
+        wanted.tolist(),
+        video_id,
+    )
     return Seen(frames, faces, landmarks)
 
 
-def _fetch(connection: Any, sql: str, *parameters: Any) -> Any:
+def _fetch(connection: duckdb.DuckDBPyConnection, sql: str, *parameters: Any) -> arrow.Table:
     return connection.execute(sql, list(parameters)).to_arrow_table()

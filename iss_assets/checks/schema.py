@@ -51,12 +51,8 @@ def read_stored(
 ) -> Stored:
     """Read the rows of a table whose columns have the values of `where`."""
     name = table.__table__
-    types = dict(
-        connection.execute(
-            "select column_name, data_type from duckdb_columns() where table_name = ? order by column_index",
-            [name],
-        ).fetchall()
-    )
+    described = connection.execute(f"select * from {name} limit 0").description or []
+    types = {column: str(kind) for column, kind, *_ in described}
     packed = [c.name for c in table.columns() if c.packed and c.name in types]
     plain = ", ".join(f'"{c}"' for c in types if c not in packed)
     condition = " and ".join(f"t.{c} = ?" for c in where) or "true"

@@ -20,7 +20,7 @@ from iss_assets.settings import WarehouseSettings
 from iss_assets.warehouse.engine import Opened
 from iss_assets.warehouse.locking import LockTimeout, hold
 from iss_assets.warehouse.schema import Table
-from iss_assets.warehouse.spool import Rows, portions
+from iss_assets.warehouse.spool import Rows, gathered, portions
 from iss_assets.warehouse.tables import TABLES
 
 _TOGETHER = 100
@@ -75,12 +75,9 @@ class Writer:
         """Do what `replace` does for each, in this order, those together that can be; give their numbers of rows."""
         for table, columns, own in _together(replacements):
             self._remove(table, columns, [tuple(r.where.values()) for r in own])
-            ready = [r.rows for r in own if isinstance(r.rows, arrow.Table)]
-            if ready:
-                self.append(table, arrow.concat_tables(ready))
-            for replacement in own:
-                if callable(replacement.rows):
-                    self.append(table, replacement.rows)
+            self._insert(table, [r.rows for r in own if isinstance(r.rows, arrow.Table)])
+            for parts in gathered(part for r in own if callable(r.rows) for part in portions(r.rows)):
+                self._insert(table, parts)
         return [(r.rows() if callable(r.rows) else r.rows).num_rows for r in replacements]
 
     def _remove(self, table: type[Table], columns: Sequence[str], values: Sequence[Sequence[object]]) -> None:
@@ -88,23 +85,23 @@ class Writer:
         known = {c.name for c in table.columns()}
         if unknown := set(columns) - known:
             raise WarehouseError(f"{table.__table__} has no column {', '.join(sorted(unknown))}")
-        one = " and ".join(f"{c} is not distinct from ?" for c in columns) or "true"
         for start in range(0, len(values), _TOGETHER):
-            some = values[start : start + _TOGETHER]
-            condition = " or ".join([f"({one})"] * len(some))
-            self._connection.execute(
-                f"delete from {table.__table__} where {condition}", [v for row in some for v in row]
-            )
+            condition, parameters = _one_of(columns, values[start : start + _TOGETHER])
+            self._connection.execute(f"delete from {table.__table__} where {condition}", parameters)
 
     def append(self, table: type[Table], rows: Rows) -> int:
         """Put `rows`, already checked, to those that are there; give their number."""
         written = 0
         for portion in portions(rows):
-            if portion.num_rows:
-                # DuckDB finds the variable by its name; a registered view would keep it until the transaction's end
-                self._connection.execute(f"insert into {table.__table__} by name select * from portion")
+            self._insert(table, [portion])
             written += portion.num_rows
         return written
+
+    def _insert(self, table: type[Table], parts: Sequence[arrow.Table]) -> None:
+        if any(part.num_rows for part in parts):
+            portion = arrow.concat_tables(parts)  # noqa: F841
+            # DuckDB finds the variable by its name; a registered view would keep it until the transaction's end
+            self._connection.execute(f"insert into {table.__table__} by name select * from portion")
 
 
 class Warehouse:
@@ -260,6 +257,25 @@ class Warehouse:
                         "Close it there, or work on a snapshot: iss snapshot FILE."
                     ) from error
                 time.sleep(0.05)
+
+
+def _one_of(columns: Sequence[str], values: Sequence[Sequence[object]]) -> tuple[str, list[object]]:
+    """Give the condition, and its parameters, that `columns` have one of these `values`.
+
+    What all of them share is asked for once, and in a form by which DuckDB knows the pieces that cannot have it.
+    """
+
+    def same(column: str, value: object) -> str:
+        return f"{column} is null" if value is None else f"{column} = ?"
+
+    shared = [n for n in range(len(columns)) if all(row[n] == values[0][n] for row in values)]
+    others = [n for n in range(len(columns)) if n not in shared]
+    terms = [same(columns[n], values[0][n]) for n in shared]
+    if others:
+        each = (" and ".join(same(columns[n], row[n]) for n in others) for row in values)
+        terms.append("(" + " or ".join(f"({one})" for one in each) + ")")
+    parameters = [values[0][n] for n in shared] + [row[n] for row in values for n in others]
+    return " and ".join(terms) or "true", [value for value in parameters if value is not None]
 
 
 def _together(

@@ -14,6 +14,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
+
+_LONGEST_PAUSE_S: Final = 0.005
+"""Between two looks at a lock that somebody holds, most of the time for a few hundredths of a second."""
 
 
 class LockTimeout(TimeoutError):
@@ -33,7 +37,7 @@ def _acquire(handle: int, operation: int, deadline: float, path: Path) -> None:
                     "Wait for it, or raise ISS_WAREHOUSE__LOCK_TIMEOUT_S."
                 ) from None
             time.sleep(pause)
-            pause = min(pause * 1.5, 0.02)
+            pause = min(pause * 1.5, _LONGEST_PAUSE_S)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, ClassVar
 
+import numpy as np
 import pandas as pd
 import pandera.pandas as pa
 import pyarrow as arrow
@@ -179,14 +180,15 @@ def find_faults(table: type[Table], rows: arrow.Table) -> list[dict[str, Any]]:
         if columns[name].packed and not columns[name].nullable and rows[name].null_count:
             fault(name, "is empty", rows[name].null_count)
     plain = [n for n in present if not columns[n].packed and n not in misfits]
-    frame = _to_pandas(rows.select(plain))
     keys = [k for k in table.__key__ if k in plain]
+    asked = [n for n in plain if _may_be_faulty(table, columns[n], rows[n])]
+    frame = _to_pandas(rows.select(list(dict.fromkeys([*asked, *keys]))))
 
     def examples(index: pd.Index) -> list[str]:
         return ["|".join(str(v) for v in row) for row in frame.loc[index[:5], keys].itertuples(index=False)]
 
     try:
-        _schema_of(table, tuple(plain)).validate(frame, lazy=True)
+        _schema_of(table, tuple(asked)).validate(frame[asked], lazy=True)
     except pa.errors.SchemaErrors as error:
         cases = error.failure_cases
         for (where, check), group in cases.groupby(["column", "check"], dropna=False, sort=False):
@@ -199,6 +201,23 @@ def find_faults(table: type[Table], rows: arrow.Table) -> list[dict[str, Any]]:
                 None, f"key {', '.join(keys)} repeats", int(repeated.sum()), examples(frame.index[repeated])
             )
     return faults
+
+
+def _may_be_faulty(table: type[Table], column: Column, values: arrow.ChunkedArray) -> bool:
+    """Say whether pandera has to look: a column without a rule, whose type Arrow has checked, can only lack values."""
+    if column.name in _with_rules(table):
+        return True
+    if column.nullable:
+        return False
+    # pandas takes a number that is none for a missing one
+    floating = arrow.types.is_floating(values.type)
+    return bool(values.null_count or (floating and np.isnan(values.to_numpy()).any()))
+
+
+@cache
+def _with_rules(table: type[Table]) -> frozenset[str]:
+    """Name the columns whose values a rule of their own restricts."""
+    return frozenset(n for n, c in table.to_schema().columns.items() if c.checks or c.unique)
 
 
 @cache

@@ -26,11 +26,26 @@ _PORTION: Final = 1024
 
 def portions(rows: Rows) -> Iterator[arrow.Table]:
     """Give rows in portions. What waits on disk is mapped anew for each, so that no more than one is in memory."""
-    if not callable(rows):
-        yield rows
+    whole = rows() if callable(rows) else rows
+    count = whole.num_rows
+    if not callable(rows) or count <= _PORTION:
+        yield whole
         return
-    for start in range(0, max(1, rows().num_rows), _PORTION):
+    del whole
+    for start in range(0, count, _PORTION):
         yield rows().slice(start, _PORTION)
+
+
+def gathered(parts: Iterable[arrow.Table]) -> Iterator[list[arrow.Table]]:
+    """Put small portions that follow each other together, up to the size of a portion."""
+    together: list[arrow.Table] = []
+    for part in parts:
+        if together and sum(p.num_rows for p in together) + part.num_rows > _PORTION:
+            yield together
+            together = []
+        together.append(part)
+    if together:
+        yield together
 
 
 def mapped(path: Path) -> arrow.Table:
@@ -63,16 +78,22 @@ class Spool:
         folder.mkdir(parents=True, mode=0o700)
         return folder
 
-    def put(self, video_id: str, fingerprints: Mapping[str, str], tables: Mapping[str, Rows]) -> None:
-        """Store one video's tables; each file appears whole or not at all."""
+    def put(
+        self, video_id: str, fingerprints: Mapping[str, str], tables: Mapping[str, Path | arrow.Table]
+    ) -> None:
+        """Store one video's tables; each file appears whole or not at all.
+
+        An Arrow file in the scratch folder is taken over as it is.
+        """
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         for name, rows in tables.items():
             path = self._path(video_id, name, fingerprints[name])
+            if isinstance(rows, Path):
+                rows.replace(path)
+                continue
             scratch = path.with_suffix(f".{os.getpid()}.part")
-            schema = (rows() if callable(rows) else rows).schema
-            with arrow.OSFile(str(scratch), "wb") as sink, arrow.ipc.new_file(sink, schema) as writer:
-                for portion in portions(rows):
-                    writer.write_table(portion)
+            with arrow.OSFile(str(scratch), "wb") as sink, arrow.ipc.new_file(sink, rows.schema) as writer:
+                writer.write_table(rows)
             scratch.replace(path)
         shutil.rmtree(self._folder / "scratch", ignore_errors=True)
 

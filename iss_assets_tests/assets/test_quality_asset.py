@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import pytest
 
@@ -19,9 +20,9 @@ def reads(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> Counter[str]
     counted: Counter[str] = Counter()
     plain = quality.seen_in
 
-    def counting(store: Warehouse, settings: Settings, video_id: str) -> quality.Seen:
+    def counting(connection: Any, settings: Settings, video_id: str) -> quality.Seen:
         counted[video_id] += 1
-        return plain(store, settings, video_id)
+        return plain(connection, settings, video_id)
 
     monkeypatch.setattr(quality, "seen_in", counting)
     return counted
@@ -30,7 +31,7 @@ def reads(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> Counter[str]
 def test_a_video_is_read_once_though_it_is_compared_with_the_others(
     warehouse: Warehouse, settings: Settings, reads: Counter[str]
 ) -> None:
-    rows = quality.assess_patient(warehouse, settings, "0001")
+    rows = quality.assess_patient(warehouse, settings, "0001").rows
     assert reads == {"0001-1": 1, "0001-2": 1}
     assert [row["video_id"] for row in rows] == ["0001-1", "0001-2"]
     assert all('"identity_distance"' in row["measures"] for row in rows), "they were compared"
@@ -41,7 +42,8 @@ def test_what_would_fill_the_memory_is_read_again_with_the_same_results(
 ) -> None:
     once = quality.assess_patient(warehouse, settings, "0001")
     reads.clear()
-    size = quality.seen_in(warehouse, settings, "0001-1").bytes
+    with warehouse.read() as connection:
+        size = quality.seen_in(connection, settings, "0001-1").bytes
     reads.clear()
     monkeypatch.setattr(quality, "_KEPT_BYTES", size)
     assert quality.assess_patient(warehouse, settings, "0001") == once
@@ -54,6 +56,6 @@ def test_one_who_has_one_video_is_compared_with_nobody(
     with warehouse.write() as writer:
         writer.execute("delete from videos where video_id = '0001-2'")
     monkeypatch.setattr(quality, "_KEPT_BYTES", 0)
-    (row,) = quality.assess_patient(warehouse, settings, "0001")
+    (row,) = quality.assess_patient(warehouse, settings, "0001").rows
     assert reads == {"0001-1": 1}
     assert '"identity_distance"' not in row["measures"]

@@ -249,7 +249,7 @@ def test_a_table_that_was_made_but_not_checked_is_found(
 
 
 def test_checks_over_several_patients_at_once_are_refused(study: InventedStudy) -> None:
-    stage = next(s for s in STAGES if s.name == "check_videos")
+    stage = next(s for s in STAGES if s.name == "check_submissions")
     defs = dg.Definitions(
         assets=[stub("patients", []), stub("videos", [])],
         asset_checks=[ops.make_checks(stage)],

@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
+from itertools import product
 from pathlib import Path
 
 import duckdb
@@ -15,10 +17,10 @@ import pytest
 
 from iss_assets.settings import WarehouseSettings
 from iss_assets.warehouse import engine
-from iss_assets.warehouse.database import Replacement, Warehouse, WarehouseError
+from iss_assets.warehouse.database import Replacement, Warehouse, WarehouseError, _one_of
 from iss_assets.warehouse.locking import LockTimeout, hold
 from iss_assets.warehouse.schema import InvalidTable
-from iss_assets.warehouse.tables import TABLES, CvSplits, Faces, Landmarks, RejectedRows
+from iss_assets.warehouse.tables import TABLES, CvSplits, Extractions, Faces, Landmarks, RejectedRows
 
 
 @pytest.fixture(params=["started anew", "kept running"], autouse=True)
@@ -138,6 +140,37 @@ def test_replacements_of_one_table_take_place_in_their_order(warehouse):
     assert numbers == [one.num_rows, other.num_rows, 0, 2, 2]
     kept = warehouse.query("select patient_id from cv_splits order by all")["patient_id"].to_pylist()
     assert kept == ["d-0", "d-1", "e-0", "e-1"]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [("x", 1, "p")],
+        [("x", 1, None)],
+        [("x", 1, "p"), ("x", 2, "q")],
+        [("x", None, "p"), ("x", 2, "p"), ("x", 3, "p")],
+        [("x", None, None), ("y", None, None)],
+        [("x", 1, "p"), ("y", 2, "q"), ("y", None, "q")],
+    ],
+)
+def test_what_has_one_of_the_values_is_found_and_nothing_else(values):
+    everything = list(product(["x", "y"], [1, 2, None], ["p", "q", None]))
+    condition, parameters = _one_of(["a", "b", "c"], values)
+    with duckdb.connect() as connection:
+        connection.execute("create table t (a varchar, b integer, c varchar)")
+        connection.executemany("insert into t values (?, ?, ?)", everything)
+        found = connection.execute(f"select * from t where {condition}", parameters).fetchall()
+    assert sorted(found, key=str) == sorted(set(values) & set(everything), key=str)
+
+
+def test_no_column_named_means_every_row():
+    assert _one_of([], [()]) == ("true", [])
+
+
+def test_a_missing_value_is_a_fault_also_where_no_rule_looks_at_the_column(warehouse):
+    entry = {"patient_id": "d", "video_id": "*", "fingerprint": "f", "rows": 1, "made_at": datetime.now(UTC)}
+    with pytest.raises(InvalidTable, match="table_name: not_nullable"):
+        warehouse.replace(Extractions, Extractions.from_rows([entry]), {"patient_id": "d"})
 
 
 def test_a_value_that_is_not_a_number_counts_as_missing(warehouse):

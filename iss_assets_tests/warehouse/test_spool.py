@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pyarrow as arrow
 import pytest
 
 from iss_assets.media.row_store import RowStore
-from iss_assets.warehouse.spool import Spool, mapped, portions
+from iss_assets.warehouse.spool import Spool, gathered, mapped, portions
 
 SCHEMA = arrow.schema([("frame_index", arrow.int32()), ("crop", arrow.binary())])
 
@@ -36,6 +38,17 @@ def test_portions_of_what_waits_are_all_of_it_in_order_and_small(count):
     assert [part.num_rows for part in portions(whole)] == [count]
 
 
+@pytest.mark.parametrize("counts", [[], [0], [300, 300, 300, 300, 300], [1024, 1, 2600, 0, 5]])
+def test_small_portions_are_put_together_in_order_and_stay_small(counts):
+    parts = [arrow.Table.from_batches([batch(place, count)]) for place, count in enumerate(counts)]
+    groups = list(gathered(iter(parts)))
+    assert [part for group in groups for part in group] == parts
+    rows = [[part.num_rows for part in group] for group in groups]
+    assert all(sum(own) <= 1024 or len(own) == 1 for own in rows)
+    # none could have taken what came after it
+    assert all(sum(own) + after[0] > 1024 for own, after in pairwise(rows))
+
+
 def test_what_is_put_from_a_file_is_found_again_and_the_scratch_folder_is_gone(tmp_path):
     spool = Spool(tmp_path, "0001")
     scratch = spool.scratch()
@@ -44,12 +57,15 @@ def test_what_is_put_from_a_file_is_found_again_and_the_scratch_folder_is_gone(t
     store = RowStore(SCHEMA, scratch, "faces")
     store.add(batch(0, 2600))
     whole = store.table().combine_chunks()
-    spool.put("0001-1", {"faces": "a"}, {"faces": lambda: mapped(scratch / "faces.arrow")})
+    spool.put(
+        "0001-1", {"faces": "a", "landmarks": "c"}, {"faces": scratch / "faces.arrow", "landmarks": whole}
+    )
     assert not scratch.exists()
     assert spool.take("0001-1", "faces", "a").combine_chunks().equals(whole)
+    assert spool.take("0001-1", "landmarks", "c").combine_chunks().equals(whole)
     assert spool.get("0001-1", "faces", "b") is None
     with pytest.raises(FileNotFoundError):
         spool.take("0001-1", "faces", "b")
     spool.scratch()
-    spool.clear(["faces"])
+    spool.clear(["faces", "landmarks"])
     assert list(tmp_path.iterdir()) == []
