@@ -133,9 +133,6 @@ def _started(path: Path) -> _Engine:
         "temp_directory": str(_spilled(path)),
         # it would write tables of large values anew again and again: see `pieces`
         "max_vacuum_tasks": "0",
-        # dict_fsst: its search for what pictures share takes twice as long as writing them, and finds nothing;
-        # zstd: it makes a JPEG file 5 % smaller, and writing and reading take twice as long
-        "disabled_compression_methods": "dict_fsst,zstd",
         # what is committed goes straight to its place, not into the log first: the file is closed soon after anyway
         "checkpoint_threshold": "1KB",
         "auto_checkpoint_skip_wal_threshold": "0",

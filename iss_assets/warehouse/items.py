@@ -317,7 +317,8 @@ def in_order(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
     without a copy. DuckDB would take every picture through its own memory to sort them, five times as long, and Arrow
     would copy them twice.
     """
-    rows = connection.execute(sql).to_arrow_reader(_BATCH_ROWS).read_all()
+    # a relation puts rows into Arrow as they come; `execute` would copy them into a buffer of its own first
+    rows = connection.sql(sql).to_arrow_table(_BATCH_ROWS)
     places = rows["place"].to_numpy()
     rows = rows.drop_columns(["place"])
     starts = np.flatnonzero(np.diff(places, prepend=-2) != 1)

@@ -121,8 +121,16 @@ class Table(pa.DataFrameModel):
 
     @classmethod
     def ddl(cls, name: str | None = None) -> str:
-        """Give the ``create table`` statement, with comments left to `comments`."""
-        body = ",\n  ".join(f"{c.name} {c.sql}{'' if c.nullable else ' not null'}" for c in cls.columns())
+        """Give the ``create table`` statement, with comments left to `comments`.
+
+        Pictures and sound are compressed by themselves (JPEG, FLAC): DuckDB's search for what they share takes twice as
+        long as writing them, and makes them 5 % smaller at most.
+        """
+        body = ",\n  ".join(
+            f"{c.name} {c.sql}{' using compression uncompressed' if c.sql == 'BLOB' else ''}"
+            f"{'' if c.nullable else ' not null'}"
+            for c in cls.columns()
+        )
         return f"create table if not exists {name or cls.__table__} (\n  {body}\n)"
 
     @classmethod

@@ -13,6 +13,7 @@ from itertools import product
 from pathlib import Path
 
 import duckdb
+import numpy as np
 import pytest
 
 from iss_assets.settings import WarehouseSettings
@@ -82,6 +83,29 @@ def test_rows_that_wait_on_disk_are_checked_and_then_written(warehouse):
     asked.clear()
     assert warehouse.replace_all([Replacement(CvSplits, waiting(good), {})]) == [3]
     assert count(warehouse) == 3 and all(rows is good for rows in asked)
+
+
+def test_pictures_are_stored_as_they_are_and_names_are_not_repeated(warehouse):
+    rng = np.random.default_rng(0)
+    # half of the bytes are those of every other one, which a search for what they share would find
+    files = [bytes(3000) + rng.bytes(3000) for _ in range(2 * 300)]
+    for number in range(2):
+        rows = [
+            {
+                "video_id": f"v{number}", "patient_id": "0001", "frame_index": i, "x1": 0.0, "y1": 0.0, "x2": 9.0, "y2": 9.0,
+                "probability": 1.0, "faces_seen": 1, "crop": files[300 * number + i], "fingerprint": "f",
+            }
+            for i in range(300)
+        ]  # fmt: skip
+        warehouse.replace(Faces, Faces.from_rows(rows), {"video_id": f"v{number}"})
+    stored = warehouse.query(
+        "select column_name, compression from pragma_storage_info('faces') where segment_type in ('BLOB', 'VARCHAR')"
+    ).to_pylist()
+    ways = {(row["column_name"], row["compression"]) for row in stored}
+    assert ("crop", "Uncompressed") in ways and len({way for name, way in ways if name == "crop"}) == 1
+    assert ("video_id", "Uncompressed") not in ways
+    kept = warehouse.query("select crop from faces order by video_id, frame_index")["crop"].to_pylist()
+    assert kept == files
 
 
 def test_a_transaction_larger_than_its_memory_goes_through(warehouse, tmp_path):

@@ -40,7 +40,7 @@ def _entries(warehouse: Warehouse, patient: str, rows: int) -> None:
 
 
 def test_what_was_written_of_large_rows_stays_where_it_is(tmp_path: Path) -> None:
-    warehouse, size = Warehouse(tmp_path / "w.duckdb"), 300_000
+    warehouse, size = Warehouse(tmp_path / "w.duckdb"), 1_000_000
     for n in range(30):
         _sound(warehouse, n, size)
     assert _pieces(warehouse, tables.Audio) == [1] * 30
