@@ -134,8 +134,10 @@ def assess_patient(store: Warehouse, settings: Settings, patient: str) -> Assess
             expected = (row["duration_s"] or 0.0) * settings.video.fps * _BYTES_A_FRAME
             if expected <= room:
                 seen = seen_in(connection, settings, row["video_id"])
-                kept[row["video_id"]] = seen
-                room -= seen.bytes
+                # a container may say less than there is
+                if seen.bytes <= room:
+                    kept[row["video_id"]] = seen
+                    room -= seen.bytes
                 del seen
     mark = quality_fingerprint(
         patient, [v for v in submitted if v["patient_id"] == patient], submitted, code_versions(settings)

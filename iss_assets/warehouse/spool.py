@@ -22,6 +22,7 @@ Rows: TypeAlias = arrow.Table | Callable[[], arrow.Table]
 
 _PORTION: Final = 1024
 """Rows at a time of what waits on disk: 16 MB of crops and meshes."""
+_PORTION_BYTES: Final = 16 * 2**20
 
 
 def portions(rows: Rows) -> Iterator[arrow.Table]:
@@ -37,12 +38,17 @@ def portions(rows: Rows) -> Iterator[arrow.Table]:
 
 
 def gathered(parts: Iterable[arrow.Table]) -> Iterator[list[arrow.Table]]:
-    """Put small portions that follow each other together, up to the size of a portion."""
+    """Put small portions that follow each other together, up to the size of a portion of crops and meshes.
+
+    A row of sound is as large as many portions, so bytes count too.
+    """
     together: list[arrow.Table] = []
+    rows = size = 0
     for part in parts:
-        if together and sum(p.num_rows for p in together) + part.num_rows > _PORTION:
+        rows, size = rows + part.num_rows, size + part.nbytes
+        if together and (rows > _PORTION or size > _PORTION_BYTES):
             yield together
-            together = []
+            together, rows, size = [], part.num_rows, part.nbytes
         together.append(part)
     if together:
         yield together

@@ -38,6 +38,13 @@ def test_portions_of_what_waits_are_all_of_it_in_order_and_small(count):
     assert [part.num_rows for part in portions(whole)] == [count]
 
 
+def test_large_rows_are_not_put_together_however_few_they_are():
+    large = arrow.table({"waveform": arrow.array([bytes(9 * 2**20)], arrow.binary())})
+    small = arrow.table({"waveform": arrow.array([bytes(2**20)], arrow.binary())})
+    groups = list(gathered([large, large, small, small, large]))
+    assert [[part.nbytes // 2**20 for part in group] for group in groups] == [[9], [9, 1, 1], [9]]
+
+
 @pytest.mark.parametrize("counts", [[], [0], [300, 300, 300, 300, 300], [1024, 1, 2600, 0, 5]])
 def test_small_portions_are_put_together_in_order_and_stay_small(counts):
     parts = [arrow.Table.from_batches([batch(place, count)]) for place, count in enumerate(counts)]
