@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from itertools import pairwise
 
 import dagster as dg
@@ -52,6 +53,21 @@ def test_who_asks_outside_a_step_hears_what_others_have_made_since(settings):
         assert worker.fetch_materializations(key, limit=1).records[0].run_id == own != first
         (later,) = run(settings, many_runs=False)
         assert worker.fetch_materializations(key, limit=1).records[0].run_id == later
+
+
+@pytest.mark.filterwarnings("ignore::dagster.BetaWarning", "ignore::dagster.PreviewWarning")
+@pytest.mark.parametrize("many_runs", [True, False])
+def test_a_worker_starts_no_program_to_copy_what_it_prints(settings, monkeypatch, many_runs):
+    started: list[object] = []
+    plain = subprocess.Popen
+
+    def counting(*arguments, **more):
+        started.append(arguments)
+        return plain(*arguments, **more)
+
+    monkeypatch.setattr(subprocess, "Popen", counting)
+    run(settings, many_runs=many_runs)
+    assert bool(started) != many_runs
 
 
 def test_partitions_are_asked_for_once_a_step_and_are_never_old_ones(settings, monkeypatch):
