@@ -19,11 +19,9 @@ STAGES: tuple[Stage, ...] = (
     Stage("check_study_folder", ("rejected_rows", "study_problems"), by_patient=False),
     Stage("check_patients", ("patients",), {"patients": scores.ENROLLMENT_RULES}, ("enrollment",)),
     Stage(
-        "check_submissions",
-        ("bpi_scores", "videos"),
-        {"bpi_scores": scores.RULES, "videos": videos.RULES},
-        tuple(dict.fromkeys((*scores.QUERIES, *videos.QUERIES))),
+        "check_scores", ("bpi_scores",), {"bpi_scores": scores.RULES}, scores.QUERIES, also_needs=("videos",)
     ),
+    Stage("check_videos", ("videos",), {"videos": videos.RULES}, videos.QUERIES),
     Stage(
         "check_seen",
         ("frames", "faces", "landmarks"),

@@ -4,7 +4,8 @@ Belongs here: turning rules into a ``multi_asset_check``, findings into metadata
 Does not belong here: rules (``scores``, ``videos``, ``faces``, ``quality``, ``schema``), words about them
 (``catalogue``). See "Asset checks" in Dagster's concept pages.
 
-An op costs a fraction of a second whatever it does, so the checks of a stage share one.
+An op costs a fraction of a second whatever it does, so the checks of a stage share one. A stage looks at what one step
+makes: a fault that blocks fails the op, and with it all that waits for any of its checks.
 
 No ``from __future__ import annotations`` here: ``multi_asset_check`` wants the context's type, not its name.
 """
@@ -54,6 +55,8 @@ class Stage:
         Files of ``sql/`` that the rules need.
     parameters : callable
         Gives the queries' parameters besides ``$patient``.
+    also_needs : sequence of str
+        Assets, besides those checked, that are brought up to date first.
     by_patient : bool
         Whether a result is kept for each patient, or one for the whole study.
     """
@@ -63,6 +66,7 @@ class Stage:
     rules: Mapping[str, Mapping[str, Rule]] = field(default_factory=dict)
     queries: Sequence[str] = ()
     parameters: Callable[[Settings], dict[str, Any]] | None = None
+    also_needs: Sequence[str] = ()
     by_patient: bool = True
 
     @property
@@ -78,7 +82,7 @@ def make_checks(stage: Stage) -> dg.AssetChecksDefinition:
 
     @dg.multi_asset_check(
         name=stage.name,
-        specs=[check_spec(info, partitions) for info in stage.checks],
+        specs=[check_spec(info, partitions, stage.also_needs) for info in stage.checks],
         can_subset=True,
     )
     def run_checks(
@@ -99,7 +103,9 @@ def make_checks(stage: Stage) -> dg.AssetChecksDefinition:
     return run_checks
 
 
-def check_spec(info: CheckInfo, partitions: dg.PartitionsDefinition | None = None) -> dg.AssetCheckSpec:
+def check_spec(
+    info: CheckInfo, partitions: dg.PartitionsDefinition | None = None, also_needs: Sequence[str] = ()
+) -> dg.AssetCheckSpec:
     """Give a check of the catalogue as Dagster's specification."""
     with warnings.catch_warnings():
         # partitions on a check are marked "preview" in Dagster 1.13; a test holds that results land on them
@@ -109,6 +115,7 @@ def check_spec(info: CheckInfo, partitions: dg.PartitionsDefinition | None = Non
             asset=info.asset,
             description=f"{info.title}. Source: {info.source}.",
             blocking=info.blocking,
+            additional_deps=list(also_needs),
             metadata={"severity": info.severity, "source": info.source},
             partitions_def=partitions,
         )

@@ -167,6 +167,15 @@ def test_a_blocking_fault_stops_what_follows_and_every_other_check_is_still_told
     )
 
 
+def test_a_fault_of_the_answers_stops_no_video(study: InventedStudy, instance: dg.DagsterInstance) -> None:
+    study.sql("update bpi_scores set pain_now = 99 where patient_id = '0001'")
+    ran: list[str] = []
+    found = evaluations(run(study, instance, GOOD, ran=ran))
+    assert not found["bpi_scores:schema"].passed
+    assert found["videos:schema"].passed
+    assert set(ran) == set(PATIENT_TABLES)
+
+
 def test_a_rule_that_breaks_is_a_failed_check_and_no_crashed_run(
     study: InventedStudy, instance: dg.DagsterInstance
 ) -> None:
@@ -249,7 +258,7 @@ def test_a_table_that_was_made_but_not_checked_is_found(
 
 
 def test_checks_over_several_patients_at_once_are_refused(study: InventedStudy) -> None:
-    stage = next(s for s in STAGES if s.name == "check_submissions")
+    stage = next(s for s in STAGES if s.name == "check_videos")
     defs = dg.Definitions(
         assets=[stub("patients", []), stub("videos", [])],
         asset_checks=[ops.make_checks(stage)],
