@@ -367,7 +367,7 @@ def test_a_run_killed_again_and_again_ends_in_the_same_tables_as_an_undisturbed_
     for reached in (
         # one patient is in the warehouse, and what was seen of the next one waits on disk
         # (`glob` takes a folder that goes away while it looks for an empty one, `Path.rglob` does not)
-        lambda: "1/3" in log.read_text() and glob(f"{again.spool_dir}/*/*.faces.*.arrow"),
+        lambda: "1/3" in log.read_text() and glob(f"{again.spool_dir}/*/*.faces.*.arrow"),  # noqa: PTH207
         lambda: "judging" in log.read_text(),  # the forest has learnt
         lambda: "making the SQL marts" in log.read_text(),
     ):
