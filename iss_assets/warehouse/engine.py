@@ -4,7 +4,7 @@ Belongs here: opening and closing the file, its format, DuckDB's settings. Does 
 (``locking``), what is done with the connection (``database``).
 
 Starting DuckDB costs ten milliseconds and more, opening a file in one that runs a few. A patient's run opens the
-warehouse some thirty times, as it must not keep others from it. A process says `keep_running` once; all others start
+warehouse some twenty times, as it must not keep others from it. A process says `keep_running` once; all others start
 DuckDB anew for each use, so that nothing that one use sets can reach another.
 """
 

@@ -23,6 +23,7 @@ Rows: TypeAlias = arrow.Table | Callable[[], arrow.Table]
 _PORTION: Final = 1024
 """Rows at a time of what waits on disk: 16 MB of crops and meshes."""
 _PORTION_BYTES: Final = 16 * 2**20
+"""Small portions are put together up to this."""
 
 
 def portions(rows: Rows) -> Iterator[arrow.Table]:
@@ -67,8 +68,8 @@ class Spool:
     ----------
     root : Path
         The spool folder of the home.
-    patient_id, video_id
-        Checked ids (``study.terms``), safe as names.
+    patient_id : str
+        A checked id (``study.terms``), safe as a name, as the video ids that the methods take.
     """
 
     def __init__(self, root: Path, patient_id: str):

@@ -50,6 +50,17 @@ def test_what_would_fill_the_memory_is_read_again_with_the_same_results(
     assert reads == {"0001-1": 1, "0001-2": 2}
 
 
+def test_a_video_larger_than_its_container_says_is_not_kept(
+    warehouse: Warehouse, settings: Settings, reads: Counter[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    once = quality.assess_patient(warehouse, settings, "0001")
+    reads.clear()
+    monkeypatch.setattr(quality, "_BYTES_A_FRAME", 0)
+    monkeypatch.setattr(quality, "_KEPT_BYTES", 0)
+    assert quality.assess_patient(warehouse, settings, "0001") == once
+    assert reads == {"0001-1": 3, "0001-2": 3}, "looked at, let go, and read for each of the two passes"
+
+
 def test_one_who_has_one_video_is_compared_with_nobody(
     warehouse: Warehouse, settings: Settings, reads: Counter[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

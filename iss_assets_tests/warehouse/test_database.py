@@ -197,11 +197,12 @@ def test_a_missing_value_is_a_fault_also_where_no_rule_looks_at_the_column(wareh
         warehouse.replace(Extractions, Extractions.from_rows([entry]), {"patient_id": "d"})
 
 
-def test_a_value_that_is_not_a_number_counts_as_missing(warehouse):
+@pytest.mark.parametrize("name", ["probability", "x1"])  # with a rule of its own, and without one
+def test_a_value_that_is_not_a_number_counts_as_missing(warehouse, name):
     row = {"fingerprint": "f", "patient_id": "0001", "video_id": "v", "frame_index": 0}
     numbers = {c.name: 0.5 for c in Faces.columns() if c.sql in ("FLOAT", "DOUBLE")}
-    rows = Faces.from_rows([{**row, **numbers, "faces_seen": 1, "crop": b"x", "probability": float("nan")}])
-    with pytest.raises(InvalidTable, match="probability: not_nullable"):
+    rows = Faces.from_rows([{**row, **numbers, "faces_seen": 1, "crop": b"x", name: float("nan")}])
+    with pytest.raises(InvalidTable, match=f"{name}: not_nullable"):
         warehouse.replace(Faces, rows, {})
 
 
