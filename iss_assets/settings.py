@@ -11,10 +11,13 @@ the default here.
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import logging
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 from pydantic_settings import (
@@ -24,11 +27,32 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+log = logging.getLogger(__name__)
+
+
+@functools.cache
+def _warn_once(text: str) -> None:
+    """Log a warning, once a process: settings are read many times."""
+    log.warning(text)
+
 
 class Section(BaseModel):
     """A frozen group of settings; equal settings have equal hashes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    retired: ClassVar[Mapping[str, str]] = {}
+    """Settings of earlier versions, with what to tell a home that still has them. They are ignored."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _ignore_retired(cls, given: object) -> object:
+        """Ignore the settings of earlier versions, with a warning, so that an old ``iss.toml`` still loads."""
+        if not isinstance(given, dict):
+            return given
+        for name in sorted(cls.retired.keys() & given.keys()):
+            _warn_once(cls.retired[name])
+        return {name: value for name, value in given.items() if name not in cls.retired}
 
     def digest(self) -> str:
         """Give a short hash of every value of this section (16 hexadecimal digits)."""
@@ -70,6 +94,10 @@ class VideoSettings(Section):
 class FaceSettings(Section):
     """MTCNN detection and crops (paper, section 3.3.1; facenet-pytorch)."""
 
+    retired: ClassVar[Mapping[str, str]] = {
+        "device": "ISS_FACES__DEVICE is ignored: faces are always found on the CPU. Remove this setting."
+    }
+
     image_size: int = Field(160, ge=32)
     """Side of a crop in pixels; facenet-pytorch's own default, what InceptionResnetV1 takes."""
     margin: int = Field(0, ge=0)
@@ -86,9 +114,6 @@ class FaceSettings(Section):
     detection_side: int = Field(360, ge=64)
     """Pictures are halved for detection as often as their shorter side stays at or above this; crops come from the
     full-size picture."""
-    device: Literal["auto", "cpu", "cuda"] = Field("cpu", exclude=True)
-    """``cuda`` searches every picture in full, in batches on the GPU; ``auto`` does where there is one. It has no part
-    in fingerprints: what is found hardly depends on it."""
 
 
 class LandmarkSettings(Section):

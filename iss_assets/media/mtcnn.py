@@ -2,8 +2,8 @@
 
 Belongs here: the layers (Zhang et al. 2016, "Joint Face Detection and Alignment Using Multitask Cascaded Convolutional
 Networks"), written once for whatever computes them, and how their weights are found.
-Does not belong here: what computes them (``openvino_layers`` on a processor, ``batch_faces`` on a GPU), pyramid,
-thresholds, boxes (``faces``).
+Does not belong here: what computes them (``openvino_layers``), pyramid, thresholds, boxes
+(``faces``).
 
 The networks are those of ``facenet_pytorch.models.mtcnn``, and the weights are read from that package's own files, so
 that neither the package nor torch, half a gigabyte of every worker's memory, need be loaded. Tests hold these against

@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,7 +27,6 @@ import numpy as np
 import pyarrow as arrow
 from numpy.typing import NDArray
 
-from iss_assets.media.batch_faces import BatchFinder, device_of
 from iss_assets.media.faces import Detection, FaceFinder, crop_face, shrink
 from iss_assets.media.landmarks import (
     LANDMARK_CODE_VERSION,
@@ -179,8 +177,6 @@ class _Work:
         self._info, self._video, self._face_settings = info, video, faces
         self._landmark_settings = landmarks
         self._upright = UprightRgb()
-        device = device_of(faces)
-        self._batch_finder = None if device == "cpu" else BatchFinder(faces, device)
         self._finder = FaceFinder(faces)
         self._shown: tuple[Any, _Seen] | None = None
         self._frames: list[dict[str, Any]] = []
@@ -190,20 +186,15 @@ class _Work:
 
     def add(self, batch: list[SampledFrame]) -> None:
         """Look at one batch of samples."""
-        ahead = self._search_ahead(batch) if self._batch_finder else {}
         for sample in batch:
             before = self._shown[1].luma if self._shown else None
             repeated = self._shown is not None and self._shown[0] is sample.frame
-            if repeated and self._shown:
-                seen = self._shown[1]
-            else:
-                seen = ahead.get(id(sample.frame)) or self._look(sample)
+            seen = self._shown[1] if repeated and self._shown else self._look(sample)
             with self._stage("measure"):
                 measures = measure_frame(seen.luma, before, seen.patch)
             if not repeated:
-                if not ahead:
-                    with self._stage("detect"):
-                        seen.detection = self._finder.find(seen.small, seen.scale, measures.motion)
+                with self._stage("detect"):
+                    seen.detection = self._finder.find(seen.small, seen.scale, measures.motion)
                 self._cut_out(seen)
             self._shown = (sample.frame, seen)
             self._note(sample, seen, asdict(measures))
@@ -232,20 +223,6 @@ class _Work:
                 small=small,
                 scale=scale,
             )
-
-    def _search_ahead(self, batch: list[SampledFrame]) -> dict[int, _Seen]:
-        """Look at all pictures of a batch that are new, and search those of one size together."""
-        assert self._batch_finder is not None
-        shown = self._shown[0] if self._shown else None
-        frames = {id(s.frame): s for s in batch if s.frame is not shown}
-        new = {name: self._look(sample) for name, sample in frames.items()}
-        with self._stage("detect"):
-            for _, group in groupby(new.values(), key=lambda seen: (seen.small.shape, seen.scale)):
-                alike = list(group)
-                found = self._batch_finder.find([seen.small for seen in alike], alike[0].scale)
-                for seen, detection in zip(alike, found, strict=True):
-                    seen.detection = detection
-        return new
 
     def _cut_out(self, seen: _Seen) -> None:
         picture, seen.picture = seen.picture, None

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 
-from iss_assets.media.batch_faces import torch_networks
 from iss_assets.media.faces import load_networks
 from iss_assets.media.mtcnn import NETWORKS, _read_tensors, pretrained, suppress
 from iss_assets.media.openvino_layers import runner
@@ -40,16 +39,6 @@ def test_on_a_processor_a_network_answers_as_the_packages_own_but_for_the_last_d
     for mine, other in zip(answers, package_answers(name, pictures), strict=True):
         assert mine.shape == other.shape
         assert np.abs(mine - other).max() < 5e-6
-
-
-@pytest.mark.parametrize("place", range(3))
-def test_in_torch_a_network_answers_exactly_as_the_packages_own(place):
-    name = list(NETWORKS)[place]
-    pictures = pictures_for(name)
-    with torch.inference_mode():
-        answers = torch_networks("cpu")[place](torch.from_numpy(pictures).permute(0, 3, 1, 2))
-    for mine, other in zip(answers, package_answers(name, pictures), strict=True):
-        assert np.array_equal(mine.numpy(), other)
 
 
 def test_a_crops_answer_does_not_depend_on_what_else_is_in_the_batch():
