@@ -19,7 +19,7 @@ import dagster as dg
 import pyarrow as arrow
 
 from iss_assets.assets.study import STUDY
-from iss_assets.modeling.experiments import CODE_VERSION, Experiment
+from iss_assets.modeling.experiments import Experiment
 from iss_assets.resources import WarehouseResource
 from iss_assets.settings import HOW_COMPUTED, Settings, TrainingSettings
 from iss_assets.warehouse import tables
@@ -280,7 +280,7 @@ def fold_marks(
 
     learnt = fingerprint(
         experiment.name,
-        CODE_VERSION,
+        experiment.code_version,
         what_counts(experiment, settings),
         data_hash(warehouse, experiment, settings, train),
     )

@@ -17,7 +17,13 @@ import pyarrow as arrow
 from iss_assets.assets.common import describe, result
 from iss_assets.assets.fold_work import fit_experiment, fold_marks, place_of
 from iss_assets.assets.study import STUDY, ledger_entry
-from iss_assets.modeling.experiments import BY_NAME, CODE_VERSION, EXPERIMENTS, Experiment
+from iss_assets.modeling.experiments import (
+    BY_NAME,
+    CODE_VERSION,
+    EXPERIMENTS,
+    FOREST_CODE_VERSION,
+    Experiment,
+)
 from iss_assets.partitions import MAX_SPLITS, fold_partitions, patients_partitions
 from iss_assets.resources import WarehouseResource
 from iss_assets.settings import Settings
@@ -178,7 +184,7 @@ def embeddings_mark(warehouse: Warehouse, settings: Settings, patient: str) -> s
                     )
                 ),
             ],
-            code_version=CODE_VERSION,
+            code_version=f"{CODE_VERSION}, forests {FOREST_CODE_VERSION}",
         ),
         dg.AssetSpec(
             **describe(
@@ -188,7 +194,7 @@ def embeddings_mark(warehouse: Warehouse, settings: Settings, patient: str) -> s
                 kinds={"torch", "scikitlearn", "duckdb"},
             ),
             deps=["fold_models"],
-            code_version=CODE_VERSION,
+            code_version=f"{CODE_VERSION}, forests {FOREST_CODE_VERSION}",
         ),
     ],
     partitions_def=fold_partitions,

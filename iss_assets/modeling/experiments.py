@@ -18,7 +18,11 @@ from iss_assets.evaluation import published
 from iss_assets.study import terms
 
 CODE_VERSION: Final = "2"
-"""Raised whenever a change of this package changes what a model predicts."""
+"""Raised whenever a change of this package changes what networks and the probe predict."""
+
+FOREST_CODE_VERSION: Final = "3"
+"""The same for forests, which are grown again in minutes: days of network training need not go stale with them. Since 3
+a tree draws as many frames as there are, not as many submissions."""
 
 Item = Literal["frame", "chunk", "submission"]
 Input = Literal["faces", "landmarks", "scores", "mel", "audio_features", "embeddings"]
@@ -69,6 +73,11 @@ class Experiment:
     def is_network(self) -> bool:
         """Whether training goes through epochs of gradient descent."""
         return self.model not in ("forest", "linear_probe")
+
+    @property
+    def code_version(self) -> str:
+        """The version of the code that trains this kind of model."""
+        return FOREST_CODE_VERSION if self.model == "forest" else CODE_VERSION
 
     @property
     def published(self) -> Mapping[str, float]:

@@ -19,7 +19,7 @@ from typing import Final, TypeVar
 import numpy as np
 import pyarrow as pa
 
-from iss_assets.modeling.experiments import CODE_VERSION, Experiment
+from iss_assets.modeling.experiments import Experiment
 from iss_assets.modeling.files import read_arrays, write_arrays
 from iss_assets.modeling.forests import Forest, grow_forest
 from iss_assets.modeling.items import Items, Preparation, class_weights, fit_preparation
@@ -161,7 +161,7 @@ def fit_fold(
     text = settings_text(settings)
     described = {
         "experiment": experiment.name,
-        "code_version": CODE_VERSION,
+        "code_version": experiment.code_version,
         "weights_origin": origin,
         "settings": text,
     }
@@ -175,7 +175,7 @@ def fit_fold(
         settings=text,
         profile=settings.profile,
         seed=settings.seed,
-        code_version=CODE_VERSION,
+        code_version=experiment.code_version,
         device=device,
         seconds=time.perf_counter() - started,
     )
@@ -216,7 +216,7 @@ def predict_fold(
         raise ValueError(
             f"{file.name} holds a model of {described.get('experiment')}, not of {experiment.name}"
         )
-    if described.get("code_version") != CODE_VERSION:
+    if described.get("code_version") != experiment.code_version:
         raise ValueError(
             f"{file.name} was made by another version of the training code: train this fold again"
         )

@@ -88,8 +88,9 @@ def grow_forest(
     target : ndarray of int64, (n,)
         Classes.
     weight : ndarray of float64, (n,)
-        Weight of each item. A submission weighs as many items as it has frames, which makes the same splits as the
-        paper's table of frames; only the draw of each tree's sample differs, which is by submission here.
+        Weight of each item, 1 on average or more: a submission weighs as many items as it has frames. The forest is
+        then, in distribution, the one grown on a table that repeats each item that many times (the paper's table of
+        frames): each tree draws ``weight.sum()`` rows with replacement, an item in proportion to its weight.
     classes : int
         Classes of the experiment; one that the training side does not have gets probability 0.
     seed : int
@@ -101,6 +102,13 @@ def grow_forest(
     ------
     ValueError
         Without items.
+
+    Notes
+    -----
+    scikit-learn 1.9 uses weights for the draw only (``ensemble/_forest.py``: ``_generate_sample_indices`` draws rows
+    with ``p = sample_weight / sum``, and a tree weighs a row by how often it was drawn). How many are drawn is
+    ``max_samples``: by default the number of *items*, far too few where an item stands for hundreds of frames. It is
+    the sum of the weights here, as the float 1.0 would make it, rounded: 1.0 cuts 99.9999 down to 99.
     """
     from sklearn.ensemble import RandomForestClassifier
 
@@ -111,6 +119,7 @@ def grow_forest(
         criterion="gini",
         min_samples_split=2,
         min_samples_leaf=1,
+        max_samples=max(1, round(float(weight.sum()))),
         random_state=seed,
         n_jobs=-1 if len(x) > SMALL else None,
     )
