@@ -110,16 +110,18 @@ def extract_audio(path: Path, settings: AudioSettings, scratch: Path | None = No
     UnreadableSound
         If the file cannot be opened as media.
     """
-    import av
+    from iss_assets.media.container import UnreadableVideo, open_container
+    from iss_assets.media.streams import audio_stream
 
     try:
-        container = av.open(str(path), metadata_errors="ignore")
-    except (av.FFmpegError, OSError) as error:
-        raise UnreadableSound(f"the file cannot be opened as media: {type(error).__name__}") from None
+        container = open_container(path)
+    except UnreadableVideo as error:
+        raise UnreadableSound(str(error)) from None
     with container:
-        stream = container.streams.best("audio")
-        if stream is None:
+        if not container.streams.audio:
             return None
+        # where no track decodes, the row of the first one says so
+        stream = audio_stream(container) or container.streams.audio[0]
         track = _Track()
         with TemporaryFile(dir=scratch) as flac, StoredSamples(scratch) as samples:
             _store(_resampled(container, stream, track, settings), settings, flac, samples)
@@ -327,6 +329,8 @@ def _decoded(
 def _frames(container: Any, stream: Any, track: _Track) -> Iterator[Any]:
     import av
 
+    if stream.codec_context is None:
+        return
     packets = container.demux(stream)
     failed_reads = 0
     while failed_reads < _MAX_BROKEN_READS:

@@ -13,7 +13,7 @@ from typing import Any
 from iss_assets.settings import VideoSettings
 from iss_assets.study.records import VideoFile
 
-INVENTORY_CODE_VERSION = "1"
+INVENTORY_CODE_VERSION = "2"
 
 _PROBED = (
     "container",

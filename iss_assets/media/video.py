@@ -1,14 +1,14 @@
 """Reading a video file: what is in it, and its picture at every tenth of a second.
 
-Belongs here: opening hostile files with PyAV, choosing streams, sampling by presentation time.
-Does not belong here: turning pictures upright (``upright``), anything that looks for a face (``faces``) or measures a picture (``measures``); sound.
+Belongs here: sampling by presentation time, and what a file holds.
+Does not belong here: opening files (``container``), choosing streams (``streams``), turning pictures upright
+(``upright``), anything that looks for a face (``faces``) or measures a picture (``measures``); sound.
 """
 
 from __future__ import annotations
 
-import os
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -18,11 +18,10 @@ import av
 import av.error
 import numpy as np
 
+from iss_assets.media.container import UnreadableVideo, open_container, packets_of
+from iss_assets.media.streams import choose_streams, still_picture, video_stream
 from iss_assets.media.upright import orientation_of
 from iss_assets.settings import VideoSettings
-
-_PLAYLISTS = frozenset({"concat", "dash", "hls", "imf", "sdp", "rtsp"})
-"""Demuxers that open other files or addresses named inside the file."""
 
 _FIRST_PICTURE_PACKETS = 300
 """Packets tried before a stream counts as without a picture (ten seconds of an ordinary video)."""
@@ -37,20 +36,6 @@ _BATCH_BYTES = 32 * 2**20
 
 _TOLERANCE = 1e-6
 """Seconds by which a time stamp may lie after the sampled moment: rounding of floats only."""
-
-
-class UnreadableVideo(Exception):
-    """Nothing can be seen in this file.
-
-    Attributes
-    ----------
-    status : str
-        ``unreadable``, ``no_video``, ``too_short`` or ``too_large``.
-    """
-
-    def __init__(self, status: str, message: str):
-        self.status = status
-        super().__init__(message)
 
 
 @dataclass(frozen=True)
@@ -72,7 +57,9 @@ class VideoInfo:
     has_audio : bool
         Whether there is a sound track that can be decoded.
     audio_codec : str or None
-        As FFmpeg names it.
+        Of that track, as FFmpeg names it.
+    problem : str or None
+        What is unusual about the file, in words.
     """
 
     container: str
@@ -84,6 +71,7 @@ class VideoInfo:
     duration_s: float
     has_audio: bool
     audio_codec: str | None
+    problem: str | None = None
 
 
 class SampledFrame(NamedTuple):
@@ -92,61 +80,6 @@ class SampledFrame(NamedTuple):
     frame_index: int
     time_s: float
     frame: av.VideoFrame
-
-
-def open_container(path: Path) -> Any:
-    """Open a media file for reading, and no other file or address that it may name.
-
-    Raises
-    ------
-    UnreadableVideo
-        If FFmpeg finds nothing that it knows.
-    """
-    try:
-        container = av.open(
-            os.path.abspath(path),  # noqa: PTH100 - a name like "http:x.mp4" must stay a file's name
-            metadata_errors="replace",
-            options={"protocol_whitelist": "file"},
-        )
-    except (av.error.FFmpegError, OSError, ValueError):
-        empty = path.is_file() and path.stat().st_size == 0
-        raise UnreadableVideo(
-            "unreadable",
-            "The file is empty; submit it again."
-            if empty
-            else "The file is no video, or it broke off before its table of contents; submit it again.",
-        ) from None
-    if _PLAYLISTS & set(container.format.name.split(",")):
-        container.close()
-        raise UnreadableVideo("unreadable", "The file is a list of other files and holds no video itself.")
-    return container
-
-
-def pick_video_stream(container: Any) -> Any:
-    """Give the first real video stream: cover art and streams without a decoder do not count.
-
-    Raises
-    ------
-    UnreadableVideo
-        If there is none.
-    """
-    pictures = [s for s in container.streams if s.type == "video"]
-    moving = [s for s in pictures if not s.disposition & av.stream.Disposition.attached_pic]
-    usable = [s for s in moving if s.codec_context is not None]
-    if usable:
-        return usable[0]
-    if moving:
-        raise UnreadableVideo("unreadable", "The video is packed in a way that this machine cannot decode.")
-    raise UnreadableVideo(
-        "no_video", "The file has no moving picture" + (", only sound." if container.streams.audio else ".")
-    )
-
-
-def pick_audio_stream(container: Any) -> Any | None:
-    """Give the sound track marked as default, else the first one that can be decoded, else nothing."""
-    usable = [s for s in container.streams if s.type == "audio" and s.codec_context is not None]
-    default = [s for s in usable if s.disposition & av.stream.Disposition.default]
-    return (default or usable or [None])[0]
 
 
 def probe(path: Path, settings: VideoSettings) -> VideoInfo:
@@ -165,19 +98,24 @@ def probe(path: Path, settings: VideoSettings) -> VideoInfo:
         With the status for the table of videos and a message for people that names neither file nor content.
     """
     with open_container(path) as container:
-        stream = pick_video_stream(container)
+        chosen = choose_streams(container)
+        if chosen.no_video is not None:
+            raise chosen.no_video
+        stream, number = chosen.video, chosen.video.index
+        audio_codec = chosen.audio.codec_context.name if chosen.audio is not None else None
         _refuse_large(stream.codec_context.width, stream.codec_context.height, settings)
         times = _packet_times(container, stream, settings.max_seconds)
     if not times:
         raise UnreadableVideo("unreadable", "The file names a video stream and holds nothing of it.")
+    if len(times) == 1:
+        raise still_picture()
     duration = _duration(times)
     if duration < settings.min_seconds:
         raise UnreadableVideo(
             "too_short", f"The video lasts {duration:.1f} s; at least {settings.min_seconds:g} s are needed."
         )
     with open_container(path) as container:
-        stream = pick_video_stream(container)
-        audio = pick_audio_stream(container)
+        stream = container.streams[number]
         first = _first_picture(container, stream)
         _refuse_large(first.width, first.height, settings)
         orientation = orientation_of(first)
@@ -189,8 +127,9 @@ def probe(path: Path, settings: VideoSettings) -> VideoInfo:
             rotation=orientation.rotation,
             source_fps=len(times) / duration,
             duration_s=duration,
-            has_audio=audio is not None,
-            audio_codec=audio.codec_context.name if audio is not None else None,
+            has_audio=audio_codec is not None,
+            audio_codec=audio_codec,
+            problem=sentence(chosen.passed_over),
         )
 
 
@@ -247,7 +186,7 @@ class FrameSampler:
             parts.append(f"the file breaks off {self._missing_s:.0f} s before the end that it announces")
         if self._cut_short:
             parts.append(f"only the first {self._settings.max_seconds:g} s were read")
-        return ("; ".join(parts)[0].upper() + "; ".join(parts)[1:] + ".") if parts else None
+        return sentence(parts)
 
     def __iter__(self) -> Iterator[list[SampledFrame]]:
         """Decode and give batches.
@@ -315,14 +254,14 @@ class FrameSampler:
 
     def _decoded(self) -> Iterator[av.VideoFrame]:
         with open_container(self._path) as container:
-            stream = pick_video_stream(container)
+            stream = video_stream(container)
             context = stream.codec_context
             context.thread_type = "AUTO"
             context.thread_count = self._threads
             announced = _announced(container, stream)
             first, shown = self._shown_stamps()
             seen: list[float] = []
-            for packet in _packets(container, stream):
+            for packet in packets_of(container, stream):
                 if packet is None:
                     self._broken_packets += 1
                     continue
@@ -344,8 +283,8 @@ class FrameSampler:
     def _shown_stamps(self) -> tuple[int | None, set[int] | None]:
         """Give the first time stamp and those of the frames that samples show; None where stamps cannot be trusted."""
         with open_container(self._path) as container:
-            stream = pick_video_stream(container)
-            listed = [p.pts for p in _packets(container, stream) if p is not None and p.size]
+            stream = video_stream(container)
+            listed = [p.pts for p in packets_of(container, stream) if p is not None and p.size]
             if not listed or None in listed or len(set(listed)) < len(listed):
                 return None, None
             stamps = np.sort(listed)
@@ -358,19 +297,11 @@ class FrameSampler:
             return int(stamps[0]), set(shown.tolist())
 
 
-def _packets(container: Any, stream: Any) -> Iterator[Any]:
-    """Give a stream's packets, and one None in place of all that follow where the container itself is broken."""
-    try:
-        yield from container.demux(stream)
-    except (av.error.FFmpegError, OSError):
-        yield None
-
-
 def _packet_times(container: Any, stream: Any, max_seconds: float) -> list[tuple[float, float]]:
     """Give start and end, in seconds, of every packet without decoding; a broken end of the file is left out."""
     times: list[tuple[float, float]] = []
     usual = 1 / float(stream.average_rate or 25)
-    for packet in _packets(container, stream):
+    for packet in packets_of(container, stream):
         if packet is None or not packet.size:
             continue
         stamp = packet.pts if packet.pts is not None else packet.dts
@@ -399,7 +330,7 @@ def _announced(container: Any, stream: Any) -> float:
 
 
 def _first_picture(container: Any, stream: Any) -> av.VideoFrame:
-    for number, packet in enumerate(_packets(container, stream)):
+    for number, packet in enumerate(packets_of(container, stream)):
         if packet is None or number > _FIRST_PICTURE_PACKETS:
             break
         try:
@@ -409,6 +340,12 @@ def _first_picture(container: Any, stream: Any) -> av.VideoFrame:
         if frames:
             return frames[0]
     raise UnreadableVideo("unreadable", "No picture of the video can be decoded; submit it again.")
+
+
+def sentence(parts: Sequence[str]) -> str | None:
+    """Put what is unusual about a file into one sentence; None where there is nothing."""
+    text = "; ".join(parts)
+    return f"{text[0].upper()}{text[1:]}." if text else None
 
 
 def _refuse_large(width: int, height: int, settings: VideoSettings) -> None:

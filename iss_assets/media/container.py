@@ -1,0 +1,82 @@
+"""Opening a media file that may be hostile, and reading its packets.
+
+Belongs here: what every reader of a file has to do first, picture and sound alike.
+Does not belong here: which of its streams counts (``streams``), decoding (``video``, ``audio``).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import av
+import av.error
+
+_PLAYLISTS: Final = frozenset({"concat", "dash", "hls", "imf", "sdp", "rtsp"})
+"""Demuxers that open other files or addresses named inside the file."""
+
+
+_UNANNOUNCED: Final = frozenset({"flv", "mpeg", "mpegts"})
+"""Containers whose tracks become known by their first packet only."""
+_FAR_AHEAD: Final = {"analyzeduration": "60000000", "probesize": "500000000"}
+"""A minute, in microseconds, and 500 MB: a track of sound may begin that late."""
+
+
+class UnreadableVideo(Exception):
+    """Nothing can be seen in this file.
+
+    Attributes
+    ----------
+    status : str
+        ``unreadable``, ``no_video``, ``too_short`` or ``too_large``.
+    """
+
+    def __init__(self, status: str, message: str):
+        self.status = status
+        super().__init__(message)
+
+
+def open_container(path: Path) -> Any:
+    """Open a media file for reading, and no other file or address that it may name.
+
+    Raises
+    ------
+    UnreadableVideo
+        If FFmpeg finds nothing that it knows.
+    """
+    try:
+        container = _open(path)
+        if not container.streams.audio and _UNANNOUNCED & set(container.format.name.split(",")):
+            container.close()
+            container = _open(path, **_FAR_AHEAD)
+    except (av.error.FFmpegError, OSError, ValueError):
+        empty = path.is_file() and path.stat().st_size == 0
+        raise UnreadableVideo(
+            "unreadable",
+            "The file is empty; submit it again."
+            if empty
+            else "The file is no video, or it broke off before its table of contents; submit it again.",
+        ) from None
+    if _PLAYLISTS & set(container.format.name.split(",")):
+        container.close()
+        raise UnreadableVideo("unreadable", "The file is a list of other files and holds no video itself.")
+    return container
+
+
+def _open(path: Path, **options: str) -> Any:
+    return av.open(
+        os.path.abspath(path),  # noqa: PTH100 - a name like "http:x.mp4" must stay a file's name
+        metadata_errors="replace",
+        options={"protocol_whitelist": "file", **options},
+    )
+
+
+def packets_of(container: Any, *streams: Any) -> Iterator[Any]:
+    """Give the packets of some streams, and one None in place of all that follow where the container is broken."""
+    try:
+        yield from container.demux(*streams)
+    except (av.error.FFmpegError, OSError, IndexError):
+        # IndexError: a stream that the file did not announce begins midway, and PyAV does not know it
+        yield None
