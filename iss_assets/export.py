@@ -167,7 +167,7 @@ def _find(name: str, known: list[str], models: SqlModels) -> _Source:
         columns = tuple(_Column(c.name, c.sql, c.description, c.nullable, c.unit) for c in table.columns())
         return _Source(name, table.grain(), columns, table.__key__, table.__references__)
     model = models.models[name]
-    required = {t.name.removeprefix("not_null_") for t in model.tests if t.name.startswith("not_null_")}
+    required = model.columns_promised("not_null")
     return _Source(
         name,
         model.description,

@@ -341,9 +341,7 @@ def test_marts_are_out_of_date_until_a_run_has_made_them_from_this_state(site: S
 
     sql = site.root / "sql" / "marts" / "people.sql"
     sql.parent.mkdir()
-    sql.write_text(
-        "-- One row a patient.\n--\n-- column patient_id: Patient id.\nselect patient_id from patients\n"
-    )
+    sql.write_text("select patient_id from patients\n")
     settings = site.settings()
     warehouse = Warehouse(settings.warehouse_path, settings.warehouse)
 

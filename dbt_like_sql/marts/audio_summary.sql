@@ -1,20 +1,3 @@
--- One row a patient with a sound track: how much, how loud and how clean, and the voice's average features.
---
--- materialized: table
--- column patient_id: Patient id. [unique, not_null, relationships: patients.patient_id]
--- column sex: M or F.
--- column pain_level: Level of the pain target.
--- column videos: Videos with sound. [not_null, range: 1..]
--- column minutes: Duration of the sound. [not_null, range: 0..]
--- column speech_minutes: Of these, somebody speaks. [not_null, range: 0..]
--- column speech_share: The same as a share. [range: 0..1]
--- column chunks: 4-second chunks with features. [not_null, range: 0..]
--- column loudness_lufs: Median over videos.
--- column snr_db: Median over videos.
--- column clipped_share: Mean over videos of the share of samples at full scale. [range: 0..1]
--- column spectral_centroid: Mean over chunks, Hz. [range: 0..]
--- column rolloff: Mean over chunks, Hz. [range: 0..]
--- column zero_crossing_rate: Mean over chunks. [range: 0..1]
 with heard as (
     select
         patient_id,

@@ -1,15 +1,3 @@
--- One row a month: patients enrolled so far towards 112, and after the last month seen what the pace so far would
--- give. The pace is the patients with a known day of enrollment over the time from the first of them to the last day
--- that the study has seen. A straight line, no forecast: the paper's own enrollment was paused by the pandemic.
---
--- materialized: table
--- column month: First day of the month. [unique, not_null]
--- column kind: seen or projected. [not_null, accepted_values: seen, projected]
--- column enrolled: Patients enrolled in the month; empty when projected. [range: 0..]
--- column total: Patients at the end of the month; whole numbers in months seen. [not_null, range: 0..]
--- column goal: Patients wanted. [not_null]
--- column pace: Patients a month (30.4375 days) over the whole time so far. [range: 0..]
--- test projection_stops_at_goal: select * from {this} where kind = 'projected' and total > goal
 with enrollments as (
     select enrolled_on
     from stg_patients

@@ -1,16 +1,3 @@
--- One row a pain level, for four levels and for two: the right half of the paper's Table 4. The ratio is the frames
--- of the largest level over the level's own.
---
--- materialized: table
--- key: levels, pain_level
--- column levels: 4 for None to Severe, 2 for No Pain and Pain. [not_null, accepted_values: 4, 2]
--- column level_number: Order within. [not_null, range: 1..4]
--- column pain_level: Name of the level. [not_null]
--- column patients: Patients with frames. [not_null, range: 0..]
--- column videos: Videos with frames. [not_null, range: 0..]
--- column frames: Sampled frames. [not_null, range: 0..]
--- column frame_share: Share of all frames. [range: 0..1]
--- column ratio: Frames of the largest level over this level's frames; empty where there are none. [range: 1..]
 with names (levels, level_number, pain_level) as (
     values (4, 1, 'None'), (4, 2, 'Low'), (4, 3, 'Moderate'), (4, 4, 'Severe'), (2, 1, 'No Pain'), (2, 2, 'Pain')
 ),

@@ -1,20 +1,3 @@
--- One row a pair of scores, the pain target being the tenth: Pearson's r over submissions that answered both, and over
--- the patients' means. Submissions of one patient resemble each other, so the second is the safer one. The paper saw
--- above 0.89 among activity, mood, work, enjoyment and relations (section 5).
---
--- materialized: table
--- key: score_a, score_b
--- column score_a: The earlier score in the order of the questionnaire. [not_null]
--- column score_b: The later score. [not_null]
--- column number_a: Its place, 1 to 9. [range: 1..9]
--- column number_b: Its place, 2 to 10. [range: 2..10]
--- column submissions: Submissions that answered both. [not_null, range: 0..]
--- column pearson: Pearson's r over these submissions; empty under three or where one score never varies.
---   [range: -1.000001..1.000001]
--- column patients: Patients with such a submission. [not_null, range: 0..]
--- column pearson_patients: Pearson's r over these patients' means; empty under three or without variance.
---   [range: -1.000001..1.000001]
--- column paper_above: What the paper found r to exceed for this pair; empty where it says nothing.
 with pairs as (
     select
         a.patient_id,

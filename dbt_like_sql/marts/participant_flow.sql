@@ -1,15 +1,3 @@
--- One row a step of the data, from enrollment to what a model can learn from: how many patients and items are left,
--- and how many the step lost (section 3.3: 189,999 frames, 173,011 faces, 168,063 landmarks).
---
--- materialized: table
--- column step: Order of the steps. [unique, not_null]
--- column stage: Name of the step. [unique, not_null]
--- column unit: What is counted. [not_null, accepted_values: patients, submissions, videos, frames]
--- column patients: Patients with at least one item. [not_null, range: 0..]
--- column items: Items left after the step. [not_null, range: 0..]
--- column lost: Items that the step lost against the step before in the same unit; empty for the first of a unit.
--- column lost_share: The same as a share. [range: ..1]
--- column paper_items: What the paper reports at this step; empty where it reports nothing.
 with steps as (
     select 1 as step, 'enrolled' as stage, 'patients' as unit, count(*) as patients, count(*) as items
     from stg_patients

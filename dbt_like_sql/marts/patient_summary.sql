@@ -1,20 +1,3 @@
--- One row a patient: videos, frames and seconds, as in the histograms of the paper's Figure 2.
---
--- materialized: table
--- column patient_id: Patient id. [unique, not_null, relationships: patients.patient_id]
--- column cohort: Cohort number. [not_null]
--- column sex: M or F.
--- column skin_group: light or dark.
--- column pain_level: Level of the pain target.
--- column pain_class: No Pain or Pain.
--- column videos: Videos that frames were sampled from. [not_null, range: 0..]
--- column frames: Sampled frames. [not_null, range: 0..]
--- column faces: Frames with a face. [not_null, range: 0..]
--- column landmarks: Faces with a mesh. [not_null, range: 0..]
--- column seconds: Duration of these videos together. [not_null, range: 0..]
--- column seconds_per_video: Mean duration; empty without videos. [range: 0..]
--- column unreadable_videos: Videos submitted that nothing could be sampled from. [not_null, range: 0..]
--- column analysed: Whether there is any frame: such patients make the paper's 29. [not_null]
 with per_patient as (
     select
         patient_id,

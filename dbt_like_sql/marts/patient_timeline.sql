@@ -1,27 +1,3 @@
--- One row an event of a patient: enrollment, then every submission, with the answers in numbers, the video and its
--- quality flags.
---
--- materialized: table
--- key: patient_id, event_number
--- column patient_id: Patient id. [not_null, relationships: patients.patient_id]
--- column event_number: Order of the patient's events from 1. [not_null, range: 1..]
--- column event: enrolled or submission. [not_null, accepted_values: enrolled, submission]
--- column happened_on: Day where the patient lives. [not_null]
--- column study_day: Days since the start. [not_null]
--- column days_since_last: Days since the patient's event before.
--- column submission_id: Submission id; empty for enrollment.
--- column setting: home or clinic.
--- column timeframe: Time of day.
--- column pain_now: Question 1. [range: 0..10]
--- column interference: Mean of the answered questions 3 to 9. [range: 0..10]
--- column missing_scores: How many of the nine answers are missing. [range: 0..9]
--- column has_video: Whether a video was submitted with it; empty for enrollment.
--- column video_status: ok, or why nothing can be seen in it.
--- column seconds: Duration of the video. [range: 0..]
--- column frames: Sampled frames. [range: 0..]
--- column faces: Frames with a face. [range: 0..]
--- column flags: Quality flags.
--- column usable: Whether training may take it.
 with interference as (
     select submission_id, avg(value) as interference
     from stg_scores

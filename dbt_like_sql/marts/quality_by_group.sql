@@ -1,19 +1,3 @@
--- One row a group of patients or of their videos: whether faces are found and videos are usable equally often. Rates
--- are means over patients, so that one patient with many videos does not stand for a group.
---
--- materialized: table
--- key: grouping, group_name
--- column grouping: What the patients or videos are grouped by. [not_null, accepted_values: sex, skin_group, pain_level, setting, timeframe]
--- column group_name: The group. [not_null]
--- column patients: Patients with a video in the group. [not_null, range: 1..]
--- column videos: Videos. [not_null, range: 1..]
--- column frames: Frames. [not_null, range: 0..]
--- column face_rate: Mean over patients of frames with a face over frames. [range: 0..1]
--- column face_rate_lowest: The lowest patient's. [range: 0..1]
--- column landmark_rate: Mean over patients of faces with a mesh over faces. [range: 0..1]
--- column usable_share: Mean over patients of usable over measured videos. [range: 0..1]
--- column luminance: Mean over patients of mean luma. [range: 0..1]
--- column snr_db: Mean over patients of the mean signal-to-noise ratio.
 with videos_with_groups as (
     select
         v.video_id,

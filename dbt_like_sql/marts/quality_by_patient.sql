@@ -1,22 +1,3 @@
--- One row a patient with a submitted video: what can be seen and heard in the videos, and how many are usable.
---
--- materialized: table
--- column patient_id: Patient id. [unique, not_null, relationships: patients.patient_id]
--- column sex: M or F.
--- column skin_group: light or dark.
--- column pain_level: Level of the pain target.
--- column videos: Videos submitted. [not_null, range: 1..]
--- column measured: Of these, with quality measured. [not_null, range: 0..]
--- column usable: Of these, usable for training. [not_null, range: 0..]
--- column usable_share: Usable over measured; empty before anything is measured. [range: 0..1]
--- column flagged: Measured videos with at least one flag. [not_null, range: 0..]
--- column most_frequent_flag: The flag seen in most videos; the first of the alphabet in a tie.
--- column face_rate: Frames with a face over frames. [range: 0..1]
--- column landmark_rate: Faces with a mesh over faces. [range: 0..1]
--- column luminance: Mean over videos of mean luma, 0 to 1. [range: 0..1]
--- column sharpness: Median over videos.
--- column loudness_lufs: Median over videos with sound.
--- column snr_db: Median over videos with speech and pauses.
 with flag_counts as (
     select q.patient_id, f.flag, count(distinct q.video_id) as videos
     from video_quality as q

@@ -1,11 +1,3 @@
--- One row a flag of video quality: how many videos and patients have it, and how many videos it makes unusable.
---
--- materialized: table
--- column flag: The flag; docs/quality.md says what it means. [unique, not_null]
--- column videos: Videos with it. [not_null, range: 1..]
--- column video_share: Share of all measured videos. [not_null, range: 0..1]
--- column patients: Patients with such a video. [not_null, range: 1..]
--- column unusable: Videos that are unusable for this reason. [not_null, range: 0..]
 with flagged as (
     select q.video_id, q.patient_id, f.flag, q.unusable_reason
     from video_quality as q

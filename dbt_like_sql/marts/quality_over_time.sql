@@ -1,15 +1,3 @@
--- One row a calendar week with a submitted video, over all patients: whether pictures and sound get better or worse.
---
--- materialized: table
--- column week_start: Monday of the week, on the patients' own calendars. [unique, not_null]
--- column videos: Videos submitted. [not_null, range: 1..]
--- column patients: Patients who submitted them. [not_null, range: 1..]
--- column measured: Videos with quality measured. [not_null, range: 0..]
--- column usable_share: Usable over measured. [range: 0..1]
--- column face_rate: Frames with a face over frames. [range: 0..1]
--- column landmark_rate: Faces with a mesh over faces. [range: 0..1]
--- column luminance: Mean over videos of mean luma. [range: 0..1]
--- column snr_db: Median over videos.
 with dated as (
     select
         cast(date_trunc('week', s.submitted_on) as date) as week_start,

@@ -1,27 +1,3 @@
--- One row, the study: the left half of the paper's Table 4. Patients without any frame are enrolled, but not counted
--- as patients here, as the paper leaves out patient 0009.
---
--- materialized: table
--- column enrolled: Patients enrolled. [not_null, range: 0..]
--- column patients: Patients with frames; the paper's 29. [not_null, range: 0..]
--- column male: Of these, male. [not_null]
--- column female: Of these, female. [not_null]
--- column skin_light: Of these, skin type I to III. [not_null]
--- column skin_dark: Of these, skin type IV to VI. [not_null]
--- column videos: Videos with frames. [not_null]
--- column frames: Sampled frames. [not_null]
--- column faces: Frames with a face. [not_null]
--- column landmarks: Faces with a mesh. [not_null]
--- column total_minutes: Duration of all these videos. [not_null]
--- column videos_per_patient: Mean; empty without patients.
--- column frames_per_patient: Mean.
--- column seconds_per_patient: Mean.
--- column seconds_per_video: Mean duration of a video.
--- column shortest_video_s: Duration of the shortest video.
--- column longest_video_s: Duration of the longest video.
--- test one_row: select 1 where (select count(*) from {this}) <> 1
--- test sexes_add_up: select * from {this} where male + female <> patients
--- test skin_groups_add_up: select * from {this} where skin_light + skin_dark <> patients
 with totals as (
     select
         count(*) as enrolled,

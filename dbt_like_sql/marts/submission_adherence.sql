@@ -1,17 +1,3 @@
--- One row a patient and week of the study, against the three check-ins a week that the protocol asks for, at most one
--- a day (the paper's Table 3). Thirteen weeks, or as far as the study has come: its last submission or enrollment.
---
--- materialized: table
--- key: patient_id, study_week
--- column patient_id: Patient id. [not_null, relationships: patients.patient_id]
--- column study_week: Week from 1; enrollment is three months, thirteen weeks. [not_null, range: 1..13]
--- column week_start: First day of the week. [not_null]
--- column complete: Whether the whole week lies before the last day that the study has seen. [not_null]
--- column submissions: Submissions in the week. [not_null, range: 0..]
--- column days: Different days with a submission; more submissions on one day count once. [not_null, range: 0..7]
--- column expected: Days asked for. [not_null]
--- column missing: Days short of that in a complete week, 0 in a week that still runs. [not_null, range: 0..3]
--- column adherence: Days over days asked for, at most 1. [not_null, range: 0..1]
 with seen as (
     select greatest(
         (select max(submitted_on) from stg_submissions),

@@ -1,12 +1,3 @@
--- One row an answered score of a submission, as a number; the pain target of the patient counts as a tenth score.
---
--- materialized: view
--- key: submission_id, score
--- column submission_id: Submission id. [not_null]
--- column patient_id: Patient id. [not_null]
--- column score_number: 1 to 9 in the order of the questionnaire, 10 for the pain target. [range: 1..10]
--- column score: Name of the score; pain_target is fixed for a patient.
--- column value: 0 to 10; chronic_pain is 1 for yes and 0 for no. [not_null, range: 0..10]
 with answers as (
     select submission_id, patient_id, 1 as score_number, 'pain_now' as score, cast(pain_now as double) as value
     from bpi_scores

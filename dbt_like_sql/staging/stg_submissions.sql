@@ -1,17 +1,3 @@
--- One row a submission, on the patient's own calendar: day and week of the study. Weeks run from the day of
--- enrollment; where that is not known, from the first submission.
---
--- materialized: view
--- column submission_id: Submission id. [unique, not_null]
--- column patient_id: Patient id. [not_null, relationships: patients.patient_id]
--- column submitted_at: Moment of submission. [not_null]
--- column submitted_on: Day of submission where the patient lives. [not_null]
--- column started_on: Day of enrollment, else of the first submission. [not_null]
--- column study_day: Days since the start, 0 on the first; below 0 for a submission before enrollment. [not_null]
--- column study_week: Week of the study from 1; below 1 for a submission before enrollment. [not_null]
--- column timeframe: Time of day, four bins. [accepted_values: early AM, late AM, early PM, late PM]
--- column setting: home or clinic. [accepted_values: home, clinic]
--- column missing_scores: How many of the nine answers are missing. [range: 0..9]
 with local as (
     select
         s.submission_id,

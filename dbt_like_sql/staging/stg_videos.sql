@@ -1,21 +1,3 @@
--- One row a submitted narrative video, readable or not, with what was extracted from it.
---
--- materialized: table
--- column video_id: Video id. [unique, not_null]
--- column patient_id: Patient id. [not_null, relationships: patients.patient_id]
--- column status: ok, or why nothing can be seen in it. [not_null]
--- column seconds: Duration; empty where the file cannot be read. [range: 0..]
--- column has_audio: Whether there is a sound track.
--- column frames: Sampled frames. [not_null, range: 0..]
--- column faces: Frames with a face. [not_null, range: 0..]
--- column landmarks: Faces with a mesh. [not_null, range: 0..]
--- column luminance: Mean luma of the frames, 0 to 1. [range: 0..1]
--- column sharpness: Median variance of the Laplacian over the frames. [range: 0..]
--- column noise: Median standard deviation of noise over the frames, 8 bit. [range: 0..]
--- column glare: Mean share of the picture that is blown out. [range: 0..1]
--- column extracted: Whether frames were sampled from it. [not_null]
--- test faces_within_frames: select * from {this} where faces > frames
--- test landmarks_within_faces: select * from {this} where landmarks > faces
 with frame_counts as (
     select
         video_id,

@@ -19,8 +19,9 @@ from iss_assets.study_page.gallery import as_markdown, mart_figures
 from iss_assets.warehouse.database import WarehouseError
 from iss_assets.warehouse.pieces import join_pieces
 from iss_assets.warehouse.sql_build import TestResult, run_tests, try_models
-from iss_assets.warehouse.sql_head import ModelTest, SqlModelError
+from iss_assets.warehouse.sql_errors import SqlModelError
 from iss_assets.warehouse.sql_models import SqlModel, SqlModels, load_models
+from iss_assets.warehouse.sql_properties import ModelTest
 from iss_assets.warehouse.tables import BY_NAME
 
 OWNERS = ("team:data",)
@@ -129,7 +130,7 @@ def _check_specs_of(model: SqlModel) -> list[dg.AssetCheckSpec]:
         dg.AssetCheckSpec(
             name,
             asset=dg.AssetKey(model.name),
-            description="\n".join(f"- {test.description} ({model.file}:{test.line})" for test in tests),
+            description="\n".join(f"- {test.description} ({test.file}:{test.line})" for test in tests),
             metadata={"sql": dg.MetadataValue.md("\n".join(f"```sql\n{t.sql}\n```" for t in tests))},
         )
         for name, tests in _groups_of(model.tests).items()
@@ -194,8 +195,8 @@ def _broken_asset(name: str, error: SqlModelError) -> dg.AssetsDefinition:
 
 
 def _column_schema(model: SqlModel) -> dg.TableSchema:
-    not_null = {t.name.removeprefix("not_null_") for t in model.tests if t.name.startswith("not_null_")}
-    unique = {t.name.removeprefix("unique_") for t in model.tests if t.name.startswith("unique_")}
+    not_null = model.columns_promised("not_null")
+    unique = model.columns_promised("unique")
     return dg.TableSchema(
         columns=[
             dg.TableColumn(

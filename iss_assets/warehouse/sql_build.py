@@ -13,8 +13,8 @@ import duckdb
 import pyarrow as arrow
 
 from iss_assets.warehouse.database import Warehouse, WarehouseError, Writer
-from iss_assets.warehouse.sql_head import ModelTest
 from iss_assets.warehouse.sql_models import SqlModel, SqlModels
+from iss_assets.warehouse.sql_properties import ModelTest
 from iss_assets.warehouse.sql_record import record, remove_gone
 
 

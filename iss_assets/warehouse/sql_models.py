@@ -1,8 +1,7 @@
-"""The SQL models of a folder: one SELECT a file, their columns, their order, their lineage.
+"""The SQL models of a folder: one SELECT per file, their columns, their order, their lineage.
 
-Belongs here: reading and checking the files, with file and line in every error; dependencies and column lineage from
-the SQL itself. Does not belong here: the comment's syntax (``sql_head``), running a model (``sql_build``), Dagster
-(``iss_assets.assets.sql_models``).
+Reads and checks the files, with file and line in every error; finds dependencies and column lineage in the SQL itself.
+``sql_properties`` reads what ``schema.yml`` says of them, ``sql_build`` runs them.
 
 A model that is wrong never takes the others down: it is listed in `SqlModels.errors`, and so is whatever reads it.
 """
@@ -12,11 +11,11 @@ from __future__ import annotations
 import difflib
 import hashlib
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import duckdb
 import sqlglot
@@ -27,13 +26,25 @@ from sqlglot.optimizer.qualify import qualify
 from sqlglot.optimizer.scope import build_scope, traverse_scope
 from sqlglot.tokens import TokenType
 
-from iss_assets.warehouse.sql_head import Head, ModelTest, SqlModelError, parse_head
+from iss_assets.warehouse.sql_errors import SqlModelError
+from iss_assets.warehouse.sql_jinja import render_sql
+from iss_assets.warehouse.sql_properties import (
+    FolderProperties,
+    ModelTest,
+    Properties,
+    SingularProperties,
+    checked_materialization,
+    read_properties,
+)
 from iss_assets.warehouse.tables import BY_NAME
 
 DIALECT: Final = "duckdb"
 _NAME: Final = re.compile(r"^[a-z][a-z0-9_]*$")
 _TABLE_FUNCTIONS: Final = (exp.GenerateSeries, exp.Unnest)
 """What may stand in a FROM besides tables; anything that reads a file or a network may not."""
+_PROPERTIES: Final = ("*.yml", "*.yaml")
+_TESTS: Final = "tests"
+"""Folder of tests that are a SQL file each (dbt's "singular" tests)."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +76,10 @@ class SqlModel:
     version: str
     """A short hash of the SELECT and of how it is materialized; comments and tests do not count."""
 
+    def columns_promised(self, kind: Literal["unique", "not_null"]) -> frozenset[str]:
+        """Return the columns for which a test promises this."""
+        return frozenset(t.column for t in self.tests if t.kind == kind and t.column is not None)
+
 
 @dataclass
 class SqlModels:
@@ -75,6 +90,8 @@ class SqlModels:
     errors: list[SqlModelError] = field(default_factory=list)
     broken: dict[str, SqlModelError] = field(default_factory=dict)
     """The first error of every model that could not be loaded."""
+    undocumented: list[SqlModelError] = field(default_factory=list)
+    """Models and columns that no ``schema.yml`` describes: no fault, but a gap."""
 
     def lineage(self, name: str) -> dict[str, list[tuple[str, str]]]:
         """Give, for each column of a model, the (table, column) pairs that it is made from directly.
@@ -129,7 +146,8 @@ class _Draft:
     name: str
     file: str
     group: str
-    head: Head
+    materialized: Literal["table", "view"]
+    properties: Properties
     sql: str
     query: exp.Query
     reads: dict[str, int]
@@ -143,12 +161,12 @@ def check_models(folder: Path) -> list[SqlModelError]:
 
 
 def load_models(folder: Path) -> SqlModels:
-    """Read every ``*.sql`` file of a folder.
+    """Read every model of a folder, with what its YAML files and its ``tests/`` say of them.
 
     Parameters
     ----------
     folder : Path
-        Holds ``staging/`` and ``marts/``.
+        Holds ``staging/`` and ``marts/``, with a ``schema.yml`` in each, and ``tests/``.
 
     Returns
     -------
@@ -169,7 +187,8 @@ def load_models(folder: Path) -> SqlModels:
 
 def files_stamp(folder: Path) -> tuple[tuple[str, int, int], ...]:
     """Give name, size and modification time of every file of a folder: another stamp, other models."""
-    found = ((path.relative_to(folder).as_posix(), path.stat()) for path in sorted(folder.rglob("*.sql")))
+    paths = sorted(path for pattern in ("*.sql", *_PROPERTIES) for path in folder.rglob(pattern))
+    found = ((path.relative_to(folder).as_posix(), path.stat()) for path in paths)
     return tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in found)
 
 
@@ -177,7 +196,11 @@ def files_stamp(folder: Path) -> tuple[tuple[str, int, int], ...]:
 def _load(folder: Path, stamp: object) -> SqlModels:
     """Read a folder; a process that needs its models several times parses them once."""
     result = SqlModels(folder)
-    drafts = _read_drafts(result)
+    listed = (path for pattern in _PROPERTIES for path in folder.rglob(pattern))
+    properties = read_properties(folder, sorted(p for p in listed if p.name != "dbt_project.yml"))
+    result.errors += properties.errors
+    drafts = _read_drafts(result, properties)
+    _check_described(result, drafts, properties)
     _check_references(result, drafts)
     with duckdb.connect(":memory:", config={"enable_external_access": "false"}) as connection:
         for table in BY_NAME.values():
@@ -187,13 +210,14 @@ def _load(folder: Path, stamp: object) -> SqlModels:
                 result.models[name] = _bind(connection, drafts[name], result)
             except SqlModelError as error:
                 _add_error(result, name, error)
+        _add_singular_tests(result, properties)
         # a test may read any model, so tests come after all of them
         for name in list(result.models):
             try:
                 _check_broken_reads(drafts[name], result)
                 for test in result.models[name].tests:
                     if not test.fits_any_column:
-                        _bind_test(connection, drafts[name], test)
+                        _bind_test(connection, name, test)
             except SqlModelError as error:
                 del result.models[name]
                 _add_error(result, name, error)
@@ -202,28 +226,41 @@ def _load(folder: Path, stamp: object) -> SqlModels:
 
 
 def _add_error(result: SqlModels, name: str, error: SqlModelError) -> None:
-    result.errors.append(error)
+    if error not in result.errors:
+        result.errors.append(error)
     result.broken.setdefault(name, error)
 
 
-def _read_drafts(result: SqlModels) -> dict[str, _Draft]:
+def _read_drafts(result: SqlModels, properties: FolderProperties) -> dict[str, _Draft]:
     drafts: dict[str, _Draft] = {}
     first_file: dict[str, str] = {}
     for path in sorted(result.folder.rglob("*.sql")):
         file = path.relative_to(result.folder)
         name = path.stem
+        if file.parts[0] == _TESTS:
+            continue
         try:
             if name in first_file:
                 drafts.pop(name, None)
                 raise SqlModelError(file, 1, f"{first_file[name]} has the same name; rename one of them")
             first_file[name] = str(file)
-            drafts[name] = _read_draft(path, file)
+            drafts[name] = _read_draft(path, file, properties)
         except SqlModelError as error:
             _add_error(result, name, error)
     return drafts
 
 
-def _read_draft(path: Path, file: Path) -> _Draft:
+def _check_described(result: SqlModels, drafts: dict[str, _Draft], properties: FolderProperties) -> None:
+    """Report descriptions of models that are not there."""
+    known = sorted(set(drafts) | set(result.broken))
+    for name, said in properties.models.items():
+        if name not in known:
+            guess = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {guess[0]}?" if guess else f"; there is no file {name}.sql"
+            result.errors.append(SqlModelError(said.file, said.line, f"unknown model {name}{hint}"))
+
+
+def _read_draft(path: Path, file: Path, properties: FolderProperties) -> _Draft:
     name = path.stem
     if not _NAME.match(name):
         raise SqlModelError(file, 1, "a model's file name is lower-case letters, digits and _")
@@ -235,9 +272,100 @@ def _read_draft(path: Path, file: Path) -> _Draft:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise SqlModelError(file, 1, "the file cannot be read as UTF-8 text") from error
-    head = parse_head(text, file)
-    query, sql, words = _parse_query(text, file)
-    return _Draft(name, str(file), file.parts[0], head, sql, query, _tables_read(query, file), words)
+    for folder, unread in properties.broken_folders.items():
+        if file.is_relative_to(folder):
+            raise unread
+    if name in properties.broken:
+        raise properties.broken[name]
+    said = properties.models.get(name, Properties())
+    rendered = render_sql(text, file)
+    own = checked_materialization(rendered.config.get("materialized"), file, 1)
+    query, sql, words = _parse_query(rendered.sql, file)
+    return _Draft(
+        name,
+        str(file),
+        file.parts[0],
+        own or said.materialized or "view",
+        said,
+        sql,
+        query,
+        _tables_read(query, file),
+        words,
+    )
+
+
+def _add_singular_tests(result: SqlModels, properties: FolderProperties) -> None:
+    """Read the tests that are a file each, and give each to a model.
+
+    That is the model its ``config`` or YAML entry names (``meta: {dagster: {ref: {name: ...}}}``, as dagster-dbt has
+    it), else the last one built of those it reads: then everything it reads is there.
+    """
+    found: dict[str, list[ModelTest]] = {}
+    files = {path.stem: path for path in sorted((result.folder / _TESTS).rglob("*.sql"))}
+    for name, path in files.items():
+        file = path.relative_to(result.folder)
+        try:
+            owner, made = _read_singular(path, file, properties.singular.get(name), result)
+        except SqlModelError as error:
+            result.errors.append(error)
+            continue
+        if owner in result.models:
+            found.setdefault(owner, []).append(made)
+    for name in sorted(properties.singular.keys() - files.keys()):
+        result.errors.append(
+            SqlModelError(_TESTS, 1, f"test {name} is described, and there is no {name}.sql")
+        )
+    for name, tests in found.items():
+        model = result.models[name]
+        taken = {t.name for t in model.tests}
+        for test in tests:
+            if test.name in taken:
+                result.errors.append(
+                    SqlModelError(
+                        test.file, 1, f"{name} has a test called {test.name} already; rename the file"
+                    )
+                )
+        kept = [t for t in tests if t.name not in taken]
+        result.models[name] = replace(model, tests=(*model.tests, *kept))
+
+
+def _read_singular(
+    path: Path, file: Path, said: SingularProperties | None, result: SqlModels
+) -> tuple[str, ModelTest]:
+    if not _NAME.match(path.stem):
+        raise SqlModelError(file, 1, "a test's file name is lower-case letters, digits and _")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SqlModelError(file, 1, "the file cannot be read as UTF-8 text") from error
+    rendered = render_sql(text, file)
+    query, sql, _ = _parse_query(rendered.sql, file)
+    reads = _tables_read(query, file)
+    own = _model_named_in(rendered.config)
+    model = own or (said.model if said else None)
+    if model is None:
+        model = next((m for m in reversed(result.models) if m in reads), None)
+    if model is None:
+        model = next((m for m in reads if m in result.broken), None)
+    if model is None or (model not in result.models and model not in result.broken):
+        raise SqlModelError(
+            file, 1, f"the test belongs to no model: it names {model or ', '.join(reads) or 'nothing'}"
+        )
+    severity = str(rendered.config.get("severity") or (said.severity if said else None) or "error").lower()
+    if severity not in ("error", "warn"):
+        raise SqlModelError(file, 1, f"severity is 'error' or 'warn', not {severity!r}")
+    description = (said.description if said else "") or "A SELECT that must return no rows."
+    # a subquery may not end in a comment that swallows its bracket
+    return model, ModelTest(
+        path.stem, sql + "\n", description, str(file), 1, "warn" if severity == "warn" else "error"
+    )
+
+
+def _model_named_in(config: Mapping[str, Any]) -> str | None:
+    place: Any = config
+    for key in ("meta", "dagster", "ref", "name"):
+        place = place.get(key) if isinstance(place, Mapping) else None
+    return place if isinstance(place, str) else None
 
 
 def _parse_query(text: str, file: Path) -> tuple[exp.Query, str, str]:
@@ -367,10 +495,10 @@ def _bind(connection: duckdb.DuckDBPyConnection, draft: _Draft, result: SqlModel
         name=draft.name,
         file=draft.file,
         group=draft.group,
-        description=draft.head.description,
-        materialized=draft.head.materialized,
-        columns=_match_columns([(row[0], row[1]) for row in described], draft),
-        tests=tuple(draft.head.tests),
+        description=draft.properties.description,
+        materialized=draft.materialized,
+        columns=_match_columns([(row[0], row[1]) for row in described], draft, result),
+        tests=tuple(draft.properties.tests),
         sql=draft.sql,
         depends_on=tuple(sorted(draft.reads)),
         version=_version(draft),
@@ -379,36 +507,48 @@ def _bind(connection: duckdb.DuckDBPyConnection, draft: _Draft, result: SqlModel
 
 def _version(draft: _Draft) -> str:
     # of the words: another line break or comment makes nothing stale
-    return hashlib.sha256(f"{draft.head.materialized} {draft.words}".encode()).hexdigest()[:16]
+    return hashlib.sha256(f"{draft.materialized} {draft.words}".encode()).hexdigest()[:16]
 
 
-def _bind_test(connection: duckdb.DuckDBPyConnection, draft: _Draft, test: ModelTest) -> None:
-    sql = test.sql.replace("{this}", f'"{draft.name}"')
+def _bind_test(connection: duckdb.DuckDBPyConnection, model: str, test: ModelTest) -> None:
+    sql = test.sql.replace("{this}", f'"{model}"')
     try:
         connection.execute(f"select count(*) from ({sql})")
     except duckdb.Error as error:
-        _, problem = _duckdb_error(error, shift=0, otherwise=1)
-        raise SqlModelError(draft.file, test.line, f"test {test.name}: {problem}") from error
+        # of a test that is a file, DuckDB's line is the file's
+        line, problem = _duckdb_error(error, shift=0, otherwise=1)
+        own = test.file.startswith(f"{_TESTS}/")
+        raise SqlModelError(test.file, line if own else test.line, f"test {test.name}: {problem}") from error
 
 
-def _match_columns(found: list[tuple[str, str]], draft: _Draft) -> tuple[ModelColumn, ...]:
-    documented = {c.name: c for c in draft.head.columns}
+def _match_columns(found: list[tuple[str, str]], draft: _Draft, result: SqlModels) -> tuple[ModelColumn, ...]:
+    documented = {c.name: c for c in draft.properties.columns}
     selected = dict(found)
-    for column in draft.head.columns:
+    for column in draft.properties.columns:
         if column.name not in selected:
             raise SqlModelError(
-                draft.file, column.line, f"column {column.name} is documented but not selected"
+                column.file,
+                column.line,
+                f"column {column.name} of {draft.name} is described but not selected",
             )
+    if not draft.properties.description:
+        result.undocumented.append(SqlModelError(draft.file, 1, f"no schema.yml describes {draft.name}"))
     for name in selected:
-        if name not in documented:
-            raise SqlModelError(
-                draft.file,
-                _line_of_column(draft, name),
-                f"column {name} is selected but not documented; add '-- column {name}: ...' to the head comment",
+        if name not in documented or not documented[name].description:
+            result.undocumented.append(
+                SqlModelError(
+                    draft.file,
+                    _line_of_column(draft, name),
+                    f"column {name} is selected but not described in schema.yml",
+                )
             )
     # sums of whole numbers are HUGEINT, which no other program reads
     return tuple(
-        ModelColumn(name, "BIGINT" if kind == "HUGEINT" else kind, documented[name].description)
+        ModelColumn(
+            name,
+            "BIGINT" if kind == "HUGEINT" else kind,
+            documented[name].description if name in documented else "",
+        )
         for name, kind in found
     )
 

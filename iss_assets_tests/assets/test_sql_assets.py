@@ -8,15 +8,20 @@ from iss_assets.resources import WarehouseResource
 from iss_assets.settings import WarehouseSettings
 from iss_assets.warehouse.tables import BY_NAME, Patients
 
-MODEL = """-- One row a sex.
---
--- materialized: table
--- column sex: M or F. [unique, accepted_values: M]
--- column patients: Patients.
--- warn enough: select * from {this} where patients < 100
-select sex, count(*) as patients
+MODEL = """select sex, count(*) as patients
 from patients
 group by sex
+"""
+SCHEMA = """models:
+  - name: patients_by_sex
+    description: One row per sex.
+    config: {materialized: table}
+    columns:
+      - name: sex
+        description: M or F.
+        data_tests: [unique, accepted_values: {arguments: {values: [M]}}]
+      - name: patients
+        description: Patients.
 """
 PATIENT = {
     "patient_id": "0001",
@@ -38,6 +43,12 @@ def write(folder: Path, name: str, text: str) -> None:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     write(tmp_path / "sql", "marts/patients_by_sex.sql", MODEL)
+    write(tmp_path / "sql", "marts/schema.yml", SCHEMA)
+    write(
+        tmp_path / "sql",
+        "tests/enough.sql",
+        "{{ config(severity='warn') }} select * from patients_by_sex where patients < 100",
+    )
     return tmp_path / "sql"
 
 
@@ -74,9 +85,14 @@ def test_a_new_file_appears_in_the_graph_with_its_checks_and_no_python(folder: P
     write(
         folder,
         "marts/oldest.sql",
-        "-- One row.\n--\n-- column first: First cohort. [not_null]\n-- test one_row: select 1 from {this} having count(*) > 1\n"
         "select min(sex) as first from patients_by_sex",
     )
+    write(
+        folder,
+        "marts/oldest.yml",
+        "models: [{name: oldest, columns: [{name: first, data_tests: [not_null]}]}]",
+    )
+    write(folder, "tests/one_row.sql", "select 1 from oldest having count(*) > 1")
     specs, checks = graph(folder)
     assert set(specs) == {"patients_by_sex", "oldest"}
     assert specs["oldest"].group_name == "marts"
@@ -86,7 +102,7 @@ def test_a_new_file_appears_in_the_graph_with_its_checks_and_no_python(folder: P
 
 def test_an_asset_says_what_its_file_says(folder: Path) -> None:
     spec = graph(folder)[0]["patients_by_sex"]
-    assert spec.description == "One row a sex."
+    assert spec.description == "One row per sex."
     assert {"duckdb", "sql", "table"} <= spec.kinds
     assert {d.asset_key.to_user_string() for d in spec.deps} == {"patients"}
     schema = spec.metadata["dagster/column_schema"]
@@ -99,7 +115,7 @@ def test_an_asset_says_what_its_file_says(folder: Path) -> None:
 
 def test_the_version_of_an_asset_changes_with_its_sql_and_not_with_its_comments(folder: Path) -> None:
     first = graph(folder)[0]["patients_by_sex"].code_version
-    write(folder, "marts/patients_by_sex.sql", MODEL.replace("One row a sex.", "One row for each sex."))
+    write(folder, "marts/patients_by_sex.sql", "-- Each sex.\n" + MODEL)
     assert graph(folder)[0]["patients_by_sex"].code_version == first
     write(folder, "marts/patients_by_sex.sql", MODEL.replace("count(*)", "count(distinct patient_id)"))
     assert graph(folder)[0]["patients_by_sex"].code_version != first
@@ -133,19 +149,17 @@ def test_tests_beside_the_columns_become_checks_with_their_severity(
 def test_a_broken_model_is_an_asset_that_fails_with_file_and_line_and_the_others_run(
     folder: Path, resource: WarehouseResource
 ) -> None:
-    write(folder, "marts/broken.sql", "-- B.\n-- column a: a\nselect a\nfrom nowhere")
+    write(folder, "marts/broken.sql", "select a\nfrom nowhere")
     specs, _ = graph(folder)
-    assert "marts/broken.sql:4: unknown table nowhere" in (specs["broken"].description or "")
+    assert "marts/broken.sql:2: unknown table nowhere" in (specs["broken"].description or "")
     result = run(folder, resource)
     assert not result.success
     assert result.asset_materializations_for_node("sql_models")
     failure = next(e for e in result.all_events if e.is_step_failure)
-    assert "marts/broken.sql:4" in str(failure.step_failure_data.user_failure_data.description)
+    assert "marts/broken.sql:2" in str(failure.step_failure_data.user_failure_data.description)
 
 
-BAD = """-- B.
--- column n: A number.
-select cast(sex || 'no number' as integer) as n from patients
+BAD = """select cast(sex || 'no number' as integer) as n from patients
 """
 
 
@@ -153,7 +167,7 @@ def test_a_model_that_fails_on_the_data_fails_the_step_and_keeps_the_others(
     folder: Path, resource: WarehouseResource
 ) -> None:
     write(folder, "marts/bad.sql", BAD)
-    write(folder, "marts/worse.sql", "-- W.\n-- column n: A number. [not_null]\nselect n from bad")
+    write(folder, "marts/worse.sql", "select n from bad")
     result = run(folder, resource)
     assert not result.success
     made = [m.asset_key.to_user_string() for m in result.asset_materializations_for_node("sql_models")]
@@ -166,10 +180,11 @@ def test_a_model_that_fails_on_the_data_fails_the_step_and_keeps_the_others(
 
 
 def test_one_model_can_be_made_by_itself(folder: Path, resource: WarehouseResource) -> None:
+    write(folder, "marts/oldest.sql", "select min(sex) as first from patients")
     write(
         folder,
-        "marts/oldest.sql",
-        "-- O.\n-- column first: First. [not_null]\nselect min(sex) as first from patients",
+        "marts/oldest.yml",
+        "models: [{name: oldest, columns: [{name: first, data_tests: [not_null]}]}]",
     )
     result = run(folder, resource, only="oldest")
     assert result.success
@@ -213,9 +228,7 @@ def test_the_projects_own_models_are_assets_on_the_warehouses_tables() -> None:
 def test_what_a_deleted_file_had_made_is_removed_by_the_next_run_which_says_so(
     folder: Path, resource: WarehouseResource, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    write(
-        folder, "marts/oldest.sql", "-- O.\n-- column first: First.\nselect min(sex) as first from patients"
-    )
+    write(folder, "marts/oldest.sql", "select min(sex) as first from patients")
     run(folder, resource)
     (folder / "marts/oldest.sql").unlink()
     capfd.readouterr()

@@ -6,20 +6,43 @@ import pytest
 from iss_assets.settings import WarehouseSettings
 from iss_assets.warehouse.database import Warehouse, WarehouseError
 from iss_assets.warehouse.sql_build import build_models, built_models, run_tests, try_models
-from iss_assets.warehouse.sql_head import SqlModelError, parse_head
+from iss_assets.warehouse.sql_errors import SqlModelError
 from iss_assets.warehouse.sql_models import check_models, load_models
 from iss_assets.warehouse.tables import Patients
 
-GOOD = """-- One row a patient.
---
--- materialized: table
--- column patient_id: Patient id. [unique, not_null]
--- column pain_target: Worst pain. [range: 0..10]
-with chosen as (
+GOOD = """with chosen as (
     select patient_id, pain_target from patients
 )
 select patient_id, pain_target from chosen;
 """
+"""A model; `described` says the rest."""
+
+
+def described(name: str, materialized: str = "table") -> str:
+    """Return what a schema.yml says of `GOOD`."""
+    return f"""version: 2
+
+models:
+  - name: {name}
+    description: One row per patient.
+    config:
+      materialized: {materialized}
+    columns:
+      - name: patient_id
+        description: Patient id.
+        data_tests:
+          - unique
+          - not_null
+      - name: pain_target
+        description: Worst pain.
+        data_tests:
+          - range:
+              arguments: {{min: 0, max: 10}}
+"""
+
+
+def good(name: str, materialized: str = "table", folder: str = "marts") -> dict[str, str]:
+    return {f"{folder}/{name}.sql": GOOD, f"{folder}/{name}.yml": described(name, materialized)}
 
 
 def write(folder: Path, files: dict[str, str]) -> Path:
@@ -55,12 +78,14 @@ def warehouse(tmp_path: Path, empty_warehouse: Path) -> Warehouse:
     return made
 
 
-def test_the_projects_own_models_have_no_fault() -> None:
-    assert check_models(WarehouseSettings().sql_dir) == []
+def test_the_projects_own_models_have_no_fault_and_every_column_is_described() -> None:
+    folder = WarehouseSettings().sql_dir
+    assert check_models(folder) == []
+    assert load_models(folder).undocumented == []
 
 
 def test_a_model_knows_its_columns_tests_and_what_it_reads_besides_its_ctes(tmp_path: Path) -> None:
-    model = load_models(write(tmp_path, {"marts/severity.sql": GOOD})).models["severity"]
+    model = load_models(write(tmp_path, good("severity"))).models["severity"]
     assert model.group == "marts"
     assert model.materialized == "table"
     assert model.depends_on == ("patients",)
@@ -68,7 +93,10 @@ def test_a_model_knows_its_columns_tests_and_what_it_reads_besides_its_ctes(tmp_
         ("patient_id", "VARCHAR", "Patient id."),
         ("pain_target", "INTEGER", "Worst pain."),
     ]
+    assert model.description == "One row per patient."
     assert [t.name for t in model.tests] == ["unique_patient_id", "not_null_patient_id", "range_pain_target"]
+    assert [(t.file, t.line) for t in model.tests] == [("marts/severity.yml", n) for n in (12, 13, 17)]
+    assert model.columns_promised("unique") == {"patient_id"}
 
 
 def test_lineage_goes_down_to_columns_through_ctes_joins_and_stars(tmp_path: Path) -> None:
@@ -76,10 +104,8 @@ def test_lineage_goes_down_to_columns_through_ctes_joins_and_stars(tmp_path: Pat
         write(
             tmp_path,
             {
-                "staging/people.sql": "-- P.\n-- column patient_id: i\n-- column goal: g\n"
-                "select patient_id, pain_target * 2 as goal from patients",
-                "marts/joined.sql": "-- J.\n-- column patient_id: i\n-- column goal: g\n-- column both: b\n-- column n: n\n"
-                "with a as (select * from people)\n"
+                "staging/people.sql": "select patient_id, pain_target * 2 as goal from patients",
+                "marts/joined.sql": "with a as (select * from people)\n"
                 "select a.*, a.goal + s.mood as both, count(*) over () as n\n"
                 "from a join bpi_scores as s using (patient_id)",
             },
@@ -103,19 +129,17 @@ def test_a_syntax_error_is_told_with_its_line_and_the_other_models_load(tmp_path
     assert list(models.models) == ["good"]
     (error,) = models.errors
     assert error.file == "marts/broken.sql"
-    assert error.line in (9, 10)
+    assert error.line in (4, 5)
 
 
 def test_an_unclosed_quote_is_told_with_its_line(tmp_path: Path) -> None:
-    error = only_error(
-        write(tmp_path, {"marts/x.sql": "-- X.\n-- column a: a\nselect\n  'open as a from patients"})
-    )
-    assert error.line == 4
+    error = only_error(write(tmp_path, {"marts/x.sql": "select\n  'open as a from patients"}))
+    assert error.line == 2
 
 
 def test_an_unknown_table_is_told_with_its_line_and_the_name_that_was_meant(tmp_path: Path) -> None:
     error = only_error(write(tmp_path, {"marts/x.sql": GOOD.replace("from patients", "from patiens")}))
-    assert (error.file, error.line) == ("marts/x.sql", 7)
+    assert (error.file, error.line) == ("marts/x.sql", 2)
     assert "unknown table patiens; did you mean patients?" in str(error)
 
 
@@ -123,16 +147,16 @@ def test_an_unknown_column_and_an_unknown_function_are_told_with_their_line(tmp_
     error = only_error(
         write(tmp_path / "a", {"marts/x.sql": GOOD.replace("select patient_id, p", "select patient, p", 1)})
     )
-    assert error.line == 7
+    assert error.line == 2
     assert "patient" in error.problem
     wrong = GOOD.replace("pain_target from chosen", "\n  no_such(pain_target) as pain_target from chosen")
     error = only_error(write(tmp_path / "b", {"marts/x.sql": wrong}))
-    assert error.line == 10
+    assert error.line == 5
 
 
 def test_models_that_read_each_other_are_told_as_a_cycle(tmp_path: Path) -> None:
     def reads(table: str) -> str:
-        return f"-- C.\n-- column a: a\nselect a\nfrom {table}"
+        return f"select a\nfrom {table}"
 
     folder = write(
         tmp_path,
@@ -146,9 +170,9 @@ def test_models_that_read_each_other_are_told_as_a_cycle(tmp_path: Path) -> None
     models = load_models(folder)
     assert list(models.models) == ["good"]
     assert [(e.file, e.line) for e in models.errors] == [
-        ("marts/a.sql", 4),
-        ("marts/b.sql", 4),
-        ("marts/c.sql", 4),
+        ("marts/a.sql", 2),
+        ("marts/b.sql", 2),
+        ("marts/c.sql", 2),
     ]
     assert "a → b → c → a" in str(models.errors[0])
 
@@ -158,15 +182,15 @@ def test_a_model_that_reads_a_broken_one_says_which_and_where(tmp_path: Path) ->
         write(
             tmp_path,
             {
-                "staging/base.sql": "-- B.\n-- column a: a\nselect nothing as a from patients",
-                "marts/top.sql": "-- T.\n-- column a: a\nselect a\nfrom base",
+                "staging/base.sql": "select nothing as a from patients",
+                "marts/top.sql": "select a\nfrom base",
             },
         )
     )
     assert models.models == {}
     top = models.broken["top"]
-    assert top.line == 4
-    assert "reads base, which is broken: staging/base.sql:3" in str(top)
+    assert top.line == 2
+    assert "reads base, which is broken: staging/base.sql:1" in str(top)
 
 
 def test_two_models_of_one_name_and_a_model_named_like_a_table_are_refused(tmp_path: Path) -> None:
@@ -181,52 +205,113 @@ def test_two_models_of_one_name_and_a_model_named_like_a_table_are_refused(tmp_p
     assert "is a table of the warehouse" in str(models.broken["patients"])
 
 
-def test_a_column_documented_but_not_selected_or_selected_but_not_documented_is_an_error(
-    tmp_path: Path,
-) -> None:
-    extra = GOOD.replace("-- column pain_target", "-- column gone: Not there.\n-- column pain_target")
-    error = only_error(write(tmp_path / "a", {"marts/x.sql": extra}))
-    assert error.line == 5
-    assert "gone is documented but not selected" in str(error)
-    error = only_error(
-        write(
-            tmp_path / "b",
-            {"marts/x.sql": GOOD.replace("-- column pain_target: Worst pain. [range: 0..10]\n", "")},
-        )
+def test_a_column_described_but_not_selected_is_an_error(tmp_path: Path) -> None:
+    extra = described("x").replace(
+        "      - name: pain_target",
+        "      - name: gone\n        description: Not there.\n      - name: pain_target",
     )
-    assert error.line == 8
-    assert "pain_target is selected but not documented" in str(error)
+    error = only_error(write(tmp_path, {"marts/x.sql": GOOD, "marts/schema.yml": extra}))
+    assert (error.file, error.line) == ("marts/schema.yml", 14)
+    assert "gone of x is described but not selected" in str(error)
+
+
+def test_a_column_or_model_that_nobody_describes_loads_and_is_listed(tmp_path: Path) -> None:
+    partly = described("x").partition("      - name: pain_target")[0]
+    models = load_models(
+        write(tmp_path, {"marts/x.sql": GOOD, "marts/x.yml": partly, "marts/y.sql": "select 1 as a"})
+    )
+    assert models.errors == []
+    assert [c.description for c in models.models["x"].columns] == ["Patient id.", ""]
+    found = [str(e) for e in models.undocumented]
+    assert found == [
+        "marts/x.sql:4: column pain_target is selected but not described in schema.yml",
+        "marts/y.sql:1: no schema.yml describes y",
+        "marts/y.sql:1: column a is selected but not described in schema.yml",
+    ]
+
+
+TOP = """version: 2
+models:
+  - name: x
+    description: One row.
+    columns:
+      - name: sex
+        description: Sex.
+"""
 
 
 @pytest.mark.parametrize(
-    ("line", "problem"),
+    ("lines", "line", "problem"),
     [
-        ("-- materialised: table", "none of"),
-        ("-- materialized: tabel", "'table' or 'view'"),
-        ("-- column sex: Sex. [acepted_values: M]", "unknown test"),
-        ("-- column sex: Sex. [unique: yes]", "takes no argument"),
-        ("-- column sex: Sex. [accepted_values]", "needs values"),
-        ("-- column sex: Sex. [range: low..high]", "range needs"),
-        ("-- column sex: Sex. [relationships: patients]", "relationships needs"),
-        ("-- column sex:", "has no description"),
-        ("-- test nothing:", "has no SELECT"),
-        ("-- column Sex: Sex.", "a name is"),
+        (
+            "        data_tests: [acepted_values]",
+            8,
+            "unknown test 'acepted_values'; did you mean accepted_values",
+        ),
+        (
+            "        data_tests:\n          - unique: {arguments: {yes_please: 1}}",
+            9,
+            "unknown key 'yes_please'",
+        ),
+        (
+            "        data_tests:\n          - accepted_values:\n              arguments: {}",
+            10,
+            "'values' is missing",
+        ),
+        ("        data_tests:\n          - accepted_values", 9, "'values' is missing"),
+        ("        data_tests:\n          - range: {min: low}", 9, "min: Input should be a valid number"),
+        ("        data_tests:\n          - range: {}", 9, "range needs min, max or both"),
+        ("        data_tests:\n          - relationships: {to: patients}", 9, "'field' is missing"),
+        ("        data_tests:\n          - relationships: {to: read_csv('x'), field: a}", 9, "'to' is ref"),
+        ("        data_tests:\n          - relationships: {to: patients, field: a b}", 9, "a name is"),
+        ("        data_tests:\n          - not_null: {config: {severity: fatal}}", 9, "'error' or 'warn'"),
+        (
+            "        data_tests:\n          - not_null\n          - not_null",
+            10,
+            "two tests are called not_null_sex",
+        ),
+        ("        data_tets: [unique]", 8, "unknown key 'data_tets'; did you mean 'data_tests'"),
+        ("      - name: Sex", 8, "a name is"),
+        ("      - name: sex", 8, "described twice"),
+        ("        description: Again.", 8, "'description' is given twice"),
+        ("    config: {materialized: tabel}", 8, "'table' or 'view', not 'tabel'"),
+        ("    config: {materialized: incremental}", 8, "'table' or 'view', not 'incremental'"),
+        ("  - name: x", 8, "described in marts/schema.yml:3 already"),
+        ("  - name: y", 8, "unknown model y"),
+        ("  - description: Nameless.", 8, "'name' is missing"),
+        ("   oops: [", 8, "not valid YAML"),
     ],
 )
-def test_a_wrong_line_in_the_head_comment_is_told_with_its_number(line: str, problem: str) -> None:
-    with pytest.raises(SqlModelError, match=problem) as caught:
-        parse_head(f"-- One row.\n--\n-- materialized: view\n{line}\nselect 1", "x.sql")
-    assert caught.value.line == 4
-
-
-def test_long_lines_of_the_head_comment_continue_indented(tmp_path: Path) -> None:
-    head = parse_head(
-        "-- One row a thing,\n-- told at length.\n--\n-- column a: First half\n--   second half. [not_null]\nselect 1 as a",
-        "x",
+def test_a_fault_in_the_yaml_is_reported_with_file_and_line(
+    tmp_path: Path, lines: str, line: int, problem: str
+) -> None:
+    folder = write(
+        tmp_path, {"marts/x.sql": "select sex from patients", "marts/schema.yml": TOP + lines + "\n"}
     )
-    assert head.description == "One row a thing, told at length."
-    assert head.columns[0].description == "First half second half."
-    assert [t.name for t in head.tests] == ["not_null_a"]
+    error = only_error(folder)
+    assert error.file == "marts/schema.yml"
+    assert problem in error.problem
+    assert error.line == line
+
+
+def test_a_yaml_file_that_cannot_be_read_breaks_the_models_of_its_folder_only(tmp_path: Path) -> None:
+    folder = write(tmp_path, {"marts/schema.yml": "models: [", "marts/x.sql": GOOD, "staging/y.sql": GOOD})
+    models = load_models(folder)
+    assert list(models.models) == ["y"]
+    assert models.broken["x"].file == "marts/schema.yml"
+    (folder / "marts/schema.yml").write_bytes(b"\xff\xfe\x00")
+    assert "UTF-8" in str(load_models(folder).broken["x"])
+
+
+def test_yes_and_no_are_words_and_long_texts_are_one_line(tmp_path: Path) -> None:
+    text = TOP.replace("One row.", ">-\n      One row,\n      told at length.") + (
+        "        data_tests:\n          - accepted_values: {values: [yes, no, None, 2, true]}\n"
+    )
+    model = load_models(
+        write(tmp_path, {"marts/x.sql": "select sex from patients", "marts/schema.yml": text})
+    ).models["x"]
+    assert model.description == "One row, told at length."
+    assert model.tests[0].description == "sex is one of yes, no, None, 2, true."
 
 
 @pytest.mark.parametrize(
@@ -238,15 +323,15 @@ def test_long_lines_of_the_head_comment_continue_indented(tmp_path: Path) -> Non
     ],
 )
 def test_a_model_reads_tables_of_the_warehouse_and_nothing_else(tmp_path: Path, query: str) -> None:
-    error = only_error(write(tmp_path, {"marts/x.sql": f"-- X.\n-- column a: a\n{query}"}))
-    assert error.line == 3
+    error = only_error(write(tmp_path, {"marts/x.sql": query}))
+    assert error.line == 1
 
 
 def test_a_file_with_two_statements_or_none_that_selects_is_refused(tmp_path: Path) -> None:
     error = only_error(write(tmp_path / "a", {"marts/x.sql": GOOD + "\ndrop table patients;"}))
     assert "one file is one SELECT" in str(error)
-    error = only_error(write(tmp_path / "b", {"marts/x.sql": "-- X.\ndelete from patients"}))
-    assert (error.line, error.problem) == (2, "the file is not a SELECT")
+    error = only_error(write(tmp_path / "b", {"marts/x.sql": "delete from patients"}))
+    assert (error.line, error.problem) == (1, "the file is not a SELECT")
 
 
 def test_a_folder_that_is_not_there_names_the_setting(tmp_path: Path) -> None:
@@ -254,34 +339,158 @@ def test_a_folder_that_is_not_there_names_the_setting(tmp_path: Path) -> None:
         load_models(tmp_path / "nowhere")
 
 
-def test_a_test_with_a_fault_is_told_with_its_line(tmp_path: Path) -> None:
-    error = only_error(
+def test_a_test_with_a_fault_is_reported_with_its_line(tmp_path: Path) -> None:
+    folder = write(tmp_path, {**good("x"), "tests/t.sql": "select *\nfrom x\nwhere gone = 1"})
+    error = only_error(folder)
+    assert (error.file, error.line) == ("tests/t.sql", 3)
+    assert "test t" in str(error)
+    assert "x" in load_models(folder).broken
+
+
+@pytest.mark.parametrize(
+    ("files", "problem"),
+    [
+        ({"tests/t.sql": "select * from patients"}, "tests/t.sql:1: the test belongs to no model"),
+        ({"tests/t.sql": "delete from x"}, "tests/t.sql:1: the file is not a SELECT"),
+        ({"tests/T.sql": "select * from x"}, "tests/T.sql:1: a test's file name"),
+        ({"tests/range_pain_target.sql": "select * from x"}, "x has a test called range_pain_target already"),
+        ({"tests/t.yml": "data_tests: [{name: t}]"}, "test t is described, and there is no t.sql"),
+        ({"tests/t.sql": "{{ config(severity='fatal') }}select * from x"}, "'error' or 'warn', not 'fatal'"),
+    ],
+)
+def test_a_test_file_that_cannot_be_used_is_an_error_and_its_model_stays(
+    tmp_path: Path, files: dict[str, str], problem: str
+) -> None:
+    folder = write(tmp_path, {**good("x"), **files})
+    assert problem in str(only_error(folder))
+    assert list(load_models(folder).models) == ["x"]
+
+
+def test_a_test_file_belongs_to_the_last_model_built_that_it_reads_or_to_the_one_it_names(
+    tmp_path: Path,
+) -> None:
+    models = load_models(
         write(
             tmp_path,
             {
-                "marts/x.sql": GOOD.replace(
-                    "with chosen", "-- test t: select * from {this} where gone = 1\nwith chosen"
-                )
+                **good("base", folder="staging"),
+                "marts/top.sql": "select count(*) as n from base",
+                "tests/both.sql": "select * from base cross join top where n < 1",
+                "tests/named.sql": "{{ config(meta={'dagster': {'ref': {'name': 'base'}}}) }}\nselect * from base, top",
+                "tests/listed.sql": "select * from base, top",
+                "tests/schema.yml": "data_tests:\n  - name: listed\n    description: Must hold.\n"
+                "    config: {severity: WARN, meta: {dagster: {ref: {name: base}}}}\n",
             },
         )
     )
-    assert error.line == 6
-    assert "test t" in str(error)
+    assert models.errors == []
+    assert [t.name for t in models.models["top"].tests] == ["both"]
+    own = {t.name: t for t in models.models["base"].tests if t.column is None}
+    assert own.keys() == {"named", "listed"}
+    assert (own["listed"].severity, own["listed"].description) == ("warn", "Must hold.")
+
+
+def test_a_folder_written_for_dbt_loads_as_it_is(warehouse: Warehouse, tmp_path: Path) -> None:
+    schema = """version: 2
+sources:
+  - name: iss
+    tables: [{name: patients}]
+models:
+  - name: stg_people
+    description: "One row per patient."
+    meta: {owner: someone}
+    docs: {show: true}
+    config:
+      tags: [nightly]
+      materialized: view
+    columns:
+      - name: patient_id
+        data_type: varchar
+        tests: [unique, not_null]
+      - name: sex
+        description: Sex.
+        data_tests:
+          - accepted_values:
+              values: ["M"]
+              config: {severity: warn}
+      - name: pain_target
+        data_tests:
+          - dbt_utils.accepted_range: {min_value: 5, inclusive: false}
+          - not_null:
+              name: target_of_men
+              config: {where: "sex = 'M'"}
+    tests:
+      - dbt_utils.unique_combination_of_columns:
+          combination_of_columns: [patient_id, sex]
+  - name: people_by_sex
+exposures: [{name: page, type: dashboard}]
+"""
+    folder = write(
+        tmp_path / "sql",
+        {
+            "staging/schema.yaml": schema,
+            "staging/stg_people.sql": "{# the people #}\nselect patient_id, sex, pain_target\nfrom {{ source('iss', 'patients') }}\n",
+            "marts/people_by_sex.sql": "{{\n  config(\n    materialized='table'\n  )\n}}\n"
+            "select sex, count(*) as n\nfrom {{ ref('stg_people') }}\ngroup by sex order by sex",
+            "tests/somebody.sql": "select 1 from {{ ref('people_by_sex') }} having count(*) = 0",
+        },
+    )
+    models = load_models(folder)
+    assert models.errors == []
+    assert models.models["stg_people"].materialized == "view"
+    assert models.models["people_by_sex"].materialized == "table"
+    assert models.models["people_by_sex"].depends_on == ("stg_people",)
+    build_models(warehouse, models)
+    found = {
+        r.test.name: (r.failing_rows, r.test.severity)
+        for results in run_tests(warehouse, models.models.values()).values()
+        for r in results
+    }
+    assert found == {
+        "key": (0, "error"),
+        "unique_patient_id": (0, "error"),
+        "not_null_patient_id": (0, "error"),
+        "accepted_values_sex": (0, "warn"),
+        "range_pain_target": (2, "error"),
+        "target_of_men": (0, "error"),
+        "somebody": (0, "error"),
+    }
+    assert models.models["stg_people"].columns_promised("not_null") == {"patient_id"}
+
+
+@pytest.mark.parametrize(
+    ("sql", "line"),
+    [
+        ("select 1 as a\n{% if true %}\n{% endif %}", 2),
+        ("select\n  {{ var('x') }} as a", 2),
+        ("select a from\n\n{{ ref('../etc') }}", 3),
+        ("select {{ ().__class__.__mro__ }} as a", 1),
+    ],
+)
+def test_what_only_dbt_can_do_is_an_error_with_its_line(tmp_path: Path, sql: str, line: int) -> None:
+    error = only_error(write(tmp_path, {"marts/x.sql": sql}))
+    assert (error.file, error.line) == ("marts/x.sql", line)
+    assert "Jinja" in error.problem
+
+
+def test_a_fault_below_a_jinja_block_keeps_its_line(tmp_path: Path) -> None:
+    sql = "{{\n  config(materialized='table')\n}}\nselect gone\nfrom {{ ref('patients') }}"
+    assert only_error(write(tmp_path, {"marts/x.sql": sql})).line == 4
 
 
 def test_a_built_table_can_be_queried_and_carries_its_documentation(
     warehouse: Warehouse, tmp_path: Path
 ) -> None:
-    models = load_models(write(tmp_path / "sql", {"marts/severity.sql": GOOD}))
+    models = load_models(write(tmp_path / "sql", good("severity")))
     assert build_models(warehouse, models) == {"severity": 2}
     assert built_models(warehouse, models) == ["severity"]
     assert warehouse.query("select * from severity order by 1")["patient_id"].to_pylist() == ["0001", "0002"]
     comment = warehouse.query("select comment from duckdb_tables() where table_name = 'severity'")
-    assert comment["comment"].to_pylist() == ["One row a patient."]
+    assert comment["comment"].to_pylist() == ["One row per patient."]
 
 
 def test_a_build_that_fails_leaves_the_old_table(warehouse: Warehouse, tmp_path: Path) -> None:
-    folder = write(tmp_path / "sql", {"marts/severity.sql": GOOD})
+    folder = write(tmp_path / "sql", good("severity"))
     build_models(warehouse, load_models(folder))
     write(
         folder,
@@ -309,8 +518,8 @@ def test_a_model_that_fails_stops_what_reads_it_and_nothing_else(
             tmp_path / "sql",
             {
                 "marts/severity.sql": wrong,
-                "marts/top.sql": "-- T.\n-- column n: n\nselect count(*) as n from severity",
-                "marts/people.sql": "-- P.\n-- column n: n\nselect count(*) as n from patients",
+                "marts/top.sql": "select count(*) as n from severity",
+                "marts/people.sql": "select count(*) as n from patients",
             },
         )
     )
@@ -326,8 +535,8 @@ def test_models_that_read_each_other_change_together(warehouse: Warehouse, tmp_p
         write(
             tmp_path / "sql",
             {
-                "staging/severity.sql": GOOD.replace("materialized: table", "materialized: view"),
-                "marts/top.sql": "-- T.\n-- column n: n\nselect count(*) as n from severity",
+                **good("severity", "view", "staging"),
+                "marts/top.sql": "select count(*) as n from severity",
             },
         )
     )
@@ -341,10 +550,7 @@ def test_models_that_read_each_other_change_together(warehouse: Warehouse, tmp_p
 
 def test_a_model_may_turn_from_view_to_table_and_back(warehouse: Warehouse, tmp_path: Path) -> None:
     for kind in ("table", "view", "table"):
-        folder = write(
-            tmp_path / "sql",
-            {"marts/severity.sql": GOOD.replace("materialized: table", f"materialized: {kind}")},
-        )
+        folder = write(tmp_path / "sql", good("severity", kind))
         assert build_models(warehouse, load_models(folder)) == {"severity": 2}
 
 
@@ -353,8 +559,8 @@ def test_a_model_whose_upstream_is_not_built_says_so(warehouse: Warehouse, tmp_p
         write(
             tmp_path / "sql",
             {
-                "marts/severity.sql": GOOD,
-                "marts/top.sql": "-- T.\n-- column n: n\nselect count(*) as n from severity",
+                **good("severity"),
+                "marts/top.sql": "select count(*) as n from severity",
             },
         )
     )
@@ -365,17 +571,29 @@ def test_a_model_whose_upstream_is_not_built_says_so(warehouse: Warehouse, tmp_p
 
 
 def test_every_kind_of_test_finds_the_rows_that_break_it(warehouse: Warehouse, tmp_path: Path) -> None:
-    text = """-- One row.
---
--- key: letter, number
--- column letter: Letter. [unique, not_null, accepted_values: a, b]
--- column number: Number. [range: 0..3, not_null]
--- column patient_id: Patient. [relationships: patients.patient_id]
--- test small: select * from {this} where number > 1
--- warn few: select 1 from {this} having count(*) > 2
-select * from (values ('a', 1, '0001'), ('a', 1, '0009'), ('c', 9, null), (null, -1, '0002')) as v (letter, number, patient_id)
+    schema = """models:
+  - name: x
+    description: One row.
+    data_tests:
+      - unique_combination_of_columns: {arguments: {combination_of_columns: [letter, number]}}
+    columns:
+      - name: letter
+        data_tests: [unique, not_null, accepted_values: {arguments: {values: [a, b]}}]
+      - name: number
+        data_tests: [range: {arguments: {min: 0, max: 3}}, not_null]
+      - name: patient_id
+        data_tests: [relationships: {arguments: {to: ref('patients'), field: patient_id}}]
 """
-    models = load_models(write(tmp_path / "sql", {"marts/x.sql": text}))
+    sql = """select * from (values ('a', 1, '0001'), ('a', 1, '0009'), ('c', 9, null), (null, -1, '0002'))
+as v (letter, number, patient_id)
+"""
+    files = {
+        "marts/x.sql": sql,
+        "marts/schema.yml": schema,
+        "tests/small.sql": "select * from x where number > 1",
+        "tests/few.sql": "{{ config(severity='warn') }}\nselect 1 from x having count(*) > 2 -- too many",
+    }
+    models = load_models(write(tmp_path / "sql", files))
     assert models.errors == []
     build_models(warehouse, models)
     found = {r.test.name: r.failing_rows for r in run_tests(warehouse, models.models.values())["x"]}
@@ -394,14 +612,13 @@ select * from (values ('a', 1, '0001'), ('a', 1, '0009'), ('c', 9, null), (null,
 
 # ------------------------------------------------------------------ models whose file is gone
 
-PEOPLE = "-- P.\n-- column n: n\nselect count(*) as n from patients"
-SEVERITY_VIEW = GOOD.replace("materialized: table", "materialized: view")
+PEOPLE = "select count(*) as n from patients"
 
 
 @pytest.fixture
 def three(warehouse: Warehouse, tmp_path: Path) -> Path:
     """A folder with a table and a view that are built, and one more model that stays."""
-    files = {"marts/severity.sql": GOOD, "marts/views.sql": SEVERITY_VIEW, "marts/people.sql": PEOPLE}
+    files = {**good("severity"), **good("views", "view"), "marts/people.sql": PEOPLE}
     folder = write(tmp_path / "sql", files)
     build_models(warehouse, load_models(folder))
     return folder
@@ -466,7 +683,7 @@ def test_models_of_another_folder_are_not_missed_in_this_one(
 
 def test_a_build_in_which_nothing_works_removes_nothing(warehouse: Warehouse, three: Path) -> None:
     (three / "marts/views.sql").unlink()
-    write(three, {"marts/people.sql": "-- P.\n-- column n: n\nselect error('no') as n from patients"})
+    write(three, {"marts/people.sql": "select error('no') as n from patients"})
     build = try_models(warehouse, load_models(three), ["people"])
     assert isinstance(build.outcomes["people"], Exception)
     assert build.removed == ()

@@ -1,0 +1,1 @@
+select * from enrollment_progress where kind = 'projected' and total > goal

@@ -1,0 +1,1 @@
+select * from study_summary where male + female <> patients

@@ -1,0 +1,1 @@
+select * from study_summary where skin_light + skin_dark <> patients
