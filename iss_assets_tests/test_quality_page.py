@@ -137,11 +137,11 @@ def study(unchecked: Warehouse) -> Warehouse:
 def fill(warehouse: Warehouse) -> Warehouse:
     keep(
         warehouse,
-        check_result("0009", "video_quality", "nothing_usable", ["0009-001"]),
-        check_result("0009", "videos", "no_usable_video", ["0009-001"]),
+        check_result("0009", "video_quality", "unreadable_videos", ["0009-001"], severity="ERROR"),
+        check_result("0009", "video_quality", "face_missing", ["0009-002"], severity="ERROR"),
         check_result("0012", "video_quality", "dark_or_grainy", [f"0012-{i:03d}" for i in range(1, 13)]),
         check_result("0012", "video_quality", "glare", ["0012-004"]),
-        check_result("0015", "bpi_scores", "no_scores"),
+        check_result("0015", "bpi_scores", "missing_scores", severity="ERROR"),
         check_result("0004", "video_quality", "signage", passed=True),
         check_result("*", "study_expectations", "study_cohorts"),
     )
@@ -267,7 +267,7 @@ def test_the_page_is_whole_asks_for_nothing_and_says_everything_in_words(
     assert "url(http" not in html and "@import" not in html
     for text in (
         "Invented patients.",
-        "Call patient 0009",
+        "Upload the videos of patient 0009 again",
         "Ask patient 0012 to record in a brighter room",
         "Error",
         "Warning",

@@ -171,6 +171,7 @@ def assess_patient(store: Warehouse, settings: Settings, patient: str) -> Assess
             sounds.get(video_id),
             settings.quality,
             fps=settings.video.fps,
+            max_seconds=settings.video.max_seconds,
             others=OtherVideos(
                 sha256s=frozenset(v["sha256"] for v in submitted if v["video_id"] != video_id),
                 persons=[p for other, p in persons.items() if p is not None and other != video_id],

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import dagster as dg
 
-from iss_assets.checks import faces, quality, scores, videos
+from iss_assets.checks import quality, scores
 from iss_assets.checks.ops import SQL, Stage, make_checks, results_fingerprint
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Warehouse
@@ -21,14 +21,8 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "check_scores", ("bpi_scores",), {"bpi_scores": scores.RULES}, scores.QUERIES, also_needs=("videos",)
     ),
-    Stage("check_videos", ("videos",), {"videos": videos.RULES}, videos.QUERIES),
-    Stage(
-        "check_seen",
-        ("frames", "faces", "landmarks"),
-        {"frames": videos.FRAME_RULES, "faces": faces.FACE_RULES, "landmarks": faces.MESH_RULES},
-        ("frame_counts", "meshes"),
-        lambda settings: {**videos.picture_parameters(settings), **faces.mesh_parameters(settings)},
-    ),
+    Stage("check_videos", ("videos",)),
+    Stage("check_seen", ("frames", "faces", "landmarks")),
     Stage("check_heard", ("audio", "mel_spectrograms", "audio_features")),
     Stage("check_quality", ("video_quality",), {"video_quality": quality.RULES}, quality.QUERIES),
 )

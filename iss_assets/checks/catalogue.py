@@ -1,13 +1,16 @@
 """Every check by name: what it is on, how bad it is, what to do about it, and where the rule comes from.
 
 Belongs here: words about checks, once. The checks themselves, `iss quality`, alerts and pages all read them here.
-Does not belong here: looking at data (``scores``, ``videos``, ``faces``, ``quality``, ``schema``), Dagster.
+Does not belong here: words about a video's quality (``media.flags``), looking at data (``scores``, ``quality``,
+``schema``), Dagster.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Final, Literal
+
+from iss_assets.media.flags import CAUSES
 
 Severity = Literal["WARN", "ERROR"]
 
@@ -38,6 +41,11 @@ class CheckInfo:
         Whether what follows is not made in the same run after an error.
     flags : tuple of str
         The flags of ``video_quality`` that it reports.
+    hint_if_lost : str
+        Takes the place of the hint where nothing of the patient is left for training; `hint` if empty.
+    reminder : str
+        For checks on how a patient takes part: nothing is lost, and pages tell of all patients in one list. Says how
+        much of it there is, with the names of the check's numbers in braces; empty for every other check.
     """
 
     name: str
@@ -48,10 +56,12 @@ class CheckInfo:
     source: str
     blocking: bool = False
     flags: tuple[str, ...] = ()
+    hint_if_lost: str = ""
+    reminder: str = ""
 
-    def advise(self, patient: str) -> str:
-        """Give the hint for a patient."""
-        return self.hint.format(patient=patient)
+    def advise(self, patient: str, *, lost: bool = False) -> str:
+        """Give the hint for a patient, of whom nothing is left for training if `lost`."""
+        return ((lost and self.hint_if_lost) or self.hint).format(patient=patient)
 
 
 _TABLE_3: Final = "protocol, the paper's Table 3"
@@ -59,33 +69,18 @@ _SIX: Final = "the paper, section 6, Limitations"
 
 _SCORES: Final = (
     CheckInfo(
-        "missing_items",
+        "missing_scores",
         "bpi_scores",
-        "Questionnaires with some of the nine answers missing",
+        "Scores are missing",
         "WARN",
-        "Ask patient {patient} to answer all nine questions, and whether one of them is hard to answer.",
-        "protocol, the paper's section 3.2.1",
-    ),
-    CheckInfo(
-        "missing_questionnaires",
-        "bpi_scores",
-        "Questionnaires without a single answer",
-        "WARN",
-        "Ask patient {patient} whether the questionnaire opens in the app, and to answer it with every video.",
-        f"{_SIX}, trouble 6",
-    ),
-    CheckInfo(
-        "no_scores",
-        "bpi_scores",
-        "No answer at all from this patient (like 0015 in the paper)",
-        "ERROR",
-        "Look whether the answers of patient {patient} reached the study, and if not, ask for them.",
-        f"{_SIX}, trouble 6",
+        "Ask patient {patient} to answer all nine questions with every video, and whether any of them is hard to answer.",
+        f"protocol, the paper's section 3.2.1; {_SIX}, trouble 6",
+        hint_if_lost="Find out whether the answers of patient {patient} reached the study; if not, ask for them.",
     ),
     CheckInfo(
         "rejected_answers",
         "bpi_scores",
-        "Cells or rows of the survey file that could not be used",
+        "Rows or answers in surveys.csv that could not be used",
         "WARN",
         "Correct the rows of patient {patient} in surveys.csv; the table rejected_rows gives line, column and reason.",
         "study folder, docs/study_folder.md",
@@ -95,39 +90,43 @@ _SCORES: Final = (
         "bpi_scores",
         "The same answers for weeks",
         "WARN",
-        "Ask patient {patient} whether the answers are still thought about each time.",
+        "Ask patient {patient} to think about each answer anew.",
         "settings, checks.same_answers_days",
+        reminder="{affected} check-ins",
     ),
     CheckInfo(
         "chronic_pain_flips",
         "bpi_scores",
-        "Pain of more than three months was answered with yes and later with no",
+        "Question 2 (pain for more than three months): first yes, later no",
         "WARN",
-        "Explain question 2 to patient {patient} again: it asks for pain that has lasted more than three months.",
+        "Explain question 2 to patient {patient} again: it asks about pain that has lasted more than three months.",
         "protocol, the paper's section 3.2.1",
+        reminder="{affected} times",
     ),
     CheckInfo(
         "more_than_one_a_day",
         "bpi_scores",
-        "More than one submission on a day",
+        "More than one check-in on the same day",
         "WARN",
         "Tell patient {patient} that one check-in a day is enough, and look whether one was sent twice.",
         _TABLE_3,
+        reminder="{days} days",
     ),
     CheckInfo(
         "fewer_than_three_a_week",
         "bpi_scores",
-        "Weeks with fewer than three check-ins",
+        "Fewer than three check-ins a week",
         "WARN",
         "Remind patient {patient} of three check-ins a week, and ask what keeps them from it.",
         _TABLE_3,
+        reminder="{short weeks} of {weeks} weeks",
     ),
     CheckInfo(
         "survey_without_video",
         "bpi_scores",
         "Surveys without a video",
         "WARN",
-        "Look whether the videos of patient {patient} were uploaded, and ask for those that are missing.",
+        "Check whether the videos of patient {patient} were uploaded, and ask for those that are missing.",
         "protocol, the paper's section 3.2",
     ),
     CheckInfo(
@@ -135,7 +134,7 @@ _SCORES: Final = (
         "bpi_scores",
         "Videos without a survey",
         "WARN",
-        "Look whether the surveys of patient {patient} are in the export under the same submission id.",
+        "Check whether the surveys of patient {patient} are in the export under the same submission id.",
         "protocol, the paper's section 3.2",
     ),
 )
@@ -151,214 +150,18 @@ _ENROLLMENT: Final = (
     ),
 )
 
-_VIDEOS: Final = (
+_QUALITY: Final = tuple(
     CheckInfo(
-        "unreadable_videos",
-        "videos",
-        "Videos that cannot be read",
-        "WARN",
-        "Upload the named videos of patient {patient} again, and if they stay broken, ask for new ones.",
-        "study folder, docs/study_folder.md",
-    ),
-    CheckInfo(
-        "no_usable_video",
-        "videos",
-        "Not one video of this patient can be read (like 0009 in the paper)",
-        "ERROR",
-        "Call patient {patient}: nothing that was sent can be played; record the next one together.",
-        f"{_SIX}, trouble 6, and Table 2",
-    ),
-    CheckInfo(
-        "duration",
-        "videos",
-        "Videos shorter than 15 seconds or longer than three minutes",
-        "WARN",
-        "Ask patient {patient} to speak for at least fifteen seconds and at most three minutes.",
-        f"{_TABLE_3}: Q11 takes 15 s to 3 min",
-    ),
-    CheckInfo(
-        "no_sound",
-        "videos",
-        "Videos without a sound track",
-        "WARN",
-        "Ask patient {patient} to allow the app the microphone.",
-        "protocol, the paper's section 3.2",
-    ),
-    CheckInfo(
-        "duplicate_files",
-        "videos",
-        "The same file under two submissions or two patients",
-        "WARN",
-        "Find out which submission of patient {patient} the file belongs to, and delete the other.",
-        "identical SHA-256",
-    ),
-    CheckInfo(
-        "frozen_picture",
-        "frames",
-        "The picture stands still",
-        "WARN",
-        "Ask patient {patient} to close other apps before recording, and to record the frozen ones again.",
-        "settings, quality.still_motion, quality.still_seconds and quality.affected_share",
-    ),
-    CheckInfo(
-        "frame_count",
-        "frames",
-        "Fewer or more pictures than the duration asks for",
-        "WARN",
-        "Upload the named videos of patient {patient} again; part of each is missing.",
-        "ten frames a second, the paper's section 3.3.1",
-    ),
-)
-
-_FACES: Final = (
-    CheckInfo(
-        "face_detection_rate",
-        "faces",
-        "The face is not found in too many pictures",
-        "WARN",
-        "Ask patient {patient} to hold the camera at eye level with the whole face in the picture.",
-        "173,011 faces in 189,999 frames, the paper's section 3.3.1",
-    ),
-    CheckInfo(
-        "landmark_failure_rate",
-        "landmarks",
-        "No landmarks on too many faces",
-        "WARN",
-        "Ask patient {patient} to face the camera in even light, with nothing before the face.",
-        "2.86 % of the faces in the paper, section 3.3.1",
-    ),
-    CheckInfo(
-        "implausible_mesh",
-        "landmarks",
-        "Landmarks that do not form a face",
-        "WARN",
-        "Look at the named videos of patient {patient}: the face may be covered or cut off.",
-        "settings, checks.mesh_fault_share",
-    ),
-    CheckInfo(
-        "jumping_mesh",
-        "landmarks",
-        "The face jumps from one moment to the next",
-        "WARN",
-        "Look at the named videos of patient {patient}: a second face or a picture on the wall may be taken for theirs.",
-        "settings, checks.jump_eye_distances",
-    ),
-    CheckInfo(
-        "mirrored_or_upside_down",
-        "landmarks",
-        "Faces that are mirrored, lie on the side or stand on the head",
-        "WARN",
-        "Ask patient {patient} to hold the phone upright, and look whether the app saved the rotation.",
-        "settings, checks.mesh_fault_share",
-    ),
-)
-
-
-def _flagged(
-    name: str, title: str, flags: tuple[str, ...], hint: str, source: str = "settings, quality"
-) -> CheckInfo:
-    return CheckInfo(name, "video_quality", title, "WARN", hint, source, flags=flags)
-
-
-_QUALITY: Final = (
-    _flagged(
-        "signage",
-        "Signs or lettering in the background",
-        ("signage",),
-        "Ask patient {patient} to sit in front of a plain wall, without signs or lettering.",
-        f"{_SIX}, trouble 1",
-    ),
-    _flagged(
-        "face_mask",
-        "A mask or a hand covers the face",
-        ("mask",),
-        "Ask patient {patient} to record without a mask, where that is safe, with nothing before the face.",
-        f"{_SIX}, trouble 2",
-    ),
-    _flagged(
-        "glare",
-        "Glare or over-exposure",
-        ("glare",),
-        "Ask patient {patient} to turn away from the sun or lamp, and to keep windows out of the picture.",
-        f"{_SIX}, trouble 3",
-    ),
-    _flagged(
-        "dark_or_grainy",
-        "Dark or grainy picture",
-        ("dark", "grainy"),
-        "Ask patient {patient} to record in a brighter room, with the light in front of them.",
-        f"{_SIX}, trouble 4",
-    ),
-    _flagged(
-        "quiet_or_muffled",
-        "Quiet or muffled voice",
-        ("quiet", "muffled"),
-        "Ask patient {patient} to speak up, closer to the phone, with nothing over the microphone.",
-        f"{_SIX}, trouble 5",
-    ),
-    _flagged(
-        "missing_data",
-        "Nothing can be seen or nobody can be heard",
-        ("unreadable", "no_sound", "silent", "no_speech", "sound_cut", "landmarks_missing"),
-        "Ask patient {patient} to send the named videos again, with picture and sound.",
-        f"{_SIX}, trouble 6",
-    ),
-    _flagged(
-        "blurred_picture",
-        "Blurred picture",
-        ("blurred",),
-        "Ask patient {patient} to clean the lens and to put the phone on something firm.",
-    ),
-    _flagged(
-        "disturbed_sound",
-        "Noise or clipping in the sound",
-        ("noisy_sound", "clipped"),
-        "Ask patient {patient} to record in a quiet room, an arm's length from the phone.",
-    ),
-    _flagged(
-        "other_person",
-        "A different person than in the patient's other videos",
-        ("other_person",),
-        "Find out who is seen in the named videos of patient {patient}, and move or delete those of somebody else.",
-    ),
-    _flagged(
-        "face_too_small",
-        "The face is too small",
-        ("face_small",),
-        "Ask patient {patient} to sit closer to the camera, at about an arm's length.",
-    ),
-    _flagged(
-        "several_faces",
-        "More than one face in the picture",
-        ("several_faces",),
-        "Ask patient {patient} to record alone, without people or portraits in the background.",
-    ),
-    _flagged(
-        "face_leaves",
-        "The face leaves the picture, or is never in it",
-        ("face_missing", "face_leaves"),
-        "Ask patient {patient} to put the phone on something firm and to look into it until the end.",
-    ),
-    _flagged(
-        "doubtful_landmarks",
-        "Landmarks jump or do not form a face",
-        ("landmarks_implausible",),
-        "Look at the named videos of patient {patient} for what covers the face, and ask for light from the front.",
-    ),
-    _flagged(
-        "odd_recording",
-        "Length, stillness, rotation or a copy make the recording odd",
-        ("too_short", "too_long", "wrong_frame_count", "frozen", "rotated", "duplicate"),
-        "Look at the named videos of patient {patient}; the checks on videos and frames say more.",
-    ),
-    CheckInfo(
-        "nothing_usable",
+        cause.check,
         "video_quality",
-        "Not one video of this patient is usable (like 0009 in the paper)",
-        "ERROR",
-        "Call patient {patient} and record the next video together; training leaves them out until then.",
-        f"{_SIX}, trouble 6, and Table 2",
-    ),
+        cause.title,
+        "WARN",
+        cause.advice,
+        cause.source,
+        flags=tuple(cause.flags),
+        hint_if_lost=f"No video of patient {{patient}} can be used; call and record the next one together. {cause.advice}",
+    )
+    for cause in CAUSES
 )
 
 _STUDY: Final = (
@@ -412,7 +215,7 @@ _STUDY: Final = (
     ),
 )
 
-CATALOGUE: Final = (*_ENROLLMENT, *_SCORES, *_VIDEOS, *_FACES, *_QUALITY, *_STUDY)
+CATALOGUE: Final = (*_ENROLLMENT, *_SCORES, *_QUALITY, *_STUDY)
 """Every check but the schema checks, in the order in which the data flow."""
 
 BY_KEY: Final = {(check.asset, check.name): check for check in CATALOGUE}

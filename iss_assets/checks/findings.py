@@ -39,6 +39,8 @@ class Finding:
         Takes the place of the catalogue's severity, where everything is affected.
     broken : bool
         Whether the check itself could not be made.
+    lost : bool
+        Whether nothing of the patient is left for training because of it.
     """
 
     passed: bool
@@ -47,6 +49,7 @@ class Finding:
     threshold: str = ""
     severity: Severity | None = None
     broken: bool = False
+    lost: bool = False
 
 
 Rule = Callable[[Data, Settings], Finding]
@@ -60,11 +63,17 @@ def found_in(
     numbers: Mapping[str, Any] | None = None,
     *,
     severity: Severity | None = None,
+    lost: bool = False,
 ) -> Finding:
     """Give the finding of a rule that fails for each submission or video in `affected`, of `of` looked at."""
     ids = tuple(sorted(set(affected)))
     return Finding(
-        not ids, ids, {"affected": len(ids), "checked": of, **(numbers or {})}, threshold, severity
+        not ids,
+        ids,
+        {"affected": len(ids), "checked": of, **(numbers or {})},
+        threshold,
+        severity,
+        lost=lost,
     )
 
 

@@ -1,8 +1,7 @@
 """How checks run in Dagster: one op a stage, one read of the warehouse, one transaction for its results.
 
 Belongs here: turning rules into a ``multi_asset_check``, findings into metadata and into the table ``check_results``.
-Does not belong here: rules (``scores``, ``videos``, ``faces``, ``quality``, ``schema``), words about them
-(``catalogue``). See "Asset checks" in Dagster's concept pages.
+Does not belong here: rules (``scores``, ``quality``, ``schema``), words about them (``catalogue``). See "Asset checks" in Dagster's concept pages.
 
 An op costs a fraction of a second whatever it does, so the checks of a stage share one. A stage looks at what one step
 makes: a fault that blocks fails the op, and with it all that waits for any of its checks.
@@ -32,7 +31,7 @@ from iss_assets.warehouse.ledger import fingerprint
 from iss_assets.warehouse.locking import LockTimeout
 from iss_assets.warehouse.tables import BY_NAME, CheckResults
 
-CHECKS_CODE_VERSION = "1"
+CHECKS_CODE_VERSION = "2"
 """Change it with any rule, so that results of the old one are made again."""
 
 SQL = Path(__file__).parent / "sql"
@@ -53,8 +52,6 @@ class Stage:
         Asset to its rules, by the check's name.
     queries : sequence of str
         Files of ``sql/`` that the rules need.
-    parameters : callable
-        Gives the queries' parameters besides ``$patient``.
     also_needs : sequence of str
         Assets, besides those checked, that are brought up to date first.
     by_patient : bool
@@ -65,7 +62,6 @@ class Stage:
     tables: Sequence[str]
     rules: Mapping[str, Mapping[str, Rule]] = field(default_factory=dict)
     queries: Sequence[str] = ()
-    parameters: Callable[[Settings], dict[str, Any]] | None = None
     also_needs: Sequence[str] = ()
     by_patient: bool = True
 
@@ -147,7 +143,7 @@ def evaluate(
                         lambda table=BY_NAME[check.asset]: read_stored(connection, table, where)
                     )
             named = any(check.name != SCHEMA for check in checks)
-            data = _try(lambda: _read(connection, stage, subject, settings)) if named else {}
+            data = _try(lambda: _read(connection, stage, subject)) if named else {}
     except Exception as error:
         stored, data = dict.fromkeys(stage.tables, error), error
     findings = []
@@ -164,13 +160,11 @@ def evaluate(
     return findings
 
 
-def _read(connection: Any, stage: Stage, subject: str, settings: Settings) -> Data:
-    parameters = {"patient": subject, **(stage.parameters(settings) if stage.parameters else {})}
+def _read(connection: Any, stage: Stage, subject: str) -> Data:
     data = {}
     for name in stage.queries:
         sql = (SQL / f"{name}.sql").read_text()
-        used = {k: v for k, v in parameters.items() if f"${k}" in sql}
-        rows = connection.execute(sql, used).to_arrow_table().to_pylist()
+        rows = connection.execute(sql, {"patient": subject}).to_arrow_table().to_pylist()
         data[name] = [{column: _masked(column, value) for column, value in row.items()} for row in rows]
     return data
 
@@ -287,7 +281,7 @@ def hint(check: CheckInfo, found: Finding, subject: str) -> str | None:
     """Give what to do about a finding; nothing when it passed."""
     if found.passed:
         return None
-    return BROKEN_HINT if found.broken else check.advise(subject)
+    return BROKEN_HINT if found.broken else check.advise(subject, lost=found.lost)
 
 
 def results_fingerprint(settings: Settings) -> str:

@@ -1,66 +1,92 @@
-"""Rules on ``video_quality``: one check a trouble that the paper lists, from the flags that were raised.
+"""Checks on the quality of videos: one a cause, from the flags that were raised.
 
 Belongs here: pure functions from a patient's rows (``sql/quality.sql``) to a `Finding`.
-Does not belong here: raising flags (``media.quality``), words about checks (``catalogue``).
+Does not belong here: raising flags (``media.quality``), which flag is behind which (``media.flags``), words about checks
+(``catalogue``). Nothing is measured or held against a threshold here.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final
 
-from iss_assets.checks.catalogue import CATALOGUE
-from iss_assets.checks.findings import Data, Finding, Rule, found_in
+from iss_assets.checks.findings import Data, Finding, Row, Rule, found_in
+from iss_assets.media.flags import CAUSES, Cause, causes_of, roots_of
 from iss_assets.settings import Settings
 
-QUERIES: Final = ("quality",)
+QUERIES: Final = ("enrollment", "quality", "duplicates")
 
 
-def flagged(data: Data, settings: Settings, *, flags: tuple[str, ...]) -> Finding:
-    """Find the videos with one of `flags`; an error where every video has one and none is usable."""
+def report_cause(data: Data, settings: Settings, *, cause: Cause) -> Finding:
+    """Find the videos that show a cause and no other cause behind it.
+
+    It is an error where none of the patient's videos is usable and it is the reason for one of them.
+    """
     rows = data["quality"]
-    hit = [r for r in rows if set(flags) & set(r["flags"])]
-    counts = Counter(flag for r in hit for flag in r["flags"] if flag in flags)
-    hopeless = bool(rows) and len(hit) == len(rows) and not any(r["usable"] for r in rows)
+    found = {r["video_id"]: raised for r in rows if (raised := causes_of(r["flags"]).get(cause.check))}
+    hit = [r for r in rows if r["video_id"] in found]
+    lost = [
+        r["video_id"]
+        for r in hit
+        if not r["usable"] and roots_of(r["unusable_reason"], r["flags"]) & {*found[r["video_id"]]}
+    ]
+    everything = bool(lost) and not any(r["usable"] for r in rows)
     return found_in(
-        (r["video_id"] for r in hit),
+        found,
         len(rows),
-        f"no video flagged {' or '.join(flags)}",
+        f"no video flagged {' or '.join(cause.flags)}",
         {
-            "by flag": dict(counts),
+            "not usable": len(lost),
+            "by flag": dict(Counter(flag for raised in found.values() for flag in raised)),
             "share of the videos": round(len(hit) / len(rows), 3) if rows else None,
-            "measures": {r["video_id"]: _measures(r["measures"], flags) for r in hit[:20]},
+            "also flagged": {
+                r["video_id"]: others for r in hit if (others := _brought(r["flags"], found[r["video_id"]]))
+            },
+            "measures": {r["video_id"]: _measures(r["measures"], cause) for r in hit[:20]},
         },
-        severity="ERROR" if hopeless else None,
+        severity="ERROR" if everything else None,
+        lost=everything,
     )
 
 
-def _measures(text: str, flags: tuple[str, ...]) -> dict[str, Any]:
+def _brought(flags: Sequence[str], raised: Sequence[str]) -> list[str]:
+    """Give the flags of a video that are put down to those that were raised."""
+    return [flag for flag in flags if flag not in raised and roots_of(flag, flags) & {*raised}]
+
+
+def _measures(text: str, cause: Cause) -> dict[str, Any]:
     """Give the measures that are named after one of the flags: ``dark_share`` for ``dark``."""
     return {
         name: round(value, 4)
         for name, value in json.loads(text).items()
-        if isinstance(value, int | float) and any(name.startswith(flag) for flag in flags)
+        if isinstance(value, int | float) and any(name.startswith(flag) for flag in cause.flags)
     }
 
 
-def nothing_usable(data: Data, settings: Settings) -> Finding:
-    """Find a patient of whose videos training may not take one."""
-    rows = data["quality"]
-    usable = sum(r["usable"] for r in rows)
-    passed = usable > 0 or not rows
-    reasons = Counter(r["unusable_reason"] for r in rows if not r["usable"])
+def duplicate_files(data: Data, settings: Settings, *, cause: Cause) -> Finding:
+    """Find copies; an error where a file lies under two patients, since one of them is then somebody else's."""
+    found = report_cause(data, settings, cause=cause)
+    twins: list[Row] = [r for r in data["duplicates"] if r["video_id"] in found.affected]
+    own = {r["patient_id"] for r in data["enrollment"]}
+    strangers = sorted({r["other_patient_id"] for r in twins} - own)
     return Finding(
-        passed,
-        () if passed else tuple(r["video_id"] for r in rows),
-        {"videos": len(rows), "usable": usable, "reasons": dict(reasons)},
-        "at least 1 usable",
+        found.passed,
+        found.affected,
+        {
+            **found.numbers,
+            "same as": sorted({r["other_video_id"] for r in twins})[:50],
+            "other patients": strangers,
+        },
+        found.threshold,
+        severity="ERROR" if strangers else found.severity,
+        lost=found.lost,
     )
 
 
 RULES: Final[dict[str, Rule]] = {
-    **{c.name: partial(flagged, flags=c.flags) for c in CATALOGUE if c.flags},
-    "nothing_usable": nothing_usable,
+    cause.check: partial(duplicate_files if cause.check == "duplicate_files" else report_cause, cause=cause)
+    for cause in CAUSES
 }

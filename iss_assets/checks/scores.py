@@ -36,33 +36,42 @@ def cohort_contradiction(data: Data, settings: Settings) -> Finding:
     )
 
 
-def missing_items(data: Data, settings: Settings) -> Finding:
-    """Find questionnaires with some, but not all, of the nine answers missing."""
-    rows = data["scores"]
-    partly = [r for r in rows if 0 < r["missing_scores"] < len(terms.SCORES)]
-    items = Counter(name for r in partly for name in terms.SCORES if r[name] is None)
+def missing_scores(data: Data, settings: Settings) -> Finding:
+    """Find surveys with answers missing; an error for a patient without a single one, like the paper's 0015.
+
+    Answers that were given and could not be used are not missing: `rejected_answers` tells of them.
+    """
+    refused = {(r["submission_id"], r["column_name"]) for r in data["rejected"]}
+    unread = {submission for submission, column in refused if not column}
+    blank: dict[str, list[str]] = {
+        r["submission_id"]: names
+        for r in data["scores"]
+        if (names := [n for n in terms.SCORES if r[n] is None and (r["submission_id"], n) not in refused])
+    }
+    nothing = not _has_answers(data)
+    without = (
+        {r["video_id"] for r in data["video_surveys"] if not r["has_survey"]} - unread if nothing else set()
+    )
+    submissions = len(data["scores"]) + len(without)
+    items = Counter(name for names in blank.values() for name in names)
+    lost = nothing and bool(blank or without)
     return found_in(
-        (r["submission_id"] for r in partly), len(rows), "none missing", {"missing by question": dict(items)}
+        {*blank, *without},
+        submissions,
+        f"all {len(terms.SCORES)} answered",
+        {
+            "missing answers": sum(items.values()) + len(terms.SCORES) * len(without),
+            "answers asked for": len(terms.SCORES) * submissions,
+            "without any answer": sum(len(n) == len(terms.SCORES) for n in blank.values()) + len(without),
+            "missing by question": dict(items),
+        },
+        severity="ERROR" if lost else None,
+        lost=lost,
     )
 
 
-def missing_questionnaires(data: Data, settings: Settings) -> Finding:
-    """Find surveys without a single answer."""
-    rows = data["scores"]
-    return found_in(
-        (r["submission_id"] for r in rows if r["missing_scores"] == len(terms.SCORES)),
-        len(rows),
-        "at least one answer each",
-    )
-
-
-def no_scores(data: Data, settings: Settings) -> Finding:
-    """Find a patient who submitted something and answered nothing, like the paper's patient 0015."""
-    answered = sum(r["missing_scores"] < len(terms.SCORES) for r in data["scores"])
-    submitted = {r["submission_id"] for r in data["scores"]} | {r["video_id"] for r in data["video_surveys"]}
-    passed = answered > 0 or not submitted
-    numbers = {"submissions": len(submitted), "answered": answered}
-    return Finding(passed, () if passed else tuple(sorted(submitted)), numbers, "at least one answered")
+def _has_answers(data: Data) -> bool:
+    return any(r["missing_scores"] < len(terms.SCORES) for r in data["scores"])
 
 
 def rejected_answers(data: Data, settings: Settings) -> Finding:
@@ -176,18 +185,21 @@ def survey_without_video(data: Data, settings: Settings) -> Finding:
 
 
 def video_without_survey(data: Data, settings: Settings) -> Finding:
-    """Find videos whose survey did not come."""
-    rows = data["video_surveys"]
-    return found_in((r["video_id"] for r in rows if not r["has_survey"]), len(rows), "each with a survey")
+    """Find videos whose survey did not come, of patients who answered others.
+
+    Where nothing was answered at all `missing_scores` tells of it, and of rows that could not be read
+    `rejected_answers` does.
+    """
+    rows, rejected = data["video_surveys"], {r["submission_id"] for r in data["rejected"]}
+    missing = [r["video_id"] for r in rows if not r["has_survey"] and r["video_id"] not in rejected]
+    return found_in(missing if _has_answers(data) else (), len(rows), "each with a survey")
 
 
 ENROLLMENT_RULES: Final[dict[str, Rule]] = {"cohort_contradiction": cohort_contradiction}
 RULES: Final[dict[str, Rule]] = {
     rule.__name__: rule
     for rule in (
-        missing_items,
-        missing_questionnaires,
-        no_scores,
+        missing_scores,
         rejected_answers,
         same_answers_for_weeks,
         chronic_pain_flips,

@@ -1,41 +1,264 @@
-"""The troubles that a video can have, by name, and what a coordinator can do about each.
+"""What can be wrong with a video: every flag, the cause that it belongs to, and what a coordinator does about it.
 
-Belongs here: words. Does not belong here: finding the troubles (``quality``); so this imports nothing heavy and can
-be read by the command line, alerts and pages.
+Belongs here: words, and which trouble brings which other along. Does not belong here: finding troubles (``quality``),
+looking them up in tables (``checks``); so this imports nothing heavy and can be read by the command line, alerts and
+pages.
+
+A flag is one measured fact about one video. A cause is what a coordinator acts on: it has one or more flags, one
+check, one alert, one piece of advice. A dark video is often grainy and shows no face; that is one cause, not three.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Final
 
-FLAGS: Final[dict[str, str]] = {
-    "unreadable": "Nothing can be seen in the file: ask the patient to submit it again.",
-    "duplicate": "The same file was submitted before: ask which check-in it belongs to.",
-    "too_short": "Shorter than the protocol allows: ask the patient to speak for at least 15 seconds.",
-    "too_long": "Longer than the protocol allows.",
-    "wrong_frame_count": "Frames are missing for the video's duration: the recording is damaged or was cut short.",
-    "frozen": "The picture stands still: ask the patient to record again.",
-    "face_missing": "No face for much of the video: ask the patient to keep the face in the picture.",
-    "face_leaves": "The face is cut by the picture's edge: ask the patient to hold the phone farther away.",
-    "face_small": "The face is too small: ask the patient to come nearer.",
-    "several_faces": "More than one face: ask the patient to record alone.",
-    "other_person": "The face seems to be another person's: look at the video.",
-    "rotated": "The face stands upside down, sideways or mirrored: ask the patient to hold the phone upright.",
-    "landmarks_missing": "Face Mesh fails on many faces: look at light, distance and what covers the face.",
-    "landmarks_implausible": "Landmarks jump or cannot be right: look at what covers the face.",
-    "dark": "Too dark: ask the patient to record in a brighter room.",
-    "glare": "Too bright: ask the patient to turn away from sun and lamps.",
-    "grainy": "Grainy: ask the patient to record in a brighter room and to clean the lens.",
-    "blurred": "Blurred: ask the patient to clean the lens and hold the phone still.",
-    "mask": "A mask covers mouth and chin: ask the patient to take it off where that is safe.",
-    "signage": "Lettering in the background: ask the patient to sit before a plain wall.",
-    "no_sound": "There is no sound track: ask the patient to allow the microphone.",
-    "silent": "The sound track is silent: ask the patient to check the microphone.",
-    "quiet": "The voice is too quiet: ask the patient to come nearer to the microphone.",
-    "muffled": "The voice is muffled: ask the patient to keep hands and mask off the microphone.",
-    "noisy_sound": "Noise drowns the voice: ask the patient to record in a quiet room.",
-    "clipped": "The sound is overdriven: ask the patient to speak from farther away.",
-    "no_speech": "Nobody seems to speak.",
-    "sound_cut": "The sound covers only a part of the video.",
+
+@dataclass(frozen=True)
+class Cause:
+    """Something that a coordinator can act on.
+
+    Attributes
+    ----------
+    check : str
+        The check that reports it, and no other does.
+    title : str
+        What is wrong, in a few words.
+    flags : mapping of str to str
+        Its flags, each with what it says about one video.
+    advice : str
+        What to do, in one sentence; ``{patient}`` stands for the patient id.
+    source : str
+        Where the rule comes from.
+    """
+
+    check: str
+    title: str
+    flags: Mapping[str, str]
+    advice: str
+    source: str = "settings, quality"
+
+
+_SIX: Final = "the paper, section 6, Limitations"
+
+CAUSES: Final = (
+    Cause(
+        "unreadable_videos",
+        "The video cannot be read",
+        {"unreadable": "nothing can be decoded"},
+        "Upload the videos of patient {patient} again; if they still cannot be read, ask for new ones.",
+        f"{_SIX}, trouble 6",
+    ),
+    Cause(
+        "duplicate_files",
+        "The same file was submitted more than once",
+        {"duplicate": "same file as another submission"},
+        "Find out which check-in of patient {patient} each file belongs to, and delete the copies.",
+        "identical SHA-256",
+    ),
+    Cause(
+        "duration",
+        "The video is too short or too long",
+        {"too_short": "too short", "too_long": "too long"},
+        "Ask patient {patient} to speak for at least 15 seconds and at most 3 minutes.",
+        "protocol, the paper's Table 3: Q11 takes 15 s to 3 min",
+    ),
+    Cause(
+        "frame_count",
+        "Part of the picture is missing",
+        {"wrong_frame_count": "pictures missing"},
+        "Upload the videos of patient {patient} again; if they are still incomplete, ask for new ones.",
+        "ten frames a second, the paper's section 3.3.1",
+    ),
+    Cause(
+        "frozen_picture",
+        "The picture freezes",
+        {"frozen": "picture stands still"},
+        "Ask patient {patient} to close other apps before recording, and to record again.",
+    ),
+    Cause(
+        "face_missing",
+        "The face is missing, cut off or too small",
+        {
+            "face_missing": "no face",
+            "face_leaves": "face cut off by the edge",
+            "face_small": "face too small",
+        },
+        "Ask patient {patient} to rest the phone on something firm, at arm's length, with the whole face in the picture.",
+    ),
+    Cause(
+        "several_faces",
+        "More than one face in the picture",
+        {"several_faces": "several faces"},
+        "Ask patient {patient} to record alone, with no people or portraits in the background.",
+    ),
+    Cause(
+        "other_person",
+        "The face seems to be another person's",
+        {"other_person": "another person"},
+        "Watch the videos of patient {patient}; move or delete those that show somebody else.",
+    ),
+    Cause(
+        "mirrored_or_upside_down",
+        "The picture is upside down, sideways or mirrored",
+        {"rotated": "not upright"},
+        "Ask patient {patient} to hold the phone upright, and check that the app saves the rotation.",
+    ),
+    Cause(
+        "failed_landmarks",
+        "Landmark detection failed",
+        {
+            "landmarks_missing": "no landmarks on many faces",
+            "landmarks_implausible": "landmarks cannot be right",
+        },
+        "Ask patient {patient} to face the camera in even light, with nothing covering the face.",
+        "2.86 % of the faces in the paper, section 3.3.1",
+    ),
+    Cause(
+        "dark_or_grainy",
+        "The picture is dark or grainy",
+        {"dark": "too dark", "grainy": "grainy"},
+        "Ask patient {patient} to record in a brighter room, with the light in front of them.",
+        f"{_SIX}, trouble 4",
+    ),
+    Cause(
+        "glare",
+        "Glare: the picture is too bright",
+        {"glare": "glare"},
+        "Ask patient {patient} to turn away from the sun or lamp, and to keep windows out of the picture.",
+        f"{_SIX}, trouble 3",
+    ),
+    Cause(
+        "blurred_picture",
+        "The picture is blurred",
+        {"blurred": "blurred"},
+        "Ask patient {patient} to clean the lens and to rest the phone on something firm.",
+    ),
+    Cause(
+        "face_mask",
+        "A mask or a hand covers the face",
+        {"mask": "mouth and chin covered"},
+        "Ask patient {patient} to record without a mask where that is safe, with nothing in front of the face.",
+        f"{_SIX}, trouble 2",
+    ),
+    Cause(
+        "signage",
+        "Signs or lettering in the background",
+        {"signage": "lettering"},
+        "Ask patient {patient} to sit in front of a plain wall.",
+        f"{_SIX}, trouble 1",
+    ),
+    Cause(
+        "no_sound",
+        "No voice, or only for part of the video",
+        {
+            "no_sound": "no sound track",
+            "silent": "silent",
+            "no_speech": "nobody speaks",
+            "sound_cut": "sound for part of the video only",
+        },
+        "Ask patient {patient} to allow the app to use the microphone, and to speak until the end.",
+        f"{_SIX}, trouble 6",
+    ),
+    Cause(
+        "quiet_or_muffled",
+        "The voice is quiet or muffled",
+        {"quiet": "quiet", "muffled": "muffled"},
+        "Ask patient {patient} to speak up, closer to the phone, with nothing over the microphone.",
+        f"{_SIX}, trouble 5",
+    ),
+    Cause(
+        "disturbed_sound",
+        "The sound is noisy or clipped",
+        {"noisy_sound": "noisy", "clipped": "clipped"},
+        "Ask patient {patient} to record in a quiet room, at arm's length from the phone.",
+    ),
+)
+"""Every cause, in the order in which its flags are reported."""
+
+CAUSE_OF: Final[dict[str, Cause]] = {flag: cause for cause in CAUSES for flag in cause.flags}
+"""Flag to the one cause that it belongs to."""
+
+FLAGS: Final[dict[str, str]] = {flag: says for cause in CAUSES for flag, says in cause.flags.items()}
+"""Every flag, in the order in which they are reported, and what it says about one video."""
+
+_SEEING: Final = ("landmarks_missing", "landmarks_implausible")
+
+BRINGS: Final[dict[str, tuple[str, ...]]] = {
+    # a damaged file lacks sound as well, and a decoder holds the last picture that it has
+    "wrong_frame_count": ("frozen", "sound_cut"),
+    # little light: sensor noise, long exposure; where all is black nothing moves and no face is found
+    "dark": ("grainy", "blurred", "frozen", "face_missing", "face_small", *_SEEING),
+    "grainy": ("face_missing", *_SEEING),
+    # MTCNN misses faces that are blown out
+    "glare": ("face_missing", *_SEEING),
+    "blurred": ("face_missing", *_SEEING),
+    # what is taken for a face while the patient's own is away has no mesh or a wrong one
+    "face_missing": _SEEING,
+    "face_leaves": _SEEING,
+    "face_small": _SEEING,
+    # the larger of two faces is now one person's and now the other's
+    "several_faces": ("other_person", *_SEEING),
+    # a mask hides half of the mesh and damps high tones
+    "mask": ("face_missing", "muffled", *_SEEING),
+    # detectors and embeddings are trained on upright faces
+    "rotated": ("face_missing", "other_person", *_SEEING),
+    # noise is judged against the voice, and a voice that can hardly be heard is not recognized as speech
+    "quiet": ("muffled", "noisy_sound", "no_speech"),
+    "muffled": ("no_speech",),
+    "clipped": ("noisy_sound", "no_speech"),
+    "noisy_sound": ("no_speech",),
 }
-"""Every flag, in the order in which they are reported, and what a coordinator can do about it."""
+"""What a trouble brings along: in a video that has both flags, only the first is something to act on."""
+
+
+def root_flags(flags: Collection[str]) -> list[str]:
+    """Give the flags of a video that no other of its flags brings along.
+
+    A flag that is not in `FLAGS` (a row of another version) is a root.
+
+    Parameters
+    ----------
+    flags : collection of str
+        All flags of one video.
+
+    Returns
+    -------
+    list of str
+        In the order of `flags`.
+
+    Examples
+    --------
+    >>> root_flags(["face_missing", "dark", "grainy", "quiet"])
+    ['dark', 'quiet']
+    """
+    brought = {other for flag in flags for other in BRINGS.get(flag, ())}
+    return [flag for flag in flags if flag not in brought]
+
+
+def roots_of(flag: str, flags: Collection[str]) -> set[str]:
+    """Give the flags of a video that are behind one of them: itself where no other brings it along.
+
+    Examples
+    --------
+    >>> roots_of("landmarks_missing", ["landmarks_missing", "face_missing", "dark"])
+    {'dark'}
+    """
+    bringing = [other for other in flags if flag in BRINGS.get(other, ())]
+    return {root for other in bringing for root in roots_of(other, flags)} if bringing else {flag}
+
+
+def causes_of(flags: Collection[str]) -> dict[str, list[str]]:
+    """Group the flags of one video by what to act on: a cause's check to its root flags.
+
+    Examples
+    --------
+    >>> causes_of(["face_missing", "dark", "grainy", "quiet", "muffled"])
+    {'dark_or_grainy': ['dark'], 'quiet_or_muffled': ['quiet']}
+    """
+    grouped: dict[str, list[str]] = {}
+    for flag in root_flags(flags):
+        if flag in CAUSE_OF:
+            grouped.setdefault(CAUSE_OF[flag].check, []).append(flag)
+    return grouped

@@ -12,18 +12,12 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from iss_assets.settings import QualitySettings
+
 _RIGHT_EYE: Final = (33, 133)
 _LEFT_EYE: Final = (362, 263)
 _MOUTH: Final = (61, 291)
 _NOSE: Final = 4
-_OUTSIDE: Final = 0.5
-"""A point this far (in crop sides) outside the crop was not seen."""
-_MIN_EYE_DISTANCE: Final = 0.15
-"""Distance between the eyes as a share of the crop; frontal faces have 0.35 to 0.45, a half profile 0.2."""
-_JUMP: Final = 0.10
-"""Mean way of a mesh's points from one sample to the next after shift and size are taken out, as a share of the
-face's size. Speech moves them by 0.02, a wide yawn by 0.06."""
-
 _BLOCK: Final = 1024
 """Meshes at a time."""
 
@@ -35,7 +29,7 @@ class MeshFindings:
     Attributes
     ----------
     turned : float
-        Eyes not above the mouth: the line between them is turned by more than 45 degrees.
+        Eyes not above the mouth: another quarter turn would bring the face nearer to upright.
     mirrored : float
         The right eye where the left should be.
     implausible : float
@@ -53,7 +47,9 @@ class MeshFindings:
     roll_deg: float | None
 
 
-def examine_meshes(points: NDArray[Any], frame_index: NDArray[Any]) -> MeshFindings:
+def examine_meshes(
+    points: NDArray[Any], frame_index: NDArray[Any], settings: QualitySettings
+) -> MeshFindings:
     """Examine the meshes of one video.
 
     Parameters
@@ -62,12 +58,18 @@ def examine_meshes(points: NDArray[Any], frame_index: NDArray[Any]) -> MeshFindi
         Meshes in shares of their crops.
     frame_index : ndarray of int, shape (n,)
         The samples that they belong to, rising.
+    settings : QualitySettings
+        Thresholds; those of meshes begin with ``mesh_``.
     """
     if len(points) == 0:
         return MeshFindings(0.0, 0.0, 0.0, 0.0, None)
     # in double precision and with its shape, an hour of meshes takes a gigabyte
     parts = [
-        _examine(points[max(0, start - 1) : start + _BLOCK], frame_index[max(0, start - 1) : start + _BLOCK])
+        _examine(
+            points[max(0, start - 1) : start + _BLOCK],
+            frame_index[max(0, start - 1) : start + _BLOCK],
+            settings,
+        )
         for start in range(0, len(points), _BLOCK)
     ]
     # each part but the first begins with the last mesh of the one before, for the step between them
@@ -82,29 +84,32 @@ def examine_meshes(points: NDArray[Any], frame_index: NDArray[Any]) -> MeshFindi
     )
 
 
-def _examine(points: NDArray[Any], frame_index: NDArray[Any]) -> dict[str, NDArray[Any]]:
+def _examine(
+    points: NDArray[Any], frame_index: NDArray[Any], settings: QualitySettings
+) -> dict[str, NDArray[Any]]:
     """Give a value a mesh, and for ``jumped`` one a step between neighbouring samples."""
     flat = points[..., :2].astype(np.float64)
     right, left, mouth = (flat[:, list(where)].mean(axis=1) for where in (_RIGHT_EYE, _LEFT_EYE, _MOUTH))
     across, down = left - right, mouth - (left + right) / 2
-    outside = ((flat < -_OUTSIDE) | (flat > 1 + _OUTSIDE)).any(axis=(1, 2))
-    close = np.linalg.norm(across, axis=1) < _MIN_EYE_DISTANCE
+    outside = ((flat < -settings.mesh_outside) | (flat > 1 + settings.mesh_outside)).any(axis=(1, 2))
+    close = np.linalg.norm(across, axis=1) < settings.mesh_eye_distance
     low, high = flat.min(axis=1), flat.max(axis=1)
     nose = flat[:, _NOSE]
-    astray = ((nose < low + 0.05 * (high - low)) | (nose > high - 0.05 * (high - low))).any(axis=1)
+    margin = settings.mesh_nose_margin * (high - low)
+    astray = ((nose < low + margin) | (nose > high - margin)).any(axis=1)
     return {
         "roll": np.degrees(np.arctan2(across[:, 1], across[:, 0])),
         "mirrored": across[:, 0] * down[:, 1] - across[:, 1] * down[:, 0] < 0,
         # a mirrored face has its eyes exchanged: what counts as upright then is where the mouth is
-        "turned": np.abs(np.degrees(np.arctan2(down[:, 0], down[:, 1]))) > 45,
+        "turned": np.abs(np.degrees(np.arctan2(down[:, 0], down[:, 1]))) > settings.mesh_turned_degrees,
         "implausible": outside | close | astray,
-        "jumped": _jumped(flat, frame_index),
+        "jumped": _jumped(flat, frame_index, settings.mesh_jump),
     }
 
 
-def _jumped(flat: NDArray[Any], frame_index: NDArray[Any]) -> NDArray[np.bool_]:
+def _jumped(flat: NDArray[Any], frame_index: NDArray[Any], jump: float) -> NDArray[np.bool_]:
     centred = flat - flat.mean(axis=1, keepdims=True)
     shape = centred / np.maximum(np.sqrt((centred**2).sum(axis=2).mean(axis=1)), 1e-6)[:, None, None]
     way = np.linalg.norm(np.diff(shape, axis=0), axis=2).mean(axis=1)
     # the shape has a mean radius of 1, a face is two radii wide
-    return way[np.diff(frame_index) == 1] > 2 * _JUMP
+    return way[np.diff(frame_index) == 1] > 2 * jump

@@ -7,6 +7,7 @@ of the study), telling people (alerts). Nothing is ever dropped here.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -16,7 +17,7 @@ import numpy as np
 import pyarrow as arrow
 from numpy.typing import NDArray
 
-from iss_assets.media.flags import FLAGS
+from iss_assets.media.flags import CAUSE_OF, FLAGS
 from iss_assets.media.geometry import examine_meshes
 from iss_assets.media.identity import Embedding, compare, embed_faces
 from iss_assets.media.landmarks import decode_crops
@@ -24,7 +25,7 @@ from iss_assets.media.mask import Cover, measure_cover
 from iss_assets.media.measures import perceptual_blur
 from iss_assets.settings import QualitySettings
 
-QUALITY_CODE_VERSION: Final = "1"
+QUALITY_CODE_VERSION: Final = "2"
 """Raised when the same rows and settings give other measures or flags than before."""
 
 _MOST_EMBEDDED: Final = 40
@@ -71,7 +72,7 @@ class VideoAssessment:
         Every number behind the flags; ``<flag>_share`` is the share of the video that shows a trouble. None where
         it could not be measured. ``identity_method`` is a word.
     flags : list of str
-        Troubles found, in the order of `FLAGS`.
+        Troubles found, in the order of `FLAGS`; `flags.causes_of` groups them by what to act on.
     usable : bool
         Whether training may take it.
     unusable_reason : str or None
@@ -95,11 +96,17 @@ class _Findings:
         share = float(np.mean(affected)) if len(affected) else None
         self.measures[f"{flag}_share"] = share
         if share is not None and share >= (self.settings.affected_share if limit is None else limit):
-            self.flags.add(flag)
+            self.flag(flag)
+
+    def flag(self, flag: str) -> None:
+        """Raise a flag; one without a cause, which no check would report, is a mistake in this module."""
+        if flag not in CAUSE_OF:
+            raise KeyError(f"flag {flag} belongs to no cause in media/flags.py")
+        self.flags.add(flag)
 
     def flag_if(self, flag: str, condition: bool) -> None:
         if condition:
-            self.flags.add(flag)
+            self.flag(flag)
 
 
 def assess_video(
@@ -111,6 +118,7 @@ def assess_video(
     settings: QualitySettings,
     *,
     fps: float = 10.0,
+    max_seconds: float = math.inf,
     others: OtherVideos | None = None,
 ) -> VideoAssessment:
     """Measure one video's quality and say which troubles it has.
@@ -128,6 +136,8 @@ def assess_video(
         Thresholds.
     fps : float
         Samples a second that the frames were taken with.
+    max_seconds : float
+        Where sampling stops whatever follows; what lies after it is not missing.
     others : OtherVideos, optional
         For `duplicate` and `other_person`.
 
@@ -137,11 +147,11 @@ def assess_video(
     """
     found = _Findings(settings)
     others = others or OtherVideos()
-    found.flag_if("duplicate", video["sha256"] in others.sha256s)
-    readable = video["status"] == "ok" and frames.num_rows > 0
-    if readable:
+    if video["status"] == "ok" and frames.num_rows > 0:
         frames, faces, landmarks = (_in_order(t) for t in (frames, faces, landmarks))
-        _length(found, video, frames, fps)
+        # empty and broken files are all alike; what matters is that they cannot be read
+        found.flag_if("duplicate", video["sha256"] in others.sha256s)
+        _length(found, video, frames, fps, max_seconds)
         _faces(found, video, frames, faces)
         _light(found, frames)
         points, meshed = _meshes(landmarks)
@@ -149,9 +159,12 @@ def assess_video(
         _crops(found, faces, fps)
         _person(found, faces, points, meshed, others.persons)
         _sound(found, video, audio)
+        reason = _unusable(found)
     else:
-        found.flags.add("unreadable")
-    reason = _unusable(found)
+        reason = "too_short" if video["status"] == "too_short" else "unreadable"
+        found.measures["duration_s"] = video.get("duration_s")
+    if reason is not None:
+        found.flag(reason)
     return VideoAssessment(found.measures, [f for f in FLAGS if f in found.flags], reason is None, reason)
 
 
@@ -196,16 +209,19 @@ def _in_order(rows: arrow.Table) -> arrow.Table:
     return rows if ordered else rows.sort_by("frame_index")
 
 
-def _length(found: _Findings, video: Mapping[str, Any], frames: arrow.Table, fps: float) -> None:
+def _length(
+    found: _Findings, video: Mapping[str, Any], frames: arrow.Table, fps: float, max_seconds: float
+) -> None:
     settings = found.settings
     duration = float(video["duration_s"] or frames.num_rows / fps)
     found.measures["duration_s"] = duration
     found.flag_if("too_short", duration < settings.shortest_s)
     found.flag_if("too_long", duration > settings.longest_s)
-    found.measures["frames_expected_share"] = frames.num_rows / max(1.0, duration * fps)
-    found.flag_if(
-        "wrong_frame_count", abs(frames.num_rows - duration * fps) > max(fps / 2, 0.02 * duration * fps)
-    )
+    expected = min(duration, max_seconds) * fps
+    found.measures["frames_expected_share"] = frames.num_rows / max(1.0, expected)
+    # half a second is what a short video may lack
+    tolerance = max(fps / 2, settings.frame_count_tolerance * expected)
+    found.flag_if("wrong_frame_count", abs(frames.num_rows - expected) > tolerance)
     motion = _numbers(frames, "motion")
     still = motion < settings.still_motion  # the first sample has no motion: NaN is not still
     stretches = _runs(still)
@@ -230,7 +246,7 @@ def _faces(found: _Findings, video: Mapping[str, Any], frames: arrow.Table, face
     width, height = float(video["width"] or 0), float(video["height"] or 0)
     if width and height:
         inside = (np.minimum(x2, width) - np.maximum(x1, 0)) * (np.minimum(y2, height) - np.maximum(y1, 0))
-        found.share("face_leaves", inside < 0.9 * (x2 - x1) * (y2 - y1))
+        found.share("face_leaves", inside < settings.face_inside * (x2 - x1) * (y2 - y1))
 
 
 def _light(found: _Findings, frames: arrow.Table) -> None:
@@ -313,7 +329,7 @@ def _mesh(found: _Findings, landmarks: arrow.Table, points: NDArray[Any], meshed
     detected = _numbers(landmarks, "detected") > 0
     found.measures["landmark_rate"] = float(detected.mean()) if len(detected) else None
     found.share("landmarks_missing", ~detected, settings.landmark_failure)
-    findings = examine_meshes(points, meshed)
+    findings = examine_meshes(points, meshed, settings)
     found.measures["roll_deg"] = findings.roll_deg
     found.measures["turned_share"] = findings.turned
     found.measures["mirrored_share"] = findings.mirrored
@@ -377,7 +393,7 @@ def _embedding(
 def _sound(found: _Findings, video: Mapping[str, Any], audio: Mapping[str, Any] | None) -> None:
     settings, measures = found.settings, found.measures
     if audio is None or not audio["duration_s"]:
-        found.flags.add("no_sound")
+        found.flag("no_sound")
         return
     for name in ("loudness_lufs", "snr_db", "noise_dbfs", "clipped_share", "speech_share", "high_band_db"):
         measures[name] = audio[name]
@@ -389,7 +405,7 @@ def _sound(found: _Findings, video: Mapping[str, Any], audio: Mapping[str, Any] 
     measures["sound_cut_share"] = share
     found.flag_if("sound_cut", share >= settings.affected_share)
     if audio["peak"] <= 10 ** (settings.silent_dbfs / 20) or audio["noise_dbfs"] is None:
-        found.flags.add("silent")
+        found.flag("silent")
         return
     found.flag_if("quiet", audio["loudness_lufs"] is None or audio["loudness_lufs"] < settings.quiet_lufs)
     narrow = (audio["source_rate"] or 0) <= _NARROW_BAND_HZ

@@ -19,32 +19,60 @@ def test_nothing_fails_for_a_patient_in_whom_nothing_is_wrong(study: InventedStu
     assert study.failing(patient) == set()
 
 
+NO_ANSWER = f"update bpi_scores set {set_all('null')}, chronic_pain = null, missing_scores = 9"
+
+
 def test_single_missing_answers_are_counted_by_question(study: InventedStudy) -> None:
     study.sql(
         "update bpi_scores set mood = null, sleep = null, missing_scores = 2 where submission_id = '0001-00'"
     )
-    found = study.finding("bpi_scores", "missing_items")
+    found = study.finding("bpi_scores", "missing_scores")
     assert found.affected == ("0001-00",)
     assert found.numbers["missing by question"] == {"mood": 1, "sleep": 1}
-    assert study.failing() == {"bpi_scores:missing_items"}
+    assert (found.numbers["missing answers"], found.numbers["answers asked for"]) == (2, 72)
+    assert study.failing() == {"bpi_scores:missing_scores"}
 
 
-def test_a_survey_without_any_answer_is_a_missing_questionnaire(study: InventedStudy) -> None:
-    study.sql(
-        f"update bpi_scores set {set_all('null')}, chronic_pain = null, missing_scores = 9 "
-        "where submission_id = '0001-02'"
-    )
-    assert study.finding("bpi_scores", "missing_questionnaires").affected == ("0001-02",)
-    assert study.failing() == {"bpi_scores:missing_questionnaires"}
+def test_a_survey_without_any_answer_is_one_of_the_missing_scores(study: InventedStudy) -> None:
+    study.sql(f"{NO_ANSWER} where submission_id = '0001-02'")
+    found = study.finding("bpi_scores", "missing_scores")
+    assert (found.affected, found.numbers["without any answer"]) == (("0001-02",), 1)
+    assert found.severity is None
+    assert study.failing() == {"bpi_scores:missing_scores"}
 
 
-def test_a_patient_who_answered_nothing_is_told_like_0015(study: InventedStudy) -> None:
+def test_a_patient_who_answered_nothing_is_one_error_like_0015(study: InventedStudy) -> None:
+    study.sql(f"{NO_ANSWER} where patient_id = '0001'")
+    found = study.finding("bpi_scores", "missing_scores")
+    assert (found.severity, found.lost, len(found.affected)) == ("ERROR", True, 8)
+    assert (found.numbers["missing answers"], found.numbers["answers asked for"]) == (72, 72)
+    assert study.failing() == {"bpi_scores:missing_scores"}
+
+
+def test_a_patient_whose_surveys_never_came_is_the_same_error(study: InventedStudy) -> None:
     study.sql("delete from bpi_scores where patient_id = '0001'")
-    found = study.finding("bpi_scores", "no_scores")
-    assert not found.passed
-    assert found.numbers == {"submissions": 8, "answered": 0}
+    found = study.finding("bpi_scores", "missing_scores")
+    assert (found.severity, len(found.affected), found.numbers["missing answers"]) == ("ERROR", 8, 72)
+    assert study.finding("bpi_scores", "video_without_survey").passed, "one cause, one check"
     study.sql("delete from videos where patient_id = '0001'")
-    assert study.finding("bpi_scores", "no_scores").passed, "nothing was asked for yet"
+    assert study.finding("bpi_scores", "missing_scores").passed, "nothing was asked for yet"
+
+
+def test_an_answer_that_could_not_be_used_is_not_also_missing(study: InventedStudy) -> None:
+    study.sql(
+        "update bpi_scores set mood = null, missing_scores = 1 where submission_id = '0001-04'",
+        "insert into rejected_rows values ('surveys.csv', 7, 'mood', '0001', '0001-04', 'bad_score', 'Correct it.')",
+    )
+    assert study.failing() == {"bpi_scores:rejected_answers"}
+
+
+def test_a_row_that_could_not_be_used_is_not_also_a_video_without_survey(study: InventedStudy) -> None:
+    study.sql(
+        "delete from bpi_scores where submission_id = '0001-04'",
+        "insert into rejected_rows values ('surveys.csv', 7, '', '0001', '0001-04', 'too_few_cells', 'Correct it.')",
+    )
+    assert study.finding("bpi_scores", "video_without_survey").passed
+    assert not study.finding("bpi_scores", "rejected_answers").passed
 
 
 def test_rejected_cells_are_told_by_line_and_reason_without_the_value(study: InventedStudy) -> None:

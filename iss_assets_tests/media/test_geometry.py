@@ -7,6 +7,9 @@ from dataclasses import astuple
 import numpy as np
 
 from iss_assets.media import geometry
+from iss_assets.settings import QualitySettings
+
+SETTINGS = QualitySettings()
 
 
 def test_meshes_in_blocks_are_examined_as_a_whole_would_be():
@@ -14,8 +17,8 @@ def test_meshes_in_blocks_are_examined_as_a_whole_would_be():
     face = rng.random((468, 3))
     points = (face + 0.1 * rng.standard_normal((2500, 468, 3)) * rng.random((2500, 1, 1))).astype(np.float32)
     index = np.cumsum(rng.integers(1, 3, 2500))
-    whole = geometry._examine(points, index)
-    found = geometry.examine_meshes(points, index)
+    whole = geometry._examine(points, index, SETTINGS)
+    found = geometry.examine_meshes(points, index, SETTINGS)
     expected = [float(whole[n].mean()) for n in ("turned", "mirrored", "implausible", "jumped")]
     assert astuple(found) == (*expected, float(np.median(whole["roll"])))
     assert 0 < found.jumping < 1 and 0 < found.turned < 1

@@ -354,6 +354,63 @@ def test_rows_in_any_order_give_the_same_verdict() -> None:
     assert assess_video(VIDEO, *tables, AUDIO, SETTINGS) == assess_video(VIDEO, *mixed, AUDIO, SETTINGS)
 
 
-def test_every_flag_says_what_to_do() -> None:
-    assert all(text.endswith(".") for text in FLAGS.values())
+def test_every_flag_has_words_and_the_unusable_ones_are_flags() -> None:
+    assert all(FLAGS.values())
     assert set(SETTINGS.unusable_flags) <= set(FLAGS)
+
+
+def test_a_video_with_too_few_pictures_to_say_anything_is_too_short_and_nothing_else() -> None:
+    empty = [t.slice(0, 0) for t in _tables()]
+    found = assess_video({**VIDEO, "status": "too_short", "duration_s": 0.2}, *empty, None, SETTINGS)
+    assert (found.flags, found.usable, found.unusable_reason) == (["too_short"], False, "too_short")
+
+
+def test_broken_files_that_are_alike_are_unreadable_and_no_copies_of_one_another() -> None:
+    empty = [t.slice(0, 0) for t in _tables()]
+    others = OtherVideos(sha256s=frozenset({"a" * 64}))
+    found = assess_video({**VIDEO, "status": "unreadable"}, *empty, None, SETTINGS, others=others)
+    assert found.flags == ["unreadable"]
+
+
+@pytest.mark.parametrize(
+    "settings", [QualitySettings(affected_share=1.0), QualitySettings(landmark_failure=1.0)]
+)
+def test_the_reason_why_a_video_is_not_usable_is_always_among_its_flags(settings: QualitySettings) -> None:
+    for found in (_assess(faces=20, settings=settings), _assess(meshes=20, settings=settings)):
+        assert found.unusable_reason in found.flags
+
+
+def test_what_sampling_leaves_out_on_purpose_is_not_missing() -> None:
+    tables = _tables(frames=FRAMES)
+    hour = {**VIDEO, "duration_s": 10.0 * SECONDS}
+    sound = {**AUDIO, "duration_s": 10.0 * SECONDS}
+    assert "wrong_frame_count" in assess_video(hour, *tables, sound, SETTINGS).flags
+    assert assess_video(hour, *tables, sound, SETTINGS, max_seconds=SECONDS).flags == []
+
+
+def test_the_tolerance_of_the_frame_count_is_a_setting() -> None:
+    assert (
+        _assess(
+            frames=FRAMES - 12, settings=SETTINGS.model_copy(update={"frame_count_tolerance": 0.25})
+        ).flags
+        == []
+    )
+
+
+@pytest.mark.parametrize(("degrees", "rotated"), [(40, False), (50, True), (90, True), (180, True)])
+def test_a_face_is_rotated_where_the_next_quarter_turn_is_nearer(degrees: float, rotated: bool) -> None:
+    turn = np.radians(degrees)
+    around = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
+    mesh = MESH.copy()
+    mesh[:, :2] = (MESH[:, :2] - 0.5) @ around + 0.5
+    assert ("rotated" in _assess(mesh=mesh).flags) is rotated
+
+
+def test_a_face_that_is_elsewhere_in_the_next_sample_has_landmarks_as_good_as_before() -> None:
+    frames, faces, landmarks = _tables()
+    away = [
+        {**r, "x1": r["x1"] + 150, "x2": r["x2"] + 150} if r["frame_index"] % 4 else r
+        for r in faces.to_pylist()
+    ]
+    moved = pa.Table.from_pylist(away, faces.schema)
+    assert assess_video(VIDEO, frames, moved, landmarks, AUDIO, SETTINGS).flags == []
