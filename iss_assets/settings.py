@@ -87,6 +87,10 @@ class VideoSettings(Section):
     """Pictures larger than this (8K) are not decoded: a broken header can claim any size."""
     max_seconds: float = Field(3600.0, gt=0)
     """Decoding stops here and the video is marked; the protocol's longest narrative is three minutes."""
+    longest_pause_s: float = Field(10.0, gt=0)
+    """A gap that picture and sound share (a paused recorder) stays in the video, as a held picture and silence, up to
+    this length; a longer one is cut out of both. As long as the longest silence that a patient who gathers his or her
+    thoughts makes; a held picture of this length is more than `quality.affected_share` of the shortest narrative."""
     min_seconds: float = Field(0.5, gt=0)
     """A video shorter than this holds too few samples to say anything and gets the status ``too_short``."""
 

@@ -183,9 +183,10 @@ def landmarks_again(video: Video, settings: Settings, warehouse: Warehouse, spoo
 def hear(video: Video, wanted: set[str], settings: Settings, warehouse: Warehouse, spool: Spool) -> Extracted:
     """Sound, spectrograms and features of one video; empty tables where there is no sound track."""
     from iss_assets.media.audio import extract_audio
+    from iss_assets.media.timeline import read_timeline
 
     scratch = spool.scratch()
-    made = extract_audio(video.path, settings.audio, scratch)
+    made = extract_audio(video.path, settings.audio, scratch, read_timeline(video.path, settings.video))
     if made is None:
         return Extracted({})
     waiting = {n: scratch / f"{n}.arrow" for n in ("audio", "mel_spectrograms")}

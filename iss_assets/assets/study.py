@@ -144,8 +144,11 @@ def videos(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> d
 def inventory_version(settings: Settings) -> str:
     """Give the version of the probe and its settings."""
     from iss_assets.media.inventory import INVENTORY_CODE_VERSION
+    from iss_assets.media.timeline import TIMELINE_CODE_VERSION
 
-    return fingerprint(INVENTORY_CODE_VERSION, settings.video.max_pixels, settings.video.max_seconds)
+    video = settings.video
+    limits = (video.max_pixels, video.max_seconds, video.min_seconds, video.longest_pause_s)
+    return fingerprint(INVENTORY_CODE_VERSION, TIMELINE_CODE_VERSION, limits)
 
 
 def videos_fingerprint(files: Sequence[Any], settings: Settings) -> str:

@@ -5,8 +5,9 @@ stored waveform to the latter two.
 Does not belong here: the arithmetic of the features (``sound_features``) and of the levels (``speech``), thresholds
 (``quality``), anything about what is said.
 
-Time 0 is the start of the picture: a track that starts late is padded with silence, so that chunk *n* of the sound
-belongs to chunk *n* of the frames.
+Times are those of the video's timeline (``timeline``): sound before the first picture is left out, silence stands where
+sound is missing, and pauses cut out of the picture are cut out here at the same place. So chunk *n* of the sound belongs
+to chunk *n* of the frames.
 """
 
 from __future__ import annotations
@@ -23,17 +24,22 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from iss_assets.media.container import UnreadableVideo, open_container, packets_of
 from iss_assets.media.row_store import RowStore
 from iss_assets.media.samples import Samples, StoredSamples
 from iss_assets.media.speech import PeakHistogram, speech_levels
-from iss_assets.settings import AudioSettings
+from iss_assets.media.timeline import Timeline, read_timeline
+from iss_assets.settings import AudioSettings, VideoSettings
 
 AUDIO_CODE_VERSION: Final = "3"
 """Raised when the same file and settings give other rows than before."""
 
 _CONSTANTS: Final = ("video_id", "patient_id", "fingerprint")
 _GAP_S: Final = 0.1
-"""A hole in the presentation times longer than this is filled with silence; shorter ones are jitter of the clock."""
+"""A hole in the presentation times longer than this is filled with silence, and an overlap longer than this is left out;
+shorter ones are jitter of the clock."""
+_ROUNDING_S: Final = 0.005
+"""Start times closer to the first picture than this differ by the rounding of time stamps only."""
 
 _STEP: Final = np.float32(2.0**-23)
 """Distance of two values that 24 bits can hold."""
@@ -42,7 +48,6 @@ _NO_SIGN: Final = 1e-10
 _MEL_ROWS: Final = 16
 """Chunks that are put into Arrow together: 1.4 MB."""
 
-_MAX_BROKEN_READS: Final = 50
 _PCM_SCALE: Final = {"u1": 128.0, "i2": 2.0**15, "i4": 2.0**31, "i8": 2.0**63}
 
 
@@ -83,7 +88,9 @@ class _Track:
     cut_at: float | None = None
 
 
-def extract_audio(path: Path, settings: AudioSettings, scratch: Path | None = None) -> AudioTables | None:
+def extract_audio(
+    path: Path, settings: AudioSettings, scratch: Path | None = None, timeline: Timeline | None = None
+) -> AudioTables | None:
     """Decode a video's default sound track and calculate all that is kept of it.
 
     Decoding and resampling (soxr HQ, which is librosa's default) run block by block, samples and the stored waveform
@@ -98,6 +105,8 @@ def extract_audio(path: Path, settings: AudioSettings, scratch: Path | None = No
     scratch : Path, optional
         A folder to keep the rows in, as ``<table>.arrow``; the tables that come back are mapped from there. Without
         it they are in memory.
+    timeline : Timeline, optional
+        Of this file; without it, it is made with the default `VideoSettings`.
 
     Returns
     -------
@@ -110,10 +119,9 @@ def extract_audio(path: Path, settings: AudioSettings, scratch: Path | None = No
     UnreadableSound
         If the file cannot be opened as media.
     """
-    from iss_assets.media.container import UnreadableVideo, open_container
-    from iss_assets.media.streams import audio_stream
 
     try:
+        timeline = timeline or read_timeline(path, VideoSettings())
         container = open_container(path)
     except UnreadableVideo as error:
         raise UnreadableSound(str(error)) from None
@@ -121,10 +129,11 @@ def extract_audio(path: Path, settings: AudioSettings, scratch: Path | None = No
         if not container.streams.audio:
             return None
         # where no track decodes, the row of the first one says so
-        stream = audio_stream(container) or container.streams.audio[0]
+        stream = container.streams.audio[0] if timeline.audio is None else container.streams[timeline.audio]
         track = _Track()
         with TemporaryFile(dir=scratch) as flac, StoredSamples(scratch) as samples:
-            _store(_resampled(container, stream, track, settings), settings, flac, samples)
+            blocks = _decoded(container, stream, track, settings, timeline)
+            _store(_resampled(blocks, settings), settings, flac, samples)
             levels = speech_levels(samples, settings.sample_rate)
             mel, features = _feature_tables(samples, settings, scratch)
             duration, problem = len(samples) / settings.sample_rate, _problem(track, samples)
@@ -276,12 +285,12 @@ def _store(
 
 
 def _resampled(
-    container: Any, stream: Any, track: _Track, settings: AudioSettings
+    blocks: Iterator[tuple[NDArray[np.float32], int]], settings: AudioSettings
 ) -> Iterator[NDArray[np.float32]]:
     import soxr
 
     resampler, rate, taken, given = None, 0, 0, 0
-    for block, block_rate in _decoded(container, stream, track, settings):
+    for block, block_rate in blocks:
         if resampler is None or block_rate != rate:
             if resampler is not None:
                 yield resampler.resample_chunk(np.empty(0, np.float32), last=True)
@@ -300,25 +309,28 @@ def _resampled(
 
 
 def _decoded(
-    container: Any, stream: Any, track: _Track, settings: AudioSettings
+    container: Any, stream: Any, track: _Track, settings: AudioSettings, timeline: Timeline
 ) -> Iterator[tuple[NDArray[np.float32], int]]:
-    """Give mono blocks at the source's rate in step with the picture's clock, silence where sound is missing."""
-    origin = _picture_start(container)
+    """Give mono blocks at the source's rate in step with the timeline, silence where sound is missing."""
     elapsed = 0.0
-    for frame in _frames(container, stream, track):
-        samples = _mono(frame, track.histogram)
+    for frame, time_s in _frames(container, stream, track, timeline):
         rate = frame.sample_rate
-        if samples.size == 0 or rate <= 0:
+        if frame.samples == 0 or rate <= 0:
             track.broken += 1
             continue
         track.source_rate = track.source_rate or rate
-        if frame.pts is not None and frame.time_base is not None:
-            gap = float(frame.pts * frame.time_base) - origin - elapsed
-            if gap > _GAP_S and elapsed + gap < settings.max_seconds:
-                silence = np.zeros(round(gap * rate), np.float32)
+        gap = 0.0 if time_s is None else time_s - elapsed
+        jitter = _GAP_S if elapsed else _ROUNDING_S
+        skipped = round(-gap * rate) if gap < -jitter else 0
+        if skipped >= frame.samples:
+            continue
+        samples = _mono(frame, track.histogram, skipped)
+        if gap > jitter and elapsed + gap < settings.max_seconds:
+            silence = np.zeros(round(gap * rate), np.float32)
+            if gap > _GAP_S:
                 track.silence_s += gap
-                elapsed += gap
-                yield silence, rate
+            elapsed += gap
+            yield silence, rate
         elapsed += len(samples) / rate
         yield samples, rate
         if elapsed >= settings.max_seconds:
@@ -326,42 +338,41 @@ def _decoded(
             return
 
 
-def _frames(container: Any, stream: Any, track: _Track) -> Iterator[Any]:
+def _frames(
+    container: Any, stream: Any, track: _Track, timeline: Timeline
+) -> Iterator[tuple[Any, float | None]]:
+    """Give the track's frames with their times on the timeline; None for a frame that follows the one before."""
     import av
 
     if stream.codec_context is None:
         return
-    packets = container.demux(stream)
-    failed_reads = 0
-    while failed_reads < _MAX_BROKEN_READS:
-        try:
-            packet = next(packets, None)
-        except (av.FFmpegError, OSError):
-            # the container is damaged here; the demuxer may find its way again behind it
-            track.broken += 1
-            failed_reads += 1
-            continue
+    number = 0
+    for packet in packets_of(container, stream):
         if packet is None:
-            return
+            track.broken += 1
+            continue
+        begins = timeline.sounds[number] if packet.size and number < len(timeline.sounds) else None
+        number += packet.size > 0
+        stamp = packet.pts
         try:
-            yield from packet.decode()
+            frames = packet.decode()
         except (av.FFmpegError, ValueError):
             track.broken += 1
+            continue
+        for frame in frames:
+            if begins is None or stamp is None or frame.pts is None or not frame.time_base:
+                yield frame, None
+            else:
+                # a decoder leaves out the samples that only prepare it, and moves the time stamp by them
+                yield frame, float(begins + (frame.pts - stamp) * frame.time_base)
 
 
-def _picture_start(container: Any) -> float:
-    """Give the moment of the first picture in seconds, or that of the first sound where there is no picture."""
-    video = next((s for s in container.streams.video if s.start_time is not None), None)
-    if video is not None:
-        return float(video.start_time * video.time_base)
-    return float(container.start_time or 0) / 1e6
-
-
-def _mono(frame: Any, histogram: PeakHistogram) -> NDArray[np.float32]:
-    """Give a frame's samples as floats, averaged over its channels as ``librosa.to_mono`` does."""
+def _mono(frame: Any, histogram: PeakHistogram, skipped: int = 0) -> NDArray[np.float32]:
+    """Give a frame's samples but the first ones as floats, averaged over its channels as ``librosa.to_mono`` does."""
     values = frame.to_ndarray()
     if not frame.format.is_planar:
         values = values.reshape(-1, len(frame.layout.channels)).T
+    values = values[:, skipped:]
     code = f"{values.dtype.kind}{values.dtype.itemsize}"
     scaled = values.astype(np.float32)
     if code in _PCM_SCALE:

@@ -1,35 +1,26 @@
 """Reading a video file: what is in it, and its picture at every tenth of a second.
 
-Belongs here: sampling by presentation time, and what a file holds.
-Does not belong here: opening files (``container``), choosing streams (``streams``), turning pictures upright
-(``upright``), anything that looks for a face (``faces``) or measures a picture (``measures``); sound.
+Belongs here: what a file holds, and sampling its pictures.
+Does not belong here: opening files (``container``), choosing streams (``streams``), when a picture is shown
+(``timeline``), turning pictures upright (``upright``), anything that looks for a face (``faces``) or measures a picture
+(``measures``); sound.
 """
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import av
-import av.error
 import numpy as np
 
 from iss_assets.media.container import UnreadableVideo, open_container, packets_of
-from iss_assets.media.streams import choose_streams, still_picture, video_stream
+from iss_assets.media.streams import choose_streams, still_picture
+from iss_assets.media.timeline import PictureClock, Timeline, decode, measure_time, read_timeline
 from iss_assets.media.upright import orientation_of
 from iss_assets.settings import VideoSettings
-
-_FIRST_PICTURE_PACKETS = 300
-"""Packets tried before a stream counts as without a picture (ten seconds of an ordinary video)."""
-
-_HOLD_SECONDS = 10.0
-"""A picture is held over a gap up to this long; a longer jump, or one backwards by more than `_BACK_SECONDS`, is a
-broken clock and counts as one frame."""
-_BACK_SECONDS = 1.0
 
 _BATCH_BYTES = 32 * 2**20
 """Bytes of pictures in one batch at most, so that 4K and 8K videos keep to the same memory."""
@@ -51,9 +42,9 @@ class VideoInfo:
     rotation : int
         Degrees, counterclockwise, by which the file's metadata turn the stored picture: a multiple of 90.
     source_fps : float
-        Frames in the file over its duration.
+        Pictures in the file over its duration.
     duration_s : float
-        From the first picture's time to the end of the last one, read from the packets and not from the header.
+        Length of the timeline: from the first picture that can be decoded to the end. No header is asked.
     has_audio : bool
         Whether there is a sound track that can be decoded.
     audio_codec : str or None
@@ -75,7 +66,7 @@ class VideoInfo:
 
 
 class SampledFrame(NamedTuple):
-    """One sample: its number, the presentation time of the frame shown (from the first frame), the stored frame."""
+    """One sample: its number, the time on the timeline from which its frame is shown, the stored frame."""
 
     frame_index: int
     time_s: float
@@ -97,47 +88,54 @@ def probe(path: Path, settings: VideoSettings) -> VideoInfo:
     UnreadableVideo
         With the status for the table of videos and a message for people that names neither file nor content.
     """
+    return open_video(path, settings)[0]
+
+
+def open_video(path: Path, settings: VideoSettings) -> tuple[VideoInfo, Timeline]:
+    """Do what `probe` does, and give the timeline too, so that sampling need not make it again."""
     with open_container(path) as container:
         chosen = choose_streams(container)
         if chosen.no_video is not None:
             raise chosen.no_video
-        stream, number = chosen.video, chosen.video.index
-        audio_codec = chosen.audio.codec_context.name if chosen.audio is not None else None
-        _refuse_large(stream.codec_context.width, stream.codec_context.height, settings)
-        times = _packet_times(container, stream, settings.max_seconds)
-    if not times:
-        raise UnreadableVideo("unreadable", "The file names a video stream and holds nothing of it.")
-    if len(times) == 1:
-        raise still_picture()
-    duration = _duration(times)
-    if duration < settings.min_seconds:
-        raise UnreadableVideo(
-            "too_short", f"The video lasts {duration:.1f} s; at least {settings.min_seconds:g} s are needed."
-        )
-    with open_container(path) as container:
-        stream = container.streams[number]
-        first = _first_picture(container, stream)
+        context = chosen.video.codec_context
+        _refuse_large(context.width, context.height, settings)
+        timeline, first = measure_time(container, chosen, settings)
+        if not len(timeline.pictures):
+            raise UnreadableVideo("unreadable", "The file names a video stream and holds nothing of it.")
+        if len(timeline.pictures) == 1:
+            raise still_picture()
+        if first is None:
+            raise UnreadableVideo("unreadable", "No picture of the video can be decoded; submit it again.")
         _refuse_large(first.width, first.height, settings)
+        if timeline.duration_s < settings.min_seconds:
+            raise UnreadableVideo(
+                "too_short",
+                f"The video lasts {timeline.duration_s:.1f} s; at least {settings.min_seconds:g} s are needed.",
+            )
         orientation = orientation_of(first)
-        return VideoInfo(
+        info = VideoInfo(
             container=container.format.name,
-            codec=stream.codec_context.name,
+            codec=context.name,
             width=first.height if orientation.transpose else first.width,
             height=first.width if orientation.transpose else first.height,
             rotation=orientation.rotation,
-            source_fps=len(times) / duration,
-            duration_s=duration,
-            has_audio=audio_codec is not None,
-            audio_codec=audio_codec,
-            problem=sentence(chosen.passed_over),
+            source_fps=timeline.source_fps,
+            duration_s=timeline.duration_s,
+            has_audio=chosen.audio is not None,
+            audio_codec=chosen.audio.codec_context.name if chosen.audio is not None else None,
+            problem=sentence([*chosen.passed_over, *timeline.notes]),
         )
+    return info, timeline
 
 
-def sample_frames(path: Path, settings: VideoSettings, threads: int = 0) -> FrameSampler:
+def sample_frames(
+    path: Path, settings: VideoSettings, threads: int = 0, timeline: Timeline | None = None
+) -> FrameSampler:
     """Give the frames shown at times 0, 1/fps, 2/fps, ... after the first frame, in batches.
 
-    Sample k is the last frame whose presentation time is not after k/fps; so a variable frame rate is sampled
-    evenly, a dropped frame repeats the one before, and there are as many samples as fit into the duration.
+    Sample k is the last frame whose time on the video's timeline is not after k/fps; so a variable frame rate is
+    sampled evenly, a frame is repeated only where the source shows it for longer, and there are as many samples as fit
+    into the duration.
 
     Parameters
     ----------
@@ -147,13 +145,15 @@ def sample_frames(path: Path, settings: VideoSettings, threads: int = 0) -> Fram
         Rate, batch size and limits.
     threads : int, optional
         Decoding threads; 0 leaves it to FFmpeg.
+    timeline : Timeline, optional
+        Of this file, where it is known already.
 
     Returns
     -------
     FrameSampler
         Iterate over it once; afterwards its `problem` says what was wrong with the file, if anything.
     """
-    return FrameSampler(path, settings, threads)
+    return FrameSampler(path, settings, threads, timeline)
 
 
 class FrameSampler:
@@ -165,12 +165,15 @@ class FrameSampler:
         What was wrong, in words; complete only after the last batch.
     """
 
-    def __init__(self, path: Path, settings: VideoSettings, threads: int = 0) -> None:
+    def __init__(
+        self, path: Path, settings: VideoSettings, threads: int = 0, timeline: Timeline | None = None
+    ) -> None:
         self._path = path
         self._settings = settings
         self._threads = threads
+        self._timeline = timeline
         self._broken_packets = 0
-        self._broken_clock = 0
+        self._counted = False
         self._cut_short = False
         self._missing_s = 0.0
 
@@ -180,10 +183,10 @@ class FrameSampler:
         parts = []
         if self._broken_packets:
             parts.append(f"{self._broken_packets} broken pieces of the video were left out")
-        if self._broken_clock:
-            parts.append(f"the video's clock jumps {self._broken_clock} times")
+        if self._counted:
+            parts.append("the file gives no times of its pictures, which were timed by their order")
         if self._missing_s > 1:
-            parts.append(f"the file breaks off {self._missing_s:.0f} s before the end that it announces")
+            parts.append(f"no picture can be decoded in the last {self._missing_s:.0f} s")
         if self._cut_short:
             parts.append(f"only the first {self._settings.max_seconds:g} s were read")
         return sentence(parts)
@@ -207,139 +210,73 @@ class FrameSampler:
             yield batch
 
     def _samples(self) -> Iterator[SampledFrame]:
-        fps, limit = self._settings.fps, self._settings.max_seconds
-        wanted = 0
-        steps: list[float] = []
+        fps = self._settings.fps
+        timeline = self._timeline or read_timeline(self._path, self._settings)
+        self._cut_short = timeline.cut_short
+        wanted, shown_at = 0, 0.0
         shown: av.VideoFrame | None = None
-        shown_at = 0.0
-        for time_s, frame in self._timed_frames():
-            while shown is not None and wanted / fps < time_s - _TOLERANCE:
-                if wanted / fps >= limit:
-                    self._cut_short = True
-                    return
+        for time_s, frame in self._timed_frames(timeline):
+            while shown is not None and wanted / fps < min(time_s, timeline.duration_s) - _TOLERANCE:
                 yield SampledFrame(wanted, shown_at, shown)
                 wanted += 1
-            if shown is not None:
-                steps = [*steps[-24:], time_s - shown_at]
+            if time_s >= timeline.duration_s - _TOLERANCE:
+                break
             shown, shown_at = frame, time_s
         if shown is None:
             return
-        own = float(shown.duration * shown.time_base) if shown.duration and shown.time_base else 0.0
-        end = shown_at + min(own or (statistics.median(steps) if steps else 1 / fps), _HOLD_SECONDS)
-        while wanted / fps < min(end, limit) - _TOLERANCE:
+        # held to the end if it is the last one; if those after it cannot be decoded, as long as it was shown
+        end = timeline.next_after(shown_at)
+        if end is None or end > timeline.duration_s:
+            end = timeline.duration_s
+        self._missing_s = timeline.duration_s - end
+        while wanted / fps < end - _TOLERANCE:
             yield SampledFrame(wanted, shown_at, shown)
             wanted += 1
-        self._cut_short = end > limit + _TOLERANCE
 
-    def _timed_frames(self) -> Iterator[tuple[float, av.VideoFrame]]:
-        """Give every frame with a time that starts at 0 and only grows."""
-        offset: float | None = None
-        last = 0.0
-        step = 0.04
-        for frame in self._decoded():
-            stamp = frame.time
-            if offset is None:
-                offset = -(stamp or 0.0)
-                yield 0.0, frame
-                continue
-            time_s = last + step if stamp is None else stamp + offset
-            if not -_BACK_SECONDS < time_s - last < _HOLD_SECONDS:
-                self._broken_clock += 1
-                offset += last + step - time_s
-                time_s = last + step
-            if time_s <= last:
-                continue
-            step, last = min(time_s - last, 1.0), time_s
-            yield time_s, frame
+    def _timed_frames(self, timeline: Timeline) -> Iterator[tuple[float, av.VideoFrame]]:
+        """Give every frame with its time, which only grows."""
+        clock, last = PictureClock(timeline), -1.0
+        for frame in self._decoded(timeline):
+            time_s = clock.time_of(frame, damaged=self._broken_packets > 0)
+            self._counted |= clock.reordered
+            if time_s is not None and time_s >= last:
+                last = time_s
+                yield time_s, frame
 
-    def _decoded(self) -> Iterator[av.VideoFrame]:
+    def _decoded(self, timeline: Timeline) -> Iterator[av.VideoFrame]:
+        samples = int(timeline.duration_s * self._settings.fps) + 2
+        shown = timeline.shown(np.arange(samples) / self._settings.fps + _TOLERANCE)
+        if timeline.video is None:
+            return
         with open_container(self._path) as container:
-            stream = video_stream(container)
+            stream = container.streams[timeline.video]
             context = stream.codec_context
             context.thread_type = "AUTO"
             context.thread_count = self._threads
-            announced = _announced(container, stream)
-            first, shown = self._shown_stamps()
-            seen: list[float] = []
+            number, whole = 0, True
             for packet in packets_of(container, stream):
                 if packet is None:
                     self._broken_packets += 1
                     continue
-                # a frame that nothing refers to and that is not sampled need not be decoded
-                context.skip_frame = "DEFAULT" if shown is None or packet.pts in shown else "NONREF"
-                try:
-                    frames = packet.decode()
-                except (av.error.FFmpegError, ValueError):
-                    self._broken_packets += 1
+                if not packet.size:
                     continue
-                for frame in frames:
-                    _refuse_large(frame.width, frame.height, self._settings)
-                    if not seen and frame.pts != first:
-                        shown = None
-                    seen = [seen[0] if seen else frame.time or 0.0, frame.time or 0.0]
-                    yield frame
-            self._missing_s = announced - (seen[1] - seen[0]) if seen and announced else 0.0
+                whole |= packet.is_keyframe
+                # a frame that nothing refers to and that is not sampled need not be decoded; after damage it may be
+                # the only one left
+                skip = shown is not None and whole and number not in shown
+                context.skip_frame = "NONREF" if skip else "DEFAULT"
+                frames = decode(stream, packet, number)
+                if frames is None:
+                    self._broken_packets += 1
+                    whole = False
+                yield from self._checked(frames)
+                number += 1
+            yield from self._checked(decode(stream, None, number))
 
-    def _shown_stamps(self) -> tuple[int | None, set[int] | None]:
-        """Give the first time stamp and those of the frames that samples show; None where stamps cannot be trusted."""
-        with open_container(self._path) as container:
-            stream = video_stream(container)
-            listed = [p.pts for p in packets_of(container, stream) if p is not None and p.size]
-            if not listed or None in listed or len(set(listed)) < len(listed):
-                return None, None
-            stamps = np.sort(listed)
-            times = (stamps - stamps[0]) * float(stream.time_base)
-            if np.diff(times, prepend=0).max() >= _HOLD_SECONDS:
-                return None, None
-            samples = int(min(times[-1], self._settings.max_seconds) * self._settings.fps) + 2
-            moments = np.arange(samples) / self._settings.fps + _TOLERANCE
-            shown = stamps[np.searchsorted(times, moments, side="right") - 1]
-            return int(stamps[0]), set(shown.tolist())
-
-
-def _packet_times(container: Any, stream: Any, max_seconds: float) -> list[tuple[float, float]]:
-    """Give start and end, in seconds, of every packet without decoding; a broken end of the file is left out."""
-    times: list[tuple[float, float]] = []
-    usual = 1 / float(stream.average_rate or 25)
-    for packet in packets_of(container, stream):
-        if packet is None or not packet.size:
-            continue
-        stamp = packet.pts if packet.pts is not None else packet.dts
-        start = float(stamp * packet.time_base) if stamp is not None else times[-1][1] if times else 0.0
-        length = float(packet.duration * packet.time_base) if packet.duration else usual
-        times.append((start, start + min(length, _HOLD_SECONDS)))
-        if start - times[0][0] > max_seconds + _HOLD_SECONDS:
-            break
-    return times
-
-
-def _duration(times: list[tuple[float, float]]) -> float:
-    """Add up the time from each picture to the next; a jump longer than any picture is held counts as one frame."""
-    times = sorted(times)
-    last = times[-1][1] - times[-1][0]
-    gaps = (after - before for (before, _), (after, _) in pairwise(times))
-    return last + sum(gap if gap < _HOLD_SECONDS else last for gap in gaps)
-
-
-def _announced(container: Any, stream: Any) -> float:
-    """Give the video's length in seconds by the header, 0 where it says nothing of the picture."""
-    if stream.duration:
-        return float(stream.duration * stream.time_base)
-    # the container's length is that of its longest track
-    return container.duration / av.time_base if container.duration and not container.streams.audio else 0.0
-
-
-def _first_picture(container: Any, stream: Any) -> av.VideoFrame:
-    for number, packet in enumerate(packets_of(container, stream)):
-        if packet is None or number > _FIRST_PICTURE_PACKETS:
-            break
-        try:
-            frames = packet.decode()
-        except (av.error.FFmpegError, ValueError):
-            continue
-        if frames:
-            return frames[0]
-    raise UnreadableVideo("unreadable", "No picture of the video can be decoded; submit it again.")
+    def _checked(self, frames: Sequence[av.VideoFrame] | None) -> Iterator[av.VideoFrame]:
+        for frame in frames or ():
+            _refuse_large(frame.width, frame.height, self._settings)
+            yield frame
 
 
 def sentence(parts: Sequence[str]) -> str | None:

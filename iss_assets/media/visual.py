@@ -48,7 +48,7 @@ from iss_assets.media.measures import (
 )
 from iss_assets.media.row_store import RowStore
 from iss_assets.media.upright import UprightRgb
-from iss_assets.media.video import SampledFrame, VideoInfo, probe, sample_frames
+from iss_assets.media.video import SampledFrame, VideoInfo, open_video, sample_frames
 from iss_assets.settings import FaceSettings, LandmarkSettings, VideoSettings
 from iss_assets.warehouse.tables import Faces, Frames, Landmarks
 
@@ -146,9 +146,9 @@ def extract_visual(
         If nothing can be seen in the file; see `probe`.
     """
     threads = threads or os.cpu_count() or 1
-    info = probe(path, video)
-    expected = max(1, round(min(info.duration_s, video.max_seconds) * video.fps))
-    source = sample_frames(path, video, threads)
+    info, timeline = open_video(path, video)
+    expected = max(1, round(info.duration_s * video.fps))
+    source = sample_frames(path, video, threads, timeline)
     work = _Work(info, video, faces, landmarks, scratch)
     work.mesh_thread = _mesh_pool if threads > 1 else _Here()
     with _opencv_in_one_thread():

@@ -43,11 +43,13 @@ def code_versions(settings: Settings) -> dict[str, str]:
     """
     from iss_assets.media.audio import AUDIO_CODE_VERSION
     from iss_assets.media.quality import QUALITY_CODE_VERSION
+    from iss_assets.media.timeline import TIMELINE_CODE_VERSION
     from iss_assets.media.visual import LANDMARK_CODE_VERSION, VISUAL_CODE_VERSION
 
-    seen = fingerprint("visual", VISUAL_CODE_VERSION, settings.video.digest(), settings.faces.digest())
+    clock = (TIMELINE_CODE_VERSION, settings.video.longest_pause_s, settings.video.max_seconds)
+    seen = fingerprint("visual", VISUAL_CODE_VERSION, clock, settings.video.digest(), settings.faces.digest())
     mesh = fingerprint("mesh", seen, LANDMARK_CODE_VERSION, settings.landmarks.digest())
-    heard = fingerprint("sound", AUDIO_CODE_VERSION, settings.audio.digest())
+    heard = fingerprint("sound", AUDIO_CODE_VERSION, clock, settings.audio.digest())
     return {
         "frames": seen,
         "faces": seen,
