@@ -102,6 +102,7 @@ class FaceFinder:
         self._networks = [runner(network) for network in load_networks()]
         self._followed: Boxes | None = None
         self._since_search = 0
+        self._shape: tuple[int, ...] = ()
 
     def find(
         self, small: NDArray[np.uint8], scale: float = 1.0, motion: float | None = None
@@ -122,6 +123,9 @@ class FaceFinder:
         Detection or None
             With its box in the full-size picture; None where no face is found.
         """
+        if small.shape != self._shape:
+            # another size is another picture: a box of the one before says nothing about it
+            self._shape, self._followed = small.shape, None
         to_small = np.array([scale, scale, scale, scale, 1])
         boxes = self._follow(small, self._followed * to_small, motion) if self._followed is not None else None
         if boxes is not None:

@@ -13,7 +13,7 @@ from typing import Any
 from iss_assets.settings import VideoSettings
 from iss_assets.study.records import VideoFile
 
-INVENTORY_CODE_VERSION = "2"
+INVENTORY_CODE_VERSION = "3"
 
 _PROBED = (
     "container",
@@ -21,6 +21,7 @@ _PROBED = (
     "width",
     "height",
     "rotation",
+    "transfer",
     "source_fps",
     "duration_s",
     "has_audio",

@@ -25,7 +25,7 @@ from iss_assets.media.mask import Cover, measure_cover
 from iss_assets.media.measures import perceptual_blur
 from iss_assets.settings import QualitySettings
 
-QUALITY_CODE_VERSION: Final = "2"
+QUALITY_CODE_VERSION: Final = "3"
 """Raised when the same rows and settings give other measures or flags than before."""
 
 _MOST_EMBEDDED: Final = 40
@@ -152,7 +152,7 @@ def assess_video(
         # empty and broken files are all alike; what matters is that they cannot be read
         found.flag_if("duplicate", video["sha256"] in others.sha256s)
         _length(found, video, frames, fps, max_seconds)
-        _faces(found, video, frames, faces)
+        _faces(found, frames, faces)
         _light(found, frames)
         points, meshed = _meshes(landmarks)
         _mesh(found, landmarks, points, meshed)
@@ -233,7 +233,7 @@ def _length(
     found.measures["longest_still_s"] = max(((end - start) / fps for start, end in stretches), default=0.0)
 
 
-def _faces(found: _Findings, video: Mapping[str, Any], frames: arrow.Table, faces: arrow.Table) -> None:
+def _faces(found: _Findings, frames: arrow.Table, faces: arrow.Table) -> None:
     settings = found.settings
     seen = np.isin(_numbers(frames, "frame_index"), _numbers(faces, "frame_index"))
     found.measures["face_rate"] = float(seen.mean())
@@ -243,10 +243,11 @@ def _faces(found: _Findings, video: Mapping[str, Any], frames: arrow.Table, face
     side = np.minimum(x2 - x1, y2 - y1)
     found.measures["face_px"] = float(np.median(side)) if len(side) else None
     found.share("face_small", side < settings.small_face_px)
-    width, height = float(video["width"] or 0), float(video["height"] or 0)
-    if width and height:
-        inside = (np.minimum(x2, width) - np.maximum(x1, 0)) * (np.minimum(y2, height) - np.maximum(y1, 0))
-        found.share("face_leaves", inside < settings.face_inside * (x2 - x1) * (y2 - y1))
+    # each box lies in the pixels of its own frame: a recording may turn midway
+    own = np.searchsorted(_numbers(frames, "frame_index"), _numbers(faces, "frame_index"))
+    width, height = (_numbers(frames, name)[own] for name in ("width", "height"))
+    inside = (np.minimum(x2, width) - np.maximum(x1, 0)) * (np.minimum(y2, height) - np.maximum(y1, 0))
+    found.share("face_leaves", inside < settings.face_inside * (x2 - x1) * (y2 - y1))
 
 
 def _light(found: _Findings, frames: arrow.Table) -> None:

@@ -1,18 +1,28 @@
-"""Turning stored pictures upright, and into RGB.
+"""Turning stored pictures upright, their pixels square, and into RGB.
 
-Belongs here: what a file's display matrix says, and doing it.
-Does not belong here: decoding (``video``).
+Belongs here: what a file says about how its pictures are shown (display matrix, shape of pixels), and doing it.
+Everything that looks at a picture gets it from `UprightRgb`.
+Does not belong here: decoding (``video``), what colors mean (``color``).
 """
 
 from __future__ import annotations
 
 import struct
-from typing import Any, NamedTuple
+from fractions import Fraction
+from typing import Any, Final, NamedTuple
 
 import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
+
+from iss_assets.media.color import deep_rgb, is_named, needs_conversion, settle_tags, to_sdr
+
+_COLOR_TAGS: Final = ("colorspace", "color_primaries", "color_trc")
+_MOST_ANAMORPHIC: Final = 4
+"""Pixels of no camera, disk or broadcast are longer than that; the longest in use are 24:11 (VCD still pictures)."""
+_ALMOST_SQUARE: Final = 0.01
+"""Shapes nearer to 1 come from rounding a size to whole blocks, and are no reason to resample a picture."""
 
 
 class Orientation(NamedTuple):
@@ -56,8 +66,84 @@ def turn_upright(picture: NDArray[Any], orientation: Orientation) -> NDArray[Any
     return np.ascontiguousarray(picture)
 
 
+class PictureTags:
+    """Tells each decoded frame of a stream what only the file knows: color tags and the shape of its pixels.
+
+    Make it before the first frame is decoded and call it with every frame that comes out.
+
+    - Color: a frame's own tags count, the container's where a frame has none.
+    - Shape of pixels: the container's where it contradicts the coded stream, as in every player; otherwise the coded
+      stream's, which may change midway.
+
+    Parameters
+    ----------
+    stream : av.VideoStream
+        Its decoder has not decoded anything yet.
+
+    Attributes
+    ----------
+    notes : list of str
+        What is odd about them, in words.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        context = stream.codec_context
+        self._context = context
+        self._stated, self._coded = stream.sample_aspect_ratio, context.sample_aspect_ratio
+        self._of_size: dict[tuple[int, int], Fraction | None] = {}
+        self._color = {name: getattr(context, name) for name in _COLOR_TAGS}
+        self._range = context.color_range
+        self.notes: list[str] = []
+
+    def __call__(self, frame: av.VideoFrame) -> av.VideoFrame:
+        """Complete a frame and give it back."""
+        for name, code in self._color.items():
+            if not is_named(getattr(frame, name)) and is_named(code):
+                setattr(frame, name, code)
+        if not frame.color_range:
+            frame.color_range = self._range
+        shape = self._shape(frame)
+        if shape is not None:
+            frame.opaque = shape
+        return frame
+
+    def _shape(self, frame: av.VideoFrame) -> Fraction | None:
+        """Give width over height of a stored pixel; None where it is square."""
+        size = (frame.width, frame.height)
+        if size == (self._context.width, self._context.height) or size not in self._of_size:
+            # a decoder that reorders pictures may be some frames ahead of this one, and of another size already
+            self._of_size[size] = self._context.sample_aspect_ratio
+        now = self._of_size[size]
+        coded_counts = not self._stated or self._stated == self._coded
+        shape = now if coded_counts and now else self._stated
+        if not shape or shape == 1:
+            return None
+        if not 1 / _MOST_ANAMORPHIC <= shape <= _MOST_ANAMORPHIC:
+            note = f"the file names pixels of the shape {shape.numerator}:{shape.denominator}, which no camera has; "
+            if not self.notes:
+                self.notes.append(note + "they were taken as square")
+            return None
+        return Fraction(shape)
+
+
+def upright_size(frame: av.VideoFrame) -> tuple[int, int]:
+    """Give width and height of a frame of `PictureTags` once it is upright and its pixels are square."""
+    width, height = _squared_width(frame), frame.height
+    return (height, width) if orientation_of(frame).transpose else (width, height)
+
+
+def _squared_width(frame: av.VideoFrame) -> int:
+    shape = frame.opaque
+    if not isinstance(shape, Fraction) or abs(shape - 1) < _ALMOST_SQUARE:
+        return int(frame.width)
+    return max(1, round(frame.width * shape))
+
+
 class UprightRgb:
-    """Turns frames into upright RGB pictures; one object a thread, since it keeps FFmpeg's scaler."""
+    """Turns frames into upright RGB pictures of square pixels in sRGB; one object a thread.
+
+    It keeps FFmpeg's scaler, which follows where size, pixel format or colors change from one frame to the next.
+    """
 
     def __init__(self) -> None:
         self._reformatter = VideoReformatter()
@@ -71,8 +157,15 @@ class UprightRgb:
         -------
         ndarray of uint8, shape (height, width, 3)
         """
-        # PyAV never frees a frame whose side data were looked at, so only the first frame's are
+        # PyAV keeps a frame whose side data were looked at for long, so only the first frame's are
         if frame.rotation != self._rotation:
             self._rotation, self._orientation = frame.rotation, orientation_of(frame)
-        picture = self._reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
+        settle_tags(frame)
+        width = _squared_width(frame)
+        if needs_conversion(frame):
+            deep = deep_rgb(frame, self._reformatter, width)
+            picture = to_sdr(deep, frame.color_trc, frame.color_primaries)
+        else:
+            plain = self._reformatter.reformat(frame, width=width, format="rgb24", threads=1)
+            picture = plain.to_ndarray()  # type: ignore[assignment]
         return turn_upright(picture, self._orientation)

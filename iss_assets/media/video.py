@@ -16,10 +16,11 @@ from typing import NamedTuple
 import av
 import numpy as np
 
+from iss_assets.media.color import transfer_name
 from iss_assets.media.container import UnreadableVideo, open_container, packets_of
 from iss_assets.media.streams import choose_streams, still_picture
 from iss_assets.media.timeline import PictureClock, Timeline, decode, measure_time, read_timeline
-from iss_assets.media.upright import orientation_of
+from iss_assets.media.upright import PictureTags, orientation_of, upright_size
 from iss_assets.settings import VideoSettings
 
 _BATCH_BYTES = 32 * 2**20
@@ -38,7 +39,7 @@ class VideoInfo:
     container, codec : str
         As FFmpeg names them.
     width, height : int
-        Of the upright picture, in pixels. Pixels count as square, whatever the file claims.
+        Of the first picture, upright and with square pixels.
     rotation : int
         Degrees, counterclockwise, by which the file's metadata turn the stored picture: a multiple of 90.
     source_fps : float
@@ -51,6 +52,9 @@ class VideoInfo:
         Of that track, as FFmpeg names it.
     problem : str or None
         What is unusual about the file, in words.
+    transfer : str
+        Transfer characteristic of the first picture as FFmpeg names it (``bt709``, ``smpte2084`` and ``arib-std-b67``
+        for HDR, ...), ``unknown`` where the file does not say.
     """
 
     container: str
@@ -63,6 +67,7 @@ class VideoInfo:
     has_audio: bool
     audio_codec: str | None
     problem: str | None = None
+    transfer: str = "unknown"
 
 
 class SampledFrame(NamedTuple):
@@ -99,6 +104,7 @@ def open_video(path: Path, settings: VideoSettings) -> tuple[VideoInfo, Timeline
             raise chosen.no_video
         context = chosen.video.codec_context
         _refuse_large(context.width, context.height, settings)
+        tags = PictureTags(chosen.video)
         timeline, first = measure_time(container, chosen, settings)
         if not len(timeline.pictures):
             raise UnreadableVideo("unreadable", "The file names a video stream and holds nothing of it.")
@@ -106,24 +112,25 @@ def open_video(path: Path, settings: VideoSettings) -> tuple[VideoInfo, Timeline
             raise still_picture()
         if first is None:
             raise UnreadableVideo("unreadable", "No picture of the video can be decoded; submit it again.")
-        _refuse_large(first.width, first.height, settings)
+        width, height = upright_size(tags(first))
+        _refuse_large(max(width, first.width), max(height, first.height), settings)
         if timeline.duration_s < settings.min_seconds:
             raise UnreadableVideo(
                 "too_short",
                 f"The video lasts {timeline.duration_s:.1f} s; at least {settings.min_seconds:g} s are needed.",
             )
-        orientation = orientation_of(first)
         info = VideoInfo(
             container=container.format.name,
             codec=context.name,
-            width=first.height if orientation.transpose else first.width,
-            height=first.width if orientation.transpose else first.height,
-            rotation=orientation.rotation,
+            width=width,
+            height=height,
+            rotation=orientation_of(first).rotation,
             source_fps=timeline.source_fps,
             duration_s=timeline.duration_s,
             has_audio=chosen.audio is not None,
             audio_codec=chosen.audio.codec_context.name if chosen.audio is not None else None,
-            problem=sentence([*chosen.passed_over, *timeline.notes]),
+            problem=sentence([*chosen.passed_over, *tags.notes, *timeline.notes]),
+            transfer=transfer_name(first.color_trc),
         )
     return info, timeline
 
@@ -253,7 +260,7 @@ class FrameSampler:
             context = stream.codec_context
             context.thread_type = "AUTO"
             context.thread_count = self._threads
-            number, whole = 0, True
+            tags, number, whole = PictureTags(stream), 0, True
             for packet in packets_of(container, stream):
                 if packet is None:
                     self._broken_packets += 1
@@ -269,14 +276,14 @@ class FrameSampler:
                 if frames is None:
                     self._broken_packets += 1
                     whole = False
-                yield from self._checked(frames)
+                yield from self._checked(frames, tags)
                 number += 1
-            yield from self._checked(decode(stream, None, number))
+            yield from self._checked(decode(stream, None, number), tags)
 
-    def _checked(self, frames: Sequence[av.VideoFrame] | None) -> Iterator[av.VideoFrame]:
+    def _checked(self, frames: Sequence[av.VideoFrame] | None, tags: PictureTags) -> Iterator[av.VideoFrame]:
         for frame in frames or ():
             _refuse_large(frame.width, frame.height, self._settings)
-            yield frame
+            yield tags(frame)
 
 
 def sentence(parts: Sequence[str]) -> str | None:

@@ -48,7 +48,7 @@ from iss_assets.media.measures import (
 )
 from iss_assets.media.row_store import RowStore
 from iss_assets.media.upright import UprightRgb
-from iss_assets.media.video import SampledFrame, VideoInfo, open_video, sample_frames
+from iss_assets.media.video import SampledFrame, open_video, sample_frames
 from iss_assets.settings import FaceSettings, LandmarkSettings, VideoSettings
 from iss_assets.warehouse.tables import Faces, Frames, Landmarks
 
@@ -61,7 +61,7 @@ __all__ = [
     "landmarks_from_crops",
 ]
 
-VISUAL_CODE_VERSION: Final = "2"
+VISUAL_CODE_VERSION: Final = "3"
 """Goes into fingerprints: changes whenever the same video gives other frames or faces."""
 
 _ADDED_LATER: Final = ("video_id", "patient_id", "fingerprint")
@@ -149,7 +149,7 @@ def extract_visual(
     info, timeline = open_video(path, video)
     expected = max(1, round(info.duration_s * video.fps))
     source = sample_frames(path, video, threads, timeline)
-    work = _Work(info, video, faces, landmarks, scratch)
+    work = _Work(video, faces, landmarks, scratch)
     work.mesh_thread = _mesh_pool if threads > 1 else _Here()
     with _opencv_in_one_thread():
         batches = _timed(iter(source), work.seconds)
@@ -165,7 +165,6 @@ class _Work:
 
     def __init__(
         self,
-        info: VideoInfo,
         video: VideoSettings,
         faces: FaceSettings,
         landmarks: LandmarkSettings,
@@ -174,7 +173,7 @@ class _Work:
         self.samples = 0
         self.seconds: dict[str, float] = defaultdict(float)
         self.mesh_thread: Any = None
-        self._info, self._video, self._face_settings = info, video, faces
+        self._video, self._face_settings = video, faces
         self._landmark_settings = landmarks
         self._upright = UprightRgb()
         self._finder = FaceFinder(faces)
@@ -258,16 +257,17 @@ class _Work:
                 **({f"face_{k}": v for k, v in asdict(seen.face).items()} if seen.face else {}),
                 "text_share": text,
                 "faces_seen": found.faces_seen if found else 0,
+                "width": seen.size[0],
+                "height": seen.size[1],
             }
         )
         if found and seen.points:
-            # a stream may change its picture's size on the way; boxes keep to the size in the table of videos
-            x, y = self._info.width / seen.size[0], self._info.height / seen.size[1]
+            # a stream may change its picture's size on the way; boxes keep to the picture that they were found in
             x1, y1, x2, y2 = found.box
             self._faces.append(
                 {
                     "frame_index": sample.frame_index,
-                    **{"x1": x1 * x, "y1": y1 * y, "x2": x2 * x, "y2": y2 * y},
+                    **{"x1": x1, "y1": y1, "x2": x2, "y2": y2},
                     "probability": found.probability,
                     "faces_seen": found.faces_seen,
                     "crop": seen.crop,

@@ -141,8 +141,14 @@ class Videos(Table):
     modified_ns: object = column("BIGINT", "Modification time of the file when it was hashed.", unit="ns")
     container: object = column("VARCHAR", "Container as FFmpeg names it.", nullable=True)
     codec: object = column("VARCHAR", "Video codec as FFmpeg names it.", nullable=True)
-    width: object = column("INTEGER", "Width of the upright picture.", unit="px", ge=1, nullable=True)
-    height: object = column("INTEGER", "Height of the upright picture.", unit="px", ge=1, nullable=True)
+    width: object = column(
+        "INTEGER",
+        "Width of the first picture, upright and with square pixels.",
+        unit="px",
+        ge=1,
+        nullable=True,
+    )
+    height: object = column("INTEGER", "Height of that picture.", unit="px", ge=1, nullable=True)
     rotation: object = column(
         "INTEGER", "Degrees by which the file's metadata turns the picture.", unit="deg", nullable=True
     )
@@ -153,6 +159,12 @@ class Videos(Table):
     has_prompt: object = column("BOOLEAN", "Whether the Question 10 reading was submitted with it.")
     status: object = column("VARCHAR", "ok, or why nothing can be seen in it.", isin=VIDEO_STATUS)
     problem: object = column("VARCHAR", "What is wrong, in words; empty when nothing is.", nullable=True)
+    transfer: object = column(
+        "VARCHAR",
+        "Transfer characteristic as FFmpeg names it: bt709, smpte2084 (HDR, PQ), arib-std-b67 (HDR, HLG), ...; unknown "
+        "where the file does not say. HDR is measured after it is made SDR.",
+        nullable=True,
+    )
 
 
 class Frames(Table):
@@ -200,6 +212,15 @@ class Frames(Table):
     )
     picture_hash: object = column("BIGINT", "Hash of the scaled picture: identical frames have equal hashes.")
     faces_seen: object = column("INTEGER", "Faces found in the frame.", ge=0)
+    width: object = column(
+        "INTEGER",
+        "Width of this picture, upright and with square pixels; differs from the video's where the recording turns or "
+        "changes its size midway.",
+        unit="px",
+        ge=1,
+        nullable=True,
+    )
+    height: object = column("INTEGER", "Height of this picture.", unit="px", ge=1, nullable=True)
     fingerprint: object = column("VARCHAR", "Fingerprint of the extraction.")
 
 
@@ -214,7 +235,9 @@ class Faces(Table):
     video_id: object = column("VARCHAR", "Video id.", **_ID)
     patient_id: object = column("VARCHAR", "Patient id.", **_PATIENT)
     frame_index: object = column("INTEGER", "Number of the sample from 0.", ge=0)
-    x1: object = column("FLOAT", "Left of the box in the upright picture.", unit="px")
+    x1: object = column(
+        "FLOAT", "Left of the box, in the pixels of this frame's own picture (`frames.width`).", unit="px"
+    )
     y1: object = column("FLOAT", "Top of the box.", unit="px")
     x2: object = column("FLOAT", "Right of the box.", unit="px")
     y2: object = column("FLOAT", "Bottom of the box.", unit="px")

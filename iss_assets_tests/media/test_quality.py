@@ -106,7 +106,7 @@ def _tables(
         row = {
             "frame_index": i, "time_s": i / 10, "luminance": seen.luminance, "highlight": seen.highlight,
             "noise": seen.noise, "glare": seen.glare, "motion": None if i == 0 else 0.01,
-            "text_share": 0.0 if i % 10 == 0 else None, "faces_seen": int(i < faces),
+            "text_share": 0.0 if i % 10 == 0 else None, "faces_seen": int(i < faces), "width": 512, "height": 512,
             "face_luminance": None, "face_highlight": None, "face_glare": None,
         }  # fmt: skip
         if i < faces:
@@ -119,7 +119,10 @@ def _tables(
         frame_rows.append({**row, **{k: v for k, v in change.items() if k != "text_share" or i % 10 == 0}})
     ints, floats = pa.int32(), pa.float32()
     frame_schema = pa.schema(
-        [(n, ints if n in ("frame_index", "faces_seen") else floats) for n in frame_rows[0]]
+        [
+            (n, ints if n in ("frame_index", "faces_seen", "width", "height") else floats)
+            for n in frame_rows[0]
+        ]
     )
     face_schema = pa.schema(
         [("frame_index", ints), *((n, floats) for n in ("x1", "y1", "x2", "y2")), ("crop", pa.binary())]
