@@ -178,7 +178,7 @@ def made_up_study(settings: Settings, patients: int, videos: int, frames: int) -
 
 def fill_warehouse(settings: Settings, frames: int) -> None:
     from iss_assets.assets.quality import quality_fingerprint
-    from iss_assets.assets.study import videos_fingerprint
+    from iss_assets.assets.study import scores_fingerprint, videos_fingerprint
     from iss_assets.checks.ops import results_fingerprint
     from iss_assets.study.folder import patient_rows, read_study, score_rows
     from iss_assets.warehouse import tables
@@ -217,7 +217,7 @@ def fill_warehouse(settings: Settings, frames: int) -> None:
             )
         own_scores = [s for s in scores if s["patient_id"] == patient]
         marks.append((patient, WHOLE, "patients", fingerprint([person]), 1))
-        marks.append((patient, WHOLE, "bpi_scores", fingerprint(own_scores), len(own_scores)))
+        marks.append((patient, WHOLE, "bpi_scores", scores_fingerprint(own_scores), len(own_scores)))
         marks.append((patient, WHOLE, "videos", videos_fingerprint(files, settings), len(files)))
     for patient in folder.patient_ids:
         own = [v for v in videos if v["patient_id"] == patient]

@@ -83,8 +83,8 @@ def prepare_home(settings: Settings) -> Path:
     }
     for name, text in written.items():
         path = dagster_home / name
-        if not path.exists() or path.read_text() != text:
-            path.write_text(text)
+        if not path.exists() or path.read_text("utf-8") != text:
+            path.write_text(text, "utf-8")
     os.environ["DAGSTER_HOME"] = str(dagster_home)
     os.environ["ISS_HOME"] = str(home)
     os.environ["ISS_STUDY"] = str(settings.study.resolve())

@@ -76,7 +76,7 @@ def stale_patients(folder: StudyFolder, settings: Settings) -> dict[str, list[st
     Nothing is opened or hashed: files are compared by name, size and modification time, rows by content.
     """
     from iss_assets.assets.quality import quality_fingerprint
-    from iss_assets.assets.study import videos_fingerprint
+    from iss_assets.assets.study import scores_fingerprint, videos_fingerprint
     from iss_assets.checks.build import unchecked
     from iss_assets.study.folder import patient_rows, score_rows
     from iss_assets.warehouse.database import Warehouse
@@ -111,7 +111,7 @@ def stale_patients(folder: StudyFolder, settings: Settings) -> dict[str, list[st
         patient = row["patient_id"]
         expected = {
             (patient, WHOLE, "patients"): fingerprint([row]),
-            (patient, WHOLE, "bpi_scores"): fingerprint(scores.get(patient, [])),
+            (patient, WHOLE, "bpi_scores"): scores_fingerprint(scores.get(patient, [])),
             (patient, WHOLE, "videos"): videos_fingerprint(folder.videos_of(patient), settings),
         }
         for video in videos.get(patient, []):

@@ -70,6 +70,13 @@ class ReadingSettings(Section):
     """Our column name to a map from the file's values to ours, for coded exports: ``{"sex": {"1": "M", "2": "F"}}``."""
     survey_values: dict[str, dict[str, str]] = {}
     """The same for ``surveys.csv``: ``{"chronic_pain": {"1": "yes", "2": "no"}}``."""
+    utc_offset: str = ""
+    """The study's offset from UTC, ``-05:00``, for times that are written without one and patients that have none in
+    ``enrollment.csv``. Where it is empty too, the local time of such a check-in is unknown, and its row says so."""
+    utc_means: Literal["offset", "moment"] = "offset"
+    """What a time written in UTC (``Z``, ``+00:00``) says. ``offset``: the clock where the patient was showed UTC.
+    ``moment``: only which moment it was, for exports that turn every time into UTC; the local time then takes the
+    offset of the patient, else of the study."""
     settle_seconds: float = Field(10.0, ge=0)
     """A video changed more recently than this may still be copied in, and waits (sensor only)."""
 

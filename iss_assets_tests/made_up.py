@@ -20,6 +20,7 @@ import numpy as np
 from iss_assets.study import terms
 from iss_assets.warehouse import tables as t
 from iss_assets.warehouse.database import Warehouse
+from iss_assets_tests.times import time_columns
 
 TABLE_2 = {
     "1A": 7, "1B": 2, "1C": 4, "1D": 0, "2A": 1, "2B": 1, "2C": 3, "2D": 0,
@@ -281,8 +282,7 @@ def _scores(video: Video, targets: dict[str, int], random: np.random.Generator) 
     row: dict[str, Any] = {
         "submission_id": video.video_id,
         "patient_id": video.patient_id,
-        "submitted_at": video.submitted_at,
-        "timeframe": terms.timeframe(video.submitted_at, -300),
+        **time_columns(video.submitted_at, -300),
         "setting": "home",
     }
     if video.patient_id == WITHOUT_SCORES:

@@ -15,6 +15,7 @@ from iss_assets.warehouse.database import Warehouse
 from iss_assets.warehouse.sql_build import build_models, run_tests
 from iss_assets.warehouse.sql_models import SqlModels, load_models
 from iss_assets_tests.made_up import TABLE_2, TABLE_4_FRAMES, paper_study_in
+from iss_assets_tests.times import time_columns
 
 
 @pytest.fixture(scope="module")
@@ -217,12 +218,11 @@ def patient(
     }
 
 
-def survey(name: str, patient_id: str, at: datetime, **scores: int) -> dict[str, Any]:
+def survey(name: str, patient_id: str, at: datetime, offset: int = 0, **scores: int) -> dict[str, Any]:
     return {
         "submission_id": name,
         "patient_id": patient_id,
-        "submitted_at": at,
-        "timeframe": "late AM",
+        **time_columns(at, offset),
         "setting": "home",
         "missing_scores": 9 - len(scores),
         **scores,
@@ -263,8 +263,8 @@ def test_weeks_run_from_enrollment_on_the_patients_own_calendar(
         models,
         [patient(1, offset=-300)],
         [
-            survey("a", "0001", datetime(2021, 3, 8, 3, tzinfo=UTC)),
-            survey("b", "0001", datetime(2021, 3, 8, 15, tzinfo=UTC)),
+            survey("a", "0001", datetime(2021, 3, 8, 3, tzinfo=UTC), -300),
+            survey("b", "0001", datetime(2021, 3, 8, 15, tzinfo=UTC), -300),
         ],
     )
     found = rows(warehouse, "select study_day, study_week from stg_submissions order by submission_id")
@@ -346,6 +346,7 @@ def test_columns_have_types_that_every_reader_knows(models: SqlModels) -> None:
         "FLOAT",
         "DATE",
         "BOOLEAN",
+        "TIMESTAMP",
         "TIMESTAMP WITH TIME ZONE",
         "VARCHAR[]",
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import re
 import shutil
@@ -11,17 +12,25 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from datetime import datetime, timedelta, timezone
 from glob import glob
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+from dagster import RunsFilter
 
 from iss_assets import runner
+from iss_assets.home import open_instance
+from iss_assets.observing import MARTS, PAGES, STATE_TAG, SUBJECT_TAG
 from iss_assets.settings import RunSettings, Settings
+from iss_assets.study.folder import read_study, score_rows
 from iss_assets.study.sample import write_sample_study
+from iss_assets.warehouse import database
 from iss_assets.warehouse.database import Warehouse
+from iss_assets.warehouse.ledger import fingerprint
+from iss_assets.warehouse.tables import BY_NAME
 
 SECONDS = 4.5
 """One full chunk of sound, and a rest."""
@@ -382,3 +391,80 @@ def test_a_run_killed_again_and_again_ends_in_the_same_tables_as_an_undisturbed_
     last = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert last.returncode == 0, last.stderr
     assert contents(again, COMPARED) == contents(made, COMPARED)
+
+
+def _as_an_earlier_version_left_it(settings: Settings) -> None:
+    """Give a home the times that were stored before offsets were kept: the local clock as UTC, no local day."""
+    rows = score_rows(read_study(settings.study, settings.reading))
+    later = ("written_time", "utc_offset_minutes", "utc_offset_source", "submitted_on")
+    with Warehouse(settings.warehouse_path).write() as writer:
+        writer.execute("update bpi_scores set submitted_at = written_time at time zone 'UTC'")
+        writer.execute("update patient_timeline set happened_on = happened_on + 1")
+        writer.execute("update submission_adherence set days = 0")
+        writer.execute(
+            "update check_results set passed = not passed where check_name = 'more_than_one_a_day'"
+        )
+        for patient in {r["patient_id"] for r in rows}:
+            offset = {r["submission_id"]: timedelta(minutes=r["utc_offset_minutes"]) for r in rows}
+            own = [
+                {name: value for name, value in row.items() if name not in later}
+                | {"submitted_at": row["submitted_at"].astimezone(timezone(offset[row["submission_id"]]))}
+                for row in rows
+                if row["patient_id"] == patient
+            ]
+            writer.execute(
+                "update extractions set fingerprint = ? where patient_id = ? and table_name = 'bpi_scores'",
+                [fingerprint(own), patient],
+            )
+    with Warehouse(settings.warehouse_path).write() as writer:
+        for column in later:
+            writer.execute(f"alter table bpi_scores drop column {column}")
+        for column in ("submitted_at", "timeframe"):
+            writer.execute(f"alter table bpi_scores alter column {column} set not null")
+    with open_instance(settings) as instance:
+        for subject in (MARTS, PAGES):
+            for made in instance.get_runs(RunsFilter(tags={SUBJECT_TAG: subject})):
+                instance.add_run_tags(made.run_id, {STATE_TAG: "before"})
+    for page in settings.reports_dir.rglob("*.html"):
+        page.write_text("old")
+    database._READY.clear()
+
+
+def times_told(settings: Settings) -> dict[str, list[dict]]:
+    """Give everything stored that depends on when a check-in was."""
+    tables = {
+        "bpi_scores": "true",
+        "patient_timeline": "true",
+        "submission_adherence": "true",
+        # how far the study has come is seen differently by the patients of one run
+        "check_results": "asset = 'bpi_scores' and check_name <> 'fewer_than_three_a_week'",
+    }
+    names = {t: sorted(c.name for c in BY_NAME[t].columns()) if t in BY_NAME else ["*"] for t in tables}
+    names["check_results"] = ["patient_id", "check_name", "passed", "affected", "numbers"]
+    return {
+        t: query(settings, f"select {', '.join(names[t])} from {t} where {where} order by all")
+        for t, where in tables.items()
+    }
+
+
+def test_a_home_with_the_wrong_times_of_an_earlier_version_is_put_right_by_the_next_run(
+    study: Settings,
+) -> None:
+    right = times_told(study)
+    sent = {
+        r["submission_id"]: datetime.fromisoformat(r["submitted_at"])
+        for r in csv.DictReader((study.study / "surveys.csv").open(encoding="utf-8"))
+    }
+    assert all(at.utcoffset() for at in sent.values())
+    _as_an_earlier_version_left_it(study)
+    stored = "select submission_id, submitted_at from bpi_scores"
+    assert all(r["submitted_at"] != sent[r["submission_id"]] for r in query(study, stored))
+
+    summary = run(study)
+    assert not summary.failed, summary.failed
+    assert {r["submission_id"]: r["submitted_at"] for r in query(study, stored)} == sent
+    assert times_told(study) == right
+    pages = list(study.reports_dir.rglob("*.html"))
+    assert pages
+    assert all(page.read_text() != "old" for page in pages if page.parent.name == "patients")
+    assert run(study).outcomes == []

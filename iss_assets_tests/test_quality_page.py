@@ -17,6 +17,7 @@ from iss_assets.quality_page import format_quality, quality_report, write_qualit
 from iss_assets.warehouse import tables
 from iss_assets.warehouse.database import Replacement, Warehouse
 from iss_assets.warehouse.unseen import models_behind
+from iss_assets_tests.times import time_columns
 
 NOW = datetime(2026, 1, 19, 8, 30, tzinfo=UTC)
 
@@ -88,8 +89,7 @@ def unchecked(warehouse: Warehouse) -> Warehouse:
                 {
                     "submission_id": video,
                     "patient_id": patient,
-                    "submitted_at": NOW - timedelta(weeks=10 - week, hours=number),
-                    "timeframe": "late AM",
+                    **time_columns(NOW - timedelta(weeks=10 - week, hours=number)),
                     "pain_now": 3,
                     "missing_scores": 8,
                 }

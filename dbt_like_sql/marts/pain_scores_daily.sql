@@ -21,6 +21,7 @@ with answers as (
         from bpi_scores
     ) as b on b.submission_id = s.submission_id
     inner join stg_patients as p on p.patient_id = s.patient_id
+    where s.submitted_on is not null
 ),
 daily as (
     select

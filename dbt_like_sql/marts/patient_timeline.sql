@@ -10,6 +10,7 @@ events as (
         'enrolled' as event,
         enrolled_on as happened_on,
         0 as study_day,
+        null as happened_at,
         null as submitted_at,
         null as submission_id,
         null as setting,
@@ -32,6 +33,7 @@ events as (
         'submission',
         s.submitted_on,
         s.study_day,
+        s.submitted_local,
         s.submitted_at,
         s.submission_id,
         s.setting,
@@ -56,7 +58,8 @@ ordered as (
     select
         *,
         row_number() over (
-            partition by patient_id order by happened_on, submitted_at nulls first, submission_id
+            partition by patient_id
+            order by happened_on nulls last, submitted_at nulls first, submission_id
         ) as event_number
     from events
 )
@@ -65,6 +68,7 @@ select
     event_number,
     event,
     happened_on,
+    happened_at,
     study_day,
     date_diff('day', lag(happened_on) over (partition by patient_id order by event_number), happened_on)
         as days_since_last,

@@ -12,6 +12,7 @@ with dated as (
     inner join stg_submissions as s on s.submission_id = v.video_id
     left join video_quality as q on q.video_id = v.video_id
     left join audio as a on a.video_id = v.video_id
+    where s.submitted_on is not null
 )
 select
     week_start,

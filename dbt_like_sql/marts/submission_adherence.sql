@@ -24,7 +24,14 @@ weeks as (
 counted as (
     select patient_id, study_week, count(*) as submissions, count(distinct submitted_on) as days
     from stg_submissions
+    where submitted_on is not null
     group by patient_id, study_week
+),
+undated as (
+    select patient_id, count(*) as unknown_days
+    from stg_submissions
+    where submitted_on is null
+    group by patient_id
 ),
 compared as (
     select
@@ -34,9 +41,11 @@ compared as (
         w.week_start + 6 < w.last_day as complete,
         coalesce(c.submissions, 0) as submissions,
         coalesce(c.days, 0) as days,
+        coalesce(u.unknown_days, 0) as unknown_days,
         3 as expected
     from weeks as w
     left join counted as c on c.patient_id = w.patient_id and c.study_week = w.study_week
+    left join undated as u on u.patient_id = w.patient_id
 )
 select
     patient_id,
@@ -45,8 +54,9 @@ select
     complete,
     submissions,
     days,
+    unknown_days,
     expected,
-    case when complete then greatest(expected - days, 0) else 0 end as missing,
+    case when complete then greatest(expected - days - unknown_days, 0) else 0 end as missing,
     least(days / expected, 1) as adherence
 from compared
 order by patient_id, study_week

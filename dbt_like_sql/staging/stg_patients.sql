@@ -9,5 +9,5 @@ select
     case pain_level when 'None' then 1 when 'Low' then 2 when 'Moderate' then 3 else 4 end as level_number,
     case pain_level when 'None' then 'No Pain' else 'Pain' end as pain_class,
     enrolled_on,
-    coalesce(utc_offset_minutes, 0) as utc_offset_minutes
+    utc_offset_minutes
 from patients

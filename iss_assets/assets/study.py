@@ -4,6 +4,7 @@ Belongs here: the first stage of the graph, straight from the study folder.
 Does not belong here: anything that opens a picture or a sound.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,9 @@ from iss_assets.warehouse.database import Replacement
 from iss_assets.warehouse.ledger import WHOLE, fingerprint, ledger_rows, read_ledger
 from iss_assets.warehouse.schema import Table
 
+SCORES_CODE_VERSION = "2"
+"""Raised where the same survey row gives another row of ``bpi_scores``. 2: offsets are no longer lost, and the offset
+that a time is written with decides its local day."""
 STUDY = "*"
 """Stands for the patient id in ledger rows of tables about the whole study."""
 
@@ -101,7 +105,15 @@ def bpi_scores(context: dg.AssetExecutionContext, warehouse: WarehouseResource) 
     rows = score_rows(warehouse.folder(), context.partition_key)
     missing = sum(r["missing_scores"] for r in rows)
     return keep_patient_rows(
-        warehouse, tables.BpiScores, context.partition_key, rows, {"missing scores": missing}
+        warehouse,
+        tables.BpiScores,
+        context.partition_key,
+        rows,
+        {
+            "missing scores": missing,
+            "local time by": dg.MetadataValue.json(dict(Counter(r["utc_offset_source"] for r in rows))),
+        },
+        mark=scores_fingerprint(rows),
     )
 
 
@@ -139,6 +151,11 @@ def videos(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> d
         {"unreadable": len(unreadable), "unreadable videos": unreadable},
         mark=videos_fingerprint(files, settings),
     )
+
+
+def scores_fingerprint(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Give the ledger's mark of a patient's answers."""
+    return fingerprint(SCORES_CODE_VERSION, rows)
 
 
 def inventory_version(settings: Settings) -> str:

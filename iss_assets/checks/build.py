@@ -57,7 +57,7 @@ def unchecked(warehouse: Warehouse, settings: Settings) -> dict[str, list[str]]:
     checks = [f"{check.asset}.{check.name}" for stage in STAGES for check in stage.checks]
     with warehouse.read() as connection:
         rows = connection.execute(
-            (SQL / "unchecked.sql").read_text(),
+            (SQL / "unchecked.sql").read_text("utf-8"),
             {"fingerprint": results_fingerprint(settings), "tables": tables, "checks": checks},
         ).fetchall()
     found: dict[str, list[str]] = {}

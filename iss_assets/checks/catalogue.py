@@ -122,6 +122,15 @@ _SCORES: Final = (
         reminder="{short weeks} of {weeks} weeks",
     ),
     CheckInfo(
+        "unknown_time",
+        "bpi_scores",
+        "Check-ins whose local time is unknown",
+        "WARN",
+        "Add the offset from UTC to the times of patient {patient} in surveys.csv, or utc_offset in enrollment.csv, or "
+        "set ISS_READING__UTC_OFFSET for the whole study.",
+        "study folder, docs/study_folder.md",
+    ),
+    CheckInfo(
         "survey_without_video",
         "bpi_scores",
         "Surveys without a video",

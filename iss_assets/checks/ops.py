@@ -31,7 +31,7 @@ from iss_assets.warehouse.ledger import fingerprint
 from iss_assets.warehouse.locking import LockTimeout
 from iss_assets.warehouse.tables import BY_NAME, CheckResults
 
-CHECKS_CODE_VERSION = "2"
+CHECKS_CODE_VERSION = "3"
 """Change it with any rule, so that results of the old one are made again."""
 
 SQL = Path(__file__).parent / "sql"
@@ -163,7 +163,7 @@ def evaluate(
 def _read(connection: Any, stage: Stage, subject: str) -> Data:
     data = {}
     for name in stage.queries:
-        sql = (SQL / f"{name}.sql").read_text()
+        sql = (SQL / f"{name}.sql").read_text("utf-8")
         rows = connection.execute(sql, {"patient": subject}).to_arrow_table().to_pylist()
         data[name] = [{column: _masked(column, value) for column, value in row.items()} for row in rows]
     return data

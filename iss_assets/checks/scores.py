@@ -94,7 +94,7 @@ def same_answers_for_weeks(data: Data, settings: Settings) -> Finding:
     """
     free = data["enrollment"][0]["pain_level"] == terms.PAIN_LEVELS[0] if data["enrollment"] else False
     rows = [
-        r for r in data["scores"] if not r["missing_scores"] and not (free and not any(r[n] for n in NUMERIC))
+        r for r in _dated(data) if not r["missing_scores"] and not (free and not any(r[n] for n in NUMERIC))
     ]
     checks = settings.checks
 
@@ -136,15 +136,15 @@ def chronic_pain_flips(data: Data, settings: Settings) -> Finding:
     Question 2 asks for pain of more than three months. A no may become a yes during the enrollment of three months;
     a yes cannot become a no from one check-in to the next.
     """
-    rows = [r for r in data["scores"] if r["chronic_pain"] is not None]
+    rows = [r for r in _dated(data) if r["chronic_pain"] is not None]
     flips = [b["submission_id"] for a, b in pairwise(rows) if a["chronic_pain"] and not b["chronic_pain"]]
     return found_in(flips, len(rows), "a yes stays a yes")
 
 
 def more_than_one_a_day(data: Data, settings: Settings) -> Finding:
-    """Find days, on the patient's own calendar, with more than one submission."""
+    """Find local days with more than one submission."""
     days: dict[date, list[str]] = defaultdict(list)
-    for row in data["scores"]:
+    for row in _dated(data):
         days[row["day"]].append(row["submission_id"])
     crowded = {day: ids for day, ids in days.items() if len(ids) > 1}
     return found_in(
@@ -159,9 +159,11 @@ def fewer_than_three_a_week(data: Data, settings: Settings) -> Finding:
     """Find complete weeks of the enrollment with fewer than three days on which something was submitted.
 
     A week is complete when it lies before the last day that the study as a whole has seen, so the result does not
-    depend on the day on which it is asked for.
+    depend on the day on which it is asked for. Submissions of which no day is known may belong to any week, so a week
+    that they could fill is not called short.
     """
-    days = {r["day"] for r in data["scores"]}
+    days = {r["day"] for r in _dated(data)}
+    undated = len(data["scores"]) - len(_dated(data))
     enrollment = data["enrollment"][0] if data["enrollment"] else {}
     start = enrollment.get("enrolled_on") or min(days, default=None)
     last = enrollment.get("last_day")
@@ -173,9 +175,22 @@ def fewer_than_three_a_week(data: Data, settings: Settings) -> Finding:
         if first + timedelta(days=6) >= last:
             break
         counts.append(sum(first <= day <= first + timedelta(days=6) for day in days))
-    short = [number for number, count in enumerate(counts, start=1) if count < terms.WEEKLY_SUBMISSIONS]
+    short = [
+        number for number, count in enumerate(counts, start=1) if count + undated < terms.WEEKLY_SUBMISSIONS
+    ]
     numbers = {"weeks": len(counts), "short weeks": len(short), "numbers of the short weeks": short}
     return Finding(not short, (), numbers, f"at least {terms.WEEKLY_SUBMISSIONS} a week")
+
+
+def unknown_time(data: Data, settings: Settings) -> Finding:
+    """Find submissions of which neither the table nor the settings say which offset from UTC their time has."""
+    rows = data["scores"]
+    return found_in((r["submission_id"] for r in rows if r["day"] is None), len(rows), "each with an offset")
+
+
+def _dated(data: Data) -> list[Row]:
+    """Give the surveys whose local day is known, in the order of time."""
+    return [r for r in data["scores"] if r["day"] is not None]
 
 
 def survey_without_video(data: Data, settings: Settings) -> Finding:
@@ -205,6 +220,7 @@ RULES: Final[dict[str, Rule]] = {
         chronic_pain_flips,
         more_than_one_a_day,
         fewer_than_three_a_week,
+        unknown_time,
         survey_without_video,
         video_without_survey,
     )

@@ -177,7 +177,7 @@ def read_frames(warehouse: Warehouse, settings: Settings) -> dict[str, pd.DataFr
     frames = {}
     with warehouse.read() as connection:
         for suite in SUITES:
-            sql = (SQL / f"{suite.name}.sql").read_text()
+            sql = (SQL / f"{suite.name}.sql").read_text("utf-8")
             used = {k: v for k, v in parameters.items() if f"${k}" in sql}
             frames[suite.name] = suite.complete(connection.execute(sql, used).df())
     return frames

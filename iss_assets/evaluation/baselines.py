@@ -117,7 +117,7 @@ def baseline_accuracy(
         "sex": pd.DataFrame({"patient_id": one, "cell": people["sex"]}),
         "skin": pd.DataFrame({"patient_id": one, "cell": people["skin_group"]}),
         "sex_and_skin": pd.DataFrame({"patient_id": one, "cell": people["sex"] + " " + people["skin_group"]}),
-        "timeframe": bpi_scores[["patient_id", "timeframe"]].rename(columns={"timeframe": "cell"}),
+        "timeframe": bpi_scores[["patient_id", "timeframe"]].dropna().rename(columns={"timeframe": "cell"}),
     }
     quality = quality_measures(video_quality)
     rows: list[dict[str, object]] = []

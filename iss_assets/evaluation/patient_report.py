@@ -73,7 +73,7 @@ def _context(inputs: PatientReportInputs) -> dict[str, Any]:
     if known.empty:
         raise KeyError(f"patient {inputs.patient_id} is not enrolled")
     person = next(rows_of(known))
-    scores = inputs.own("bpi_scores").sort_values("submitted_at", ignore_index=True)
+    scores = _with_clock(inputs.own("bpi_scores"))
     videos, quality = inputs.own("videos"), inputs.own("video_quality")
     made_at = inputs.made_at or datetime.now(UTC)
     usable = int(quality["usable"].astype(bool).sum())
@@ -105,9 +105,29 @@ def _context(inputs: PatientReportInputs) -> dict[str, Any]:
     }
 
 
+def _with_clock(scores: pd.DataFrame) -> pd.DataFrame:
+    """Add ``clock``, what the clock said where the patient was, and put the questionnaires in order of time.
+
+    Where the offset from UTC is unknown the time stands as it was written.
+    """
+    moment = pd.to_datetime(scores["submitted_at"], utc=True).dt.tz_localize(None)
+    local = moment + pd.to_timedelta(scores["utc_offset_minutes"].astype(float), unit="min")
+    clock = local.fillna(pd.to_datetime(scores["written_time"])).fillna(moment)
+    keys = scores.assign(clock=clock, _moment=moment.fillna(clock))
+    return keys.sort_values(["_moment", "submission_id"], ignore_index=True).drop(columns="_moment")
+
+
+def _clock_words(clock: datetime, offset: float | None) -> str:
+    """Say a local time with its offset: ``2021-03-31 09:05 −05:00``."""
+    if offset is None or pd.isna(offset):
+        return f"{clock:%Y-%m-%d %H:%M}, offset unknown"
+    hours, minutes = divmod(abs(int(offset)), 60)
+    return f"{clock:%Y-%m-%d %H:%M} {'−' if offset < 0 else '+'}{hours:02d}:{minutes:02d}"
+
+
 def _scores(scores: pd.DataFrame) -> dict[str, Any]:
     """Draw the answers over time; the first one large."""
-    times = list(scores["submitted_at"])
+    times = list(scores["clock"])
     drawn = {
         name: figures.time_line(
             times, [number_or_none(v) for v in scores[name]], title, 0, 10, name == "pain_now"
@@ -125,11 +145,11 @@ def _scores(scores: pd.DataFrame) -> dict[str, Any]:
         else "",
         "score_table": report_tables.simple(
             "Every questionnaire.",
-            ["Submitted (UTC)", "Time of day", *SCORE_HEADS, "Missing"],
+            ["Submitted (local time)", "Time of day", *SCORE_HEADS, "Missing"],
             [
                 (
-                    report_tables.Cell(f"{r.submitted_at.tz_convert('UTC'):%Y-%m-%d %H:%M}"),
-                    r.timeframe,
+                    report_tables.Cell(_clock_words(r.clock, r.utc_offset_minutes)),
+                    r.timeframe or "unknown",
                     *(
                         report_tables.Cell(("no", "yes")[bool(getattr(r, s))])
                         if s == "chronic_pain" and pd.notna(getattr(r, s))
@@ -147,7 +167,7 @@ def _scores(scores: pd.DataFrame) -> dict[str, Any]:
 
 def _quality(scores: pd.DataFrame, videos: pd.DataFrame, quality: pd.DataFrame) -> dict[str, Any]:
     """Draw quality over time; a video without a questionnaire has no time and stands in the table only."""
-    when = dict(zip(scores["submission_id"], scores["submitted_at"], strict=True))
+    when = dict(zip(scores["submission_id"], scores["clock"], strict=True))
     measured = quality_measures(quality)
     measured["at"] = measured["video_id"].map(when)
     timed = measured.dropna(subset=["at"]).sort_values("at")

@@ -189,7 +189,7 @@ def checklist_answers(inputs: StudyReportInputs) -> dict[str, str]:
         )
         + ". Number and place of centres: for the authors.",
     }
-    when = pd.to_datetime(scores["submitted_at"])
+    when = pd.to_datetime(scores["submitted_on"]).dropna()
     if len(when):
         answers["dates"] = f"Submissions from {when.min():%-d %B %Y} to {when.max():%-d %B %Y}."
     if len(splits):

@@ -18,7 +18,7 @@ from iss_assets.evaluation.permutation import FitPredict
 from iss_assets.settings import EvaluationSettings
 from iss_assets.warehouse.tables import CanaryResults, SplitStability
 
-CODE_VERSION: Final = "3"
+CODE_VERSION: Final = "4"
 """Raised whenever a change of this package changes a figure."""
 
 SeedPredict = Callable[[int], pa.Table]

@@ -70,12 +70,13 @@ order by videos desc, flag
 
 _OVER_TIME = """
 select
-  cast(date_trunc('week', s.submitted_at) as date) as week,
+  cast(date_trunc('week', s.submitted_on) as date) as week,
   count(*) as videos,
   avg(cast(q.usable as integer)) as usable,
   flatten(list(list_distinct(q.flags))) as flags
 from video_quality as q
 inner join bpi_scores as s on s.submission_id = q.video_id
+where s.submitted_on is not null
 group by week
 order by week
 """
@@ -141,7 +142,7 @@ class QualityReport:
     by_patient, by_reason : list of dict
         Videos of each patient that are clean, flagged, unusable; videos and patients with each flag.
     over_time : list of Week
-        Videos with a survey, by the week of submission (UTC).
+        Videos with a survey whose local day is known, by the week of that day.
     alerts : list of dict
         The newest rows of ``alerts``.
     """

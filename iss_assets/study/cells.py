@@ -7,16 +7,22 @@ Does not belong here: files, rows, what follows from a bad cell (``folder_tables
 from __future__ import annotations
 
 import re
-from datetime import date, datetime, timedelta, timezone
+from dataclasses import dataclass
+from datetime import date, datetime
 
 from iss_assets.study import terms
 
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
 _WHOLE = re.compile(r"([0-9]{1,3})(?:[.,]0+)?")
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_MIDNIGHT = re.compile(r"[T ]00:00(:00([.]0+)?)?", re.IGNORECASE)
 _MOMENT = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}[0-9:.,]* ?(Z|[+-][0-9]{2}:?[0-9]{2})?", re.IGNORECASE
+    r"([0-9]{4})-([0-9]{2})-([0-9]{2})[T ]([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:[.,]([0-9]{1,9}))?)?"
+    r"(?: ?(Z|UTC|GMT|([+\-\u2212])([0-9]{2})(?::?([0-9]{2}))?)(?:\[[A-Za-z0-9_+/-]{1,64}\])?)?",
+    re.IGNORECASE,
 )
+LARGEST_OFFSET = 14 * 60
+"""Minutes; no place on earth is farther from UTC (Kiribati has +14:00, the far west -12:00)."""
 _OFFSET = re.compile(r"(?:UTC|GMT)?\s*([+\-\u2212]?)([0-9]{1,2})(?::([0-9]{2})|([0-9]{2}))?", re.IGNORECASE)
 _YES, _NO = ("yes", "y", "true"), ("no", "n", "false")
 _SEX_WORDS = {"m": "M", "male": "M", "f": "F", "female": "F"}
@@ -142,10 +148,10 @@ def setting(text: str) -> str:
 
 
 def day(text: str) -> date:
-    """Give a day written as 2021-03-31."""
+    """Give a day written as 2021-03-31; midnight may follow, as spreadsheets and pandas write a day."""
     try:
-        if _DAY.fullmatch(text):
-            found = date.fromisoformat(text)
+        if _DAY.fullmatch(text[:10]) and (len(text) == 10 or _MIDNIGHT.fullmatch(text[10:])):
+            found = date.fromisoformat(text[:10])
             if 2000 <= found.year <= 2100:
                 return found
     except ValueError:
@@ -168,44 +174,73 @@ def utc_offset(text: str) -> int:
     match = _OFFSET.fullmatch(text)
     if match:
         hours, minutes = int(match[2]), int(match[3] or match[4] or 0)
-        if minutes < 60 and hours * 60 + minutes <= 14 * 60 and (len(match[2]) == 2 or not match[4]):
+        if minutes < 60 and hours * 60 + minutes <= LARGEST_OFFSET and (len(match[2]) == 2 or not match[4]):
             return (hours * 60 + minutes) * (-1 if match[1] in ("-", "\u2212") else 1)
     raise CellError(
         "bad_utc_offset", "An offset from UTC is written as +02:00 or -05:00, at most 14 hours; correct it."
     )
 
 
-def moment(text: str, offset_minutes: int | None) -> tuple[datetime, bool]:
-    """Give a moment, and whether its offset had to be taken from the patient.
+@dataclass(frozen=True)
+class WrittenTime:
+    """A time as it is written in a table.
 
-    Parameters
+    Attributes
     ----------
-    text : str
-        ISO 8601, ``2021-03-31T09:05:00-05:00``.
+    clock : datetime
+        Naive: what the clock said that wrote it.
     offset_minutes : int or None
-        The patient's offset from UTC, for a time that has none.
+        That clock's offset from UTC; None where the time has none.
+    in_utc : bool
+        Whether the offset is written as none at all: ``Z``, ``UTC``, ``GMT`` or ``+00:00``.
+    """
+
+    clock: datetime
+    offset_minutes: int | None
+    in_utc: bool = False
+
+
+def moment(text: str) -> WrittenTime:
+    """Give a time written in ISO 8601, with or without an offset.
+
+    Taken are ``T`` or a space in the middle, seconds and fractions or none, and as offsets ``Z``, ``UTC``, ``+05:30``,
+    ``+0530``, ``+05``; a zone name in brackets behind the offset (RFC 9557) is ignored. Fractions beyond the microsecond
+    are cut.
 
     Raises
     ------
     CellError
-        ``bad_time`` if it is no moment between 2000 and 2100, ``time_without_offset`` if neither it nor the patient
-        has an offset.
+        ``bad_time`` where this is no time between 2000 and 2100, or the offset is beyond `LARGEST_OFFSET`.
+
+    Examples
+    --------
+    >>> moment("2021-03-31 09:05:00.5+0530")
+    WrittenTime(clock=datetime.datetime(2021, 3, 31, 9, 5, 0, 500000), offset_minutes=330, in_utc=False)
     """
+    match = _MOMENT.fullmatch(text)
     try:
-        found = datetime.fromisoformat(text) if _MOMENT.fullmatch(text) else None
+        if not match:
+            raise ValueError
+        year, month, day_, hour, minute, second = (int(part or 0) for part in match.groups()[:6])
+        clock = datetime(year, month, day_, hour, minute, second, int((match[7] or "0").ljust(9, "0")[:6]))
+        offset = _offset_of(match[8], match[9], match[10], match[11])
+        if not 2000 <= clock.year <= 2100:
+            raise ValueError
     except ValueError:
-        found = None
-    if found is None or not 2000 <= found.year <= 2100:
         raise CellError(
             "bad_time",
             "A time is written as 2021-03-31T09:05:00-05:00 (day, time, offset from UTC), between 2000 and 2100; "
             "correct it.",
-        )
-    if found.tzinfo is not None:
-        return found, False
-    if offset_minutes is None:
-        raise CellError(
-            "time_without_offset",
-            "The time has no offset from UTC and the patient has none in enrollment.csv; add one of the two.",
-        )
-    return found.replace(tzinfo=timezone(timedelta(minutes=offset_minutes))), True
+        ) from None
+    return WrittenTime(clock, offset, in_utc=offset == 0)
+
+
+def _offset_of(whole: str | None, sign: str | None, hours: str | None, minutes: str | None) -> int | None:
+    if whole is None:
+        return None
+    if sign is None:
+        return 0
+    size = int(hours or 0) * 60 + int(minutes or 0)
+    if int(minutes or 0) > 59 or size > LARGEST_OFFSET:
+        raise ValueError
+    return size if sign == "+" else -size

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 from iss_assets.settings import ReadingSettings
-from iss_assets.study import terms
 from iss_assets.study.folder_tables import ENROLLMENT, SURVEYS, read_enrollment, read_surveys
 from iss_assets.study.folder_videos import VIDEOS, read_videos
 from iss_assets.study.records import (
@@ -270,11 +269,10 @@ def score_rows(study: StudyFolder, patient_id: str | None = None) -> list[dict[s
     """Give rows of the table ``bpi_scores``, of all or of one patient, with timeframe and missing answers counted."""
     wanted = study.submissions if patient_id is None else study.submissions_of(patient_id)
     return [
-        _without_line(s)
-        | {
-            "timeframe": terms.timeframe(s.submitted_at, study.patient(s.patient_id).utc_offset_minutes),
-            "missing_scores": sum(answer is None for answer in s.scores.values()),
-        }
+        {"submission_id": s.submission_id, "patient_id": s.patient_id, "setting": s.setting}
+        | s.time.row()
+        | s.scores
+        | {"missing_scores": sum(answer is None for answer in s.scores.values())}
         for s in wanted
     ]
 

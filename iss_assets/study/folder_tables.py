@@ -7,13 +7,14 @@ Does not belong here: bytes and delimiters (``csv_reading``), single cells (``ce
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
 from iss_assets.settings import ReadingSettings
 from iss_assets.study import cells, terms
 from iss_assets.study.cells import CellError
+from iss_assets.study.check_in_time import check_in_time
 from iss_assets.study.csv_reading import CsvRow, read_csv
 from iss_assets.study.records import PatientRow, ProblemLog, StudyFolderError, SubmissionRow
 
@@ -152,10 +153,11 @@ def read_surveys(
     readers = [_RowReader(row, SURVEYS, settings.survey_values, rejected) for row in rows]
     numbers = {r.cells["chronic_pain"] for r in readers if r.cells["chronic_pain"].isdecimal()}
     codes = numbers <= {"0", "1"}
+    study_offset = _study_offset(settings)
     submissions: dict[str, SubmissionRow] = {}
     contested: dict[str, list[_RowReader]] = {}
     for reader in readers:
-        submission = _read_submission(reader, patients, codes, problems)
+        submission = _read_submission(reader, patients, codes, settings, study_offset, problems)
         if submission is None:
             continue
         first = submissions.get(submission.submission_id)
@@ -166,6 +168,7 @@ def read_surveys(
             contested.setdefault(submission.submission_id, []).append(reader)
         else:
             _report_repeated(reader, first == submission, first.line, "submission", problems)
+    _report_utc(submissions, patients, settings, problems)
     for submission_id, later in contested.items():
         first = submissions.pop(submission_id)
         lines = [first.line, *(reader.line for reader in later)]
@@ -187,8 +190,42 @@ def read_surveys(
     return submissions
 
 
+def _report_utc(
+    submissions: Mapping[str, SubmissionRow],
+    patients: Mapping[str, PatientRow],
+    settings: ReadingSettings,
+    problems: ProblemLog,
+) -> None:
+    """Tell, once, where every time is written in UTC though the patients live elsewhere: an export may have done it."""
+    written = [s for s in submissions.values() if s.time.utc_offset_source == "written"]
+    elsewhere = sum(bool(patients[s.patient_id].utc_offset_minutes) for s in written)
+    if elsewhere and settings.utc_means == "offset" and not any(s.time.utc_offset_minutes for s in written):
+        problems.add(
+            "times_in_utc",
+            f"Every time with an offset is written in UTC, {elsewhere} of them of patients whose own offset is another, and "
+            "was taken as local time. If the export turned the times into UTC, set ISS_READING__UTC_MEANS=moment.",
+            file=SURVEYS,
+            line=min(s.line for s in written),
+            column="submitted_at",
+        )
+
+
+def _study_offset(settings: ReadingSettings) -> int | None:
+    if not settings.utc_offset.strip():
+        return None
+    try:
+        return cells.utc_offset(settings.utc_offset.strip())
+    except CellError as error:
+        raise StudyFolderError(f"the setting ISS_READING__UTC_OFFSET is no offset. {error}") from None
+
+
 def _read_submission(
-    reader: _RowReader, patients: Mapping[str, PatientRow], codes: bool, problems: ProblemLog
+    reader: _RowReader,
+    patients: Mapping[str, PatientRow],
+    codes: bool,
+    settings: ReadingSettings,
+    study_offset: int | None,
+    problems: ProblemLog,
 ) -> SubmissionRow | None:
     submission_id = reader.read("submission_id", cells.submission_id)
     patient_id = reader.read("patient_id", cells.patient_id)
@@ -202,15 +239,14 @@ def _read_submission(
             "spreadsheet may have dropped leading zeros).",
             "patient_id",
         )
-    offset = patient.utc_offset_minutes if patient else None
-    found = reader.read("submitted_at", lambda text: cells.moment(text, offset)) if patient else None
-    if not reader.whole or patient is None or found is None:
+    written = reader.read("submitted_at", cells.moment) if patient else None
+    if not reader.whole or patient is None or written is None:
         return None
-    submitted_at, borrowed = found
-    if borrowed:
+    time = check_in_time(written, patient.utc_offset_minutes, study_offset, settings.utc_means)
+    if written.offset_minutes is None or time.utc_offset_source == "unknown":
         problems.add(
             "time_without_offset",
-            "The time has no offset from UTC; the patient's own from enrollment.csv was used.",
+            _OFFSET_ADVICE[time.utc_offset_source],
             column="submitted_at",
             **reader.where,
         )
@@ -223,11 +259,21 @@ def _read_submission(
     return SubmissionRow(
         submission_id=submission_id,
         patient_id=patient_id,
-        submitted_at=submitted_at,
+        time=time,
         setting=reader.read_optional("setting", cells.setting),
         line=reader.line,
         **answers,
     )
+
+
+_LARGEST_OFFSET: Final = timedelta(minutes=cells.LARGEST_OFFSET)
+_OFFSET_ADVICE: Final = {
+    "patient": f"The time has no offset from UTC; the patient's own of {ENROLLMENT} was used.",
+    "study": "The time has no offset from UTC and the patient has none; the study's of the settings was used.",
+    "unknown": "Nothing says which offset from UTC the local time has, so the day and time of day of this check-in are "
+    f"unknown and no week counts it. Add the offset to the time, or utc_offset to the patient in {ENROLLMENT}, or set "
+    "ISS_READING__UTC_OFFSET for the whole study.",
+}
 
 
 def _check_times(submission: SubmissionRow, patient: PatientRow, now: datetime, problems: ProblemLog) -> None:
@@ -238,12 +284,12 @@ def _check_times(submission: SubmissionRow, patient: PatientRow, now: datetime, 
         "patient_id": submission.patient_id,
         "submission_id": submission.submission_id,
     }
-    if submission.submitted_at > now + CLOCK_TOLERANCE:
+    time = submission.time
+    # a time that is unknown is taken for the earliest moment that it can be
+    earliest = time.submitted_at or time.written_time.replace(tzinfo=UTC) - _LARGEST_OFFSET
+    if earliest > now + CLOCK_TOLERANCE:
         problems.add("time_in_future", "The submission lies in the future; correct its time.", **where)
-    local = submission.submitted_at
-    if patient.utc_offset_minutes is not None:
-        local = local.astimezone(timezone(timedelta(minutes=patient.utc_offset_minutes)))
-    if patient.enrolled_on and local.date() < patient.enrolled_on:
+    if patient.enrolled_on and time.submitted_on and time.submitted_on < patient.enrolled_on:
         problems.add(
             "before_enrollment",
             "The submission lies before the patient's enrollment; correct whichever day is wrong.",

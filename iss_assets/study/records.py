@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date
 from pathlib import Path
 
 from iss_assets.study import terms
+from iss_assets.study.check_in_time import CheckInTime
 
 
 class StudyFolderError(Exception):
@@ -77,7 +78,7 @@ class SubmissionRow:
 
     submission_id: str
     patient_id: str
-    submitted_at: datetime
+    time: CheckInTime
     setting: str | None
     pain_now: int | None
     chronic_pain: bool | None

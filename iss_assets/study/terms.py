@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime
 from typing import Final
 
 PATIENT_ID: Final = re.compile(r"^[A-Za-z0-9][A-Za-z0-9-]{0,31}$")
@@ -30,6 +30,10 @@ SETTINGS: Final = ("home", "clinic")
 PAIN_LEVELS: Final = ("None", "Low", "Moderate", "Severe")
 PAIN_CLASSES: Final = ("No Pain", "Pain")
 TIMEFRAMES: Final = ("early AM", "late AM", "early PM", "late PM")
+
+OFFSET_SOURCES: Final = ("written", "patient", "study", "unknown")
+"""Where the offset from UTC of a check-in's local time comes from, in this order: written with the time itself, the
+patient's of ``enrollment.csv``, the study's of the settings. Where none of them is there the local time is unknown."""
 
 INTERFERENCE_ITEMS: Final = (
     "general_activity",
@@ -140,26 +144,20 @@ def cohort_of(pain_target: int, skin_type: str, sex: str) -> str:
     raise ValueError(f"no cohort for sex {sex!r}")
 
 
-def timeframe(submitted_at: datetime, utc_offset_minutes: int | None = None) -> str:
-    """Give the time of day of a submission in the patient's own time zone.
+def timeframe(local: datetime) -> str:
+    """Give the time of day of a check-in.
 
     The paper names "early AM, late PM, etc." (section 4) without borders; this project uses four bins of six
     hours: early AM 0-6, late AM 6-12, early PM 12-18, late PM 18-24.
 
     Parameters
     ----------
-    submitted_at : datetime
-        Moment of submission, with a time zone.
-    utc_offset_minutes : int, optional
-        The patient's offset from UTC in minutes; without it the offset of `submitted_at` itself counts.
+    local : datetime
+        What the clock said where the patient was; its time zone, if any, is not looked at.
 
-    Raises
-    ------
-    ValueError
-        If `submitted_at` carries no time zone.
+    Examples
+    --------
+    >>> timeframe(datetime(2021, 3, 31, 9, 5))
+    'late AM'
     """
-    if submitted_at.tzinfo is None:
-        raise ValueError("a submission time needs a UTC offset")
-    if utc_offset_minutes is not None:
-        submitted_at = submitted_at.astimezone(timezone(timedelta(minutes=utc_offset_minutes)))
-    return TIMEFRAMES[submitted_at.hour // 6]
+    return TIMEFRAMES[local.hour // 6]

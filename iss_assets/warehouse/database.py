@@ -344,12 +344,12 @@ def _schema_changes(connection: duckdb.DuckDBPyConnection) -> list[str]:
     WarehouseError
         If a table has a column that cannot be brought over without loss.
     """
-    found: dict[str, dict[str, str]] = {}
-    for table, name, kind in connection.execute(
-        "select table_name, column_name, data_type from duckdb_columns() "
+    found: dict[str, dict[str, tuple[str, bool, str | None]]] = {}
+    for table, name, *rest in connection.execute(
+        "select table_name, column_name, data_type, is_nullable, comment from duckdb_columns() "
         "where database_name = current_database() and schema_name = 'main'"
     ).fetchall():
-        found.setdefault(table, {})[name] = kind
+        found.setdefault(table, {})[name] = (rest[0], rest[1], rest[2])
     statements: list[str] = []
     for model in TABLES:
         existing = found.get(model.__table__)
@@ -359,14 +359,16 @@ def _schema_changes(connection: duckdb.DuckDBPyConnection) -> list[str]:
             statements.append(f"comment on table {model.__table__} is {_quoted(model.grain())}")
         else:
             wanted = {c.name: c for c in model.columns()}
-            for name, kind in existing.items():
+            for name, (kind, nullable, _) in existing.items():
                 if name not in wanted or wanted[name].sql != kind:
                     raise WarehouseError(
                         f"table {model.__table__}, column {name}: this warehouse was made by another version. "
                         "Keep the file, name a new ISS_HOME, and run again: everything is made anew from the study."
                     )
-            comments = {n: d for n, d in comments.items() if n not in existing}
-            for name in comments:
+                if wanted[name].nullable and not nullable:
+                    statements.append(f"alter table {model.__table__} alter column {name} drop not null")
+            comments = {n: d for n, d in comments.items() if n not in existing or existing[n][2] != d}
+            for name in wanted.keys() - existing.keys():
                 if not wanted[name].nullable:
                     raise WarehouseError(
                         f"table {model.__table__} lacks column {name}: this warehouse was made by another version. "

@@ -138,8 +138,18 @@ def _started(path: Path) -> _Engine:
         "auto_checkpoint_skip_wal_threshold": "0",
     }
     connection = duckdb.connect(config=settings)
-    connection.execute("set global timezone = 'UTC'")
+    pin(connection)
     return _Engine(connection)
+
+
+def pin(connection: duckdb.DuckDBPyConnection) -> None:
+    """Make DuckDB read times alike on every machine.
+
+    Without this it takes the zone of the machine, and the calendar of its language: with Thai settings (``LC_ALL``,
+    ``LANG``) the year 2021 is 2564, and ``date_trunc`` and casts of moments to days give other days.
+    """
+    connection.execute("set global timezone = 'UTC'")
+    connection.execute("set global calendar = 'gregorian'")
 
 
 def _spilled(path: Path) -> Path:

@@ -12,13 +12,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
-import pandera.pandas as pa
 import pyarrow as arrow
+
+from iss_assets.imports import environment_kept
+
+with environment_kept():
+    # pandera tells pyarrow to drop the offsets of datetimes, for the whole process
+    import pandera.pandas as pa
 
 _ARROW_OF_SQL = {
     "VARCHAR": arrow.string(),
@@ -28,6 +34,7 @@ _ARROW_OF_SQL = {
     "FLOAT": arrow.float32(),
     "DOUBLE": arrow.float64(),
     "DATE": arrow.date32(),
+    "TIMESTAMP": arrow.timestamp("us"),
     "TIMESTAMP WITH TIME ZONE": arrow.timestamp("us", tz="UTC"),
     "BLOB": arrow.binary(),
     "VARCHAR[]": arrow.list_(arrow.string()),
@@ -37,7 +44,18 @@ _ARROW_OF_SQL = {
     "FLOAT[2048]": arrow.list_(arrow.float32(), 2048),
 }
 
-_PLAIN = {"VARCHAR", "BOOLEAN", "INTEGER", "BIGINT", "FLOAT", "DOUBLE", "DATE", "TIMESTAMP WITH TIME ZONE"}
+_PLAIN = {
+    "VARCHAR",
+    "BOOLEAN",
+    "INTEGER",
+    "BIGINT",
+    "FLOAT",
+    "DOUBLE",
+    "DATE",
+    "TIMESTAMP",
+    "TIMESTAMP WITH TIME ZONE",
+}
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class InvalidTable(ValueError):
@@ -140,15 +158,16 @@ class Table(pa.DataFrameModel):
 
     @classmethod
     def from_rows(cls, rows: Sequence[dict[str, Any]]) -> arrow.Table:
-        """Make an Arrow table of this shape from dictionaries; keys left out become nulls."""
-        schema = cls.arrow_schema()
-        return arrow.Table.from_pylist([{n: r.get(n) for n in schema.names} for r in rows], schema=schema)
+        """Make an Arrow table of this shape from dictionaries; keys left out become nulls.
 
-    @classmethod
-    def from_frame(cls, frame: pd.DataFrame) -> arrow.Table:
-        """Make an Arrow table of this shape from a pandas frame with these columns."""
-        schema = cls.arrow_schema()
-        return arrow.Table.from_pandas(frame[schema.names], schema=schema, preserve_index=False)
+        Raises
+        ------
+        InvalidTable
+            If a moment has no offset from UTC, or a clock's time or a day has one: Arrow would take UTC for granted, or
+            drop the offset where an environment variable tells it to.
+        """
+        columns = [_array(cls, c, [row.get(c.name) for row in rows]) for c in cls.columns()]
+        return arrow.Table.from_arrays(columns, schema=cls.arrow_schema())
 
     @classmethod
     def check_rows(cls, rows: arrow.Table) -> arrow.Table:
@@ -164,6 +183,43 @@ class Table(pa.DataFrameModel):
         if faults:
             raise InvalidTable(cls.__table__, faults)
         return rows.select(cls.arrow_schema().names).cast(cls.arrow_schema())
+
+
+def _array(table: type[Table], column: Column, values: list[Any]) -> arrow.Array:
+    """Put Python's values of one column into Arrow; moments as numbers, so that nothing can take their offset away."""
+    if column.sql not in ("DATE", "TIMESTAMP", "TIMESTAMP WITH TIME ZONE"):
+        return arrow.array(values, column.arrow_type)
+    values = [None if value is None or value is pd.NaT else value for value in values]
+    fits = {"DATE": _is_day, "TIMESTAMP": _is_clock_time, "TIMESTAMP WITH TIME ZONE": _is_moment}[column.sql]
+    wrong = sum(value is not None and not fits(value) for value in values)
+    if wrong:
+        check = f"is no {column.sql}: {_WANTED[column.sql]}"
+        raise InvalidTable(
+            table.__table__, [{"column": column.name, "check": check, "rows": wrong, "examples": []}]
+        )
+    if column.sql != "TIMESTAMP WITH TIME ZONE":
+        return arrow.array(values, column.arrow_type)
+    numbers = [None if value is None else (value - _EPOCH) // timedelta(microseconds=1) for value in values]
+    return arrow.array(numbers, arrow.int64()).cast(column.arrow_type)
+
+
+_WANTED = {
+    "DATE": "a day without a time is wanted",
+    "TIMESTAMP": "a time without an offset from UTC is wanted",
+    "TIMESTAMP WITH TIME ZONE": "a time with an offset from UTC is wanted",
+}
+
+
+def _is_day(value: object) -> bool:
+    return isinstance(value, date) and not isinstance(value, datetime)
+
+
+def _is_clock_time(value: object) -> bool:
+    return isinstance(value, datetime) and value.utcoffset() is None
+
+
+def _is_moment(value: object) -> bool:
+    return isinstance(value, datetime) and value.utcoffset() is not None
 
 
 def find_faults(table: type[Table], rows: arrow.Table) -> list[dict[str, Any]]:
@@ -240,12 +296,21 @@ def _schema_of(table: type[Table], columns: tuple[str, ...]) -> pa.DataFrameSche
 
 
 def _fits(values: arrow.ChunkedArray, wanted: arrow.DataType) -> bool:
+    if not arrow.types.is_null(values.type) and _kind_of_time(values.type) != _kind_of_time(wanted):
+        # Arrow would cast one into the other as if every clock showed UTC
+        return False
     try:
         values.cast(wanted)
     except (arrow.ArrowInvalid, arrow.ArrowNotImplementedError):
         # a value out of range, or two types between which Arrow has no cast: the caller tells it as a fault
         return False
     return True
+
+
+def _kind_of_time(type: arrow.DataType) -> str:
+    if arrow.types.is_timestamp(type):
+        return "moment" if type.tz else "clock"
+    return "day" if arrow.types.is_date(type) else "other"
 
 
 # numbers with a point have NaN for what is missing, and a NaN in Arrow is missing too

@@ -26,6 +26,7 @@ from sqlglot.optimizer.qualify import qualify
 from sqlglot.optimizer.scope import build_scope, traverse_scope
 from sqlglot.tokens import TokenType
 
+from iss_assets.warehouse.engine import pin
 from iss_assets.warehouse.sql_errors import SqlModelError
 from iss_assets.warehouse.sql_jinja import render_sql
 from iss_assets.warehouse.sql_properties import (
@@ -203,6 +204,7 @@ def _load(folder: Path, stamp: object) -> SqlModels:
     _check_described(result, drafts, properties)
     _check_references(result, drafts)
     with duckdb.connect(":memory:", config={"enable_external_access": "false"}) as connection:
+        pin(connection)
         for table in BY_NAME.values():
             connection.execute(table.ddl())
         for name in _building_order(result, drafts):

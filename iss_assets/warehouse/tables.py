@@ -50,7 +50,12 @@ class Patients(Table):
     )
     enrolled_on: object = column("DATE", "Day of enrollment.", nullable=True)
     utc_offset_minutes: object = column(
-        "INTEGER", "The patient's offset from UTC.", unit="min", nullable=True, ge=-14 * 60, le=14 * 60
+        "INTEGER",
+        "The patient's offset from UTC; counts for times that are written without one.",
+        unit="min",
+        nullable=True,
+        ge=-14 * 60,
+        le=14 * 60,
     )
 
 
@@ -64,11 +69,38 @@ class BpiScores(Table):
 
     submission_id: object = column("VARCHAR", "Submission id.", **_ID)
     patient_id: object = column("VARCHAR", "Patient id.", **_PATIENT)
-    submitted_at: object = column("TIMESTAMP WITH TIME ZONE", "Moment of submission.")
+    submitted_at: object = column(
+        "TIMESTAMP WITH TIME ZONE",
+        "Moment of submission; empty where no offset from UTC is known, so that the moment is not either.",
+        nullable=True,
+    )
+    written_time: object = column(
+        "TIMESTAMP",
+        "The time as it stands in surveys.csv, without its offset; on whatever clock wrote it.",
+        nullable=True,
+    )
+    utc_offset_minutes: object = column(
+        "INTEGER",
+        "Offset from UTC of the local time of the check-in; empty where it is unknown.",
+        unit="min",
+        nullable=True,
+        ge=-14 * 60,
+        le=14 * 60,
+    )
+    utc_offset_source: object = column(
+        "VARCHAR",
+        "Where that offset comes from: written with the time, else the patient's, else the study's, else unknown.",
+        isin=terms.OFFSET_SOURCES,
+        nullable=True,
+    )
+    submitted_on: object = column(
+        "DATE", "Local day of the check-in; empty where its offset is unknown.", nullable=True
+    )
     timeframe: object = column(
         "VARCHAR",
-        "Time of day in the patient's own time zone, four bins of six hours.",
+        "Local time of day, four bins of six hours; empty where its offset is unknown.",
         isin=terms.TIMEFRAMES,
+        nullable=True,
     )
     setting: object = column("VARCHAR", "home or clinic.", isin=terms.SETTINGS, nullable=True)
     pain_now: object = column("INTEGER", "Question 1: pain right now.", ge=0, le=10, nullable=True)

@@ -20,6 +20,7 @@ from iss_assets.resources import WarehouseResource
 from iss_assets.study import terms
 from iss_assets.warehouse import tables as t
 from iss_assets.warehouse.database import Warehouse
+from iss_assets_tests.times import time_columns
 
 GOOD, OTHER = "0001", "0002"
 DAYS = (0, 2, 4, 7, 9, 11, 14, 16)
@@ -108,8 +109,7 @@ def healthy_warehouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
                         **c,
                         **dict(zip(terms.SCORES, map(int, random.integers(1, 11, 9)), strict=True)),
                         "chronic_pain": number == 0,
-                        "submitted_at": datetime(2021, 3, 1, 20, tzinfo=UTC) + timedelta(days=day),
-                        "timeframe": "late PM",
+                        **time_columns(datetime(2021, 3, 1, 20, tzinfo=UTC) + timedelta(days=day), -300),
                         "setting": "home",
                         "missing_scores": 0,
                     }

@@ -140,7 +140,10 @@ def test_chronic_pain_that_vanishes_is_a_flip(study: InventedStudy) -> None:
 
 def test_two_submissions_on_the_patients_own_day_are_told(study: InventedStudy) -> None:
     # 20:00 UTC on the 3rd is 15:00 for the patient; 04:00 UTC on the 4th is still the 3rd
-    study.sql("update bpi_scores set submitted_at = '2021-03-04 04:00:00+00' where submission_id = '0001-04'")
+    study.sql(
+        "update bpi_scores set submitted_at = '2021-03-04 04:00:00+00', submitted_on = '2021-03-03' "
+        "where submission_id = '0001-04'"
+    )
     found = study.finding("bpi_scores", "more_than_one_a_day")
     assert found.affected == ("0001-02", "0001-04")
     assert found.numbers["days"] == 1

@@ -19,6 +19,7 @@ from iss_assets.settings import Settings
 from iss_assets.study import terms
 from iss_assets.warehouse import tables as t
 from iss_assets.warehouse.database import Warehouse
+from iss_assets_tests.times import time_columns
 
 
 def fill(warehouse: Warehouse, per_cohort: int = 2, videos: int = 20) -> None:
@@ -41,8 +42,7 @@ def fill(warehouse: Warehouse, per_cohort: int = 2, videos: int = 20) -> None:
                     "submission_id": video,
                     "patient_id": patient,
                     "chronic_pain": level > 0,
-                    "submitted_at": datetime(2021, 1 + (number + index) % 10, 3 + index % 20, tzinfo=UTC),
-                    "timeframe": "early AM",
+                    **time_columns(datetime(2021, 1 + (number + index) % 10, 3 + index % 20, tzinfo=UTC)),
                     "missing_scores": 0,
                 }
             )
@@ -186,7 +186,7 @@ def test_months_that_get_worse_show_as_drift(tmp_path: Path) -> None:
     with warehouse.write() as writer:
         writer.execute(
             "update video_quality set usable = false where video_id in (select submission_id from bpi_scores where "
-            "date_trunc('month', submitted_at) = (select date_trunc('month', quantile_disc(submitted_at, 0.6)) from bpi_scores))"
+            "date_trunc('month', submitted_on) = (select date_trunc('month', quantile_disc(submitted_on, 0.6)) from bpi_scores))"
         )
     drift = read_frames(warehouse, settings)["study_drift"]
     assert drift["change"].min() == pytest.approx(-1)

@@ -11,6 +11,7 @@ import pyarrow as pa
 from iss_assets.evaluation import published
 from iss_assets.study import terms
 from iss_assets.warehouse import tables
+from iss_assets_tests.times import time_columns
 
 LOWEST_TARGET = {"None": 0, "Low": 1, "Moderate": 4, "Severe": 7}
 HASH = "0" * 64
@@ -137,8 +138,7 @@ def bpi_scores(
                 {
                     "submission_id": f"s{person['patient_id']}-{n}",
                     "patient_id": person["patient_id"],
-                    "submitted_at": at,
-                    "timeframe": terms.timeframe(at, -300),
+                    **time_columns(at, -300),
                     "setting": "home",
                     **({} if missing else scores),
                     "missing_scores": 9 if missing else 0,

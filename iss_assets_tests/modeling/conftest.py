@@ -12,6 +12,7 @@ from iss_assets.modeling.items import SCORE_COLUMNS, Items, make_items
 from iss_assets.study import terms
 from iss_assets.warehouse import tables
 from iss_assets.warehouse.database import Warehouse
+from iss_assets_tests.times import time_columns
 
 LEVELS = ("None", "Severe", "Low", "Moderate")
 SIDE = 32
@@ -105,8 +106,8 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
             key = {"video_id": video, "patient_id": pid, "fingerprint": "f" * 16}
             answered = patient != 3
             made[tables.BpiScores].append(
-                {"submission_id": video, "patient_id": pid, "submitted_at": datetime(2021, 5, 1, 9, tzinfo=UTC),
-                 "timeframe": "late AM", "missing_scores": 1 if answered else 9,
+                {"submission_id": video, "patient_id": pid, **time_columns(datetime(2021, 5, 1, 9, tzinfo=UTC)),
+                 "missing_scores": 1 if answered else 9,
                  **({"pain_now": target, "chronic_pain": True, **dict.fromkeys(terms.INTERFERENCE_ITEMS, 3), "mood": None}
                     if answered else {})}
             )  # fmt: skip

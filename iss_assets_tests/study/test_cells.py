@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import date, datetime
 
 import pytest
 
@@ -49,11 +49,63 @@ def test_submission_ids_that_could_be_paths_or_devices_are_refused(text: str) ->
         cells.submission_id(text)
 
 
-def test_a_moment_keeps_its_own_offset_before_the_patients() -> None:
-    assert cells.moment("2021-01-05T09:05:00Z", 120) == (datetime(2021, 1, 5, 9, 5, tzinfo=UTC), False)
-    found, borrowed = cells.moment("2021-01-05 09:05", 120)
-    assert borrowed
-    assert found == datetime(2021, 1, 5, 7, 5, tzinfo=UTC)
+@pytest.mark.parametrize(
+    ("text", "clock", "minutes"),
+    [
+        ("2021-01-05T09:05:00Z", datetime(2021, 1, 5, 9, 5), 0),
+        ("2021-01-05 09:05:00 UTC", datetime(2021, 1, 5, 9, 5), 0),
+        ("2021-01-05t09:05z", datetime(2021, 1, 5, 9, 5), 0),
+        ("2021-01-05 09:05", datetime(2021, 1, 5, 9, 5), None),
+        ("2021-01-05T09:05:07,25", datetime(2021, 1, 5, 9, 5, 7, 250000), None),
+        ("2021-01-05T09:05:07.123456789+0530", datetime(2021, 1, 5, 9, 5, 7, 123456), 330),
+        ("2021-01-05 09:05:07 -00:30", datetime(2021, 1, 5, 9, 5, 7), -30),
+        ("2021-01-05T09:05:07-05", datetime(2021, 1, 5, 9, 5, 7), -300),
+        ("2021-01-05T09:05:07\u221203:30", datetime(2021, 1, 5, 9, 5, 7), -210),
+        ("2020-12-31T23:59:59+14:00", datetime(2020, 12, 31, 23, 59, 59), 840),
+        ("2021-01-01T00:00:00-14:00", datetime(2021, 1, 1), -840),
+        ("2021-07-05T09:05:00-04:00[America/New_York]", datetime(2021, 7, 5, 9, 5), -240),
+    ],
+)
+def test_times_are_read_as_they_are_written(text: str, clock: datetime, minutes: int | None) -> None:
+    found = cells.moment(text)
+    assert (found.clock, found.offset_minutes) == (clock, minutes)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2021-01-05",
+        "2021-02-29T09:05:00Z",
+        "2021-01-05T25:05:00Z",
+        "2021-01-05T09:60:00Z",
+        "2021-01-05T09:05:00+05:60",
+        "2021-01-05T09:05:00+14:30",
+        "2021-01-05T09:05:00+5:30",
+        "2021-01-05T09:05:00 PM",
+        "2021-01-05T09:05:00[America/New_York]",
+        "2021-01-05T09:05:00EST",
+        "20210105T090500Z",
+        "1999-12-31T23:59:59Z",
+        "2101-01-01T00:00:00Z",
+        "٢٠٢١-01-05T09:05:00Z",
+        "2021-01-05T09:05:00Z; drop table patients",
+    ],
+)
+def test_times_that_are_none_or_could_mean_two_things_are_refused(text: str) -> None:
+    with pytest.raises(CellError) as caught:
+        cells.moment(text)
+    assert caught.value.code == "bad_time"
+
+
+@pytest.mark.parametrize("text", ["2021-01-11", "2021-01-11 00:00:00", "2021-01-11T00:00:00.000"])
+def test_a_day_may_be_followed_by_midnight(text: str) -> None:
+    assert cells.day(text) == date(2021, 1, 11)
+
+
+@pytest.mark.parametrize("text", ["2021-01-11T22:00:00", "2021-01-11T00:00:00Z", "11/01/2021", "2021-1-11"])
+def test_a_day_with_any_other_time_is_refused(text: str) -> None:
+    with pytest.raises(CellError):
+        cells.day(text)
 
 
 def test_whole_numbers_as_spreadsheets_write_them_are_scores() -> None:

@@ -81,7 +81,7 @@ def test_its_rows_fit_the_warehouse_tables(make_study: MakeStudy) -> None:
         assert set(rows[0]) == set(table.arrow_schema().names)
         table.check_rows(table.from_rows(rows))
     assert [r["missing_scores"] for r in score_rows(study)] == [0, 0, 9]
-    assert [r["timeframe"] for r in score_rows(study, "0001")] == ["late AM", "early AM"]
+    assert [r["timeframe"] for r in score_rows(study, "0001")] == ["late AM", "late AM"]
     assert patient_rows(study, "0002")[0]["skin_group"] == "dark"
     assert patient_rows(study, "0002")[0]["pain_level"] == "Severe"
 
@@ -199,7 +199,9 @@ def test_optional_cells_that_are_bad_count_as_missing(make_study: MakeStudy) -> 
         ("s9,0001,05/01/2021 9:05,home,0,no,0,1,0,0,1,2,0", "submitted_at", "bad_time"),
         ("s9,0001,2021-02-30T09:05:00Z,home,0,no,0,1,0,0,1,2,0", "submitted_at", "bad_time"),
         ("s9,0001,0001-01-01T00:00:00+14:00,home,0,no,0,1,0,0,1,2,0", "submitted_at", "bad_time"),
-        ("s9,0002,2021-01-15T09:05:00,home,0,no,0,1,0,0,1,2,0", "submitted_at", "time_without_offset"),
+        ("s9,0001,2021-01-15T09:05:00+14:01,home,0,no,0,1,0,0,1,2,0", "submitted_at", "bad_time"),
+        ("s9,0001,2021-01-15T09:05:60Z,home,0,no,0,1,0,0,1,2,0", "submitted_at", "bad_time"),
+        ("s9,0001,2021-01-15T24:00:00Z,home,0,no,0,1,0,0,1,2,0", "submitted_at", "bad_time"),
         ("s9,0001,,home,0,no,0,1,0,0,1,2,0", "submitted_at", "empty_cell"),
         (SURVEYS[0], "", "repeated_row"),
     ],
@@ -239,7 +241,7 @@ def test_one_and_zero_are_yes_and_no_only_where_no_other_code_stands_in_the_colu
 def test_times_that_cannot_be_are_told(make_study: MakeStudy) -> None:
     rows = [
         "s1,0001,2021-01-03T23:05:00-05:00,home,0,no,0,1,0,0,1,2,0",
-        "s3,0001,2021-01-04T04:30:00+00:00,home,0,no,0,1,0,0,1,2,0",
+        "s3,0001,2021-01-04T00:30:00+00:00,home,0,no,0,1,0,0,1,2,0",
         "s4,0001,2021-01-09T09:05:00,home,0,no,0,1,0,0,1,2,0",
         "s5,0001,2021-03-09T09:05:00Z,home,0,no,0,1,0,0,1,2,0",
     ]
@@ -248,10 +250,11 @@ def test_times_that_cannot_be_are_told(make_study: MakeStudy) -> None:
         now=datetime(2021, 2, 1, tzinfo=UTC),
     )
     assert len(study.submissions) == 4
-    assert study.submissions[2].submitted_at.utcoffset() == timedelta(hours=-5)
+    borrowed = study.submissions[2].time
+    assert borrowed.submitted_at == datetime(2021, 1, 9, 14, 5, tzinfo=UTC)
+    assert (borrowed.utc_offset_minutes, borrowed.utc_offset_source) == (-300, "patient")
     assert [c for c in codes(study.problems) if c[0] == "surveys.csv"] == [
         ("surveys.csv", 2, "submitted_at", "before_enrollment"),
-        ("surveys.csv", 3, "submitted_at", "before_enrollment"),
         ("surveys.csv", 4, "submitted_at", "time_without_offset"),
         ("surveys.csv", 5, "submitted_at", "time_in_future"),
     ]

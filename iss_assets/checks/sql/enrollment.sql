@@ -9,7 +9,7 @@ select
     p.pain_level,
     p.enrolled_on,
     greatest(
-        (select max(cast(submitted_at as date)) from bpi_scores),
+        (select max(submitted_on) from bpi_scores),
         (select max(enrolled_on) from patients)
     ) as last_day
 from patients as p

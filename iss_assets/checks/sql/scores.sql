@@ -1,8 +1,9 @@
--- One row a survey of the patient, with the day on the patient's own calendar and whether its video came.
+-- One row a survey of the patient, with its local day and whether its video came. The day is empty where no offset from
+-- UTC is known; such surveys come last.
 select
     s.submission_id,
     s.submitted_at,
-    cast(s.submitted_at + to_minutes(coalesce(p.utc_offset_minutes, 0)) as date) as day,
+    s.submitted_on as day,
     s.pain_now,
     s.chronic_pain,
     s.general_activity,
@@ -15,7 +16,6 @@ select
     s.missing_scores,
     v.video_id is not null as has_video
 from bpi_scores as s
-left join patients as p on p.patient_id = s.patient_id
 left join videos as v on v.video_id = s.submission_id and v.patient_id = s.patient_id
 where s.patient_id = $patient
-order by s.submitted_at, s.submission_id
+order by s.submitted_at nulls last, s.written_time, s.submission_id

@@ -1,13 +1,14 @@
 -- One row a month with enough videos and a rate of quality: its change against the mean of the months before.
 with monthly as (
     select
-        cast(date_trunc('month', s.submitted_at) as date) as month,
+        cast(date_trunc('month', s.submitted_on) as date) as month,
         count(*) as videos,
         avg(cast(q.usable as integer)) as usable,
         avg(q.face_rate) as face_rate,
         avg(q.landmark_rate) as landmark_rate
     from video_quality as q
     inner join bpi_scores as s on s.submission_id = q.video_id
+    where s.submitted_on is not null
     group by 1
     having count(*) >= $drift_videos
 ),
