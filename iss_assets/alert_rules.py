@@ -5,8 +5,8 @@ or the warehouse, sending (``alerts``).
 
 A trouble is a failed check of one patient (or of the whole study), or a failed step. It is told when it is raised,
 when its severity or the videos that it affects change, when it is mended, and when it is closed because no run will
-ever look at it again: its check is not in the program any more, or its patient not in the study. Messages hold ids, check names and
-numbers, and nothing else: every word that goes into one passes `_id`, `_name` or `_number`.
+ever look at it again: its check is not in the program any more, or its patient not in the study. Messages hold ids, check names,
+numbers and the catalogue's fixed words, and nothing else: whatever else goes into one passes `_id`, `_name` or `_number`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from iss_assets.checks.catalogue import CheckInfo, find
 from iss_assets.settings import AlertSettings
 from iss_assets.study import terms
 
@@ -416,7 +417,8 @@ def _message(address: str, alerts: Sequence[Alert], key: str) -> Message:
     for run_id in dict.fromkeys(a.run_id for a in alerts):
         lines.append(f"Run {run_id[:8]}")
         ofrun = [a for a in alerts if a.run_id == run_id]
-        lines += [line(a) for a in sorted(ofrun, key=lambda a: (a.status, a.severity, a.key))]
+        for alert in sorted(ofrun, key=lambda a: (a.status, a.severity, a.key)):
+            lines += [line(alert), *([f"   {todo}"] if (todo := advice(alert)) else [])]
     severities = {a.severity for a in raised}
     kind = "failure" if "ERROR" in severities else "warning" if raised else "success"
     title = f"Study: {', '.join(c for c in counts if c)}{about}"
@@ -424,10 +426,11 @@ def _message(address: str, alerts: Sequence[Alert], key: str) -> Message:
 
 
 def line(alert: Alert) -> str:
-    """Say one alert in one line: ids, check names and numbers only."""
+    """Say one alert in one line: ids, check names, numbers and the catalogue's words only."""
     what = "changed" if alert.status == "raised" and alert.told_to else alert.status
     who = "whole study" if alert.patient_id == WHOLE_STUDY else f"patient {_id(alert.patient_id)}"
-    parts = [f"{alert.severity} {what}: {who}, {_name(alert.asset)} / {_name(alert.check_name)}"]
+    where, check = f"{_name(alert.asset)} / {_name(alert.check_name)}", _check(alert)
+    parts = [f"{alert.severity} {what}: {who}, {f'{check.title} ({where})' if check else where}"]
     if alert.reason:
         parts.append(alert.reason)
     if alert.status == "raised":
@@ -437,6 +440,22 @@ def line(alert: Alert) -> str:
         if numbers:
             parts.append(", ".join(numbers))
     return "; ".join(parts)
+
+
+def _check(alert: Alert) -> CheckInfo | None:
+    try:
+        return find(alert.asset, alert.check_name)
+    except KeyError:  # a failed run, a SQL model's test, a check of another version
+        return None
+
+
+def advice(alert: Alert) -> str | None:
+    """Say what to do about an alert, in the catalogue's words; None where it is over or there are no words."""
+    check = _check(alert)
+    if check is None or alert.status != "raised":
+        return None
+    lost = alert.severity == "ERROR" and not alert.numbers.get("usable videos")
+    return check.advise(_id(alert.patient_id), lost=lost)
 
 
 def _list(ids: Sequence[str], most: int = 8) -> str:

@@ -199,7 +199,7 @@ def quality(
     patient: Annotated[list[str] | None, typer.Option("--patient", help="Only this patient.")] = None,
     home: Home = None,
 ) -> None:
-    """Print the present troubles by patient, with what to do about each."""
+    """Print what to do about the data's quality, the most costly first."""
     from iss_assets.quality_page.report import quality_report
     from iss_assets.quality_page.text import format_quality
 

@@ -105,7 +105,7 @@ def _alert_delivery(settings: Settings) -> dg.SensorDefinition:
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=(
             "Sends what waits in the table `alerts` to the addresses in the settings, one message a run, and tries "
-            "again later where a receiver is down. Ids, check names and numbers only."
+            "again later where a receiver is down. Ids, check names, numbers and fixed words only."
         ),
     )
     def alert_delivery(context: dg.SensorEvaluationContext, warehouse: WarehouseResource) -> dg.SensorResult:

@@ -452,7 +452,7 @@ class AlertSettings(Section):
 
     urls: tuple[SecretStr, ...] = ()
     """Addresses as ``apprise`` writes them (``mailtos://``, ``slack://``, ``msteams://``, ``json://``, ...). They
-    hold passwords: they are never logged, and nothing but ids, check names and numbers is sent to them."""
+    hold passwords: they are never logged, and nothing but ids, check names, numbers and fixed words is sent to them."""
     least_severity: Literal["WARN", "ERROR"] = "WARN"
     """``ERROR`` keeps warnings to the table and the page."""
     interval_s: int = Field(30, ge=1)

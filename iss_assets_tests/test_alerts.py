@@ -160,7 +160,8 @@ def test_a_trouble_that_no_run_will_look_at_again_is_closed_and_told(
     (message,) = outbox([closed], ["a", "newcomer"], RULES, T0 + timedelta(days=10))
     assert (message.address, message.kind) == ("a", "success")
     assert message.title == "Study: 1 closed (patient 0012)"
-    assert f"WARN closed: patient 0012, video_quality / dark_or_grainy; {reason}" in message.body
+    what = "The picture is dark or grainy (video_quality / dark_or_grainy)"
+    assert message.body.splitlines()[1:] == [f"WARN closed: patient 0012, {what}; {reason}"]
     assert close([closed], replace(KNOWN, **lost), T0) == [], "told once"  # type: ignore[arg-type]
 
 
@@ -202,7 +203,7 @@ def test_runs_read_again_in_any_order_change_nothing() -> None:
 def test_messages_are_grouped_by_run_and_carry_the_gravest_severity() -> None:
     alerts = after(
         seen(check="glare"),
-        seen(check="nothing_usable", severity="ERROR"),
+        seen(check="face_missing", severity="ERROR"),
         seen(1, patient="0004", run="run-two"),
     )
     first, second = outbox(alerts.values(), ["a"], RULES, T0)
@@ -210,8 +211,11 @@ def test_messages_are_grouped_by_run_and_carry_the_gravest_severity() -> None:
     assert first.title == "Study: 2 troubles (patient 0012)"
     assert first.body.splitlines() == [
         "Run run-one",
-        "ERROR raised: patient 0012, video_quality / nothing_usable; s1; affected 1",
-        "WARN raised: patient 0012, video_quality / glare; s1; affected 1",
+        "ERROR raised: patient 0012, The face is missing, cut off or too small (video_quality / face_missing); s1; affected 1",
+        "   Call patient 0012 and record the next video together. Ask patient 0012 to rest the phone on something firm, "
+        "at arm's length, with the whole face in the picture.",
+        "WARN raised: patient 0012, Glare: the picture is too bright (video_quality / glare); s1; affected 1",
+        "   Ask patient 0012 to turn away from the sun or lamp, and to keep windows out of the picture.",
     ]
     assert second.title == "Study: 1 trouble (patient 0004)"
 
@@ -224,10 +228,10 @@ def test_many_runs_at_once_share_the_last_message() -> None:
 
 
 def test_warnings_stay_at_home_where_only_errors_are_wanted() -> None:
-    alerts = after(seen(check="glare"), seen(check="nothing_usable", severity="ERROR"))
+    alerts = after(seen(check="glare"), seen(check="face_missing", severity="ERROR"))
     settings = AlertSettings(least_severity="ERROR")
     (message,) = outbox(alerts.values(), ["a"], settings, T0)
-    assert [a.check_name for a in message.alerts] == ["nothing_usable"]
+    assert [a.check_name for a in message.alerts] == ["face_missing"]
 
 
 def test_a_receiver_that_refuses_is_tried_later_and_later_and_at_last_given_up() -> None:
@@ -448,9 +452,10 @@ def test_a_failed_check_reaches_a_receiver_with_ids_and_numbers_only(
     assert (done.taken, done.refused, done.waiting) == (1, 0, 0)
     (message,) = receiver.got
     assert message["title"] == "Study: 1 trouble (patient 0012)"
-    assert (
-        "WARN raised: patient 0012, video_quality / dark_or_grainy; s1, s2; affected 2" in message["message"]
-    )
+    assert message["message"].splitlines()[1:] == [
+        "WARN raised: patient 0012, The picture is dark or grainy (video_quality / dark_or_grainy); s1, s2; affected 2",
+        "   Ask patient 0012 to record in a brighter room, with the light in front of them.",
+    ]
     assert "words" not in json.dumps(message)
     assert message["type"] == "warning"
     deliver(warehouse, with_alerts(settings, receiver.url))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
@@ -13,7 +12,8 @@ import pytest
 
 from iss_assets.alert_rules import Alert, Observation, update
 from iss_assets.checks.catalogue import BY_KEY, find
-from iss_assets.quality_page import format_quality, quality_report, write_quality_page
+from iss_assets.quality_page import Item, Level, format_quality, quality_report, write_quality_page
+from iss_assets.quality_page.text import HEADINGS
 from iss_assets.warehouse import tables
 from iss_assets.warehouse.database import Replacement, Warehouse
 from iss_assets.warehouse.unseen import models_behind
@@ -30,6 +30,7 @@ def check_result(
     *,
     passed: bool = False,
     severity: str = "",
+    **numbers: object,
 ) -> dict[str, object]:
     info = find(asset, name)
     return {
@@ -39,9 +40,9 @@ def check_result(
         "passed": passed,
         "severity": severity or info.severity,
         "affected": list(affected),
-        "numbers": json.dumps({"affected": len(affected)}),
+        "numbers": json.dumps({"affected": len(affected), "checked": 10, **numbers}),
         "threshold": "",
-        "hint": None if passed else info.advise(patient),
+        "hint": None if passed else info.advise(patient, lost=severity == "ERROR"),
         "fingerprint": "f",
         "run_id": "run-one",
         "evaluated_at": NOW,
@@ -135,16 +136,44 @@ def study(unchecked: Warehouse) -> Warehouse:
 
 
 def fill(warehouse: Warehouse) -> Warehouse:
+    videos = {patient: [f"{patient}-{week:03d}" for week in range(1, 11)] for patient in PATIENTS}
+    gone = {"not usable": 5, "usable videos": 0}
     keep(
         warehouse,
-        check_result("0009", "video_quality", "unreadable_videos", ["0009-001"], severity="ERROR"),
-        check_result("0009", "video_quality", "face_missing", ["0009-002"], severity="ERROR"),
-        check_result("0012", "video_quality", "dark_or_grainy", [f"0012-{i:03d}" for i in range(1, 13)]),
-        check_result("0012", "video_quality", "glare", ["0012-004"]),
-        check_result("0015", "bpi_scores", "missing_scores", severity="ERROR"),
+        check_result("0009", "video_quality", "unreadable_videos", videos["0009"][:5], severity="ERROR", **gone),
+        check_result("0009", "video_quality", "face_missing", videos["0009"][5:], severity="ERROR", **gone),
+        check_result(
+            "0012", "video_quality", "dark_or_grainy", videos["0012"][:3], **{"not usable": 0, "usable videos": 10}
+        ),
+        check_result("0012", "video_quality", "glare", videos["0012"], **{"not usable": 0, "usable videos": 10}),
+        check_result(
+            "0017", "video_quality", "frozen_picture", videos["0017"][:2], **{"not usable": 2, "usable videos": 8}
+        ),
+        check_result(
+            "0015", "bpi_scores", "missing_scores", videos["0015"], severity="ERROR",
+            **{"missing answers": 90, "answers asked for": 90},
+        ),
+        check_result(
+            "0016", "bpi_scores", "missing_scores", videos["0016"][:1],
+            **{"missing answers": 9, "answers asked for": 90},
+        ),
+        *(
+            check_result(
+                patient, "bpi_scores", "fewer_than_three_a_week", **{"weeks": 4, "short weeks": 4 if patient == "0005" else 1}
+            )
+            for patient in PATIENTS[:11]
+        ),
         check_result("0004", "video_quality", "signage", passed=True),
         check_result("*", "study_expectations", "study_cohorts"),
-    )
+    )  # fmt: skip
+    with warehouse.write() as writer:
+        writer.execute(
+            "update video_quality set flags = ['dark', 'grainy', 'face_missing'] where video_id = '0012-001'"
+        )
+        writer.execute("update video_quality set flags = ['grainy'] where video_id = '0012-002'")
+        writer.execute(
+            "update videos set problem = 'The sound begins late.' where video_id in ('0012-002', '0030-001')"
+        )
     keep_alerts(
         warehouse,
         [
@@ -168,38 +197,119 @@ def fill(warehouse: Warehouse) -> Warehouse:
     return warehouse
 
 
-def test_troubles_are_listed_by_patient_with_errors_first_and_what_to_do(study: Warehouse) -> None:
-    text = format_quality(quality_report(study))
-    assert text.splitlines()[0] == "4 of 30 patients need attention: 4 errors and 3 warnings."
-    assert re.findall(r"^(?:Patient (\d+)|(The whole study))$", text, re.M) == [
-        ("0009", ""),
-        ("0012", ""),
-        ("0015", ""),
-        ("0020", ""),
-        ("", "The whole study"),
+ORDER = [
+    (Level.BROKEN, "0020", "run_failed"),
+    (Level.PATIENT, "0009", "face_missing"),
+    (Level.PATIENT, "0009", "unreadable_videos"),
+    (Level.DATA, "0015", "missing_scores"),
+    (Level.DATA, "0017", "frozen_picture"),
+    (Level.DATA, "0016", "missing_scores"),
+    (Level.DOUBT, "0012", "glare"),
+    (Level.DOUBT, "0012", "dark_or_grainy"),
+    (Level.REMINDER, "*", "fewer_than_three_a_week"),
+    (Level.STUDY, "*", "study_cohorts"),
+    (Level.STUDY, "*", "file_problems"),
+]
+
+
+def item_of(warehouse: Warehouse, check: str, *patients: str) -> Item:
+    (found,) = (i for i in quality_report(warehouse, patients).items if i.check_name == check)
+    return found
+
+
+def test_items_are_ordered_by_what_they_cost_the_study(study: Warehouse) -> None:
+    items = quality_report(study).items
+    assert [(i.cost.level, i.patient_id, i.check_name) for i in items] == ORDER
+    shares = {i.check_name: i.cost.share for i in items if i.patient_id in ("0012", "0016", "0017")}
+    assert shares == {"frozen_picture": 0.2, "missing_scores": 0.1, "glare": 1.0, "dark_or_grainy": 0.3}
+
+
+def test_the_terminal_shows_the_same_order_under_the_same_headings_with_what_to_do(study: Warehouse) -> None:
+    report = quality_report(study)
+    text = format_quality(report)
+    titles = [item.title for item in report.items]
+    flowing = " ".join(text.split())
+    assert flowing.startswith(
+        "6 of 30 patients need attention: 1 with a failed run or check, 1 with nothing usable, 3 with data lost, "
+        "1 with poor quality. 11 patients to remind."
+    )
+    places = [flowing.index(f"{title}.") for title in dict.fromkeys(titles)]
+    assert places == sorted(places)
+    assert [line for line in text.splitlines() if line.isupper()] == [
+        HEADINGS[level][0].upper() for level in dict.fromkeys(i.cost.level for i in report.items)
     ]
-    assert "Ask patient 0012 to record in a brighter room" in text
-    assert "0012-001, 0012-002, 0012-003, 0012-004, 0012-005, 0012-006 and 6 more" in " ".join(text.split())
-    of_nine = text[text.index("Patient 0009") : text.index("Patient 0012")]
-    assert of_nine.index("ERROR") < of_nine.index("0009-001")
+    assert "Call patient 0009 and record the next video together." in flowing
+    assert "Ask patient 0012 to record in a brighter room" in flowing
     assert all(len(line) <= 100 for line in text.splitlines())
 
 
-def test_a_failed_run_is_a_trouble_with_the_command_that_tries_again(study: Warehouse) -> None:
-    (trouble,) = quality_report(study, ["0020"]).troubles
-    assert trouble.title == "The last run failed at frames"
-    assert trouble.what_to_do == (
+def test_a_patient_with_three_dark_videos_is_one_item_that_lists_them(study: Warehouse) -> None:
+    item = item_of(study, "dark_or_grainy")
+    assert item.details == (
+        ("0012-001", "too dark"),
+        ("0012-002", "grainy. The sound begins late."),
+        ("0012-003", ""),
+    )
+    assert item.cost.says == "3 of 10 videos, still used."
+
+
+def test_too_few_check_ins_are_one_list_with_the_worst_first(study: Warehouse) -> None:
+    item = item_of(study, "fewer_than_three_a_week")
+    assert item.details[:2] == (("0005", "4 of 4 weeks"), ("0001", "1 of 4 weeks"))
+    assert item.patients == ("0005", *(p for p in PATIENTS[:11] if p != "0005"))
+    assert (
+        item.what_to_do == "Remind these patients of three check-ins a week, and ask what keeps them from it."
+    )
+    alone = item_of(study, "fewer_than_three_a_week", "0003")
+    assert (alone.patients, alone.what_to_do) == (
+        ("0003",),
+        "Remind patient 0003 of three check-ins a week, and ask what keeps them from it.",
+    )
+
+
+def test_every_reminder_can_be_said_to_one_patient_and_to_many() -> None:
+    for check in BY_KEY.values():
+        if check.reminder:
+            assert "these patients" in check.advise_all() and "{" not in check.advise_all()
+
+
+def test_an_unusual_file_is_listed_though_no_check_failed(study: Warehouse) -> None:
+    assert item_of(study, "file_problems").details == (("0030-001", "The sound begins late."),)
+
+
+def test_a_check_that_broke_is_told_first_and_costs_nobody_a_patient(study: Warehouse) -> None:
+    row = check_result("0003", "bpi_scores", "fewer_than_three_a_week", severity="ERROR", error="KeyError")
+    keep(study, row)
+    item = item_of(study, "fewer_than_three_a_week", "0003")
+    assert (item.cost.level, item.severity, item.patient_id) == (Level.BROKEN, "ERROR", "0003")
+
+
+def test_a_result_of_an_earlier_version_is_shown_all_the_same(study: Warehouse) -> None:
+    keep(
+        study,
+        {**check_result("0001", "video_quality", "glare"), "check_name": "nothing_usable", "numbers": "{}"},
+        {**check_result("0002", "bpi_scores", "fewer_than_three_a_week"), "numbers": "{}"},
+    )
+    assert {i.title for i in quality_report(study).items} >= {
+        "nothing usable",
+        "Fewer than three check-ins a week",
+    }
+
+
+def test_a_failed_run_comes_with_the_command_that_tries_again(study: Warehouse) -> None:
+    (item,) = quality_report(study, ["0020"]).items
+    assert item.title == "The last run failed at frames"
+    assert item.what_to_do == (
         "Run it again: iss run --patient 0020. If it fails again, tell the engineer about run run-two."
     )
 
 
 def test_what_passed_or_was_mended_is_not_listed(study: Warehouse) -> None:
-    assert "0004" not in quality_report(study).by_subject
+    assert [i.check_name for i in quality_report(study, ["0004"]).items] == ["fewer_than_three_a_week"]
 
 
-def test_a_trouble_says_since_when(study: Warehouse) -> None:
-    (dark, *_) = quality_report(study, ["0012"]).troubles
-    assert dark.since == NOW - timedelta(days=9)
+def test_an_item_says_since_when(study: Warehouse) -> None:
+    assert item_of(study, "dark_or_grainy").since == NOW - timedelta(days=9)
 
 
 def test_a_warehouse_without_patients_says_what_to_do(warehouse: Warehouse, tmp_path: Path) -> None:
@@ -267,12 +377,14 @@ def test_the_page_is_whole_asks_for_nothing_and_says_everything_in_words(
     assert "url(http" not in html and "@import" not in html
     for text in (
         "Invented patients.",
-        "Upload the videos of patient 0009 again",
+        "Call patient 0009 and record the next video together",
+        "Remind these patients",
+        "The sound begins late.",
         "Ask patient 0012 to record in a brighter room",
         "Error",
         "Warning",
         "mended",
-        "since 10 January 2026",
+        "Since 10 January 2026",
     ):
         assert text in page.text
     assert html.count("<svg viewBox") > 5
@@ -289,8 +401,8 @@ def test_what_stands_in_the_tables_cannot_become_markup(study: Warehouse, tmp_pa
 def test_every_check_of_the_catalogue_can_be_shown(study: Warehouse) -> None:
     keep(study, *(check_result("0001", asset, name) for asset, name in BY_KEY))
     report = quality_report(study)
-    assert all(t.title and t.what_to_do for t in report.troubles)
-    assert len(report.troubles) == len(BY_KEY) + 1
+    assert all(item.title and item.what_to_do for item in report.items)
+    assert {(item.asset, item.check_name) for item in report.items} >= {*BY_KEY}
 
 
 def test_models_that_do_not_exist_have_seen_nobody(study: Warehouse) -> None:

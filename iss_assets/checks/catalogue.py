@@ -60,8 +60,15 @@ class CheckInfo:
     reminder: str = ""
 
     def advise(self, patient: str, *, lost: bool = False) -> str:
-        """Give the hint for a patient, of whom nothing is left for training if `lost`."""
-        return ((lost and self.hint_if_lost) or self.hint).format(patient=patient)
+        """Give the hint for a patient, or `WHOLE_STUDY`; nothing is left of the patient for training if `lost`."""
+        text = (lost and self.hint_if_lost) or self.hint
+        if patient == WHOLE_STUDY:
+            return text.replace("patient {patient}", "the whole study")
+        return text.format(patient=patient)
+
+    def advise_all(self) -> str:
+        """Give the hint of a reminder for all the patients in a list."""
+        return self.hint.replace("patient {patient}", "these patients")
 
 
 _TABLE_3: Final = "protocol, the paper's Table 3"
@@ -168,7 +175,7 @@ _QUALITY: Final = tuple(
         cause.advice,
         cause.source,
         flags=tuple(cause.flags),
-        hint_if_lost=f"No video of patient {{patient}} can be used; call and record the next one together. {cause.advice}",
+        hint_if_lost=f"Call patient {{patient}} and record the next video together. {cause.advice}",
     )
     for cause in CAUSES
 )

@@ -40,8 +40,8 @@ def report_cause(data: Data, settings: Settings, *, cause: Cause) -> Finding:
         f"no video flagged {' or '.join(cause.flags)}",
         {
             "not usable": len(lost),
+            "usable videos": sum(r["usable"] for r in rows),
             "by flag": dict(Counter(flag for raised in found.values() for flag in raised)),
-            "share of the videos": round(len(hit) / len(rows), 3) if rows else None,
             "also flagged": {
                 r["video_id"]: others for r in hit if (others := _brought(r["flags"], found[r["video_id"]]))
             },

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import os
 from datetime import UTC, datetime, time
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from iss_assets.alert_rules import WHOLE_STUDY
 from iss_assets.checks.catalogue import CATALOGUE
-from iss_assets.quality_page.report import QualityReport, Week, check_title
-from iss_assets.quality_page.text import headline, shorten
+from iss_assets.quality_page.report import Item, Level, QualityReport, Week, check_title
+from iss_assets.quality_page.text import HEADINGS, headline, shorten, subject
 
 _TOLD = {
     "waiting": "waiting",
@@ -26,6 +27,8 @@ _TOLD = {
     "not_needed": "not needed",
 }
 _REASONS_OVER_TIME = 6
+_LISTED = 12
+"""Videos or patients of an item that are shown at once; the rest is folded."""
 
 
 def write_quality_page(
@@ -99,31 +102,20 @@ def _context(report: QualityReport, invented: bool, made_at: datetime) -> dict[s
         "headline": headline(report),
         "facts": [
             ("Patients that need attention", f"{report.patients_in_trouble} of {totals['patients']}"),
-            ("Errors", report.errors),
-            ("Warnings", len(report.troubles) - report.errors),
+            ("Patients with nothing usable", len(report.patients_at(Level.PATIENT))),
+            ("Patients with data lost", len(report.patients_at(Level.DATA))),
             ("Usable videos", _of(totals["usable"], totals["measured"])),
             ("Videos with a flag", _of(totals["flagged"], totals["measured"])),
             ("Videos submitted", totals["videos"]),
         ],
-        "subjects": [
+        "levels": [
             {
-                "id": "study" if patient == WHOLE_STUDY else patient,
-                "name": "The whole study" if patient == WHOLE_STUDY else f"Patient {patient}",
-                "errors": sum(t.severity == "ERROR" for t in troubles),
-                "warnings": sum(t.severity != "ERROR" for t in troubles),
-                "troubles": [
-                    {
-                        "word": "Error" if t.severity == "ERROR" else "Warning",
-                        "css": t.severity.lower(),
-                        "title": t.title,
-                        "ids": shorten(t.affected, 8),
-                        "do": t.what_to_do,
-                        "since": f"since {t.since:%-d %B %Y}" if t.since else "",
-                    }
-                    for t in troubles
-                ],
+                "id": level.name.lower(),
+                "title": HEADINGS[level][0],
+                "says": HEADINGS[level][1],
+                "items": [_shown(item) for item in items],
             }
-            for patient, troubles in report.by_subject.items()
+            for level, items in groupby(report.items, key=lambda item: item.cost.level)
         ],
         "plots": _plots(report.over_time),
         "patients": [_bars(row) for row in report.by_patient],
@@ -153,6 +145,21 @@ def _context(report: QualityReport, invented: bool, made_at: datetime) -> dict[s
             }
             for a in report.alerts
         ],
+    }
+
+
+def _shown(item: Item) -> dict[str, Any]:
+    """Give an item as the template shows it."""
+    return {
+        "subject": subject(item),
+        "word": "Error" if item.severity == "ERROR" else "Warning",
+        "css": item.severity.lower(),
+        "title": item.title,
+        "do": item.what_to_do,
+        "cost": item.cost.says,
+        "since": f"Since {item.since:%-d %B %Y}." if item.since else "",
+        "details": item.details[:_LISTED],
+        "more": item.details[_LISTED:],
     }
 
 

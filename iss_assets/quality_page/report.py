@@ -1,22 +1,27 @@
-"""What is wrong now, by patient, and how often things go wrong: one read of the warehouse.
+"""What to do now, the most costly first, and how often things go wrong: one read of the warehouse.
 
-Belongs here: queries and what they mean. Does not belong here: looks (``page``, ``text``).
+Belongs here: queries, what an item is, what it costs the study. Does not belong here: looks (``page``, ``text``), what
+is wrong with a video (``media.flags``), words about checks (``checks.catalogue``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from enum import IntEnum
+from string import Formatter
 from typing import Any
 
 from iss_assets.alert_rules import RUN_FAILED, WHOLE_STUDY
-from iss_assets.checks.catalogue import find
+from iss_assets.checks.catalogue import SCHEMA, CheckInfo, find
+from iss_assets.media.flags import FLAGS, causes_of
 from iss_assets.warehouse.database import Warehouse
 
-_TROUBLES = """
+_FAILED = """
 select
-  c.patient_id, c.asset, c.check_name, c.severity, c.affected, c.hint, c.evaluated_at,
+  c.patient_id, c.asset, c.check_name, c.severity, c.affected, c.numbers, c.hint, c.evaluated_at,
   case a.status when 'raised' then a.first_seen end as since, case a.status when 'raised' then a.delivery end as delivery
 from check_results as c
 left join (
@@ -30,6 +35,14 @@ union all by name
 select patient_id, asset, check_name, severity, affected, run_id, last_seen as evaluated_at, first_seen as since, delivery
 from alerts
 where status = 'raised' and check_name = $run_failed
+"""
+
+_VIDEOS = """
+select v.video_id, v.patient_id, v.problem, q.flags
+from videos as v
+left join video_quality as q using (video_id)
+where v.problem is not null or len(q.flags) > 0
+order by v.video_id
 """
 
 _TOTALS = """
@@ -84,24 +97,65 @@ order by week
 _ALERTS = "select * from alerts order by changed_at desc, patient_id, check_name limit $most"
 
 
+class Level(IntEnum):
+    """What an item costs the study, the worst first; the order of the page."""
+
+    BROKEN = 0
+    """The pipeline could not do its work, so that the cost is not even known: failed runs, checks, damaged tables."""
+    PATIENT = 1
+    """Nothing of a patient can be used: patients are what models are tested on, so this is the unit of loss."""
+    DATA = 2
+    """A share of a patient's data is lost: videos that training cannot take, answers that are not there."""
+    DOUBT = 3
+    """Videos are used though something is wrong with them."""
+    REMINDER = 4
+    """Nothing is lost; one list over all patients."""
+    STUDY = 5
+    """About the study as a whole."""
+
+
 @dataclass(frozen=True)
-class Trouble:
-    """One thing that is wrong now.
+class Cost:
+    """What an item costs the study.
+
+    Items are ordered by level, then by the share of the patient's data, the largest first: a patient counts as much
+    as another one, however many videos there are (accuracy is a mean over patients).
+
+    Attributes
+    ----------
+    level : Level
+        Kind of loss.
+    share : float
+        Share of the patient's videos, or answers, that it concerns.
+    says : str
+        The same in words; empty where the title says it all.
+    """
+
+    level: Level
+    share: float = 0.0
+    says: str = ""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One cause to act on: of one patient, or as a list over patients.
 
     Attributes
     ----------
     patient_id : str
-        ``*`` for the whole study.
+        ``*`` for lists and for the whole study.
     asset, check_name : str
-        The check; ``run_failed`` for a run.
+        The check; ``run_failed`` for a run, ``file_problems`` for the list of unusual files.
     title : str
         What is wrong, in words.
     severity : str
         WARN or ERROR.
-    affected : tuple of str
-        Video or submission ids.
+    cost : Cost
+        What it costs the study.
+    details : tuple of (str, str)
+        Ids of videos or submissions, of patients in a list, each with what there is to say about it.
     what_to_do : str
-        One sentence.
+        One sentence or two.
     since : datetime or None
         When it was first seen; None where no alert has been kept yet.
     delivery : str or None
@@ -113,10 +167,18 @@ class Trouble:
     check_name: str
     title: str
     severity: str
-    affected: tuple[str, ...]
+    cost: Cost
+    details: tuple[tuple[str, str], ...]
     what_to_do: str
     since: datetime | None
     delivery: str | None
+
+    @property
+    def patients(self) -> tuple[str, ...]:
+        """Whom it is about."""
+        if self.patient_id != WHOLE_STUDY:
+            return (self.patient_id,)
+        return tuple(name for name, _ in self.details) if self.cost.level == Level.REMINDER else ()
 
 
 @dataclass(frozen=True)
@@ -135,8 +197,8 @@ class QualityReport:
 
     Attributes
     ----------
-    troubles : list of Trouble
-        By patient, errors first; those of the whole study come last.
+    items : list of Item
+        What to do, the most costly first.
     totals : dict
         ``patients``, ``videos``, ``measured``, ``usable``, ``flagged``, ``checked``, ``checked_at``.
     by_patient, by_reason : list of dict
@@ -147,30 +209,25 @@ class QualityReport:
         The newest rows of ``alerts``.
     """
 
-    troubles: list[Trouble]
+    items: list[Item]
     totals: dict[str, Any]
     by_patient: list[dict[str, Any]]
     by_reason: list[dict[str, Any]]
     over_time: list[Week]
     alerts: list[dict[str, Any]] = field(default_factory=list)
 
-    @property
-    def by_subject(self) -> dict[str, list[Trouble]]:
-        """Troubles by patient."""
-        groups: dict[str, list[Trouble]] = {}
-        for trouble in self.troubles:
-            groups.setdefault(trouble.patient_id, []).append(trouble)
-        return groups
-
-    @property
-    def errors(self) -> int:
-        """Troubles that are errors."""
-        return sum(t.severity == "ERROR" for t in self.troubles)
+    def patients_at(self, level: Level) -> set[str]:
+        """Give the patients whose most costly item is of this level."""
+        worst: dict[str, Level] = {}
+        for item in self.items:
+            for patient in item.patients:
+                worst[patient] = min(worst.get(patient, Level.STUDY), item.cost.level)
+        return {patient for patient, at in worst.items() if at == level}
 
     @property
     def patients_in_trouble(self) -> int:
-        """Patients with a trouble."""
-        return len(self.by_subject.keys() - {WHOLE_STUDY})
+        """Patients with something wrong; a reminder alone does not count."""
+        return sum(len(self.patients_at(level)) for level in Level if level < Level.REMINDER)
 
 
 def quality_report(
@@ -183,7 +240,7 @@ def quality_report(
     warehouse : Warehouse
         Where the tables are.
     patients : sequence of str
-        Only troubles of these patients; all if empty.
+        Only items of these patients; everything if empty.
     most_alerts : int
         Newest alerts listed.
     """
@@ -192,22 +249,14 @@ def quality_report(
         def rows(sql: str, **parameters: object) -> list[dict[str, Any]]:
             return connection.execute(sql, parameters or None).to_arrow_table().to_pylist()
 
-        troubles = [_trouble(row) for row in rows(_TROUBLES, run_failed=RUN_FAILED)]
+        failed, videos = rows(_FAILED, run_failed=RUN_FAILED), rows(_VIDEOS)
         totals = rows(_TOTALS)[0]
         by_patient, by_reason, weeks = rows(_BY_PATIENT), rows(_BY_REASON), rows(_OVER_TIME)
         alerts = rows(_ALERTS, most=most_alerts)
-    wanted = [t for t in troubles if not patients or t.patient_id in patients]
+    if patients:
+        failed, videos = ([r for r in found if r["patient_id"] in patients] for found in (failed, videos))
     return QualityReport(
-        troubles=sorted(
-            wanted,
-            key=lambda t: (
-                t.patient_id == WHOLE_STUDY,
-                t.patient_id,
-                t.severity != "ERROR",
-                t.asset,
-                t.check_name,
-            ),
-        ),
+        items=_items(failed, videos),
         totals=totals,
         by_patient=by_patient,
         by_reason=by_reason,
@@ -224,18 +273,156 @@ def quality_report(
     )
 
 
-def _trouble(row: dict[str, Any]) -> Trouble:
+def _items(failed: Iterable[Mapping[str, Any]], videos: Iterable[Mapping[str, Any]]) -> list[Item]:
+    known = {v["video_id"]: v for v in videos}
+    items: list[Item] = []
+    reminders: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for row in failed:
+        info = _info(row)
+        if info is not None and info.reminder and "error" not in _numbers(row):
+            reminders.setdefault((row["asset"], row["check_name"]), []).append(row)
+        else:
+            items.append(_item(row, info, known))
+    items += [_reminder(find(*key), rows) for key, rows in reminders.items()]
+    told = {video for item in items for video, _ in item.details}
+    if unusual := {v: r["problem"] for v, r in known.items() if r["problem"] and v not in told}:
+        items.append(_unusual_files(unusual))
+    return sorted(items, key=_place)
+
+
+def _place(item: Item) -> tuple[object, ...]:
+    whole = item.patient_id == WHOLE_STUDY
+    return item.cost.level, -item.cost.share, whole, item.patient_id, item.asset, item.check_name
+
+
+def _info(row: Mapping[str, Any]) -> CheckInfo | None:
+    try:
+        return find(row["asset"], row["check_name"])
+    except KeyError:
+        return None
+
+
+def _numbers(row: Mapping[str, Any]) -> dict[str, Any]:
+    found = json.loads(row["numbers"] or "{}")
+    return found if isinstance(found, dict) else {}
+
+
+def _item(row: Mapping[str, Any], info: CheckInfo | None, known: Mapping[str, Mapping[str, Any]]) -> Item:
     patient, name = row["patient_id"], row["check_name"]
-    return Trouble(
+    return Item(
         patient_id=patient,
         asset=row["asset"],
         check_name=name,
         title=check_title(row["asset"], name),
         severity=row["severity"],
-        affected=tuple(row["affected"] or ()),
+        cost=cost_of(row, info),
+        details=tuple((i, _about(known.get(i), info)) for i in row["affected"] or ()),
         what_to_do=row["hint"] or _what_to_do(patient, name, row["run_id"]),
         since=row["since"],
         delivery=row["delivery"],
+    )
+
+
+def cost_of(row: Mapping[str, Any], info: CheckInfo | None) -> Cost:
+    """Say what a failed check, or a failed run, costs the study.
+
+    Parameters
+    ----------
+    row : mapping
+        Of ``check_results``: patient_id, check_name, severity, numbers (JSON).
+    info : CheckInfo or None
+        The check; None where it is not in the catalogue (a failed run, a test of a SQL model).
+    """
+    numbers, error = _numbers(row), row["severity"] == "ERROR"
+    if row["check_name"] == RUN_FAILED:
+        return Cost(Level.BROKEN, 1.0, "What is shown here may be out of date.")
+    if "error" in numbers:
+        return Cost(Level.BROKEN, 0.0, "The check could not be made.")
+    if error and (info is None or info.name == SCHEMA):
+        return Cost(Level.BROKEN, 0.5, "The stored rows cannot be relied on.")
+    if row["patient_id"] == WHOLE_STUDY:
+        return Cost(Level.STUDY)
+    if info is not None and info.flags:
+        return _cost_of_videos(numbers, error)
+    if row["check_name"] == "missing_scores":
+        missing, asked = numbers.get("missing answers", 0), numbers.get("answers asked for", 0)
+        share = _share(missing, asked) if asked else float(error)
+        return Cost(
+            Level.DATA, share, "There is no answer at all." if error else f"{missing} of {asked} answers."
+        )
+    if error:
+        return Cost(Level.PATIENT, 1.0, "The pain level of every video may be wrong.")
+    affected, checked = numbers.get("affected", 0), numbers.get("checked", 0)
+    return Cost(
+        Level.DATA, _share(affected, checked), f"{affected} of {checked} check-ins." if checked else ""
+    )
+
+
+def _cost_of_videos(numbers: Mapping[str, Any], error: bool) -> Cost:
+    affected, checked, lost = (numbers.get(n, 0) for n in ("affected", "checked", "not usable"))
+    if error and not numbers.get("usable videos", 0):
+        says = f"No video of this patient can be used; {lost} of {checked} for this reason."
+        return Cost(Level.PATIENT, _share(lost, checked), says)
+    if lost:
+        return Cost(Level.DATA, _share(lost, checked), f"{lost} of {checked} videos cannot be used.")
+    return Cost(Level.DOUBT, _share(affected, checked), f"{affected} of {checked} videos, still used.")
+
+
+def _share(part: float, whole: float) -> float:
+    return part / whole if whole else 0.0
+
+
+def _about(video: Mapping[str, Any] | None, info: CheckInfo | None) -> str:
+    """Say what is wrong with a video of an item: which of the cause's flags it has, and what its file is like."""
+    if video is None:
+        return ""
+    words = []
+    if info is not None and len(info.flags) > 1:
+        words = [FLAGS[flag] for flag in causes_of(video["flags"] or ()).get(info.name, ())]
+    return ". ".join(part for part in (", ".join(words), video["problem"]) if part)
+
+
+def _reminder(info: CheckInfo, rows: Sequence[Mapping[str, Any]]) -> Item:
+    """Make one list of what many patients need to be reminded of, those with most of it first."""
+
+    names = [name for _, name, _, _ in Formatter().parse(info.reminder) if name]
+
+    def extent(row: Mapping[str, Any]) -> tuple[float, str]:
+        numbers = _numbers(row)
+        if not numbers.keys() >= {*names}:  # a result of an earlier version
+            return 0.0, ""
+        amount, *whole = (numbers[name] for name in names)
+        return amount / (whole[0] or 1) if whole else amount, info.reminder.format_map(numbers)
+
+    ordered = sorted(rows, key=lambda r: (-extent(r)[0], r["patient_id"]))
+    alone = len(rows) == 1
+    return Item(
+        patient_id=WHOLE_STUDY,
+        asset=info.asset,
+        check_name=info.name,
+        title=info.title,
+        severity="WARN",
+        cost=Cost(Level.REMINDER, float(len(rows))),
+        details=tuple((r["patient_id"], extent(r)[1]) for r in ordered),
+        what_to_do=info.advise(rows[0]["patient_id"]) if alone else info.advise_all(),
+        since=min((r["since"] for r in rows if r["since"]), default=None),
+        delivery=None,
+    )
+
+
+def _unusual_files(problems: Mapping[str, str]) -> Item:
+    number = len(problems)
+    return Item(
+        patient_id=WHOLE_STUDY,
+        asset="videos",
+        check_name="file_problems",
+        title="Something is unusual about the file, and no check failed",
+        severity="WARN",
+        cost=Cost(Level.STUDY, 0.0, f"{number} video{'' if number == 1 else 's'}."),
+        details=tuple(problems.items()),
+        what_to_do="Nothing, as long as picture and sound are as they should be.",
+        since=None,
+        delivery=None,
     )
 
 
