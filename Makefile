@@ -1,7 +1,8 @@
 # Every command of the project. `make demo` and `make test` set themselves up; nothing is installed outside .venv.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-PYTHON ?= python3.11
+# any of the supported versions; one is looked for if this is empty
+PYTHON ?=
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := demo
@@ -9,18 +10,16 @@ DEMO := demo
 export PYTHONDONTWRITEBYTECODE :=
 export DAGSTER_DISABLE_TELEMETRY := 1
 
-.PHONY: help install demo test lint lock docs bench clean
+.PHONY: help install ask demo test lint lock docs bench wheel clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
 
-$(VENV)/.installed: requirements.txt pyproject.toml
-	@command -v $(PYTHON) >/dev/null || { echo "needs $(PYTHON) (or say PYTHON=... to make)"; exit 1; }
-	@echo "== making $(VENV) (one to three minutes)"
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
+# with PYTHON=... given, looked at every time: another version makes the environment anew
+$(VENV)/.installed: requirements.txt pyproject.toml scripts/make_venv.sh $(if $(PYTHON),ask)
+	@PYTHON="$(PYTHON)" bash scripts/make_venv.sh $(VENV)
 	$(BIN)/uv pip install --python $(BIN)/python --compile-bytecode --no-deps -r requirements.txt
-	$(BIN)/uv pip install --python $(BIN)/python --no-deps --editable .
+	$(BIN)/uv pip install --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
 install: $(VENV)/.installed ## make .venv with everything, the iss command included
@@ -38,8 +37,15 @@ test: lint ## lint, then every test
 	$(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder --max-worker-restart 0
 
 # openvino-telemetry does without: OpenVINO then sends nothing, whoever imports it
-lock: ## write requirements.txt anew from pyproject.toml
-	$(BIN)/uv pip compile --quiet --no-header --python-version 3.11 --all-extras --no-emit-package openvino-telemetry pyproject.toml -o requirements.txt
+COMPILE := $(BIN)/uv pip compile --quiet --no-header --all-extras --no-emit-package openvino-telemetry pyproject.toml
+lock: install ## write requirements.txt anew from pyproject.toml
+	$(COMPILE) --python-version 3.11 -o requirements.txt
+	@# one file for every supported version: resolved for the other one, it must come out the same
+	$(COMPILE) --python-version 3.12 -c requirements.txt -o $(VENV)/other.txt
+	diff <(grep -v "^ " requirements.txt) <(grep -v "^ " $(VENV)/other.txt)
+
+wheel: install ## build the wheel and the source archive into dist/
+	$(BIN)/python -m hatchling build
 
 docs: install ## write the data dictionary anew from the pandera models
 	$(BIN)/iss docs
@@ -48,4 +54,4 @@ bench: install ## run the benchmarks (CLIPS=DIR adds real clips)
 	$(BIN)/python -m benchmarks $(if $(CLIPS),--clips $(CLIPS))
 
 clean: ## remove what make made (not .venv)
-	rm -rf $(DEMO) build .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(DEMO) build dist .pytest_cache .mypy_cache .ruff_cache

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="iss",
-    help="Clinical face-and-voice studies as a Dagster asset graph: study folder in, DuckDB tables and reports out.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -112,6 +111,23 @@ def told_plainly() -> Iterator[None]:
     except (StudyFolderError, WarehouseError, LockTimeout, ValueError, OSError) as error:
         typer.secho(str(error), fg="red", err=True)
         raise typer.Exit(2) from error
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib import metadata
+
+        typer.echo(f"iss-assets {metadata.version('iss-assets')}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Clinical face-and-voice studies as a Dagster asset graph: study folder in, DuckDB tables and reports out."""
 
 
 @app.command("sample-study")
@@ -318,6 +334,21 @@ def docs(
         typer.secho(f"not current: {', '.join(stale)}; run: iss docs", fg="red", err=True)
         raise typer.Exit(1)
     typer.echo(f"written: {', '.join(stale)}" if stale else "current")
+
+
+@app.command()
+def guide(
+    page: Annotated[str, typer.Argument(help="Page to print; none lists them.")] = "",
+) -> None:
+    """Print a page of the documentation: what a study folder holds, what each check, table and setting means."""
+    from iss_assets.shipped import shipped_folder
+
+    pages = {path.stem: path for path in sorted(shipped_folder("docs").glob("*.md"))}
+    with told_plainly():
+        if page and page not in pages:
+            raise ValueError(f"there is no page {page!r}; there are: {', '.join(pages)}")
+    text = pages[page].read_text(encoding="utf-8") if page else "\n".join(pages)
+    typer.echo(text.rstrip())
 
 
 @app.command()

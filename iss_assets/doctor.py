@@ -14,7 +14,10 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import Literal
 
+from packaging.specifiers import SpecifierSet
+
 from iss_assets.settings import Settings
+from iss_assets.warehouse.sql_models import require_models
 
 PACKAGES = (
     "dagster",
@@ -27,6 +30,7 @@ PACKAGES = (
     "librosa",
     "av",
 )
+MEND_PACKAGES = "in a checkout: make install; else install iss-assets again"
 MIN_FREE_GIB = 5
 """About what the paper's 509 videos take: 190,000 frames of 16 KiB in the warehouse, twice while it is written."""
 
@@ -55,14 +59,15 @@ def examine(settings: Settings) -> list[Finding]:
 
 def _packages(settings: Settings) -> Iterator[Finding]:
     version = ".".join(map(str, sys.version_info[:3]))
-    supported = (3, 11) <= sys.version_info[:2] <= (3, 12)
+    wanted = metadata.metadata("iss-assets").get("Requires-Python") or ""
+    supported = version in SpecifierSet(wanted)
     yield Finding(
         "ok" if supported else "fail",
         "Python",
-        version,
+        version if supported else f"{version}; the packages need {wanted}",
         ""
         if supported
-        else "make the virtual environment with Python 3.11 or 3.12: make install PYTHON=python3.11",
+        else "in a checkout, `make install` looks for one that fits; else make a virtual environment with one",
     )
     missing = []
     for name in PACKAGES:
@@ -71,7 +76,7 @@ def _packages(settings: Settings) -> Iterator[Finding]:
         except metadata.PackageNotFoundError:
             missing.append(name)
     if missing:
-        yield Finding("fail", "packages", f"missing: {', '.join(missing)}", "make install")
+        yield Finding("fail", "packages", f"missing: {', '.join(missing)}", MEND_PACKAGES)
     else:
         yield Finding("ok", "packages", ", ".join(f"{n} {metadata.version(n)}" for n in PACKAGES))
     try:
@@ -84,6 +89,10 @@ def _packages(settings: Settings) -> Iterator[Finding]:
             "it needs the system's OpenGL library: apt-get install libgl1 libegl1",
         )
     yield _sound()
+    try:
+        require_models(settings.warehouse.sql_dir)
+    except ValueError as error:
+        yield Finding("fail", "SQL models", str(error), MEND_PACKAGES)
 
 
 def _sound() -> Finding:
@@ -111,7 +120,7 @@ def _study(settings: Settings) -> Iterator[Finding]:
     try:
         folder = read_study(settings.study, settings.reading)
     except StudyFolderError as error:
-        yield Finding("fail", "study folder", str(error), "docs/study_folder.md says what belongs in it")
+        yield Finding("fail", "study folder", str(error), "what belongs in it: iss guide study_folder")
         return
     text = (
         f"{len(folder.patients)} patients, {len(folder.submissions)} submissions, {len(folder.videos)} videos, "

@@ -229,8 +229,9 @@ def _study_state(folder: StudyFolder, settings: Settings) -> str | None:
 
 def marts_state(instance: dg.DagsterInstance, warehouse: Warehouse, sql_dir: Path) -> str | None:
     """Give the state of what the SQL models read; None where the last run has made them from it."""
-    from iss_assets.warehouse.sql_models import files_stamp
+    from iss_assets.warehouse.sql_models import files_stamp, require_models
 
+    require_models(sql_dir)
     stamp = files_stamp(sql_dir)
     if not stamp:
         return None

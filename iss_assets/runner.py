@@ -156,11 +156,13 @@ def run_study(
     StudyFolderError
         If the study folder cannot be read. Nothing was changed then.
     ValueError
-        If `patients` names one who is not enrolled.
+        If `patients` names one who is not enrolled, or the folder of the SQL models is missing.
     """
     from iss_assets.partitions import patients_partitions
     from iss_assets.study.folder import read_study
+    from iss_assets.warehouse.sql_models import require_models
 
+    require_models(settings.warehouse.sql_dir)
     folder = read_study(settings.study, settings.reading)
     enrolled = [p.patient_id for p in folder.patients]
     if unknown := sorted(set(patients) - set(enrolled)):
@@ -218,11 +220,13 @@ def train_models(
     Raises
     ------
     ValueError
-        If an experiment of such a name does not exist.
+        If an experiment of such a name does not exist, or the folder of the SQL models is missing.
     """
     from iss_assets.modeling.experiments import BY_NAME, experiment
     from iss_assets.warehouse.database import Warehouse
+    from iss_assets.warehouse.sql_models import require_models
 
+    require_models(settings.warehouse.sql_dir)
     names = [experiment(name).name for name in experiments] or list(BY_NAME)
     if not settings.warehouse_path.exists():
         raise ValueError("there is nobody in the warehouse yet; first: iss run")

@@ -27,6 +27,8 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from iss_assets.shipped import shipped_folder
+
 log = logging.getLogger(__name__)
 
 
@@ -387,8 +389,9 @@ class WarehouseSettings(Section):
     memory_mb_per_thread: int = Field(128, ge=125)
     """Memory that DuckDB takes a processor before it goes on in a temporary folder beside the warehouse; its
     documentation names 125 MB a thread as the least. Rows that a query gives come on top."""
-    sql_dir: Path = Path(__file__).resolve().parent.parent / "dbt_like_sql"
-    """The folder of the SQL models, ``staging/`` and ``marts/``; by default the repository's own."""
+    sql_dir: Path = shipped_folder("dbt_like_sql")
+    """The folder of the SQL models, ``staging/`` and ``marts/``; by default the one that comes with the package. It may be
+    empty only where this setting names it."""
 
 
 class SensorSettings(Section):

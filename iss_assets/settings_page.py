@@ -53,7 +53,7 @@ def _default(field: FieldInfo) -> str:
     if field.default_factory is not None:
         return "by the machine"
     if isinstance(field.default, Path) and field.default.is_absolute():
-        return f"`{field.default.name}` beside the package"
+        return f"`{field.default.name}`, as shipped"
     return f"`{field.default}`" if field.default not in (None, (), {}) else "none"
 
 

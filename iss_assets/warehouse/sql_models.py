@@ -26,6 +26,7 @@ from sqlglot.optimizer.qualify import qualify
 from sqlglot.optimizer.scope import build_scope, traverse_scope
 from sqlglot.tokens import TokenType
 
+from iss_assets.shipped import shipped_folder
 from iss_assets.warehouse.engine import pin
 from iss_assets.warehouse.sql_errors import SqlModelError
 from iss_assets.warehouse.sql_jinja import render_sql
@@ -179,11 +180,28 @@ def load_models(folder: Path) -> SqlModels:
     SqlModelError
         If there is no such folder.
     """
-    if not folder.is_dir():
-        raise SqlModelError(
-            folder.name, 1, "no such folder of SQL models; name it with ISS_WAREHOUSE__SQL_DIR"
-        )
+    require_models(folder)
     return _load(folder, files_stamp(folder))
+
+
+def require_models(folder: Path) -> None:
+    """Make sure that there is a folder of models; one without files is a choice only where a setting names it.
+
+    Raises
+    ------
+    SqlModelError
+        If there is no such folder, or if the one that comes with the package is empty.
+    """
+    shipped = folder == shipped_folder("dbt_like_sql")
+    mend = (
+        "this installation is incomplete, install iss-assets again"
+        if shipped
+        else "name it with ISS_WAREHOUSE__SQL_DIR"
+    )
+    if not folder.is_dir():
+        raise SqlModelError(folder.name, 1, f"there is no such folder of SQL models; {mend}")
+    if shipped and not any(folder.rglob("*.sql")):
+        raise SqlModelError(folder.name, 1, f"the folder holds no SQL model; {mend}")
 
 
 def files_stamp(folder: Path) -> tuple[tuple[str, int, int], ...]:

@@ -1,0 +1,276 @@
+"""The set-up for every supported Python, and the wheel: what is in it, and that it does what the clone does."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+
+from iss_assets.settings import Settings, WarehouseSettings
+from iss_assets.shipped import shipped_folder
+from iss_assets.warehouse.sql_head import SqlModelError
+from iss_assets.warehouse.sql_models import load_models, require_models
+
+ROOT = Path(__file__).resolve().parent.parent
+SCRIPT = ROOT / "scripts" / "make_venv.sh"
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+SUPPORTED = ("3.11", "3.12")
+
+FAKE_PYTHON = """#!/bin/sh
+# an interpreter as far as the script asks it: its version, whether it can make environments, making one
+echo "$(basename "$0") $*" | head -n 1 >> "{log}"
+case "$*" in
+  *version_info*) [ -n "{version}" ] || exit 127; echo "{version}" ;;
+  *ensurepip*) exit {no_venv} ;;
+  "-m venv "*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
+  "-m pip install "*) cp "{uv}" "$(dirname "$0")/uv" ;;
+esac
+"""
+FAKE_UV = """#!/bin/sh
+echo "uv $*" >> "{log}"
+case "$1 $2" in
+  "venv "*) [ -z "{no_network}" ] || exit 2
+            for last; do :; done; mkdir -p "$last/bin"; cp "{fetched}" "$last/bin/python" ;;
+  "pip install") cp "$0" "$(dirname "$5")/uv" ;;
+esac
+"""
+
+
+class Machine:
+    """A PATH with the interpreters of some machine on it and nothing else."""
+
+    def __init__(self, root: Path, pythons: dict[str, str], *, no_venv: bool, uv: bool, network: bool):
+        self.root = root
+        self.log = root / "calls"
+        self.log.touch()
+        self.path = root / "bin"
+        self.path.mkdir()
+        for tool in ("bash", "sh", "rm", "cp", "mkdir", "mktemp", "basename", "dirname", "head"):
+            (self.path / tool).symlink_to(shutil.which(tool) or "")
+        fetched = self._program(root / "fetched", FAKE_PYTHON, version="3.12", no_venv=0, uv=root / "uv")
+        text = {"fetched": fetched, "no_network": "" if network else "yes"}
+        program = self._program(root / "uv", FAKE_UV, **text)
+        if uv:
+            shutil.copy(program, self.path / "uv")
+        for name, version in pythons.items():
+            place = self.path / name if "/" not in name else root / name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            self._program(place, FAKE_PYTHON, version=version, no_venv=int(no_venv), uv=program)
+
+    def _program(self, path: Path, text: str, **values: object) -> Path:
+        path.write_text(text.format(log=self.log, **values))
+        path.chmod(0o755)
+        return path
+
+    def make(self, **more: str) -> subprocess.CompletedProcess:
+        environment = {"PATH": str(self.path), "HOME": str(self.root), "TMPDIR": str(self.root), **more}
+        return subprocess.run(
+            ["bash", str(SCRIPT), str(self.root / "venv")], env=environment, capture_output=True, text=True
+        )
+
+    def made_with(self) -> str:
+        """Give the call that made the environment."""
+        calls = [c for c in self.log.read_text().splitlines() if re.search(r"(-m venv|^uv venv) ", c)]
+        return calls[-1].replace(str(self.root) + "/", "") if calls else ""
+
+
+def machine(
+    root: Path, pythons: dict[str, str], *, no_venv: bool = False, uv: bool = False, network: bool = True
+) -> Machine:
+    return Machine(root, pythons, no_venv=no_venv, uv=uv, network=network)
+
+
+@pytest.mark.parametrize(
+    ("pythons", "made_with"),
+    [
+        pytest.param({"python3": "3.11", "python3.11": "3.11"}, "python3.11", id="Debian 12"),
+        pytest.param({"python3": "3.12", "python3.12": "3.12"}, "python3.12", id="Ubuntu 24.04"),
+        pytest.param({"python3": "3.12"}, "python3", id="only python3"),
+        pytest.param({"python": "3.11", "python3": "3.13"}, "python", id="an environment's own python"),
+        pytest.param({"python3.11": "", "python3.12": "3.12"}, "python3.12", id="a shim that does not run"),
+        pytest.param(
+            {"python3": "3.13", ".pyenv/versions/3.12.1/bin/python": "3.12"},
+            "python",
+            id="pyenv's, not chosen",
+        ),
+    ],
+)
+def test_any_supported_interpreter_makes_the_environment(
+    pythons: dict[str, str], made_with: str, tmp_path: Path
+) -> None:
+    here = machine(tmp_path, pythons)
+    told = here.make()
+    assert told.returncode == 0, told.stderr
+    assert here.made_with() == f"{made_with} -m venv venv"
+    assert (tmp_path / "venv/bin/uv").exists()
+
+
+def test_where_only_an_unsupported_interpreter_is_uv_fetches_one(tmp_path: Path) -> None:
+    here = machine(tmp_path, {"python3": "3.13"})  # Debian 13
+    told = here.make()
+    assert told.returncode == 0, told.stderr
+    assert here.made_with() == "uv venv --quiet --clear --python >=3.11,<3.13 venv"
+    assert "python3 -m venv venv/fetcher" in here.log.read_text().replace(f"{tmp_path}/", "")
+    assert (tmp_path / "venv/bin/uv").exists()
+
+
+def test_uv_on_the_path_makes_environments_for_interpreters_that_cannot(tmp_path: Path) -> None:
+    here = machine(tmp_path, {"python3": "3.12"}, no_venv=True, uv=True)  # Ubuntu without python3-venv
+    assert here.make().returncode == 0
+    assert here.made_with() == "uv venv --quiet --clear --python python3 venv"
+
+
+@pytest.mark.parametrize(
+    ("pythons", "no_venv", "says"),
+    [
+        ({}, False, "apt-get install python3-venv"),
+        ({"python3": "3.13"}, True, "apt-get install python3-venv"),
+        ({"python3": "3.13"}, False, "install Python 3.11 or 3.12, or name one"),
+    ],
+)
+def test_where_nothing_helps_the_error_says_what_to_do(
+    pythons: dict[str, str], no_venv: bool, says: str, tmp_path: Path
+) -> None:
+    told = machine(tmp_path, pythons, no_venv=no_venv, network=False).make()
+    assert told.returncode == 1
+    assert says in told.stderr
+    assert not (tmp_path / "venv/bin/python").exists()
+
+
+def test_a_named_interpreter_is_taken_or_refused_and_never_replaced(tmp_path: Path) -> None:
+    here = machine(tmp_path, {"python3.11": "3.11", "python3.12": "3.12", "python3.13": "3.13"})
+    assert here.make(PYTHON="python3.12").returncode == 0
+    assert here.made_with() == "python3.12 -m venv venv"
+    refused = here.make(PYTHON="python3.13")
+    assert refused.returncode == 1 and "PYTHON=python3.13 is no working Python 3.11 or 3.12" in refused.stderr
+    assert (tmp_path / "venv/bin/uv").exists()
+    assert here.make(PYTHON="python3.11").returncode == 0
+    assert here.made_with() == "python3.11 -m venv venv"
+
+
+def test_an_environment_that_works_stays_and_a_broken_one_is_made_again(tmp_path: Path) -> None:
+    here = machine(tmp_path, {"python3": "3.12"})
+    here.make()
+    (tmp_path / "venv/kept").touch()
+    here.make()
+    assert (tmp_path / "venv/kept").exists()
+    (tmp_path / "venv/bin/python").unlink()  # the system's Python was upgraded
+    assert here.make().returncode == 0
+    assert not (tmp_path / "venv/kept").exists() and (tmp_path / "venv/bin/python").exists()
+
+
+def test_the_set_up_the_metadata_and_the_makefile_name_the_same_versions() -> None:
+    minors = [
+        v for v in (f"3.{n}" for n in range(8, 20)) if f"{v}.5" in SpecifierSet(PROJECT["requires-python"])
+    ]
+    assert tuple(minors) == SUPPORTED
+    assert f'supported="{" ".join(SUPPORTED)}"' in SCRIPT.read_text()
+    listed = [c.rpartition(" ")[2] for c in PROJECT["classifiers"] if re.search(r":: 3\.\d+$", c)]
+    assert tuple(listed) == SUPPORTED
+    assert re.findall(r"--python-version (\S+)", (ROOT / "Makefile").read_text()) == list(SUPPORTED)
+    found = re.findall(r"python3?[.]1[0-9]", (ROOT / "README.md").read_text())
+    assert {f.removeprefix("python") for f in found} <= set(SUPPORTED)
+
+
+@pytest.mark.parametrize("version", SUPPORTED)
+def test_the_lock_file_is_whole_and_right_for_every_supported_version(version: str) -> None:
+    """Follow the requirements of every locked package under the version, as an installer does."""
+    locked = dict(
+        (canonicalize_name(name), pin)
+        for name, pin in re.findall(r"(?m)^([\w.-]+)==(\S+)$", (ROOT / "requirements.txt").read_text())
+    )
+    left_out = {"openvino-telemetry"}  # OpenVINO works without, and then sends nothing
+    environment = {
+        "python_version": version,
+        "python_full_version": f"{version}.0",
+        "sys_platform": "linux",
+        "platform_system": "Linux",
+    }
+    wanted = [Requirement(r) for r in PROJECT["dependencies"]]
+    wanted += [Requirement(r) for r in PROJECT["optional-dependencies"]["dev"]]
+    reached: set[tuple[str, str]] = set()
+    while wanted:
+        requirement = wanted.pop()
+        name = canonicalize_name(requirement.name)
+        if name in left_out:
+            continue
+        assert name in locked, f"{requirement} is not in requirements.txt"
+        assert requirement.specifier.contains(locked[name], prereleases=True), (requirement, locked[name])
+        package = metadata.distribution(name)
+        assert package.version == locked[name], f"{name}: the environment is not the locked one"
+        assert f"{version}.5" in SpecifierSet(package.metadata.get("Requires-Python") or ""), name
+        for extra in ("", *requirement.extras):
+            if (name, extra) in reached:
+                continue
+            reached.add((name, extra))
+            for line in package.requires or ():
+                child = Requirement(line)
+                if child.marker is None or child.marker.evaluate({**environment, "extra": extra}):
+                    wanted.append(child)
+    assert {name for name, _ in reached} == set(locked)
+
+
+def test_a_missing_folder_of_sql_models_is_an_error_that_says_what_to_do(tmp_path: Path, monkeypatch) -> None:
+    with pytest.raises(SqlModelError, match="no such folder.*ISS_WAREHOUSE__SQL_DIR"):
+        load_models(tmp_path / "nowhere")
+    (tmp_path / "none").mkdir()
+    assert load_models(tmp_path / "none").models == {}  # chosen by a setting
+    monkeypatch.setattr("iss_assets.warehouse.sql_models.shipped_folder", lambda name: tmp_path / "none")
+    with pytest.raises(SqlModelError, match="holds no SQL model.*install"):
+        require_models(tmp_path / "none")
+
+
+def test_the_command_ends_with_status_two_where_the_sql_folder_is_missing(
+    tmp_path: Path, monkeypatch
+) -> None:
+    from typer.testing import CliRunner
+
+    from iss_assets.cli import app
+
+    monkeypatch.setenv("ISS_WAREHOUSE__SQL_DIR", str(tmp_path / "gone"))
+    told = CliRunner().invoke(app, ["run", "--study", str(tmp_path), "--home", str(tmp_path / "home")])
+    assert told.exit_code == 2
+    assert "no such folder of SQL models" in told.output
+    assert not (tmp_path / "home").exists()
+
+
+def test_in_a_checkout_the_shipped_folders_are_those_of_the_repository() -> None:
+    assert WarehouseSettings().sql_dir == shipped_folder("dbt_like_sql") == ROOT / "dbt_like_sql"
+    assert shipped_folder("docs") == ROOT / "docs"
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built from the source archive, with the locked tools and without a network."""
+    folder = tmp_path_factory.mktemp("built")
+    build = [sys.executable, "-m", "hatchling", "build", "-d", str(folder)]
+    subprocess.run([*build, "-t", "sdist"], cwd=ROOT, check=True, capture_output=True)
+    (archive,) = folder.glob("*.tar.gz")
+    shutil.unpack_archive(archive, folder, filter="data")
+    unpacked = folder / archive.name.removesuffix(".tar.gz")
+    subprocess.run([*build, "-t", "wheel"], cwd=unpacked, check=True, capture_output=True)
+    (made,) = folder.glob("*.whl")
+    return made
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment with the wheel in it, which sees the packages of this one but not the checkout."""
+    root = tmp_path_factory.mktemp("elsewhere")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(root / "venv")], check=True)
+    (place,) = (root / "venv/lib").glob("python*/site-packages")
+    shutil.unpack_archive(wheel, place, format="zip")
+    site = metadata.distribution("dagster").locate_file("")
+    # only a folder on the path: a .pth line of that folder, the checkout's among them, is not followed
+    (place / "packages.pth").write_text(f"{site}\n")
+    return root
