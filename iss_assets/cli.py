@@ -284,7 +284,7 @@ def ui(
     workspace = prepare_home(settings) / "workspace.yaml"
     settings.reports_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     pages = [sys.executable, "-m", "http.server", str(settings.run.reports_port), "--bind", "127.0.0.1"]
-    dagster = [str(Path(sys.executable).with_name("dagster")), "dev", "-w", str(workspace)]
+    dagster = [sys.executable, "-m", "dagster", "dev", "-w", str(workspace)]
     typer.echo(f"Dagster UI on http://{host}:{port}, reports on http://127.0.0.1:{settings.run.reports_port}")
     typer.echo("Ctrl-C stops both")
     quiet = subprocess.DEVNULL

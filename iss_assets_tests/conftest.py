@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ import pytest
 from iss_assets.settings import Settings, WarehouseSettings
 from iss_assets.warehouse.database import Warehouse
 
+ROOT = Path(__file__).resolve().parent.parent
 TOGETHER = {"test_study_page.py": "test_marts.py"}
 """Files that go to the worker of another one, whose study they use."""
 EACH_ALONE = ("test_benchmarks.py",)
@@ -85,6 +89,33 @@ def warehouse(tmp_path: Path, empty_warehouse: Path) -> Warehouse:
     path.parent.mkdir(mode=0o700, exist_ok=True)
     shutil.copy(empty_warehouse, path)
     return Warehouse(path, WarehouseSettings(lock_timeout_s=60))
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built from the source archive, with the locked tools and without a network."""
+    folder = tmp_path_factory.mktemp("built")
+    build = [sys.executable, "-m", "hatchling", "build", "-d", str(folder)]
+    subprocess.run([*build, "-t", "sdist"], cwd=ROOT, check=True, capture_output=True)
+    (archive,) = folder.glob("*.tar.gz")
+    shutil.unpack_archive(archive, folder, filter="data")
+    unpacked = folder / archive.name.removesuffix(".tar.gz")
+    subprocess.run([*build, "-t", "wheel"], cwd=unpacked, check=True, capture_output=True)
+    (made,) = folder.glob("*.whl")
+    return made
+
+
+@pytest.fixture(scope="session")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The commands of an environment with the wheel in it, which sees this one's packages but not the checkout."""
+    root = tmp_path_factory.mktemp("elsewhere") / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(root)], check=True)
+    (place,) = (root / "lib").glob("python*/site-packages")
+    # a folder that a .pth file names is searched, but the .pth files in it, the checkout's among them, are not read
+    (place / "packages.pth").write_text(f"{metadata.distribution('dagster').locate_file('')}\n")
+    uv = [str(Path(sys.executable).with_name("uv")), "pip", "install", "--quiet", "--offline", "--no-deps"]
+    subprocess.run([*uv, "--python", str(root / "bin/python"), str(wheel)], check=True)
+    return root / "bin"
 
 
 @pytest.fixture(scope="session")

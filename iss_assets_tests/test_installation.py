@@ -6,8 +6,8 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import tomllib
+import zipfile
 from importlib import metadata
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
-from iss_assets.settings import Settings, WarehouseSettings
+from iss_assets.settings import WarehouseSettings
 from iss_assets.shipped import shipped_folder
 from iss_assets.warehouse.sql_head import SqlModelError
 from iss_assets.warehouse.sql_models import load_models, require_models
@@ -185,10 +185,10 @@ def test_the_set_up_the_metadata_and_the_makefile_name_the_same_versions() -> No
 @pytest.mark.parametrize("version", SUPPORTED)
 def test_the_lock_file_is_whole_and_right_for_every_supported_version(version: str) -> None:
     """Follow the requirements of every locked package under the version, as an installer does."""
-    locked = dict(
-        (canonicalize_name(name), pin)
+    locked = {
+        canonicalize_name(name): pin
         for name, pin in re.findall(r"(?m)^([\w.-]+)==(\S+)$", (ROOT / "requirements.txt").read_text())
-    )
+    }
     left_out = {"openvino-telemetry"}  # OpenVINO works without, and then sends nothing
     environment = {
         "python_version": version,
@@ -221,12 +221,12 @@ def test_the_lock_file_is_whole_and_right_for_every_supported_version(version: s
 
 
 def test_a_missing_folder_of_sql_models_is_an_error_that_says_what_to_do(tmp_path: Path, monkeypatch) -> None:
-    with pytest.raises(SqlModelError, match="no such folder.*ISS_WAREHOUSE__SQL_DIR"):
+    with pytest.raises(SqlModelError, match=r"no such folder.*ISS_WAREHOUSE__SQL_DIR"):
         load_models(tmp_path / "nowhere")
     (tmp_path / "none").mkdir()
     assert load_models(tmp_path / "none").models == {}  # chosen by a setting
     monkeypatch.setattr("iss_assets.warehouse.sql_models.shipped_folder", lambda name: tmp_path / "none")
-    with pytest.raises(SqlModelError, match="holds no SQL model.*install"):
+    with pytest.raises(SqlModelError, match=r"holds no SQL model.*install"):
         require_models(tmp_path / "none")
 
 
@@ -249,28 +249,43 @@ def test_in_a_checkout_the_shipped_folders_are_those_of_the_repository() -> None
     assert shipped_folder("docs") == ROOT / "docs"
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built from the source archive, with the locked tools and without a network."""
-    folder = tmp_path_factory.mktemp("built")
-    build = [sys.executable, "-m", "hatchling", "build", "-d", str(folder)]
-    subprocess.run([*build, "-t", "sdist"], cwd=ROOT, check=True, capture_output=True)
-    (archive,) = folder.glob("*.tar.gz")
-    shutil.unpack_archive(archive, folder, filter="data")
-    unpacked = folder / archive.name.removesuffix(".tar.gz")
-    subprocess.run([*build, "-t", "wheel"], cwd=unpacked, check=True, capture_output=True)
-    (made,) = folder.glob("*.whl")
-    return made
+def test_the_wheel_holds_what_the_package_needs_and_nothing_else(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        found = {n for n in archive.namelist() if ".dist-info/" not in n}
+        info = {n.partition("/")[2]: archive.read(n).decode() for n in archive.namelist() if n not in found}
+    tracked = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stdout.splitlines()  # fmt: skip
+    package = {f for f in tracked if f.startswith("iss_assets/")}
+    beside = {f for f in tracked if re.fullmatch(r"dbt_like_sql/\w+/\w+\.sql|docs/\w+\.md", f)}
+    assert found == package | {f"iss_assets/{f}" for f in beside}
+    assert "iss_assets/py.typed" in found and sum("dbt_like_sql/marts" in f for f in found) >= 17
+    assert "Apache License" in info["licenses/LICENSE"]
+    assert "iss = iss_assets.cli:app" in info["entry_points.txt"]
+    # what a package index shows: no link or picture that leads into the checkout
+    assert "# iss-assets" in info["METADATA"]
+    assert re.findall(r"\]\((?!https?:)", info["METADATA"]) == []
 
 
-@pytest.fixture(scope="module")
-def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An environment with the wheel in it, which sees the packages of this one but not the checkout."""
-    root = tmp_path_factory.mktemp("elsewhere")
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(root / "venv")], check=True)
-    (place,) = (root / "venv/lib").glob("python*/site-packages")
-    shutil.unpack_archive(wheel, place, format="zip")
-    site = metadata.distribution("dagster").locate_file("")
-    # only a folder on the path: a .pth line of that folder, the checkout's among them, is not followed
-    (place / "packages.pth").write_text(f"{site}\n")
-    return root
+def test_the_installed_command_finds_its_models_and_pages_and_not_the_checkouts(
+    installed: Path, tmp_path: Path
+) -> None:
+    def told(*command: str) -> str:
+        environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    (tmp_path / "dbt_like_sql").mkdir()  # somebody else's
+    assert told(f"{installed}/iss", "--version") == f"iss-assets {PROJECT['version']}\n"
+    assert "# The study folder" in told(f"{installed}/iss", "guide", "study_folder")
+    where = told(
+        f"{installed}/python",
+        "-c",
+        "import iss_assets; from iss_assets.settings import Settings; "
+        "print(iss_assets.__file__); print(Settings().warehouse.sql_dir)",
+    )
+    package, models = (Path(line) for line in where.splitlines())
+    assert package.is_relative_to(installed.parent)
+    assert models == package.parent / "dbt_like_sql" and len(list(models.rglob("*.sql"))) >= 21

@@ -2,11 +2,11 @@ with heard as (
     select
         patient_id,
         count(*) as videos,
-        sum(duration_s) as seconds,
-        sum(duration_s * speech_share) as speech_seconds,
+        sum(duration_s order by duration_s) as seconds,
+        sum(duration_s * speech_share order by duration_s * speech_share) as speech_seconds,
         median(loudness_lufs) as loudness_lufs,
         median(snr_db) as snr_db,
-        avg(clipped_share) as clipped_share
+        avg(clipped_share order by clipped_share) as clipped_share
     from audio
     group by patient_id
 ),
@@ -14,9 +14,9 @@ features as (
     select
         patient_id,
         count(*) as chunks,
-        avg(spectral_centroid) as spectral_centroid,
-        avg(rolloff) as rolloff,
-        avg(zero_crossing_rate) as zero_crossing_rate
+        avg(spectral_centroid order by spectral_centroid) as spectral_centroid,
+        avg(rolloff order by rolloff) as rolloff,
+        avg(zero_crossing_rate order by zero_crossing_rate) as zero_crossing_rate
     from audio_features
     where chunk_index >= 0
     group by patient_id

@@ -19,13 +19,14 @@ over_submissions as (
         count(*) as submissions,
         count(distinct patient_id) as patients,
         case
-            when count(*) >= 3 and stddev_pop(value_a) > 0 and stddev_pop(value_b) > 0 then corr(value_a, value_b)
+            when count(*) >= 3 and min(value_a) < max(value_a) and min(value_b) < max(value_b)
+                then corr(value_a, value_b order by value_a, value_b)
         end as pearson
     from pairs
     group by score_a, score_b, number_a, number_b
 ),
 patient_means as (
-    select score_a, score_b, patient_id, avg(value_a) as mean_a, avg(value_b) as mean_b
+    select score_a, score_b, patient_id, avg(value_a order by value_a) as mean_a, avg(value_b order by value_b) as mean_b
     from pairs
     group by score_a, score_b, patient_id
 ),
@@ -34,7 +35,8 @@ over_patients as (
         score_a,
         score_b,
         case
-            when count(*) >= 3 and stddev_pop(mean_a) > 0 and stddev_pop(mean_b) > 0 then corr(mean_a, mean_b)
+            when count(*) >= 3 and min(mean_a) < max(mean_a) and min(mean_b) < max(mean_b)
+                then corr(mean_a, mean_b order by mean_a, mean_b)
         end as pearson_patients
     from patient_means
     group by score_a, score_b

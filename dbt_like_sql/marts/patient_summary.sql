@@ -5,8 +5,8 @@ with per_patient as (
         sum(frames) as frames,
         sum(faces) as faces,
         sum(landmarks) as landmarks,
-        coalesce(sum(seconds) filter (where extracted), 0) as seconds,
-        avg(seconds) filter (where extracted) as seconds_per_video,
+        coalesce(sum(seconds order by seconds) filter (where extracted), 0) as seconds,
+        avg(seconds order by seconds) filter (where extracted) as seconds_per_video,
         count(*) filter (where not extracted) as unreadable_videos
     from stg_videos
     group by patient_id

@@ -1,5 +1,5 @@
 with interference as (
-    select submission_id, avg(value) as interference
+    select submission_id, avg(value order by value) as interference
     from stg_scores
     where score_number between 3 and 9
     group by submission_id

@@ -40,8 +40,8 @@ per_patient as (
         sum(faces) / nullif(sum(frames), 0) as face_rate,
         sum(landmarks) / nullif(sum(faces), 0) as landmark_rate,
         avg(usable) as usable_share,
-        avg(luminance) as luminance,
-        avg(snr_db) as snr_db
+        avg(luminance order by luminance) as luminance,
+        avg(snr_db order by snr_db) as snr_db
     from grouped
     group by grouping, group_name, patient_id
 )
@@ -51,12 +51,12 @@ select
     count(*) as patients,
     sum(videos) as videos,
     sum(frames) as frames,
-    avg(face_rate) as face_rate,
+    avg(face_rate order by face_rate) as face_rate,
     min(face_rate) as face_rate_lowest,
-    avg(landmark_rate) as landmark_rate,
-    avg(usable_share) as usable_share,
-    avg(luminance) as luminance,
-    avg(snr_db) as snr_db
+    avg(landmark_rate order by landmark_rate) as landmark_rate,
+    avg(usable_share order by usable_share) as usable_share,
+    avg(luminance order by luminance) as luminance,
+    avg(snr_db order by snr_db) as snr_db
 from per_patient
 group by grouping, group_name
 order by grouping, group_name

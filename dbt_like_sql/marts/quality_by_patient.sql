@@ -29,7 +29,7 @@ seen as (
         count(*) as videos,
         sum(faces) / nullif(sum(frames), 0) as face_rate,
         sum(landmarks) / nullif(sum(faces), 0) as landmark_rate,
-        avg(luminance) as luminance,
+        avg(luminance order by luminance) as luminance,
         median(sharpness) as sharpness
     from stg_videos
     group by patient_id

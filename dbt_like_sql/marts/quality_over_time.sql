@@ -22,7 +22,7 @@ select
     avg(cast(usable as integer)) as usable_share,
     sum(faces) / nullif(sum(frames), 0) as face_rate,
     sum(landmarks) / nullif(sum(faces), 0) as landmark_rate,
-    avg(luminance) as luminance,
+    avg(luminance order by luminance) as luminance,
     median(snr_db) as snr_db
 from dated
 group by week_start

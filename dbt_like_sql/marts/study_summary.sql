@@ -10,7 +10,7 @@ with totals as (
         coalesce(sum(frames), 0) as frames,
         coalesce(sum(faces), 0) as faces,
         coalesce(sum(landmarks), 0) as landmarks,
-        coalesce(sum(seconds), 0) as seconds
+        coalesce(sum(seconds order by seconds), 0) as seconds
     from patient_summary
 ),
 durations as (

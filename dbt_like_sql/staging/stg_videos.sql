@@ -2,10 +2,10 @@ with frame_counts as (
     select
         video_id,
         count(*) as frames,
-        avg(luminance) as luminance,
+        avg(luminance order by luminance) as luminance,
         median(sharpness) as sharpness,
         median(noise) as noise,
-        avg(glare) as glare
+        avg(glare order by glare) as glare
     from frames
     group by video_id
 ),
@@ -37,3 +37,4 @@ from videos as v
 left join frame_counts as f on f.video_id = v.video_id
 left join face_counts as c on c.video_id = v.video_id
 left join landmark_counts as l on l.video_id = v.video_id
+order by v.video_id

@@ -4,8 +4,8 @@ with monthly as (
         cast(date_trunc('month', s.submitted_on) as date) as month,
         count(*) as videos,
         avg(cast(q.usable as integer)) as usable,
-        avg(q.face_rate) as face_rate,
-        avg(q.landmark_rate) as landmark_rate
+        avg(q.face_rate order by q.face_rate) as face_rate,
+        avg(q.landmark_rate order by q.landmark_rate) as landmark_rate
     from video_quality as q
     inner join bpi_scores as s on s.submission_id = q.video_id
     where s.submitted_on is not null

@@ -25,8 +25,8 @@ rates as (
         group_name,
         flag,
         count(*) as patients,
-        avg(rate) as rate,
-        coalesce(var_samp(rate), 0) / count(*) as error
+        avg(rate order by rate) as rate,
+        coalesce(var_samp(rate order by rate), 0) / count(*) as error
     from grouped
     group by attribute, group_name, flag
     having count(*) >= $group_patients

@@ -10,7 +10,7 @@ select
     case pain_level when 'None' then 1 when 'Low' then 2 when 'Moderate' then 3 else 4 end as level_number,
     pain_level,
     count(*) as patients,
-    avg(pain_now) as pain_now
+    avg(pain_now order by pain_now) as pain_now
 from per_patient
 group by pain_level
 having count(*) >= $group_patients

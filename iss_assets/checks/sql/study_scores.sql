@@ -33,7 +33,7 @@ select
     count(*) as submissions,
     1 - count(a.answer) / count(*) as missing_share,
     avg(a.answer) as mean,
-    stddev_pop(a.answer) as deviation,
+    stddev_pop(a.answer order by a.answer) as deviation,
     any_value(m.answers) / nullif(count(a.answer), 0) as top_share,
     any_value(m.different) as different
 from answers as a
