@@ -72,6 +72,12 @@ class ReadingSettings(Section):
     """Our column name to a map from the file's values to ours, for coded exports: ``{"sex": {"1": "M", "2": "F"}}``."""
     survey_values: dict[str, dict[str, str]] = {}
     """The same for ``surveys.csv``: ``{"chronic_pain": {"1": "yes", "2": "no"}}``."""
+    enrollment_instruments: tuple[str, ...] = ()
+    """Rows of ``enrollment.csv`` that count in a REDCap export: names of instruments (``redcap_repeat_instrument``) or
+    events (``redcap_event_name``). Without any, rows in which every column of ours is empty are taken for those of other
+    instruments. Rows that do not count are told as one problem with their number."""
+    survey_instruments: tuple[str, ...] = ()
+    """The same for ``surveys.csv``."""
     utc_offset: str = ""
     """The study's offset from UTC, ``-05:00``, for times that are written without one and patients that have none in
     ``enrollment.csv``. Where it is empty too, the local time of such a check-in is unknown, and its row says so."""

@@ -1,6 +1,7 @@
 """Reading a csv file that anybody may have made: encoding, delimiter, header, broken rows.
 
-Belongs here: bytes to rows with line numbers. Does not belong here: what the columns mean (``folder_tables``).
+Belongs here: bytes to rows with line numbers, and which rows of a REDCap export belong to another table.
+Does not belong here: what the columns mean (``folder_tables``).
 
 A quote that is opened and never closed would swallow the rest of a file. So a row may only go on over several lines
 where a column that is not ours holds the line break; otherwise its first line is rejected and reading goes on with
@@ -12,8 +13,8 @@ from __future__ import annotations
 import csv
 import re
 import stat
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
@@ -32,6 +33,22 @@ MAX_LINE_LENGTH = 100_000
 MAX_CONTINUATION = 50
 """Most lines that one row may take."""
 
+_SEPARATOR_LINE = re.compile(r'\s*"?sep=(?P<delimiter>\\t|[^"\w\r\n])?"?[,;\t ]*', re.IGNORECASE)
+"""The line that Excel writes, and reads, before the header; saved again by a spreadsheet it becomes a quoted cell."""
+
+_DELIMITERS = ",;\t|"
+
+_INSTRUMENT = ("redcap_repeat_instrument", "repeat instrument")
+_EVENT = ("redcap_event_name", "event name")
+_BOOKKEEPING = (
+    *_INSTRUMENT,
+    *_EVENT,
+    "redcap_repeat_instance",
+    "repeat instance",
+    "redcap_data_access_group",
+)
+"""Columns that REDCap puts into its exports, by name and by label."""
+
 _HARMLESS_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_ ()/.-]{0,39}")
 _CODEPAGE_ADVICE = "save it as UTF-8 (in Excel: 'CSV UTF-8') and try again"
 
@@ -42,11 +59,16 @@ class CsvRow:
 
     line: int
     cells: dict[str, str]
+    bookkeeping: dict[str, str] = field(default_factory=dict)
+    """REDCap's own cells, by the column's name in lower case."""
 
 
 @dataclass(frozen=True)
 class _Header:
+    """The header: its first and last line, and where our columns are."""
+
     line: int
+    last_line: int
     delimiter: str
     width: int
     positions: dict[str, int]
@@ -61,6 +83,7 @@ def read_csv(
     column_map: dict[str, str],
     rejected: ProblemLog,
     problems: ProblemLog,
+    instruments: Collection[str] = (),
 ) -> list[CsvRow]:
     """Read the rows of a csv file in the study folder.
 
@@ -76,6 +99,9 @@ def read_csv(
         Our name to the file's name, where they differ.
     rejected, problems : ProblemLog
         Where rows that cannot be read, and columns that are not ours, are noted.
+    instruments : collection of str
+        In a REDCap export, the instruments or events whose rows count. Without any, rows in which every column of ours
+        but the patient's id is empty are those of other instruments.
 
     Raises
     ------
@@ -87,7 +113,8 @@ def read_csv(
         raise StudyFolderError(f"{file} has more than {MAX_LINES:,} lines; check that it is the right file")
     header = _read_header(lines, file, required, optional, column_map)
     _report_columns(header, file, optional, problems)
-    return list(_rows(lines, header, file, [*required, *optional], rejected))
+    rows = list(_rows(lines, header, file, [*required, *optional], rejected))
+    return _own_rows(rows, header, file, instruments, problems)
 
 
 def _read_bytes(root: Path, file: str) -> bytes:
@@ -116,22 +143,39 @@ def _read_bytes(root: Path, file: str) -> bytes:
 
 
 def _decode(content: bytes, file: str) -> str:
-    encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8"
+    encoding = _encoding_of(content)
     try:
         text = content.decode(encoding)
     except UnicodeDecodeError as error:
         before = content[: error.start]
         line = 1 + (before.count(b"\n") or before.count(b"\r"))
-        where = f"byte {error.start + 1}" + ("" if encoding == "utf-16" else f", on line {line}")
-        name = "UTF-16" if encoding == "utf-16" else "UTF-8"
+        where = f"byte {error.start + 1}" + (f", on line {line}" if encoding == "utf-8" else "")
+        name = encoding.upper()[:6].rstrip("-")
         raise StudyFolderError(f"{file} is not valid {name} at {where}; {_CODEPAGE_ADVICE}") from None
-    return text.removeprefix("\ufeff")
+    return text.lstrip("\ufeff")
+
+
+def _encoding_of(content: bytes) -> str:
+    """Give the encoding by the byte order mark, or, without one, by every second byte of the beginning being zero."""
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return "utf-16"
+    start = content[:40]
+    if len(start) >= 4 and not any(start[1::2]) and all(start[::2]):
+        return "utf-16-le"
+    if len(start) >= 4 and not any(start[::2]) and all(start[1::2]):
+        return "utf-16-be"
+    return "utf-8"
+
+
+def _plain(name: str) -> str:
+    """Give a column's name in lower case, with a space for every line break and run of spaces."""
+    return " ".join(name.split()).casefold()
 
 
 def _read_header(
     lines: list[str], file: str, required: Sequence[str], optional: Sequence[str], column_map: dict[str, str]
 ) -> _Header:
-    wanted = {name: column_map.get(name, name).strip().casefold() for name in (*required, *optional)}
+    wanted = {name: _plain(column_map.get(name, name)) for name in (*required, *optional)}
     unknown = sorted(column_map.keys() - wanted.keys())
     if unknown:
         raise StudyFolderError(
@@ -139,18 +183,21 @@ def _read_header(
             f"its keys are among {', '.join(wanted)}"
         )
     index = next((i for i, line in enumerate(lines) if line.strip()), None)
+    named = _SEPARATOR_LINE.fullmatch(lines[index]) if index is not None else None
+    if index is not None and named:
+        index = next((i for i, line in enumerate(lines) if i > index and line.strip()), None)
     if index is None:
         raise StudyFolderError(f"{file} is empty; its first line must name the columns {', '.join(required)}")
     if "\0" in lines[index]:
         raise StudyFolderError(f"{file} is not a text file in UTF-8; {_CODEPAGE_ADVICE}")
-    best: tuple[int, int, str, list[str]] | None = None
-    for delimiter in ",;\t":
-        names = [name.strip().casefold() for name in _record([lines[index]], 0, delimiter)[0] or []]
-        score = (len(set(wanted.values()) & set(names)), len(names), delimiter, names)
-        if best is None or score[:2] > best[:2]:
-            best = score
-    assert best is not None
-    names = best[3]
+    first = (named["delimiter"] or "").replace("\\t", "\t") if named else ""
+    # the delimiter that the file names comes first, and stays unless another one finds more of the columns
+    found = []
+    for delimiter in dict.fromkeys(first + _DELIMITERS):
+        fields, taken = _record(lines, index, delimiter)
+        names = [_plain(name) for name in fields or []]
+        found.append((len(set(wanted.values()) & set(names)), len(names), delimiter, names, taken))
+    _, _, delimiter, names, taken = max(found, key=lambda f: (f[0], f[2] == first, f[1]))
     missing = [name for name in required if wanted[name] not in names]
     if missing:
         setting = "ISS_READING__" + ("ENROLLMENT_COLUMNS" if file.startswith("enrol") else "SURVEY_COLUMNS")
@@ -162,7 +209,7 @@ def _read_header(
     if twice:
         raise StudyFolderError(f"{file} has the columns {', '.join(twice)} more than once; keep one of each")
     positions = {name: names.index(there) for name, there in wanted.items() if there in names}
-    return _Header(index + 1, best[2], len(names), positions, names)
+    return _Header(index + 1, index + taken, delimiter, len(names), positions, names)
 
 
 def _report_columns(header: _Header, file: str, optional: Sequence[str], problems: ProblemLog) -> None:
@@ -170,7 +217,7 @@ def _report_columns(header: _Header, file: str, optional: Sequence[str], problem
     extra = [
         name if _HARMLESS_NAME.fullmatch(name) else f"number {i + 1}"
         for i, name in enumerate(header.names)
-        if i not in ours and name
+        if i not in ours and name and name not in _BOOKKEEPING
     ]
     if extra:
         problems.add(
@@ -193,7 +240,8 @@ def _report_columns(header: _Header, file: str, optional: Sequence[str], problem
 def _rows(
     lines: list[str], header: _Header, file: str, columns: list[str], rejected: ProblemLog
 ) -> Iterator[CsvRow]:
-    i = header.line
+    i = header.last_line
+    bookkeeping = {name: i for i, name in enumerate(header.names) if name in _BOOKKEEPING}
     while i < len(lines):
         line, start = lines[i], i + 1
         i += 1
@@ -221,8 +269,41 @@ def _rows(
             rejected.add(fault, _ROW_FAULTS[fault], file=file, line=start)
         else:
             positions = header.positions
-            yield CsvRow(start, {n: cells[positions[n]] if n in positions else "" for n in columns})
+            yield CsvRow(
+                start,
+                {n: cells[positions[n]] if n in positions else "" for n in columns},
+                {n: cells[p] for n, p in bookkeeping.items()},
+            )
         i += taken - 1
+
+
+def _own_rows(
+    rows: list[CsvRow], header: _Header, file: str, instruments: Collection[str], problems: ProblemLog
+) -> list[CsvRow]:
+    """Leave out the rows of other REDCap instruments and events, and tell how many they were."""
+    if not any(name in header.names for name in (*_INSTRUMENT, *_EVENT)):
+        return rows
+    patient = header.positions["patient_id"]
+    data = [n for n, p in header.positions.items() if p != patient and header.names[p] not in _BOOKKEEPING]
+    wanted = {_plain(name) for name in instruments}
+
+    def is_own(row: CsvRow) -> bool:
+        named = (_plain(row.bookkeeping.get(name, "")) for name in (*_INSTRUMENT, *_EVENT))
+        return any(row.cells[name] for name in data) and (not wanted or not wanted.isdisjoint(named))
+
+    own = [is_own(row) for row in rows]
+    others = [row for row, mine in zip(rows, own, strict=True) if not mine]
+    if others:
+        filled = sum(any(row.cells[name] for name in data) for row in others)
+        more = f" {filled} of them hold values in columns of this table; check the setting." if filled else ""
+        problems.add(
+            "other_instruments",
+            f"{len(others)} rows belong to other REDCap instruments or events, the first in line {others[0].line}, and were "
+            f"left out.{more or ' Nothing to do.'}",
+            file=file,
+            line=others[0].line,
+        )
+    return [row for row, mine in zip(rows, own, strict=True) if mine]
 
 
 _ROW_FAULTS = {

@@ -161,7 +161,7 @@ def read_study(
     rejected, problems = ProblemLog(), ProblemLog()
     patients = read_enrollment(root, settings, now, rejected, problems)
     submissions = read_surveys(root, settings, now, patients, rejected, problems)
-    videos = read_videos(root, patients.keys(), submissions, rejected, problems)
+    videos = read_videos(root, patients, submissions, rejected, problems)
     active = {s.patient_id for s in submissions.values()} | {v.patient_id for v in videos}
     for patient in patients.values():
         if patient.patient_id not in active:

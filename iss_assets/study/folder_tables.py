@@ -82,6 +82,7 @@ def read_enrollment(
         settings.enrollment_columns,
         rejected,
         problems,
+        settings.enrollment_instruments,
     ):
         reader = _RowReader(row, ENROLLMENT, settings.enrollment_values, rejected)
         patient_id = reader.read("patient_id", cells.patient_id)
@@ -108,6 +109,7 @@ def read_enrollment(
             continue
         patients[patient_id] = patient
         _check_patient(patient, now.date(), problems)
+    _report_twins(patients, problems)
     if not patients:
         problems.add(
             "no_patients",
@@ -115,6 +117,57 @@ def read_enrollment(
             file=ENROLLMENT,
         )
     return patients
+
+
+def numbers_without_zeros(patients: Mapping[str, PatientRow]) -> dict[str, PatientRow]:
+    """Give the patients whose ids are numbers, by the number without its leading zeros."""
+    return {
+        patient_id.lstrip("0"): patient for patient_id, patient in patients.items() if patient_id.isdecimal()
+    }
+
+
+def find_by_number(patient_id: str, without_zeros: Mapping[str, PatientRow]) -> PatientRow | None:
+    """Give the patient whose id differs from this unknown one by leading zeros only."""
+    return without_zeros.get(patient_id.lstrip("0")) if patient_id.isdecimal() else None
+
+
+def zeros_advice(twin: PatientRow) -> str:
+    """Say what to do about an id that differs from an enrolled one by leading zeros only."""
+    return (
+        f"the one in line {twin.line} of {ENROLLMENT} differs from it by leading zeros only, which spreadsheets drop. "
+        "Write the id alike in both (format the column as text before the file is opened) and export again."
+    )
+
+
+def report_lost_zeros(twin: PatientRow, where: str, problems: ProblemLog) -> None:
+    """Tell in the row of an enrolled patient that the same id is written elsewhere with other leading zeros."""
+    problems.add(
+        "leading_zeros",
+        f"The same id with other leading zeros is in {where}, which was not used; write it alike in both.",
+        file=ENROLLMENT,
+        line=twin.line,
+        column="patient_id",
+        patient_id=twin.patient_id,
+    )
+
+
+def _report_twins(patients: Mapping[str, PatientRow], problems: ProblemLog) -> None:
+    """Tell where two patients' ids are one number: one of them has probably lost its zeros."""
+    first: dict[str, PatientRow] = {}
+    for patient_id, patient in patients.items():
+        if not patient_id.isdecimal():
+            continue
+        other = first.setdefault(patient_id.lstrip("0"), patient)
+        if other is not patient:
+            problems.add(
+                "leading_zeros",
+                f"The id differs from that in line {other.line} by leading zeros only; if they are one patient, keep one "
+                "row.",
+                file=ENROLLMENT,
+                line=patient.line,
+                column="patient_id",
+                patient_id=patient_id,
+            )
 
 
 def _check_patient(patient: PatientRow, today: date, problems: ProblemLog) -> None:
@@ -148,8 +201,16 @@ def read_surveys(
     """Read ``surveys.csv`` into accepted submissions by id."""
     _check_value_map(settings.survey_values, (*SURVEY_REQUIRED, *SURVEY_OPTIONAL), "SURVEY_VALUES")
     rows = read_csv(
-        root, SURVEYS, SURVEY_REQUIRED, SURVEY_OPTIONAL, settings.survey_columns, rejected, problems
+        root,
+        SURVEYS,
+        SURVEY_REQUIRED,
+        SURVEY_OPTIONAL,
+        settings.survey_columns,
+        rejected,
+        problems,
+        settings.survey_instruments,
     )
+    without_zeros = numbers_without_zeros(patients)
     readers = [_RowReader(row, SURVEYS, settings.survey_values, rejected) for row in rows]
     numbers = {r.cells["chronic_pain"] for r in readers if r.cells["chronic_pain"].isdecimal()}
     codes = numbers <= {"0", "1"}
@@ -157,7 +218,9 @@ def read_surveys(
     submissions: dict[str, SubmissionRow] = {}
     contested: dict[str, list[_RowReader]] = {}
     for reader in readers:
-        submission = _read_submission(reader, patients, codes, settings, study_offset, problems)
+        submission = _read_submission(
+            reader, patients, without_zeros, codes, settings, study_offset, problems
+        )
         if submission is None:
             continue
         first = submissions.get(submission.submission_id)
@@ -222,6 +285,7 @@ def _study_offset(settings: ReadingSettings) -> int | None:
 def _read_submission(
     reader: _RowReader,
     patients: Mapping[str, PatientRow],
+    without_zeros: Mapping[str, PatientRow],
     codes: bool,
     settings: ReadingSettings,
     study_offset: int | None,
@@ -233,10 +297,15 @@ def _read_submission(
     patient = patients.get(patient_id) if patient_id else None
     if patient_id and patient is None:
         reader.whole = False
+        twin = find_by_number(patient_id, without_zeros)
+        if twin is None:
+            advice = "enroll the patient or correct the id."
+        else:
+            advice = zeros_advice(twin)
+            report_lost_zeros(twin, f"line {reader.line} of {SURVEYS}", problems)
         reader.reject(
             "unknown_patient",
-            f"No accepted row of {ENROLLMENT} has this patient id; enroll the patient or correct the id (a "
-            "spreadsheet may have dropped leading zeros).",
+            f"No accepted row of {ENROLLMENT} has this patient id; {advice}",
             "patient_id",
         )
     written = reader.read("submitted_at", cells.moment) if patient else None

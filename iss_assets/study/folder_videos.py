@@ -8,16 +8,23 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from iss_assets.study import cells, terms
 from iss_assets.study.cells import CellError
-from iss_assets.study.folder_tables import ENROLLMENT, SURVEYS
+from iss_assets.study.folder_tables import (
+    ENROLLMENT,
+    SURVEYS,
+    find_by_number,
+    numbers_without_zeros,
+    report_lost_zeros,
+    zeros_advice,
+)
 from iss_assets.study.paths import leads_out, printable
-from iss_assets.study.records import ProblemLog, StudyFolderError, SubmissionRow, VideoFile
+from iss_assets.study.records import PatientRow, ProblemLog, StudyFolderError, SubmissionRow, VideoFile
 
 VIDEOS: Final = "videos"
 EXTENSIONS: Final = frozenset(
@@ -60,7 +67,7 @@ class _Found:
 
 def read_videos(
     root: Path,
-    patients: Collection[str],
+    patients: Mapping[str, PatientRow],
     submissions: Mapping[str, SubmissionRow],
     rejected: ProblemLog,
     problems: ProblemLog,
@@ -71,8 +78,8 @@ def read_videos(
     ----------
     root : Path
         The study folder.
-    patients : collection of str
-        Ids of accepted patients.
+    patients : mapping
+        Accepted patients by id.
     submissions : mapping
         Accepted submissions by id.
     rejected, problems : ProblemLog
@@ -118,7 +125,7 @@ class _Lister:
         self.rejected = rejected
         self.problems = problems
 
-    def files(self, patients: Collection[str], *, expected: bool) -> Iterator[_Found]:
+    def files(self, patients: Mapping[str, PatientRow], *, expected: bool) -> Iterator[_Found]:
         """Give every file that has a usable name, by name; `expected` says that there should be some."""
         top = self.root / VIDEOS
         if not os.path.lexists(top):
@@ -138,6 +145,7 @@ class _Lister:
             raise StudyFolderError(
                 f"{VIDEOS} is a link that leads out of the study folder; put the folder itself there"
             )
+        without_zeros = numbers_without_zeros(patients)
         for entry in self._list(top, VIDEOS):
             name = f"{VIDEOS}/{printable(entry.name)}"
             if not self._is_kind(entry, name, stat.S_ISDIR, "not_in_patient_folder", _NOT_IN_PATIENT_FOLDER):
@@ -148,10 +156,14 @@ class _Lister:
                 self.rejected.add(error.code, f"The folder's name is no patient id. {error}", file=name)
                 continue
             if patient_id not in patients:
+                twin = find_by_number(patient_id, without_zeros)
+                advice = "enroll the patient or rename the folder."
+                if twin is not None:
+                    advice = zeros_advice(twin)
+                    report_lost_zeros(twin, f"the folder's name {name}", self.problems)
                 self.rejected.add(
                     "unknown_patient",
-                    f"No accepted row of {ENROLLMENT} has this patient id, so nothing in the folder was used; enroll "
-                    "the patient or rename the folder.",
+                    f"No accepted row of {ENROLLMENT} has this patient id, so nothing in the folder was used; {advice}",
                     file=name,
                     patient_id=patient_id,
                 )
@@ -279,11 +291,23 @@ def _reject(rejected: ProblemLog, file: _Found, code: str, reason: str) -> None:
 def _compare_with_surveys(
     narratives: Mapping[str, _Found], submissions: Mapping[str, SubmissionRow], problems: ProblemLog
 ) -> None:
+    alone = {
+        (file.patient_id, i.lstrip("0")): file
+        for i, file in narratives.items()
+        if i not in submissions and i.isdecimal()
+    }
+    twins: dict[str, SubmissionRow] = {}
     for submission_id, submission in submissions.items():
         if submission_id not in narratives:
+            twin = alone.get((submission.patient_id, submission_id.lstrip("0")))
+            if twin is not None:
+                twins[twin.submission_id] = submission
             problems.add(
                 "survey_without_video",
-                "There is no usable video of this submission; ask for it, or check the file's name.",
+                "There is no usable video of this submission; ask for it, or check the file's name."
+                if twin is None
+                else f"There is no video of this submission, but the name of {twin.name} differs from its id by leading "
+                "zeros only, which spreadsheets drop; write it alike in both.",
                 file=SURVEYS,
                 line=submission.line,
                 patient_id=submission.patient_id,
@@ -291,9 +315,13 @@ def _compare_with_surveys(
             )
     for submission_id, file in narratives.items():
         if submission_id not in submissions:
+            survey = twins.get(submission_id)
             problems.add(
                 "video_without_survey",
-                f"No accepted row of {SURVEYS} has this submission id; add the scores or correct the row.",
+                f"No accepted row of {SURVEYS} has this submission id; add the scores or correct the row."
+                if survey is None
+                else f"The id in line {survey.line} of {SURVEYS} differs from this name by leading zeros only, which "
+                "spreadsheets drop; write it alike in both.",
                 file=file.name,
                 patient_id=file.patient_id,
                 submission_id=submission_id,

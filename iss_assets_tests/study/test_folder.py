@@ -116,7 +116,7 @@ def test_every_usual_way_of_writing_csv_is_read_alike(make_study: MakeStudy, cha
 
 
 def test_columns_of_a_redcap_export_are_mapped(make_study: MakeStudy) -> None:
-    enrollment = "record_id,redcap_event_name,cohort,sex,fitz,worst_pain\n7,e1,4D,2,5,8\n"
+    enrollment = "record_id,site,cohort,sex,fitz,worst_pain\n7,e1,4D,2,5,8\n"
     surveys = "\n".join([SURVEY_HEADER, "s1,7,2021-01-12T20:00:00Z,home,7,2,6,5,7,6,5,8,6"])
     settings = ReadingSettings(
         enrollment_columns={"patient_id": "Record_ID", "skin_type": "fitz", "pain_target": "worst_pain"},
@@ -128,7 +128,7 @@ def test_columns_of_a_redcap_export_are_mapped(make_study: MakeStudy) -> None:
     assert (study.patient("7").sex, study.patient("7").skin_type) == ("F", "V")
     assert study.submissions[0].chronic_pain is False
     extra = next(p for p in study.problems if p.code == "extra_columns")
-    assert "redcap_event_name" in extra.reason
+    assert "site" in extra.reason
     assert [p.column_name for p in study.problems if p.code == "absent_column"] == [
         "enrolled_on",
         "utc_offset",
@@ -387,7 +387,7 @@ def test_each_folder_that_cannot_be_read_is_an_error_that_says_what_to_do(
             "lacks the columns sex, skin_type, pain_target.*ISS_READING__ENROLLMENT_COLUMNS",
         ),
         (header.encode() + b"\n0001,Jos\xe9", "not valid UTF-8 at byte 76, on line 2.*CSV UTF-8"),
-        (header.encode("utf-16-le"), "not a text file in UTF-8"),
+        (b"patient_id,cohort\0\0,sex", "not a text file in UTF-8"),
         (header.encode("utf-16")[:-1], "not valid UTF-16"),
         ((header + ",sex").encode(), "columns sex more than once"),
         (header.encode() + b"\n" * 200_001, "more than 200,000 lines"),
