@@ -25,13 +25,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from iss_assets.media.container import UnreadableVideo, open_container, packets_of
+from iss_assets.media.downmix import Downmix
 from iss_assets.media.row_store import RowStore
 from iss_assets.media.samples import Samples, StoredSamples
 from iss_assets.media.speech import PeakHistogram, speech_levels
 from iss_assets.media.timeline import Timeline, read_timeline
 from iss_assets.settings import AudioSettings, VideoSettings
 
-AUDIO_CODE_VERSION: Final = "3"
+AUDIO_CODE_VERSION: Final = "4"
 """Raised when the same file and settings give other rows than before."""
 
 _CONSTANTS: Final = ("video_id", "patient_id", "fingerprint")
@@ -47,8 +48,6 @@ _NO_SIGN: Final = 1e-10
 """librosa takes smaller values for zero when it counts zero crossings."""
 _MEL_ROWS: Final = 16
 """Chunks that are put into Arrow together: 1.4 MB."""
-
-_PCM_SCALE: Final = {"u1": 128.0, "i2": 2.0**15, "i4": 2.0**31, "i8": 2.0**63}
 
 
 class UnreadableSound(ValueError):
@@ -81,6 +80,7 @@ class AudioTables:
 class _Track:
     """What is learned while a track is decoded."""
 
+    downmix: Downmix
     histogram: PeakHistogram = field(default_factory=PeakHistogram)
     source_rate: int | None = None
     broken: int = 0
@@ -91,7 +91,7 @@ class _Track:
 def extract_audio(
     path: Path, settings: AudioSettings, scratch: Path | None = None, timeline: Timeline | None = None
 ) -> AudioTables | None:
-    """Decode a video's default sound track and calculate all that is kept of it.
+    """Decode a video's sound track, mixed to mono as ``downmix`` chooses, and calculate all that is kept of it.
 
     Decoding and resampling (soxr HQ, which is librosa's default) run block by block, samples and the stored waveform
     wait in files; what is in memory grows by 30 kB a second of sound.
@@ -130,7 +130,7 @@ def extract_audio(
             return None
         # where no track decodes, the row of the first one says so
         stream = container.streams.audio[0] if timeline.audio is None else container.streams[timeline.audio]
-        track = _Track()
+        track = _Track(Downmix(path, stream.index, settings.max_seconds))
         with TemporaryFile(dir=scratch) as flac, StoredSamples(scratch) as samples:
             blocks = _decoded(container, stream, track, settings, timeline)
             _store(_resampled(blocks, settings), settings, flac, samples)
@@ -152,6 +152,7 @@ def extract_audio(
                 "inserted_silence_s": track.silence_s,
                 "broken_packets": track.broken,
                 "problem": problem,
+                "downmix": track.downmix.name,
             }
             audio = RowStore(_schema("audio"), scratch, "audio")
             audio.add(_audio_row(row, flac, in_memory=scratch is None))
@@ -324,7 +325,9 @@ def _decoded(
         skipped = round(-gap * rate) if gap < -jitter else 0
         if skipped >= frame.samples:
             continue
-        samples = _mono(frame, track.histogram, skipped)
+        heard = track.downmix.mix(frame, skipped)
+        track.histogram.add(heard)
+        samples = heard.mean(axis=0, dtype=np.float32)
         if gap > jitter and elapsed + gap < settings.max_seconds:
             silence = np.zeros(round(gap * rate), np.float32)
             if gap > _GAP_S:
@@ -367,21 +370,6 @@ def _frames(
                 yield frame, float(begins + (frame.pts - stamp) * frame.time_base)
 
 
-def _mono(frame: Any, histogram: PeakHistogram, skipped: int = 0) -> NDArray[np.float32]:
-    """Give a frame's samples but the first ones as floats, averaged over its channels as ``librosa.to_mono`` does."""
-    values = frame.to_ndarray()
-    if not frame.format.is_planar:
-        values = values.reshape(-1, len(frame.layout.channels)).T
-    values = values[:, skipped:]
-    code = f"{values.dtype.kind}{values.dtype.itemsize}"
-    scaled = values.astype(np.float32)
-    if code in _PCM_SCALE:
-        scaled = (scaled - (128.0 if code == "u1" else 0.0)) / np.float32(_PCM_SCALE[code])
-    scaled = np.nan_to_num(scaled, nan=0.0, posinf=0.0, neginf=0.0)
-    histogram.add(scaled)
-    return scaled.mean(axis=0, dtype=np.float32)
-
-
 def _problem(track: _Track, samples: Samples) -> str | None:
     troubles = []
     if len(samples) == 0:
@@ -390,6 +378,8 @@ def _problem(track: _Track, samples: Samples) -> str | None:
         troubles.append(f"{track.broken} damaged packets of sound were skipped")
     if track.silence_s:
         troubles.append(f"{track.silence_s:.1f} s without sound data were filled with silence")
+    if track.downmix.changes:
+        troubles.append("the sound changes its channels midway")
     if track.cut_at is not None:
         troubles.append(f"sound after {track.cut_at:.0f} s was left out (setting audio.max_seconds)")
     return "; ".join(troubles) or None

@@ -356,6 +356,12 @@ class Audio(Table):
     )
     broken_packets: object = column("INTEGER", "Damaged packets that were skipped.", ge=0, nullable=True)
     problem: object = column("VARCHAR", "What is wrong, in words; empty when nothing is.", nullable=True)
+    downmix: object = column(
+        "VARCHAR",
+        "What of the track's channels is heard: mono (it has one), mean (of all that agree), left, right, center, or "
+        "channel 3 and the like; empty if nothing was decoded.",
+        nullable=True,
+    )
     fingerprint: object = column("VARCHAR", "Fingerprint of the extraction.")
 
 

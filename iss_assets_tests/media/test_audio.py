@@ -8,6 +8,7 @@ import sys
 import warnings
 from pathlib import Path
 
+import av
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -230,9 +231,15 @@ def test_codecs_and_rates_come_out_alike(tmp_path: Path, name: str, codec: str, 
 
 def test_stereo_is_averaged_like_librosa_does(tmp_path: Path) -> None:
     left = voice(2.0)
-    path = write_media(tmp_path / "a.mkv", np.stack([left, np.zeros_like(left)], axis=1), codec="pcm_s16le")
-    stored, _ = read_waveform(_extract(path).audio["waveform"][0].as_py())
-    assert np.abs(stored).max() == pytest.approx(0.25, abs=0.01)
+    path = write_media(tmp_path / "a.mkv", np.stack([left, 0.5 * left], axis=1), codec="pcm_s16le")
+    tables = _extract(path)
+    stored, _ = read_waveform(tables.audio["waveform"][0].as_py())
+    with av.open(str(path)) as container:
+        both = np.concatenate([f.to_ndarray().reshape(-1, 2) for f in container.decode(audio=0)])
+    mono = librosa.to_mono(both.T.astype(np.float32) / 2**15)
+    wanted = librosa.resample(mono, orig_sr=44100, target_sr=22050, res_type="soxr_hq")
+    assert tables.audio["downmix"].to_pylist() == ["mean"] and len(stored) == len(wanted)
+    assert np.abs(stored - wanted).max() < 1e-6
 
 
 def test_a_silent_track_gives_finite_values_and_no_warning(tmp_path: Path) -> None:
