@@ -6,13 +6,14 @@ Does not belong here: what is done in an asset (``assets``), what counts as stal
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import logging
 import multiprocessing
 import os
 import socket
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from dagster import DagsterInstance, Definitions, JobDefinition
 
     from iss_assets.study.folder import StudyFolder
+    from iss_assets.warehouse.database import Warehouse
 
 _JOIN_AFTER = 32
 """Patients after which the pieces that their runs left in the tables are joined; the SQL marts' run joins the last."""
@@ -106,6 +108,7 @@ def stale_patients(folder: StudyFolder, settings: Settings) -> dict[str, list[st
     for row in score_rows(folder):
         scores.setdefault(row["patient_id"], []).append(row)
     without_checks = unchecked(warehouse, settings)
+    lapsed = lapsed_verdicts(warehouse, settings, videos)
     stale: dict[str, list[str]] = {}
     for row in enrolled:
         patient = row["patient_id"]
@@ -122,10 +125,27 @@ def stale_patients(folder: StudyFolder, settings: Settings) -> dict[str, list[st
             patient, videos.get(patient, []), twins, versions
         )
         late = sorted({table for (p, v, table), mark in expected.items() if held.get((p, v, table)) != mark})
+        if patient in lapsed and "videos" not in late:
+            late.append("videos")
         late += [f"checks of {table}" for table in without_checks.get(patient, [])]
         if late:
             stale[patient] = late
     return stale
+
+
+def lapsed_verdicts(
+    warehouse: Warehouse, settings: Settings, videos: Mapping[str, Sequence[Mapping[str, Any]]]
+) -> set[str]:
+    """Give the patients with a file that failed with another version of the code or of itself: it gets a new chance."""
+    from iss_assets.warehouse.verdicts import holding, read_verdicts, stage_versions
+
+    with warehouse.read() as connection:
+        verdicts = read_verdicts(connection)
+    if not verdicts:
+        return set()
+    hashes = {row["video_id"]: row["sha256"] for rows in videos.values() for row in rows}
+    standing = holding(verdicts, hashes, stage_versions(settings))
+    return {v.patient_id for v in verdicts if v not in standing}
 
 
 def run_study(
@@ -370,36 +390,79 @@ def folder_is_stale(folder: StudyFolder, settings: Settings) -> bool:
 
 
 def run_patients(patients: Sequence[str], settings: Settings) -> Iterator[Outcome]:
-    """Run the patient job for each patient, in as many processes as the settings say; give outcomes as they come."""
-    if not patients:
-        return
+    """Run the patient job for each patient, in as many processes as the settings say; give outcomes as they come.
+
+    A worker that dies takes the others of its pool with it. Who was waiting goes on in a new pool; who was at work
+    comes last, one at a time, so that nobody else is disturbed again. The video that was being read is then read in a
+    process of its own (`media.isolation`), so the same run comes to an end.
+    """
+    from iss_assets.media.isolation import Journal, Suspect
+
+    together, alone = list(patients), list[str]()
+    seen: dict[str, set[Suspect]] = {}
+    failed_starts = 0
+    while together or alone:
+        batch = together or alone[:1]
+        left = yield from _in_pool(batch, settings)
+        if not left:
+            together, alone = [], alone if together else alone[1:]
+            continue
+        with open_instance(settings, many_runs=True) as instance:
+            at_work = left & set(end_dead_runs(instance))
+        # somebody who dies again at the same place, or at none that is known, would do so for ever
+        hopeless = set()
+        for patient in at_work:
+            suspects = set(Journal(settings.journal_dir).suspects(patient))
+            if patient in seen and suspects <= seen[patient]:
+                hopeless.add(patient)
+            seen.setdefault(patient, set()).update(suspects)
+        failed_starts = 0 if at_work else failed_starts + 1
+        if failed_starts > 1:
+            hopeless = set(left)
+        for patient in sorted(hopeless):
+            yield Outcome(
+                patient,
+                "",
+                False,
+                "a worker process died, and again when it was tried once more (workers.log in the home)",
+            )
+        if together:
+            together = [p for p in together if p in left - at_work - hopeless]
+            alone += sorted(at_work - hopeless)
+        else:
+            alone = [p for p in alone if p not in hopeless]
+
+
+def _in_pool(patients: Sequence[str], settings: Settings) -> Generator[Outcome, None, set[str]]:
+    """Run patients in a pool of workers; return those who are left because a worker died."""
     workers = min(settings.run.workers, len(patients))
     environment = {
         "ISS_RUN__WORKERS": str(workers),
         "ISS_RUN__THREADS": str(max(1, settings.run.threads // workers)),
         "OMP_NUM_THREADS": str(max(1, settings.run.threads // workers)),
     }
-    waiting = set(patients)
+    left = set(patients)
     with ProcessPoolExecutor(
         workers, multiprocessing.get_context("spawn"), initializer=_start_worker, initargs=(environment,)
     ) as pool:
         futures = {pool.submit(_run_patient, patient): patient for patient in patients}
         try:
             for future in as_completed(futures):
-                outcome = future.result()
-                waiting.discard(outcome.subject)
+                patient = futures[future]
+                try:
+                    outcome = future.result()
+                except BrokenProcessPool:
+                    continue
+                except Exception as error:
+                    outcome = Outcome(patient, "", False, without_folders(f"{type(error).__name__}: {error}"))
+                left.discard(patient)
                 yield outcome
-        except BrokenProcessPool:
-            # a worker died (out of memory, killed): what it left is in the spool, the next run goes on from there
-            for patient in sorted(waiting):
-                yield Outcome(
-                    patient, "", False, "a worker process died (workers.log in the home); run again to go on"
-                )
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             for process in list((pool._processes or {}).values()):
                 process.terminate()
             raise
+    return left
 
 
 def _start_worker(environment: Mapping[str, str]) -> None:
@@ -411,6 +474,8 @@ def _start_worker(environment: Mapping[str, str]) -> None:
     log = os.open(Settings().home / "workers.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(log, 2)
     os.close(log)
+    # a decoder that crashes says there where
+    faulthandler.enable()
 
 
 def _run_patient(patient: str) -> Outcome:
@@ -507,25 +572,28 @@ def without_folders(message: str) -> str:
     return message
 
 
-def end_dead_runs(instance: DagsterInstance) -> None:
+def end_dead_runs(instance: DagsterInstance) -> list[str]:
     """Mark runs as failed whose process is gone, so that the UI does not show them as running for ever.
 
-    Their places in pools become free.
+    Their places in pools become free. Gives the patients of these runs.
     """
     from dagster import DagsterRunStatus, RunsFilter
 
+    patients = []
     for run in instance.get_runs(RunsFilter(statuses=[DagsterRunStatus.STARTED, DagsterRunStatus.STARTING])):
         pid = run.tags.get(PID_TAG, "")
         if run.tags.get(HOST_TAG) == socket.gethostname() and pid.isdigit() and not _alive(int(pid)):
             instance.report_run_failed(
                 run, "The process that ran it is gone; `iss run` takes the work up again."
             )
+            patients.append(run.tags.get("dagster/partition", ""))
     # a run that died keeps its place in a pool, and where no daemon runs nobody else gives it back: the next
     # training would wait for it for ever
     for run_id in instance.event_log_storage.get_concurrency_run_ids():
         holder = instance.get_run_by_id(run_id)
         if holder is None or holder.is_finished:
             instance.event_log_storage.free_concurrency_slots_for_run(run_id)
+    return patients
 
 
 def _alive(pid: int) -> bool:

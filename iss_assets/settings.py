@@ -485,6 +485,13 @@ class RunSettings(Section):
     threads: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1)
     """Processors that extraction takes; `iss run` shares them among its workers, a run of the daemon, which is mostly
     alone, takes them all."""
+    video_limit_s: float = Field(300.0, gt=0)
+    """A decoder that loops for ever is stopped: a stage of reading one video may take this long, ..."""
+    video_limit_factor: float = Field(20.0, ge=0)
+    """... and this many times the video's duration, and one second a megabyte. One thread needs less than the duration
+    itself for ordinary phone video, so a machine may be twenty times as slow or busy."""
+    video_memory_gb: float = Field(4.0, gt=0)
+    """Most memory for a video that is read again because reading it failed. Ordinary ones stay below 1.5 GB."""
     reports_port: int = Field(3001, ge=1, le=65535)
     """Port on which `iss ui` serves the report pages, on this machine only, so that the UI can link to them."""
     contact_sheet: bool = False
@@ -547,6 +554,11 @@ class Settings(BaseSettings):
     def spool_dir(self) -> Path:
         """Extracted videos that wait for their patient's transaction."""
         return self.home / "spool"
+
+    @property
+    def journal_dir(self) -> Path:
+        """Which videos are being read at this moment; what a process that died leaves here is read with care."""
+        return self.home / "reading"
 
     @property
     def models_dir(self) -> Path:

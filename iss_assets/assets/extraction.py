@@ -8,8 +8,8 @@ a run that died waits in the spool; the patient's partition is replaced in one t
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,9 @@ import dagster as dg
 import pyarrow as arrow
 
 from iss_assets.assets.common import describe, result
+from iss_assets.assets.reading import guard, patients_turn
+from iss_assets.assets.study import MISFITS, ledger_entry
+from iss_assets.media.isolation import BrokenFile, Reading, Stage
 from iss_assets.partitions import patients_partitions
 from iss_assets.resources import WarehouseResource
 from iss_assets.settings import Settings
@@ -32,8 +35,14 @@ from iss_assets.warehouse.ledger import (
     read_ledger,
     video_fingerprints,
 )
-from iss_assets.warehouse.locking import hold
-from iss_assets.warehouse.spool import Spool
+from iss_assets.warehouse.spool import Spool, mapped
+from iss_assets.warehouse.verdicts import (
+    Verdict,
+    judge_rows,
+    stage_versions,
+    verdict_on,
+    without_rows,
+)
 
 
 @dataclass(frozen=True)
@@ -52,9 +61,6 @@ _LARGE_MB = 900
 _CONSTANTS = ("patient_id", "video_id", "fingerprint")
 """Columns that are the same in all rows of a video."""
 
-MAX_PATIENT_S = 24 * 3600.0
-"""Longer than any patient takes: ninety days of narratives of three minutes each are 4.5 hours."""
-
 
 @dataclass(frozen=True)
 class Video:
@@ -63,6 +69,8 @@ class Video:
     video_id: str
     path: Path
     fingerprints: Mapping[str, str]
+    row: Mapping[str, Any]
+    """Its row of ``videos``."""
 
 
 def extraction_assets(settings: Settings) -> list[dg.AssetsDefinition]:
@@ -204,13 +212,10 @@ def extract(
     Raises
     ------
     dagster.Failure
-        After everything else is stored, if the extraction of some videos broke for a reason that is not the
-        video's. The next run tries those again.
+        After everything else is stored, if some videos could not be read for a reason that is not the file's (a full
+        disk, a lock). The next run tries those again. A file that is at fault is no failure: it gets a verdict.
     """
-    patient, settings = context.partition_key, resource.settings()
-    settings.spool_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    # two runs of one patient take turns: the second finds the first one's work done
-    with hold(settings.spool_dir / f"{patient}.lock", exclusive=True, timeout_s=MAX_PATIENT_S):
+    with patients_turn(resource.settings(), context.partition_key):
         results = list(extract_alone(context, resource, names, work))
     give_memory_back()
     yield from results
@@ -245,8 +250,6 @@ def extract_alone(
     work: Callable[[Video, set[str], Settings, Warehouse, Spool], Extracted],
 ) -> Iterator[dg.MaterializeResult]:
     """Do what `extract` says, nobody else being at work on this patient."""
-    from iss_assets.media.video import UnreadableVideo
-
     patient, settings, warehouse = context.partition_key, resource.settings(), resource.warehouse()
     selected = tuple(n for n in names if dg.AssetKey(n) in context.selected_asset_keys)
     versions = code_versions(settings)
@@ -255,8 +258,7 @@ def extract_alone(
         held = read_ledger(connection, patient)
         submitted = (
             connection.execute(
-                "select video_id, file, sha256 from videos where patient_id = ? and status = 'ok' order by video_id",
-                [patient],
+                "select * from videos where patient_id = ? and status = 'ok' order by video_id", [patient]
             )
             .to_arrow_table()
             .to_pylist()
@@ -270,58 +272,57 @@ def extract_alone(
         prints = video_fingerprints(row["sha256"], versions)
         wanted = {n for n in selected if held.get((patient, row["video_id"], n)) != prints[n]}
         if wanted:
-            todo.append((Video(row["video_id"], settings.study / row["file"], prints), wanted))
-    failed: dict[str, str] = {}
-    problems: dict[str, str] = {}
-    for number, (video, wanted) in enumerate(todo, start=1):
-        if all(spool.get(video.video_id, n, video.fingerprints[n]) is not None for n in wanted):
-            continue
-        context.log.info(f"video {number} of {len(todo)}: {video.video_id}")
-        try:
-            made = work(video, wanted, settings, warehouse, spool)
-        except UnreadableVideo as error:
-            made = Extracted({}, str(error))
-        except Exception as error:
-            # one video must not stop the others; what broke is told at the end, without the message's content
-            context.log.error(f"video {video.video_id}: {type(error).__name__}", exc_info=error)
-            failed[video.video_id] = type(error).__name__
-            continue
-        if made.problem:
-            problems[video.video_id] = made.problem
-        spool.put(video.video_id, video.fingerprints, {n: made.rows.get(n, nothing_of(n)) for n in wanted})
-        del made
-        give_memory_back()
-    replacements: list[Replacement] = []
+            todo.append((Video(row["video_id"], settings.study / row["file"], prints, row), wanted))
+    found = read_all(context, todo, names, work, settings, warehouse, spool)
     gone = {
         (video_id, table)
         for (_, video_id, table) in held
         if table in selected and video_id not in {r["video_id"] for r in submitted}
     }
-    for video_id, name in sorted(gone):
-        where = {"patient_id": patient, "video_id": video_id}
-        replacements.append(Replacement(tables.BY_NAME[name], tables.BY_NAME[name].from_rows([]), where))
-        replacements.append(Replacement(tables.Extractions, ledger_rows([]), {**where, "table_name": name}))
-    for video, wanted in todo:
-        if video.video_id in failed:
-            continue
-        where = {"patient_id": patient, "video_id": video.video_id}
-        for name in sorted(wanted):
-            waiting = partial(finish, spool, name, patient, video)
-            replacements.append(Replacement(tables.BY_NAME[name], waiting, where))
-            stored[video.video_id, name] = waiting().num_rows
-            entry = (patient, video.video_id, name, video.fingerprints[name], stored[video.video_id, name])
-            replacements.append(
-                Replacement(tables.Extractions, ledger_rows([entry]), {**where, "table_name": name})
-            )
-    if replacements:
-        warehouse.replace_all(replacements)
+
+    def replacements() -> list[Replacement]:
+        made: list[Replacement] = []
+        for video_id, name in sorted(gone):
+            where = {"patient_id": patient, "video_id": video_id}
+            made.append(Replacement(tables.BY_NAME[name], tables.BY_NAME[name].from_rows([]), where))
+            made.append(Replacement(tables.Extractions, ledger_rows([]), {**where, "table_name": name}))
+        for video, wanted in todo:
+            if video.video_id in found.failed or video.video_id in found.out:
+                continue
+            where = {"patient_id": patient, "video_id": video.video_id}
+            for name in sorted(wanted):
+                waiting = partial(finish, spool, name, patient, video)
+                made.append(Replacement(tables.BY_NAME[name], waiting, where))
+                stored[video.video_id, name] = waiting().num_rows
+                entry = (
+                    patient,
+                    video.video_id,
+                    name,
+                    video.fingerprints[name],
+                    stored[video.video_id, name],
+                )
+                made.append(
+                    Replacement(tables.Extractions, ledger_rows([entry]), {**where, "table_name": name})
+                )
+        return [*made, *judged(found, patient, {v.video_id: v for v, _ in todo}, len(submitted))]
+
+    if changes := replacements():
+        try:
+            warehouse.replace_all(changes)
+        except MISFITS as error:
+            if not rule_out_misfits(found, todo, names, patient, settings, spool):
+                raise
+            context.log.warning(f"rows that do not fit their tables: {type(error).__name__}")
+            warehouse.replace_all(replacements())
     spool.clear(selected)
-    if failed:
+    if found.failed:
         raise dg.Failure(
-            f"{len(failed)} of {len(submitted)} videos of patient {patient} could not be extracted; "
-            "the others are stored. Run again, and if it stays so, look at the run's log.",
-            metadata={"videos": dg.MetadataValue.json(failed)},
+            f"{len(found.failed)} of {len(submitted)} videos of patient {patient} could not be extracted "
+            f"({'; '.join(sorted(found.reasons))}); the others are stored. This is not the files' fault: mend it and "
+            "run again.",
+            metadata={"videos": dg.MetadataValue.json(found.failed)},
         )
+    submitted = [row for row in submitted if row["video_id"] not in found.out]
     for name in selected:
         mark = fingerprint(
             sorted((r["video_id"], video_fingerprints(r["sha256"], versions)[name]) for r in submitted)
@@ -334,7 +335,7 @@ def extract_alone(
                 "videos": len(submitted),
                 "videos extracted now": sum(name in wanted for _, wanted in todo),
                 "videos kept": len(submitted) - sum(name in wanted for _, wanted in todo),
-                "problems in the files": dg.MetadataValue.json(problems),
+                "problems in the files": dg.MetadataValue.json(found.problems),
                 **(
                     contact_sheet(warehouse, patient)
                     if name == "faces" and settings.run.contact_sheet
@@ -342,6 +343,198 @@ def extract_alone(
                 ),
             },
         )
+
+
+@dataclass
+class Found:
+    """How the reading of a patient's videos went.
+
+    Attributes
+    ----------
+    failed : dict
+        Videos that the machine failed on, to the class of the error.
+    reasons : set of str
+        What was wrong with the machine, in words.
+    problems : dict
+        Videos to what is wrong with their files.
+    verdicts : list of Verdict
+        Files at fault.
+    out : dict
+        Videos without anything to look at: to their verdict, or to None where the file changed meanwhile.
+    """
+
+    failed: dict[str, str] = field(default_factory=dict)
+    reasons: set[str] = field(default_factory=set)
+    problems: dict[str, str] = field(default_factory=dict)
+    verdicts: list[Verdict] = field(default_factory=list)
+    out: dict[str, Verdict | None] = field(default_factory=dict)
+
+
+def read_all(
+    context: dg.AssetExecutionContext,
+    todo: Sequence[tuple[Video, set[str]]],
+    names: tuple[str, ...],
+    work: Callable[[Video, set[str], Settings, Warehouse, Spool], Extracted],
+    settings: Settings,
+    warehouse: Warehouse,
+    spool: Spool,
+) -> Found:
+    """Read each video into the spool; whatever one of them does, the others are read too."""
+    from iss_assets.media.isolation import ChangedFile, MachineTrouble
+
+    patient, found = context.partition_key, Found()
+    stage: Stage = "sound" if names == SOUND_TABLES else "picture"
+    with guard(settings, patient, stage, context.log.warning) as careful:
+        for number, (video, wanted) in enumerate(todo, start=1):
+            if all(spool.get(video.video_id, n, video.fingerprints[n]) is not None for n in wanted):
+                continue
+            context.log.info(f"video {number} of {len(todo)}: {video.video_id}")
+            reading = reading_of(video, patient, names, wanted, settings)
+            try:
+                made = careful.attempt(reading, work, video, wanted, settings, warehouse, spool)
+                made = with_pictures(made, wanted)
+            except BrokenFile as error:
+                made = rule_out(found, reading, error, settings)
+            except ChangedFile as error:
+                if video.path.parent.is_dir():
+                    found.out[video.video_id], found.problems[video.video_id] = None, str(error)
+                else:
+                    found.failed[video.video_id] = "FileNotFoundError"
+                    found.reasons.add("the patient's folder is gone; check that the drive is there")
+                continue
+            except Exception as error:
+                context.log.error(f"video {video.video_id}: {in_words(error)}")
+                found.failed[video.video_id] = type(error).__name__
+                found.reasons.add(in_words(error))
+                if isinstance(error, MachineTrouble):
+                    # what cannot read a test film cannot read the others
+                    found.failed |= {v.video_id: type(error).__name__ for v, _ in todo[number:]}
+                    break
+                continue
+            if video.video_id in found.out:
+                continue
+            if made.problem:
+                found.problems[video.video_id] = made.problem
+            spool.put(
+                video.video_id, video.fingerprints, {n: made.rows.get(n, nothing_of(n)) for n in wanted}
+            )
+            del made
+            give_memory_back()
+    return found
+
+
+def reading_of(
+    video: Video, patient: str, names: tuple[str, ...], wanted: set[str], settings: Settings
+) -> Reading:
+    """Name what is done with a video, and how long it may take."""
+    from iss_assets.media.isolation import time_limit
+
+    row, run = video.row, settings.run
+    again = wanted == {"landmarks"}
+    return Reading(
+        patient,
+        video.video_id,
+        "sound" if names == SOUND_TABLES else "landmarks" if again else "picture",
+        row["sha256"],
+        time_limit(
+            run.video_limit_s,
+            run.video_limit_factor,
+            min(row["duration_s"] or 0.0, settings.video.max_seconds),
+            row["bytes"],
+        ),
+        None if again else video.path,
+        row["bytes"],
+        row["modified_ns"],
+    )
+
+
+def with_pictures(made: Extracted, wanted: set[str]) -> Extracted:
+    """Give what was extracted if there are pictures in it, where there should be.
+
+    Raises
+    ------
+    RefusedFile
+        If not one could be decoded.
+    """
+    from iss_assets.media.isolation import RefusedFile
+
+    frames = made.rows.get("frames")
+    if "frames" in wanted and (
+        frames is None or (mapped(frames) if isinstance(frames, Path) else frames).num_rows == 0
+    ):
+        raise RefusedFile(
+            "unreadable", "UnreadableVideo", "No picture of the video can be decoded; submit it again."
+        )
+    return made
+
+
+def rule_out(found: Found, reading: Reading, error: BrokenFile, settings: Settings) -> Extracted:
+    """Note that a file is at fault; give what is left of it for this stage, which is nothing."""
+    verdict = verdict_on(reading, error, stage_versions(settings))
+    found.verdicts.append(verdict)
+    found.problems[verdict.video_id] = verdict.problem
+    if verdict.status != "ok":
+        found.out[verdict.video_id] = verdict
+    return Extracted({}, verdict.problem)
+
+
+def rule_out_misfits(
+    found: Found,
+    todo: Sequence[tuple[Video, set[str]]],
+    names: tuple[str, ...],
+    patient: str,
+    settings: Settings,
+    spool: Spool,
+) -> bool:
+    """Rule out the videos whose rows do not fit their tables; say whether there are any."""
+    before = len(found.verdicts)
+    for video, wanted in todo:
+        if video.video_id in found.failed or video.video_id in found.out:
+            continue
+        try:
+            for name in wanted:
+                tables.BY_NAME[name].check_rows(finish(spool, name, patient, video))
+        except MISFITS as error:
+            reading = reading_of(video, patient, names, wanted, settings)
+            words = "What was read from it cannot be right; submit the video again."
+            rule_out(found, reading, BrokenFile(type(error).__name__, words), settings)
+            spool.put(video.video_id, video.fingerprints, {n: nothing_of(n) for n in wanted})
+    return len(found.verdicts) > before
+
+
+def judged(found: Found, patient: str, videos: Mapping[str, Video], submitted: int) -> list[Replacement]:
+    """Give the replacements that keep the verdicts, with what they make of the table of videos."""
+    rows = {video_id: video.row for video_id, video in videos.items()}
+    made = judge_rows(rows, found.verdicts)
+    for video_id, why in found.out.items():
+        made += without_rows(patient, video_id)
+        if why is None:
+            row = unread_row(rows[video_id], found.problems[video_id])
+            where = {"patient_id": patient, "video_id": video_id}
+            made.append(Replacement(tables.Videos, tables.Videos.from_rows([row]), where))
+    if None in found.out.values():
+        made.append(ledger_entry(patient, tables.Videos, "to be read again", submitted))
+    return made
+
+
+def unread_row(row: Mapping[str, Any], problem: str) -> dict[str, Any]:
+    """Give the row of a video that the next run has to hash and probe again."""
+    from iss_assets.media.inventory import stand_in, without_probe
+
+    return {
+        **without_probe(row, problem),
+        "sha256": stand_in(row["file"], row["bytes"], row["modified_ns"]),
+    }
+
+
+def in_words(error: Exception) -> str:
+    """Say what was wrong with the machine: an error of the system by its own words, others by their class."""
+    from iss_assets.media.isolation import MachineTrouble
+
+    if isinstance(error, MachineTrouble):
+        return str(error)
+    strerror = getattr(error, "strerror", None)
+    return f"{type(error).__name__}: {strerror}" if strerror else type(error).__name__
 
 
 def contact_sheet(warehouse: Warehouse, patient: str) -> dict[str, dg.MetadataValue]:

@@ -4,7 +4,9 @@ Belongs here: the asset ``video_quality``. Does not belong here: measures and th
 """
 
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import dagster as dg
@@ -12,6 +14,7 @@ import duckdb
 import pyarrow as arrow
 
 from iss_assets.assets.common import describe, result
+from iss_assets.assets.reading import guard, patients_turn
 from iss_assets.assets.study import ledger_entry
 from iss_assets.partitions import patients_partitions
 from iss_assets.resources import WarehouseResource
@@ -19,8 +22,10 @@ from iss_assets.settings import Settings
 from iss_assets.warehouse import tables
 from iss_assets.warehouse.database import Replacement, Warehouse
 from iss_assets.warehouse.ledger import code_versions, fingerprint, video_fingerprints
+from iss_assets.warehouse.verdicts import Verdict, judge_rows, stage_versions, verdict_on
 
 if TYPE_CHECKING:
+    from iss_assets.media.isolation import Guard
     from iss_assets.media.quality import PersonVector
 
 _BYTES_A_FRAME: Final = 8_000
@@ -50,16 +55,23 @@ def quality_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         """Assess one patient's videos."""
         patient, current = context.partition_key, warehouse.settings()
         store = warehouse.warehouse()
-        rows, mark = assess_patient(store, current, patient)
-        table = tables.VideoQuality.from_rows(
-            [{**r, "patient_id": patient, "fingerprint": mark} for r in rows]
-        )
-        store.replace_all(
-            [
-                Replacement(tables.VideoQuality, table, {"patient_id": patient}),
-                ledger_entry(patient, tables.VideoQuality, mark, len(rows)),
-            ]
-        )
+        with (
+            patients_turn(current, patient),
+            guard(current, patient, "quality", context.log.warning) as careful,
+        ):
+            rows, mark, verdicts = assess_patient(store, current, patient, careful)
+            own = store.query("select * from videos where patient_id = ?", [patient]) if verdicts else None
+            judged = {row["video_id"]: row for row in own.to_pylist()} if own is not None else {}
+            table = tables.VideoQuality.from_rows(
+                [{**r, "patient_id": patient, "fingerprint": mark} for r in rows]
+            )
+            store.replace_all(
+                [
+                    Replacement(tables.VideoQuality, table, {"patient_id": patient}),
+                    ledger_entry(patient, tables.VideoQuality, mark, len(rows)),
+                    *judge_rows(judged, verdicts),
+                ]
+            )
         flags: dict[str, list[str]] = {}
         for row in rows:
             for flag in row["flags"]:
@@ -106,15 +118,20 @@ class Assessed(NamedTuple):
 
     rows: list[dict[str, Any]]
     mark: str
+    verdicts: Sequence[Verdict] = ()
+    """Videos whose measures failed."""
 
 
-def assess_patient(store: Warehouse, settings: Settings, patient: str) -> Assessed:
+def assess_patient(
+    store: Warehouse, settings: Settings, patient: str, careful: "Guard | None" = None
+) -> Assessed:
     """Assess every video of a patient, readable or not.
 
     A video is compared with the patient's other videos (is it the same person?) and with every file of the study (is
-    it a copy?).
+    it a copy?). With a guard, a video whose measures fail gets a row that says so, and the others are assessed.
     """
-    from iss_assets.media.quality import OtherVideos, assess_video, person_of
+    from iss_assets.media.isolation import BrokenFile, Reading, time_limit
+    from iss_assets.media.quality import OtherVideos, VideoAssessment, assess_video, person_of
 
     kept: dict[str, Seen] = {}
     room = _KEPT_BYTES
@@ -150,33 +167,49 @@ def assess_patient(store: Warehouse, settings: Settings, patient: str) -> Assess
     sounds = {row["video_id"]: row for row in heard.to_pylist()}
     names = own["video_id"].to_pylist()
     persons: dict[str, PersonVector | None] = {}
+    verdicts: dict[str, Verdict] = {}
+    run = settings.run
+
+    def attempt(video: Mapping[str, Any], work: Callable[..., Any], *args: Any) -> Any:
+        """Do what a video takes; None, and a verdict, where that fails because of the video."""
+        if careful is None:
+            return work(*args)
+        limit = time_limit(run.video_limit_s, run.video_limit_factor, video["duration_s"], 0)
+        reading = Reading(patient, video["video_id"], "quality", video["sha256"], limit)
+        try:
+            return careful.attempt(reading, work, *args)
+        except BrokenFile as error:
+            verdicts[video["video_id"]] = verdict_on(reading, error, stage_versions(settings))
+            return None
+
+    videos = {video["video_id"]: video for video in own.to_pylist()}
     # whoever has one video is compared with nobody
     for video_id in names if len(names) > 1 else []:
         seen = kept.get(video_id) or look(video_id)
-        persons[video_id] = person_of(seen.faces, seen.landmarks, settings.quality)
+        persons[video_id] = attempt(videos[video_id], person_of, seen.faces, seen.landmarks, settings.quality)
         if video_id not in kept and seen.bytes <= room:
             kept[video_id] = seen
             room -= seen.bytes
         del seen
     rows = []
-    for video in own.to_pylist():
-        video_id = video["video_id"]
+    for video_id, video in videos.items():
         seen = kept.pop(video_id) if video_id in kept else look(video_id)
         frames, faces, landmarks = seen
-        assessment = assess_video(
-            video,
-            frames,
-            faces,
-            landmarks,
-            sounds.get(video_id),
-            settings.quality,
-            fps=settings.video.fps,
-            max_seconds=settings.video.max_seconds,
-            others=OtherVideos(
-                sha256s=frozenset(v["sha256"] for v in submitted if v["video_id"] != video_id),
-                persons=[p for other, p in persons.items() if p is not None and other != video_id],
-            ),
+        others = OtherVideos(
+            sha256s=frozenset(v["sha256"] for v in submitted if v["video_id"] != video_id),
+            persons=[p for other, p in persons.items() if p is not None and other != video_id],
         )
+        assess = partial(
+            assess_video, fps=settings.video.fps, max_seconds=settings.video.max_seconds, others=others
+        )
+        sound = sounds.get(video_id)
+        assessment: VideoAssessment | None = None
+        if video_id not in verdicts:
+            assessment = attempt(video, assess, video, frames, faces, landmarks, sound, settings.quality)
+        if assessment is None:
+            # what cannot be measured cannot be trusted
+            why = {"measuring_failed": verdicts[video_id].error}
+            assessment = VideoAssessment(why, ["unreadable"], False, "unreadable")  # type: ignore[arg-type]
         found = sum(landmarks["detected"].to_pylist())
         rows.append(
             {
@@ -184,7 +217,7 @@ def assess_patient(store: Warehouse, settings: Settings, patient: str) -> Assess
                 "frames": frames.num_rows,
                 "face_rate": faces.num_rows / frames.num_rows if frames.num_rows else None,
                 "landmark_rate": found / faces.num_rows if faces.num_rows else None,
-                "measures": json.dumps(assessment.measures, sort_keys=True),
+                "measures": json.dumps(finite(assessment.measures), sort_keys=True),
                 "flags": assessment.flags,
                 "usable": assessment.usable,
                 "unusable_reason": assessment.unusable_reason,
@@ -192,7 +225,15 @@ def assess_patient(store: Warehouse, settings: Settings, patient: str) -> Assess
         )
         # before the next one is read
         del seen, frames, faces, landmarks
-    return Assessed(rows, mark)
+    return Assessed(rows, mark, list(verdicts.values()))
+
+
+def finite(measures: Mapping[str, float | str | None]) -> dict[str, float | str | None]:
+    """Give measures with None for those that are no number: JSON has no word for them."""
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in measures.items()
+    }
 
 
 class Seen(NamedTuple):

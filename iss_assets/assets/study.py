@@ -4,20 +4,37 @@ Belongs here: the first stage of the graph, straight from the study folder.
 Does not belong here: anything that opens a picture or a sound.
 """
 
+import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+import pyarrow as arrow
 
 from iss_assets.assets.common import describe, result
+from iss_assets.assets.reading import guard, patients_turn
 from iss_assets.partitions import patients_partitions
 from iss_assets.resources import WarehouseResource
 from iss_assets.settings import Settings
 from iss_assets.warehouse import tables
 from iss_assets.warehouse.database import Replacement
-from iss_assets.warehouse.ledger import WHOLE, fingerprint, ledger_rows, read_ledger
-from iss_assets.warehouse.schema import Table
+from iss_assets.warehouse.ledger import WHOLE, fingerprint, inventory_version, ledger_rows, read_ledger
+from iss_assets.warehouse.schema import InvalidTable, Table
+from iss_assets.warehouse.verdicts import (
+    Verdict,
+    holding,
+    read_verdicts,
+    stage_versions,
+    verdict_on,
+    with_verdicts,
+)
+
+if TYPE_CHECKING:
+    from iss_assets.media.isolation import Guard
+    from iss_assets.media.video import VideoInfo
+    from iss_assets.study.records import VideoFile
 
 SCORES_CODE_VERSION = "2"
 """Raised where the same survey row gives another row of ``bpi_scores``. 2: offsets are no longer lost, and the offset
@@ -129,28 +146,72 @@ def bpi_scores(context: dg.AssetExecutionContext, warehouse: WarehouseResource) 
 )
 def videos(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult:
     """Hash and probe one patient's video files; a file that did not change is not opened again."""
-    from iss_assets.media.inventory import describe_video
+    with patients_turn(warehouse.settings(), context.partition_key):
+        return take_stock(warehouse, context.partition_key, tell=context.log.warning)
 
-    patient, settings = context.partition_key, warehouse.settings()
+
+def take_stock(
+    warehouse: WarehouseResource, patient: str, tell: Callable[[str], None]
+) -> dg.MaterializeResult:
+    """Do what `videos` says, nobody else being at work on this patient."""
+    from iss_assets.media.inventory import describe_video, without_probe
+    from iss_assets.media.isolation import Journal
+
+    settings = warehouse.settings()
     with warehouse.warehouse().read() as connection:
         held = connection.execute("select * from videos where patient_id = ?", [patient]).to_arrow_table()
         current = read_ledger(connection, patient).get((patient, WHOLE, "videos"), "")
+        verdicts = read_verdicts(connection, patient)
     known = {row["video_id"]: row for row in held.to_pylist()}
+    versions = stage_versions(settings)
+    standing = holding(verdicts, {v: row["sha256"] for v, row in known.items()}, versions)
+    lapsed = {v.video_id for v in verdicts} - {v.video_id for v in standing}
+    probed = current.startswith(f"{inventory_version(settings)}-")
     files = warehouse.folder().videos_of(patient)
-    trust = current.startswith(f"{inventory_version(settings)}-")
-    rows = [
-        describe_video(video, known.get(video.submission_id), settings.video, trust_probe=trust)
-        for video in files
-    ]
-    unreadable = [r["video_id"] for r in rows if r["status"] != "ok"]
-    return keep_patient_rows(
+    found: list[Verdict] = []
+    with guard(settings, patient, "probe", tell) as careful:
+        described = [
+            describe_video(
+                video,
+                known.get(video.submission_id),
+                settings.video,
+                trust_probe=probed and video.submission_id not in lapsed,
+                prober=partial(probe_with_care, careful, settings, video, found),
+            )
+            for video in files
+        ]
+    hashes = {row["video_id"]: row["sha256"] for row, _ in described}
+    standing = [*holding(verdicts, hashes, versions), *found]
+    rows = [with_verdicts(row, standing) for row, _ in described]
+    unread = {row["video_id"] for row, settled in described if not settled}
+    keep = partial(
+        keep_patient_rows,
         warehouse,
         tables.Videos,
         patient,
-        rows,
-        {"unreadable": len(unreadable), "unreadable videos": unreadable},
-        mark=videos_fingerprint(files, settings),
+        mark=videos_fingerprint(files, settings, unread),
+        more=[
+            Replacement(
+                tables.VideoProblems,
+                tables.VideoProblems.from_rows([v._asdict() for v in standing]),
+                {"patient_id": patient},
+            )
+        ]
+        if verdicts or found
+        else [],
     )
+    try:
+        kept = keep(rows=rows, metadata=unreadable_in(rows))
+    except MISFITS:
+        rows = [
+            row
+            if fits(row)
+            else without_probe(row, "What the file says of itself cannot be right; submit it again.")
+            for row in rows
+        ]
+        kept = keep(rows=rows, metadata=unreadable_in(rows))
+    Journal(settings.journal_dir).forget(patient, hashes)
+    return kept
 
 
 def scores_fingerprint(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -158,19 +219,64 @@ def scores_fingerprint(rows: Sequence[Mapping[str, Any]]) -> str:
     return fingerprint(SCORES_CODE_VERSION, rows)
 
 
-def inventory_version(settings: Settings) -> str:
-    """Give the version of the probe and its settings."""
-    from iss_assets.media.inventory import INVENTORY_CODE_VERSION
-    from iss_assets.media.timeline import TIMELINE_CODE_VERSION
-
-    video = settings.video
-    limits = (video.max_pixels, video.max_seconds, video.min_seconds, video.longest_pause_s)
-    return fingerprint(INVENTORY_CODE_VERSION, TIMELINE_CODE_VERSION, limits)
+MISFITS = (InvalidTable, arrow.ArrowException, OverflowError, TypeError, ValueError)
+"""What rows raise that do not fit their table: an absurd size, a number that is none, a name that is no text."""
 
 
-def videos_fingerprint(files: Sequence[Any], settings: Settings) -> str:
-    """Give the ledger's mark of a patient's videos: probe version, then the listing of files."""
-    listing = [(f.submission_id, f.name, f.size, f.mtime_ns, f.prompt_path is not None) for f in files]
+def fits(row: Mapping[str, Any]) -> bool:
+    """Say whether a row fits the table of videos."""
+    try:
+        tables.Videos.check_rows(tables.Videos.from_rows([dict(row)]))
+    except MISFITS:
+        return False
+    return True
+
+
+def unreadable_in(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Give the metadata that names the unreadable videos."""
+    unreadable = [row["video_id"] for row in rows if row["status"] != "ok"]
+    return {"unreadable": len(unreadable), "unreadable videos": unreadable}
+
+
+def probe_with_care(
+    careful: "Guard", settings: Settings, video: "VideoFile", found: list[Verdict], sha256: str
+) -> "VideoInfo":
+    """Probe a file so that whatever it does ends in an answer about it; a failure is put to `found`."""
+    from iss_assets.media.isolation import BrokenFile, Reading, RefusedFile, time_limit
+    from iss_assets.media.video import probe
+
+    run = settings.run
+    reading = Reading(
+        video.patient_id,
+        video.submission_id,
+        "probe",
+        sha256,
+        time_limit(run.video_limit_s, run.video_limit_factor, None, video.size),
+        video.path,
+        video.size,
+        video.mtime_ns,
+    )
+    try:
+        return careful.attempt(reading, probe, video.path, settings.video)
+    except RefusedFile:
+        raise
+    except BrokenFile as error:
+        found.append(verdict_on(reading, error, stage_versions(settings)))
+        raise
+
+
+def videos_fingerprint(files: Sequence[Any], settings: Settings, unread: Collection[str] = ()) -> str:
+    """Give the ledger's mark of a patient's videos: probe version, then the listing of files.
+
+    Files that may not be read are listed as such, so a right that is given is a change. One that could not be read
+    for another reason (`unread`: a drive that failed, a file that changed meanwhile) makes a mark that no listing has:
+    the next run tries again.
+    """
+    listing = [
+        (f.submission_id, f.name, f.size, f.mtime_ns, f.prompt_path is not None)
+        + (("unread",) if f.submission_id in unread or not os.access(f.path, os.R_OK) else ())
+        for f in files
+    ]
     return f"{inventory_version(settings)}-{fingerprint(sorted(listing))}"
 
 
@@ -190,13 +296,15 @@ def keep_patient_rows(
     rows: Sequence[Mapping[str, Any]],
     metadata: Mapping[str, Any] | None = None,
     mark: str | None = None,
+    more: Sequence[Replacement] = (),
 ) -> dg.MaterializeResult:
-    """Replace a patient's rows of a table and mark them current, in one transaction."""
+    """Replace a patient's rows of a table and mark them current, in one transaction; and do `more` in it."""
     mark = mark or fingerprint(rows)
     warehouse.warehouse().replace_all(
         [
             Replacement(table, table.from_rows([dict(r) for r in rows]), {"patient_id": patient}),
             ledger_entry(patient, table, mark, len(rows)),
+            *more,
         ]
     )
     return result(table, len(rows), mark, metadata)

@@ -61,6 +61,16 @@ def code_versions(settings: Settings) -> dict[str, str]:
     }
 
 
+def inventory_version(settings: Settings) -> str:
+    """Give the version of the probe's code and settings."""
+    from iss_assets.media.inventory import INVENTORY_CODE_VERSION
+    from iss_assets.media.timeline import TIMELINE_CODE_VERSION
+
+    video = settings.video
+    limits = (video.max_pixels, video.max_seconds, video.min_seconds, video.longest_pause_s)
+    return fingerprint(INVENTORY_CODE_VERSION, TIMELINE_CODE_VERSION, limits)
+
+
 def identity_mark(settings: Settings) -> tuple[str, ...]:
     """Give what tells the weights apart by which persons are compared: their content; nothing where there are none."""
     from iss_assets.media.identity import weights_file

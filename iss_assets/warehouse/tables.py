@@ -17,6 +17,7 @@ _ID: dict[str, Any] = {"str_matches": terms.SUBMISSION_ID.pattern}
 _SHARE: dict[str, Any] = {"ge": 0, "le": 1}
 _CLASSES = (*terms.PAIN_CLASSES, *terms.PAIN_LEVELS)
 VIDEO_STATUS = ("ok", "unreadable", "no_video", "too_short", "too_large")
+READING_STAGES = ("probe", "picture", "landmarks", "sound", "quality")
 AUDIO_FEATURES = (
     *(f"mfcc_{i}" for i in range(1, 21)),
     "chroma_stft",
@@ -168,7 +169,11 @@ class Videos(Table):
     video_id: object = column("VARCHAR", "The submission id.", **_ID)
     patient_id: object = column("VARCHAR", "Patient id.", **_PATIENT)
     file: object = column("VARCHAR", "File, relative to the study folder.")
-    sha256: object = column("VARCHAR", "SHA-256 of the file.", str_length={"min_value": 64, "max_value": 64})
+    sha256: object = column(
+        "VARCHAR",
+        "SHA-256 of the file; of one that cannot be opened, of its name and time instead.",
+        str_length={"min_value": 64, "max_value": 64},
+    )
     bytes: object = column("BIGINT", "Size of the file.", unit="B", ge=0)
     modified_ns: object = column("BIGINT", "Modification time of the file when it was hashed.", unit="ns")
     container: object = column("VARCHAR", "Container as FFmpeg names it.", nullable=True)
@@ -197,6 +202,29 @@ class Videos(Table):
         "where the file does not say. HDR is measured after it is made SDR.",
         nullable=True,
     )
+
+
+class VideoProblems(Table):
+    """One stage of reading one video that failed because of the file: not tried again until file or code change."""
+
+    __table__ = "video_problems"
+    __key__ = ("video_id", "stage")
+    __partition__ = ("patient_id",)
+    __references__ = (("video_id", "videos"),)
+
+    video_id: object = column("VARCHAR", "Video id.", **_ID)
+    patient_id: object = column("VARCHAR", "Patient id.", **_PATIENT)
+    stage: object = column("VARCHAR", "What was being done.", isin=READING_STAGES)
+    sha256: object = column("VARCHAR", "SHA-256 of the file that failed.")
+    version: object = column("VARCHAR", "Hash of the code and settings with which it failed.")
+    status: object = column(
+        "VARCHAR", "What it makes of the video: ok if the rest can be used.", isin=VIDEO_STATUS
+    )
+    error: object = column(
+        "VARCHAR",
+        "Class of the error, or died (the program was stopped), time, memory (limits).",
+    )
+    problem: object = column("VARCHAR", "The same in words, part of `videos.problem`.")
 
 
 class Frames(Table):
@@ -911,6 +939,7 @@ TABLES: tuple[type[Table], ...] = (
     RejectedRows,
     StudyProblems,
     Videos,
+    VideoProblems,
     Frames,
     Faces,
     Landmarks,

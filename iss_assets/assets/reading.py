@@ -1,0 +1,45 @@
+"""What the assets that read videos share: whose turn it is, the guard around every video.
+
+Belongs here: putting ``media.isolation`` together with the home, the settings and the warehouse's errors.
+Does not belong here: an asset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import duckdb
+
+from iss_assets.media.isolation import Guard, Journal, Stage
+from iss_assets.settings import Settings
+from iss_assets.warehouse.database import WarehouseError
+from iss_assets.warehouse.locking import hold
+
+MAX_PATIENT_S = 24 * 3600.0
+"""Longer than any patient takes: ninety days of narratives of three minutes each are 4.5 hours."""
+
+
+@contextmanager
+def patients_turn(settings: Settings, patient_id: str) -> Iterator[None]:
+    """Let two runs of one patient take turns: the second finds the first one's work done."""
+    settings.spool_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with hold(settings.spool_dir / f"{patient_id}.lock", exclusive=True, timeout_s=MAX_PATIENT_S):
+        yield
+
+
+def guard(
+    settings: Settings, patient_id: str, stage: Stage, tell: Callable[[str], None] | None = None
+) -> Guard:
+    """Give the guard of one stage for one patient's videos."""
+    from iss_assets.media.rehearsal import rehearse
+
+    return Guard(
+        Journal(settings.journal_dir),
+        patient_id,
+        settings.run.video_memory_gb,
+        rehearsal=partial(rehearse, stage, settings),
+        machines_errors=(duckdb.Error, WarehouseError),
+        tell=tell,
+    )

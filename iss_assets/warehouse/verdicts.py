@@ -1,0 +1,149 @@
+"""Files that failed: what is remembered of them, so that no run fails on the same file twice.
+
+Belongs here: reading and writing the table ``video_problems``, and what a verdict makes of a video's row.
+Does not belong here: finding out that a file is at fault (``media.isolation``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from functools import cache
+from importlib import metadata
+from typing import Any, NamedTuple
+
+import duckdb
+
+from iss_assets.media.isolation import BrokenFile, Reading, Stage
+from iss_assets.settings import Settings
+from iss_assets.warehouse.database import Replacement
+from iss_assets.warehouse.ledger import (
+    VIDEO_TABLES,
+    code_versions,
+    fingerprint,
+    inventory_version,
+    ledger_rows,
+)
+from iss_assets.warehouse.tables import BY_NAME, Extractions, VideoProblems, Videos
+
+
+class Verdict(NamedTuple):
+    """One row of ``video_problems``; a verdict holds for one file, with one version of code and settings."""
+
+    video_id: str
+    patient_id: str
+    stage: Stage
+    sha256: str
+    version: str
+    status: str
+    error: str
+    problem: str
+
+
+def stage_versions(settings: Settings) -> dict[str, str]:
+    """Give the version of each stage's code, settings and decoder: a new one is a new chance for every file."""
+    made = code_versions(settings)
+    versions = {
+        "probe": inventory_version(settings),
+        "picture": made["frames"],
+        "landmarks": made["landmarks"],
+        "sound": made["audio"],
+        "quality": made["video_quality"],
+    }
+    return {stage: fingerprint(version, _libraries()) for stage, version in versions.items()}
+
+
+@cache
+def _libraries() -> tuple[str, ...]:
+    return tuple(metadata.version(name) for name in ("av", "mediapipe", "librosa"))
+
+
+def verdict_on(reading: Reading, error: BrokenFile, versions: Mapping[str, str]) -> Verdict:
+    """Give the verdict that follows from a failure.
+
+    Without a picture there is nothing to look at; without sound, landmarks or quality the rest can still be used.
+    """
+    return Verdict(
+        reading.video_id,
+        reading.patient_id,
+        reading.stage,
+        reading.sha256,
+        versions[reading.stage],
+        error.status if reading.stage in ("probe", "picture") else "ok",
+        error.error,
+        str(error),
+    )
+
+
+def read_verdicts(connection: duckdb.DuckDBPyConnection, patient_id: str | None = None) -> list[Verdict]:
+    """Read the verdicts of one patient, or all."""
+    condition = "" if patient_id is None else " where patient_id = ?"
+    rows = connection.execute(
+        f"select {', '.join(Verdict._fields)} from video_problems{condition} order by video_id, stage",
+        None if patient_id is None else [patient_id],
+    ).fetchall()
+    return [Verdict(*row) for row in rows]
+
+
+def holding(
+    verdicts: Iterable[Verdict], hashes: Mapping[str, str], versions: Mapping[str, str]
+) -> list[Verdict]:
+    """Give the verdicts that still hold: on the present files (video to hash), with the present code."""
+    return [v for v in verdicts if hashes.get(v.video_id) == v.sha256 and versions.get(v.stage) == v.version]
+
+
+def with_verdicts(row: Mapping[str, Any], verdicts: Iterable[Verdict]) -> dict[str, Any]:
+    """Give a video's row of ``videos`` with status and problem as the verdicts on it make them."""
+    judged = dict(row)
+    for verdict in verdicts:
+        if verdict.video_id != row["video_id"]:
+            continue
+        if judged["status"] == "ok":
+            judged["status"] = verdict.status
+        known = judged.get("problem")
+        if verdict.problem not in (known or ""):
+            judged["problem"] = f"{known} {verdict.problem}" if known else verdict.problem
+    return judged
+
+
+def keep_verdicts(verdicts: Collection[Verdict]) -> list[Replacement]:
+    """Give the replacements that remember these verdicts, and nothing else of the same videos and stages."""
+    return [
+        Replacement(
+            VideoProblems,
+            VideoProblems.from_rows([verdict._asdict()]),
+            {"patient_id": verdict.patient_id, "video_id": verdict.video_id, "stage": verdict.stage},
+        )
+        for verdict in verdicts
+    ]
+
+
+def judge_rows(rows: Mapping[str, Mapping[str, Any]], verdicts: Iterable[Verdict]) -> list[Replacement]:
+    """Give the replacements that keep verdicts, and what they make of their videos' rows (by id) of ``videos``."""
+    by_video: dict[str, list[Verdict]] = {}
+    for verdict in verdicts:
+        by_video.setdefault(verdict.video_id, []).append(verdict)
+    return [
+        replacement
+        for video_id, own in by_video.items()
+        for replacement in (
+            *keep_verdicts(own),
+            Replacement(
+                Videos,
+                Videos.from_rows([with_verdicts(rows[video_id], own)]),
+                {"patient_id": own[0].patient_id, "video_id": video_id},
+            ),
+        )
+    ]
+
+
+def without_rows(patient_id: str, video_id: str) -> list[Replacement]:
+    """Give the replacements that remove everything extracted from a video."""
+    where = {"patient_id": patient_id, "video_id": video_id}
+    return [
+        replacement
+        for name in VIDEO_TABLES
+        for replacement in (
+            Replacement(BY_NAME[name], BY_NAME[name].from_rows([]), where),
+            Replacement(Extractions, ledger_rows([]), {**where, "table_name": name}),
+        )
+    ]
