@@ -367,12 +367,14 @@ class Guard:
         """Try in another process until it works or has failed twice, earlier failures included."""
         try:
             while True:
-                if self._reader is None:
+                if self._reader is None or not self._reader.alive:
+                    self._close()
                     self._reader = _Reader(self._rehearsal, self._machines_errors)
                 answer = self._reader.ask(work, args, reading.seconds, self._memory_gb)
                 if isinstance(answer, _Done):
                     return self._checked(reading, answer.result)
                 if isinstance(answer, _Trouble):
+                    self._close()
                     self._changed(reading)
                     raise MachineTrouble(answer.message)
                 if isinstance(answer, _Refused):
@@ -503,6 +505,11 @@ class _Reader:
             raise MachineTrouble(
                 f"a test film cannot be read on this machine either ({why}); `iss doctor` looks for the reason"
             )
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process is there: one that waits for work may be ended by somebody too."""
+        return self._process.is_alive()
 
     def ask(
         self, work: Callable[..., Any], args: tuple[Any, ...], seconds: float, memory_gb: float
