@@ -48,7 +48,7 @@ _MONO_FRAMES: Final = 50
 _LOW_RATE: Final = 2000
 """Samples a second that are enough for what lies below 1 kHz."""
 _LOUDEST: Final = 16.0
-"""Broken samples beyond this, full scale being 1, do not decide."""
+"""Largest sample, full scale being 1; codecs swing to 4 at most, and damaged floats anywhere."""
 
 _PCM_SCALE: Final = {"u1": 128.0, "i2": 2.0**15, "i4": 2.0**31, "i8": 2.0**63}
 _NAMES: Final = {"FL": "left", "FR": "right", "FC": "center"}
@@ -130,7 +130,7 @@ def layout_of(frame: av.AudioFrame) -> tuple[str, ...]:
 
 
 def samples_of(frame: av.AudioFrame) -> NDArray[np.float32]:
-    """Give a frame's samples, shape (channels, n), as floats; full scale is 1, broken values are 0."""
+    """Give a frame's samples, shape (channels, n), as floats; full scale is 1, what is no number is 0."""
     values: Any = frame.to_ndarray()
     if not frame.format.is_planar:
         values = values.reshape(-1, len(frame.layout.channels)).T
@@ -138,7 +138,8 @@ def samples_of(frame: av.AudioFrame) -> NDArray[np.float32]:
     scaled = values.astype(np.float32)
     if code in _PCM_SCALE:
         scaled = (scaled - (128.0 if code == "u1" else 0.0)) / np.float32(_PCM_SCALE[code])
-    return np.nan_to_num(scaled, nan=0.0, posinf=0.0, neginf=0.0)  # type: ignore[no-any-return]
+    sound = np.nan_to_num(scaled, nan=0.0, posinf=0.0, neginf=0.0)
+    return np.clip(sound, -_LOUDEST, _LOUDEST, out=sound)  # type: ignore[no-any-return]
 
 
 def _listen(
@@ -249,7 +250,6 @@ class _Survey:
         whole = np.concatenate([self._rest, *self._waiting], axis=1)
         count = whole.shape[1] // self._length
         pieces = whole[:, : count * self._length].reshape(len(whole), count, self._length).swapaxes(0, 1)
-        pieces = np.clip(pieces, -_LOUDEST, _LOUDEST)
         steps = self._length // self._together
         low = pieces.reshape(count, len(whole), steps, self._together).mean(axis=3)
         for band, part in zip(self._powers, (pieces, low), strict=True):

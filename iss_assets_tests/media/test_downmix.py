@@ -209,3 +209,11 @@ def test_the_choice_does_not_depend_on_the_rate_or_the_coding(tmp_path: Path) ->
         name, sound = heard(path)
         assert name == "left"
         assert _rms(sound) == pytest.approx(_rms(VOICE), rel=0.05)
+
+
+def test_samples_that_are_no_sound_do_not_decide_and_break_nothing(tmp_path: Path) -> None:
+    damaged = 0.5 * VOICE
+    damaged[1000:1004] = [np.nan, np.inf, 1e30, -3e38]
+    name, sound = of_channels(tmp_path, VOICE, damaged)
+    assert name == "mean" and np.isfinite(sound).all()
+    assert np.abs(sound[2000:] - 0.75 * VOICE[2000:]).max() < 1e-6
