@@ -42,8 +42,10 @@ _FIRST_PICTURE_PACKETS: Final = 5000
 """Packets tried before a stream counts as without a picture: key frames may lie minutes apart."""
 _BACK_S: Final = 1.0
 """Decoding order jitters; a clock that goes back further than this has started again."""
+_DELAY: Final = 17
+"""No codec decodes a picture more than sixteen pictures before it is shown."""
 _REORDER_S: Final = 5.0
-"""A picture is shown at most this long after it is decoded; a stamp that says otherwise is wrong."""
+"""Seconds beyond that from which a stamp is wrong."""
 _NEAR: Final = 64
 """Packets around a jump in which the other stream is looked at: one to three seconds of sound, two of pictures."""
 _TAIL_S: Final = 0.5
@@ -347,7 +349,10 @@ class _Track:
     in_order: bool = False
 
     def shift(self, since: int, seconds: float) -> None:
-        """Move everything from packet `since` on."""
+        """Move everything from packet `since` on, and the pictures decoded before it that are shown after it."""
+        if seconds < 0:
+            near = slice(max(0, since - _DELAY), since)
+            self.stamps[near][self.stamps[near] > self.clock[since] + seconds / 2] += seconds
         self.stamps[since:] += seconds
         self.clock[since:] += seconds
 
@@ -394,9 +399,10 @@ def _track(container: Any, packets: _Packets, is_video: bool) -> _Track:
         return _Track(stamps, clock, length, place, hidden, step, in_order=True)
     stamps = _filled(pts, step)
     clock = _filled(np.where(np.isnan(dts), stamps, dts), step)
-    delay = stamps - clock
-    odd = np.abs(delay - np.median(delay)) > _REORDER_S
-    stamps = np.where(odd, clock + np.median(delay), stamps)
+    # a picture is shown about when one of the next ones is decoded
+    ahead = np.stack([np.append(clock[n:], np.full(n, clock[-1])) for n in range(min(_DELAY, len(clock)))])
+    odd = (stamps > ahead.max(axis=0) + _REORDER_S) | (stamps < ahead.min(axis=0) - _REORDER_S)
+    stamps = np.where(odd, clock + np.median(stamps - clock), stamps)
     in_order = codec in _REORDERING and bool((np.diff(stamps) > 0).all())
     return _Track(stamps, clock, length, place, hidden, step, in_order)
 
@@ -579,12 +585,11 @@ def _header_notes(container: Any, packets: _Packets, video: _Track, audio: _Trac
     stream = packets.stream
     there = float((video.stamps + np.where(video.length > 0, video.length, video.step)).max())
     if stream is not None and stream.duration:
-        promised = float(((stream.start_time or 0) + stream.duration) * stream.time_base)
+        missing = float(((stream.start_time or 0) + stream.duration) * stream.time_base) - there
     else:
-        # a container's length is that of its longest track
-        promised = ((container.start_time or 0) + (container.duration or 0)) / av.time_base
+        # a container's length is that of its longest track, and some count it from second 0 of the clock
         there = max(there, float((audio.stamps + audio.length).max()) if audio is not None else there)
-    missing = promised - there
+        missing = (container.duration or 0) / av.time_base - max(there, there - float(video.stamps.min()))
     return (
         [f"the file breaks off {missing:.0f} s before the end that it announces"]
         if missing > _PROMISED_S

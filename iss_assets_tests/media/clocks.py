@@ -1,0 +1,220 @@
+"""Films whose pictures and sound both tell their source second, so that any cut, pause or shift can be read back.
+
+Belongs here: writing such films with any time stamps, and reading them through the code under test.
+
+A picture is a row of black and white fields, the number of the source frame in binary. The sound is a tone that rises
+by 100 Hz a second, so that its pitch tells the time.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+from scipy.signal import hilbert
+
+from iss_assets.media.audio import AudioTables, extract_audio, read_waveform
+from iss_assets.media.timeline import Timeline, read_timeline
+from iss_assets.media.upright import UprightRgb
+from iss_assets.media.video import FrameSampler, VideoInfo, probe, sample_frames
+from iss_assets.settings import AudioSettings, VideoSettings
+
+FPS = 25
+RATE = 16000
+_BITS, _FIELD = 10, 12
+_LOW, _RISE = 400.0, 100.0
+
+
+def marked_picture(number: int) -> NDArray[np.uint8]:
+    bits = [(number >> b) & 1 for b in range(_BITS)]
+    row = np.repeat(np.array(bits, np.uint8) * 255, _FIELD)
+    return np.repeat(np.tile(np.pad(row, (4, 4)), (32, 1))[:, :, None], 3, axis=2)
+
+
+def number_in(picture: NDArray[np.uint8]) -> int:
+    middle = picture[12:20, 4:-4].mean(axis=(0, 2)).reshape(_BITS, _FIELD)[:, 3:-3].mean(axis=1)
+    return sum(int(v > 120) << b for b, v in enumerate(middle))
+
+
+def rising_tone(start_s: float, end_s: float) -> NDArray[np.float32]:
+    t = np.arange(round(start_s * RATE), round(end_s * RATE)) / RATE
+    return (0.3 * np.sin(2 * np.pi * (_LOW * t + _RISE * t**2 / 2))).astype(np.float32)
+
+
+def second_in(sound: NDArray[np.float32], rate: int) -> float | None:
+    """Tell the source second in the middle of a piece of sound; None where it is silent."""
+    if not len(sound) or np.abs(sound).max() < 0.01:
+        return None
+    phase = np.unwrap(np.angle(hilbert(sound)))
+    edge = len(sound) // 5
+    pitch = np.polyfit(np.arange(len(sound) - 2 * edge), phase[edge:-edge], 1)[0] * rate / (2 * np.pi)
+    return float((pitch - _LOW) / _RISE)
+
+
+def frames(start_s: float, end_s: float, at_s: float | None = None) -> list[tuple[int, float]]:
+    """Source frames of a stretch, as (number, time shown), shown from `at_s` on (default: their own time)."""
+    shift = 0.0 if at_s is None else at_s - start_s
+    return [(n, n / FPS + shift) for n in range(round(start_s * FPS), round(end_s * FPS))]
+
+
+def write_marked(
+    path: Path,
+    pictures: Sequence[tuple[int, float]],
+    sounds: Sequence[tuple[float, float, float]] = (),
+    *,
+    codec: str = "libx264",
+    sound_codec: str | None = None,
+    options: dict[str, str] | None = None,
+    muxing: dict[str, str] | None = None,
+    fps: int = FPS,
+    keep: Callable[[str, int, Any], bool] = lambda kind, number, packet: True,
+) -> Path:
+    """Write a film.
+
+    Parameters
+    ----------
+    pictures : sequence of (int, float)
+        Source frames with the second at which each is shown.
+    sounds : sequence of (float, float, float)
+        Source seconds from and to, and the second at which the stretch is heard.
+    keep : callable
+        Says of a kind, packet number and packet whether it gets into the file.
+    """
+    default = {"libx264": {"crf": "14", "preset": "veryfast", "bf": "3", "g": "50", "sc_threshold": "0"}}
+    with av.open(str(path), "w", options=muxing or {}) as out:
+        film: Any = out.add_stream(codec, rate=fps)
+        film.width, film.height, film.pix_fmt = _BITS * _FIELD + 8, 32, "yuv420p"
+        film.options = options or default.get(codec, {})
+        if codec != "libx264":
+            film.bit_rate = 1_500_000
+        film.codec_context.time_base = Fraction(1, 1000 if path.suffix != ".avi" else fps)
+        track: Any = None
+        if sounds:
+            track = out.add_stream(sound_codec or {".mkv": "pcm_s16le", ".avi": "pcm_s16le"}.get(path.suffix, "aac"))
+            track.rate, track.layout = RATE, "mono"
+        packets: list[tuple[str, int, Any]] = []
+        for number, at in pictures:
+            frame = av.VideoFrame.from_ndarray(marked_picture(number), format="rgb24")
+            frame.time_base = film.codec_context.time_base
+            frame.pts = round(at / frame.time_base)
+            packets += [("picture", n, p) for n, p in enumerate(film.encode(frame), len(packets))]
+        packets += [("picture", n, p) for n, p in enumerate(film.encode(), len(packets))]
+        count = len(packets)
+        if track is not None:
+            resampler = av.AudioResampler(track.format, "mono", RATE, frame_size=1024)
+            for start_s, end_s, at in sounds:
+                samples = rising_tone(start_s, end_s)
+                for begin in range(0, len(samples), 1024):
+                    piece = np.ascontiguousarray(samples[None, begin : begin + 1024])
+                    sound = av.AudioFrame.from_ndarray(piece, format="fltp", layout="mono")
+                    sound.sample_rate, sound.time_base = RATE, Fraction(1, RATE)
+                    sound.pts = round(at * RATE) + begin
+                    for ready in _converted(resampler, sound):
+                        packets += [("sound", n, p) for n, p in enumerate(track.encode(ready), len(packets) - count)]
+            packets += [("sound", n, p) for n, p in enumerate(track.encode(), len(packets) - count)]
+        # as a recorder writes it: what belongs together lies together
+        packets.sort(key=lambda p: float((p[2].dts if p[2].dts is not None else p[2].pts) * p[2].time_base))
+        for kind, number, packet in packets:
+            if keep(kind, number, packet):
+                out.mux_one(packet)
+    return path
+
+
+def _converted(resampler: av.AudioResampler, frame: av.AudioFrame) -> list[av.AudioFrame]:
+    """Bring a frame into the encoder's format; its time stays, whatever came before."""
+    made = av.AudioResampler(resampler.format, "mono", RATE).resample(frame)
+    for ready in made:
+        ready.pts, ready.time_base = frame.pts, frame.time_base
+    return made
+
+
+class Seen:
+    """What the code under test makes of a film: samples as (time, source second), sound, and what it says."""
+
+    def __init__(self, path: Path, settings: VideoSettings | None = None, fps: int = FPS) -> None:
+        settings = settings or VideoSettings()
+        self.info: VideoInfo = probe(path, settings)
+        self.timeline: Timeline = read_timeline(path, settings)
+        self.sampler: FrameSampler = sample_frames(path, settings)
+        upright = UprightRgb()
+        samples = [s for batch in self.sampler for s in batch]
+        self.samples = [(s.frame_index / settings.fps, number_in(upright(s.frame)) / fps) for s in samples]
+        self.times = [s.time_s for s in samples]
+        self.tables: AudioTables | None = extract_audio(path, AudioSettings(), timeline=self.timeline)
+        self.sound, self.rate = np.zeros(0, np.float32), 22050
+        if self.tables is not None and self.tables.audio.num_rows:
+            self.sound, self.rate = read_waveform(self.tables.audio["waveform"][0].as_py())
+
+    @property
+    def problems(self) -> str:
+        heard = self.tables.problem if self.tables is not None else None
+        return " ".join(filter(None, (self.info.problem, self.sampler.problem, heard)))
+
+    def heard_at(self, second: float) -> float | None:
+        """Tell which source second is heard at a second of the timeline."""
+        middle, half = round(second * self.rate), round(0.1 * self.rate)
+        return second_in(self.sound[middle - half : middle + half], self.rate)
+
+    def agrees(
+        self,
+        duration_s: float,
+        seen: Callable[[float], float],
+        heard: Callable[[float], float | None] | None = None,
+        *,
+        step_s: float = 1 / FPS,
+        sound_off_s: float = 0.02,
+    ) -> None:
+        """Compare with the right answer: the source second of picture and sound at every moment of the timeline.
+
+        A picture may be older than the moment by less than a source frame. Half a second around every place where the
+        right answer jumps is left out for the sound.
+        """
+        assert abs(self.info.duration_s - duration_s) < step_s + 1e-3, (self.info.duration_s, duration_s)
+        assert abs(len(self.samples) - duration_s * 10) <= 1, (len(self.samples), duration_s)
+        for moment, source in self.samples:
+            age = seen(moment) - source
+            assert -1e-3 <= age < step_s + 1e-3, (moment, source, seen(moment))
+        for moment in np.arange(0.3, duration_s - 0.3, 0.25) if heard is not None else ():
+            nearby = [heard(moment + d) for d in (-0.25, 0.0, 0.25)]
+            here = nearby[1]
+            if any((n is None) != (here is None) for n in nearby):
+                continue
+            found = self.heard_at(moment)
+            if here is None:
+                assert found is None, (moment, found)
+            elif abs(nearby[2] - nearby[0] - 0.5) < 0.01:  # type: ignore[operator]
+                assert found is not None and abs(found - here) < sound_off_s, (moment, found, here)
+
+
+def without_edit_list(path: Path) -> None:
+    """Rename the edit lists of an mp4, so that no player sees them."""
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b"edts", b"free"))
+
+
+def edit(path: Path, track: int, entries: Sequence[tuple[int, int]]) -> None:
+    """Replace the edit list of an mp4's track, which must have as many entries.
+
+    Parameters
+    ----------
+    track : int
+        From 0.
+    entries : sequence of (int, int)
+        Duration in the film's time scale (1000 a second) and start in the track's own; -1 is an empty edit.
+    """
+    data = bytearray(path.read_bytes())
+    at = -1
+    for _ in range(track + 1):
+        at = data.index(b"elst", at + 1)
+    count = struct.unpack(">I", data[at + 8 : at + 12])[0]
+    assert count == len(entries), count
+    for number, (duration, start) in enumerate(entries):
+        place = at + 12 + 12 * number
+        data[place : place + 8] = struct.pack(">Ii", duration, start)
+    path.write_bytes(bytes(data))
