@@ -365,11 +365,9 @@ class _Track:
         """Give when the packets from `number` on begin."""
         return float(self.stamps[number : number + _NEAR].min())
 
-    def span(self, first: int, last: int) -> float:
-        """Give how far the clock goes between two places in the file, and a little around them."""
-        start = max(0, int(np.searchsorted(self.place, first)) - _NEAR)
-        end = min(len(self.place) - 1, int(np.searchsorted(self.place, last)) + _NEAR)
-        return float(self.clock[end] - self.clock[start]) if end > start else 0.0
+    def at(self, place: int) -> float:
+        """Give the clock at a place in the file."""
+        return float(self.clock[min(int(np.searchsorted(self.place, place)), len(self.place) - 1)])
 
 
 def _track(container: Any, packets: _Packets, is_video: bool) -> _Track:
@@ -386,25 +384,31 @@ def _track(container: Any, packets: _Packets, is_video: bool) -> _Track:
         length = np.where(length > max(_LONG_SOUND_S, 4 * step), step, length)
         return _Track(stamps, stamps.copy(), np.where(length > 0, length, step), place, hidden, step)
     known = ~np.isnan(pts)
-    distinct = len(np.unique(pts[known]))
-    made_up = bool(_NO_STAMPS & set(container.format.name.split(","))) and bool(
-        (np.diff(pts[known]) > 0).all()
-    )
-    if codec in _REORDERING and (made_up or distinct < max(2, len(pts) / 2) or not known.all()):
+    without = bool(_NO_STAMPS & set(container.format.name.split(",")))
+    made_up = without and bool((np.diff(pts[known]) > 0).all())
+    if codec in _REORDERING and (made_up or _stands_still(pts) or not known.all()):
         clock = _filled(dts, step)
-        if len(np.unique(clock)) < max(2, len(clock) / 2):
+        if _stands_still(clock):
             clock = np.arange(len(clock)) * usual
             step = usual
         stamps = clock + (np.nanmin(pts) - clock.min() if known.any() and not made_up else 0.0)
         return _Track(stamps, clock, length, place, hidden, step, in_order=True)
     stamps = _filled(pts, step)
     clock = _filled(np.where(np.isnan(dts), stamps, dts), step)
+    if without:
+        # what FFmpeg makes up begins late by the time that decoding takes
+        stamps = stamps - stamps.min() + clock.min()
     # a picture is shown about when one of the next ones is decoded
-    ahead = np.stack([np.append(clock[n:], np.full(n, clock[-1])) for n in range(min(_DELAY, len(clock)))])
+    ahead = np.stack([np.append(clock[n:], np.full(n, np.inf)) for n in range(min(_DELAY, len(clock)))])
     odd = (stamps > ahead.max(axis=0) + _REORDER_S) | (stamps < ahead.min(axis=0) - _REORDER_S)
     stamps = np.where(odd, clock + np.median(stamps - clock), stamps)
     in_order = codec in _REORDERING and bool((np.diff(stamps) > 0).all())
     return _Track(stamps, clock, length, place, hidden, step, in_order)
+
+
+def _stands_still(stamps: NDArray[np.float64]) -> bool:
+    """Say whether most stamps are those of the packet before."""
+    return len(stamps) > 1 and float((np.diff(stamps) == 0).mean()) > 0.6
 
 
 def _filled(values: NDArray[np.float64], step: float) -> NDArray[np.float64]:
@@ -447,7 +451,7 @@ def _mend(video: _Track, audio: _Track | None, pause: float) -> tuple[int, int]:
         own, other, number = (video, audio, v) if first_is_v else (audio, video, a)
         assert own is not None and number is not None
         moved = moved_v[number] if first_is_v else moved_a[number]
-        if moved < 0 or (other is not None and not _is_hole(own, other, number, moved)):
+        if moved < 0 or (other is not None and not _is_hole(own, other, number)):
             own.shift(number, own.step - moved)
             broken += 1
         seen, heard = (seen[1:], heard) if first_is_v else (seen, heard[1:])
@@ -459,9 +463,10 @@ def _alike(one: float, other: float) -> bool:
     return one * other > 0 and abs(one - other) <= max(2.0, 0.1 * abs(one))
 
 
-def _is_hole(own: _Track, other: _Track, number: int, moved: float) -> bool:
-    """Say whether a jump ahead is a true gap: the other stream goes on for as long in between, or jumps too."""
-    return other.span(int(own.place[number - 1]), int(own.place[number])) >= moved / 2
+def _is_hole(own: _Track, other: _Track, number: int) -> bool:
+    """Say whether a jump ahead is a true gap: at this place in the file the other stream's clock says the same."""
+    beside = other.at(int(own.place[number]))
+    return abs(beside - own.clock[number]) <= abs(beside - own.clock[number - 1])
 
 
 def _timeline(

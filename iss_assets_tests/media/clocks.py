@@ -169,17 +169,18 @@ class Seen:
         *,
         step_s: float = 1 / FPS,
         sound_off_s: float = 0.02,
+        ahead_s: float = 1e-3,
     ) -> None:
         """Compare with the right answer: the source second of picture and sound at every moment of the timeline.
 
-        A picture may be older than the moment by less than a source frame. Half a second around every place where the
+        A picture may be older than the moment by less than a source frame, `step_s`, and newer by `ahead_s`. Half a second around every place where the
         right answer jumps is left out for the sound.
         """
         assert abs(self.info.duration_s - duration_s) < step_s + 1e-3, (self.info.duration_s, duration_s)
-        assert abs(len(self.samples) - duration_s * 10) <= 1, (len(self.samples), duration_s)
+        assert abs(len(self.samples) - duration_s * 10) <= 1 + 10 * step_s, (len(self.samples), duration_s)
         for moment, source in self.samples:
             age = seen(moment) - source
-            assert -1e-3 <= age < step_s + 1e-3, (moment, source, seen(moment))
+            assert -ahead_s <= age < step_s + 1e-3, (moment, source, seen(moment))
         for moment in np.arange(0.3, duration_s - 0.3, 0.25) if heard is not None else ():
             nearby = [heard(moment + d) for d in (-0.25, 0.0, 0.25)]
             here = nearby[1]

@@ -86,7 +86,7 @@ def test_edit_lists_of_picture_and_sound_may_differ(tmp_path: Path) -> None:
 def test_pictures_before_the_first_key_frame_are_not_on_the_clock(tmp_path: Path) -> None:
     whole = write_marked(tmp_path / "whole.ts", frames(0, 8), [(0, 8, 0)])
     cut = tmp_path / "cut.ts"
-    _copy(whole, cut, lambda packet: packet.pts * packet.time_base > 2.0)
+    _copy(whole, cut, lambda packet: packet.pts * packet.time_base > 3.5)
     film = Seen(cut)
     first = film.samples[0][1]
     assert first == 4.0  # a key frame comes every two seconds, and the one at 2.0 is gone
@@ -98,7 +98,7 @@ def test_an_open_group_of_pictures_begins_where_pictures_can_be_decoded(tmp_path
     options = {"crf": "14", "bf": "3", "g": "50", "sc_threshold": "0", "x264-params": "open-gop=1:scenecut=0"}
     whole = write_marked(tmp_path / "whole.ts", frames(0, 8), [(0, 8, 0)], options=options)
     cut = tmp_path / "cut.ts"
-    _copy(whole, cut, lambda packet: packet.pts * packet.time_base > 2.6)
+    _copy(whole, cut, lambda packet: packet.pts * packet.time_base > 4.0)
     film = Seen(cut)
     first = film.samples[0][1]
     assert 3.8 <= first <= 4.2
@@ -178,8 +178,9 @@ def test_pictures_without_times_are_counted_as_they_are_shown(tmp_path: Path, co
         fps=15,
     )
     film = Seen(path, fps=15)
-    film.agrees(6, lambda t: t, lambda t: t, step_s=1 / 15, sound_off_s=0.15)
-    assert "timed by their order" in film.problems
+    film.agrees(6, lambda t: t, lambda t: t, step_s=1 / 15)
+    # for MPEG-4, FFmpeg reads the order from the pictures
+    assert ("timed by their order" in film.problems) == (codec == "libx264")
     assert len({source for _, source in film.samples}) == 60
 
 
@@ -193,7 +194,7 @@ def test_a_lost_picture_among_those_without_times_moves_no_other(tmp_path: Path)
     data = bytearray(path.read_bytes())
     with av.open(str(path)) as container:
         lost = [p for p in container.demux(video=0) if p.size][40]
-    data[lost.pos + 8 : lost.pos + 8 + lost.size] = bytes(lost.size)
+    data[lost.pos + 6 : lost.pos + lost.size] = b"\xff" * (lost.size - 6)  # its start code stays
     path.write_bytes(bytes(data))
     film = Seen(path, fps=15)
     late = [(m, s) for m, s in film.samples if m >= 4.1]
@@ -226,7 +227,7 @@ def test_a_clock_that_starts_again_in_both_is_one_film(tmp_path: Path) -> None:
         write_marked(tmp_path / f"{n}.ts", frames(3 * n, 3 * n + 3, 0), [(3 * n, 3 * n + 3, 0)]) for n in range(3)
     ]
     film = Seen(_joined(tmp_path / "a.ts", *parts))
-    film.agrees(9, lambda t: t, _away_from(3.0, 6.0), step_s=0.15, sound_off_s=0.15)
+    film.agrees(9, lambda t: t, _away_from(3.0, 6.0), step_s=0.25, sound_off_s=0.15, ahead_s=0.1)
     assert "starts again" in film.problems
 
 
@@ -246,7 +247,7 @@ def test_a_jump_of_one_clock_alone_is_repaired(tmp_path: Path, kind: str, jump: 
     one = write_marked(tmp_path / "1.ts", frames(0, 3), [(0, 3, 0)])
     two = write_marked(tmp_path / "2.ts", frames(3, 6, at["picture"]), [(3, 6, at["sound"])])
     film = Seen(_joined(tmp_path / "a.ts", one, two))
-    film.agrees(6, lambda t: t, _away_from(3.0), step_s=0.15, sound_off_s=0.15)
+    film.agrees(6, lambda t: t, _away_from(3.0), step_s=0.15, sound_off_s=0.15, ahead_s=0.1)
     assert "clock jumps once" in film.problems
 
 
