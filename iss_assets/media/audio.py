@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import io
 import mmap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -122,40 +122,38 @@ def extract_audio(
 
     try:
         timeline = timeline or read_timeline(path, VideoSettings())
-        container = open_container(path)
+        parts = _tracks(path, timeline)
     except UnreadableVideo as error:
         raise UnreadableSound(str(error)) from None
-    with container:
-        if not container.streams.audio:
-            return None
-        # where no track decodes, the row of the first one says so
-        stream = container.streams.audio[0] if timeline.audio is None else container.streams[timeline.audio]
-        track = _Track(Downmix(path, stream.index, settings.max_seconds))
-        with TemporaryFile(dir=scratch) as flac, StoredSamples(scratch) as samples:
-            blocks = _decoded(container, stream, track, settings, timeline)
-            _store(_resampled(blocks, settings), settings, flac, samples)
-            levels = speech_levels(samples, settings.sample_rate)
-            mel, features = _feature_tables(samples, settings, scratch)
-            duration, problem = len(samples) / settings.sample_rate, _problem(track, samples)
-            row = {
-                "sample_rate": settings.sample_rate,
-                "duration_s": duration,
-                "loudness_lufs": levels.loudness_lufs,
-                "snr_db": levels.snr_db,
-                "clipped_share": track.histogram.clipped_share(),
-                "speech_share": levels.speech_share,
-                "high_band_db": levels.high_band_db,
-                "peak": track.histogram.peak,
-                "source_rate": track.source_rate,
-                "noise_dbfs": levels.noise_dbfs,
-                "mid_band_db": levels.mid_band_db,
-                "inserted_silence_s": track.silence_s,
-                "broken_packets": track.broken,
-                "problem": problem,
-                "downmix": track.downmix.name,
-            }
-            audio = RowStore(_schema("audio"), scratch, "audio")
-            audio.add(_audio_row(row, flac, in_memory=scratch is None))
+    if not parts:
+        return None
+    track = _Track(Downmix(path, parts[0][1], settings.max_seconds))
+    with TemporaryFile(dir=scratch) as flac, StoredSamples(scratch) as samples:
+        _store(
+            _resampled(_decoded(path, parts, track, settings, timeline), settings), settings, flac, samples
+        )
+        levels = speech_levels(samples, settings.sample_rate)
+        mel, features = _feature_tables(samples, settings, scratch)
+        duration, problem = len(samples) / settings.sample_rate, _problem(track, samples)
+        row = {
+            "sample_rate": settings.sample_rate,
+            "duration_s": duration,
+            "loudness_lufs": levels.loudness_lufs,
+            "snr_db": levels.snr_db,
+            "clipped_share": track.histogram.clipped_share(),
+            "speech_share": levels.speech_share,
+            "high_band_db": levels.high_band_db,
+            "peak": track.histogram.peak,
+            "source_rate": track.source_rate,
+            "noise_dbfs": levels.noise_dbfs,
+            "mid_band_db": levels.mid_band_db,
+            "inserted_silence_s": track.silence_s,
+            "broken_packets": track.broken,
+            "problem": problem,
+            "downmix": track.downmix.name,
+        }
+        audio = RowStore(_schema("audio"), scratch, "audio")
+        audio.add(_audio_row(row, flac, in_memory=scratch is None))
     return AudioTables(audio.table(), mel, features, problem)
 
 
@@ -309,12 +307,22 @@ def _resampled(
         yield np.pad(rest[: max(0, missing)], (0, max(0, missing - len(rest))))
 
 
+def _tracks(path: Path, timeline: Timeline) -> list[tuple[int, int]]:
+    """Give the byte at which each part of the file begins, and its sound track; nothing if there is no sound track."""
+    found = [(part.start, part.audio) for part in timeline.parts if part.audio is not None]
+    if found:
+        return found
+    with open_container(path) as container:
+        # where no track decodes, the row of the first one says so
+        return [(0, s.index) for s in container.streams.audio[:1]]
+
+
 def _decoded(
-    container: Any, stream: Any, track: _Track, settings: AudioSettings, timeline: Timeline
+    path: Path, parts: Sequence[tuple[int, int]], track: _Track, settings: AudioSettings, timeline: Timeline
 ) -> Iterator[tuple[NDArray[np.float32], int]]:
     """Give mono blocks at the source's rate in step with the timeline, silence where sound is missing."""
     elapsed = 0.0
-    for frame, time_s in _frames(container, stream, track, timeline):
+    for frame, time_s in _frames(path, parts, track, timeline):
         rate = frame.sample_rate
         if frame.samples == 0 or rate <= 0:
             track.broken += 1
@@ -342,32 +350,37 @@ def _decoded(
 
 
 def _frames(
-    container: Any, stream: Any, track: _Track, timeline: Timeline
+    path: Path, parts: Sequence[tuple[int, int]], track: _Track, timeline: Timeline
 ) -> Iterator[tuple[Any, float | None]]:
     """Give the track's frames with their times on the timeline; None for a frame that follows the one before."""
+    times = iter(timeline.sounds)
+    for start, index in parts:
+        with open_container(path, start) as container:
+            stream = container.streams[index]
+            if stream.codec_context is None:
+                continue
+            for packet in packets_of(container, stream):
+                if packet is None:
+                    track.broken += 1
+                    continue
+                begins = next(times, None) if packet.size else None
+                stamp = packet.pts
+                for frame in _sound_of(packet, track):
+                    if begins is None or stamp is None or frame.pts is None or not frame.time_base:
+                        yield frame, None
+                    else:
+                        # a decoder leaves out samples that only prepare it, and moves the time stamp by them
+                        yield frame, float(begins + (frame.pts - stamp) * frame.time_base)
+
+
+def _sound_of(packet: Any, track: _Track) -> Sequence[Any]:
     import av
 
-    if stream.codec_context is None:
-        return
-    number = 0
-    for packet in packets_of(container, stream):
-        if packet is None:
-            track.broken += 1
-            continue
-        begins = timeline.sounds[number] if packet.size and number < len(timeline.sounds) else None
-        number += packet.size > 0
-        stamp = packet.pts
-        try:
-            frames = packet.decode()
-        except (av.FFmpegError, ValueError):
-            track.broken += 1
-            continue
-        for frame in frames:
-            if begins is None or stamp is None or frame.pts is None or not frame.time_base:
-                yield frame, None
-            else:
-                # a decoder leaves out the samples that only prepare it, and moves the time stamp by them
-                yield frame, float(begins + (frame.pts - stamp) * frame.time_base)
+    try:
+        return packet.decode()  # type: ignore[no-any-return]
+    except (av.FFmpegError, ValueError):
+        track.broken += 1
+        return ()
 
 
 def _problem(track: _Track, samples: Samples) -> str | None:

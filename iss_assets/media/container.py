@@ -24,6 +24,10 @@ _FAR_AHEAD: Final = {"analyzeduration": "60000000", "probesize": "500000000"}
 """A minute, in microseconds, and 500 MB: a track of sound may begin that late."""
 
 
+_SUBFILE: Final = "subfile,,"
+"""FFmpeg's protocol for a part of a file; a path never begins so, as it begins at the root."""
+
+
 class UnreadableVideo(Exception):
     """Nothing can be seen in this file.
 
@@ -38,8 +42,15 @@ class UnreadableVideo(Exception):
         super().__init__(message)
 
 
-def open_container(path: Path) -> Any:
+def open_container(path: Path, start: int = 0) -> Any:
     """Open a media file for reading, and no other file or address that it may name.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    start : int
+        Byte from which on it is read, as if nothing came before.
 
     Raises
     ------
@@ -47,10 +58,10 @@ def open_container(path: Path) -> Any:
         If FFmpeg finds nothing that it knows.
     """
     try:
-        container = _open(path)
+        container = _open(path, start)
         if not container.streams.audio and _UNANNOUNCED & set(container.format.name.split(",")):
             container.close()
-            container = _open(path, **_FAR_AHEAD)
+            container = _open(path, start, **_FAR_AHEAD)
     except (av.error.FFmpegError, OSError, ValueError):
         empty = path.is_file() and path.stat().st_size == 0
         raise UnreadableVideo(
@@ -65,11 +76,20 @@ def open_container(path: Path) -> Any:
     return container
 
 
-def _open(path: Path, **options: str) -> Any:
+def reopen(container: Any) -> Any:
+    """Open the file of an open container once more, from where that one begins."""
+    start, path = 0, container.name
+    if path.startswith(_SUBFILE):
+        start, path = int(path.split(",")[3]), path.split(":", 1)[1]
+    return open_container(Path(path), start)
+
+
+def _open(path: Path, start: int, **options: str) -> Any:
+    name = os.path.abspath(path)  # noqa: PTH100 - a name like "http:x.mp4" must stay a file's name
     return av.open(
-        os.path.abspath(path),  # noqa: PTH100 - a name like "http:x.mp4" must stay a file's name
+        f"{_SUBFILE}start,{start},end,0,,:{name}" if start else name,
         metadata_errors="replace",
-        options={"protocol_whitelist": "file", **options},
+        options={"protocol_whitelist": "file,subfile" if start else "file", **options},
     )
 
 
@@ -77,6 +97,8 @@ def packets_of(container: Any, *streams: Any) -> Iterator[Any]:
     """Give the packets of some streams, and one None in place of all that follow where the container is broken."""
     try:
         yield from container.demux(*streams)
-    except (av.error.FFmpegError, OSError, IndexError):
-        # IndexError: a stream that the file did not announce begins midway, and PyAV does not know it
+    except IndexError:
+        # at the end, where other streams than those of the beginning came midway, which PyAV does not know
+        return
+    except (av.error.FFmpegError, OSError):
         yield None

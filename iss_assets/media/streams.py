@@ -14,13 +14,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import av
 import av.error
 
-from iss_assets.media.container import UnreadableVideo, open_container, packets_of
+from iss_assets.media.container import UnreadableVideo, packets_of, reopen
 
 _NOT_A_FILM: Final = (
     av.stream.Disposition.attached_pic
@@ -141,7 +140,7 @@ def _lengths(container: Any, streams: Sequence[Any]) -> dict[int, _Length]:
         return {s.index: _Length(s.frames, float(s.duration * s.time_base)) for s in streams}
     found = {s.index: _Length() for s in streams}
     first: dict[int, float] = {}
-    with closing(open_container(Path(container.name))) as own:
+    with closing(reopen(container)) as own:
         for packet in packets_of(own, *(own.streams[s.index] for s in streams)):
             if packet is None or not packet.size:
                 continue
@@ -157,7 +156,7 @@ def _lengths(container: Any, streams: Sequence[Any]) -> dict[int, _Length]:
 
 
 def _shows_a_picture(container: Any, stream: Any) -> bool:
-    with closing(open_container(Path(container.name))) as own:
+    with closing(reopen(container)) as own:
         for number, packet in enumerate(packets_of(own, own.streams[stream.index])):
             if packet is None or number > _PICTURE_TRIES:
                 return False
@@ -208,7 +207,7 @@ def _try_out(container: Any, ranked: Sequence[Any]) -> dict[int, _Trial]:
     trials = {s.index: _Trial() for s in ranked}
     if not ranked:
         return trials
-    with closing(open_container(Path(container.name))) as own:
+    with closing(reopen(container)) as own:
         for packet in packets_of(own, *(own.streams[s.index] for s in ranked)):
             if packet is None:
                 continue

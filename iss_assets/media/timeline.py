@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -31,7 +31,7 @@ import av.error
 import numpy as np
 from numpy.typing import NDArray
 
-from iss_assets.media.container import open_container, packets_of
+from iss_assets.media.container import UnreadableVideo, open_container, packets_of, reopen
 from iss_assets.media.streams import ChosenStreams, choose_streams
 from iss_assets.settings import VideoSettings
 
@@ -58,6 +58,11 @@ _HELD_S: Final = 2.0
 """A picture that is held longer is reported; FFmpeg's ``freezedetect`` asks for as much."""
 _PROMISED_S: Final = 1.0
 """A header that promises this much more than there is, is reported."""
+
+_REST_BYTES: Final = 20 * 188
+_REST_SHARE: Final = 0.02
+"""A transport stream that holds more than this after its last known packet goes on with other tracks."""
+_MOST_PARTS: Final = 20
 
 _NO_STAMPS: Final = frozenset({"avi", "h264", "hevc", "m4v", "mpegvideo", "vc1"})
 """Containers that keep no presentation times; FFmpeg makes them up in the order of decoding."""
@@ -91,6 +96,14 @@ class Cut(NamedTuple):
     length_s: float
 
 
+class Part(NamedTuple):
+    """A stretch of a file: the byte at which it begins, and the numbers of its streams; None where there is none."""
+
+    start: int
+    video: int | None
+    audio: int | None
+
+
 @dataclass(frozen=True, eq=False)
 class Timeline:
     """The clock of one video.
@@ -111,8 +124,8 @@ class Timeline:
         out of the decoder.
     cut_short : bool
         Whether the file goes on after ``video.max_seconds``.
-    video, audio : int or None
-        Numbers of the streams; None where there is none.
+    parts : tuple of Part
+        Where to read. One, but for transport streams that go on with other tracks.
     cuts : tuple of Cut
         Pauses cut out of picture and sound.
     notes : tuple of str
@@ -125,8 +138,7 @@ class Timeline:
     sounds: NDArray[np.float64]
     in_order: bool = False
     cut_short: bool = False
-    video: int | None = None
-    audio: int | None = None
+    parts: tuple[Part, ...] = ()
     cuts: tuple[Cut, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -239,30 +251,102 @@ def measure_time(
     (Timeline, av.VideoFrame or None)
         The first picture is None where none can be decoded.
     """
-    video, audio = streams.video, streams.audio
-    pictures, sounds = _Packets(video), _Packets(audio)
-    first: av.VideoFrame | None = None
-    elapsed, last, cut_short = 0.0, None, False
-    for place, packet in enumerate(packets_of(container, *(s for s in (video, audio) if s is not None))):
-        if packet is None or not packet.size:
-            continue
-        if video is None or packet.stream_index != video.index:
-            sounds.add(packet, place)
-            continue
-        number = pictures.add(packet, place)
-        now = packet.dts if packet.dts is not None else packet.pts
-        if now is not None:
-            if last is not None:
-                elapsed += min(max(float((now - last) * video.time_base), 0.0), settings.longest_pause_s)
-            last = now
-        if first is None and number < _FIRST_PICTURE_PACKETS:
-            first = next(iter(decode(video, packet, number) or ()), None)
-        if cut_short := elapsed > settings.max_seconds + settings.longest_pause_s:
+    streams = _earliest(container, streams)
+    pictures, sounds = _Packets(streams.video), _Packets(streams.audio)
+    reader = _Reader(pictures, sounds, settings)
+    parts = [reader.read(container, streams, 0)]
+    seen = {streams.video.id} if streams.video is not None else set()
+    while (after := reader.rest(container)) is not None and len(parts) < _MOST_PARTS:
+        try:
+            with open_container(Path(container.name), after) as rest:
+                goes_on = _earliest(rest, choose_streams(rest))
+                if goes_on.video is None or goes_on.video.id in seen:
+                    break
+                parts.append(reader.read(rest, goes_on, after))
+                seen.add(goes_on.video.id)
+        except UnreadableVideo:
             break
-    if first is None and pictures.count:
-        first = next(iter(decode(video, None, 0) or ()), None)
-    found = None if first is None else first.pts
-    return _timeline(container, pictures, sounds, found, cut_short, settings), first
+    notes = []
+    if len(parts) > 1:
+        notes.append(
+            f"the file goes on with other tracks {_times(len(parts) - 1)}, and the parts were joined"
+        )
+    made = _timeline(container, pictures, sounds, reader, settings)
+    return replace(made, parts=tuple(parts), notes=(*made.notes, *notes)), reader.first
+
+
+def _earliest(container: Any, streams: ChosenStreams) -> ChosenStreams:
+    """Give the first of several tracks that follow each other in a transport stream; else what was chosen.
+
+    A recorder that starts again may give its tracks other numbers. In a short file all of them are known at once.
+    """
+    if container.format.name != "mpegts" or len(container.streams.video) < 2 or streams.video is None:
+        return streams
+    begins: dict[int, int] = {}
+    ends: dict[int, int] = {}
+    with reopen(container) as own:
+        tracks = [s for s in own.streams if s.type in ("video", "audio") and s.codec_context is not None]
+        for packet in packets_of(own, *tracks):
+            if packet is not None and packet.pos is not None:
+                begins.setdefault(packet.stream_index, packet.pos)
+                ends[packet.stream_index] = packet.pos
+
+    def first(kind: str, before: int) -> Any | None:
+        early = [s for s in container.streams if s.type == kind and ends.get(s.index, before) < before]
+        return min(early, key=lambda s: begins[s.index], default=None)
+
+    video = first("video", begins.get(streams.video.index, 0))
+    if video is None:
+        return streams
+    later = min(
+        begins[s.index] for s in container.streams.video if begins.get(s.index, -1) > ends[video.index]
+    )
+    return replace(streams, video=video, audio=first("audio", later))
+
+
+class _Reader:
+    """Goes through the packets of a file, or of several parts of one, and decodes the first picture."""
+
+    def __init__(self, pictures: _Packets, sounds: _Packets, settings: VideoSettings) -> None:
+        self.first: av.VideoFrame | None = None
+        self.cut_short = False
+        self._pictures, self._sounds, self._settings = pictures, sounds, settings
+        self._place = self._end = 0
+        self._elapsed = 0.0
+
+    def read(self, container: Any, streams: ChosenStreams, start: int) -> Part:
+        """Note all packets of the chosen streams of a container that begins at byte `start` of the file."""
+        video, audio = streams.video, streams.audio
+        last: int | None = None
+        for packet in packets_of(container, *(s for s in (video, audio) if s is not None)):
+            if packet is None or not packet.size:
+                continue
+            self._place += 1
+            self._end = max(self._end, start + (packet.pos or 0))
+            if video is None or packet.stream_index != video.index:
+                self._sounds.add(packet, self._place)
+                continue
+            number = self._pictures.add(packet, self._place)
+            now = packet.dts if packet.dts is not None else packet.pts
+            if last is not None and now is not None:
+                step = float((now - last) * video.time_base)
+                self._elapsed += min(max(step, 0.0), self._settings.longest_pause_s)
+            last = now if now is not None else last
+            if self.first is None and number < _FIRST_PICTURE_PACKETS:
+                self.first = next(iter(decode(video, packet, number) or ()), None)
+            if self._elapsed > self._settings.max_seconds + self._settings.longest_pause_s:
+                self.cut_short = True
+                break
+        if self.first is None and video is not None:
+            self.first = next(iter(decode(video, None, 0) or ()), None)
+        return Part(start, None if video is None else video.index, None if audio is None else audio.index)
+
+    def rest(self, container: Any) -> int | None:
+        """Give the byte from which on a transport stream holds packets of other streams; None if it does not."""
+        if container.format.name != "mpegts" or self.cut_short or not self._pictures.count:
+            return None
+        size = Path(container.name).stat().st_size
+        return self._end + 1 if size - self._end > max(_REST_BYTES, _REST_SHARE * size) else None
 
 
 def decode(stream: Any, packet: Any | None, number: int) -> Sequence[av.VideoFrame] | None:
@@ -292,10 +376,6 @@ class _Packets:
     length: array[int] = field(default_factory=lambda: array("q"))
     place: array[int] = field(default_factory=lambda: array("q"))
     hidden: array[int] = field(default_factory=lambda: array("b"))
-
-    @property
-    def number(self) -> int | None:
-        return None if self.stream is None else int(self.stream.index)
 
     @property
     def count(self) -> int:
@@ -473,17 +553,17 @@ def _timeline(
     container: Any,
     pictures: _Packets,
     sounds: _Packets,
-    first: int | None,
-    cut_short: bool,
+    reader: _Reader,
     settings: VideoSettings,
 ) -> Timeline:
     pause = settings.longest_pause_s
+    first = None if reader.first is None else reader.first.pts
     audio = _track(container, sounds, False) if sounds.count else None
     if not pictures.count:
-        return _sound_alone(audio, sounds.number)
+        return _sound_alone(audio)
     video = _track(container, pictures, True)
     joined, broken = _mend(video, audio, pause)
-    notes = [] if joined or broken or cut_short else _header_notes(container, pictures, video, audio)
+    notes = [] if joined or broken or reader.cut_short else _header_notes(container, pictures, video, audio)
     origin = float(video.stamps[first] if first is not None else video.stamps.min())
     late = origin - float(video.stamps[~video.hidden].min()) if (~video.hidden).any() else 0.0
     times = np.where(video.hidden, np.nan, video.stamps - origin)
@@ -527,21 +607,19 @@ def _timeline(
         pictures=times,
         sounds=cut(audio.stamps - origin) if audio is not None else np.zeros(0),
         in_order=video.in_order,
-        cut_short=cut_short or end > duration,
-        video=pictures.number,
-        audio=sounds.number,
+        cut_short=reader.cut_short or end > duration,
         cuts=tuple(Cut(float(cut(np.array([a]))[0]), float(b - a)) for a, b in cuts),
         notes=tuple(notes),
     )
 
 
-def _sound_alone(audio: _Track | None, number: int | None) -> Timeline:
+def _sound_alone(audio: _Track | None) -> Timeline:
     """Give the timeline of a file without pictures: second 0 is the first sound."""
     if audio is None or audio.hidden.all():
-        return Timeline(0.0, 0.0, np.zeros(0), np.zeros(0), audio=number)
+        return Timeline(0.0, 0.0, np.zeros(0), np.zeros(0))
     begin = float(audio.stamps[~audio.hidden].min())
     end = float((audio.stamps + audio.length).max())
-    return Timeline(end - begin, 0.0, np.zeros(0), audio.stamps - begin, audio=number)
+    return Timeline(end - begin, 0.0, np.zeros(0), audio.stamps - begin)
 
 
 def _silent(heard: NDArray[np.float64]) -> NDArray[np.float64]:

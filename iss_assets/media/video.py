@@ -253,32 +253,34 @@ class FrameSampler:
     def _decoded(self, timeline: Timeline) -> Iterator[av.VideoFrame]:
         samples = int(timeline.duration_s * self._settings.fps) + 2
         shown = timeline.shown(np.arange(samples) / self._settings.fps + _TOLERANCE)
-        if timeline.video is None:
-            return
-        with open_container(self._path) as container:
-            stream = container.streams[timeline.video]
-            context = stream.codec_context
-            context.thread_type = "AUTO"
-            context.thread_count = self._threads
-            tags, number, whole = PictureTags(stream), 0, True
-            for packet in packets_of(container, stream):
-                if packet is None:
-                    self._broken_packets += 1
-                    continue
-                if not packet.size:
-                    continue
-                whole |= packet.is_keyframe
-                # a frame that nothing refers to and that is not sampled need not be decoded; after damage it may be
-                # the only one left
-                skip = shown is not None and whole and number not in shown
-                context.skip_frame = "NONREF" if skip else "DEFAULT"
-                frames = decode(stream, packet, number)
-                if frames is None:
-                    self._broken_packets += 1
-                    whole = False
-                yield from self._checked(frames, tags)
-                number += 1
-            yield from self._checked(decode(stream, None, number), tags)
+        number = 0
+        for part in timeline.parts:
+            if part.video is None:
+                continue
+            with open_container(self._path, part.start) as container:
+                stream = container.streams[part.video]
+                context = stream.codec_context
+                context.thread_type = "AUTO"
+                context.thread_count = self._threads
+                tags, whole = PictureTags(stream), True
+                for packet in packets_of(container, stream):
+                    if packet is None:
+                        self._broken_packets += 1
+                        continue
+                    if not packet.size:
+                        continue
+                    whole |= packet.is_keyframe
+                    # a frame that nothing refers to and that is not sampled need not be decoded; after damage it may
+                    # be the only one left
+                    skip = shown is not None and whole and number not in shown
+                    context.skip_frame = "NONREF" if skip else "DEFAULT"
+                    frames = decode(stream, packet, number)
+                    if frames is None:
+                        self._broken_packets += 1
+                        whole = False
+                    yield from self._checked(frames, tags)
+                    number += 1
+                yield from self._checked(decode(stream, None, number), tags)
 
     def _checked(self, frames: Sequence[av.VideoFrame] | None, tags: PictureTags) -> Iterator[av.VideoFrame]:
         for frame in frames or ():

@@ -96,7 +96,9 @@ def write_marked(
         film.codec_context.time_base = Fraction(1, 1000 if path.suffix != ".avi" else fps)
         track: Any = None
         if sounds:
-            track = out.add_stream(sound_codec or {".mkv": "pcm_s16le", ".avi": "pcm_s16le"}.get(path.suffix, "aac"))
+            track = out.add_stream(
+                sound_codec or {".mkv": "pcm_s16le", ".avi": "pcm_s16le"}.get(path.suffix, "aac")
+            )
             track.rate, track.layout = RATE, "mono"
         packets: list[tuple[str, int, Any]] = []
         for number, at in pictures:
@@ -116,7 +118,9 @@ def write_marked(
                     sound.sample_rate, sound.time_base = RATE, Fraction(1, RATE)
                     sound.pts = round(at * RATE) + begin
                     for ready in _converted(resampler, sound):
-                        packets += [("sound", n, p) for n, p in enumerate(track.encode(ready), len(packets) - count)]
+                        packets += [
+                            ("sound", n, p) for n, p in enumerate(track.encode(ready), len(packets) - count)
+                        ]
             packets += [("sound", n, p) for n, p in enumerate(track.encode(), len(packets) - count)]
         # as a recorder writes it: what belongs together lies together
         packets.sort(key=lambda p: float((p[2].dts if p[2].dts is not None else p[2].pts) * p[2].time_base))
