@@ -75,16 +75,10 @@ def write_marked(
     fps: int = FPS,
     keep: Callable[[str, int, Any], bool] = lambda kind, number, packet: True,
 ) -> Path:
-    """Write a film.
+    """Write a film from source frames, each with the second at which it is shown, and stretches of sound.
 
-    Parameters
-    ----------
-    pictures : sequence of (int, float)
-        Source frames with the second at which each is shown.
-    sounds : sequence of (float, float, float)
-        Source seconds from and to, and the second at which the stretch is heard.
-    keep : callable
-        Says of a kind, packet number and packet whether it gets into the file.
+    A stretch is the source seconds from and to, and the second at which it is heard. `keep` says of a kind, packet
+    number and packet whether it gets into the file.
     """
     default = {"libx264": {"crf": "14", "preset": "veryfast", "bf": "3", "g": "50", "sc_threshold": "0"}}
     with av.open(str(path), "w", options=muxing or {}) as out:
@@ -197,21 +191,11 @@ class Seen:
                 assert found is not None and abs(found - here) < sound_off_s, (moment, found, here)
 
 
-def without_edit_list(path: Path) -> None:
-    """Rename the edit lists of an mp4, so that no player sees them."""
-    data = path.read_bytes()
-    path.write_bytes(data.replace(b"edts", b"free"))
-
-
 def edit(path: Path, track: int, entries: Sequence[tuple[int, int]]) -> None:
-    """Replace the edit list of an mp4's track, which must have as many entries.
+    """Replace the edit list of an mp4's track (from 0), which must have as many entries.
 
-    Parameters
-    ----------
-    track : int
-        From 0.
-    entries : sequence of (int, int)
-        Duration in the film's time scale (1000 a second) and start in the track's own; -1 is an empty edit.
+    An entry is its duration in the film's time scale (1000 a second) and its start in the track's own; -1 is an empty
+    edit.
     """
     data = bytearray(path.read_bytes())
     at = -1
