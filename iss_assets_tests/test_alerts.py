@@ -212,8 +212,8 @@ def test_messages_are_grouped_by_run_and_carry_the_gravest_severity() -> None:
     assert first.body.splitlines() == [
         "Run run-one",
         "ERROR raised: patient 0012, The face is missing, cut off or too small (video_quality / face_missing); s1; affected 1",
-        "   Call patient 0012 and record the next video together. Ask patient 0012 to rest the phone on something firm, "
-        "at arm's length, with the whole face in the picture.",
+        "   Ask patient 0012 to rest the phone on something firm, at arm's length, with the whole face in the picture. "
+        "No video can be used so far: call them and record the next one together.",
         "WARN raised: patient 0012, Glare: the picture is too bright (video_quality / glare); s1; affected 1",
         "   Ask patient 0012 to turn away from the sun or lamp, and to keep windows out of the picture.",
     ]

@@ -9,8 +9,13 @@ from typing import Any
 
 import pytest
 
+from iss_assets.checks.build import STAGES
+from iss_assets.checks.ops import evaluate
+from iss_assets.checks.scores import WEEKS
 from iss_assets.checks.study import read_frames
+from iss_assets.resources import WarehouseResource
 from iss_assets.settings import Settings, WarehouseSettings
+from iss_assets.study import terms
 from iss_assets.warehouse import tables as t
 from iss_assets.warehouse.database import Warehouse
 from iss_assets.warehouse.sql_build import build_models, run_tests
@@ -383,3 +388,31 @@ def test_columns_have_types_that_every_reader_knows(models: SqlModels) -> None:
 def test_the_sql_folder_is_found_next_to_the_package() -> None:
     assert (WarehouseSettings().sql_dir / "marts").is_dir()
     assert WarehouseSettings(sql_dir=Path("elsewhere")).sql_dir == Path("elsewhere")
+
+
+def test_the_goals_of_the_protocol_are_those_of_its_one_owner(study: Warehouse) -> None:
+    """SQL cannot read Python: the numbers stand in both, and this holds them together."""
+    assert {r["goal"] for r in rows(study, "select goal from enrollment_progress")} == {terms.ENROLLMENT_GOAL}
+    assert {r["goal"] for r in rows(study, "select goal from cohort_enrollment")} == {terms.COHORT_GOAL}
+    (projection,) = rows(study, "select patients + patients_to_come as goal from study_projection")
+    assert projection["goal"] == terms.ENROLLMENT_GOAL
+    (weeks,) = rows(study, "select max(study_week) as most, max(expected) as days from submission_adherence")
+    assert (weeks["most"], weeks["days"]) == (WEEKS, terms.WEEKLY_SUBMISSIONS)
+
+
+def test_the_mart_and_the_check_call_the_same_weeks_short(study: Warehouse) -> None:
+    resource = WarehouseResource(study=str(study.path.parent / "study"), home=str(study.path.parent))
+    stage = next(s for s in STAGES if "bpi_scores" in s.tables)
+    short: dict[str, list[int]] = {}
+    for row in rows(study, "select * from submission_adherence where missing > 0 order by study_week"):
+        short.setdefault(row["patient_id"], []).append(row["study_week"])
+    patients = [r["patient_id"] for r in rows(study, "select patient_id from patients")]
+    found = {}
+    for patient in patients:
+        ((_, finding),) = evaluate(
+            stage, patient, resource, {("bpi_scores", "fewer_than_three_a_week")}, print
+        )
+        if not finding.passed:
+            found[patient] = finding.numbers["numbers of the short weeks"]
+    assert found == short
+    assert len(short) > 0

@@ -238,7 +238,7 @@ def test_the_terminal_shows_the_same_order_under_the_same_headings_with_what_to_
     assert [line for line in text.splitlines() if line.isupper()] == [
         HEADINGS[level][0].upper() for level in dict.fromkeys(i.cost.level for i in report.items)
     ]
-    assert "Call patient 0009 and record the next video together." in flowing
+    assert "No video can be used so far: call them and record the next one together." in flowing
     assert "Ask patient 0012 to record in a brighter room" in flowing
     assert all(len(line) <= 100 for line in text.splitlines())
 
@@ -377,7 +377,7 @@ def test_the_page_is_whole_asks_for_nothing_and_says_everything_in_words(
     assert "url(http" not in html and "@import" not in html
     for text in (
         "Invented patients.",
-        "Call patient 0009 and record the next video together",
+        "call them and record the next one together",
         "Remind these patients",
         "The sound begins late.",
         "Ask patient 0012 to record in a brighter room",

@@ -136,6 +136,7 @@ _SCORES: Final = (
         "Add the offset from UTC to the times of patient {patient} in surveys.csv, or utc_offset in enrollment.csv, or "
         "set ISS_READING__UTC_OFFSET for the whole study.",
         "study folder, docs/study_folder.md",
+        reminder="{affected} of {checked} check-ins",
     ),
     CheckInfo(
         "survey_without_video",
@@ -175,7 +176,7 @@ _QUALITY: Final = tuple(
         cause.advice,
         cause.source,
         flags=tuple(cause.flags),
-        hint_if_lost=f"Call patient {{patient}} and record the next video together. {cause.advice}",
+        hint_if_lost=f"{cause.advice} No video can be used so far: call them and record the next one together.",
     )
     for cause in CAUSES
 )

@@ -7,7 +7,7 @@ import shutil
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as arrow
@@ -46,6 +46,14 @@ def mesh(
     return [float(v) for v in points.ravel()]
 
 
+class Failed(NamedTuple):
+    """A check that failed."""
+
+    name: str
+    affected: tuple[str, ...]
+    severity: str
+
+
 @dataclass
 class InventedStudy:
     """A warehouse to be spoilt with SQL, unchecked, as a bug or a hand could."""
@@ -67,6 +75,18 @@ class InventedStudy:
         subject = patient if stage.by_patient else "*"
         ((_, found),) = evaluate(stage, subject, self.resource, {(asset, check)}, print)
         return found
+
+    def failing_with(self, patient: str = GOOD) -> list[Failed]:
+        """Make every check of a patient and give those that fail, with what they concern."""
+        return [
+            Failed(check.name, found.affected, found.severity or check.severity)
+            for stage in STAGES
+            if stage.by_patient
+            for check, found in evaluate(
+                stage, patient, self.resource, {(c.asset, c.name) for c in stage.checks}, print
+            )
+            if not found.passed
+        ]
 
     def failing(self, patient: str = GOOD, stages: tuple[str, ...] = ()) -> set[str]:
         """Make every check of a patient, or those of some stages, and give those that fail, as asset:check."""
