@@ -62,7 +62,7 @@ def troubled(tmp_path_factory: pytest.TempPathFactory) -> InventedStudy:
         writer.append(t.BpiScores, t.BpiScores.from_rows(score_rows(folder)))
         for patient in folder.patient_ids:
             for file in folder.videos_of(patient):
-                row = describe_video(file, None, settings.video, trust_probe=False)
+                row = describe_video(file, None, settings.video, trust_probe=False).row
                 writer.append(t.Videos, t.Videos.from_rows([row]))
                 if row["status"] == "ok":
                     for table, rows in _extracted(file.path, settings):
