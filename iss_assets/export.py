@@ -8,6 +8,7 @@ Pictures of faces, voices and spectrograms (speech can be made from them again) 
 
 from __future__ import annotations
 
+import codecs
 import difflib
 import hashlib
 import json
@@ -17,6 +18,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal
+
+import duckdb
 
 from iss_assets.warehouse.database import Warehouse, WarehouseError
 from iss_assets.warehouse.sql_build import built_models
@@ -34,8 +37,37 @@ _FIELD_TYPES: Final = {
     "DOUBLE": "number",
     "BOOLEAN": "boolean",
     "DATE": "date",
+    "TIMESTAMP": "datetime",
     "TIMESTAMP WITH TIME ZONE": "datetime",
 }
+
+TAKEN_FOR_MISSING: Final = (
+    "#N/A",
+    "#N/A N/A",
+    "#NA",
+    "-1.#IND",
+    "-1.#QNAN",
+    "-NaN",
+    "-nan",
+    "1.#IND",
+    "1.#QNAN",
+    "<NA>",
+    "N/A",
+    "NA",
+    "NULL",
+    "NaN",
+    "None",
+    "n/a",
+    "nan",
+    "null",
+)
+"""Text that pandas reads as a missing value, in quotation marks or not; R does with ``NA``."""
+
+PAIN_LEVEL_NONE: Final = "None (0)"
+"""How the pain level None, pain target 0, is written in csv files."""
+
+_FORMULA: Final = "^[=+@\\-\\t\\r\\n]"
+"""Beginnings by which spreadsheets take text for a formula (OWASP, CSV injection)."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +134,8 @@ def export_tables(
         Tables and built SQL models by name; see `exportable_tables`.
     format : {"parquet", "csv"}
         A csv holds single values only: arrays (``points``, ``mel``) and files (``crop``, ``waveform``) are left out
-        of it, and lists of words are joined by ``;``.
+        of it, and lists of words are joined by ``;``. Text that a reader would take for missing or for a formula is
+        written so that none does: see `docs/exports.md`.
     to : Path
         Folder; files of the same names are replaced.
     with_media : bool
@@ -142,10 +175,13 @@ def export_tables(
                 connection.execute(
                     f"copy ({_select(source, kept, format)}) to '{_quoted(str(path))}' ({options})"
                 )
+                if format == "csv":
+                    _mark_encoding(path)
                 counted = connection.execute(f'select count(*) from "{source.name}"').fetchone()
                 rows = int(counted[0]) if counted else 0
                 exported.append(ExportedTable(to / path.name, rows, tuple(left_out)))
-                resources.append(_resource(source, kept, left_out, path, rows, wanted))
+                blank = _blank(connection, source, kept) if format == "csv" else set()
+                resources.append(_resource(source, kept, left_out, path, rows, wanted, blank))
         package = Path(scratch) / "datapackage.json"
         package.write_text(json.dumps(_package(resources), indent=2) + "\n", encoding="utf-8")
         # everything is there: put it in place, the dictionary last
@@ -184,25 +220,75 @@ def _left_out(source: _Source, format: str, with_media: bool) -> list[str]:
     ]
 
 
+def _mark_encoding(path: Path) -> None:
+    """Put a byte order mark before a csv file that is not plain ASCII: without it Excel takes another encoding.
+
+    A plain file gets none, since some readers make it part of the first column's name.
+    """
+    content = path.read_bytes()
+    if not content.isascii():
+        path.write_bytes(codecs.BOM_UTF8 + content)
+
+
 def _select(source: _Source, kept: list[_Column], format: str) -> str:
     def value(column: _Column) -> str:
         quoted = f'"{column.name}"'
-        if format == "csv" and column.sql == "VARCHAR[]":
-            return f"array_to_string({quoted}, ';') as {quoted}"
-        if format == "csv" and column.sql == "TIMESTAMP WITH TIME ZONE":
+        if format != "csv":
+            return quoted
+        if column.sql == "VARCHAR":
+            return f"{_as_text(quoted)} as {quoted}"
+        if column.sql == "VARCHAR[]":
+            joined = f"array_to_string({quoted}, ';')"
+            return f"{_as_text(joined)} as {quoted}"
+        if column.sql == "TIMESTAMP WITH TIME ZONE":
             return f"strftime({quoted} at time zone 'UTC', '%Y-%m-%dT%H:%M:%S.%fZ') as {quoted}"
+        if column.sql == "BOOLEAN":
+            # in lower case R reads text
+            return f"case when {quoted} then 'TRUE' when not {quoted} then 'FALSE' end as {quoted}"
+        if column.sql == "TIMESTAMP":
+            return f"strftime({quoted}, '%Y-%m-%dT%H:%M:%S.%f') as {quoted}"
         return quoted
 
     order = f" order by {', '.join(source.key)}" if source.key else ""
     return f'select {", ".join(value(c) for c in kept)} from "{source.name}"{order}'
 
 
+def _as_text(value: str) -> str:
+    """Give SQL for text that no reader takes for a missing value, and no spreadsheet for a formula."""
+    words = ", ".join(f"'{word}'" for word in TAKEN_FOR_MISSING)
+    return (
+        f"case when {value} = 'None' then '{PAIN_LEVEL_NONE}' when {value} in ({words}) then '(' || {value} || ')' "
+        f"when regexp_matches({value}, '{_FORMULA}') then '''' || {value} else {value} end"
+    )
+
+
+def _blank(connection: duckdb.DuckDBPyConnection, source: _Source, kept: list[_Column]) -> set[str]:
+    """Give the columns in which some text or list is empty; in a csv that is an empty cell, like a missing value."""
+    tests = {"VARCHAR": "\"{}\" = ''", "VARCHAR[]": 'len("{}") = 0'}
+    asked = [c for c in kept if c.sql in tests]
+    if not asked:
+        return set()
+    sums = ", ".join(f"count(*) filter ({tests[c.sql].format(c.name)})" for c in asked)
+    counts = connection.execute(f'select {sums} from "{source.name}"').fetchone() or ()
+    return {c.name for c, count in zip(asked, counts, strict=True) if count}
+
+
 def _resource(
-    source: _Source, kept: list[_Column], left_out: list[str], path: Path, rows: int, exported: list[str]
+    source: _Source,
+    kept: list[_Column],
+    left_out: list[str],
+    path: Path,
+    rows: int,
+    exported: list[str],
+    blank: set[str],
 ) -> dict[str, Any]:
     csv = path.suffix == ".csv"
-    schema: dict[str, Any] = {"fields": [_field(c, csv) for c in kept], "missingValues": [""]}
-    if source.key and not any(c.nullable for c in source.columns if c.name in source.key):
+    schema: dict[str, Any] = {
+        "fields": [_field(c, csv, c.name in blank) for c in kept],
+        "missingValues": [""],
+    }
+    keys_filled = not any(c.nullable or c.name in blank for c in source.columns if c.name in source.key)
+    if source.key and keys_filled:
         schema["primaryKey"] = list(source.key)
     foreign = [
         {"fields": [column], "reference": {"resource": table, "fields": [BY_NAME[table].__key__[0]]}}
@@ -223,7 +309,7 @@ def _resource(
         "path": path.name,
         "format": path.suffix[1:],
         "mediatype": "text/csv" if csv else "application/vnd.apache.parquet",
-        **({"encoding": "utf-8"} if csv else {}),
+        **({"encoding": "utf-8" if _is_plain(path) else "utf-8-sig"} if csv else {}),
         "description": description,
         "hash": f"sha256:{digest}",
         "bytes": path.stat().st_size,
@@ -232,7 +318,12 @@ def _resource(
     }
 
 
-def _field(column: _Column, csv: bool) -> dict[str, Any]:
+def _is_plain(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(3) != codecs.BOM_UTF8
+
+
+def _field(column: _Column, csv: bool, blank: bool) -> dict[str, Any]:
     described: dict[str, Any] = {"name": column.name, "description": column.description}
     if column.sql in _FIELD_TYPES:
         described["type"] = _FIELD_TYPES[column.sql]
@@ -242,8 +333,7 @@ def _field(column: _Column, csv: bool) -> dict[str, Any]:
             described["description"] += " Several words are joined by ';'."
     if column.unit:
         described["unit"] = column.unit
-    # an empty list of words is an empty cell in a csv
-    if not column.nullable and not (csv and column.sql == "VARCHAR[]"):
+    if not column.nullable and not blank:
         described["constraints"] = {"required": True}
     return described
 
@@ -258,7 +348,8 @@ def _package(resources: list[dict[str, Any]]) -> dict[str, Any]:
         "title": "Tables of a clinical face-and-voice study",
         "description": (
             "Protected health information of patients of a clinical study. Keep it where the study's protocol allows, "
-            "and delete it when a patient withdraws."
+            "and delete it when a patient withdraws. Read ids as text: they may begin with zeros. In csv files the pain "
+            f"level None is written as {PAIN_LEVEL_NONE}, since many readers take None for missing."
         ),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "resources": resources,

@@ -1,17 +1,21 @@
 import json
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
+from pandas._libs.parsers import STR_NA_VALUES
 
-from iss_assets.export import export_tables, exportable_tables
+from iss_assets.export import PAIN_LEVEL_NONE, TAKEN_FOR_MISSING, export_tables, exportable_tables
 from iss_assets.settings import WarehouseSettings
 from iss_assets.warehouse import tables as t
 from iss_assets.warehouse.database import Warehouse, WarehouseError
 from iss_assets.warehouse.sql_build import build_models
 from iss_assets.warehouse.sql_models import load_models
+from iss_assets_tests.times import time_columns
 
 
 @pytest.fixture
@@ -151,3 +155,131 @@ def test_every_table_of_the_warehouse_can_be_exported_in_both_formats(
         assert [e.path.exists() for e in exported] == [True] * len(names)
     report = frictionless.validate(tmp_path / "csv" / "datapackage.json")
     assert [task.name for task in report.tasks if not task.valid] == ["faces", "landmarks", "video-quality"]
+
+
+# ------------------------------------------------------------------ what other programs read
+
+
+HOSTILE = ["=1+1", "+49", "-3", "@sum(a1)", "\tx", 'say "hi", twice', "two\nlines", "naïve – 7 %", "plain"]
+
+
+@pytest.fixture
+def four_levels(warehouse: Warehouse) -> Warehouse:
+    """Patients of every level, with numbers for ids, an answer missing, and a name that only text can hold."""
+    people, scores = [], []
+    for number, (level, target) in enumerate([("None", 0), ("Low", 2), ("Moderate", 5), ("Severe", 8)]):
+        people.append(
+            {
+                "patient_id": f"{number + 7:04d}",
+                "cohort": f"{number + 1}A",
+                "sex": "M",
+                "skin_type": "I",
+                "skin_group": "light",
+                "pain_target": target,
+                "pain_level": level,
+                "enrolled_on": date(2021, 1, 11 + number),
+            }
+        )
+        scores.append(
+            {
+                "submission_id": f"{number:03d}",
+                "patient_id": f"{number + 7:04d}",
+                **time_columns(datetime(2021, 1, 12, 4, 30, number, 250000, tzinfo=UTC), -300),
+                "chronic_pain": [True, False, None, True][number],
+                "mood": [3, None, 0, 10][number],
+                "missing_scores": 7,
+            }
+        )
+    warehouse.replace(t.Patients, t.Patients.from_rows(people), {})
+    warehouse.replace(t.BpiScores, t.BpiScores.from_rows(scores), {})
+    rejected = [
+        {"file": "surveys.csv", "line": i, "column_name": "", "code": "bad_id", "reason": text}
+        for i, text in enumerate([*HOSTILE, *TAKEN_FOR_MISSING])
+    ]
+    warehouse.replace(t.RejectedRows, t.RejectedRows.from_rows(rejected), {})
+    return warehouse
+
+
+def test_the_pain_level_none_is_no_missing_value_for_pandas(four_levels: Warehouse, tmp_path: Path) -> None:
+    export_tables(four_levels, ["patients"], "csv", tmp_path)
+    read = pd.read_csv(tmp_path / "patients.csv")
+    assert read["pain_level"].tolist() == [PAIN_LEVEL_NONE, "Low", "Moderate", "Severe"]
+    assert PAIN_LEVEL_NONE in dictionary_text(tmp_path)
+
+
+def dictionary_text(folder: Path) -> str:
+    return json.loads((folder / "datapackage.json").read_text())["description"]
+
+
+def test_no_text_is_read_as_missing_or_as_a_formula(four_levels: Warehouse, tmp_path: Path) -> None:
+    assert set(TAKEN_FOR_MISSING) == STR_NA_VALUES - {""}
+    export_tables(four_levels, ["rejected_rows"], "csv", tmp_path)
+    read = pd.read_csv(tmp_path / "rejected_rows.csv").sort_values("line")["reason"].tolist()
+    assert not any(pd.isna(v) for v in read)
+    assert not any(v[0] in "=+-@\t\r\n" for v in read)
+    # text that is neither comes back as it is, whatever it holds
+    assert read[5 : len(HOSTILE)] == HOSTILE[5:]
+    assert read[: len(HOSTILE)] == ["'" + v for v in HOSTILE[:5]] + HOSTILE[5:]
+    assert len(set(read)) == len(read)
+
+
+def test_a_csv_file_has_a_byte_order_mark_only_where_excel_needs_it(
+    four_levels: Warehouse, tmp_path: Path
+) -> None:
+    export_tables(four_levels, ["rejected_rows", "patients"], "csv", tmp_path)
+    accented, plain = ((tmp_path / f"{n}.csv").read_bytes() for n in ("rejected_rows", "patients"))
+    assert accented.startswith(b"\xef\xbb\xbffile,")
+    # some readers would make it part of the column's name
+    assert plain.startswith(b"patient_id,")
+    described = dictionary(tmp_path)
+    assert (described["rejected_rows"]["encoding"], described["patients"]["encoding"]) == (
+        "utf-8-sig",
+        "utf-8",
+    )
+
+
+def test_ids_dates_moments_and_answers_come_back_from_csv_with_the_types_of_the_dictionary(
+    four_levels: Warehouse, tmp_path: Path
+) -> None:
+    import frictionless
+
+    export_tables(four_levels, ["patients", "bpi_scores", "rejected_rows"], "csv", tmp_path)
+    report = frictionless.validate(tmp_path / "datapackage.json")
+    assert report.valid, report.flatten(["type", "note"])
+    package = frictionless.Package(tmp_path / "datapackage.json")
+    people = package.get_resource("patients").read_rows()
+    assert [r["patient_id"] for r in people] == ["0007", "0008", "0009", "0010"]
+    assert [r["enrolled_on"] for r in people] == [date(2021, 1, day) for day in (11, 12, 13, 14)]
+    scores = package.get_resource("bpi-scores").read_rows()
+    stored = four_levels.query("select * from bpi_scores order by submission_id").to_pylist()
+    for name in ("submission_id", "submitted_at", "written_time", "submitted_on", "chronic_pain", "mood"):
+        assert [r[name] for r in scores] == [r[name] for r in stored], name
+    # the same in pandas, with ids named as text
+    read = pd.read_csv(
+        tmp_path / "bpi_scores.csv",
+        dtype={"submission_id": str, "patient_id": str},
+        parse_dates=["submitted_at", "written_time", "submitted_on"],
+    )
+    assert read["submission_id"].tolist() == ["000", "001", "002", "003"]
+    assert [m.to_pydatetime() for m in read["submitted_at"]] == [r["submitted_at"] for r in stored]
+    assert [m.to_pydatetime() for m in read["written_time"]] == [r["written_time"] for r in stored]
+    assert [None if pd.isna(v) else v for v in read["chronic_pain"]] == [True, False, None, True]
+    # R reads true and false as text, and TRUE and FALSE as logical values
+    written = (tmp_path / "bpi_scores.csv").read_text()
+    assert written.count(",TRUE,") == 2
+    assert written.count(",FALSE,") == 1
+
+
+def test_parquet_keeps_every_type_and_moments_in_utc(four_levels: Warehouse, tmp_path: Path) -> None:
+    export_tables(four_levels, ["patients", "bpi_scores"], "parquet", tmp_path)
+    people, scores = (parquet.read_table(tmp_path / f"{n}.parquet") for n in ("patients", "bpi_scores"))
+    assert people["pain_level"].to_pylist() == ["None", "Low", "Moderate", "Severe"]
+    assert people["patient_id"].to_pylist()[0] == "0007"
+    kinds = {f.name: f.type for f in scores.schema}
+    assert (kinds["submitted_at"], kinds["written_time"]) == (pa.timestamp("us", "UTC"), pa.timestamp("us"))
+    assert (kinds["submitted_on"], kinds["chronic_pain"], kinds["mood"]) == (
+        pa.date32(),
+        pa.bool_(),
+        pa.int32(),
+    )
+    assert scores["submitted_at"][0].as_py() == datetime(2021, 1, 12, 4, 30, 0, 250000, tzinfo=UTC)

@@ -24,6 +24,8 @@ _MOMENT = re.compile(
 LARGEST_OFFSET = 14 * 60
 """Minutes; no place on earth is farther from UTC (Kiribati has +14:00, the far west -12:00)."""
 _OFFSET = re.compile(r"(?:UTC|GMT)?\s*([+\-\u2212]?)([0-9]{1,2})(?::([0-9]{2})|([0-9]{2}))?", re.IGNORECASE)
+_MISSING = {"na", "nan", "none", "null", "nil"}
+"""What programs write for a missing value; as an id it would be lost, or several patients would become one."""
 _YES, _NO = ("yes", "y", "true"), ("no", "n", "false")
 _SEX_WORDS = {"m": "M", "male": "M", "f": "F", "female": "F"}
 
@@ -42,9 +44,10 @@ def patient_id(text: str) -> str:
     Raises
     ------
     CellError
-        ``bad_id`` where `terms.PATIENT_ID` does not match, or where Windows keeps the name for a device.
+        ``bad_id`` where `terms.PATIENT_ID` does not match, where Windows keeps the name for a device, or where it is
+        what programs write for a missing value.
     """
-    if not terms.PATIENT_ID.fullmatch(text) or _RESERVED.fullmatch(text):
+    if not terms.PATIENT_ID.fullmatch(text) or _RESERVED.fullmatch(text) or text.casefold() in _MISSING:
         raise CellError("bad_id", "A patient id has 1 to 32 letters, digits or hyphens; correct it.")
     return text
 
@@ -56,10 +59,11 @@ def submission_id(text: str) -> str:
     ------
     CellError
         ``bad_id`` where `terms.SUBMISSION_ID` does not match, where it ends with a dot (Windows drops it), where
-        Windows keeps the name for a device, or where it would be taken for a prompt.
+        Windows keeps the name for a device, where it is what programs write for a missing value, or where it would be
+        taken for a prompt.
     """
     fits = terms.SUBMISSION_ID.fullmatch(text) and not text.endswith((".", terms.PROMPT_SUFFIX))
-    if not fits or _RESERVED.fullmatch(text):
+    if not fits or _RESERVED.fullmatch(text) or text.casefold() in _MISSING:
         raise CellError(
             "bad_id",
             "A submission id has 1 to 64 letters, digits, or _ . -, starts with a letter or digit, and ends neither "

@@ -153,8 +153,8 @@ class Table(pa.DataFrameModel):
 
     @classmethod
     def grain(cls) -> str:
-        """Say what one row is: the first line of the docstring."""
-        return (cls.__doc__ or "").strip().splitlines()[0]
+        """Say what one row is: the first line of the docstring; the table's name where Python runs without docstrings."""
+        return (cls.__doc__ or cls.__table__).strip().splitlines()[0]
 
     @classmethod
     def from_rows(cls, rows: Sequence[dict[str, Any]]) -> arrow.Table:
