@@ -21,6 +21,7 @@ from typing import Any, Final, Literal
 
 import duckdb
 
+from iss_assets.export_readers import reader_scripts
 from iss_assets.warehouse.database import Warehouse, WarehouseError
 from iss_assets.warehouse.sql_build import built_models
 from iss_assets.warehouse.sql_models import SqlModels, load_models
@@ -146,7 +147,8 @@ def export_tables(
     Returns
     -------
     list of ExportedTable
-        One entry a table, in the order asked for. ``datapackage.json`` beside the files describes every column.
+        One entry a table, in the order asked for. ``datapackage.json`` beside the files describes every column;
+        ``read_export.py`` and ``read_export.R`` read csv files with their types.
 
     Raises
     ------
@@ -184,8 +186,11 @@ def export_tables(
                 resources.append(_resource(source, kept, left_out, path, rows, wanted, blank))
         package = Path(scratch) / "datapackage.json"
         package.write_text(json.dumps(_package(resources), indent=2) + "\n", encoding="utf-8")
+        scripts = reader_scripts(resources, PAIN_LEVEL_NONE) if format == "csv" else {}
+        for name, script in scripts.items():
+            (Path(scratch) / name).write_text(script, encoding="utf-8")
         # everything is there: put it in place, the dictionary last
-        for path in [*(Path(scratch) / e.path.name for e in exported), package]:
+        for path in [*(Path(scratch) / n for n in (*(e.path.name for e in exported), *scripts)), package]:
             path.chmod(0o600)
             path.replace(to / path.name)
     return exported

@@ -1,4 +1,7 @@
+import importlib.util
 import json
+import shutil
+import subprocess
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -283,3 +286,44 @@ def test_parquet_keeps_every_type_and_moments_in_utc(four_levels: Warehouse, tmp
         pa.int32(),
     )
     assert scores["submitted_at"][0].as_py() == datetime(2021, 1, 12, 4, 30, 0, 250000, tzinfo=UTC)
+
+
+def test_the_script_beside_the_files_reads_every_value_with_its_type(
+    four_levels: Warehouse, tmp_path: Path
+) -> None:
+    export_tables(four_levels, ["patients", "bpi_scores", "rejected_rows"], "csv", tmp_path)
+    spec = importlib.util.spec_from_file_location("read_export", tmp_path / "read_export.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    tables = module.read_export(tmp_path)
+    for name, read in tables.items():
+        key = t.BY_NAME[name].__key__
+        stored = four_levels.query(f"select * from {name} order by {', '.join(key)}").to_pylist()
+        assert list(read.columns) == list(stored[0])
+        for column in read.columns:
+            if name == "rejected_rows" and column == "reason":
+                continue  # what is written otherwise is tested above
+            found = [
+                None if pd.isna(v) else v.to_pydatetime() if isinstance(v, pd.Timestamp) else v
+                for v in read[column]
+            ]
+            if t.BY_NAME[name].arrow_schema().field(column).type == pa.date32():
+                found = [None if v is None else v.date() for v in found]
+            # an empty cell is a missing value, also where text was empty
+            assert found == [None if r[column] == "" else r[column] for r in stored], (name, column)
+
+
+@pytest.mark.skipif(shutil.which("Rscript") is None, reason="R is not installed")
+def test_the_script_beside_the_files_reads_them_in_r(four_levels: Warehouse, tmp_path: Path) -> None:
+    with four_levels.write() as writer:
+        writer.execute("update patients set sex = 'F'")
+    export_tables(four_levels, ["patients", "bpi_scores", "rejected_rows"], "csv", tmp_path)
+    code = (
+        "source('read_export.R'); t <- read_export(); p <- t$patients; b <- t$bpi_scores;"
+        "stopifnot(p$patient_id == c('0007', '0008', '0009', '0010'), p$sex == 'F', p$pain_level[1] == 'None',"
+        "inherits(p$enrolled_on, 'Date'), format(p$enrolled_on[1]) == '2021-01-11',"
+        "identical(b$chronic_pain, c(TRUE, FALSE, NA, TRUE)), identical(b$mood, c(3, NA, 0, 10)),"
+        "format(b$submitted_at[1], '%Y-%m-%d %H:%M:%S') == '2021-01-12 04:30:00', !is.na(t$rejected_rows$reason))"
+    )
+    done = subprocess.run(["Rscript", "-e", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

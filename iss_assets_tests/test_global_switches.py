@@ -50,6 +50,8 @@ frame = warehouse.query("select * from bpi_scores order by submission_id").to_pa
 found["pandas"] = [str(m.tz_convert("UTC")) for m in frame["submitted_at"]]
 from iss_assets.evaluation.patient_report import _with_clock
 found["clock"] = [str(c) for c in _with_clock(frame)["clock"]]
+from iss_assets.study_page.gallery import mart_figures
+found["figure"] = [figure.svg() for figure in mart_figures("enrollment_progress", found["enrollment_progress"])]
 print(json.dumps(found, default=str, sort_keys=True, ensure_ascii=True))
 """
 

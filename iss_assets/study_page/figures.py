@@ -134,7 +134,13 @@ def enrollment(rows: Sequence[Row]) -> Spec:
         # the projection starts at the last point seen
         data.append({**seen[-1], "kind": "projected"})
     base = alt.Chart(alt.Data(values=data)).encode(
-        x=alt.X("month:T", title=None, axis=alt.Axis(format="%b %Y", tickCount=5, labelAngle=0)),
+        x=alt.X(
+            "month:T",
+            title=None,
+            axis=alt.Axis(format="%b %Y", tickCount=5, labelAngle=0),
+            # a day is midnight in UTC; on a clock west of it the axis would show the month before
+            scale=alt.Scale(type="utc"),
+        ),
         y=alt.Y("total:Q", title="patients enrolled", scale=alt.Scale(domainMin=0)),
     )
     lines = base.mark_line(point=alt.OverlayMarkDef(size=18)).encode(
@@ -161,7 +167,7 @@ def enrollment(rows: Sequence[Row]) -> Spec:
         return (
             alt.Chart(alt.Data(values=[{**d, "words": words} for d in end]))
             .mark_text(color=INK, **place)
-            .encode(x="month:T", y="total:Q", text="words:N")
+            .encode(x=alt.X("month:T", scale=alt.Scale(type="utc")), y="total:Q", text="words:N")
         )
 
     names = [
@@ -228,7 +234,12 @@ def quality_over_time(rows: Sequence[Row]) -> Spec:
     words = list(shown.values())
     low = min((d["share"] for d in data), default=0.0)
     base = alt.Chart(alt.Data(values=data)).encode(
-        x=alt.X("week:T", title=None, axis=alt.Axis(format="%b %Y", tickCount=5, labelAngle=0)),
+        x=alt.X(
+            "week:T",
+            title=None,
+            axis=alt.Axis(format="%b %Y", tickCount=5, labelAngle=0),
+            scale=alt.Scale(type="utc"),
+        ),
         y=alt.Y(
             "share:Q",
             title="share",
