@@ -27,6 +27,7 @@ from scipy.signal import butter, sosfilt
 from iss_assets.media.audio import extract_audio, read_waveform
 from iss_assets.media.landmarks import decode_crops
 from iss_assets.media.quality import VideoAssessment, assess_video
+from iss_assets.media.upright import UprightRgb
 from iss_assets.media.video import probe, sample_frames
 from iss_assets.media.visual import VisualTables, extract_visual
 from iss_assets.settings import Settings
@@ -275,9 +276,10 @@ def clips(folder: Path, seconds: float, only: set[str], scratch: Path) -> Iterat
         if path.stem in NOT_GOOD or (only and path.stem not in only):
             continue
         pictures: list[Picture] = []
+        upright = UprightRgb()
         for batch in sample_frames(path, SETTINGS.video, 1):
             for sample in batch:
-                picture = sample.frame.to_ndarray(format="rgb24")
+                picture = upright(sample.frame)
                 zoom = min(1.0, 720 / min(picture.shape[:2]))
                 pictures.append(cv2.resize(picture, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA))
             if len(pictures) >= seconds * FPS:

@@ -55,35 +55,16 @@ class ChosenStreams:
 
 
 def choose_streams(container: Any) -> ChosenStreams:
-    """Choose the video and the sound of a file that is open; the file is read from its beginning once more if needed.
+    """Choose the video and the sound of a file that is open.
 
     Parameters
     ----------
     container : av.container.InputContainer
-        Its position is not changed.
+        Its position is not changed: what has to be read or decoded for the choice is read from the file anew.
     """
     video, no_video, notes = _choose_video(container)
     audio, more = _choose_audio(container)
     return ChosenStreams(video, audio, (*notes, *more), no_video)
-
-
-def video_stream(container: Any) -> Any:
-    """Give the video of an open file.
-
-    Raises
-    ------
-    UnreadableVideo
-        If no track is a moving picture that can be decoded.
-    """
-    video, problem, _ = _choose_video(container)
-    if problem is not None:
-        raise problem
-    return video
-
-
-def audio_stream(container: Any) -> Any | None:
-    """Give the sound of an open file; None where it has none that can be decoded."""
-    return _choose_audio(container)[0]
 
 
 def still_picture() -> UnreadableVideo:
