@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -329,7 +330,28 @@ def judge(
     if held.get((STUDY, WHOLE, "experiment_results")) not in enough:
         tell("judging the experiments")
         config = {"ops": {"evaluation": {"config": {"retrain": thorough}}}}
-        summary.outcomes.append(run_job(instance, "evaluate", "the evaluation", config=config))
+        with _evaluation_told(progress):
+            summary.outcomes.append(run_job(instance, "evaluate", "the evaluation", config=config))
+
+
+@contextmanager
+def _evaluation_told(progress: Progress | None) -> Iterator[None]:
+    """Pass on how far the evaluation is, which runs as a job in this process."""
+    from iss_assets.assets.evaluation import PROGRESS
+
+    class Told(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if progress is not None:
+                progress(vars(record)["done"], vars(record)["of"], f"trainings, {record.getMessage()}")
+
+    handler, level = Told(), PROGRESS.level
+    PROGRESS.addHandler(handler)
+    PROGRESS.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        PROGRESS.removeHandler(handler)
+        PROGRESS.setLevel(level)
 
 
 def finish(instance: DagsterInstance, settings: Settings, summary: Summary, tell: Tell) -> None:

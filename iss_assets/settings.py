@@ -365,16 +365,20 @@ class EvaluationSettings(Section):
     """Intervals, tests and reports."""
 
     confidence: float = Field(0.95, gt=0.5, lt=1)
-    """Coverage of every interval."""
+    """Coverage of every interval; what is missing to 1 is the level (alpha) of every test."""
     bootstrap_samples: int = Field(9999, ge=199)
     """Resamples of patients behind an interval; Efron and Tibshirani (1993) ask BCa for 2000 or more."""
     permutations: int = Field(9999, ge=99)
     """Permutations where predictions stay fixed, and sign flips of paired differences."""
     retrained_permutations: int = Field(199, ge=19)
-    """Permutations where the model is trained again each time; the smallest p is 1 / (this + 1)."""
-    retrain_items: int = Field(2000, ge=0)
-    """Forests with more items than this are trained again on so many, evenly spaced over each patient's, and the figure
-    that is tested comes from the same; 0 trains nothing again."""
+    """At most so many permutations where the model is trained again each time; the smallest p is 1 / (this + 1). Fewer
+    are made once p can no longer be small (Besag and Clifford 1991)."""
+    retrain_items: int = Field(600, ge=0)
+    """Forests with more items than this are trained again on so many, evenly spaced over each patient's (20 a patient in
+    the paper), and the figure that is tested comes from the same; 0 trains nothing again."""
+    retrain_trees: int = Field(25, ge=1)
+    """Trees of a forest on frames when it is trained again on permuted labels, and for the figure that is tested. A forest
+    on submissions keeps its 100, which take a tenth of the time."""
     shuffle_repeats: int = Field(10, ge=3)
     """Retrainings on shuffled labels in the leakage canary."""
     stability_seeds: tuple[int, ...] = (1, 2, 3, 4, 5)
@@ -385,6 +389,11 @@ class EvaluationSettings(Section):
     """Equal bins of predicted probability in the calibration figure."""
     seed: int = 0
     """Seed of resampling, permutation and the quality baseline."""
+
+    @property
+    def alpha(self) -> float:
+        """Level of every test: what `confidence` leaves to 1."""
+        return round(1 - self.confidence, 12)
 
 
 class WarehouseSettings(Section):

@@ -4,20 +4,19 @@ Belongs here: the assets that judge predictions and write report pages. Does not
 look (``evaluation``).
 """
 
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
-from pathlib import Path
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import dagster as dg
-import numpy as np
 import pyarrow as arrow
 import pyarrow.compute as compute
 
 from iss_assets.assets.common import describe, result
 from iss_assets.assets.study import STUDY, ledger_entry
-from iss_assets.modeling.experiments import BY_NAME, Experiment
+from iss_assets.modeling.experiments import BY_NAME
+from iss_assets.modeling.forests import TREES
 from iss_assets.partitions import patients_partitions
 from iss_assets.resources import WarehouseResource
 from iss_assets.settings import Settings
@@ -28,25 +27,23 @@ from iss_assets.warehouse.ledger import fingerprint, ledger
 if TYPE_CHECKING:
     from iss_assets.evaluation.comparable import LeftOut
     from iss_assets.evaluation.permutation import FitPredict
+    from iss_assets.evaluation.study import EvaluationInputs, Progress
     from iss_assets.modeling.items import Items
 
 GROUP = "evaluation"
 
-EVALUATION_TABLES = (
-    tables.ExperimentResults,
-    tables.ExperimentMetrics,
-    tables.ConfusionCounts,
-    tables.Calibration,
-    tables.BaselineAccuracy,
-    tables.BaselineResults,
-    tables.PermutationResults,
-    tables.PairedDifferences,
-    tables.SubgroupResults,
-    tables.QualityAssociations,
-    tables.CanaryResults,
-    tables.SplitStability,
-)
+PROGRESS = logging.getLogger("iss_assets.progress")
+"""Told how far the evaluation is, with `done` and `of` in each record: `iss train` draws a bar of it."""
 
+EVALUATION_TABLES = tables.EVALUATION
+
+_PREDICTED_VIDEOS = """
+select patient_id, video_id, sha256 from videos semi join frame_predictions using (video_id) order by video_id
+"""
+
+_PREDICTED_FRAMES = """
+select patient_id, picture_hash, contrast from frames semi join frame_predictions using (video_id)
+"""
 
 _JUDGED = """
 select f.* from frame_predictions f semi join cv_splits s on f.patient_id = s.patient_id and f.split = s.split
@@ -153,33 +150,14 @@ def evaluation(
     context: dg.AssetExecutionContext, config: HowToJudge, warehouse: WarehouseResource
 ) -> Iterator[dg.MaterializeResult]:
     """Judge every experiment: Table 5, intervals, baselines, chance, subgroups, canaries."""
-    from iss_assets.evaluation.study import EvaluationInputs, evaluate_study
+    from iss_assets.evaluation.study import evaluate_study
 
     store, settings = warehouse.warehouse(), warehouse.settings()
-    names = store.query("select distinct experiment from patient_accuracy order by all")[
-        "experiment"
-    ].to_pylist()
-    again, sampled = retrained(store, settings, names) if config.retrain else ({}, frozenset[str]())
-    inputs = EvaluationInputs(
-        patient_accuracy=store.query("select * from patient_accuracy order by experiment, patient_id"),
-        splits=store.query("select * from cv_splits order by patient_id"),
-        fold_models=judged_folds(store)[0],
-        patients=store.query("select * from patients order by patient_id"),
-        bpi_scores=store.query("select * from bpi_scores order by submission_id"),
-        video_quality=store.query("select * from video_quality order by video_id"),
-        videos=store.query("select patient_id, sha256 from videos order by video_id"),
-        frames=store.query("select patient_id, picture_hash, contrast from frames"),
-        fit_predict={name: trainer(name, again[name], settings) for name in again},
-        sampled=sampled,
-        by_seed={n: seeded_trainer(n, again[n], store, settings) for n in again if n not in sampled},
-        features={
-            "audio features": store.query(
-                "select * exclude (chunk_index, fingerprint) from audio_features where chunk_index = -1 order by video_id"
-            ).to_pandas()
-        },
-    )
-    context.log.info(f"judging {', '.join(names)}; trained again for the tests: {', '.join(again) or 'none'}")
-    rows = evaluate_study(inputs, settings.evaluation)
+    inputs = evaluation_inputs(store, settings, retrain=config.retrain)
+    names = sorted(set(inputs.patient_accuracy["experiment"].to_pylist()))
+    again = ", ".join(inputs.retraining) or "none"
+    context.log.info(f"judging {', '.join(names)}; trained again for the tests: {again}")
+    rows = evaluate_study(inputs, settings.evaluation, every_few_seconds(context.log.info))
     mark = evaluation_mark(store, settings, retrain=config.retrain)
     store.replace_all(
         [
@@ -200,36 +178,84 @@ def evaluation_mark(warehouse: Warehouse, settings: Settings, *, retrain: bool) 
     return fingerprint(predictions_mark(warehouse), settings.evaluation.digest(), retrain)
 
 
+def every_few_seconds(write: Callable[[str], None], seconds: float = 5.0) -> "Progress":
+    """Give a progress that writes a line every few seconds, and tells who listens to `PROGRESS` as often."""
+    last = 0.0
+
+    def told(done: int, of: int, what: str) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if done < of and now - last < seconds:
+            return
+        last = now
+        write(f"{done} of at most {of} trainings: {what}")
+        PROGRESS.info("%s", what, extra={"done": done, "of": of})
+
+    return told
+
+
+def evaluation_inputs(warehouse: Warehouse, settings: Settings, *, retrain: bool) -> "EvaluationInputs":
+    """Collect what the evaluation judges, and how it trains forests again where `retrain` asks for it."""
+    from iss_assets.evaluation.permutation import Retraining
+    from iss_assets.evaluation.study import EvaluationInputs
+
+    query = warehouse.query
+    accuracy = query("select * from patient_accuracy order by experiment, patient_id")
+    names = sorted(set(accuracy["experiment"].to_pylist()))
+    again = retrained(warehouse, settings, names) if retrain else {}
+    whole = {name: items for name, (items, sampled) in again.items() if not sampled}
+    return EvaluationInputs(
+        patient_accuracy=accuracy,
+        splits=query("select * from cv_splits order by patient_id"),
+        fold_models=judged_folds(warehouse)[0],
+        patients=query("select * from patients order by patient_id"),
+        bpi_scores=query("select * from bpi_scores order by submission_id"),
+        video_quality=query("select * from video_quality order by video_id"),
+        videos=query(_PREDICTED_VIDEOS),
+        frames=query(_PREDICTED_FRAMES),
+        retraining={
+            name: Retraining(
+                trainer(name, items, settings, trees_for(name, settings)),
+                sampled or trees_for(name, settings) < TREES,
+            )
+            for name, (items, sampled) in again.items()
+        },
+        fit_predict={name: trainer(name, items, settings) for name, (items, _) in again.items()},
+        by_seed={name: seeded_trainer(name, items, warehouse, settings) for name, items in whole.items()},
+        features={
+            "audio features": query(
+                "select * exclude (chunk_index, fingerprint) from audio_features where chunk_index = -1 order by video_id"
+            ).to_pandas()
+        },
+    )
+
+
+def trees_for(name: str, settings: Settings) -> int:
+    """Give the number of trees with which a forest is trained again on permuted labels."""
+    own = BY_NAME[name].item == "submission"
+    return TREES if own else min(TREES, settings.evaluation.retrain_trees)
+
+
 def retrained(
-    warehouse: Warehouse, settings: Settings, names: list[str]
-) -> tuple[dict[str, "Items"], frozenset[str]]:
-    """Give the items on which forests are trained again some hundred times, and which of them are a sample of all."""
+    warehouse: Warehouse, settings: Settings, names: Sequence[str]
+) -> "dict[str, tuple[Items, bool]]":
+    """Give the items on which forests are trained again some hundred times, and whether they are a sample of all."""
+    from iss_assets.modeling.retraining import sample_of
     from iss_assets.warehouse.items import load_items
 
     most = settings.evaluation.retrain_items
     forests = [name for name in names if BY_NAME[name].model == "forest"] if most else []
     loaded = {name: load_items(warehouse, BY_NAME[name], settings.training) for name in forests}
-    sampled = frozenset(name for name, items in loaded.items() if len(items) > most)
-    return {name: sample_of(items, most) for name, items in loaded.items()}, sampled
+    return {name: (sample_of(items, most), len(items) > most) for name, items in loaded.items()}
 
 
-def sample_of(items: "Items", most: int) -> "Items":
-    """Take at most so many items, the same number of each patient where there are enough, evenly spaced."""
-    from iss_assets.modeling.items import evenly_spaced
-
-    if len(items) <= most:
-        return items
-    each = max(1, most // len(items.patients))
-    owned = [np.flatnonzero(items.patient_id == patient) for patient in items.patients]
-    return items.take(np.sort(np.concatenate([own[evenly_spaced(len(own), each)] for own in owned])))
-
-
-def trainer(name: str, items: "Items", settings: Settings) -> "FitPredict":
+def trainer(name: str, items: "Items", settings: Settings, trees: int = TREES) -> "FitPredict":
     """Give a function that trains an experiment's folds on given levels and splits, and predicts who is left out."""
+    from iss_assets.modeling.retraining import cross_validate, relabelled
 
     def train(levels: Mapping[str, str], splits: Mapping[str, int]) -> arrow.Table:
-        cohort = arrow.table({"patient_id": list(splits), "split": list(splits.values())})
-        return cross_validate(BY_NAME[name], relabelled(BY_NAME[name], items, levels), cohort, settings)
+        own = relabelled(BY_NAME[name], items, levels)
+        return cross_validate(BY_NAME[name], own, splits, settings.training, trees)
 
     return train
 
@@ -239,48 +265,14 @@ def seeded_trainer(
 ) -> Callable[[int], arrow.Table]:
     """Give a function that assigns the splits anew by a seed and then trains and predicts."""
     from iss_assets.modeling.folds import assign_splits
+    from iss_assets.modeling.retraining import cross_validate
     from iss_assets.warehouse.items import trainable_patients
 
     patients = trainable_patients(warehouse, settings.training)
 
     def train(seed: int) -> arrow.Table:
-        cohort = assign_splits(patients, settings.training.folds, seed)
-        return cross_validate(BY_NAME[name], items, cohort, settings)
+        cohort = assign_splits(patients, settings.training.folds, seed).to_pydict()
+        splits = dict(zip(cohort["patient_id"], cohort["split"], strict=True))
+        return cross_validate(BY_NAME[name], items, splits, settings.training)
 
     return train
-
-
-def relabelled(experiment: Experiment, items: "Items", levels: Mapping[str, str]) -> "Items":
-    """Give the same items with other pain levels of their patients."""
-    from iss_assets.modeling.items import make_items
-
-    fresh = make_items(
-        experiment,
-        items.patient_id,
-        items.video_id,
-        [
-            levels.get(p, level)
-            for p, level in zip(items.patient_id.tolist(), items.level.tolist(), strict=True)
-        ],
-        items.inputs,
-        weight=items.weight,
-    )
-    return replace(fresh, frame_index=items.frame_index, chunk_index=items.chunk_index)
-
-
-def cross_validate(
-    experiment: Experiment, items: "Items", cohort: arrow.Table, settings: Settings
-) -> arrow.Table:
-    """Train and predict every split, keeping no model."""
-    from iss_assets.modeling.fitting import fit_fold, predict_fold
-    from iss_assets.modeling.folds import sides, splits_in
-
-    parts = []
-    with tempfile.TemporaryDirectory() as scratch:
-        for split in splits_in(cohort):
-            train, test = sides(cohort, split)
-            left_out = items.of(test)
-            if len(left_out):
-                fold = fit_fold(experiment, items.of(train), settings.training, Path(scratch))
-                parts.append(predict_fold(experiment, fold, left_out, settings.training))
-    return arrow.concat_tables(parts)

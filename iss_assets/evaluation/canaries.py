@@ -7,7 +7,9 @@ Does not belong here: what a shell does with a failed alarm.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import Executor
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -18,7 +20,7 @@ from iss_assets.evaluation.accuracy import class_of
 from iss_assets.evaluation.baselines import quality_measures
 from iss_assets.evaluation.frames import rows_of
 from iss_assets.evaluation.intervals import holm
-from iss_assets.evaluation.permutation import FitPredict, dealt_out, retrained_accuracies
+from iss_assets.evaluation.permutation import FitPredict, Tell, deals, trained_again
 from iss_assets.settings import EvaluationSettings
 from iss_assets.warehouse.tables import QualityAssociations
 
@@ -34,7 +36,7 @@ class LeakageReport:
     Attributes
     ----------
     patients, videos, frames : int
-        How many were compared.
+        How many were compared: those of the videos and frames given.
     flat_frames : int
         Frames without contrast, left out of the comparison.
     leaks : list of dict
@@ -79,9 +81,9 @@ def check_leakage(
     splits : pandas.DataFrame
         ``cv_splits``: ``patient_id`` and ``split``.
     videos : pandas.DataFrame
-        ``patient_id`` and ``sha256``; files of patients without a split are left out.
+        ``patient_id`` and ``sha256`` of the videos that were learnt from or predicted.
     frames : pandas.DataFrame
-        ``patient_id``, ``picture_hash`` and, so that flat pictures can be left out, ``contrast``.
+        Their frames: ``patient_id``, ``picture_hash`` and, so that flat pictures can be left out, ``contrast``.
     fold_models : pandas.DataFrame, optional
         ``experiment``, ``split``, ``train_patients``: what was really trained on.
 
@@ -116,7 +118,8 @@ def check_leakage(
             seen = sorted(p for p in model.train_patients if place.get(p) == model.split)
             if seen:
                 leaks.append({"kind": "trained_on_test", "patients": seen, "count": len(seen)})
-    return LeakageReport(len(place), len(videos), int((~flat).sum()), int(flat.sum()), leaks)
+    patients = len(set(videos["patient_id"]) & set(place.index))
+    return LeakageReport(patients, len(videos), int((~flat).sum()), int(flat.sum()), leaks)
 
 
 def leakage_canary(report: LeakageReport) -> dict[str, object]:
@@ -139,6 +142,9 @@ def shuffled_labels_canary(
     classes: int,
     fit_predict: FitPredict,
     settings: EvaluationSettings,
+    pool: Executor,
+    workers: int,
+    tell: Tell = lambda done, what: None,
 ) -> dict[str, object]:
     """Train on labels dealt out anew: the accuracy must fall to chance.
 
@@ -154,6 +160,10 @@ def shuffled_labels_canary(
         Trains all folds on given levels and splits and gives test predictions.
     settings : EvaluationSettings
         ``shuffle_repeats`` and seed.
+    pool, workers
+        Where trainings run, and how many at once.
+    tell : callable
+        Told of each training.
 
     Returns
     -------
@@ -161,9 +171,11 @@ def shuffled_labels_canary(
         A row of ``canary_results``. It fails when the mean over repeats lies more than three standard errors above
         the share of the commonest class, which is the most that an honest model can expect of labels without meaning.
     """
-    rng = np.random.default_rng((settings.seed, 3))
-    draws = [dealt_out(levels, splits, rng) for _ in range(settings.shuffle_repeats)]
-    found = retrained_accuracies(fit_predict, draws, classes)
+    draws = islice(deals(levels, splits, (settings.seed, 3)), settings.shuffle_repeats)
+    found = []
+    for against in trained_again(fit_predict, draws, classes, pool, workers):
+        found.append(against.accuracy)
+        tell(1, f"{experiment}: shuffled labels, {len(found)} of {settings.shuffle_repeats}")
     names = [class_of(level, classes) for level in levels.values()]
     chance = max(names.count(name) for name in set(names)) / len(names)
     limit = chance + 3 * float(np.std(found, ddof=1)) / np.sqrt(len(found))

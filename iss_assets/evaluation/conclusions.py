@@ -13,7 +13,8 @@ import pandas as pd
 
 from iss_assets.evaluation.comparable import LeftOut
 from iss_assets.evaluation.frames import rows_of
-from iss_assets.evaluation.published import describe
+from iss_assets.evaluation.published import describe, sees_face_or_voice
+from iss_assets.settings import EvaluationSettings
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def banners(
 
 
 def conclusion(
-    results: pd.DataFrame, permutations: pd.DataFrame, patients: int, confidence: float
+    results: pd.DataFrame, permutations: pd.DataFrame, patients: int, settings: EvaluationSettings
 ) -> tuple[str, list[str]]:
     """Give the leading sentence of a report and the points under it.
 
@@ -114,8 +115,8 @@ def conclusion(
         ``experiment_results`` and ``permutation_results``, either may be empty.
     patients : int
         Patients in the study.
-    confidence : float
-        Coverage of the intervals.
+    settings : EvaluationSettings
+        Coverage of the intervals, level of the tests.
     """
     if results.empty:
         return "No experiment has been evaluated yet; this page shows what has been collected.", []
@@ -123,9 +124,11 @@ def conclusion(
     judged = results[results["beats_baseline"].notna()]
     losing = judged[judged["beats_baseline"] == "no"]
     unclear = judged[judged["beats_baseline"] == "not shown"]
+    too_few = judged[judged["beats_baseline"] == "cannot be shown"]
     winning = judged[judged["beats_baseline"] == "yes"]
+    rule = _best_rule(list(judged["experiment"]))
     points = [
-        f"Best baseline with {'two' if classes == 2 else 'four'} classes: “{baseline_label(first['best_baseline'])}”, "
+        f"Best baseline with {_classes(classes)} classes: “{baseline_label(first['best_baseline'])}”, "
         f"{first['best_baseline_accuracy']:.3f}."
         for classes, group in judged.groupby("classes")
         for first in [group.sort_values("patients").iloc[-1]]
@@ -135,17 +138,14 @@ def conclusion(
     elif winning.empty:
         lead = (
             f"{'The model is not' if len(judged) == 1 else f'None of the {len(judged)} models is'} shown to beat the "
-            "best rule that sees neither face nor voice."
+            f"{rule}."
         )
     elif len(winning) == len(judged):
-        lead = (
-            f"{'The model beats' if len(judged) == 1 else f'All {len(judged)} models beat'} the best rule that sees "
-            "neither face nor voice."
-        )
+        lead = f"{'The model beats' if len(judged) == 1 else f'All {len(judged)} models beat'} the {rule}."
     else:
         lead = (
-            f"{len(winning)} of {len(judged)} models {'beats' if len(winning) == 1 else 'beat'} the best rule that "
-            f"sees neither face nor voice: {_and([label[e] for e in winning['experiment']])}."
+            f"{len(winning)} of {len(judged)} models {'beats' if len(winning) == 1 else 'beat'} the {rule}: "
+            f"{_and([label[e] for e in winning['experiment']])}."
         )
     if len(losing):
         points.append(
@@ -159,39 +159,69 @@ def conclusion(
             + "; ".join(map(_against, rows_of(unclear)))
             + "."
         )
-    if len(winning):
-        points.append("Better than the best baseline: " + "; ".join(map(_against, rows_of(winning))) + ".")
-    best = results.sort_values("all_classes").iloc[-1]
-    interval = (
-        ""
-        if pd.isna(best["all_classes_low"])
-        else f" ({confidence:.0%} interval {best['all_classes_low']:.3f} to {best['all_classes_high']:.3f})"
-    )
-    points.append(
-        f"Highest mean accuracy over patients: {label[best['experiment']]}, {best['all_classes']:.3f}{interval}, "
-        f"{best['patients']} patients."
-    )
-    if len(permutations):
-        above = permutations[permutations["p_value_holm"] < 0.05]
+    if len(too_few):
         points.append(
-            f"Against chance (labels permuted among patients, Holm over {len(permutations)} "
-            f"experiment{'s' if len(permutations) > 1 else ''}): "
-            + (
-                "better than chance are "
-                + _and([f"{_label(r.experiment)} (p = {r.p_value_holm:.3g})" for r in rows_of(above)])
-                if len(above)
-                else "none is shown to be better"
-            )
+            "Higher than the best baseline, but too few patients differ to tell this from chance, whatever the figures: "
+            + "; ".join(map(_against, rows_of(too_few)))
             + "."
         )
-    else:
-        points.append("No test against chance has been made.")
+    if len(winning):
+        points.append("Better than the best baseline: " + "; ".join(map(_against, rows_of(winning))) + ".")
+    # two and four classes are different tasks: guessing reaches 1/2 in one and 1/4 in the other
+    for classes, group in results.groupby("classes"):
+        best = group.sort_values("all_classes").iloc[-1]
+        interval = (
+            ""
+            if pd.isna(best["all_classes_low"])
+            else f" ({settings.confidence:.0%} interval {best['all_classes_low']:.3f} to {best['all_classes_high']:.3f})"
+        )
+        points.append(
+            f"Highest mean accuracy over patients with {_classes(classes)} classes: {label[best['experiment']]}, "
+            f"{best['all_classes']:.3f}{interval}, {best['patients']} patients."
+        )
+    points += _chance(permutations, settings.alpha)
     if patients < 100:
         points.append(
             f"{patients} patients are few: the patient is the unit, however many frames there are, and intervals are "
             "wide."
         )
     return lead, points
+
+
+def _chance(permutations: pd.DataFrame, alpha: float) -> list[str]:
+    """Say which models do better than chance, and of which that could not have come out."""
+    if permutations.empty:
+        return ["No test against chance has been made."]
+    head = (
+        f"Against chance (labels permuted among patients, Holm over {len(permutations)} "
+        f"experiment{'s' if len(permutations) > 1 else ''}, level {alpha:.2g})"
+    )
+    able = permutations["p_least_holm"] <= alpha
+    said = []
+    if able.any():
+        above = permutations[able & (permutations["p_value_holm"] <= alpha)]
+        better = [f"{_label(r.experiment)} (p = {r.p_value_holm:.3g})" for r in rows_of(above)]
+        said.append(
+            f"{head}: " + (f"better than chance are {_and(better)}" if better else "none is shown to be better") + "."
+        )
+    for row in rows_of(permutations[~able]):
+        said.append(
+            f"{head}: nothing can be said about {_label(row.experiment)}. {row.most_permutations:,} permutations of "
+            f"these patients' labels give no p below {row.p_least:.3g} ({row.p_least_holm:.3g} after Holm), so that no "
+            "result could have been told from chance."
+        )
+    return said
+
+
+def _classes(classes: Any) -> str:
+    return "two" if classes == 2 else "four"
+
+
+def _best_rule(experiments: Sequence[str]) -> str:
+    """Name what models are held against; what the rule lacks is only worth a word where the models have it."""
+    if experiments and all(sees_face_or_voice(e) for e in experiments):
+        return "best rule that sees neither face nor voice"
+    return "best simple rule"
 
 
 def _against(row: Any) -> str:
@@ -207,6 +237,7 @@ def baseline_label(baseline: str) -> str:
         "always_none": "never pain",
         "always_pain": "always pain",
         "quality": "quality measures only",
+        "pain_now": "pain now above 0",
     }.get(baseline, baseline if baseline in ("majority", "timeframe") else f"{baseline} only")
 
 

@@ -1,7 +1,7 @@
 """Figures over patients and their bootstrap intervals.
 
 Belongs here: statistics written as functions of how often each patient is counted, the bias-corrected and
-accelerated (BCa) bootstrap over patients, Holm's correction. Does not belong here: which figures a study reports
+accelerated (BCa) bootstrap over patients, exact intervals of shares, Holm's correction. Does not belong here: which figures a study reports
 (``results``), tests by permutation (``permutation``).
 
 A statistic takes a matrix of counts, one row a resample and one column a patient, and gives one value a row. The
@@ -18,6 +18,14 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+COVERAGE_OF_FOUR = "a simulation of the whole procedure found that 95 % intervals over four patients hold the truth in XX %"
+COVERAGE = (
+    "Intervals resample patients and take the trained models as given: what would have come out with other patients to "
+    "learn from is not in them. In a simulation of the whole procedure with 29 patients, 95 % intervals of mean accuracy "
+    "held the same models' accuracy on new patients in XX % of studies, and what repeated studies reach on average in XX %."
+)
+"""What `benchmarks.coverage` found (1,000 studies), as the report says it."""
+
 Array = NDArray[np.float64]
 Statistic = Callable[[Array], Array]
 
@@ -33,7 +41,8 @@ class Interval:
     patients : int
         Patients behind the estimate.
     method : str
-        ``BCa``; ``percentile`` where the acceleration is not defined; ``none``.
+        ``BCa``; ``percentile`` where the acceleration is not defined; ``Clopper-Pearson`` for a share of patients;
+        ``none``.
     note : str or None
         What a reader must mind.
     """
@@ -69,6 +78,21 @@ def mean_of_class_means(values: ArrayLike, classes: Sequence[str]) -> Statistic:
 
     def statistic(counts: Array) -> Array:
         return np.mean([part(counts) for part in parts], axis=0)
+
+    return statistic
+
+
+def scaled_brier(probability: ArrayLike, positive: ArrayLike) -> Statistic:
+    """Give 1 minus the Brier score over the one of a model that says the share of patients in pain to everybody.
+
+    1 is perfect, 0 no better than knowing the share, below 0 worse (Steyerberg et al., Epidemiology 21, 2010).
+    """
+    p, y = np.asarray(probability, float), np.asarray(positive, float)
+    error, share = mean_of((p - y) ** 2), mean_of(y)
+
+    def statistic(counts: Array) -> Array:
+        prevalence = share(counts)
+        return 1 - _ratio(error(counts), prevalence * (1 - prevalence))
 
     return statistic
 
@@ -157,6 +181,38 @@ def bca_interval(
         method = "percentile"
     low, high = np.quantile(valid, levels)
     return Interval(estimate, float(low), float(high), patients, method, note)
+
+
+def share_interval(yes: int, patients: int, *, confidence: float = 0.95) -> Interval:
+    """Estimate a share of patients with its exact interval.
+
+    Parameters
+    ----------
+    yes, patients : int
+        Patients of whom it is true, of how many.
+    confidence : float
+        The interval covers the true share at least so often, whatever it is and however few the patients.
+
+    References
+    ----------
+    Clopper and Pearson, "The use of confidence or fiducial limits illustrated in the case of the binomial", Biometrika
+    26 (1934): the ends are the shares that would make so many or more, and so many or fewer, rare; quantiles of beta
+    distributions. Unlike a resampling interval it says something where all patients agree.
+
+    Examples
+    --------
+    >>> eight = share_interval(8, 8)
+    >>> round(eight.low, 2), eight.high
+    (0.63, 1.0)
+    """
+    from scipy.stats import beta
+
+    if patients == 0:
+        return Interval(None, None, None, 0, "none", "no patients")
+    tail = (1 - confidence) / 2
+    low = 0.0 if yes == 0 else float(beta.ppf(tail, yes, patients - yes + 1))
+    high = 1.0 if yes == patients else float(beta.ppf(1 - tail, yes + 1, patients - yes))
+    return Interval(yes / patients, low, high, patients, "Clopper-Pearson")
 
 
 def holm(p_values: ArrayLike) -> Array:

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
-from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, cast
+import math
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from concurrent.futures import Executor, Future
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import pandas as pd
@@ -20,13 +23,20 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from iss_assets.evaluation.accuracy import class_names, class_of
-from iss_assets.evaluation.intervals import bca_interval, holm, mean_of
+from iss_assets.evaluation.intervals import auroc, bca_interval, holm, mean_of
 from iss_assets.settings import EvaluationSettings
 from iss_assets.warehouse.tables import PairedDifferences, PermutationResults
 
 FitPredict = Callable[[Mapping[str, str], Mapping[str, int]], pa.Table]
 """Trains one experiment in all folds on given pain levels (patient to level) and splits (patient to number), and gives
-its test predictions, with the columns patient_id, predicted and weight of ``frame_predictions``."""
+its test predictions, with the columns patient_id, predicted, pain_probability and weight of ``frame_predictions``."""
+
+
+SAME = 1e-8
+"""Accuracies that differ by less are equal."""
+
+Tell = Callable[[int, str], None]
+"""Told of each training: how many more are done, and what it was."""
 
 
 def p_from_permutations(observed: float, permuted: NDArray[np.float64]) -> float:
@@ -36,7 +46,7 @@ def p_from_permutations(observed: float, permuted: NDArray[np.float64]) -> float
     Genet. Mol. Biol. 9, 2010). Equal figures count as equal: `predicted_shares` are kept to nine places, and the
     means of two different labellings differ by one item of one patient, a millionth, at least.
     """
-    return float((1 + np.sum(permuted >= observed - 1e-8)) / (1 + len(permuted)))
+    return float((1 + np.sum(permuted >= observed - SAME)) / (1 + len(permuted)))
 
 
 def fixed_permutations(accuracies: pd.DataFrame, permutations: int, seed: int) -> NDArray[np.float64]:
@@ -64,14 +74,35 @@ def fixed_permutations(accuracies: pd.DataFrame, permutations: int, seed: int) -
     return np.asarray(shares[np.arange(len(labels)), shuffled].mean(axis=1))
 
 
-def accuracy_against(predictions: pa.Table, levels: Mapping[str, str], classes: int) -> float:
-    """Give the mean over patients of weighted item accuracy against `levels` (patient to pain level)."""
-    items = predictions.select(["patient_id", "predicted", "weight"]).to_pandas()
+@dataclass(frozen=True)
+class Against:
+    """What predictions reach against given levels.
+
+    Attributes
+    ----------
+    accuracy : float
+        Mean over patients of weighted item accuracy.
+    auroc : float
+        Area under the ROC curve of the patients' mean pain probability; NaN where all have pain, or none.
+    """
+
+    accuracy: float
+    auroc: float
+
+
+def judged_against(predictions: pa.Table, levels: Mapping[str, str], classes: int) -> Against:
+    """Judge predictions (`FitPredict`) against `levels` (patient to pain level)."""
+    items = predictions.select(["patient_id", "predicted", "pain_probability", "weight"]).to_pandas()
     target = items["patient_id"].map({p: class_of(level, classes) for p, level in levels.items()})
     items["right"] = (items["predicted"] == target) * items["weight"]
-    sums = items.groupby("patient_id")[["right", "weight"]].sum()
+    items["sure"] = items["pain_probability"] * items["weight"]
+    sums = items.groupby("patient_id")[["right", "sure", "weight"]].sum()
     sums = sums[sums["weight"] > 0]
-    return float((sums["right"] / sums["weight"]).mean())
+    means = sums[["right", "sure"]].div(sums["weight"], axis=0)
+    pain = [levels[str(patient)] != "None" for patient in means.index]
+    return Against(
+        float(means["right"].mean()), float(auroc(means["sure"], pain)(np.ones((1, len(means))))[0])
+    )
 
 
 def dealt_out(
@@ -91,29 +122,168 @@ def dealt_out(
     )
 
 
-def retrained_accuracies(
-    fit_predict: FitPredict, draws: Sequence[tuple[Mapping[str, str], Mapping[str, int]]], classes: int
-) -> NDArray[np.float64]:
-    """Train on each draw of levels and splits, and give the mean accuracies over patients against these levels.
+def deals(
+    levels: Mapping[str, str], splits: Mapping[str, int], seed: tuple[int, int]
+) -> Iterator[tuple[dict[str, str], dict[str, int]]]:
+    """Deal out again and again, without end; same seed, same deals."""
+    rng = np.random.default_rng(seed)
+    while True:
+        yield dealt_out(levels, splits, rng)
 
-    Draws are worked on side by side, a thread a processor, since trees are grown outside the interpreter's lock.
+
+Given = TypeVar("Given")
+Made = TypeVar("Made")
+
+AHEAD = 2
+"""Tasks that wait for each worker of a pool; what is ahead when a test stops is lost."""
+
+
+def in_order(
+    work: Callable[[Given], Made], given: Iterable[Given], pool: Executor, workers: int
+) -> Iterator[Made]:
+    """Do tasks side by side and give the results in the order of the tasks, however many workers there are.
+
+    A caller that wants no more closes the iterator: what has not begun is dropped, so that `given` may be endless.
+    """
+    waiting: deque[Future[Made]] = deque()
+    source = iter(given)
+    try:
+        for task in itertools.islice(source, workers * AHEAD):
+            waiting.append(pool.submit(work, task))
+        while waiting:
+            made = waiting.popleft().result()
+            for task in itertools.islice(source, 1):
+                waiting.append(pool.submit(work, task))
+            yield made
+    finally:
+        for future in waiting:
+            future.cancel()
+
+
+def trained_again(
+    fit_predict: FitPredict,
+    draws: Iterable[tuple[Mapping[str, str], Mapping[str, int]]],
+    classes: int,
+    pool: Executor,
+    workers: int,
+) -> Iterator[Against]:
+    """Train on each draw of levels and splits, and judge against these levels, in the order of the draws.
+
+    Draws are worked on side by side in `pool`; threads do, since trees are grown outside the interpreter's lock.
     """
 
-    def one(draw: tuple[Mapping[str, str], Mapping[str, int]]) -> float:
+    def one(draw: tuple[Mapping[str, str], Mapping[str, int]]) -> Against:
         levels, splits = draw
-        return accuracy_against(fit_predict(levels, splits), levels, classes)
+        return judged_against(fit_predict(levels, splits), levels, classes)
 
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        return np.array(list(pool.map(one, draws)))
+    return in_order(one, draws, pool, workers)
+
+
+@dataclass(frozen=True)
+class SequentialTest:
+    """A sequential Monte Carlo test.
+
+    Attributes
+    ----------
+    p_value : float
+        See `sequential_test`.
+    drawn : numpy.ndarray, (draws,)
+        The figures drawn before the test stopped.
+    stopped : bool
+        Whether it stopped before the last draw.
+    """
+
+    p_value: float
+    drawn: NDArray[np.float64]
+    stopped: bool
+
+
+def enough_to_stop(alpha: float, most: int) -> int:
+    """Give the number of draws as good as observed after which p can no longer be `alpha` or less.
+
+    With h of `most` draws as good, the plain p is (h + 1) / (most + 1). The smallest h for which that exceeds alpha is
+    floor(alpha x (most + 1)): 10 of 199 at 0.05. A test that stops there says "p <= alpha" exactly where all draws
+    would have said so.
+
+    Examples
+    --------
+    >>> enough_to_stop(0.05, 199), enough_to_stop(0.05, 99), enough_to_stop(0.01, 19)
+    (10, 5, 1)
+    """
+    return max(1, int(np.floor(alpha * (most + 1) + 1e-9)))
+
+
+def sequential_test(
+    observed: float, draws: Iterable[float], most: int, enough: int
+) -> SequentialTest:
+    """Test one-sided whether `observed` is larger than draws from its null distribution, and stop when that is clear.
+
+    Parameters
+    ----------
+    observed : float
+        The figure of the true labels.
+    draws : iterable of float
+        Figures of labels dealt out anew, in a fixed order; no more are taken than are needed.
+    most : int
+        At most so many draws.
+    enough : int
+        Stop at the draw that is the so manieth as good as observed.
+
+    Returns
+    -------
+    SequentialTest
+        p is h / l where the h-th draw as good as observed was the l-th of all (h is `enough`), and (g + 1) / (n + 1)
+        where all n draws were made and g < h were as good.
+
+    Notes
+    -----
+    Both are valid without correction: under the null hypothesis the observed figure is exchangeable with the draws.
+    p <= h / l means that fewer than h of the first l - 1 draws were as good, so that the observed figure is among the h
+    largest of l: that has a probability of h / l at most (less with ties, which count as "as good"). In the same way
+    p <= (g + 1) / (n + 1) means that it is among the g + 1 largest of n + 1. The number of workers, or how far they
+    have come, has no part in it, as draws are counted in their order.
+
+    References
+    ----------
+    Besag and Clifford, "Sequential Monte Carlo p-values", Biometrika 78 (1991), 301-304.
+    """
+    drawn: list[float] = []
+    as_good = 0
+    for value in itertools.islice(draws, most):
+        drawn.append(value)
+        as_good += value >= observed - SAME
+        if as_good == enough:
+            break
+    p = as_good / len(drawn) if as_good == enough else (as_good + 1) / (len(drawn) + 1)
+    return SequentialTest(float(p), np.array(drawn), len(drawn) < most)
+
+
+@dataclass(frozen=True)
+class Retraining:
+    """How an experiment is trained again for the tests by permutation.
+
+    Attributes
+    ----------
+    fit_predict : callable
+        Trains all folds on given levels and splits.
+    smaller : bool
+        Whether it trains a smaller model, or on some of the items. What that reaches with the true labels is then
+        observed in the same way, and is not the accuracy of the experiment's own models.
+    """
+
+    fit_predict: FitPredict
+    smaller: bool = False
 
 
 def permutation_tests(
     accuracies: pd.DataFrame,
     levels: Mapping[str, str],
     splits: Mapping[str, int],
-    fit_predict: Mapping[str, FitPredict],
+    retraining: Mapping[str, Retraining],
     settings: EvaluationSettings,
-    sampled: Collection[str] = (),
+    pool: Executor,
+    workers: int,
+    tell: Tell = lambda done, what: None,
 ) -> pa.Table:
     """Test every experiment against chance.
 
@@ -123,47 +293,89 @@ def permutation_tests(
         ``patient_accuracy``.
     levels, splits : mapping
         Pain level and split of every patient.
-    fit_predict : mapping
-        For the experiments that are cheap enough: a callable that trains all folds again on permuted labels. The
-        others are tested with fixed predictions, which does not see what training itself could have picked up.
+    retraining : mapping
+        For the experiments that are cheap enough: how all folds are trained again on permuted labels. The others are
+        tested with fixed predictions, which does not see what training itself could have picked up.
     settings : EvaluationSettings
-        Numbers of permutations and seed.
-    sampled : collection of str
-        Those of `fit_predict` that learn from a part of the items. What they reach with the true labels is observed
-        in the same way, and is not the accuracy of the experiment's own models.
+        Numbers of permutations, level and seed.
+    pool, workers
+        Where trainings run, and how many at once.
+    tell : callable
+        Told how many trainings are done, and of what.
 
     Returns
     -------
     pyarrow.Table
-        ``permutation_results``, p-values with Holm's correction over the experiments.
+        ``permutation_results``, p-values with Holm's correction over the experiments. Models trained again are tested
+        sequentially (`sequential_test`): the training stops when p can no longer be `settings.alpha` or less.
     """
     rows: list[dict[str, Any]] = []
     for experiment, group in accuracies.groupby("experiment", sort=False):
-        observed, method = float(group["accuracy"].mean()), "fixed predictions"
-        if experiment in fit_predict:
-            method = "retrained on a sample" if experiment in sampled else "retrained"
-            train, classes = fit_predict[str(experiment)], int(group["classes"].iloc[0])
-            if experiment in sampled:
-                observed = float(retrained_accuracies(train, [(levels, splits)], classes)[0])
-            rng = np.random.default_rng((settings.seed, 1))
-            draws = [dealt_out(levels, splits, rng) for _ in range(settings.retrained_permutations)]
-            permuted = retrained_accuracies(train, draws, classes)
+        observed, name = float(group["accuracy"].mean()), str(experiment)
+        classes, chance_auroc = int(group["classes"].iloc[0]), None
+        if name in retraining:
+            again = retraining[name]
+            method = "retrained, smaller" if again.smaller else "retrained"
+            if again.smaller:
+                observed = judged_against(again.fit_predict(levels, splits), levels, classes).accuracy
+            most = settings.retrained_permutations
+            draws = trained_again(
+                again.fit_predict, deals(levels, splits, (settings.seed, 1)), classes, pool, workers
+            )
+            judged: list[Against] = []
+
+            def accuracy_of(
+                draws: Iterator[Against] = draws, judged: list[Against] = judged, name: str = name
+            ) -> Iterator[float]:
+                for one in draws:
+                    judged.append(one)
+                    tell(1, f"{name}: permutation {len(judged)} of at most {settings.retrained_permutations}")
+                    yield one.accuracy
+
+            with closing(draws):
+                test = sequential_test(
+                    observed, accuracy_of(), most, enough_to_stop(settings.alpha, most)
+                )
+            tell(most - len(judged), f"{name}: p = {test.p_value:.3f} after {len(judged)} permutations")
+            areas = np.array([one.auroc for one in judged])
+            chance_auroc = None if np.isnan(areas).all() else float(np.nanmean(areas))
         else:
-            permuted = fixed_permutations(group, settings.permutations, settings.seed)
+            method, most = "fixed predictions", settings.permutations
+            permuted = fixed_permutations(group, most, settings.seed)
+            test = SequentialTest(p_from_permutations(observed, permuted), permuted, False)
         rows.append(
             {
-                "experiment": experiment,
+                "experiment": name,
                 "method": method,
-                "permutations": len(permuted),
+                "permutations": len(test.drawn),
+                "most_permutations": most,
+                "stopped": test.stopped,
                 "observed": observed,
-                "chance_mean": float(permuted.mean()),
-                "chance_high": float(np.quantile(permuted, 0.95)),
-                "p_value": p_from_permutations(observed, permuted),
+                "chance_mean": float(test.drawn.mean()),
+                "chance_high": float(np.quantile(test.drawn, settings.confidence))
+                if len(test.drawn) * settings.alpha >= 1
+                else None,
+                "chance_auroc": chance_auroc,
+                "p_value": test.p_value,
+                "p_least": max(1 / (most + 1), 1 / labellings(group["target"])),
             }
         )
-    for row, adjusted in zip(rows, holm([r["p_value"] for r in rows]), strict=True):
-        row["p_value_holm"] = float(adjusted)
+    for column in ("p_value", "p_least"):
+        for row, adjusted in zip(rows, holm([r[column] for r in rows]), strict=True):
+            row[f"{column}_holm"] = float(adjusted)
     return PermutationResults.from_rows(rows)
+
+
+def labellings(targets: Iterable[str]) -> int:
+    """Count the ways to deal classes out among patients: no permutation test can give a p below 1 over this.
+
+    Examples
+    --------
+    >>> labellings(["Pain", "Pain", "No Pain", "No Pain"])
+    6
+    """
+    counts = Counter(targets)
+    return math.factorial(counts.total()) // math.prod(math.factorial(n) for n in counts.values())
 
 
 def sign_flip_p(differences: NDArray[np.float64], permutations: int, seed: int) -> float:
@@ -180,6 +392,12 @@ def sign_flip_p(differences: NDArray[np.float64], permutations: int, seed: int) 
         return float(np.mean(np.abs(signs @ d) >= observed - 1e-9))
     signs = np.random.default_rng((seed, 2)).choice((-1.0, 1.0), size=(permutations, len(d)))
     return float((1 + np.sum(np.abs(signs @ d) >= observed - 1e-9)) / (1 + permutations))
+
+
+def least_sign_flip_p(differences: NDArray[np.float64], permutations: int) -> float:
+    """Give the smallest p that `sign_flip_p` can give for as many patients that differ."""
+    differing = int(np.sum(np.abs(differences) > 1e-12))
+    return max(2.0 ** (1 - differing) if differing else 1.0, 0.0 if differing <= 12 else 1 / (permutations + 1))
 
 
 def paired_differences(
@@ -236,6 +454,7 @@ def paired_differences(
                 "low": interval.low,
                 "high": interval.high,
                 "p_value": sign_flip_p(difference, settings.permutations, settings.seed),
+                "p_least": least_sign_flip_p(difference, settings.permutations),
             }
         )
     for kind in ("experiment", "baseline"):

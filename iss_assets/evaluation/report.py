@@ -22,6 +22,7 @@ from iss_assets.evaluation import conclusions, figures, report_tables, tripod
 from iss_assets.evaluation import published as paper
 from iss_assets.evaluation.baselines import published_rule_accuracy
 from iss_assets.evaluation.comparable import comparable_folds
+from iss_assets.evaluation.intervals import COVERAGE
 from iss_assets.evaluation.frames import Rows, as_frame, number_or_none, rows_of
 from iss_assets.evaluation.report_answers import checklist_answers, flow, missing_tables
 from iss_assets.evaluation.report_settings import models_table, settings_tables, training_settings_table
@@ -147,7 +148,7 @@ def _context(inputs: StudyReportInputs) -> dict[str, Any]:
     cohort_hash = str(splits["cohort_hash"].iloc[0]) if len(splits) else None
     experiments = paper.order(sorted(set(accuracies["experiment"])))
     lead, points = conclusions.conclusion(
-        results, frame("permutation_results"), accuracies["patient_id"].nunique(), settings.confidence
+        results, frame("permutation_results"), accuracies["patient_id"].nunique(), settings
     )
     made_at = inputs.made_at or datetime.now(UTC)
     steps = flow(inputs)
@@ -180,10 +181,11 @@ def _context(inputs: StudyReportInputs) -> dict[str, Any]:
         "interval_plots": [p for c in (2, 4) if (p := _interval_plot(results, frame("baseline_results"), c))],
         "baseline_tables": [t.baselines(frame("baseline_results"), c) for c in (2, 4)],
         "published_rule": f"{published_rule_accuracy():.1%}",
-        "published_best": f"{max(p.figures['all_classes'] for p in paper.TABLE_5):.1%}",
+        "published_rule_validated": f"{paper.RULE_CROSS_VALIDATED:.0%}",
+        "published_best": f"{max(p.figures['all_classes'] for p in paper.TABLE_5 if p.classes == 2):.1%}",
         "against_baselines": t.differences(pairs, results, "baseline"),
         "against_each_other": t.differences(pairs, results, "experiment"),
-        "chance": t.chance(frame("permutation_results")),
+        "chance": t.chance(frame("permutation_results"), settings),
         "patient_metrics": t.patient_metrics(metrics),
         "calibration_plots": [
             (
@@ -255,6 +257,7 @@ def _context(inputs: StudyReportInputs) -> dict[str, Any]:
         "models_tables": [models_table(models), training_settings_table(models)],
         "confidence": f"{settings.confidence:.0%}",
         "samples": f"{settings.bootstrap_samples:,}",
+        "coverage": COVERAGE,
         "checklist": tripod.checklist(checklist_answers(inputs)),
         "has_results": bool(len(results)),
     }

@@ -15,7 +15,9 @@ import pandas as pd
 from iss_assets.evaluation.baselines import BASELINES
 from iss_assets.evaluation.conclusions import baseline_label
 from iss_assets.evaluation.frames import rows_of
+from iss_assets.evaluation.intervals import COVERAGE_OF_FOUR
 from iss_assets.evaluation.published import BY_NAME, describe, order
+from iss_assets.settings import EvaluationSettings
 from iss_assets.study import terms
 
 
@@ -63,11 +65,11 @@ def with_interval(
     return Cell(cell.text, cell.sort, text, css)
 
 
-def p_value(value: Any) -> Cell:
+def p_value(value: Any, small: str = "") -> Cell:
     """Give a cell with a p-value to three places."""
     if value is None or pd.isna(value):
         return Cell("–", "")
-    return Cell("< 0.001" if float(value) < 0.001 else f"{float(value):.3f}", float(value))
+    return Cell("< 0.001" if float(value) < 0.001 else f"{float(value):.3f}", float(value), small)
 
 
 def count(value: Any) -> Cell:
@@ -120,8 +122,12 @@ def in_order(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.sort_values("experiment", key=lambda s: s.map(rank), kind="stable")
 
 
+FEW = 5
+"""Patients under which an interval by resampling covers too seldom: `intervals.COVERAGE`."""
+
+
 def table_5(results: pd.DataFrame, metrics: pd.DataFrame, classes: int) -> DataTable:
-    """Set Table 5 beside the paper's, for two or four classes."""
+    """Set Table 5 beside the paper's, for two or four classes; means over fewer than `FEW` patients are marked."""
     of_classes = results[results["classes"] == classes]
     columns = {"all_classes": "All classes"}
     columns |= (
@@ -137,12 +143,16 @@ def table_5(results: pd.DataFrame, metrics: pd.DataFrame, classes: int) -> DataT
         cells = [name_cell(row["experiment"]), count(row["patients"])]
         for column in columns:
             low = high = None
+            few = ""
             if bounds is not None and (row["experiment"], column) in bounds.index:
-                low, high = bounds.loc[(row["experiment"], column), ["low", "high"]]
+                low, high, patients = bounds.loc[(row["experiment"], column), ["low", "high", "patients"]]
+                few = f"{int(patients)} patient{'' if patients == 1 else 's'}" if 0 < patients < FEW else ""
             published = None
             if paper is not None:
                 published = paper.figures.get(column, getattr(paper, column, None))
             cell = with_interval(row[column], low, high)
+            if few:
+                cell = replace(cell, small=" · ".join(filter(None, (cell.small, few))), css="flag")
             cells.append(cell if published is None else replace(cell, paper=f"{published:.3f}"))
         rows.append(cells)
     return DataTable(
@@ -151,7 +161,8 @@ def table_5(results: pd.DataFrame, metrics: pd.DataFrame, classes: int) -> DataT
         ["Model", "n", *columns.values()],
         rows,
         "“All classes” is the mean over patients, as in the paper. The paper's figures come from other patients: "
-        "beside, not against. No ◇: not published.",
+        f"beside, not against. No ◇: not published. Marked: fewer than {FEW} patients, whose intervals are too narrow to "
+        f"be relied on ({COVERAGE_OF_FOUR}).",
         f"No experiment with {'two' if classes == 2 else 'four'} classes has been evaluated yet.",
     )
 
@@ -187,7 +198,7 @@ def baselines(results: pd.DataFrame, classes: int) -> DataTable:
             with_interval(r.all_classes, r.all_classes_low, r.all_classes_high),
             number(r.no_pain),
             number(r.pain),
-            number(r.above_half),
+            with_interval(r.above_half, r.above_half_low, r.above_half_high),
             count(r.fallbacks),
         ]
         for r in rows_of(results[results["classes"] == classes])
@@ -205,7 +216,7 @@ def baselines(results: pd.DataFrame, classes: int) -> DataTable:
             "Unknown patients",
         ],
         rows,
-        "Fitted on the training side of each split. Unknown: patients without a submission or video, for whom the "
+        "Fitted on the training side of each split; always and never pain, and pain now, need no fit. Unknown: patients without a submission or video, for whom the "
         "training side's commonest class is predicted.",
         "No baseline has been evaluated yet, so no model can be said to have learned anything.",
         frozenset({0, 1}),
@@ -245,13 +256,19 @@ def differences(pairs: pd.DataFrame, results: pd.DataFrame, kind: str) -> DataTa
 
 _METHODS = {
     "retrained": "model trained again each time",
-    "retrained on a sample": "model trained again each time, also for the observed figure, on some of the items",
+    "retrained, smaller": "smaller model (fewer trees or items) trained again each time, also for the observed figure",
     "fixed predictions": "predictions kept as they are",
 }
 
 
-def chance(tests: pd.DataFrame) -> DataTable:
-    """Set the tests against chance."""
+def chance(tests: pd.DataFrame, settings: EvaluationSettings) -> DataTable:
+    """Set the tests against chance; a p that could not have been small is marked."""
+
+    def corrected(row: Any) -> Cell:
+        if row.p_least_holm <= settings.alpha:
+            return p_value(row.p_value_holm)
+        return replace(p_value(row.p_value_holm, f"never below {row.p_least_holm:.2g}"), css="flag")
+
     rows = [
         [
             name_cell(r.experiment),
@@ -259,9 +276,12 @@ def chance(tests: pd.DataFrame) -> DataTable:
             number(r.chance_mean),
             number(r.chance_high),
             p_value(r.p_value),
-            p_value(r.p_value_holm),
+            corrected(r),
             Cell(_METHODS[r.method]),
-            count(r.permutations),
+            replace(
+                count(r.permutations),
+                small=f"of {int(r.most_permutations):,}; stopped" if r.stopped else "",
+            ),
         ]
         for r in rows_of(in_order(tests))
     ]
@@ -271,7 +291,7 @@ def chance(tests: pd.DataFrame) -> DataTable:
             "Model",
             "Observed",
             "Chance, mean",
-            "Chance, 95th percentile",
+            f"Chance, {settings.confidence * 100:g}th percentile",
             "p",
             "p (Holm)",
             "Method",
@@ -279,7 +299,10 @@ def chance(tests: pd.DataFrame) -> DataTable:
         ],
         rows,
         "One-sided. Training again asks whether the whole way from data to result finds more than chance; fixed "
-        "predictions ask only whether these predictions fit these patients better than other labels would.",
+        "predictions ask only whether these predictions fit these patients better than other labels would. Training "
+        f"stops as soon as p can no longer be {settings.alpha:.2g} or less; p is then the share of permutations that were "
+        "at least as good among those made (Besag and Clifford 1991), which is as valid as with all of them. Marked: so "
+        "few permutations, or patients, for so many tests that p could not have been small enough.",
         "No test against chance has been made yet.",
         frozenset({0, 6}),
     )
@@ -291,8 +314,18 @@ METRICS = {
     "sensitivity": "Sensitivity",
     "specificity": "Specificity",
     "brier": "Brier score",
+    "scaled_brier": "Scaled Brier score",
     "calibration_in_the_large": "Calibration in the large",
 }
+
+
+def with_reference(cell: Cell, reference: Any, metric: str) -> Cell:
+    """Put below a figure what a model that has learned nothing would have."""
+    if metric not in ("auroc", "brier"):
+        return cell
+    known = reference is not None and not pd.isna(reference)
+    text = f"nothing learned: {float(reference):.2f}" if known else "nothing learned: not known"
+    return replace(cell, small=" · ".join(filter(None, (cell.small, text))))
 
 
 def patient_metrics(metrics: pd.DataFrame) -> DataTable:
@@ -304,7 +337,16 @@ def patient_metrics(metrics: pd.DataFrame) -> DataTable:
         for experiment, group in in_order(metrics).groupby("experiment", sort=False):
             of = group.set_index("metric")
             cells = [
-                with_interval(r["estimate"], r["low"], r["high"], signed=m == "calibration_in_the_large")
+                with_reference(
+                    with_interval(
+                        r["estimate"],
+                        r["low"],
+                        r["high"],
+                        signed=m in ("calibration_in_the_large", "scaled_brier"),
+                    ),
+                    r["reference"],
+                    m,
+                )
                 for m in METRICS
                 for r in [of.loc[m]]
             ]
@@ -315,7 +357,11 @@ def patient_metrics(metrics: pd.DataFrame) -> DataTable:
         rows,
         "Balanced accuracy: mean over classes of patients' accuracies. AUROC, Brier score and calibration: a patient's "
         "mean predicted probability of pain. Sensitivity and specificity: the class predicted for most of a patient's "
-        f"items. Calibration in the large: mean predicted probability minus share of patients in pain. {notes}",
+        f"items. Calibration in the large: mean predicted probability minus share of patients in pain. “Nothing learned” is "
+        "what the figure would be without any: for the AUROC the mean of models trained on permuted labels, which is below "
+        "0.5 when whole patients are left out, since the training side then leans away from them (known only where models "
+        "are trained again, section 5); for the Brier score that of saying the share of patients in pain to everybody. "
+        f"Scaled Brier score: 1 is perfect, 0 is that, below 0 is worse. {notes}",
         "No experiment has been evaluated yet.",
     )
 
@@ -333,8 +379,8 @@ def subgroups(groups: pd.DataFrame, experiment: str, small_cell: int) -> DataTab
             ),
             count(r.patients),
             with_interval(r.accuracy, r.low, r.high),
-            number(r.sensitivity, 2),
-            number(r.specificity, 2),
+            with_interval(r.sensitivity, r.sensitivity_low, r.sensitivity_high, 2),
+            with_interval(r.specificity, r.specificity_low, r.specificity_high, 2),
             number(r.pain_share, 2),
             number(r.predicted_pain_share, 2),
         ]
@@ -349,21 +395,29 @@ def subgroups(groups: pd.DataFrame, experiment: str, small_cell: int) -> DataTab
 
 
 def gaps(groups: pd.DataFrame) -> DataTable:
-    """Set the largest gap between groups, an experiment a row."""
+    """Set the differences between two groups at the same mix of patients, an experiment a row."""
+    wanted = {"sex": "Women minus men", "skin_group": "Dark minus light skin"}
     rows = []
     if len(groups):
         for experiment, group in in_order(groups).groupby("experiment", sort=False):
-            first = group.drop_duplicates("attribute").set_index("attribute")["largest_gap"]
-            rows.append(
-                [
-                    name_cell(str(experiment)),
-                    *(number(first.get(a)) for a in ("sex", "skin_group", "sex_and_skin")),
-                ]
-            )
+            first = group.drop_duplicates("attribute").set_index("attribute")
+            cells = []
+            for attribute in wanted:
+                if attribute not in first.index:
+                    cells.append(Cell("–", ""))
+                    continue
+                r = first.loc[attribute]
+                cell = with_interval(r["gap"], r["gap_low"], r["gap_high"], signed=True)
+                note = r["gap_note"] if isinstance(r["gap_note"], str) else ""
+                cells.append(replace(cell, small=" · ".join(filter(None, (cell.small, note)))))
+            rows.append([name_cell(str(experiment)), *cells])
     return DataTable(
-        "Largest difference of mean accuracy between groups, small groups left out.",
-        ["Model", "Sex", "Skin", "Sex × skin"],
+        "Difference of mean accuracy between groups, patients with and without pain weighing the same in both.",
+        ["Model", *wanted.values()],
         rows,
+        "An interval that holds 0 shows no difference, and with few patients a large one can hide in it. Groups differ in "
+        "how many of their patients have pain, and models do better on one class than on the other: a plain difference "
+        "would show that.",
         absent="No subgroup has been evaluated yet.",
     )
 

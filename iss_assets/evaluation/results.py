@@ -23,6 +23,8 @@ from iss_assets.evaluation.intervals import (
     holm,
     mean_of,
     mean_of_class_means,
+    scaled_brier,
+    share_interval,
 )
 from iss_assets.settings import EvaluationSettings
 from iss_assets.study import terms
@@ -43,9 +45,10 @@ def figures(accuracies: pd.DataFrame, settings: EvaluationSettings) -> dict[str,
     -------
     dict of str to Interval
         Table 5's means, shares above 0.5 and 0.75, ``balanced_accuracy`` (mean over classes of patients' accuracies),
-        ``auroc`` and ``brier`` of the patients' mean pain probability, ``sensitivity`` and ``specificity`` of the
-        class predicted for most of a patient's items, ``calibration_in_the_large`` (mean pain probability minus share
-        of patients with pain). A mean over one level resamples that level's patients.
+        ``auroc``, ``brier`` and ``scaled_brier`` of the patients' mean pain probability, ``sensitivity`` and
+        ``specificity`` of the class predicted for most of a patient's items, ``calibration_in_the_large`` (mean pain
+        probability minus share of patients with pain). A mean over one level resamples that level's patients. Shares of
+        patients have exact intervals, the others BCa.
     """
     accuracy = accuracies["accuracy"].to_numpy(float)
     probability = accuracies["pain_probability"].to_numpy(float)
@@ -56,22 +59,28 @@ def figures(accuracies: pd.DataFrame, settings: EvaluationSettings) -> dict[str,
     groups = {"no_pain": ~pain, "pain": pain, **{name.lower(): levels == name for name in terms.PAIN_LEVELS}}
 
     wanted: dict[str, tuple[Statistic, int]] = {}
+    shares: dict[str, Interval] = {}
 
     def add(name: str, values: np.ndarray, among: np.ndarray) -> None:
         wanted[name] = (mean_of(values[among]), int(among.sum()))
 
+    def add_share(name: str, true: np.ndarray, among: np.ndarray) -> None:
+        yes, patients = int((true & among).sum()), int(among.sum())
+        shares[name] = share_interval(yes, patients, confidence=settings.confidence)
+
     add("all_classes", accuracy, everybody)
     for name, among in groups.items():
         add(name, accuracy, among)
-    add("above_half", accuracy > 0.5, everybody)
-    add("above_three_quarters", accuracy > 0.75, everybody)
-    add("sensitivity", said_pain, pain)
-    add("specificity", ~said_pain, ~pain)
+    add_share("above_half", accuracy > 0.5, everybody)
+    add_share("above_three_quarters", accuracy > 0.75, everybody)
+    add_share("sensitivity", said_pain, pain)
+    add_share("specificity", ~said_pain, ~pain)
     add("brier", (probability - pain) ** 2, everybody)
     add("calibration_in_the_large", probability - pain, everybody)
+    wanted["scaled_brier"] = (scaled_brier(probability, pain), len(accuracies))
     wanted["auroc"] = (auroc(probability, pain), len(accuracies))
     wanted["balanced_accuracy"] = (mean_of_class_means(accuracy, list(accuracies["target"])), len(accuracies))
-    return {
+    return shares | {
         name: bca_interval(
             statistic,
             patients,
@@ -83,8 +92,48 @@ def figures(accuracies: pd.DataFrame, settings: EvaluationSettings) -> dict[str,
     }
 
 
-def experiment_metrics(accuracies: pd.DataFrame, settings: EvaluationSettings) -> pa.Table:
-    """Compute `figures` for every experiment; gives ``experiment_metrics``."""
+def references(accuracies: pd.DataFrame, chance_auroc: float | None) -> dict[str, float | None]:
+    """Give what figures of one experiment would be for a model that has learned nothing.
+
+    Parameters
+    ----------
+    accuracies : pandas.DataFrame
+        The experiment's rows of ``patient_accuracy``.
+    chance_auroc : float or None
+        Mean AUROC of models trained on permuted labels. It is not 0.5: leaving patients out shifts the share of pain on
+        the training side away from theirs, so that a model without worth leans the wrong way for each of them.
+
+    Returns
+    -------
+    dict of str to float or None
+        ``auroc``; ``brier``, of a model that says the share of patients in pain to everybody: share x (1 - share);
+        ``scaled_brier``, 0 by definition.
+    """
+    share = float((accuracies["pain_level"] != "None").mean())
+    return {"auroc": chance_auroc, "brier": share * (1 - share), "scaled_brier": 0.0}
+
+
+def experiment_metrics(
+    accuracies: pd.DataFrame, settings: EvaluationSettings, permutations: pd.DataFrame | None = None
+) -> pa.Table:
+    """Compute `figures` and their `references` for every experiment; gives ``experiment_metrics``.
+
+    Parameters
+    ----------
+    accuracies : pandas.DataFrame
+        ``patient_accuracy``.
+    settings : EvaluationSettings
+        Confidence, resamples, seed.
+    permutations : pandas.DataFrame, optional
+        ``permutation_results``, for the reference of the AUROC.
+    """
+    chance = {} if permutations is None else dict(
+        zip(permutations["experiment"], permutations["chance_auroc"], strict=True)
+    )
+    reference = {
+        experiment: references(group, number_or_none(chance.get(experiment)))
+        for experiment, group in accuracies.groupby("experiment", sort=False)
+    }
     return ExperimentMetrics.from_rows(
         [
             {
@@ -96,6 +145,7 @@ def experiment_metrics(accuracies: pd.DataFrame, settings: EvaluationSettings) -
                 "high": i.high,
                 "method": i.method,
                 "note": i.note,
+                "reference": reference[experiment].get(name),
             }
             for experiment, group in accuracies.groupby("experiment", sort=False)
             for name, i in figures(group, settings).items()
@@ -110,7 +160,8 @@ def experiment_results(
     differences: pd.DataFrame | None = None,
     baselines: pd.DataFrame | None = None,
     permutations: pd.DataFrame | None = None,
-    alpha: float = 0.05,
+    *,
+    alpha: float,
 ) -> pa.Table:
     """Put one line an experiment together: Table 5, intervals, the best baseline, chance.
 
@@ -131,7 +182,8 @@ def experiment_results(
         ``experiment_results``. The best baseline is the one with the highest mean over this experiment's patients,
         picked after the fact: a hard judge, on purpose. An experiment is said to beat it where the interval of the
         difference lies above 0 and the p of flipped signs, by Holm over the experiments, does not exceed `alpha`: of
-        nine experiments without worth, one in five studies would have an interval above 0 by chance.
+        nine experiments without worth, one in five studies would have an interval above 0 by chance. Where so few
+        patients differ that no p could have been so small, it "cannot be shown".
     """
     rows: list[dict[str, Any]] = []
     for experiment, group in accuracies.groupby("experiment", sort=False):
@@ -168,10 +220,17 @@ def experiment_results(
                 }
         rows.append(row)
     judged = [row for row in rows if "best_baseline" in row]
-    for row, p in zip(judged, holm([row["baseline_p_holm"] for row in judged]), strict=True):
+    p_holm = holm([row["baseline_p_holm"] for row in judged])
+    least_holm = holm([row.pop("baseline_p_least") for row in judged])
+    for row, p, least in zip(judged, p_holm, least_holm, strict=True):
         low, difference = row["baseline_difference_low"], row["baseline_difference"]
         shown = low is not None and low > 0 and p <= alpha
-        row["beats_baseline"] = "no" if difference <= 1e-12 else "yes" if shown else "not shown"
+        if difference <= 1e-12:
+            row["beats_baseline"] = "no"
+        elif shown:
+            row["beats_baseline"] = "yes"
+        else:
+            row["beats_baseline"] = "cannot be shown" if least > alpha else "not shown"
         row["baseline_p_holm"] = float(p)
     return ExperimentResults.from_rows(rows)
 
@@ -194,6 +253,7 @@ def _best_baseline(
         "baseline_difference_low": number_or_none(pair["low"]),
         "baseline_difference_high": number_or_none(pair["high"]),
         "baseline_p_holm": float(pair["p_value"]),
+        "baseline_p_least": float(pair["p_least"]),
     }
 
 

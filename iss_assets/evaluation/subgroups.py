@@ -7,12 +7,13 @@ Does not belong here: figures over all patients (``results``).
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pandas as pd
 import pyarrow as pa
 
 from iss_assets.evaluation.frames import number_or_none
-from iss_assets.evaluation.intervals import bca_interval, mean_of
+from iss_assets.evaluation.intervals import Array, Interval, bca_interval, mean_of, share_interval
 from iss_assets.settings import EvaluationSettings
 from iss_assets.warehouse.tables import SubgroupResults
 
@@ -41,6 +42,54 @@ def specificity(true: pd.Series, predicted: pd.Series) -> float:
     return float(1 - among.mean()) if len(among) else math.nan
 
 
+def gap(accuracies: pd.DataFrame, groups: pd.Series, settings: EvaluationSettings) -> Interval:
+    """Compare two groups of patients at the same mix of patients with and without pain.
+
+    Parameters
+    ----------
+    accuracies : pandas.DataFrame
+        One experiment's rows of ``patient_accuracy``.
+    groups : pandas.Series
+        Each patient's group.
+    settings : EvaluationSettings
+        Confidence, resamples, seed, size of a small cell.
+
+    Returns
+    -------
+    Interval
+        Mean over the two classes (no pain, pain) of the first group's mean accuracy minus the second's, groups in order
+        of name. A plain difference of means would show a gap between groups that differ in nothing but how many of
+        their patients have pain, as the paper's do (Table 2), since models do better on one class than on the other.
+        Not defined for other than two groups, or where a group lacks patients with or without pain.
+    """
+    names = sorted(groups.dropna().unique())
+    patients = len(accuracies)
+    if len(names) != 2:
+        return Interval(None, None, None, patients, "none", "not two groups")
+    pain = (accuracies["pain_level"] != "None").to_numpy()
+    member = (groups == names[0]).to_numpy(), (groups == names[1]).to_numpy()
+    cells = [[member[side] & (pain == has_pain) for side in (0, 1)] for has_pain in (False, True)]
+    smallest = min(int(cell.sum()) for pair in cells for cell in pair)
+    if smallest == 0:
+        return Interval(None, None, None, patients, "none", "a group lacks patients with or without pain")
+    means = [[mean_of(accuracies["accuracy"], cell) for cell in pair] for pair in cells]
+
+    def statistic(counts: Array) -> Array:
+        return sum(first(counts) - second(counts) for first, second in means) / 2
+
+    found = bca_interval(
+        statistic,
+        patients,
+        confidence=settings.confidence,
+        samples=settings.bootstrap_samples,
+        seed=settings.seed,
+    )
+    if smallest >= settings.small_cell:
+        return found
+    few = f"{smallest} patient{'s' if smallest > 1 else ''} in the smallest group and class"
+    return replace(found, note="; ".join(filter(None, (few, found.note))))
+
+
 def subgroup_results(
     accuracies: pd.DataFrame, patients: pd.DataFrame, settings: EvaluationSettings
 ) -> pa.Table:
@@ -51,7 +100,7 @@ def subgroup_results(
     accuracies, patients : pandas.DataFrame
         ``patient_accuracy`` and ``patients``.
     settings : EvaluationSettings
-        ``small_cell`` marks groups of fewer patients, which `largest_gap` leaves out.
+        ``small_cell`` marks groups of fewer patients.
 
     Returns
     -------
@@ -81,9 +130,7 @@ def subgroup_results(
                 sensitive_features=group[attribute],
                 sample_params={"accuracy": {"accuracy": group["accuracy"]}},
             )
-            sizes = group[attribute].value_counts()
-            large = frame.by_group.loc[sizes[sizes >= settings.small_cell].index, "accuracy"]
-            gap = float(large.max() - large.min()) if len(large) > 1 else None
+            difference = gap(group, group[attribute], settings)
             for name, figures in frame.by_group.sort_index().iterrows():
                 among = (group[attribute] == name).to_numpy()
                 interval = bca_interval(
@@ -93,6 +140,14 @@ def subgroup_results(
                     samples=settings.bootstrap_samples,
                     seed=settings.seed,
                 )
+                right = {
+                    "sensitivity": said[among & (pain == 1)] == 1,
+                    "specificity": said[among & (pain == 0)] == 0,
+                }
+                shares = {
+                    metric: share_interval(int(of.sum()), len(of), confidence=settings.confidence)
+                    for metric, of in right.items()
+                }
                 rows.append(
                     {
                         "experiment": experiment,
@@ -107,7 +162,12 @@ def subgroup_results(
                         "predicted_pain_share": float(figures["predicted_pain_share"]),
                         "sensitivity": number_or_none(figures["sensitivity"]),
                         "specificity": number_or_none(figures["specificity"]),
-                        "largest_gap": gap,
+                        **{f"{metric}_low": found.low for metric, found in shares.items()},
+                        **{f"{metric}_high": found.high for metric, found in shares.items()},
+                        "gap": difference.estimate,
+                        "gap_low": difference.low,
+                        "gap_high": difference.high,
+                        "gap_note": difference.note,
                     }
                 )
     return SubgroupResults.from_rows(rows)

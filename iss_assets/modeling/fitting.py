@@ -137,14 +137,14 @@ def fit_fold(
     )
     origin, device = "none", "cpu"
     if experiment.model == "forest":
-        x, weight = _columns(experiment, preparation, train), train.weight * per_class[train.target]
+        x, weight = columns_of(experiment, preparation, train), train.weight * per_class[train.target]
         forest = grow_forest(x, train.target, weight, classes, settings.seed)
         arrays = forest.arrays()
         history = [_summary(forest.probabilities(x), train)]
     elif experiment.model == "linear_probe":
         from iss_assets.modeling.probe import fit_probe
 
-        x, weight = _columns(experiment, preparation, train), train.weight * per_class[train.target]
+        x, weight = columns_of(experiment, preparation, train), train.weight * per_class[train.target]
         probe = fit_probe(x, train.target, weight, classes)
         arrays, origin = probe.arrays(), wanted_origin(settings)  # of the backbone that made the embeddings
         history = [_summary(probe.probabilities(x), train)]
@@ -224,11 +224,11 @@ def predict_fold(
         return PREDICTIONS.empty_table()
     preparation = Preparation.from_arrays(arrays)
     if experiment.model == "forest":
-        probabilities = Forest.from_arrays(arrays).probabilities(_columns(experiment, preparation, test))
+        probabilities = Forest.from_arrays(arrays).probabilities(columns_of(experiment, preparation, test))
     elif experiment.model == "linear_probe":
         from iss_assets.modeling.probe import Probe
 
-        probabilities = Probe.from_arrays(arrays).probabilities(_columns(experiment, preparation, test))
+        probabilities = Probe.from_arrays(arrays).probabilities(columns_of(experiment, preparation, test))
     else:
         from iss_assets.modeling.computing import choose_device
         from iss_assets.modeling.training import predict_network
@@ -298,7 +298,8 @@ def settings_text(settings: TrainingSettings) -> str:
     return json.dumps(values, sort_keys=True)
 
 
-def _columns(experiment: Experiment, preparation: Preparation, items: Items) -> np.ndarray:
+def columns_of(experiment: Experiment, preparation: Preparation, items: Items) -> np.ndarray:
+    """Put an experiment's vectors side by side, as forests and the probe see them: (n, columns)."""
     vectors = preparation.vectors(items)
     return np.concatenate([vectors[name] for name in experiment.inputs], axis=1)
 

@@ -21,7 +21,7 @@ from iss_assets.warehouse.engine import Opened
 from iss_assets.warehouse.locking import LockTimeout, hold
 from iss_assets.warehouse.schema import Table
 from iss_assets.warehouse.spool import Rows, gathered, portions
-from iss_assets.warehouse.tables import TABLES
+from iss_assets.warehouse.tables import EVALUATION, TABLES
 
 _TOGETHER = 100
 """Partitions that one statement removes."""
@@ -354,6 +354,10 @@ def _schema_changes(connection: duckdb.DuckDBPyConnection) -> list[str]:
     for model in TABLES:
         existing = found.get(model.__table__)
         comments = {c.name: c.description for c in model.columns()}
+        if existing is not None and model in EVALUATION:
+            if existing != {c.name: c.sql for c in model.columns()}:
+                statements.append(f"drop table {model.__table__}")
+                existing = None
         if existing is None:
             statements.append(model.ddl())
             statements.append(f"comment on table {model.__table__} is {_quoted(model.grain())}")

@@ -619,7 +619,7 @@ class ExperimentResults(Table):
     p_value: object = column("DOUBLE", "By permutation of patients' labels.", nullable=True)
     p_value_holm: object = column("DOUBLE", "The same after Holm over experiments.", nullable=True)
     p_value_method: object = column(
-        "VARCHAR", "retrained, retrained on a sample, or fixed predictions.", nullable=True
+        "VARCHAR", "As `permutation_results.method`.", nullable=True
     )
     best_baseline: object = column("VARCHAR", "The best baseline in the same folds.", nullable=True)
     best_baseline_accuracy: object = column("DOUBLE", "Its mean accuracy over patients.", nullable=True)
@@ -636,9 +636,9 @@ class ExperimentResults(Table):
     )
     beats_baseline: object = column(
         "VARCHAR",
-        "no: not higher; not shown: higher, but the interval holds 0 or p (Holm) is not small; yes; empty where no "
-        "baseline was judged.",
-        isin=("no", "not shown", "yes"),
+        "no: not higher; not shown: higher, but the interval holds 0 or p (Holm) is not small; cannot be shown: higher, "
+        "but so few patients differ that p (Holm) could not have been small; yes; empty where no baseline was judged.",
+        isin=("no", "not shown", "cannot be shown", "yes"),
         nullable=True,
     )
     sensitivity: object = column(
@@ -646,6 +646,9 @@ class ExperimentResults(Table):
     )
     specificity: object = column("DOUBLE", "Share of patients without pain for whom none is.", nullable=True)
     brier: object = column("DOUBLE", "Brier score of the patients' mean pain probability.", nullable=True)
+    scaled_brier: object = column(
+        "DOUBLE", "1 - Brier score / Brier score of the share of patients in pain.", nullable=True
+    )
     models: object = column("INTEGER", "Trained splits behind this line.", ge=0)
     intervals: object = column("VARCHAR", "Every figure's 95 % interval, as JSON.", nullable=True)
     profile: object = column("VARCHAR", "paper or demo.")
@@ -665,8 +668,14 @@ class ExperimentMetrics(Table):
     estimate: object = column("DOUBLE", "Its value; empty where it is not defined.", nullable=True)
     low: object = column("DOUBLE", "Lower end of its interval.", nullable=True)
     high: object = column("DOUBLE", "Upper end.", nullable=True)
-    method: object = column("VARCHAR", "BCa, percentile, or none.")
+    method: object = column("VARCHAR", "BCa, percentile, Clopper-Pearson (shares of patients), or none.")
     note: object = column("VARCHAR", "What to mind; empty for nothing.", nullable=True)
+    reference: object = column(
+        "DOUBLE",
+        "What a model that has learned nothing would have: AUROC of models trained on permuted labels (where models are "
+        "trained again), Brier score of the share of patients in pain; empty for other figures.",
+        nullable=True,
+    )
 
 
 class ConfusionCounts(Table):
@@ -729,6 +738,8 @@ class BaselineResults(Table):
     no_pain: object = column("DOUBLE", "Mean over patients without pain.", nullable=True)
     pain: object = column("DOUBLE", "Mean over patients with pain.", nullable=True)
     above_half: object = column("DOUBLE", "Share of patients above 0.5.", **_SHARE)
+    above_half_low: object = column("DOUBLE", "Lower end of its exact interval.", nullable=True)
+    above_half_high: object = column("DOUBLE", "Upper end.", nullable=True)
     fallbacks: object = column("INTEGER", "Patients of whom nothing was known.", ge=0)
 
 
@@ -741,17 +752,40 @@ class PermutationResults(Table):
     experiment: object = column("VARCHAR", "Experiment.")
     method: object = column(
         "VARCHAR",
-        "retrained, retrained on a sample (on some of the items, the observed figure too) or fixed predictions.",
-        isin=("retrained", "retrained on a sample", "fixed predictions"),
+        "retrained; retrained, smaller (fewer trees or some of the items, the observed figure too); or fixed "
+        "predictions.",
+        isin=("retrained", "retrained, smaller", "fixed predictions"),
     )
-    permutations: object = column("INTEGER", "Permutations of patients' labels.", ge=1)
+    permutations: object = column("INTEGER", "Permutations of patients' labels that were made.", ge=1)
+    most_permutations: object = column("INTEGER", "Permutations that were to be made at most.", ge=1)
+    stopped: object = column("BOOLEAN", "Whether the test stopped before, since p could no longer be small.")
     observed: object = column("DOUBLE", "Mean accuracy over patients.", **_SHARE)
     chance_mean: object = column("DOUBLE", "Mean of the permutations.", **_SHARE)
-    chance_high: object = column("DOUBLE", "Their 95th percentile.", **_SHARE)
+    chance_high: object = column(
+        "DOUBLE",
+        "Their 95th percentile (that of the setting `confidence`); empty where too few were made.",
+        nullable=True,
+        **_SHARE,
+    )
+    chance_auroc: object = column(
+        "DOUBLE",
+        "Mean AUROC of models trained on permuted labels; empty where no model is trained again.",
+        nullable=True,
+        **_SHARE,
+    )
     p_value: object = column(
-        "DOUBLE", "Share of permutations at least as good, the observed one counted.", **_SHARE
+        "DOUBLE",
+        "One-sided. All permutations made: the share at least as good, the observed one counted. Stopped: those at "
+        "least as good over all made (Besag and Clifford 1991).",
+        **_SHARE,
     )
     p_value_holm: object = column("DOUBLE", "After Holm over experiments.", **_SHARE)
+    p_least: object = column(
+        "DOUBLE", "The smallest p that so many permutations, or labels of so few patients, can give.", **_SHARE
+    )
+    p_least_holm: object = column(
+        "DOUBLE", "The smallest p after Holm: above alpha, no result could have been told from chance.", **_SHARE
+    )
 
 
 class PairedDifferences(Table):
@@ -769,6 +803,7 @@ class PairedDifferences(Table):
     low: object = column("DOUBLE", "Lower end of its interval.", nullable=True)
     high: object = column("DOUBLE", "Upper end.", nullable=True)
     p_value: object = column("DOUBLE", "Two-sided, by flipping signs of patients' differences.", **_SHARE)
+    p_least: object = column("DOUBLE", "The smallest p that so many patients that differ can give.", **_SHARE)
     p_value_holm: object = column("DOUBLE", "After Holm over the pairs of this kind.", **_SHARE)
 
 
@@ -791,13 +826,22 @@ class SubgroupResults(Table):
         "DOUBLE", "Share of its patients for whom pain is predicted.", **_SHARE
     )
     sensitivity: object = column("DOUBLE", "Among its patients with pain.", nullable=True, **_SHARE)
+    sensitivity_low: object = column("DOUBLE", "Lower end of its exact interval.", nullable=True, **_SHARE)
+    sensitivity_high: object = column("DOUBLE", "Upper end.", nullable=True, **_SHARE)
     specificity: object = column("DOUBLE", "Among its patients without pain.", nullable=True, **_SHARE)
-    largest_gap: object = column(
+    specificity_low: object = column("DOUBLE", "Lower end of its exact interval.", nullable=True, **_SHARE)
+    specificity_high: object = column("DOUBLE", "Upper end.", nullable=True, **_SHARE)
+    gap: object = column(
         "DOUBLE",
-        "Largest difference of mean accuracy between groups of the attribute that are not small.",
+        "Attributes of two groups: accuracy of the first group by name minus the second's, patients with and without "
+        "pain weighing the same in both.",
         nullable=True,
-        **_SHARE,
+        ge=-1,
+        le=1,
     )
+    gap_low: object = column("DOUBLE", "Lower end of its interval.", nullable=True)
+    gap_high: object = column("DOUBLE", "Upper end.", nullable=True)
+    gap_note: object = column("VARCHAR", "Why there is no gap, or what to mind.", nullable=True)
 
 
 class QualityAssociations(Table):
@@ -969,5 +1013,22 @@ TABLES: tuple[type[Table], ...] = (
     Extractions,
 )
 """Every table, in the order in which the data flow."""
+
+EVALUATION: tuple[type[Table], ...] = (
+    ExperimentResults,
+    ExperimentMetrics,
+    ConfusionCounts,
+    Calibration,
+    BaselineAccuracy,
+    BaselineResults,
+    PermutationResults,
+    PairedDifferences,
+    SubgroupResults,
+    QualityAssociations,
+    CanaryResults,
+    SplitStability,
+)
+"""The tables that `evaluation` makes, each whole and in minutes, from predictions. A home whose columns are those of an
+earlier version gets them empty, and the next evaluation fills them."""
 
 BY_NAME: dict[str, type[Table]] = {t.__table__: t for t in TABLES}

@@ -21,7 +21,7 @@ def patients() -> pa.Table:
     """The paper's 29 patients by cohort (Table 2), with invented ids."""
     rows = []
     for cohort in terms.COHORTS:
-        for _ in range(published.analysed_by_cohort()[cohort.number]):
+        for _ in range(published.analyzed_by_cohort()[cohort.number]):
             rows.append(
                 {
                     "patient_id": f"{len(rows) + 1:04d}",

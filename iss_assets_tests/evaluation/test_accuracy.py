@@ -14,7 +14,7 @@ from iss_assets.evaluation.published import (
     PATIENTS_BY_CLASS,
     PATIENTS_BY_LEVEL,
     TABLE_5,
-    analysed_by_cohort,
+    analyzed_by_cohort,
 )
 from iss_assets.warehouse.tables import CvSplits, FoldModels, FramePredictions, PatientAccuracy
 from iss_assets_tests.evaluation import invented
@@ -164,8 +164,8 @@ def test_a_level_without_patients_has_no_mean():
 
 def test_the_published_cohort_has_the_patients_of_table_4():
     counts = dict.fromkeys(PATIENTS_BY_LEVEL, 0)
-    for number, patients in analysed_by_cohort().items():
+    for number, patients in analyzed_by_cohort().items():
         counts[list(counts)[int(number[0]) - 1]] += patients
     assert counts == PATIENTS_BY_LEVEL
-    assert sum(analysed_by_cohort().values()) == 29
+    assert sum(analyzed_by_cohort().values()) == 29
     assert round(0.724 * 29) == 21 and BY_NAME["fusion_3"].above_half == 0.724

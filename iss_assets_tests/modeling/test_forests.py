@@ -9,7 +9,7 @@ from sklearn.ensemble import RandomForestClassifier
 from iss_assets.modeling.experiments import experiment
 from iss_assets.modeling.files import read_arrays
 from iss_assets.modeling.fitting import PREDICTIONS, fit_fold, predict_fold
-from iss_assets.modeling.forests import Forest, grow_forest
+from iss_assets.modeling.forests import SMALL, Forest, grow_forest
 from iss_assets.settings import TrainingSettings
 from iss_assets.warehouse.tables import FramePredictions
 from iss_assets_tests.modeling.conftest import planted_items
@@ -18,16 +18,39 @@ SETTINGS = TrainingSettings(seed=3)
 PAIN = experiment("forest_pain")
 
 
-def test_the_kept_forest_gives_scikit_learns_own_probabilities():
+@pytest.mark.parametrize("columns", [1, 12, 300])
+@pytest.mark.parametrize("classes", [(0, 1), (0, 2, 3)])
+@pytest.mark.parametrize("weights", ["frames", "ones", "balanced"])
+def test_the_forest_is_scikit_learns_own_node_by_node(columns, classes, weights):
     rng = np.random.default_rng(1)
-    x = rng.normal(size=(300, 12)).astype(np.float32)
-    target = rng.integers(0, 3, 300)
-    weight = rng.integers(1, 50, 300).astype(float)
-    forest = grow_forest(x, target, weight, classes=3, seed=5)
-    model = RandomForestClassifier(100, max_samples=1.0, random_state=5).fit(x, target, sample_weight=weight)
-    unseen = rng.normal(size=(200, 12)).astype(np.float32)
-    assert np.allclose(forest.probabilities(unseen), model.predict_proba(unseen), atol=1e-12)
-    assert len(forest.roots) == 100
+    x = np.round(rng.normal(size=(150, columns)), 1).astype(np.float32)  # with ties
+    target = rng.choice(classes, 150)
+    weight = {
+        "frames": rng.integers(1, 50, 150).astype(float),
+        "ones": np.ones(150),
+        "balanced": rng.uniform(0.3, 2.0, 150),
+    }[weights]
+    forest = grow_forest(x, target, weight, classes=4, seed=5, trees=20)
+    model = RandomForestClassifier(20, max_samples=round(weight.sum()), random_state=5)
+    model.fit(x, target, sample_weight=weight)
+    assert np.array_equal(
+        forest.threshold, np.concatenate([tree.tree_.threshold for tree in model.estimators_])
+    )
+    unseen = rng.normal(size=(200, columns)).astype(np.float32)
+    probabilities = forest.probabilities(unseen)
+    assert np.allclose(probabilities[:, classes], model.predict_proba(unseen), atol=1e-12)
+    assert np.allclose(probabilities.sum(axis=1), 1) and len(forest.roots) == 20
+
+
+def test_a_forest_of_many_items_is_the_same_as_scikit_learns_too():
+    """More than `SMALL` items grow in threads, more than `CHUNK` are predicted in pieces."""
+    rng = np.random.default_rng(2)
+    x = rng.normal(size=(SMALL + 1, 4)).astype(np.float32)
+    target = (x[:, 0] + rng.normal(size=len(x)) > 0).astype(int)
+    forest = grow_forest(x, target, np.ones(len(x)), 2, seed=1, trees=4)
+    model = RandomForestClassifier(4, max_samples=1.0, random_state=1)
+    model.fit(x, target, sample_weight=np.ones(len(x)))
+    assert np.allclose(forest.probabilities(x), model.predict_proba(x), atol=1e-12)
 
 
 def test_a_weighted_submission_teaches_as_much_as_its_frames_in_the_papers_table_of_frames():

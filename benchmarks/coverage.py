@@ -1,0 +1,90 @@
+"""How often the report's intervals hold the truth: a simulation of the whole procedure, from patients to interval.
+
+    python -m benchmarks.coverage [--studies 1000]
+
+Each study enrolls 29 patients anew (13 without pain, 4 low, 4 moderate, 8 severe, as in the paper), each with three
+submissions of 15 scores: a shift with pain, a deviation of the patient's own, and noise. Ten folds over whole patients,
+a forest each, accuracy by patient, intervals as in the report. Two truths are held against them: the accuracy that the
+same ten models have on new patients, and its mean over all studies, which a repetition with other patients would aim at.
+
+An interval of the report resamples patients and keeps the models. It knows nothing of how the models would have come out
+with other patients on the training side.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+
+from iss_assets.evaluation.intervals import bca_interval, mean_of, share_interval
+from iss_assets.evaluation.published import PATIENTS_BY_LEVEL
+from iss_assets.modeling.folds import PatientLevel, assign_splits
+from iss_assets.modeling.forests import grow_forest
+
+COLUMNS, SUBMISSIONS, TREES, FRESH = 15, 3, 30, 1000
+LEVELS = tuple(PATIENTS_BY_LEVEL)
+SHIFT = {"None": 0.0, "Low": 0.3, "Moderate": 0.6, "Severe": 0.9}
+
+
+def submissions(levels: Sequence[str], each: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw scores, (patients, each, columns): pain shifts a third of the columns."""
+    shift = np.array([SHIFT[level] for level in levels])[:, None, None] * (np.arange(COLUMNS) % 3 == 0)
+    own = rng.normal(0, 1, (len(levels), 1, COLUMNS))
+    return (shift + own + rng.normal(0, 0.7, (len(levels), each, COLUMNS))).astype(np.float32)
+
+
+def study(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Run one study: accuracy of each patient, and of the ten models on new patients with their levels."""
+    rng = np.random.default_rng((29, seed))
+    levels = [level for level, n in PATIENTS_BY_LEVEL.items() for _ in range(n)]
+    x, pain = submissions(levels, SUBMISSIONS, rng), np.array([level != "None" for level in levels])
+    people = [PatientLevel(f"{n:04d}", level) for n, level in enumerate(levels)]
+    split = np.array(assign_splits(people, 10, seed)["split"].to_pylist())
+    share = np.array([PATIENTS_BY_LEVEL[level] for level in LEVELS]) / len(levels)
+    fresh_levels = rng.choice(LEVELS, FRESH, p=share)
+    fresh = submissions(list(fresh_levels), 1, rng)[:, 0]
+    fresh_right = np.zeros(FRESH)
+    accuracy = np.zeros(len(levels))
+    for number in sorted(set(split.tolist())):
+        train, test = split != number, split == number
+        flat = x[train].reshape(-1, COLUMNS)
+        target = np.repeat(pain[train], SUBMISSIONS).astype(np.int64)
+        forest = grow_forest(flat, target, np.ones(len(flat)), 2, seed, TREES)
+        said = forest.probabilities(x[test].reshape(-1, COLUMNS)).argmax(axis=1).reshape(-1, SUBMISSIONS)
+        accuracy[test] = (said == pain[test][:, None]).mean(axis=1)
+        fresh_right += forest.probabilities(fresh).argmax(axis=1) == (fresh_levels != "None")
+    return accuracy, fresh_right / len(set(split.tolist())), fresh_levels
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--studies", type=int, default=1000)
+    given = parser.parse_args(arguments)
+    levels = np.array([level for level, n in PATIENTS_BY_LEVEL.items() for _ in range(n)])
+    groups = {"all patients": levels != ""} | {f"level {name}": levels == name for name in LEVELS}
+    runs = [study(seed) for seed in range(given.studies)]
+    print("| mean accuracy over | patients | truth | same models | repeated study |\n|---|---|---|---|---|")
+    for name, among in groups.items():
+        fresh = [(of == name.removeprefix("level ")) | (name == "all patients") for _, _, of in runs]
+        own = np.array([right[mask].mean() for (_, right, _), mask in zip(runs, fresh, strict=True)])
+        truth = float(own.mean())
+        found = [bca_interval(mean_of(a[among]), int(among.sum()), samples=1999) for a, _, _ in runs]
+        bounds = np.array([(i.low, i.high) for i in found], float)  # NaN: all alike, no interval
+        given_models = np.mean((bounds[:, 0] <= own) & (own <= bounds[:, 1]))
+        repeated = np.mean((bounds[:, 0] <= truth) & (truth <= bounds[:, 1]))
+        print(f"| {name} | {among.sum()} | {truth:.3f} | {given_models:.1%} | {repeated:.1%} |")
+    above = np.array([(a > 0.5).sum() for a, _, _ in runs])
+    truth = float(above.mean() / len(levels))
+    shares = [share_interval(int(n), len(levels)) for n in above]
+    held = np.mean([i.low <= truth <= i.high for i in shares if i.low is not None and i.high is not None])
+    print(f"\nShare of patients above 0.5, exact interval: holds {truth:.3f} in {held:.1%} of {len(runs)} studies.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

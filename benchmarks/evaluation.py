@@ -1,0 +1,183 @@
+"""What judging experiments costs: the whole evaluation of 29 invented patients in the demo profile, part by part.
+
+    python -m benchmarks.evaluation [--folds 10] [--profile demo]
+
+The study has the paper's cohort. Faces and scores are noise around a patient's own; predictions of the networks are
+drawn. Forests are really trained. ``make_study`` fills a warehouse as `iss run` and `iss train` would.
+"""
+
+from __future__ import annotations
+
+import argparse
+import cProfile
+import json
+import pstats
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from iss_assets.evaluation.accuracy import patient_accuracy
+from iss_assets.settings import Settings, TrainingSettings
+from iss_assets.warehouse import tables
+from iss_assets.warehouse.database import Warehouse
+from iss_assets_tests.evaluation import invented
+
+NETWORKS = {
+    "resnet50_4_static": 4,
+    "resnet50_2_static": 2,
+    "fusion_1": 2,
+    "fusion_2": 2,
+    "fusion_3": 2,
+    "audio_static": 2,
+    "embedding_probe": 2,
+}
+FORESTS = ("forest_landmarks", "forest_pain")
+
+
+def make_study(settings: Settings, videos: int = 6, meshes: int = 8, seed: int = 0) -> None:
+    """Fill a warehouse with 29 invented patients: so many videos each, so many meshes a video."""
+    from iss_assets.evaluation.frames import as_frame
+    from iss_assets.modeling.experiments import BY_NAME
+    from iss_assets.modeling.folds import PatientLevel, assign_splits
+    from iss_assets.modeling.fitting import fit_fold, predict_fold
+    from iss_assets.modeling.folds import sides, splits_in
+    from iss_assets.warehouse.items import load_items
+
+    rng = np.random.default_rng(seed)
+    people = invented.patients()
+    clips = invented.videos(people, each=videos)
+    store = Warehouse(settings.warehouse_path, settings.warehouse)
+    store.replace(tables.Patients, people, {})
+    store.replace(tables.BpiScores, invented.bpi_scores(people, each=videos), {})
+    store.replace(tables.Videos, clips, {})
+    store.replace(tables.VideoQuality, invented.video_quality(people, clips), {})
+    own = {p: rng.normal(0, 0.03, 1404) for p in people["patient_id"].to_pylist()}
+    frames, faces, points = [], [], []
+    for clip in clips.to_pylist():
+        if clip["status"] != "ok":
+            continue
+        for index in range(meshes):
+            key = {"video_id": clip["video_id"], "patient_id": clip["patient_id"], "frame_index": index}
+            frames.append(
+                {
+                    **key,
+                    "time_s": index / 10,
+                    "chunk_index": 0,
+                    "luminance": 0.5,
+                    "contrast": 0.2,
+                    "sharpness": 100.0,
+                    "noise": 2.0,
+                    "glare": 0.0,
+                    "picture_hash": len(frames),
+                    "faces_seen": 1,
+                    "fingerprint": "invented",
+                }
+            )
+            box = {"x1": 0.0, "y1": 0.0, "x2": 160.0, "y2": 160.0, "probability": 0.99, "faces_seen": 1}
+            faces.append({**key, **box, "crop": b"", "fingerprint": "invented"})
+            points.append({**key, "detected": True, "fingerprint": "invented"})
+    mesh = np.stack([own[row["patient_id"]] for row in points])
+    mesh += rng.normal(0, 0.02, (len(points), 20)) @ rng.normal(0, 0.3, (20, 1404))
+    mesh += rng.normal(0, 0.002, mesh.shape)
+    flat = pa.array(mesh.astype(np.float32).ravel())
+    rows = tables.Landmarks.from_rows(points)
+    rows = rows.set_column(
+        rows.schema.get_field_index("points"), "points", pa.FixedSizeListArray.from_arrays(flat, 1404)
+    )
+    store.replace(tables.Frames, tables.Frames.from_rows(frames), {})
+    store.replace(tables.Faces, tables.Faces.from_rows(faces), {})
+    store.replace(tables.Landmarks, rows, {})
+    sound = [
+        {
+            "video_id": clip["video_id"],
+            "patient_id": clip["patient_id"],
+            "chunk_index": -1,
+            **{
+                name: 0.1 if name == "zero_crossing_rate" else float(rng.normal(1500, 200))
+                for name in tables.AUDIO_FEATURES
+            },
+            "fingerprint": "invented",
+        }
+        for clip in clips.to_pylist()
+        if clip["status"] == "ok"
+    ]
+    store.replace(tables.AudioFeatures, tables.AudioFeatures.from_rows(sound), {})
+    levels = [PatientLevel(p["patient_id"], p["pain_level"]) for p in people.to_pylist()]
+    cohort = assign_splits(levels, settings.training.folds, settings.training.split_seed)
+    store.replace(tables.CvSplits, cohort, {})
+    models = invented.fold_models([*NETWORKS, *FORESTS], cohort, settings.training.profile)
+    place = models.schema.get_field_index("cohort_hash")
+    models = models.set_column(
+        place, "cohort_hash", pa.repeat(cohort["cohort_hash"][0], len(models))
+    )
+    store.replace(tables.FoldModels, models, {})
+    predictions = [invented.predictions(NETWORKS, cohort, seed)]
+    with tempfile.TemporaryDirectory() as scratch:
+        for name in FORESTS:
+            items = load_items(store, BY_NAME[name], settings.training)
+            for split in splits_in(cohort):
+                train, test = sides(cohort, split)
+                fold = fit_fold(BY_NAME[name], items.of(train), settings.training, Path(scratch))
+                made = predict_fold(BY_NAME[name], fold, items.of(test), settings.training)
+                made = made.append_column("split", pa.repeat(pa.scalar(split, pa.int32()), len(made)))
+                predictions.append(made.select(predictions[0].schema.names))
+    whole = pa.concat_tables(predictions)
+    store.replace(tables.FramePredictions, whole, {})
+    accuracy = patient_accuracy(whole, cohort, models)
+    assert len(as_frame(accuracy)) > 0
+    store.replace(tables.PatientAccuracy, accuracy, {})
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--folds", type=int, default=10, help="splits of the cross-validation")
+    parser.add_argument("--profile", default="demo", help="demo or paper")
+    parser.add_argument("--meshes", type=int, default=8, help="meshes of each invented video")
+    parser.add_argument("--functions", type=int, default=0, help="so many functions that take longest")
+    parser.add_argument("--save", type=Path, help="write the tables as JSON")
+    given = parser.parse_args(arguments)
+    from iss_assets.assets.evaluation import evaluation_inputs
+    from iss_assets.evaluation.study import evaluate_study
+
+    with tempfile.TemporaryDirectory() as folder:
+        settings = Settings(
+            home=Path(folder), training=TrainingSettings(profile=given.profile, folds=given.folds)
+        )
+        make_study(settings, meshes=given.meshes)
+        store = Warehouse(settings.warehouse_path, settings.warehouse)
+        began, cpu = time.perf_counter(), time.process_time()
+        marks: dict[str, float] = {}
+
+        def told(done: int, of: int, what: str) -> None:
+            part = what.split(",")[0].rsplit(" ", 3)[0] if "permutation" in what else what.split(",")[0]
+            marks[part] = time.perf_counter() - began
+            if given.functions == 0 and done % 20 == 0:
+                print(f"  {done} of at most {of}: {what}", file=sys.stderr, flush=True)
+
+        inputs = evaluation_inputs(store, settings, retrain=True)
+        profile = cProfile.Profile()
+        if given.functions:
+            profile.enable()
+        found = evaluate_study(inputs, settings.evaluation, told, 1 if given.functions else None)
+        profile.disable()
+        print(f"the whole evaluation {time.perf_counter() - began:.1f} s, on processors {time.process_time() - cpu:.1f} s")
+        for part, at in marks.items():
+            print(f"  {at:6.1f} s after the start: {part}")
+        for row in found["permutation_results"].to_pylist():
+            print(json.dumps(row))
+        if given.functions:
+            pstats.Stats(profile).sort_stats("cumtime").print_stats(given.functions)
+        if given.save:
+            given.save.write_text(json.dumps({n: t.to_pylist() for n, t in found.items()}, default=str))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
