@@ -82,7 +82,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     truth = float(above.mean() / len(levels))
     shares = [share_interval(int(n), len(levels)) for n in above]
     held = np.mean([i.low <= truth <= i.high for i in shares if i.low is not None and i.high is not None])
-    print(f"\nShare of patients above 0.5, exact interval: holds {truth:.3f} in {held:.1%} of {len(runs)} studies.")
+    print(
+        f"\nShare of patients above 0.5, exact interval: holds {truth:.3f} in {held:.1%} of {len(runs)} studies."
+    )
     return 0
 
 

@@ -43,9 +43,8 @@ def make_study(settings: Settings, videos: int = 6, meshes: int = 8, seed: int =
     """Fill a warehouse with 29 invented patients: so many videos each, so many meshes a video."""
     from iss_assets.evaluation.frames import as_frame
     from iss_assets.modeling.experiments import BY_NAME
-    from iss_assets.modeling.folds import PatientLevel, assign_splits
     from iss_assets.modeling.fitting import fit_fold, predict_fold
-    from iss_assets.modeling.folds import sides, splits_in
+    from iss_assets.modeling.folds import PatientLevel, assign_splits, sides, splits_in
     from iss_assets.warehouse.items import load_items
 
     rng = np.random.default_rng(seed)
@@ -112,9 +111,7 @@ def make_study(settings: Settings, videos: int = 6, meshes: int = 8, seed: int =
     store.replace(tables.CvSplits, cohort, {})
     models = invented.fold_models([*NETWORKS, *FORESTS], cohort, settings.training.profile)
     place = models.schema.get_field_index("cohort_hash")
-    models = models.set_column(
-        place, "cohort_hash", pa.repeat(cohort["cohort_hash"][0], len(models))
-    )
+    models = models.set_column(place, "cohort_hash", pa.repeat(cohort["cohort_hash"][0], len(models)))
     store.replace(tables.FoldModels, models, {})
     predictions = [invented.predictions(NETWORKS, cohort, seed)]
     with tempfile.TemporaryDirectory() as scratch:
@@ -167,7 +164,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             profile.enable()
         found = evaluate_study(inputs, settings.evaluation, told, 1 if given.functions else None)
         profile.disable()
-        print(f"the whole evaluation {time.perf_counter() - began:.1f} s, on processors {time.process_time() - cpu:.1f} s")
+        print(
+            f"the whole evaluation {time.perf_counter() - began:.1f} s, on processors {time.process_time() - cpu:.1f} s"
+        )
         for part, at in marks.items():
             print(f"  {at:6.1f} s after the start: {part}")
         for row in found["permutation_results"].to_pylist():

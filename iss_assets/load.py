@@ -112,6 +112,12 @@ def splits(home: Home = None) -> pd.DataFrame:
     )
 
 
+def analyzed_patients(home: Home = None) -> list[str]:
+    """Load the ids of the analyzed patients: those with at least one usable video, 29 of 30 in the paper."""
+    rows = table("stg_patients", columns=["patient_id", "analyzed"], home=home)
+    return sorted(rows.loc[rows["analyzed"], "patient_id"])
+
+
 @dataclass(frozen=True)
 class Faces:
     """Face crops and whose they are, in one order.

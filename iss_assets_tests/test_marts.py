@@ -142,9 +142,9 @@ def test_the_flow_from_frames_to_landmarks_is_the_papers(study: Warehouse) -> No
     ]
     assert round(found["landmarks found"]["lost_share"] * 100, 2) == 2.86
     assert found["enrolled"]["patients"] == 30
-    assert found["with frames"]["patients"] == 29
+    assert found["analyzed"]["patients"] == 29
     assert found["all nine scores answered"]["patients"] == 29  # all but 0015; 0009 did answer
-    for stage in ("with frames", "frames sampled", "frame sampled", "face found", "landmarks found"):
+    for stage in ("analyzed", "frames sampled", "frame sampled", "face found", "landmarks found"):
         assert found[stage]["items"] == found[stage]["paper_items"]
 
 

@@ -2,10 +2,10 @@ with names (levels, level_number, pain_level) as (
     values (4, 1, 'None'), (4, 2, 'Low'), (4, 3, 'Moderate'), (4, 4, 'Severe'), (2, 1, 'No Pain'), (2, 2, 'Pain')
 ),
 both_schemes as (
-    select 4 as levels, pain_level, videos, frames, analysed
+    select 4 as levels, pain_level, videos, frames, analyzed
     from patient_summary
     union all
-    select 2, pain_class, videos, frames, analysed
+    select 2, pain_class, videos, frames, analyzed
     from patient_summary
 ),
 counted as (
@@ -13,9 +13,9 @@ counted as (
         n.levels,
         n.level_number,
         n.pain_level,
-        count(*) filter (where b.analysed) as patients,
-        coalesce(sum(b.videos), 0) as videos,
-        coalesce(sum(b.frames), 0) as frames
+        count(*) filter (where b.analyzed) as patients,
+        coalesce(sum(b.videos) filter (where b.analyzed), 0) as videos,
+        coalesce(sum(b.frames) filter (where b.analyzed), 0) as frames
     from names as n
     left join both_schemes as b on b.levels = n.levels and b.pain_level = n.pain_level
     group by n.levels, n.level_number, n.pain_level

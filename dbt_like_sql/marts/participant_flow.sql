@@ -5,9 +5,9 @@ with steps as (
     select 2, 'with a survey', 'patients', count(distinct patient_id), count(distinct patient_id)
     from stg_submissions
     union all
-    select 3, 'with frames', 'patients', count(*), count(*)
-    from patient_summary
-    where analysed
+    select 3, 'analyzed', 'patients', count(*), count(*)
+    from stg_patients
+    where analyzed
     union all
     select 4, 'survey submitted', 'submissions', count(distinct patient_id), count(*)
     from stg_submissions
@@ -49,7 +49,7 @@ with steps as (
 paper (stage, paper_items) as (
     values
         ('enrolled', 30),
-        ('with frames', 29),
+        ('analyzed', 29),
         ('frames sampled', 509),
         ('frame sampled', 189999),
         ('face found', 173011),

@@ -25,7 +25,7 @@ select
     coalesce(v.seconds, 0) as seconds,
     v.seconds_per_video,
     coalesce(v.unreadable_videos, 0) as unreadable_videos,
-    coalesce(v.frames, 0) > 0 as analysed
+    p.analyzed
 from stg_patients as p
 left join per_patient as v on v.patient_id = p.patient_id
 order by p.patient_id

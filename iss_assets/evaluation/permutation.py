@@ -11,7 +11,7 @@ import itertools
 import json
 import math
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future
 from contextlib import closing
 from dataclasses import dataclass
@@ -140,7 +140,7 @@ AHEAD = 2
 
 def in_order(
     work: Callable[[Given], Made], given: Iterable[Given], pool: Executor, workers: int
-) -> Iterator[Made]:
+) -> Generator[Made, None, None]:
     """Do tasks side by side and give the results in the order of the tasks, however many workers there are.
 
     A caller that wants no more closes the iterator: what has not begun is dropped, so that `given` may be endless.
@@ -166,7 +166,7 @@ def trained_again(
     classes: int,
     pool: Executor,
     workers: int,
-) -> Iterator[Against]:
+) -> Generator[Against, None, None]:
     """Train on each draw of levels and splits, and judge against these levels, in the order of the draws.
 
     Draws are worked on side by side in `pool`; threads do, since trees are grown outside the interpreter's lock.
@@ -213,9 +213,7 @@ def enough_to_stop(alpha: float, most: int) -> int:
     return max(1, int(np.floor(alpha * (most + 1) + 1e-9)))
 
 
-def sequential_test(
-    observed: float, draws: Iterable[float], most: int, enough: int
-) -> SequentialTest:
+def sequential_test(observed: float, draws: Iterable[float], most: int, enough: int) -> SequentialTest:
     """Test one-sided whether `observed` is larger than draws from its null distribution, and stop when that is clear.
 
     Parameters
@@ -333,9 +331,7 @@ def permutation_tests(
                     yield one.accuracy
 
             with closing(draws):
-                test = sequential_test(
-                    observed, accuracy_of(), most, enough_to_stop(settings.alpha, most)
-                )
+                test = sequential_test(observed, accuracy_of(), most, enough_to_stop(settings.alpha, most))
             tell(most - len(judged), f"{name}: p = {test.p_value:.3f} after {len(judged)} permutations")
             areas = np.array([one.auroc for one in judged])
             chance_auroc = None if np.isnan(areas).all() else float(np.nanmean(areas))
@@ -397,7 +393,9 @@ def sign_flip_p(differences: NDArray[np.float64], permutations: int, seed: int) 
 def least_sign_flip_p(differences: NDArray[np.float64], permutations: int) -> float:
     """Give the smallest p that `sign_flip_p` can give for as many patients that differ."""
     differing = int(np.sum(np.abs(differences) > 1e-12))
-    return max(2.0 ** (1 - differing) if differing else 1.0, 0.0 if differing <= 12 else 1 / (permutations + 1))
+    return max(
+        2.0 ** (1 - differing) if differing else 1.0, 0.0 if differing <= 12 else 1 / (permutations + 1)
+    )
 
 
 def paired_differences(

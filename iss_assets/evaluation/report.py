@@ -22,8 +22,8 @@ from iss_assets.evaluation import conclusions, figures, report_tables, tripod
 from iss_assets.evaluation import published as paper
 from iss_assets.evaluation.baselines import published_rule_accuracy
 from iss_assets.evaluation.comparable import comparable_folds
-from iss_assets.evaluation.intervals import COVERAGE
 from iss_assets.evaluation.frames import Rows, as_frame, number_or_none, rows_of
+from iss_assets.evaluation.intervals import COVERAGE
 from iss_assets.evaluation.report_answers import checklist_answers, flow, missing_tables
 from iss_assets.evaluation.report_settings import models_table, settings_tables, training_settings_table
 from iss_assets.settings import EvaluationSettings

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from iss_assets.evaluation import published, report_tables
-from iss_assets.evaluation.frames import as_frame
+from iss_assets.evaluation.frames import analyzed_patients, as_frame
+from iss_assets.evaluation.intervals import share_interval
 from iss_assets.study import terms
 
 if TYPE_CHECKING:
@@ -47,11 +48,11 @@ def flow(inputs: StudyReportInputs) -> dict[str, list[Step]]:
         return Step(f"{now:,}", what, lost, f"paper: {published_count:,}" if published_count else "")
 
     enrolled = len(patients)
-    submitted, seen = videos["patient_id"].nunique(), usable["patient_id"].nunique()
+    submitted, seen = videos["patient_id"].nunique(), len(analyzed_patients(quality))
     people = [
         step(enrolled, None, f"enrolled, of {terms.ENROLLMENT_GOAL} wanted", paper["patients_enrolled"]),
         step(submitted, enrolled, "submitted a video"),
-        step(seen, submitted, "with a usable video", paper["patients"]),
+        step(seen, submitted, "with a usable video: analyzed", paper["patients"]),
         step(len(splits), None, "in a split"),
         step(accuracies["patient_id"].nunique(), None, "evaluated", paper["patients"]),
     ]
@@ -76,7 +77,7 @@ def missing_tables(inputs: StudyReportInputs) -> list[report_tables.DataTable]:
     patients, scores = inputs.frame("patients"), inputs.frame("bpi_scores")
     videos, quality = inputs.frame("videos"), inputs.frame("video_quality")
     splits, accuracies = inputs.frame("cv_splits"), inputs.frame("patient_accuracy")
-    usable = set(quality.loc[quality["usable"].astype(bool), "patient_id"])
+    usable = analyzed_patients(quality)
     answered = set(scores.loc[scores["missing_scores"] < len(terms.SCORES), "patient_id"])
     rows: list[tuple[object, ...]] = []
     for patient in sorted(patients["patient_id"]):
@@ -106,6 +107,7 @@ def missing_tables(inputs: StudyReportInputs) -> list[report_tables.DataTable]:
         flag: quality.loc[[flag in flags for flags in quality["flags"]], "patient_id"].nunique()
         for flag in flags
     }
+    filmed, confidence = quality["patient_id"].nunique(), inputs.evaluation_settings.confidence
     tables = [
         report_tables.simple(
             "Patients with something missing.", ["Patient", "What"], rows, "No patient lacks anything."
@@ -118,9 +120,13 @@ def missing_tables(inputs: StudyReportInputs) -> list[report_tables.DataTable]:
         ),
         report_tables.simple(
             "Troubles found in videos, used or not.",
-            ["Trouble", "Videos", "Patients"],
-            [(flag, n, int(flagged[flag])) for flag, n in flags.most_common()],
+            ["Trouble", "Videos", "Patients", "Share of patients"],
+            [
+                (flag, n, int(flagged[flag]), _share(flagged[flag], filmed, confidence))
+                for flag, n in flags.most_common()
+            ],
             "No trouble was found in any video.",
+            f"Of {filmed} patients with a video; {confidence:.0%} intervals are exact.",
         ),
     ]
     for name, caption, absent in (
@@ -140,13 +146,19 @@ def missing_tables(inputs: StudyReportInputs) -> list[report_tables.DataTable]:
     return tables
 
 
+def _share(yes: int, patients: int, confidence: float) -> report_tables.Cell:
+    found = share_interval(int(yes), patients, confidence=confidence)
+    return report_tables.with_interval(found.estimate, found.low, found.high, 2)
+
+
 def checklist_answers(inputs: StudyReportInputs) -> dict[str, str]:
     """Answer the parts of the TRIPOD+AI checklist that the tables can answer."""
     patients, scores = inputs.frame("patients"), inputs.frame("bpi_scores")
     models, results = inputs.frame("fold_models"), inputs.frame("experiment_results")
     accuracies, splits = inputs.frame("patient_accuracy"), inputs.frame("cv_splits")
-    extracted, settings = _extracted(inputs), inputs.evaluation_settings
-    levels = patients["pain_level"].value_counts()
+    settings = inputs.evaluation_settings
+    analyzed = patients[patients["patient_id"].isin(analyzed_patients(inputs.frame("video_quality")))]
+    levels = analyzed["pain_level"].value_counts()
     invented = " The patients are invented." if inputs.invented else ""
     answers = {
         "objectives": "Development with internal validation; no external evaluation.",
@@ -160,15 +172,15 @@ def checklist_answers(inputs: StudyReportInputs) -> dict[str, str]:
         "predictors": "As published: face, landmarks, nine pain scores with sex, skin group and time of day, sound.",
         "predictors_defined": "In the project's data dictionary; settings in section 11.",
         "predictor_assessors": "None by others: measured by software or told by the patient.",
-        "sample_size": f"{len(patients)} enrolled of {terms.ENROLLMENT_GOAL} that the protocol wants; no calculation.",
+        "sample_size": f"{len(patients)} enrolled of {terms.ENROLLMENT_GOAL} that the protocol wants, {len(analyzed)} analyzed; no calculation.",
         "missing": f"{int((scores['missing_scores'] > 0).sum())} of {len(scores)} questionnaires lack an answer; "
         "section 10 lists who and what was left out.",
         "handling": "Scalers, imputation and class weights are fitted on the training side of each split.",
         "calculation": "One prediction an item (frame, chunk or submission), averaged over a patient's items.",
         "measures": f"Table 5's means, balanced accuracy, AUROC, sensitivity, specificity, Brier score, calibration; "
-        f"{settings.confidence:.0%} BCa intervals over patients.",
+        f"{settings.confidence:.0%} intervals over patients, BCa for means and exact for shares.",
         "updating": "No model was updated.",
-        "imbalance": "Patients by level: "
+        "imbalance": "Analyzed patients by level: "
         + ", ".join(f"{level} {levels.get(level, 0)}" for level in terms.PAIN_LEVELS)
         + ". Splits are stratified; majority and always-pain baselines are shown.",
         "fairness": "Accuracy, sensitivity and specificity by sex, skin group, both, and cohort (section 8).",
@@ -177,7 +189,7 @@ def checklist_answers(inputs: StudyReportInputs) -> dict[str, str]:
         "code": "The package iss-assets; version at the head of this report.",
         "flow": "Section 1.",
         "characteristics": "Section 1 (cohorts) and section 10 (missing).",
-        "limitations": f"{len(patients)} patients at one site; one label a patient for all videos; the label precedes "
+        "limitations": f"{len(analyzed)} analyzed patients at one site; one label a patient for all videos; the label precedes "
         "the videos; recordings differ by patient in light, place and device, which a model can learn. The authors will "
         "know more.",
         "poor_input": "Videos are flagged and left out by fixed rules (section 10); a video without a face gives no "
@@ -209,7 +221,11 @@ def checklist_answers(inputs: StudyReportInputs) -> dict[str, str]:
         answers["clusters"] = "The patient is the cluster: accuracy of each patient in section 3."
         answers["events"] = (
             f"{accuracies['patient_id'].nunique()} patients evaluated, "
-            f"{accuracies.loc[accuracies['pain_level'] != 'None', 'patient_id'].nunique()} in pain; "
-            f"{int(extracted['frames'].sum()):,} frames."
+            f"{accuracies.loc[accuracies['pain_level'] != 'None', 'patient_id'].nunique()} in pain. Predictions by model: "
+            + "; ".join(
+                f"{published.describe(str(e))[1]} {int(group['items'].sum()):,} of {len(group)} patients"
+                for e, group in report_tables.in_order(accuracies).groupby("experiment", sort=False)
+            )
+            + "."
         )
     return answers

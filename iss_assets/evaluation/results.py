@@ -127,8 +127,10 @@ def experiment_metrics(
     permutations : pandas.DataFrame, optional
         ``permutation_results``, for the reference of the AUROC.
     """
-    chance = {} if permutations is None else dict(
-        zip(permutations["experiment"], permutations["chance_auroc"], strict=True)
+    chance = (
+        {}
+        if permutations is None
+        else dict(zip(permutations["experiment"], permutations["chance_auroc"], strict=True))
     )
     reference = {
         experiment: references(group, number_or_none(chance.get(experiment)))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
@@ -75,7 +76,7 @@ def gap(accuracies: pd.DataFrame, groups: pd.Series, settings: EvaluationSetting
     means = [[mean_of(accuracies["accuracy"], cell) for cell in pair] for pair in cells]
 
     def statistic(counts: Array) -> Array:
-        return sum(first(counts) - second(counts) for first, second in means) / 2
+        return np.mean([first(counts) - second(counts) for first, second in means], axis=0)
 
     found = bca_interval(
         statistic,

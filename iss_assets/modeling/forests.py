@@ -9,6 +9,7 @@ anybody safely, a pickled estimator only by the same version and only if it is t
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -133,14 +134,15 @@ def grow_forest(
     seen, place = np.unique(target, return_inverse=True)
     y = np.ascontiguousarray(place.reshape(-1, 1), np.float64)
     drawn = max(1, round(float(weight.sum())))
+    until = (weight / weight.sum()).cumsum()
     draw = np.random.RandomState(seed)
     seeds = [int(draw.randint(np.iinfo(np.int32).max)) for _ in range(trees)]
-    grow = partial(_grow_tree, x, y, len(seen), weight / weight.sum(), drawn)
+    grow = partial(_grow_trees, x, y, len(seen), until / until[-1], drawn)
     if len(x) > SMALL:
         with ThreadPoolExecutor(processors()) as pool:
-            grown = list(pool.map(grow, seeds))
+            grown = [tree for one in pool.map(grow, [[seed] for seed in seeds]) for tree in one]
     else:
-        grown = [grow(one) for one in seeds]
+        grown = grow(seeds)
     return _to_arrays(grown, seen, classes)
 
 
@@ -149,26 +151,33 @@ def processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _grow_tree(
-    x: np.ndarray, y: np.ndarray, classes: int, share: np.ndarray, drawn: int, seed: int
-) -> Any:
-    """Grow one tree on `drawn` rows drawn with replacement; scikit-learn's ``Tree``.
+def _grow_trees(
+    x: np.ndarray, y: np.ndarray, classes: int, until: np.ndarray, drawn: int, seeds: Sequence[int]
+) -> list[Any]:
+    """Grow a tree a seed on `drawn` rows drawn with replacement; each is a scikit-learn ``Tree``.
 
-    As ``RandomForestClassifier`` does: the same seed draws the rows and then, from its beginning again, the columns.
+    As ``RandomForestClassifier`` does: a tree's seed draws its rows and then, from its beginning again, its columns.
+    Rows are drawn as ``RandomState.choice`` draws them, from the running sum of their shares, `until`.
     """
     from sklearn.tree._criterion import Gini
     from sklearn.tree._splitter import BestSplitter
     from sklearn.tree._tree import DepthFirstTreeBuilder, Tree
 
-    rows = np.random.RandomState(seed).choice(len(x), drawn, replace=True, p=share)
-    times = np.bincount(rows, minlength=len(x)).astype(np.float64)
     of_classes = np.array([classes], np.intp)
     columns = max(1, int(np.sqrt(x.shape[1])))
-    splitter = BestSplitter(Gini(1, of_classes), columns, 1, 0.0, np.random.RandomState(seed), None)
-    builder = DepthFirstTreeBuilder(splitter, 2, 1, 0.0, np.iinfo(np.int32).max, 0.0)
-    tree = Tree(x.shape[1], of_classes, 1)
-    builder.build(tree, x, y, times, None)
-    return tree
+    random = np.random.RandomState()  # seeded for each tree: making one costs more than a small tree
+    grown = []
+    for seed in seeds:
+        random.seed(seed)
+        rows = until.searchsorted(random.random_sample(drawn), side="right")
+        times = np.bincount(rows, minlength=len(x)).astype(np.float64)
+        random.seed(seed)
+        splitter = BestSplitter(Gini(1, of_classes), columns, 1, 0.0, random, None)
+        builder = DepthFirstTreeBuilder(splitter, 2, 1, 0.0, np.iinfo(np.int32).max, 0.0)
+        tree = Tree(x.shape[1], of_classes, 1)
+        builder.build(tree, x, y, times, None)
+        grown.append(tree)
+    return grown
 
 
 def _to_arrays(trees: list[Any], seen: np.ndarray, classes: int) -> Forest:

@@ -34,9 +34,7 @@ def relabelled(experiment: Experiment, items: Items, levels: Mapping[str, str]) 
         levels.get(patient, own)
         for patient, own in zip(items.patient_id.tolist(), items.level.tolist(), strict=True)
     ]
-    fresh = make_items(
-        experiment, items.patient_id, items.video_id, level, items.inputs, weight=items.weight
-    )
+    fresh = make_items(experiment, items.patient_id, items.video_id, level, items.inputs, weight=items.weight)
     return replace(fresh, frame_index=items.frame_index, chunk_index=items.chunk_index)
 
 

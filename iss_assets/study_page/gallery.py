@@ -67,12 +67,12 @@ def as_markdown(figure: MartFigure) -> str:
 
 
 def _patients(rows: Rows) -> list[MartFigure]:
-    """Give the eight plots of the paper's Figure 2: patients with frames only, as there."""
-    analysed = [r for r in rows if r["analysed"]]
-    if not analysed:
+    """Give the eight plots of the paper's Figure 2: analyzed patients only, as there."""
+    analyzed = [r for r in rows if r["analyzed"]]
+    if not analyzed:
         return []
     drawn = [
-        MartFigure(caption, figures.histogram([r[column] for r in analysed if r[column] is not None], axis))
+        MartFigure(caption, figures.histogram([r[column] for r in analyzed if r[column] is not None], axis))
         for caption, column, axis in (
             ("Videos of a patient", "videos", "videos"),
             ("Frames of a patient", "frames", "frames"),
@@ -88,7 +88,7 @@ def _patients(rows: Rows) -> list[MartFigure]:
         ("Patients by skin type", "skin_group", ("light", "dark")),
     ):
         counts = [
-            {"label": words.get(value, value), "n": sum(r[column] == value for r in analysed)}
+            {"label": words.get(value, value), "n": sum(r[column] == value for r in analyzed)}
             for value in order
         ]
         drawn.append(MartFigure(caption, figures.bars(counts, "label", "n", caption)))

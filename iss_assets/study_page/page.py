@@ -181,7 +181,7 @@ _SECTIONS: Final = (
     _Plan(
         "data",
         "What there is",
-        "The paper's Table 4 and Figure 2: patients with frames.",
+        "The paper's Table 4 and Figure 2: patients with a usable video.",
         drawn=("patient_summary",),
         shown=("pain_level_balance", "participant_flow"),
         folded=("study_summary", "patient_summary"),

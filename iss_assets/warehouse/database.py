@@ -354,10 +354,10 @@ def _schema_changes(connection: duckdb.DuckDBPyConnection) -> list[str]:
     for model in TABLES:
         existing = found.get(model.__table__)
         comments = {c.name: c.description for c in model.columns()}
-        if existing is not None and model in EVALUATION:
-            if existing != {c.name: c.sql for c in model.columns()}:
-                statements.append(f"drop table {model.__table__}")
-                existing = None
+        made_anew = existing is not None and model in EVALUATION
+        if made_anew and existing != {c.name: c.sql for c in model.columns()}:
+            statements.append(f"drop table {model.__table__}")
+            existing = None
         if existing is None:
             statements.append(model.ddl())
             statements.append(f"comment on table {model.__table__} is {_quoted(model.grain())}")

@@ -618,9 +618,7 @@ class ExperimentResults(Table):
     auroc: object = column("DOUBLE", "Area under the ROC curve over patients.", nullable=True)
     p_value: object = column("DOUBLE", "By permutation of patients' labels.", nullable=True)
     p_value_holm: object = column("DOUBLE", "The same after Holm over experiments.", nullable=True)
-    p_value_method: object = column(
-        "VARCHAR", "As `permutation_results.method`.", nullable=True
-    )
+    p_value_method: object = column("VARCHAR", "As `permutation_results.method`.", nullable=True)
     best_baseline: object = column("VARCHAR", "The best baseline in the same folds.", nullable=True)
     best_baseline_accuracy: object = column("DOUBLE", "Its mean accuracy over patients.", nullable=True)
     baseline_difference: object = column(
@@ -781,10 +779,14 @@ class PermutationResults(Table):
     )
     p_value_holm: object = column("DOUBLE", "After Holm over experiments.", **_SHARE)
     p_least: object = column(
-        "DOUBLE", "The smallest p that so many permutations, or labels of so few patients, can give.", **_SHARE
+        "DOUBLE",
+        "The smallest p that so many permutations, or labels of so few patients, can give.",
+        **_SHARE,
     )
     p_least_holm: object = column(
-        "DOUBLE", "The smallest p after Holm: above alpha, no result could have been told from chance.", **_SHARE
+        "DOUBLE",
+        "The smallest p after Holm: above alpha, no result could have been told from chance.",
+        **_SHARE,
     )
 
 

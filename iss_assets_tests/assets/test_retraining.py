@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
-from iss_assets.assets.evaluation import sample_of, trainer
+from iss_assets.assets.evaluation import trainer
 from iss_assets.evaluation.canaries import shuffled_labels_canary
-from iss_assets.evaluation.permutation import accuracy_against, dealt_out
+from iss_assets.evaluation.permutation import Against, dealt_out, judged_against
 from iss_assets.modeling.experiments import experiment
+from iss_assets.modeling.fitting import fit_fold, predict_fold
 from iss_assets.modeling.items import Items
+from iss_assets.modeling.retraining import cross_validate, sample_of
 from iss_assets.settings import EvaluationSettings, Settings, TrainingSettings
 from iss_assets_tests.modeling.conftest import LEVELS, planted_items
 
@@ -26,11 +30,33 @@ def items() -> Items:
 
 def test_the_planted_signal_is_found_and_labels_dealt_out_are_not(items):
     train = trainer("forest_pain", items, SETTINGS)
-    assert accuracy_against(train(SIXTEEN, SPLITS), SIXTEEN, 2) == 1.0
+    assert judged_against(train(SIXTEEN, SPLITS), SIXTEEN, 2) == Against(1.0, 1.0)
     levels, splits = dealt_out(SIXTEEN, SPLITS, np.random.default_rng(3))
     dealt = train(levels, splits)
-    assert accuracy_against(dealt, levels, 2) < 0.9
+    assert judged_against(dealt, levels, 2).accuracy < 0.9
     assert sorted(set(dealt["patient_id"].to_pylist())) == sorted(SIXTEEN)
+
+
+@pytest.mark.parametrize("balanced", [False, True])
+def test_training_again_gives_the_predictions_of_the_models_that_are_kept(items, tmp_path, balanced):
+    settings = TrainingSettings(profile="demo", class_weights=balanced)
+    again = cross_validate(PAIN, items, SPLITS, settings).to_pandas()
+    for split in set(SPLITS.values()):
+        test = items.of([p for p, s in SPLITS.items() if s == split])
+        kept = fit_fold(PAIN, items.of([p for p, s in SPLITS.items() if s != split]), settings, tmp_path)
+        rows = predict_fold(PAIN, kept, test, settings).to_pandas()
+        own = again[again["patient_id"].isin(test.patients)]
+        assert own["predicted"].tolist() == rows["predicted"].tolist()
+        assert np.array_equal(own["pain_probability"], rows["pain_probability"])
+    assert len(again) == len(items)
+
+
+def test_patients_without_a_split_are_on_neither_side(items):
+    some = {p: s for p, s in SPLITS.items() if p != "0003"}
+    without = cross_validate(PAIN, items, some, SETTINGS.training)
+    assert sorted(set(without["patient_id"].to_pylist())) == sorted(some)
+    alone = cross_validate(PAIN, items.of(list(some)), some, SETTINGS.training)
+    assert without.equals(alone)
 
 
 def test_a_leak_planted_into_real_training_is_caught_and_honest_training_is_not(items):
@@ -43,7 +69,10 @@ def test_a_leak_planted_into_real_training_is_caught_and_honest_training_is_not(
         return trainer("forest_pain", told, SETTINGS)(levels, splits)
 
     few = EvaluationSettings(shuffle_repeats=3)
-    rows = [shuffled_labels_canary("m", SIXTEEN, SPLITS, 2, train, few) for train in (honest, leaky)]
+    with ThreadPoolExecutor(2) as pool:
+        rows = [
+            shuffled_labels_canary("m", SIXTEEN, SPLITS, 2, train, few, pool, 2) for train in (honest, leaky)
+        ]
     assert [row["passed"] for row in rows] == [True, False]
     assert rows[1]["value"] > 0.9
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,11 +15,19 @@ import pytest
 from iss_assets.evaluation import published
 from iss_assets.evaluation.accuracy import patient_accuracy
 from iss_assets.evaluation.baselines import quality_measures
+from iss_assets.evaluation.permutation import Retraining
 from iss_assets.evaluation.study import EvaluationInputs, evaluate_study
 from iss_assets.settings import EvaluationSettings
 from iss_assets_tests.evaluation import invented
 
 EXPERIMENTS = {p.experiment: p.classes for p in published.TABLE_5} | {"embedding_probe": 2}
+
+
+@pytest.fixture(scope="session")
+def pool() -> Iterator[Executor]:
+    """Two threads for trainings."""
+    with ThreadPoolExecutor(2) as threads:
+        yield threads
 
 
 @pytest.fixture(scope="session")
@@ -35,6 +45,10 @@ def quick() -> EvaluationSettings:
 @pytest.fixture(scope="session")
 def judged(study: SimpleNamespace, quick: EvaluationSettings) -> dict[str, pa.Table]:
     """Every evaluation table of the invented study, with one cheap model that can be trained again."""
+
+    def again(levels, splits):
+        return invented.predictions({"forest_pain": 2}, study.splits, items=2)
+
     frames = pd.DataFrame({"patient_id": np.repeat(study.patients["patient_id"].to_pylist(), 20)})
     return evaluate_study(
         EvaluationInputs(
@@ -46,11 +60,8 @@ def judged(study: SimpleNamespace, quick: EvaluationSettings) -> dict[str, pa.Ta
             study.quality,
             videos=study.videos,
             frames=frames.assign(picture_hash=range(len(frames)), contrast=0.2),
-            fit_predict={
-                "forest_pain": lambda levels, splits: invented.predictions(
-                    {"forest_pain": 2}, study.splits, items=2
-                )
-            },
+            retraining={"forest_pain": Retraining(again)},
+            fit_predict={"forest_pain": again},
             by_seed={
                 "forest_pain": lambda seed: invented.predictions({"forest_pain": 2}, study.splits, seed=seed)
             },

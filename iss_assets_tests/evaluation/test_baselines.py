@@ -8,12 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from iss_assets.evaluation import published
 from iss_assets.evaluation.baselines import (
     BASELINES,
     baseline_accuracy,
     baseline_results,
     fit_rule,
     published_rule_accuracy,
+    published_rule_cross_validated,
     quality_measures,
 )
 from iss_assets.settings import EvaluationSettings
@@ -25,7 +27,9 @@ SETTINGS = EvaluationSettings(bootstrap_samples=999)
 
 def run(patients: pd.DataFrame, scores: pd.DataFrame | None = None, quality: pd.DataFrame | None = None):
     """Baselines for a frame of patients with the columns patient_id, split, pain_level, sex, skin_group."""
-    none_scores = pd.DataFrame({"patient_id": [], "timeframe": []})
+    none_scores = pd.DataFrame({"patient_id": [], "timeframe": [], "pain_now": []})
+    if scores is not None and "pain_now" not in scores:
+        scores = scores.assign(pain_now=np.nan)
     none_quality = pd.DataFrame(
         {"patient_id": [], "video_id": [], "face_rate": [], "landmark_rate": [], "measures": []}
     )
@@ -67,6 +71,25 @@ def test_in_the_papers_cohort_sex_and_skin_alone_reach_two_thirds_in_sample(stud
     assert sum(right) == 19
     assert np.mean(right) == pytest.approx(0.655, abs=0.0005)
     assert published_rule_accuracy() == pytest.approx(19 / 29)
+
+
+def test_the_published_rule_is_right_for_fewer_patients_that_it_was_not_fitted_to():
+    found = published_rule_cross_validated(200)
+    assert np.mean(found) == pytest.approx(published.RULE_CROSS_VALIDATED, abs=0.005)
+    assert 0.5 < min(found) < max(found) <= published_rule_accuracy() + 1e-9
+
+
+def test_patients_are_taken_at_their_word_submission_by_submission(six):
+    """a says none twice and pain once (and has none); b says pain; c answers nothing, and falls back."""
+    scores = pd.DataFrame(
+        {"patient_id": list("aaabc"), "pain_now": [0, 0, 3, 1, None], "timeframe": "late AM"}
+    )
+    found = run(six, scores)
+    accuracy = accuracy_of(found, "pain_now")
+    assert (accuracy["a"], accuracy["b"]) == (pytest.approx(2 / 3), 1.0)
+    fallback = found[found["baseline"] == "pain_now"].set_index("patient_id")["fallback"].to_dict()
+    assert fallback == {**dict.fromkeys("cdef", True), "a": False, "b": False}
+    assert set(found[found["baseline"] == "pain_now"]["classes"]) == {2}
 
 
 def test_a_tie_in_a_cell_goes_to_the_class_that_is_commoner_over_all():

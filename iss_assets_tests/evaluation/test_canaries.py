@@ -115,7 +115,9 @@ def nearest_neighbour(features: dict[str, np.ndarray], leaky: bool):
                         distance = float(((candidate - video) ** 2).sum())
                         if distance < best:
                             best, said = distance, terms.pain_class(levels[other])
-                rows.append({"patient_id": patient, "predicted": said, "weight": 1.0})
+                rows.append(
+                    {"patient_id": patient, "predicted": said, "pain_probability": 0.5, "weight": 1.0}
+                )
         return pa.Table.from_pylist(rows)
 
     return fit_predict
@@ -131,15 +133,19 @@ def people() -> tuple[dict[str, np.ndarray], dict[str, int], dict[str, str]]:
     return features, {p: n % 8 + 1 for n, p in enumerate(names)}, levels
 
 
-def test_an_honest_model_falls_to_chance_on_shuffled_labels(people):
+def test_an_honest_model_falls_to_chance_on_shuffled_labels(people, pool):
     features, place, levels = people
-    row = shuffled_labels_canary("m", levels, place, 2, nearest_neighbour(features, leaky=False), SETTINGS)
+    row = shuffled_labels_canary(
+        "m", levels, place, 2, nearest_neighbour(features, leaky=False), SETTINGS, pool, 2
+    )
     assert row["passed"] and row["value"] < row["limit_value"]
 
 
-def test_a_planted_leak_stays_right_on_shuffled_labels_and_is_caught(people):
+def test_a_planted_leak_stays_right_on_shuffled_labels_and_is_caught(people, pool):
     features, place, levels = people
-    row = shuffled_labels_canary("m", levels, place, 2, nearest_neighbour(features, leaky=True), SETTINGS)
+    row = shuffled_labels_canary(
+        "m", levels, place, 2, nearest_neighbour(features, leaky=True), SETTINGS, pool, 2
+    )
     assert row["value"] == 1.0 and row["passed"] is False
 
 

@@ -7,7 +7,15 @@ import pytest
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from iss_assets.evaluation.intervals import auroc, bca_interval, holm, mean_of, mean_of_class_means
+from iss_assets.evaluation.intervals import (
+    auroc,
+    bca_interval,
+    holm,
+    mean_of,
+    mean_of_class_means,
+    scaled_brier,
+    share_interval,
+)
 
 ONES = np.ones((1, 4))
 
@@ -95,3 +103,39 @@ def test_holm_steps_down_and_stays_monotone():
 def test_holm_never_exceeds_one_and_leaves_gaps_alone():
     adjusted = holm([0.9, np.nan, 0.8])
     assert adjusted[[0, 2]].tolist() == [1.0, 1.0] and np.isnan(adjusted[1])
+
+
+@pytest.mark.parametrize("confidence", [0.95, 0.8])
+@pytest.mark.parametrize("patients", [1, 4, 8, 29])
+def test_exact_intervals_are_the_shares_that_the_binomial_tests_do_not_reject(patients, confidence):
+    """Ends by their definition: each makes what was seen, or more extreme, as rare as one tail."""
+    tail = (1 - confidence) / 2
+    for yes in range(patients + 1):
+        found = share_interval(yes, patients, confidence=confidence)
+        assert found.estimate == yes / patients
+        if yes == 0:
+            assert found.low == 0
+        else:
+            assert stats.binom.sf(yes - 1, patients, found.low) == pytest.approx(tail)
+        if yes == patients:
+            assert found.high == 1
+        else:
+            assert stats.binom.cdf(yes, patients, found.high) == pytest.approx(tail)
+        scipys = stats.binomtest(yes, patients).proportion_ci(confidence, method="exact")
+        assert (found.low, found.high) == pytest.approx((scipys.low, scipys.high))
+
+
+def test_eight_of_eight_is_not_certainty():
+    found = share_interval(8, 8)
+    assert (round(found.low, 2), found.high, found.method) == (0.63, 1.0, "Clopper-Pearson")
+    assert share_interval(0, 0).estimate is None
+
+
+def test_the_scaled_brier_score_is_zero_for_the_share_and_one_for_the_truth():
+    pain, counts = np.array([1, 1, 1, 0, 0]), np.ones((1, 5))
+    assert scaled_brier(np.full(5, 0.6), pain)(counts)[0] == pytest.approx(0)
+    assert scaled_brier(pain, pain)(counts)[0] == pytest.approx(1)
+    assert scaled_brier(1 - pain, pain)(counts)[0] < 0
+    assert np.isnan(scaled_brier(np.full(5, 0.6), pain)(np.array([[1.0, 1, 1, 0, 0]]))[0]), (
+        "no class without pain"
+    )

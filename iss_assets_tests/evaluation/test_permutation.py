@@ -10,14 +10,20 @@ import pyarrow as pa
 import pytest
 
 from iss_assets.evaluation.permutation import (
-    accuracy_against,
+    Retraining,
     dealt_out,
+    enough_to_stop,
     fixed_permutations,
+    in_order,
+    judged_against,
+    labellings,
+    least_sign_flip_p,
     p_from_permutations,
     paired_differences,
     permutation_tests,
-    retrained_accuracies,
+    sequential_test,
     sign_flip_p,
+    trained_again,
 )
 from iss_assets.settings import EvaluationSettings
 from iss_assets.warehouse.tables import PairedDifferences, PermutationResults
@@ -83,7 +89,7 @@ def test_labels_are_dealt_out_among_patients_with_their_splits_and_none_is_lost(
     assert sorted(pairs) == sorted((levels[p], splits[p]) for p in levels)  # folds stay stratified
 
 
-def test_chance_of_a_majority_rule_is_that_of_stratified_folds():
+def test_chance_of_a_majority_rule_is_that_of_stratified_folds(pool):
     """Eight patients in four folds of one with and one without pain: every training side is even, so the rule says one
     class to all and is right for half. Levels dealt out without their splits would make it lean the wrong way."""
     names = [f"p{n}" for n in range(8)]
@@ -95,12 +101,14 @@ def test_chance_of_a_majority_rule_is_that_of_stratified_folds():
         for patient in names:
             train = [levels[p] != "None" for p in names if splits[p] != splits[patient]]
             said.append("Pain" if 2 * sum(train) > len(train) else "No Pain")
-        return pa.table({"patient_id": names, "predicted": said, "weight": [1.0] * 8})
+        return pa.table(
+            {"patient_id": names, "predicted": said, "pain_probability": [0.5] * 8, "weight": [1.0] * 8}
+        )
 
     draws = [dealt_out(levels, splits, np.random.default_rng(n)) for n in range(20)]
-    assert retrained_accuracies(majority, draws, 2).tolist() == [0.5] * 20
-    alone = retrained_accuracies(majority, [(dealt, splits) for dealt, _ in draws], 2)
-    assert alone.mean() < 0.4
+    assert [a.accuracy for a in trained_again(majority, draws, 2, pool, 2)] == [0.5] * 20
+    alone = trained_again(majority, [(dealt, splits) for dealt, _ in draws], 2, pool, 2)
+    assert np.mean([a.accuracy for a in alone]) < 0.4
 
 
 def test_accuracy_against_levels_is_a_mean_over_patients_of_weighted_items(study):
@@ -109,10 +117,130 @@ def test_accuracy_against_levels_is_a_mean_over_patients_of_weighted_items(study
         zip(study.splits["patient_id"].to_pylist(), study.splits["pain_level"].to_pylist(), strict=True)
     )
     own = study.accuracy.to_pandas().query("experiment == 'fusion_3'")["accuracy"].mean()
-    assert accuracy_against(items, levels, 2) == pytest.approx(own)
+    assert judged_against(items, levels, 2).accuracy == pytest.approx(own)
 
 
-def test_retraining_is_used_where_it_is_offered_and_the_method_is_told(study):
+def test_the_auroc_of_training_shares_is_below_one_half_when_patients_are_left_out(pool):
+    """A model that knows nothing but the share of pain on its training side: it says less pain to whom it left out with
+    pain. Its AUROC is 0 with one patient a fold, where 0.5 would be taken for chance."""
+    levels = {f"p{n}": "None" if n < 4 else "Severe" for n in range(9)}
+
+    def shares(levels, splits):
+        pain = {p: np.mean([levels[o] != "None" for o in levels if splits[o] != splits[p]]) for p in levels}
+        said = ["Pain" if share > 0.5 else "No Pain" for share in pain.values()]
+        return pa.table(
+            {
+                "patient_id": list(levels),
+                "predicted": said,
+                "pain_probability": list(pain.values()),
+                "weight": [1.0] * 9,
+            }
+        )
+
+    splits = {p: n for n, p in enumerate(levels)}
+    assert judged_against(shares(levels, splits), levels, 2).auroc == 0.0
+
+
+def test_the_auroc_is_that_of_scikit_learn_over_patients_weighted_means():
+    from sklearn.metrics import roc_auc_score
+
+    rng = np.random.default_rng(3)
+    levels = {f"p{n}": "Low" if n % 3 else "None" for n in range(20)}
+    rows = [(p, "Pain", float(rng.uniform()), float(w)) for p in levels for w in (1, 3)]
+    frame = pd.DataFrame(rows, columns=["patient_id", "predicted", "pain_probability", "weight"])
+    means = {
+        p: np.average(g["pain_probability"], weights=g["weight"]) for p, g in frame.groupby("patient_id")
+    }
+    truth = [levels[p] != "None" for p in means]
+    found = judged_against(pa.Table.from_pandas(frame), levels, 2)
+    assert found.auroc == pytest.approx(roc_auc_score(truth, list(means.values())))
+
+
+def test_a_sequential_test_stops_at_the_draw_that_settles_it():
+    """Besag and Clifford's h / l: the second of the draws as good as 0.5 is the fourth."""
+    drawn = iter([0.4, 0.5, 0.3, 0.9, 0.9])
+    test = sequential_test(0.5, drawn, most=19, enough=2)
+    assert test.p_value == 2 / 4 and test.drawn.tolist() == [0.4, 0.5, 0.3, 0.9] and test.stopped
+    assert next(drawn) == 0.9, "no more is drawn than is needed"
+    whole = sequential_test(0.5, iter([0.1] * 18 + [0.6]), most=19, enough=2)
+    assert whole.p_value == 2 / 20 and not whole.stopped
+
+
+@pytest.mark.parametrize(("alpha", "most"), [(0.05, 199), (0.05, 99), (0.1, 39), (0.01, 199)])
+def test_stopping_early_never_changes_the_verdict(alpha, most):
+    rng = np.random.default_rng(0)
+    enough = enough_to_stop(alpha, most)
+    verdicts = []
+    for shift in np.repeat(np.linspace(0, 4, 20), 10):
+        draws = rng.normal(size=most)
+        plain = p_from_permutations(shift, draws) <= alpha
+        verdicts.append(plain)
+        assert (sequential_test(shift, draws, most, enough).p_value <= alpha) == plain
+    assert 0 < sum(verdicts) < 200
+
+
+def test_sequential_p_values_are_valid_and_cheap_under_the_null_hypothesis():
+    """Observed and draws from one distribution: p <= x has a probability of x at most, for every x that p can be."""
+    rng = np.random.default_rng(1)
+    tests = [sequential_test(d[0], d[1:], 199, 10) for d in rng.normal(size=(4000, 200))]
+    p = np.array([t.p_value for t in tests])
+    for x in (0.005, 0.01, 0.05, 0.1, 0.2, 0.5):
+        assert np.mean(p <= x + 1e-12) <= x + 3 * np.sqrt(x * (1 - x) / 4000)
+    assert np.mean(p <= 0.05) > 0.04, "and not idly cautious"
+    assert np.mean([len(t.drawn) for t in tests]) < 50, "instead of 199"
+
+
+def test_results_come_in_the_order_of_the_tasks_and_what_is_not_wanted_is_dropped(pool):
+    import itertools
+    import threading
+
+    last = threading.Event()
+    begun = []
+
+    def work(task):
+        begun.append(task)
+        if task == 0:
+            assert last.wait(30)  # the first task ends after the second
+        if task == 1:
+            last.set()
+        return task
+
+    made = in_order(work, itertools.count(), pool, workers=2)
+    assert [next(made) for _ in range(5)] == [0, 1, 2, 3, 4]
+    made.close()
+    assert max(begun) < 5 + 2 * 2
+
+
+def test_a_failed_training_is_an_error_and_not_a_draw_less(pool):
+    def fails(levels, splits):
+        raise RuntimeError("broken")
+
+    draws = trained_again(fails, [({"a": "None"}, {"a": 1})], 2, pool, 2)
+    with pytest.raises(RuntimeError, match="broken"):
+        next(draws)
+
+
+def test_so_few_patients_that_no_p_can_be_small_are_told(study, pool):
+    """Two of four in pain: six labellings, so that p is 1/6 at the least, however many permutations are made."""
+    assert labellings(["Pain", "Pain", "No Pain", "No Pain"]) == 6
+    four = rows([1.0] * 4, ["None", "Severe"] * 2)
+    levels = dict(zip(four["patient_id"], four["pain_level"], strict=True))
+    row = permutation_tests(four, levels, dict.fromkeys(levels, 1), {}, SETTINGS, pool, 2).to_pylist()[0]
+    assert row["p_least"] == pytest.approx(1 / 6) and row["p_value"] >= row["p_least"] - 0.04
+    both = pd.concat([four, four.assign(experiment="n")])
+    table = permutation_tests(both, levels, dict.fromkeys(levels, 1), {}, SETTINGS, pool, 2).to_pylist()
+    assert [r["p_least_holm"] for r in table] == pytest.approx([1 / 3, 1 / 3])
+
+
+@pytest.mark.parametrize("differing", [1, 3, 12, 13])
+def test_the_least_p_of_sign_flips_is_reached_where_all_differences_agree(differing):
+    values = np.ones(differing)
+    assert sign_flip_p(values, 999, 0) >= least_sign_flip_p(values, 999) * 0.99
+    if differing <= 12:
+        assert sign_flip_p(values, 999, 0) == least_sign_flip_p(values, 999) == 2 / 2**differing
+
+
+def test_retraining_is_used_where_it_is_offered_and_the_method_is_told(study, pool):
     accuracies = study.accuracy.to_pandas().query("experiment in ['forest_pain', 'fusion_3']")
     levels = dict(
         zip(study.splits["patient_id"].to_pylist(), study.splits["pain_level"].to_pylist(), strict=True)
@@ -126,18 +254,26 @@ def test_retraining_is_used_where_it_is_offered_and_the_method_is_told(study):
         return invented.predictions({"forest_pain": 2}, study.splits, items=2)
 
     table = PermutationResults.check_rows(
-        permutation_tests(accuracies, levels, splits, {"forest_pain": fit_predict}, SETTINGS)
+        permutation_tests(
+            accuracies, levels, splits, {"forest_pain": Retraining(fit_predict)}, SETTINGS, pool, 2
+        )
     )
     by_name = {r["experiment"]: r for r in table.to_pylist()}
-    assert by_name["forest_pain"]["method"] == "retrained" and by_name["forest_pain"]["permutations"] == 39
+    first = by_name["forest_pain"]
+    assert first["method"] == "retrained" and first["most_permutations"] == 39
+    assert first["permutations"] == 2 and first["stopped"], (
+        "always as good: two draws settle it at 0.05 of 39"
+    )
+    assert first["p_value"] == 1.0 and 0 <= first["chance_auroc"] <= 1 and first["chance_high"] is None
     assert by_name["fusion_3"]["method"] == "fixed predictions" and by_name["fusion_3"]["permutations"] == 999
-    assert len(seen) == 39 and all(sorted(d.values()) == sorted(levels.values()) for d in seen)
+    assert by_name["fusion_3"]["chance_auroc"] is None
+    assert 2 <= len(seen) <= 2 + 2 * 2 and all(sorted(d.values()) == sorted(levels.values()) for d in seen)
     smaller, larger = sorted((r["p_value"], r["p_value_holm"]) for r in table.to_pylist())
     assert smaller[1] == pytest.approx(min(1, 2 * smaller[0]))
     assert larger[1] == pytest.approx(max(larger[0], smaller[1]))
 
 
-def test_what_is_trained_on_a_sample_is_observed_on_the_sample(study):
+def test_what_is_trained_smaller_is_observed_smaller(study, pool):
     accuracies = study.accuracy.to_pandas().query("experiment == 'forest_pain'")
     levels, splits = (
         dict(zip(study.splits["patient_id"].to_pylist(), study.splits[c].to_pylist(), strict=True))
@@ -145,13 +281,13 @@ def test_what_is_trained_on_a_sample_is_observed_on_the_sample(study):
     )
 
     def always_pain(levels, splits):
-        return pa.table({"patient_id": list(levels), "predicted": ["Pain"] * 29, "weight": [1.0] * 29})
+        same = {"predicted": ["Pain"] * 29, "pain_probability": [0.6] * 29, "weight": [1.0] * 29}
+        return pa.table({"patient_id": list(levels), **same})
 
-    tests = permutation_tests(
-        accuracies, levels, splits, {"forest_pain": always_pain}, SETTINGS, {"forest_pain"}
-    )
+    smaller = {"forest_pain": Retraining(always_pain, smaller=True)}
+    tests = permutation_tests(accuracies, levels, splits, smaller, SETTINGS, pool, 2)
     row = PermutationResults.check_rows(tests).to_pylist()[0]
-    assert row["method"] == "retrained on a sample"
+    assert row["method"] == "retrained, smaller"
     assert [row["observed"], row["chance_mean"]] == pytest.approx([16 / 29] * 2)
     assert row["p_value"] == 1.0
 

@@ -15,8 +15,8 @@ from iss_assets.evaluation.patient_report import PatientReportInputs, write_pati
 from iss_assets.evaluation.report import StudyReportInputs, write_study_report
 from iss_assets.evaluation.report_settings import training_settings_table
 from iss_assets.evaluation.tripod import AUTHORS, checklist
-from iss_assets.settings import Settings
-from iss_assets.warehouse.tables import CanaryResults
+from iss_assets.settings import EvaluationSettings, Settings
+from iss_assets.warehouse.tables import CanaryResults, PermutationResults
 
 WHEN = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -98,7 +98,7 @@ def test_the_page_shows_what_the_study_looks_like(study, tmp_path):
 
     patients = [
         {
-            "analysed": True,
+            "analyzed": True,
             "videos": 3 + i,
             "frames": 100 * i,
             "seconds": 10.0 * i,
@@ -279,7 +279,7 @@ def results(**columns) -> pd.DataFrame:
     return pd.DataFrame({**base, **columns})
 
 
-NO_TESTS = pd.DataFrame({"experiment": [], "p_value_holm": []})
+NO_TESTS = PermutationResults.from_rows([]).to_pandas()
 
 
 @pytest.mark.parametrize(
@@ -294,12 +294,12 @@ NO_TESTS = pd.DataFrame({"experiment": [], "p_value_holm": []})
     ],
 )
 def test_the_leading_sentence_follows_the_verdicts(verdicts, lead):
-    said, _ = conclusion(results(beats_baseline=verdicts), NO_TESTS, 29, 0.95)
+    said, _ = conclusion(results(beats_baseline=verdicts), NO_TESTS, 29, EvaluationSettings())
     assert said == lead
 
 
 def test_models_that_do_not_beat_the_baseline_are_named_with_their_difference():
-    _, points = conclusion(results(), NO_TESTS, 29, 0.95)
+    _, points = conclusion(results(), NO_TESTS, 29, EvaluationSettings())
     assert any("Not better" in p and "Static Audio (−0.15, −0.30 to +0.10)" in p for p in points)
     assert any("“sex × skin”, 0.650" in p for p in points)
 

@@ -49,6 +49,7 @@ def test_every_figure_by_hand(five):
     assert found["specificity"] == pytest.approx(1 / 2)
     assert found["balanced_accuracy"] == pytest.approx((0.65 + 0.7) / 2)
     assert found["brier"] == pytest.approx((0.2**2 + 0.6**2 + 0.3**2 + 0.7**2 + 0.1**2) / 5)
+    assert found["scaled_brier"] == pytest.approx(1 - found["brier"] / (0.6 * 0.4))
     assert found["calibration_in_the_large"] == pytest.approx((0.2 + 0.6 + 0.7 + 0.3 + 0.9) / 5 - 3 / 5)
     assert found["auroc"] == pytest.approx((2 + 1 + 2) / 6), "0.7 beats both, 0.3 one, 0.9 both"
 
@@ -61,7 +62,7 @@ def test_a_levels_interval_resamples_that_levels_patients(five):
 
 def test_metrics_fit_their_table(five):
     table = ExperimentMetrics.check_rows(experiment_metrics(five, SETTINGS))
-    assert table.num_rows == 15
+    assert table.num_rows == 16
     low = next(r for r in table.to_pylist() if r["metric"] == "low")
     assert low["patients"] == 1 and low["method"] == "none"
 
@@ -94,7 +95,9 @@ def test_a_probability_of_one_falls_into_the_last_bin(five):
     assert rows[0]["mean_probability"] is None
 
 
-def line(five: pd.DataFrame, difference: tuple[float, float, float], p: float = 0.01) -> dict[str, object]:
+def line(
+    five: pd.DataFrame, difference: tuple[float, float, float], p: float = 0.01, least: float = 0.001
+) -> dict[str, object]:
     models = pd.DataFrame(
         {
             "experiment": ["m", "m"],
@@ -114,9 +117,9 @@ def line(five: pd.DataFrame, difference: tuple[float, float, float], p: float = 
     )
     pairs = pd.DataFrame(
         {"first": "m", "second": ["sex", "majority"], "difference": [difference[0], difference[0] + 0.1]}
-    ).assign(low=difference[1], high=difference[2], p_value=p)
+    ).assign(low=difference[1], high=difference[2], p_value=p, p_least=least)
     metrics = experiment_metrics(five, SETTINGS).to_pandas()
-    table: pa.Table = experiment_results(five, models, metrics, pairs, base)
+    table: pa.Table = experiment_results(five, models, metrics, pairs, base, alpha=0.05)
     return ExperimentResults.check_rows(table).to_pylist()[0]
 
 
@@ -140,6 +143,28 @@ def test_an_interval_above_zero_alone_is_no_proof(five):
     assert (row["beats_baseline"], row["baseline_p_holm"]) == ("not shown", 0.06)
 
 
+def test_where_no_p_could_have_been_small_a_difference_cannot_be_shown(five):
+    assert line(five, (0.1, 0.02, 0.2), p=0.06, least=0.0625)["beats_baseline"] == "cannot be shown"
+    assert line(five, (-0.1, -0.2, 0.0), p=0.06, least=0.0625)["beats_baseline"] == "no"
+
+
+def test_shares_of_patients_have_exact_intervals_also_where_all_agree(five):
+    found = figures(five.assign(accuracy=0.9), SETTINGS)
+    for name in ("above_half", "above_three_quarters", "sensitivity", "specificity"):
+        assert found[name].method == "Clopper-Pearson"
+    assert found["above_half"].low == pytest.approx(0.025 ** (1 / 5)) and found["above_half"].high == 1
+
+
+def test_figures_stand_beside_what_a_model_without_worth_would_have(five):
+    chance = pd.DataFrame({"experiment": ["m"], "chance_auroc": [0.41]})
+    rows = {r["metric"]: r for r in experiment_metrics(five, SETTINGS, chance).to_pylist()}
+    assert rows["auroc"]["reference"] == 0.41
+    assert rows["brier"]["reference"] == pytest.approx(0.6 * 0.4)
+    assert rows["sensitivity"]["reference"] is None
+    rows = {r["metric"]: r for r in experiment_metrics(five, SETTINGS).to_pylist()}
+    assert rows["auroc"]["reference"] is None, "nothing was trained again: not known, and not 0.5"
+
+
 def test_claims_to_beat_the_baseline_are_corrected_for_the_number_of_experiments(five):
     """p of 0.02, 0.03 and 0.04: with Holm 0.06 each, so that none is shown."""
     names, tables = ["a", "b", "c"], []
@@ -151,7 +176,9 @@ def test_claims_to_beat_the_baseline_are_corrected_for_the_number_of_experiments
     pairs = pd.DataFrame({"first": names, "second": "sex", "difference": 0.1, "low": 0.02, "high": 0.2})
     metrics = experiment_metrics(both, SETTINGS).to_pandas()
     for values in ([0.02, 0.03, 0.04], [0.01, 0.03, 0.04]):
-        rows = experiment_results(both, models, metrics, pairs.assign(p_value=values), base).to_pylist()
+        rows = experiment_results(
+            both, models, metrics, pairs.assign(p_value=values, p_least=0.001), base, alpha=0.05
+        ).to_pylist()
         tables.append([(r["beats_baseline"], round(r["baseline_p_holm"], 9)) for r in rows])
     assert tables == [
         [("not shown", 0.06)] * 3,
@@ -168,5 +195,7 @@ def test_a_line_carries_intervals_profile_and_every_origin_of_weights(five):
 
 def test_without_baselines_nothing_is_claimed(five):
     models = pd.DataFrame({"experiment": [], "profile": [], "weights_origin": [], "cohort_hash": []})
-    row = experiment_results(five, models, experiment_metrics(five, SETTINGS).to_pandas()).to_pylist()[0]
+    row = experiment_results(
+        five, models, experiment_metrics(five, SETTINGS).to_pandas(), alpha=0.05
+    ).to_pylist()[0]
     assert row["beats_baseline"] is None and row["profile"] == "unknown"

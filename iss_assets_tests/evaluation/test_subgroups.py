@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import pytest
 
-from iss_assets.evaluation.subgroups import subgroup_results
+from iss_assets.evaluation.subgroups import gap, subgroup_results
+from iss_assets.settings import EvaluationSettings
 from iss_assets.warehouse.tables import SubgroupResults
 
 
@@ -53,8 +55,32 @@ def test_rates_that_need_patients_who_are_not_there_stay_empty(groups):
     assert one(rows, "cohort", "1A")["sensitivity"] is None
 
 
-def test_the_largest_gap_leaves_small_groups_out(groups):
+def test_a_gap_compares_groups_at_the_same_mix_of_patients(groups):
     people, rows = groups
-    people = people.assign(group=people["sex"] + " " + people["skin_group"])
-    means = people[people["group"] != "F dark"].groupby("group")["accuracy"].mean()
-    assert one(rows, "sex_and_skin", "M dark")["largest_gap"] == pytest.approx(means.max() - means.min())
+    means = people.assign(pain=people["pain_level_x"] != "None").groupby(["pain", "sex"])["accuracy"].mean()
+    by_hand = (means[False, "F"] - means[False, "M"] + means[True, "F"] - means[True, "M"]) / 2
+    row = one(rows, "sex", "M")
+    assert row["gap"] == pytest.approx(by_hand) and row["gap_low"] < row["gap"] < row["gap_high"]
+    assert "patients in the smallest group and class" in row["gap_note"]  # few women have no pain
+    assert one(rows, "sex_and_skin", "M dark")["gap"] is None
+
+
+def test_groups_that_differ_in_nothing_but_who_has_pain_have_no_gap():
+    """Right for 0.9 of the items of patients in pain and for 0.3 of the others, whoever they are: plain means would
+    show a gap of 0.3 between groups with three and with one of four in pain."""
+    people = pd.DataFrame(
+        [("F", "Severe")] * 6 + [("F", "None")] * 2 + [("M", "Severe")] * 2 + [("M", "None")] * 6,
+        columns=["sex", "pain_level"],
+    )
+    right = people["pain_level"].map({"Severe": 0.9, "None": 0.3})
+    settings = EvaluationSettings(bootstrap_samples=499)
+    found = gap(people.assign(accuracy=right), people["sex"], settings)
+    assert found.estimate == pytest.approx(0)
+    plain = right.groupby(people["sex"]).mean()
+    assert plain["F"] - plain["M"] == pytest.approx(0.3)
+
+
+def test_a_gap_needs_both_classes_in_both_groups():
+    people = pd.DataFrame({"sex": list("FFMM"), "pain_level": ["None", "Low", "Low", "Low"], "accuracy": 1.0})
+    found = gap(people, people["sex"], EvaluationSettings())
+    assert found.estimate is None and found.note == "a group lacks patients with or without pain"

@@ -21,7 +21,15 @@ from iss_assets.warehouse import engine
 from iss_assets.warehouse.database import Replacement, Warehouse, WarehouseError, _one_of
 from iss_assets.warehouse.locking import LockTimeout, hold
 from iss_assets.warehouse.schema import InvalidTable
-from iss_assets.warehouse.tables import TABLES, CvSplits, Extractions, Faces, Landmarks, RejectedRows
+from iss_assets.warehouse.tables import (
+    TABLES,
+    CvSplits,
+    Extractions,
+    Faces,
+    Landmarks,
+    RejectedRows,
+    SubgroupResults,
+)
 
 
 @pytest.fixture(params=["started anew", "kept running"], autouse=True)
@@ -409,6 +417,21 @@ def test_a_table_of_another_version_is_refused_in_words(tmp_path):
         connection.execute("create table cv_splits (patient_id varchar, cards integer)")
     with pytest.raises(WarehouseError, match="another version"):
         Warehouse(path).create()
+
+
+def test_tables_that_the_evaluation_makes_anew_are_emptied_where_their_columns_were_others(tmp_path):
+    """A home of an earlier version goes on: nothing but figures that the next run computes again is lost."""
+    made, path = tmp_path / "made.duckdb", tmp_path / "w.duckdb"
+    Warehouse(made).replace(CvSplits, splits("a", 4), {})
+    made.rename(path)  # a file that this process has not seen yet
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("drop table subgroup_results")
+        connection.execute("create table subgroup_results (experiment varchar, largest_gap double)")
+        connection.execute("insert into subgroup_results values ('fusion_3', 0.2)")
+    Warehouse(path).create()
+    found = Warehouse(path).query("select * from subgroup_results")
+    assert found.num_rows == 0 and found.schema.names == [c.name for c in SubgroupResults.columns()]
+    assert Warehouse(path).query("select count(*) n from cv_splits")["n"].to_pylist() == [len(splits("a", 4))]
 
 
 def test_a_snapshot_is_a_whole_warehouse_of_its_own(warehouse, tmp_path):
