@@ -233,7 +233,9 @@ def damage(sources: Sequence[Path], count: int, seed: int = 0) -> list[Damaged]:
     return made
 
 
-def write_study(folder: Path, count: int, seed: int = 0, patients: int = _PATIENTS) -> dict[str, Damaged]:
+def write_study(
+    folder: Path, count: int, seed: int = 0, patients: int = _PATIENTS, seconds: float = 1.2
+) -> dict[str, Damaged]:
     """Write a study in which every patient has a good video, and damaged ones but for the last; name the damaged.
 
     Raises
@@ -243,7 +245,7 @@ def write_study(folder: Path, count: int, seed: int = 0, patients: int = _PATIEN
     """
     folder.mkdir(parents=True)
     with tempfile.TemporaryDirectory() as scratch:
-        sources = [write_source(Path(scratch) / f"film.{suffix}") for suffix in CONTAINERS]
+        sources = [write_source(Path(scratch) / f"film.{suffix}", seconds) for suffix in CONTAINERS]
         bad = damage(sources, count, seed)
         lines = ["patient_id,cohort,sex,skin_type,pain_target,enrolled_on,utc_offset"]
         surveys = [
@@ -281,11 +283,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--files", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seconds", type=float, default=1.2, help="length of the films")
     parser.add_argument("--folder", type=Path, default=None, help="kept afterwards; else a temporary one")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder = given.folder or Path(scratch)
-        names = write_study(folder / "study", given.files, given.seed)
+        names = write_study(folder / "study", given.files, given.seed, seconds=given.seconds)
         environment = {**os.environ, "ISS_STUDY": str(folder / "study"), "ISS_HOME": str(folder / "home")}
         iss = str(Path(sys.executable).with_name("iss"))
         for number in (1, 2):

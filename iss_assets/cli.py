@@ -154,6 +154,10 @@ def run(
     models: Annotated[
         bool, typer.Option(help="Also fit the experiments that take seconds (`run.train_on_run`).")
     ] = True,
+    retry: Annotated[
+        bool,
+        typer.Option("--retry", help="Read again the videos that failed, say after adding memory."),
+    ] = False,
 ) -> None:
     """Register new patients and bring every stale artifact up to date.
 
@@ -164,7 +168,9 @@ def run(
 
     settings = load_settings(study, home)
     with told_plainly(), _bar("bringing up to date") as progress:
-        summary = run_study(settings, patient or (), tell=typer.echo, progress=progress, models=models)
+        summary = run_study(
+            settings, patient or (), tell=typer.echo, progress=progress, models=models, retry=retry
+        )
     for line in summary.lines():
         typer.echo(line)
     for outcome in summary.failed:

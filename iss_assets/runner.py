@@ -156,6 +156,7 @@ def run_study(
     tell: Tell,
     progress: Progress,
     models: bool = True,
+    retry: bool = False,
 ) -> Summary:
     """Register new patients and bring every stale artifact up to date.
 
@@ -171,6 +172,8 @@ def run_study(
         Takes (patients done, patients to do, what was just done).
     models : bool
         Whether the experiments of ``run.train_on_run`` are brought up to date too.
+    retry : bool
+        Whether videos that failed are read again, though neither they nor the code have changed.
 
     Raises
     ------
@@ -189,6 +192,12 @@ def run_study(
     if unknown := sorted(set(patients) - set(enrolled)):
         raise ValueError(f"not enrolled in this study: {', '.join(unknown)}")
     summary = Summary(enrolled=len(enrolled))
+    if retry:
+        from iss_assets.warehouse.database import Warehouse
+        from iss_assets.warehouse.verdicts import forgive
+
+        files = forgive(Warehouse(settings.warehouse_path, settings.warehouse), patients)
+        tell(f"{files} videos that failed are read again")
     with open_instance(settings, many_runs=True) as instance:
         end_dead_runs(instance)
         name = patients_partitions.name or ""

@@ -254,3 +254,22 @@ def test_a_new_version_of_the_code_gives_a_file_that_failed_a_new_chance(setting
     take_stock(again)
     assert statuses(settings) == {"0001-good": "ok", "0001-second": "ok"}
     assert query(settings, "select * from video_problems") == []
+
+
+def test_a_person_can_have_files_that_failed_read_again(settings, two_films):
+    from iss_assets.warehouse import verdicts
+
+    resource, _ = two_films
+    take_stock(resource)
+    store = Warehouse(settings.warehouse_path, settings.warehouse)
+    rows = {r["video_id"]: r for r in query(settings, "select * from videos")}
+    versions = verdicts.stage_versions(settings)
+    hash_ = rows["0001-second"]["sha256"]
+    failed = verdicts.Verdict(
+        "0001-second", "0001", "picture", hash_, versions["picture"], "unreadable", "memory", "Too large."
+    )
+    store.replace_all(verdicts.judge_rows(rows, [failed]))
+    assert verdicts.forgive(store, ["0002"]) == 0 and "videos" not in stale(settings)["0001"]
+    assert verdicts.forgive(store) == 1 and "videos" in stale(settings)["0001"]
+    take_stock(resource)
+    assert statuses(settings) == {"0001-good": "ok", "0001-second": "ok"}

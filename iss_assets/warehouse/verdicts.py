@@ -15,7 +15,7 @@ import duckdb
 
 from iss_assets.media.isolation import BrokenFile, Reading, Stage
 from iss_assets.settings import Settings
-from iss_assets.warehouse.database import Replacement
+from iss_assets.warehouse.database import Replacement, Warehouse
 from iss_assets.warehouse.ledger import (
     VIDEO_TABLES,
     code_versions,
@@ -134,6 +134,22 @@ def judge_rows(rows: Mapping[str, Mapping[str, Any]], verdicts: Iterable[Verdict
             ),
         )
     ]
+
+
+def forgive(warehouse: Warehouse, patients: Collection[str] = ()) -> int:
+    """Let every file that failed be tried again, of these patients or of all; give their number.
+
+    For a machine that has been given more memory or another library meanwhile.
+    """
+    with warehouse.write() as writer:
+        condition = "list_contains(?, patient_id)" if patients else "true"
+        parameters = [list(patients)] if patients else None
+        files = writer.query(
+            f"select count(distinct video_id) as n from video_problems where {condition}", parameters
+        )
+        # no version of the code is called so
+        writer.execute(f"update video_problems set version = '' where {condition}", parameters)
+    return int(files["n"][0].as_py())
 
 
 def without_rows(patient_id: str, video_id: str) -> list[Replacement]:
