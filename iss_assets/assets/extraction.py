@@ -33,12 +33,16 @@ from iss_assets.warehouse.ledger import (
     fingerprint,
     ledger_rows,
     read_ledger,
+    read_notes,
     video_fingerprints,
 )
 from iss_assets.warehouse.spool import Spool, mapped
 from iss_assets.warehouse.verdicts import (
     Verdict,
+    holding,
+    in_full,
     judge_rows,
+    read_verdicts,
     stage_versions,
     verdict_on,
     without_rows,
@@ -58,6 +62,8 @@ class Extracted:
 
 _LARGE_MB = 900
 """Of the 1.5 GB that a worker may take; one that is at work on videos of a minute stays below it."""
+TELLERS = {VISUAL_TABLES: "frames", SOUND_TABLES: "audio"}
+"""Which table's line of the ledger says what was unusual about the file."""
 _CONSTANTS = ("patient_id", "video_id", "fingerprint")
 """Columns that are the same in all rows of a video."""
 
@@ -266,6 +272,9 @@ def extract_alone(
         entries = connection.execute(
             "select video_id, table_name, rows from extractions where patient_id = ?", [patient]
         ).fetchall()
+        hashes = {row["video_id"]: row["sha256"] for row in submitted}
+        notes = read_notes(connection, patient, hashes, versions)
+        verdicts = holding(read_verdicts(connection, patient), hashes, stage_versions(settings))
     stored = {(video_id, name): rows for video_id, name, rows in entries}
     todo: list[tuple[Video, set[str]]] = []
     for row in submitted:
@@ -301,10 +310,20 @@ def extract_alone(
                     video.fingerprints[name],
                     stored[video.video_id, name],
                 )
+                note = spool.noted(video.video_id, name, video.fingerprints[name])
+                notes.pop((video.video_id, name), None)
+                if note:
+                    notes[video.video_id, name] = note
                 made.append(
-                    Replacement(tables.Extractions, ledger_rows([entry]), {**where, "table_name": name})
+                    Replacement(tables.Extractions, ledger_rows([entry], note), {**where, "table_name": name})
                 )
-        return [*made, *judged(found, patient, {v.video_id: v for v, _ in todo}, len(submitted))]
+        rows = {v.video_id: in_full(v.row, [*verdicts, *found.verdicts], notes) for v, _ in todo}
+        for video, _ in todo:
+            if rows[video.video_id] != video.row and video.video_id not in found.failed | found.out:
+                row = tables.Videos.from_rows([rows[video.video_id]])
+                where = {"patient_id": patient, "video_id": video.video_id}
+                made.append(Replacement(tables.Videos, row, where))
+        return [*made, *judged(found, patient, rows, len(submitted))]
 
     if changes := replacements():
         try:
@@ -415,6 +434,9 @@ def read_all(
                 continue
             if made.problem:
                 found.problems[video.video_id] = made.problem
+            if (teller := TELLERS[names]) in wanted:
+                own = None if any(v.video_id == video.video_id for v in found.verdicts) else made.problem
+                spool.note(video.video_id, teller, video.fingerprints[teller], own)
             spool.put(
                 video.video_id, video.fingerprints, {n: made.rows.get(n, nothing_of(n)) for n in wanted}
             )
@@ -502,9 +524,10 @@ def rule_out_misfits(
     return len(found.verdicts) > before
 
 
-def judged(found: Found, patient: str, videos: Mapping[str, Video], submitted: int) -> list[Replacement]:
-    """Give the replacements that keep the verdicts, with what they make of the table of videos."""
-    rows = {video_id: video.row for video_id, video in videos.items()}
+def judged(
+    found: Found, patient: str, rows: Mapping[str, Mapping[str, Any]], submitted: int
+) -> list[Replacement]:
+    """Give the replacements that keep the verdicts, with what they make of the videos' rows (by id)."""
     made = judge_rows(rows, found.verdicts)
     for video_id, why in found.out.items():
         made += without_rows(patient, video_id)

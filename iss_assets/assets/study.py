@@ -20,15 +20,23 @@ from iss_assets.resources import WarehouseResource
 from iss_assets.settings import Settings
 from iss_assets.warehouse import tables
 from iss_assets.warehouse.database import Replacement
-from iss_assets.warehouse.ledger import WHOLE, fingerprint, inventory_version, ledger_rows, read_ledger
+from iss_assets.warehouse.ledger import (
+    WHOLE,
+    code_versions,
+    fingerprint,
+    inventory_version,
+    ledger_rows,
+    read_ledger,
+    read_notes,
+)
 from iss_assets.warehouse.schema import InvalidTable, Table
 from iss_assets.warehouse.verdicts import (
     Verdict,
     holding,
+    in_full,
     read_verdicts,
     stage_versions,
     verdict_on,
-    with_verdicts,
 )
 
 if TYPE_CHECKING:
@@ -182,7 +190,9 @@ def take_stock(
         ]
     hashes = {row["video_id"]: row["sha256"] for row, _ in described}
     standing = [*holding(verdicts, hashes, versions), *found]
-    rows = [with_verdicts(row, standing) for row, _ in described]
+    with warehouse.warehouse().read() as connection:
+        notes = read_notes(connection, patient, hashes, code_versions(settings))
+    rows = [in_full(row, standing, notes) for row, _ in described]
     unread = {row["video_id"] for row, settled in described if not settled}
     keep = partial(
         keep_patient_rows,

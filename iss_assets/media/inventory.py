@@ -19,7 +19,7 @@ from iss_assets.study.records import VideoFile
 if TYPE_CHECKING:
     from iss_assets.media.video import VideoInfo
 
-INVENTORY_CODE_VERSION = "3"
+INVENTORY_CODE_VERSION = "4"
 
 _PROBED = (
     "container",
@@ -33,7 +33,7 @@ _PROBED = (
     "has_audio",
     "audio_codec",
     "status",
-    "problem",
+    "file_problem",
 )
 
 
@@ -103,7 +103,7 @@ def describe_video(
                 **row,
                 "sha256": stand_in(video.name, video.size, video.mtime_ns),
                 "status": "unreadable",
-                "problem": problem,
+                "file_problem": problem,
             },
             False,
         )
@@ -124,16 +124,22 @@ def describe_video(
     try:
         info = prober(row["sha256"]) if prober else probe(video.path, settings)
     except (UnreadableVideo, BrokenFile) as error:
-        return Described({**row, "status": error.status, "problem": str(error)}, True)
+        return Described({**row, "status": error.status, "file_problem": str(error)}, True)
     except ChangedFile as error:
         return unread(str(error))
     probed = {name: getattr(info, name) for name in _PROBED if hasattr(info, name)}
-    return Described({**row, **probed, "status": "ok"}, True)
+    return Described({**row, **probed, "status": "ok", "file_problem": info.problem}, True)
 
 
 def without_probe(row: Mapping[str, Any], problem: str) -> dict[str, Any]:
     """Give the row of a video of which nothing that the probe found can be kept."""
-    return {**row, **dict.fromkeys(_PROBED), "status": "unreadable", "problem": problem}
+    return {
+        **row,
+        **dict.fromkeys(_PROBED),
+        "status": "unreadable",
+        "problem": problem,
+        "file_problem": problem,
+    }
 
 
 def stand_in(name: str, size: int, mtime_ns: int) -> str:

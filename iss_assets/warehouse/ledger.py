@@ -112,8 +112,41 @@ def read_ledger(
     return dict(zip(keys, rows["fingerprint"].to_pylist(), strict=True))
 
 
-def ledger_rows(entries: Iterable[tuple[str, str, str, str, int]]) -> arrow.Table:
-    """Make ledger rows from (patient, video, table, fingerprint, rows)."""
+def ledger_rows(entries: Iterable[tuple[str, str, str, str, int]], problem: str | None = None) -> arrow.Table:
+    """Make ledger rows from (patient, video, table, fingerprint, rows), and what was unusual about the file."""
     now = datetime.now(UTC)
     names = ("patient_id", "video_id", "table_name", "fingerprint", "rows")
-    return Extractions.from_rows([{**dict(zip(names, e, strict=True)), "made_at": now} for e in entries])
+    return Extractions.from_rows(
+        [{**dict(zip(names, e, strict=True)), "made_at": now, "problem": problem} for e in entries]
+    )
+
+
+def read_notes(
+    connection: duckdb.DuckDBPyConnection,
+    patient_id: str,
+    hashes: Mapping[str, str],
+    versions: Mapping[str, str],
+) -> dict[tuple[str, str], str]:
+    """Read what extraction found unusual about a patient's files: (video, table) to words.
+
+    Parameters
+    ----------
+    connection : duckdb.DuckDBPyConnection
+        The warehouse.
+    patient_id : str
+        The patient.
+    hashes : mapping
+        Videos to the hash of their present file; what was found in another one is left out.
+    versions : mapping
+        See `code_versions`; what other code found is left out too.
+    """
+    rows = connection.execute(
+        "select video_id, table_name, fingerprint, problem from extractions "
+        "where patient_id = ? and problem is not null",
+        [patient_id],
+    ).fetchall()
+    return {
+        (video, table): problem
+        for video, table, mark, problem in rows
+        if video in hashes and video_fingerprints(hashes[video], versions).get(table) == mark
+    }

@@ -109,6 +109,20 @@ class Spool:
         path = self._path(video_id, table, fingerprint)
         return mapped(path) if path.exists() else None
 
+    def note(self, video_id: str, table: str, fingerprint: str, text: str | None) -> None:
+        """Keep what was unusual about a file beside the table that was made from it."""
+        path = self._path(video_id, table, fingerprint).with_suffix(".txt")
+        if text is None:
+            path.unlink(missing_ok=True)
+            return
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path.write_text(text, encoding="utf-8")
+
+    def noted(self, video_id: str, table: str, fingerprint: str) -> str | None:
+        """Give what `note` kept."""
+        path = self._path(video_id, table, fingerprint).with_suffix(".txt")
+        return path.read_text(encoding="utf-8") if path.exists() else None
+
     def take(self, video_id: str, table: str, fingerprint: str) -> arrow.Table:
         """Give a table that was put here; it stays until `clear`.
 

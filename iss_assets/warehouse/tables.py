@@ -195,7 +195,15 @@ class Videos(Table):
     audio_codec: object = column("VARCHAR", "Audio codec as FFmpeg names it.", nullable=True)
     has_prompt: object = column("BOOLEAN", "Whether the Question 10 reading was submitted with it.")
     status: object = column("VARCHAR", "ok, or why nothing can be seen in it.", isin=VIDEO_STATUS)
-    problem: object = column("VARCHAR", "What is wrong, in words; empty when nothing is.", nullable=True)
+    problem: object = column(
+        "VARCHAR",
+        "What is wrong or unusual, in words; empty when nothing is. From opening the file, from reading its pictures and "
+        "its sound, and from what failed on the way.",
+        nullable=True,
+    )
+    file_problem: object = column(
+        "VARCHAR", "The part of `problem` that opening the file showed.", nullable=True
+    )
     transfer: object = column(
         "VARCHAR",
         "Transfer characteristic as FFmpeg names it: bt709, smpte2084 (HDR, PQ), arib-std-b67 (HDR, HLG), ...; unknown "
@@ -977,6 +985,11 @@ class Extractions(Table):
     fingerprint: object = column("VARCHAR", "Hash of file, settings and code version.")
     rows: object = column("BIGINT", "Rows written.", ge=0)
     made_at: object = column("TIMESTAMP WITH TIME ZONE", "When.")
+    problem: object = column(
+        "VARCHAR",
+        "What was unusual about the file, found on the way: the part of `videos.problem` that came from here.",
+        nullable=True,
+    )
 
 
 TABLES: tuple[type[Table], ...] = (

@@ -105,6 +105,28 @@ def with_verdicts(row: Mapping[str, Any], verdicts: Iterable[Verdict]) -> dict[s
     return judged
 
 
+def in_full(
+    row: Mapping[str, Any], verdicts: Iterable[Verdict], notes: Mapping[tuple[str, str], str]
+) -> dict[str, Any]:
+    """Give a video's row of ``videos`` with everything that is known to be wrong or unusual about its file.
+
+    Parameters
+    ----------
+    row : mapping
+        With `file_problem`; its `problem` is made anew.
+    verdicts : iterable of Verdict
+        That hold.
+    notes : mapping
+        See ``ledger.read_notes``.
+    """
+    full = with_verdicts({**row, "problem": row.get("file_problem")}, verdicts)
+    for table in VIDEO_TABLES:
+        note = notes.get((row["video_id"], table))
+        if note and note not in (full["problem"] or ""):
+            full["problem"] = f"{full['problem']} {note}" if full["problem"] else note
+    return full
+
+
 def keep_verdicts(verdicts: Collection[Verdict]) -> list[Replacement]:
     """Give the replacements that remember these verdicts, and nothing else of the same videos and stages."""
     return [
