@@ -361,7 +361,7 @@ def cost_of(row: Mapping[str, Any], info: CheckInfo | None) -> Cost:
 def _cost_of_videos(numbers: Mapping[str, Any], error: bool) -> Cost:
     affected, checked, lost = (numbers.get(n, 0) for n in ("affected", "checked", "not usable"))
     if error and not numbers.get("usable videos", 0):
-        says = f"No video of this patient can be used; {lost} of {checked} for this reason."
+        says = f"{lost} of {checked} videos are lost for this reason."
         return Cost(Level.PATIENT, _share(lost, checked), says)
     if lost:
         return Cost(Level.DATA, _share(lost, checked), f"{lost} of {checked} videos cannot be used.")
