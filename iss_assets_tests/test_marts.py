@@ -416,3 +416,39 @@ def test_the_mart_and_the_check_call_the_same_weeks_short(study: Warehouse) -> N
             found[patient] = finding.numbers["numbers of the short weeks"]
     assert found == short
     assert len(short) > 0
+
+
+def test_a_submission_on_an_unknown_day_counts_on_no_day_and_makes_no_week_short(
+    warehouse: Warehouse, models: SqlModels
+) -> None:
+    unknown = {
+        "submission_id": "u",
+        "patient_id": "0001",
+        "written_time": datetime(2021, 3, 5, 9),
+        "utc_offset_source": "unknown",
+        "pain_now": 4,
+        "missing_scores": 8,
+    }
+    at = [datetime(2021, 3, day, 9, tzinfo=UTC) for day in (1, 3, 20)]
+    known = [survey(f"s{i}", "0001", when) for i, when in enumerate(at)]
+    small_study(warehouse, models, [patient(1, offset=None)], [*known, unknown])
+    found = rows(warehouse, "select * from submission_adherence order by study_week")
+    assert [(r["submissions"], r["days"], r["unknown_days"], r["missing"]) for r in found] == [
+        (2, 2, 1, 0),
+        (0, 0, 1, 2),
+        (1, 1, 1, 0),
+    ]
+    assert "u" not in {
+        r["submission_id"] for r in rows(warehouse, "select * from stg_submissions") if r["submitted_on"]
+    }
+    last = rows(warehouse, "select * from patient_timeline order by event_number")[-1]
+    assert (last["submission_id"], last["happened_on"], last["timeframe"], last["pain_now"]) == (
+        "u",
+        None,
+        None,
+        4,
+    )
+    assert sum(r["submissions"] for r in rows(warehouse, "select submissions from pain_scores_daily")) == 3
+    built = ("stg_submissions", "submission_adherence", "pain_scores_daily", "patient_timeline")
+    results = run_tests(warehouse, [models.models[name] for name in built])
+    assert [r.test.name for own in results.values() for r in own if not r.passed] == []

@@ -176,3 +176,27 @@ def test_a_cohort_that_does_not_fit_is_an_error(study: InventedStudy, change: st
     study.sql(f"update patients set {change} where patient_id = '0001'")
     assert not study.finding("patients", "cohort_contradiction").passed
     assert study.finding("patients", "cohort_contradiction", OTHER).passed
+
+
+UNKNOWN = (
+    "update bpi_scores set submitted_at = null, submitted_on = null, timeframe = null, utc_offset_minutes = null, "
+    "utc_offset_source = 'unknown' where submission_id = '{}'"
+)
+
+
+def test_a_check_in_of_unknown_time_is_told_and_blamed_for_nothing_else(study: InventedStudy) -> None:
+    before = study.failing(stages=("check_scores",))
+    study.sql(UNKNOWN.format("0001-09"))
+    found = study.finding("bpi_scores", "unknown_time")
+    assert (found.passed, found.affected) == (False, ("0001-09",))
+    # without it week two would be short; it may belong there
+    assert study.failing(stages=("check_scores",)) - before == {"bpi_scores:unknown_time"}
+    study.sql("delete from bpi_scores where submission_id = '0001-09'")
+    assert not study.finding("bpi_scores", "fewer_than_three_a_week").passed
+
+
+def test_two_check_ins_of_unknown_time_are_not_on_one_day_and_no_flip(study: InventedStudy) -> None:
+    study.sql(UNKNOWN.format("0001-02"), UNKNOWN.format("0001-04"))
+    study.sql("update bpi_scores set chronic_pain = false where submission_id = '0001-04'")
+    assert study.finding("bpi_scores", "more_than_one_a_day").passed
+    assert study.finding("bpi_scores", "chronic_pain_flips").passed

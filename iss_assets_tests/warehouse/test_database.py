@@ -8,21 +8,24 @@ import signal
 import subprocess
 import sys
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from itertools import product
 from pathlib import Path
 
 import duckdb
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
 
 from iss_assets.settings import WarehouseSettings
 from iss_assets.warehouse import engine
-from iss_assets.warehouse.database import Replacement, Warehouse, WarehouseError, _one_of
+from iss_assets.warehouse.database import _READY, Replacement, Warehouse, WarehouseError, _one_of
 from iss_assets.warehouse.locking import LockTimeout, hold
 from iss_assets.warehouse.schema import InvalidTable
 from iss_assets.warehouse.tables import (
     TABLES,
+    BpiScores,
     CvSplits,
     Extractions,
     Faces,
@@ -506,3 +509,57 @@ def test_a_duckdb_that_is_kept_is_started_once(warehouse, monkeypatch):
     warehouse.replace(CvSplits, splits("a", 3), {})
     monkeypatch.setattr(duckdb, "connect", lambda *_, **__: pytest.fail("another one was started"))
     assert count(warehouse) == 3
+
+
+AT = datetime(2021, 1, 12, 2, tzinfo=timezone(timedelta(hours=-5)))
+
+
+def made_at(value):
+    return {
+        "patient_id": "0001",
+        "video_id": "*",
+        "table_name": "patients",
+        "fingerprint": "f",
+        "rows": 1,
+        "made_at": value,
+    }
+
+
+def test_a_moment_goes_into_arrow_as_the_moment_that_it_is(monkeypatch):
+    monkeypatch.setenv("PYARROW_IGNORE_TIMEZONE", "1")
+    for value in (AT, pd.Timestamp(AT), AT.astimezone(UTC)):
+        (found,) = Extractions.from_rows([made_at(value)])["made_at"].to_pylist()
+        assert found == datetime(2021, 1, 12, 7, tzinfo=UTC)
+
+
+def test_a_time_without_an_offset_is_no_moment_and_is_not_taken_for_utc():
+    with pytest.raises(InvalidTable, match="made_at"):
+        Extractions.from_rows([made_at(datetime(2021, 1, 12, 2))])
+    rows = Extractions.from_rows([made_at(AT)])
+    naive = rows.set_column(
+        rows.column_names.index("made_at"),
+        "made_at",
+        pa.array([datetime(2021, 1, 12, 2)], pa.timestamp("us")),
+    )
+    with pytest.raises(InvalidTable, match="made_at"):
+        Extractions.check_rows(naive)
+
+
+def test_a_moment_is_no_day():
+    with pytest.raises(InvalidTable, match="submitted_on"):
+        BpiScores.from_rows([{"submission_id": "a", "submitted_on": AT}])
+
+
+def test_columns_that_may_be_empty_now_are_so_in_a_file_of_an_earlier_version(warehouse):
+    with warehouse.write() as writer:
+        writer.execute("alter table bpi_scores drop column utc_offset_source")
+        writer.execute("alter table bpi_scores alter column submitted_at set not null")
+        writer.execute("comment on column bpi_scores.timeframe is 'what it meant before'")
+    _READY.clear()
+    told = "select column_name, is_nullable, comment from duckdb_columns() where table_name = 'bpi_scores'"
+    found = {r["column_name"]: r for r in warehouse.query(told).to_pylist()}
+    wanted = {c.name: c for c in BpiScores.columns()}
+    assert found.keys() == wanted.keys()
+    assert found["submitted_at"]["is_nullable"]
+    assert not found["submission_id"]["is_nullable"]
+    assert found["timeframe"]["comment"] == wanted["timeframe"].description
