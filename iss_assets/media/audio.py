@@ -339,7 +339,7 @@ def _decoded(
         if gap > jitter and elapsed + gap < settings.max_seconds:
             silence = np.zeros(round(gap * rate), np.float32)
             if gap > _GAP_S:
-                track.silence_s += gap
+                track.silence_s += gap - _paused(timeline, elapsed, elapsed + gap)
             elapsed += gap
             yield silence, rate
         elapsed += len(samples) / rate
@@ -347,6 +347,11 @@ def _decoded(
         if elapsed >= settings.max_seconds:
             track.cut_at = settings.max_seconds
             return
+
+
+def _paused(timeline: Timeline, start_s: float, end_s: float) -> float:
+    """Give the seconds of a stretch in which the picture pauses too, so that no sound is missing."""
+    return sum(max(0.0, min(end_s, p.at_s + p.length_s) - max(start_s, p.at_s)) for p in timeline.pauses)
 
 
 def _frames(

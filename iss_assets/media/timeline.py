@@ -89,8 +89,8 @@ _B_PICTURE: Final = 3
 _NOTHING: Final = -(2**63)
 
 
-class Cut(NamedTuple):
-    """A pause that was cut: where on the timeline, and how many seconds."""
+class Pause(NamedTuple):
+    """A gap that picture and sound share: where on the timeline, and how many seconds."""
 
     at_s: float
     length_s: float
@@ -126,8 +126,8 @@ class Timeline:
         Whether the file goes on after ``video.max_seconds``.
     parts : tuple of Part
         Where to read. One, but for transport streams that go on with other tracks.
-    cuts : tuple of Cut
-        Pauses cut out of picture and sound.
+    cuts, pauses : tuple of Pause
+        Pauses cut out of picture and sound, and those that were kept.
     notes : tuple of str
         What is unusual about the file's times, in words.
     """
@@ -139,7 +139,8 @@ class Timeline:
     in_order: bool = False
     cut_short: bool = False
     parts: tuple[Part, ...] = ()
-    cuts: tuple[Cut, ...] = ()
+    cuts: tuple[Pause, ...] = ()
+    pauses: tuple[Pause, ...] = ()
     notes: tuple[str, ...] = ()
 
     def shown(self, moments: NDArray[np.float64]) -> set[int] | None:
@@ -586,8 +587,10 @@ def _timeline(
             heard = heard + shift
             notes.append("picture and sound have unrelated clocks and were taken to begin together")
     gaps = _longer(np.stack([order + step, np.append(order[1:], end)], axis=1), _HELD_S)
-    cuts = _shared(gaps, _silent(heard), pause)
+    shared = _shared(gaps, _silent(heard), _WORTH_SAYING_S)
+    cuts = [(a, b) for a, b in shared if b - a > pause]
     cut = _without(cuts)
+    kept = [(float(cut(np.array([a]))[0]), b - a) for a, b in shared if b - a <= pause]
     sound_end = float(heard[:, 1].max()) if len(heard) else -np.inf
     early = -float(heard[0, 0]) if len(heard) else 0.0
     end = float(cut(np.array([end]))[0])
@@ -600,7 +603,7 @@ def _timeline(
         end = sound_end
     times = cut(times)
     duration = min(end, settings.max_seconds)
-    notes += _gap_notes(gaps, cuts, cut, late, early, joined, broken)
+    notes += _gap_notes(gaps, cuts, kept if len(heard) else [], cut, late, early, joined, broken)
     return Timeline(
         duration_s=duration,
         source_fps=int((times < duration).sum()) / duration if duration > 0 else 0.0,
@@ -608,7 +611,8 @@ def _timeline(
         sounds=cut(audio.stamps - origin) if audio is not None else np.zeros(0),
         in_order=video.in_order,
         cut_short=reader.cut_short or end > duration,
-        cuts=tuple(Cut(float(cut(np.array([a]))[0]), float(b - a)) for a, b in cuts),
+        cuts=tuple(Pause(float(cut(np.array([a]))[0]), b - a) for a, b in cuts),
+        pauses=tuple(Pause(at, length) for at, length in kept),
         notes=tuple(notes),
     )
 
@@ -683,6 +687,7 @@ def _header_notes(container: Any, packets: _Packets, video: _Track, audio: _Trac
 def _gap_notes(
     gaps: NDArray[np.float64],
     cuts: Sequence[tuple[float, float]],
+    kept: Sequence[tuple[float, float]],
     cut: Any,
     late: float,
     early: float,
@@ -697,10 +702,12 @@ def _gap_notes(
     for start, end in cuts:
         at = float(cut(np.array([start]))[0])
         notes.append(f"a pause of {end - start:.0f} s at {at:.1f} s was cut out of picture and sound")
-    held = cut(gaps[:, 1]) - cut(gaps[:, 0]) if len(gaps) else np.zeros(0)
-    held = held[held > _HELD_S]
-    if len(held):
-        notes.append(f"no picture comes for {held.sum():.1f} s in all, and the one before is held")
+    paused = sum(length for _, length in kept)
+    if paused:
+        notes.append(f"picture and sound pause for {paused:.1f} s in all")
+    held = float((cut(gaps[:, 1]) - cut(gaps[:, 0])).sum()) - paused
+    if held > _HELD_S:
+        notes.append(f"no picture comes for {held:.1f} s in all, and the one before is held")
     if joined:
         notes.append(f"the clock starts again {_times(joined)}, and the parts were joined")
     if broken:

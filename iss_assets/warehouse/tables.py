@@ -388,7 +388,11 @@ class Audio(Table):
         nullable=True,
     )
     inserted_silence_s: object = column(
-        "DOUBLE", "Silence put in where the track starts late or has a hole.", unit="s", ge=0, nullable=True
+        "DOUBLE",
+        "Silence put in where the track starts late, or has a hole that the picture does not share.",
+        unit="s",
+        ge=0,
+        nullable=True,
     )
     broken_packets: object = column("INTEGER", "Damaged packets that were skipped.", ge=0, nullable=True)
     problem: object = column("VARCHAR", "What is wrong, in words; empty when nothing is.", nullable=True)

@@ -122,6 +122,9 @@ def test_a_short_pause_of_the_recorder_is_kept_in_both(tmp_path: Path, suffix: s
     film.agrees(11, source, lambda t: t if t < 3 else t - 5 if t > 8 else None, step_s=5.1)
     assert [s for m, s in film.samples if 3 <= m < 8] == [2.96] * 50
     assert dict(film.samples)[8.2] == pytest.approx(3.2, abs=1e-6)
+    assert "picture and sound pause for 5.0 s" in film.problems.lower()
+    assert film.tables is not None
+    assert film.tables.audio["inserted_silence_s"][0].as_py() == pytest.approx(0, abs=0.15)
     cut = Seen(path, VideoSettings(longest_pause_s=4))
     cut.agrees(6, lambda t: t, lambda t: t)
 
