@@ -11,7 +11,17 @@ import subprocess
 import sys
 
 TINY = {
-    name: ["--tiny"] for name in ("extraction", "end_to_end", "overheads", "warehouse", "scale", "training")
+    name: ["--tiny"]
+    for name in (
+        "extraction",
+        "end_to_end",
+        "overheads",
+        "warehouse",
+        "scale",
+        "training",
+        "evaluation",
+        "coverage",
+    )
 }
 """Those that have a small form, which the tests run for correctness."""
 
@@ -32,7 +42,7 @@ def main() -> int:
         jobs = {"extraction": clips, "end_to_end": clips, "overheads": [], "warehouse": [], "marts": []}
         jobs |= {"incremental": [], "scale": []}
         jobs |= {"quality": []} if asked.clips else {}
-        jobs |= {"training": []}
+        jobs |= {"training": [], "evaluation": [], "coverage": []}
     if unknown := set(asked.names) - jobs.keys():
         parser.error(f"no such benchmark here: {', '.join(sorted(unknown))}")
     failed = 0

@@ -64,7 +64,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--studies", type=int, default=1000)
+    parser.add_argument("--tiny", action="store_true", help="five studies, for correctness only")
     given = parser.parse_args(arguments)
+    if given.tiny:
+        given.studies = 5
     levels = np.array([level for level, n in PATIENTS_BY_LEVEL.items() for _ in range(n)])
     groups = {"all patients": levels != ""} | {f"level {name}": levels == name for name in LEVELS}
     runs = [study(seed) for seed in range(given.studies)]

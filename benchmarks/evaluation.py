@@ -9,9 +9,8 @@ drawn. Forests are really trained. ``make_study`` fills a warehouse as `iss run`
 from __future__ import annotations
 
 import argparse
-import cProfile
 import json
-import pstats
+import re
 import sys
 import tempfile
 import time
@@ -22,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 
 from iss_assets.evaluation.accuracy import patient_accuracy
-from iss_assets.settings import Settings, TrainingSettings
+from iss_assets.settings import EvaluationSettings, Settings, TrainingSettings
 from iss_assets.warehouse import tables
 from iss_assets.warehouse.database import Warehouse
 from iss_assets_tests.evaluation import invented
@@ -137,44 +136,46 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--folds", type=int, default=10, help="splits of the cross-validation")
     parser.add_argument("--profile", default="demo", help="demo or paper")
     parser.add_argument("--meshes", type=int, default=8, help="meshes of each invented video")
-    parser.add_argument("--functions", type=int, default=0, help="so many functions that take longest")
-    parser.add_argument("--save", type=Path, help="write the tables as JSON")
+    parser.add_argument(
+        "--tiny", action="store_true", help="few trainings of small forests, for correctness only"
+    )
     given = parser.parse_args(arguments)
     from iss_assets.assets.evaluation import evaluation_inputs
     from iss_assets.evaluation.study import evaluate_study
 
-    with tempfile.TemporaryDirectory() as folder:
-        settings = Settings(
-            home=Path(folder), training=TrainingSettings(profile=given.profile, folds=given.folds)
+    judging = EvaluationSettings()
+    if given.tiny:
+        judging = EvaluationSettings(
+            retrained_permutations=19, retrain_items=60, shuffle_repeats=3, stability_seeds=(1,)
         )
+    training = TrainingSettings(profile=given.profile, folds=4 if given.tiny else given.folds)
+    with tempfile.TemporaryDirectory() as folder:
+        settings = Settings(home=Path(folder), training=training, evaluation=judging)
         make_study(settings, meshes=given.meshes)
         store = Warehouse(settings.warehouse_path, settings.warehouse)
         began, cpu = time.perf_counter(), time.process_time()
-        marks: dict[str, float] = {}
+        parts: dict[str, tuple[float, float]] = {}
 
         def told(done: int, of: int, what: str) -> None:
-            part = what.split(",")[0].rsplit(" ", 3)[0] if "permutation" in what else what.split(",")[0]
-            marks[part] = time.perf_counter() - began
-            if given.functions == 0 and done % 20 == 0:
-                print(f"  {done} of at most {of}: {what}", file=sys.stderr, flush=True)
+            part = re.sub(r"(permutation|shuffled labels|other splits|p = ).*", r"\1", what).removesuffix(
+                ": p = "
+            )
+            parts[part] = time.perf_counter() - began, time.process_time() - cpu
 
-        inputs = evaluation_inputs(store, settings, retrain=True)
-        profile = cProfile.Profile()
-        if given.functions:
-            profile.enable()
-        found = evaluate_study(inputs, settings.evaluation, told, 1 if given.functions else None)
-        profile.disable()
-        print(
-            f"the whole evaluation {time.perf_counter() - began:.1f} s, on processors {time.process_time() - cpu:.1f} s"
+        found = evaluate_study(evaluation_inputs(store, settings, retrain=True), settings.evaluation, told)
+        parts["intervals, baselines, differences, subgroups"] = (
+            time.perf_counter() - began,
+            time.process_time() - cpu,
         )
-        for part, at in marks.items():
-            print(f"  {at:6.1f} s after the start: {part}")
+        before = (0.0, 0.0)
+        print("| part | seconds | of processors |\n|---|---|---|")
+        for part, now in parts.items():
+            print(f"| {part} | {now[0] - before[0]:.1f} | {now[1] - before[1]:.1f} |")
+            before = now
+        print(f"| the whole evaluation | {before[0]:.1f} | {before[1]:.1f} |\n")
         for row in found["permutation_results"].to_pylist():
-            print(json.dumps(row))
-        if given.functions:
-            pstats.Stats(profile).sort_stats("cumtime").print_stats(given.functions)
-        if given.save:
-            given.save.write_text(json.dumps({n: t.to_pylist() for n, t in found.items()}, default=str))
+            if row["method"] != "fixed predictions":
+                print(json.dumps(row))
     return 0
 
 

@@ -21,6 +21,8 @@ SAYS = {
     "overheads": "loading the code location",
     "scale": "sensor, one new patient",
     "training": "times the straightforward",
+    "evaluation": "the whole evaluation",
+    "coverage": "repeated study",
 }
 
 

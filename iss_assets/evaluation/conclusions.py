@@ -5,6 +5,7 @@ Belongs here: the first lines of the study report. Does not belong here: how the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -209,10 +210,17 @@ def _chance(permutations: pd.DataFrame, alpha: float) -> list[str]:
     for row in rows_of(permutations[~able]):
         said.append(
             f"{head}: nothing can be said about {_label(row.experiment)}. {row.most_permutations:,} permutations of "
-            f"these patients' labels give no p below {row.p_least:.3g} ({row.p_least_holm:.3g} after Holm), so that no "
-            "result could have been told from chance."
+            f"these patients' labels give no p below {row.p_least:.3g}, which is {row.p_least_holm:.3g} after Holm: no "
+            f"result, however good, could have been told from chance.{_more(row, len(permutations), alpha)}"
         )
     return said
+
+
+def _more(row: Any, tests: int, alpha: float) -> str:
+    """Say how many permutations would do, where the number of patients does not forbid it."""
+    wanted = math.ceil(tests / alpha) - 1
+    limited = row.p_least > 1 / (row.most_permutations + 1) + 1e-12
+    return "" if limited or row.most_permutations >= wanted else f" {wanted:,} permutations would do."
 
 
 def _classes(classes: Any) -> str:

@@ -232,3 +232,27 @@ def holm(p_values: ArrayLike) -> Array:
     stepped = p[ranked] * np.arange(len(ranked), 0, -1)
     adjusted[ranked] = np.minimum(1, np.maximum.accumulate(stepped))
     return adjusted
+
+
+def least_holm(p_values: ArrayLike, least: ArrayLike) -> Array:
+    """Give the smallest p after Holm's correction that each test could have had, the other tests being as they are.
+
+    Parameters
+    ----------
+    p_values : array-like of shape (tests,)
+        What came out.
+    least : array-like of shape (tests,)
+        The smallest p that each test can give.
+
+    Examples
+    --------
+    >>> least_holm([0.5, 0.02, 0.3], [0.02, 0.02, 0.001]).round(3).tolist()
+    [0.06, 0.06, 0.003]
+    """
+    p, smallest = np.asarray(p_values, float), np.asarray(least, float)
+    found = np.empty_like(p)
+    for place in range(len(p)):
+        best = p.copy()
+        best[place] = smallest[place]
+        found[place] = holm(best)[place]
+    return found

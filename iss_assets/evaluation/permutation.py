@@ -23,7 +23,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from iss_assets.evaluation.accuracy import class_names, class_of
-from iss_assets.evaluation.intervals import auroc, bca_interval, holm, mean_of
+from iss_assets.evaluation.intervals import auroc, bca_interval, holm, least_holm, mean_of
 from iss_assets.settings import EvaluationSettings
 from iss_assets.warehouse.tables import PairedDifferences, PermutationResults
 
@@ -356,9 +356,9 @@ def permutation_tests(
                 "p_least": max(1 / (most + 1), 1 / labellings(group["target"])),
             }
         )
-    for column in ("p_value", "p_least"):
-        for row, adjusted in zip(rows, holm([r[column] for r in rows]), strict=True):
-            row[f"{column}_holm"] = float(adjusted)
+    p, least = [r["p_value"] for r in rows], [r["p_least"] for r in rows]
+    for row, adjusted, best in zip(rows, holm(p), least_holm(p, least), strict=True):
+        row["p_value_holm"], row["p_least_holm"] = float(adjusted), float(best)
     return PermutationResults.from_rows(rows)
 
 

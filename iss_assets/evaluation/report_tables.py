@@ -147,7 +147,7 @@ def table_5(results: pd.DataFrame, metrics: pd.DataFrame, classes: int) -> DataT
             if bounds is not None and (row["experiment"], column) in bounds.index:
                 found = bounds.loc[(row["experiment"], column)]
                 low, high, patients = found["low"], found["high"], int(found["patients"])
-                few = f"{patients} patient{'' if patients == 1 else 's'}" if 0 < patients < FEW else ""
+                few = f"n = {patients}" if 0 < patients < FEW else ""
             published = None
             if paper is not None:
                 published = paper.figures.get(column, getattr(paper, column, None))

@@ -21,6 +21,7 @@ from iss_assets.evaluation.intervals import (
     auroc,
     bca_interval,
     holm,
+    least_holm,
     mean_of,
     mean_of_class_means,
     scaled_brier,
@@ -185,7 +186,7 @@ def experiment_results(
         picked after the fact: a hard judge, on purpose. An experiment is said to beat it where the interval of the
         difference lies above 0 and the p of flipped signs, by Holm over the experiments, does not exceed `alpha`: of
         nine experiments without worth, one in five studies would have an interval above 0 by chance. Where so few
-        patients differ that no p could have been so small, it "cannot be shown".
+        patients differ, or so many experiments are judged, that no p could have been so small, it "cannot be shown".
     """
     rows: list[dict[str, Any]] = []
     for experiment, group in accuracies.groupby("experiment", sort=False):
@@ -222,9 +223,9 @@ def experiment_results(
                 }
         rows.append(row)
     judged = [row for row in rows if "best_baseline" in row]
-    p_holm = holm([row["baseline_p_holm"] for row in judged])
-    least_holm = holm([row.pop("baseline_p_least") for row in judged])
-    for row, p, least in zip(judged, p_holm, least_holm, strict=True):
+    p_plain = [row["baseline_p_holm"] for row in judged]
+    bests = least_holm(p_plain, [row.pop("baseline_p_least") for row in judged])
+    for row, p, least in zip(judged, holm(p_plain), bests, strict=True):
         low, difference = row["baseline_difference_low"], row["baseline_difference"]
         shown = low is not None and low > 0 and p <= alpha
         if difference <= 1e-12:

@@ -647,7 +647,7 @@ class ExperimentResults(Table):
     beats_baseline: object = column(
         "VARCHAR",
         "no: not higher; not shown: higher, but the interval holds 0 or p (Holm) is not small; cannot be shown: higher, "
-        "but so few patients differ that p (Holm) could not have been small; yes; empty where no baseline was judged.",
+        "but so few patients differ, for so many experiments, that p (Holm) could not have been small; yes; empty where no baseline was judged.",
         isin=("no", "not shown", "cannot be shown", "yes"),
         nullable=True,
     )
@@ -797,7 +797,8 @@ class PermutationResults(Table):
     )
     p_least_holm: object = column(
         "DOUBLE",
-        "The smallest p after Holm: above alpha, no result could have been told from chance.",
+        "The smallest p that this test could have had after Holm, the others being as they are: above alpha, no "
+        "result could have been told from chance.",
         **_SHARE,
     )
 

@@ -298,6 +298,56 @@ def test_the_leading_sentence_follows_the_verdicts(verdicts, lead):
     assert said == lead
 
 
+def test_a_model_that_sees_no_face_either_is_held_against_the_best_simple_rule():
+    said, _ = conclusion(
+        results(experiment=["forest_pain", "audio_static"]), NO_TESTS, 29, EvaluationSettings()
+    )
+    assert said == "1 of 2 models beats the best simple rule: Random Forest Pain."
+
+
+def test_models_with_two_and_with_four_classes_are_not_ranked_together():
+    rows = results(experiment=["resnet50_4_static", "audio_static"], classes=[4, 2], all_classes=[0.45, 0.5])
+    _, points = conclusion(rows, NO_TESTS, 29, EvaluationSettings())
+    highest = [p for p in points if p.startswith("Highest")]
+    assert len(highest) == 2
+    assert "with two classes: Static Audio, 0.500" in highest[0]
+    assert "with four classes: ResNet50-4-static, 0.450" in highest[1]
+
+
+def test_too_few_patients_to_tell_a_difference_is_said_as_such():
+    _, points = conclusion(
+        results(beats_baseline=["cannot be shown", "no"]), NO_TESTS, 29, EvaluationSettings()
+    )
+    assert any("too few patients differ" in p and "Fusion 3 (+0.15" in p for p in points)
+
+
+@pytest.mark.parametrize(
+    ("p", "least", "confidence", "said"),
+    [
+        (0.005, 0.005, 0.95, "better than chance are Fusion 3 (p = 0.005)"),
+        (0.03, 0.005, 0.95, "better than chance are Fusion 3 (p = 0.03)"),
+        (0.03, 0.005, 0.99, "none is shown to be better"),
+        (0.2, 0.005, 0.95, "none is shown to be better"),
+        (0.2, 0.1, 0.95, "nothing can be said about Fusion 3. 9 permutations of"),
+        (0.005, 0.02, 0.99, "nothing can be said about Fusion 3. 9 permutations of"),
+    ],
+)
+def test_a_verdict_about_chance_is_given_only_where_it_could_have_been_positive(p, least, confidence, said):
+    tests = pd.DataFrame(
+        {
+            "experiment": ["fusion_3"],
+            "p_value_holm": [p],
+            "p_least": [0.1],
+            "p_least_holm": [least],
+            "most_permutations": [9],
+        }
+    )
+    _, points = conclusion(results(), tests, 29, EvaluationSettings(confidence=confidence))
+    (chance,) = [point for point in points if point.startswith("Against chance")]
+    assert said in chance and f"level {1 - confidence:.2g}" in chance
+    assert ("permutations would do" in chance) == ("nothing" in said)
+
+
 def test_models_that_do_not_beat_the_baseline_are_named_with_their_difference():
     _, points = conclusion(results(), NO_TESTS, 29, EvaluationSettings())
     assert any("Not better" in p and "Static Audio (−0.15, −0.30 to +0.10)" in p for p in points)
