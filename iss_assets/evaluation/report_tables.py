@@ -268,7 +268,7 @@ def chance(tests: pd.DataFrame, settings: EvaluationSettings) -> DataTable:
     def corrected(row: Any) -> Cell:
         if row.p_least_holm <= settings.alpha:
             return p_value(row.p_value_holm)
-        return replace(p_value(row.p_value_holm, f"never below {row.p_least_holm:.2g}"), css="flag")
+        return replace(p_value(row.p_value_holm, f"never below {row.p_least_holm:.3f}"), css="flag")
 
     rows = [
         [
@@ -325,7 +325,7 @@ def with_reference(cell: Cell, reference: Any, metric: str) -> Cell:
     if metric not in ("auroc", "brier"):
         return cell
     known = reference is not None and not pd.isna(reference)
-    text = f"nothing learned: {float(reference):.2f}" if known else "nothing learned: not known"
+    text = f"no skill: {float(reference):.2f}" if known else "no skill: unknown"
     return replace(cell, small=" · ".join(filter(None, (cell.small, text))))
 
 
@@ -358,8 +358,8 @@ def patient_metrics(metrics: pd.DataFrame) -> DataTable:
         rows,
         "Balanced accuracy: mean over classes of patients' accuracies. AUROC, Brier score and calibration: a patient's "
         "mean predicted probability of pain. Sensitivity and specificity: the class predicted for most of a patient's "
-        f"items. Calibration in the large: mean predicted probability minus share of patients in pain. “Nothing learned” is "
-        "what the figure would be without any: for the AUROC the mean of models trained on permuted labels, which is below "
+        f"items. Calibration in the large: mean predicted probability minus share of patients in pain. “No skill” is "
+        "what the figure would be without any: for the AUROC the mean of models trained on permuted labels, which is often below "
         "0.5 when whole patients are left out, since the training side then leans away from them (known only where models "
         "are trained again, section 5); for the Brier score that of saying the share of patients in pain to everybody. "
         f"Scaled Brier score: 1 is perfect, 0 is that, below 0 is worse. {notes}",
