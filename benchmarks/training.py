@@ -1,28 +1,36 @@
-"""How fast the training core is, against the straightforward way, in one run; and what the whole paper profile takes.
+"""How fast training is against the straightforward way, for every network; and how long the paper's Table 5 takes.
 
-    python -m benchmarks.training [--tiny] [--device cpu|cuda] [--images N] [--rounds N] [--json FILE]
+    python -m benchmarks.training [--tiny] [--device cpu|cuda] [--images N] [--rounds N] [--no-compile]
+        [--json FILE]
 
-The straightforward way is what one writes first: crops as JPEG files in a folder, a DataLoader with Pillow and
-torchvision's transforms, float32, the loss read back every step, one fold after another. Ours is
-``iss_assets.modeling.training.fit_network`` as the assets call it, with the settings' defaults and once more in
-float32, and with two folds side by side. All train ResNet50 at batch 16 with Adam on the same pictures. Ways alternate within a round, in turn from
-either end; a round gives ratios, and the figure is their median. The first epoch of each round warms up (and compiles,
-on CUDA) and does not count. Pictures are invented (smooth colour fields), so no accuracy is reported.
+Every way trains the same network at batch 16 with Adam on the same invented pictures (smooth colour fields), so no
+accuracy is reported. Rates are of steady training: the first steps of every fold do not count.
 
-The hours of the paper profile are extrapolated: folds x epochs x share of patients on the training side x items, over
-the items a second measured here for each network with batches of 16; for the landmark forest, the time of a small
-forest times n log n of the items.
+- **naive**: what one writes first. Crops as JPEG files, spectrograms as ``.npy`` files, a DataLoader with four workers,
+  Pillow and torchvision's transforms, float32, the loss read back every step.
+- **careful**: the same files, and what a careful person adds: pinned memory, workers that stay, bfloat16, channels
+  last, fused Adam, the loss left on the device.
+- **ours**: ``iss_assets.modeling.training`` as the assets call it, eager and recorded as CUDA graphs, so many folds at
+  once. *auto* is the default, which finds the number of folds by itself.
+
+The hours are extrapolated: folds x epochs x 90 % of the items (the training side) over the rate, plus what every fold
+and every epoch cost beside their steps as measured here (getting ready, checkpoints). Predicting shows every item once more,
+not ninety times, and is not in them.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
+import gc
 import json
 import math
 import os
 import statistics
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,163 +41,311 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from iss_assets.evaluation.published import FLOW
-from iss_assets.modeling.computing import side_by_side
+from iss_assets.modeling import capture, training
+from iss_assets.modeling.computing import can_compile, choose_device, precision
 from iss_assets.modeling.experiments import EXPERIMENTS, Experiment, experiment
 from iss_assets.modeling.forests import grow_forest
 from iss_assets.modeling.items import Items, fit_preparation, make_items
-from iss_assets.modeling.training import fit_network
+from iss_assets.modeling.lanes import Steps, side_by_side
+from iss_assets.modeling.networks import build_network
+from iss_assets.modeling.pictures import SharedPictures
 from iss_assets.settings import TrainingSettings
 
 SIDE = 160
 FOLDS, EPOCHS, TRAIN_SHARE = 10, 10, 1 - 2.9 / 29
 CHUNKS = round(509 * 37.32 / 4)
 """Whole 4-second chunks of the paper's 509 videos of 37.32 s on average (Table 4), at most."""
+WARM_STEPS = 24 if torch.cuda.is_available() else 1
+"""Steps of every fold that do not count: the processor may be eight ahead of the GPU."""
+BASE: dict[str, Any] = {"initial_weights": "random", "compile": "never", "epochs": 1}
 
 
 def invent(chosen: Experiment, n: int, side: int) -> Items:
     """Invent items with the shapes of real ones."""
     rng = np.random.default_rng(0)
-    faces = np.stack(
-        [
-            cv2.resize(
-                rng.integers(0, 255, (10, 10, 3), np.uint8), (side, side), interpolation=cv2.INTER_CUBIC
-            )
-            for _ in range(n)
-        ]
-    )
-    inputs = {
-        "faces": faces,
-        "landmarks": rng.random((n, 1404), np.float32),
-        "scores": rng.random((n, 15), np.float32),
-        "audio_features": rng.random((n, 25), np.float32),
-        "mel": -80 * rng.random((n, 128, 173), np.float32),
-    }
+    inputs: dict[str, Any] = {}
+    if "faces" in chosen.inputs:
+        inputs["faces"] = SharedPictures(invented_faces(n, side))
+    if "mel" in chosen.inputs:
+        inputs["mel"] = SharedPictures(-80 * rng.random((n, 128, 173), np.float32))
+    for name, width in {"landmarks": 1404, "scores": 15, "audio_features": 25}.items():
+        if name in chosen.inputs:
+            inputs[name] = rng.random((n, width), np.float32)
     level = np.where(np.arange(n) % 2, "None", "Severe")
     return make_items(chosen, ["0001"] * n, [f"v{i}" for i in range(n)], level, inputs)
 
 
-class JpegFolder(Dataset):
-    """Crops as files, decoded one by one."""
+@functools.cache
+def invented_faces(n: int, side: int) -> np.ndarray:
+    """Invent smooth colour fields, (n, side, side, 3) uint8."""
+    coarse = np.random.default_rng(0).integers(0, 255, (n, 10, 10, 3), np.uint8)
+    return np.stack([cv2.resize(one, (side, side), interpolation=cv2.INTER_CUBIC) for one in coarse])
 
-    def __init__(self, folder: Path, target: np.ndarray):
+
+class Files(Dataset[tuple[dict[str, torch.Tensor], int]]):
+    """Pictures as files, read one by one; vectors beside them in memory."""
+
+    def __init__(self, folder: Path, items: Items, vectors: dict[str, np.ndarray]):
         from torchvision import transforms
 
-        self.files = sorted(folder.glob("*.jpg"))
-        self.target = target
+        self.folder, self.target, self.vectors = folder, items.target, vectors
+        self.faces = "faces" in items.inputs
         self.transform = transforms.Compose(
             [transforms.ToTensor(), transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))]
         )
 
     def __len__(self) -> int:
-        return len(self.files)
+        return len(self.target)
 
-    def __getitem__(self, place: int) -> tuple[torch.Tensor, int]:
+    def __getitem__(self, place: int) -> tuple[dict[str, torch.Tensor], int]:
         from PIL import Image
 
-        return self.transform(Image.open(self.files[place]).convert("RGB")), int(self.target[place])
+        inputs = {name: torch.from_numpy(values[place]) for name, values in self.vectors.items()}
+        if self.faces:
+            picture = Image.open(self.folder / f"{place:06d}.jpg").convert("RGB")
+            inputs["faces"] = self.transform(picture)
+        else:
+            inputs["mel"] = torch.from_numpy(np.load(self.folder / f"{place:06d}.npy"))
+        return inputs, int(self.target[place])
 
 
-def straightforward(folder: Path, target: np.ndarray, device: str, epochs: int, workers: int) -> list[float]:
-    """Train ResNet50 the first way that comes to mind; give the seconds of each epoch."""
+def write_files(items: Items, folder: Path) -> None:
+    """Write what `Files` reads."""
+    name = "faces" if "faces" in items.inputs else "mel"
+    for place, values in enumerate(np.asarray(items.inputs[name])):
+        if name == "faces":
+            cv2.imwrite(str(folder / f"{place:06d}.jpg"), values)
+        else:
+            np.save(folder / f"{place:06d}.npy", values)
+
+
+def from_files(
+    chosen: Experiment, items: Items, folder: Path, device: str, workers: int, careful: bool
+) -> float:
+    """Train the naive or the careful way; give the items a second of a pass after a short one to warm up."""
     from torchvision.models import resnet50
 
-    network = resnet50(weights=None)
-    network.fc = nn.Linear(2048, 2)
+    vectors = fit_preparation(items, scaled=True).vectors(items)
+    widths = {name: v.shape[1] for name, v in vectors.items()}
+    network = build_network(chosen, resnet50(weights=None), widths, TrainingSettings().feature_layer)
+    if "faces" in items.inputs:
+        network.pictures = nn.Identity()  # type: ignore[assignment]  # the transforms of `Files` do it
     network = network.to(device).train()
-    optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
-    loader = DataLoader(JpegFolder(folder, target), batch_size=16, shuffle=True, num_workers=workers)
-    seconds = []
-    for _ in range(epochs):
-        started, total = time.perf_counter(), 0.0
-        for pictures, labels in loader:
-            loss = nn.functional.cross_entropy(network(pictures.to(device)), labels.to(device))
+    more: dict[str, Any] = {}
+    if careful:
+        network = network.to(memory_format=torch.channels_last)
+        more = {"pin_memory": device == "cuda", "persistent_workers": workers > 0}
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-4, fused=careful or None)
+    loader = DataLoader(
+        Files(folder, items, vectors), batch_size=16, shuffle=True, num_workers=workers, **more
+    )
+    for warm in (True, False):
+        wait(device)
+        started, total, shown = time.perf_counter(), torch.zeros((), device=device), 0
+        for inputs, labels in loader:
+            given = {n: t.to(device, non_blocking=careful) for n, t in inputs.items()}
+            if careful and "faces" in given:
+                given["faces"] = given["faces"].contiguous(memory_format=torch.channels_last)
+            with torch.autocast(device, torch.bfloat16, enabled=careful):
+                logits = network(given)
+            loss = nn.functional.cross_entropy(logits.float(), labels.to(device, non_blocking=careful))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            total += loss.item()
-        seconds.append(time.perf_counter() - started)
-    return seconds
+            total += loss.detach() if careful else loss.item()
+            shown += len(labels)
+            if warm and shown >= 256:
+                break
+        wait(device)
+        took = time.perf_counter() - started
+    return shown / took
 
 
-def ours(items: Items, chosen: Experiment, settings: TrainingSettings, device: str) -> list[float]:
-    """Train as the assets do; give the seconds of each epoch."""
-    preparation = fit_preparation(items, scaled=True)
-    with tempfile.TemporaryDirectory() as folder:
-        _, history, _ = fit_network(
-            chosen, items, preparation, np.ones(chosen.classes), settings, device, Path(folder)
+class Meter:
+    """Items a second of all folds together, from the moment all are in steady training, for some seconds.
+
+    Parameters
+    ----------
+    folds : int
+        Folds that must have warmed up.
+    seconds : float
+        Then everything ends.
+    """
+
+    def __init__(self, folds: int, seconds: float) -> None:
+        self.seconds = seconds
+        self.steps = [0] * folds
+        self.at_once = 0
+        self.items = 0
+        self.started = self.ended = 0.0
+        self.ready_s: list[float] = []
+
+    def watch(self, fold: int, begin: Callable[[], Steps[Any]]) -> Iterator[int]:
+        """Take a fold's steps and count them."""
+        self.at_once += 1
+        began, steps = time.perf_counter(), begin()
+        for taken in steps:
+            now = time.perf_counter()
+            if not taken:
+                self.ready_s.append(now - began)
+            else:
+                self.steps[fold] += 1
+                if self.started:
+                    self.items += taken
+                elif min(self.steps) >= WARM_STEPS:
+                    self.started = now
+                if self.started and now - self.started > self.seconds:
+                    break
+            yield taken
+        self.ended = self.ended or time.perf_counter()
+
+    @property
+    def rate(self) -> float:
+        """Items a second."""
+        return self.items / (self.ended - self.started)
+
+
+def jobs_of(
+    chosen: Experiment, items: Items, device: str, folder: Path, settings: TrainingSettings, count: int
+) -> list[Callable[[], Steps[Any]]]:
+    """Give so many trainings of the same network as the assets begin them."""
+    preparation, classes = fit_preparation(items, scaled=True), np.ones(chosen.classes)
+    return [
+        partial(
+            training.training_steps, chosen, items, preparation, classes, settings, device, folder / str(fold)
         )
-    return [entry["seconds"] for entry in history]
+        for fold in range(count)
+    ]
 
 
-def side_by_side_rate(items: Items, chosen: Experiment, settings: TrainingSettings, device: str) -> float:
-    """Train two folds at once; give the images a second of both together."""
-    jobs = [lambda go_on: ours(items, chosen, settings, device)] * 2
-    return sum(len(items) / seconds[-1] for _, seconds in side_by_side(jobs, 2, device))
-
-
-def compare(n: int, side: int, rounds: int, device: str, workers: int) -> dict[str, Any]:
-    """Measure images a second of every way, alternating, and the ratios to the straightforward one."""
-    chosen = experiment("resnet50_2_static")
-    items = invent(chosen, n, side)
-    settings = TrainingSettings(initial_weights="random", epochs=2, image_side=side)
+def ours(
+    chosen: Experiment,
+    items: Items,
+    device: str,
+    folds: int = 1,
+    seconds: float = 2.0,
+    **changed: Any,
+) -> dict[str, float]:
+    """Train so many folds at once for some seconds; give items a second, seconds to get ready, memory in GB."""
+    settings = TrainingSettings.model_validate({**BASE, **changed})
+    meter = Meter(folds, seconds)
+    peak(device, reset=True)
     with tempfile.TemporaryDirectory() as folder:
-        for place, face in enumerate(np.asarray(items.inputs["faces"])):
-            cv2.imwrite(f"{folder}/{place:06d}.jpg", face)
-        plain = settings.model_copy(update={"precision": "float32"})
-        ways = {
-            "straightforward": lambda: (
-                n / straightforward(Path(folder), items.target, device, 2, workers)[-1]
-            ),
-            "ours": lambda: n / ours(items, chosen, settings, device)[-1],
-            "ours in float32": lambda: n / ours(items, chosen, plain, device)[-1],
-            "ours, two folds side by side": lambda: side_by_side_rate(items, chosen, settings, device),
-        }
-        rates: dict[str, list[float]] = {way: [] for way in ways}
-        for number in range(rounds):
-            for way in ways if number % 2 == 0 else reversed(ways):
-                rates[way].append(ways[way]())
-    ratios = {
-        way: [fast / slow for fast, slow in zip(found, rates["straightforward"], strict=True)]
-        for way, found in rates.items()
-    }
+        jobs = jobs_of(chosen, items, device, Path(folder), settings, folds)
+        watched = [partial(meter.watch, fold, job) for fold, job in enumerate(jobs)]
+        for _ in side_by_side(watched, folds, device):  # type: ignore[arg-type]
+            break  # the first that ends has seen enough
     return {
-        "images_per_s": {way: statistics.median(found) for way, found in rates.items()},
-        "ratio": {way: statistics.median(found) for way, found in ratios.items()},
-        "ratios": ratios,
+        "rate": meter.rate,
+        "first_ready_s": meter.ready_s[0],
+        "ready_s": meter.ready_s[-1],
+        "gb": peak(device),
     }
 
 
-def paper_profile(n: int, device: str, forest_items: int) -> list[dict[str, object]]:
-    """Measure every experiment briefly and extrapolate to the paper's numbers."""
-    settings = TrainingSettings(initial_weights="random", epochs=2)
-    rows: list[dict[str, object]] = []
-    for chosen in EXPERIMENTS:
-        if chosen.is_network:
-            rate = n / ours(invent(chosen, n, SIDE), chosen, settings, device)[-1]
-            total = {"frame": FLOW["faces"], "chunk": CHUNKS}[chosen.item]
-            if "landmarks" in chosen.inputs:
-                total = FLOW["landmarks"]
-            shown = FOLDS * EPOCHS * TRAIN_SHARE * total
-            rows.append(
-                {"experiment": chosen.name, "items_per_s": rate, "items": shown, "hours": shown / rate / 3600}
-            )
-    x, target = invented_landmarks(forest_items)
+def ours_by_itself(chosen: Experiment, items: Items, device: str, **changed: Any) -> dict[str, float]:
+    """Train ten folds, as many at once as the default finds, until no more come; give their number and the rate."""
+    settings = TrainingSettings.model_validate({**BASE, **changed})
+    steps: list[tuple[float, int]] = []
+    ready: list[float] = []
+    newest = 0.0
+
+    def watch(begin: Callable[[], Steps[Any]]) -> Iterator[int]:
+        nonlocal newest
+        began = time.perf_counter()
+        for taken in begin():
+            now = time.perf_counter()
+            if not taken:
+                newest = now
+                ready.append(now - began)
+            steps.append((now, taken))
+            if now > newest + 3.5:
+                break
+            yield taken
+
+    peak(device, reset=True)
+    with tempfile.TemporaryDirectory() as folder:
+        jobs = jobs_of(chosen, items, device, Path(folder), settings, FOLDS)
+        for _ in side_by_side([partial(watch, job) for job in jobs], None, device):  # type: ignore[misc]
+            break
+    steady = [(at, taken) for at, taken in steps if at > newest + 1]
+    return {
+        "rate": sum(taken for _, taken in steady[1:]) / (steady[-1][0] - steady[0][0]),
+        "at_once": len(ready),
+        "ready_s": ready[-1],
+        "first_ready_s": ready[0],
+        "gb": peak(device),
+    }
+
+
+def peak(device: str, reset: bool = False) -> float:
+    """Give the GPU memory that torch held at most since the last reset, in GB."""
+    if device != "cuda":
+        return 0.0
+    if reset:
+        gc.collect()
+        torch.cuda.synchronize()
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    return torch.cuda.max_memory_reserved() / 1e9
+
+
+def wait(device: str) -> None:
+    """Wait for what the GPU was given."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def checkpoint_seconds(chosen: Experiment, items: Items, device: str) -> float:
+    """Give what an epoch costs beside its steps: its checkpoint."""
+    few, told = items.take(np.arange(32)), list[float]()
+    settings = TrainingSettings.model_validate({**BASE, "epochs": 2})
+    with tempfile.TemporaryDirectory() as folder:
+        steps = training.training_steps(
+            chosen, few, fit_preparation(few, scaled=True), np.ones(chosen.classes), settings, device, Path(folder),
+            lambda entry: told.extend([time.perf_counter(), entry["seconds"]]),
+        )  # fmt: skip
+        began = 0.0
+        for taken in steps:
+            began = began if taken else time.perf_counter()
+    return max(0.0, told[0] - began - told[1])
+
+
+def convolutions_alone(side: int) -> float:
+    """Give the images a second that ResNet50's convolutions alone allow on this CPU, forward and backward."""
+    from torchvision.models import resnet50
+
+    network, found = resnet50(weights=None), list[tuple[nn.Conv2d, torch.Size]]()
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(lambda m, given, _: found.append((m, given[0].shape)))
+    with torch.inference_mode():
+        network(torch.zeros(16, 3, side, side))
+    kind, took = precision(TrainingSettings(), "cpu"), 0.0
+    for number, (module, shape) in enumerate(found):
+        one = module.to(kind, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        x = torch.rand(shape).to(kind).to(memory_format=torch.channels_last).requires_grad_(number > 0)
+        for _ in range(3):  # the last counts
+            started = time.perf_counter()
+            out = one(x)
+            middle = time.perf_counter()
+            ahead = torch.ones_like(out)
+            again = time.perf_counter()
+            out.backward(ahead)
+            seconds = middle - started + time.perf_counter() - again
+        took += seconds
+    return 16 / took
+
+
+def forest_hours(items: int) -> tuple[float, float]:
+    """Give items and hours of the landmark forest's ten folds, by n log n from a small one."""
+    x, target = invented_landmarks(items)
     started = time.perf_counter()
-    grow_forest(x, target, np.ones(forest_items), 2, seed=0)
+    grow_forest(x, target, np.ones(items), 2, seed=0)
     took = time.perf_counter() - started
     grown = TRAIN_SHARE * FLOW["landmarks"]
     # growing a tree costs n log n comparisons a column
-    hours = FOLDS * took * grown * math.log(grown) / (forest_items * math.log(forest_items)) / 3600
-    shown = FOLDS * grown
-    rows.append(
-        {
-            "experiment": "forest_landmarks",
-            "items_per_s": shown / hours / 3600,
-            "items": shown,
-            "hours": hours,
-        }
-    )
-    return rows
+    return FOLDS * grown, FOLDS * took * grown * math.log(grown) / (items * math.log(items)) / 3600
 
 
 def invented_landmarks(n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -201,7 +357,163 @@ def invented_landmarks(n: int) -> tuple[np.ndarray, np.ndarray]:
     return (x + rng.normal(0, 0.01, (n, 1404))).astype(np.float32), patient % 2
 
 
+def shown_items(chosen: Experiment) -> float:
+    """Give the items that the paper's cross-validation of an experiment shows to its networks."""
+    total = (
+        CHUNKS if chosen.item == "chunk" else FLOW["landmarks" if "landmarks" in chosen.inputs else "faces"]
+    )
+    return FOLDS * EPOCHS * TRAIN_SHARE * total
+
+
+class Table:
+    """Rows that are printed as they are measured."""
+
+    def __init__(self, *columns: str) -> None:
+        self.rows: list[dict[str, Any]] = []
+        self.columns = columns
+        print("\n| " + " | ".join(columns) + " |\n|" + "---|" * len(columns), flush=True)
+
+    def add(self, *values: Any) -> None:
+        """Print a row; numbers are rounded to what can be said."""
+        self.rows.append(dict(zip(self.columns, values, strict=True)))
+        print("| " + " | ".join(_cell(v) for v in values) + " |", flush=True)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+    return "" if value is None else str(value)
+
+
+def in_one_network(
+    n: int, side: int, device: str, workers: int, rounds: int, compiles: bool
+) -> tuple[Table, dict[str, float]]:
+    """Compare the ways with ResNet50 in two classes; give the table, and what the default found."""
+    chosen = experiment("resnet50_2_static")
+    items = invent(chosen, n, side)
+    many = repeated(items, device)
+    gpu = device == "cuda"
+    table = Table(
+        "ResNet50, batch 16", "images/s", "times naive", "rounds", "GPU memory, GB", "ready after, s"
+    )
+    rates: dict[str, list[float]] = {}
+    more: dict[str, dict[str, float]] = {}
+    ways: dict[str, Callable[[], dict[str, float]]] = {}
+    with tempfile.TemporaryDirectory() as name:
+        write_files(items, Path(name))
+        slow = partial(from_files, chosen, items, Path(name), device, workers)
+        ways[f"naive ({workers} workers, float32)"] = lambda: {"rate": slow(False)}
+        ways["careful (pinned, workers that stay, mixed precision, channels last)"] = lambda: {
+            "rate": slow(True)
+        }
+        ours_now = partial(ours, chosen, many, device)
+        if gpu:
+            ways["ours, eager"] = lambda: eager(ours_now)
+            ways["ours, captured, float32"] = partial(ours_now, precision="float32")
+            for folds in (1, 2, 5, 10):
+                ways[f"ours, captured, {folds} folds" if folds > 1 else "ours, captured"] = partial(
+                    ours_now, folds
+                )
+            if compiles:
+                for folds in (1, 5):
+                    ways[f"ours, compiled and captured, {folds} fold{'s'[: folds - 1]}"] = partial(
+                        ours_now, folds, compile="always"
+                    )
+                ways["ours, compiled and captured, as many folds as it finds"] = partial(
+                    ours_by_itself, chosen, many, device, compile="always"
+                )
+            ways["ours, captured, batch 256 (not the paper's)"] = partial(ours_now, batch_size=256)
+        else:
+            ways["ours"] = ours_now
+            ways["ours, float32"] = partial(ours_now, precision="float32")
+            ways["floor: ResNet50's convolutions alone"] = lambda: {"rate": convolutions_alone(side)}
+        for number in range(rounds):
+            for way in list(ways) if number % 2 == 0 else reversed(ways):
+                more[way] = ways[way]()
+                rates.setdefault(way, []).append(more[way]["rate"])
+                if rounds == 1:
+                    add_way(table, way, rates, more)
+        if rounds > 1:
+            for way in ways:
+                add_way(table, way, rates, more)
+    return table, next((found for found in more.values() if "at_once" in found), {})
+
+
+def add_way(table: Table, way: str, rates: dict[str, list[float]], more: dict[str, dict[str, float]]) -> None:
+    """Add a way's medians; ratios are within a round."""
+    naive = next(iter(rates.values()))
+    ratios = [own / slow for own, slow in zip(rates[way], naive, strict=True)]
+    each = ", ".join(f"{ratio:.1f}" for ratio in ratios)
+    gb = more[way].get("gb") or None
+    found = more[way].get("at_once")
+    table.add(
+        f"{way}: {found}" if found else way,
+        statistics.median(rates[way]),
+        statistics.median(ratios),
+        each,
+        gb,
+        more[way].get("first_ready_s"),
+    )
+
+
+def eager(measure: Callable[[], dict[str, float]]) -> dict[str, float]:
+    """Measure without recording."""
+    training.CAPTURE_FROM = 10**9  # type: ignore[misc]
+    try:
+        return measure()
+    finally:
+        training.CAPTURE_FROM = capture.CAPTURE_FROM  # type: ignore[misc]
+
+
+def repeated(items: Items, device: str) -> Items:
+    """Give the same items over and over, so that an epoch is longer than what is measured; pictures are shared."""
+    times = 24 if device == "cuda" else 1
+    return items.take(np.tile(np.arange(len(items)), times))
+
+
+def table_5(
+    n: int, side: int, device: str, workers: int, forest_items: int, at_once: int, compiles: bool
+) -> Table:
+    """Compare what the assets do by default with the naive loop, network by network, and extrapolate."""
+    table = Table("experiment", "naive, items/s", "ours, items/s", "times naive", "how", "GPU memory, GB", "items shown", "hours")  # fmt: skip
+    with tempfile.TemporaryDirectory() as name:
+        written: set[str] = set()
+        for chosen in (e for e in EXPERIMENTS if e.is_network):
+            items = invent(chosen, n, side)
+            picture = chosen.inputs[0]
+            folder = Path(name) / picture
+            if picture not in written:
+                folder.mkdir()
+                write_files(items, folder)
+                written.add(picture)
+            naive = from_files(chosen, items, folder, device, workers, careful=False)
+            shown = shown_items(chosen)
+            long = shown / FOLDS / 16 >= TrainingSettings().compile_from_steps
+            way = "always" if compiles and long else "never"
+            found = ours(chosen, repeated(items, device), device, at_once, compile=way)
+            rest = found["first_ready_s"] + (FOLDS - 1) * found["ready_s"]
+            rest += FOLDS * EPOCHS * checkpoint_seconds(chosen, items, device)
+            hours = (shown / found["rate"] + rest) / 3600
+            how = f"{'compiled, ' if way == 'always' else ''}{at_once} at once"
+            table.add(
+                chosen.name,
+                naive,
+                found["rate"],
+                found["rate"] / naive,
+                how,
+                found["gb"] or None,
+                shown,
+                hours,
+            )
+    shown, hours = forest_hours(forest_items)
+    table.add("forest_landmarks", None, None, None, None, None, shown, hours)
+    total = sum(row["hours"] for row in table.rows)
+    table.add("together (forest on scores, embeddings and probe: minutes)", *[None] * 6, total)
+    return table
+
+
 def main() -> None:
+    """Measure and print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -212,42 +524,36 @@ def main() -> None:
         "--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu"
     )
     parser.add_argument("--images", type=int)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int)
+    parser.add_argument("--no-compile", action="store_true", help="leave the compiled rows out: two minutes")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
-    gpu = given.device == "cuda"
-    n = given.images or (32 if given.tiny else 4096 if gpu else 128)
+    began, gpu = time.perf_counter(), given.device == "cuda"
+    choose_device(TrainingSettings(device=given.device))  # sets what cuBLAS reads when it is first used
+    n = given.images or (32 if given.tiny else 2048 if gpu else 128)
     side = 64 if given.tiny else SIDE
     workers = 0 if given.tiny else min(4, os.cpu_count() or 1)
-    rounds = 1 if given.tiny else given.rounds
+    rounds = given.rounds or (1 if given.tiny or gpu else 3)
+    BASE.update(image_side=side)
     name = torch.cuda.get_device_name() if gpu else f"{torch.get_num_threads()} threads"
-    print(f"ResNet50, batch 16, {n} images of {side} px, {rounds} rounds, {given.device} ({name})\n")
-    compared = compare(n, side, rounds, given.device, workers)
-    labels = {"straightforward": f"straightforward (JPEG files, DataLoader with {workers} workers, float32)"}
-    print("| way | images/s | times the straightforward | rounds |\n|---|---|---|---|")
-    for way, rate in compared["images_per_s"].items():
-        each = ", ".join(f"{r:.2f}" for r in compared["ratios"][way])
-        print(f"| {labels.get(way, way)} | {rate:.1f} | {compared['ratio'][way]:.2f} | {each} |")
-    result: dict[str, object] = {"device": given.device, "name": name, "images": n, "side": side, **compared}
+    kind = str(precision(TrainingSettings(), given.device)).removeprefix("torch.")
+    print(
+        f"{n} images of {side} px, {rounds} round(s), {given.device} ({name}), torch {torch.__version__}, ours in "
+        f"{kind}"
+    )
+    compiles = gpu and can_compile() and not given.no_compile
+    ways, best = in_one_network(n, side, given.device, workers, rounds, compiles)
+    result: dict[str, object] = {"device": given.device, "name": name, "images": n, "ways": ways.rows}
     if not given.tiny:
-        rows = paper_profile(n, given.device, 20_000 if gpu else 6_000)
         print(
-            f"\nWhole paper profile, extrapolated: hours = {FOLDS} folds x {EPOCHS} epochs x {TRAIN_SHARE:.0%} of"
+            f"\nTable 5, extrapolated: {FOLDS} folds x {EPOCHS} epochs x {TRAIN_SHARE:.0%} of {FLOW['faces']:,} faces"
+            f" ({FLOW['landmarks']:,} with landmarks, {CHUNKS:,} chunks of sound)"
         )
-        print(
-            f"{FLOW['faces']:,} faces ({FLOW['landmarks']:,} with landmarks, {CHUNKS:,} chunks of sound) / items a"
+        rows = table_5(
+            n, side, given.device, workers, 20_000 if gpu else 6_000, int(best.get("at_once", 1)), compiles
         )
-        print(
-            "second; one fold after another, training only: predicting shows every item once, not ninety times\n"
-        )
-        print("| experiment | items/s | items shown | hours |\n|---|---|---|---|")
-        for row in rows:
-            print(
-                f"| {row['experiment']} | {row['items_per_s']:.1f} | {row['items']:,.0f} | {row['hours']:.1f} |"
-            )
-        total = sum(float(str(row["hours"])) for row in rows)
-        print(f"| together (forest on scores, embeddings and probe: minutes) | | | {total:.1f} |")
-        result |= {"paper_profile": rows, "paper_profile_hours": total}
+        result["table_5"] = rows.rows
+    print(f"\nThis took {time.perf_counter() - began:.0f} s.")
     if given.json:
         given.json.write_text(json.dumps(result, indent=2))
 

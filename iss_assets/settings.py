@@ -281,23 +281,6 @@ DEMO_TRAINING: dict[str, object] = {
 all experiments. Its models are far from the paper's: small pictures, few frames, four folds, no pretraining."""
 
 
-HOW_COMPUTED: frozenset[str] = frozenset(
-    {
-        "folds",
-        "split_file",
-        "split_seed",
-        "resnet50_weights",
-        "device",
-        "compile",
-        "folds_at_once",
-        "decoded_faces_gb",
-        "encoded_faces_gb",
-    }
-)
-"""Those of `TrainingSettings` that leave a model as it is: where and how fast it is computed, and what enters its mark in
-another form (who is on which side, the content of the weights' file)."""
-
-
 class TrainingSettings(Section):
     """Experiments (paper, section 4). The defaults are the profile ``paper``; ``demo`` changes `DEMO_TRAINING`."""
 
@@ -341,12 +324,15 @@ class TrainingSettings(Section):
     """``auto`` takes CUDA when there."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Numbers that networks compute in; weights stay float32. ``auto`` takes bfloat16 where the processor has it (GPUs
-    from Ampere on, CPUs with AVX-512 BF16)."""
+    from Ampere on, CPUs with AVX-512 BF16), else float32. What was taken is stored with each model."""
     compile: Literal["auto", "always", "never"] = "auto"
-    """Compile networks with torch's compiler: ``auto`` does on CUDA, where a training lasts long enough to earn the
-    minute that compiling takes."""
-    folds_at_once: int = Field(1, ge=1)
-    """Folds of a network trained side by side, sharing the data on one GPU, or the cores of the CPU."""
+    """Compile networks with torch's compiler: ``auto`` does on CUDA for trainings of ``compile_from_steps`` or more."""
+    compile_from_steps: int = Field(10_000, ge=1)
+    """Steps of a fold's training (batches times epochs) from which compiling pays: it takes 35 s an experiment and saves
+    half a millisecond a step (measured on an H100, see ``benchmarks/README.md``)."""
+    folds_at_once: int | None = Field(None, ge=1)
+    """Folds of a network trained side by side on one GPU; by default as many as make the whole faster there, which is
+    measured while they train. On the CPU folds go one after another. Models do not depend on it."""
     decoded_faces_gb: float = Field(8.0, ge=0)
     """Faces that take more than this when decoded stay encoded in memory and are decoded batch by batch."""
     encoded_faces_gb: float = Field(8.0, ge=0)

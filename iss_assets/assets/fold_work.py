@@ -6,13 +6,12 @@ that say whether a fold is current. Does not belong here: assets (``training``),
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -21,7 +20,7 @@ import pyarrow as arrow
 from iss_assets.assets.study import STUDY
 from iss_assets.modeling.experiments import Experiment
 from iss_assets.resources import WarehouseResource
-from iss_assets.settings import HOW_COMPUTED, Settings, TrainingSettings
+from iss_assets.settings import Settings, TrainingSettings
 from iss_assets.warehouse import tables
 from iss_assets.warehouse.database import Replacement, Warehouse
 from iss_assets.warehouse.ledger import fingerprint, ledger, ledger_rows
@@ -112,13 +111,8 @@ def make_folds(
     from iss_assets.warehouse.items import load_items
 
     items = load_items(warehouse, experiment, settings.training, cohort["patient_id"].to_pylist())
-    telling = Lock()  # folds side by side would mix their lines
     old = removal(experiment, surplus)
-
-    def job(fold: Fold, go_on: Callable[[], None]) -> tuple["FittedFold | None", arrow.Table]:
-        return one_fold(context, experiment, items, settings.training, fold, telling, go_on)
-
-    jobs = [partial(job, fold) for fold in work]
+    jobs = [partial(fold_steps, context, experiment, items, settings.training, fold) for fold in work]
     # closed at once when something fails here, which ends the folds under way
     with closing(folds_side_by_side(experiment, jobs, settings.training)) as done:
         for number, (fitted, predictions) in done:
@@ -225,21 +219,18 @@ def fold_to_do(
     return Fold(split, train, test, marks, folder, fit), not fit and right["frame_predictions"]
 
 
-def one_fold(
+def fold_steps(
     context: dg.AssetExecutionContext,
     experiment: Experiment,
     items: "Items",
     settings: TrainingSettings,
     fold: Fold,
-    telling: Lock,
-    go_on: Callable[[], None],
-) -> tuple["FittedFold | None", arrow.Table]:
-    """Fit a fold's model where that is to be done, and predict its test patients."""
-    from iss_assets.modeling.fitting import MODEL_FILE, fit_fold, predict_fold
+) -> Generator[int, None, tuple["FittedFold | None", arrow.Table]]:
+    """Fit a fold's model, step by step, where that is to be done, and predict its test patients."""
+    from iss_assets.modeling.fitting import MODEL_FILE, fitting_steps, predict_fold
 
     def tell(text: str) -> None:
-        with telling:
-            context.log.info(f"{experiment.name}, split {fold.split}: {text}")
+        context.log.info(f"{experiment.name}, split {fold.split}: {text}")
 
     def told(epoch: dict[str, float]) -> None:
         tell(", ".join(f"{k} {v:.4g}" for k, v in epoch.items()))
@@ -247,13 +238,14 @@ def one_fold(
     fitted = None
     if fold.fit:
         tell(f"fitting on {len(fold.train)} patients")
-        fitted = fit_fold(experiment, items.of(fold.train), settings, fold.folder, told, go_on)
+        fitted = yield from fitting_steps(experiment, items.of(fold.train), settings, fold.folder, told)
     return fitted, predict_fold(experiment, fold.folder / MODEL_FILE, items.of(fold.test), settings)
 
 
 def fold_row(experiment: Experiment, fold: Fold, fitted: "FittedFold", cohort_hash: str) -> dict[str, Any]:
     """Give a fold's row of ``fold_models``."""
     same = ("train_items", "settings", "profile", "seed", "weights_origin", "code_version")
+    used = ("device", "precision", "threads", "execution", "library")
     return {
         "experiment": experiment.name,
         "split": fold.split,
@@ -265,6 +257,7 @@ def fold_row(experiment: Experiment, fold: Fold, fitted: "FittedFold", cohort_ha
         "cohort_hash": cohort_hash,
         "data_hash": fold.marks["fold_models"],
         **{name: getattr(fitted, name) for name in same},
+        **{name: getattr(fitted.computed, name) for name in used},
     }
 
 
@@ -291,11 +284,11 @@ def fold_marks(
 
 
 def what_counts(experiment: Experiment, settings: TrainingSettings) -> dict[str, Any]:
-    """Give the settings that change what a model learns, and its first weights by content."""
+    """Give the settings that change what this experiment's model learns, and its first weights by content."""
     from iss_assets.modeling.weights import weights_mark
 
     first = weights_mark(settings) if experiment.uses_backbone else "none"
-    return {**settings.model_dump(mode="json", exclude=set(HOW_COMPUTED)), "first_weights": first}
+    return {**experiment.settings_read(settings), "first_weights": first}
 
 
 def fold_entry(place: str, table: str, mark: str, rows: int) -> Replacement:

@@ -156,7 +156,8 @@ def embeddings_mark(warehouse: Warehouse, settings: Settings, patient: str) -> s
     from iss_assets.warehouse.items import data_hash
 
     training = settings.training
-    used = (weights_mark(training), training.image_side, training.precision, CODE_VERSION)
+    first = weights_mark(training) + (f" {training.seed}" if training.initial_weights == "random" else "")
+    used = (first, training.image_side, training.precision, CODE_VERSION)
     return fingerprint(used, data_hash(warehouse, BY_NAME["resnet50_2_static"], training, [patient]))
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import pandas as pd
 
 from iss_assets.evaluation.frames import rows_of
-from iss_assets.settings import HOW_COMPUTED
+from iss_assets.modeling.experiments import BY_NAME, READ_BY
 from iss_assets.study import terms
 
 OTHER_SPLITS = "the patients are split in another way now"
@@ -135,7 +135,8 @@ def comparable_folds(
 
 
 def _way(fold: pd.Series) -> str:
-    """Give in one string how a model was trained, apart from who is on which side and where it was computed."""
-    chosen = {k: v for k, v in json.loads(fold["settings"]).items() if k not in HOW_COMPUTED}
+    """Give in one string how a model was trained: the settings that its experiment reads, first weights, code."""
+    of = BY_NAME[fold["experiment"]]
+    chosen = {k: v for k, v in json.loads(fold["settings"]).items() if k in READ_BY and of.reads(k)}
     named = [fold["profile"], int(fold["seed"]), fold["weights_origin"], fold["code_version"]]
     return json.dumps([named, chosen], sort_keys=True)

@@ -1,7 +1,7 @@
-"""Where and how networks compute: device, precision, compilation, several folds at once.
+"""Where and how networks compute: device, precision, compilation, and a record of what was really used.
 
-Belongs here: what makes training faster and leaves what is learnt alone. Does not belong here: the loop (``training``),
-data on their way to the device (``data``).
+Belongs here: choosing them. Does not belong here: the loop (``training``), recorded steps (``capture``), several folds
+at once (``lanes``), data on their way to the device (``data``).
 """
 
 from __future__ import annotations
@@ -9,20 +9,17 @@ from __future__ import annotations
 import os
 import shutil
 import sysconfig
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from queue import SimpleQueue
-from threading import Event, Lock
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from iss_assets.modeling.computed import Computed
 from iss_assets.settings import TrainingSettings
 
-T = TypeVar("T")
 Forward = Callable[[Mapping[str, Tensor]], Tensor]
 """From inputs by name to logits."""
 
@@ -64,16 +61,52 @@ def mixed(settings: TrainingSettings, device: str) -> AbstractContextManager[Any
     return torch.autocast(device, torch.bfloat16, enabled=precision(settings, device) == torch.bfloat16)
 
 
-def compiled(network: nn.Module, settings: TrainingSettings, device: str) -> Forward:
-    """Give the network, compiled by torch where the settings ask for it; its weights stay the same tensors.
+def computed(settings: TrainingSettings, device: str, is_compiled: bool, is_captured: bool) -> Computed:
+    """Say what a network is computed with here and now."""
+    used = str(precision(settings, device)).removeprefix("torch.")
+    if device == "cuda":
+        name = torch.cuda.get_device_name()
+        if (
+            used == "float32"
+            and torch.backends.cudnn.allow_tf32
+            and torch.cuda.get_device_capability() >= (8, 0)
+        ):
+            used = "float32 (TF32 convolutions)"
+    else:
+        name = f"cpu ({torch.backends.cpu.get_cpu_capability()})"
+    ways = ["compiled"] * is_compiled + ["captured"] * is_captured
+    return Computed(
+        device=name,
+        precision=used,
+        threads=torch.get_num_threads() if device == "cpu" else None,
+        execution=" and ".join(ways) or "eager",
+        library=f"torch {torch.__version__}",
+    )
 
-    ``auto`` compiles on CUDA where torch's compiler can work (`can_compile`). Only batches of full size go the compiled
-    way: an epoch's last one has another size in every fold, and torch gives up after a few sizes.
+
+def compiles(settings: TrainingSettings, device: str, steps: int) -> bool:
+    """Say whether a training of so many steps is compiled.
+
+    Parameters
+    ----------
+    settings : TrainingSettings
+        ``compile``: ``auto`` does on CUDA, from ``compile_from_steps`` on, where torch's compiler works.
+    device : str
+        ``cpu`` or ``cuda``.
+    steps : int
+        Steps of the whole training, also of one that was killed and goes on.
     """
-    if settings.compile != "always" and not (
-        settings.compile == "auto" and device == "cuda" and can_compile()
-    ):
-        return network
+    if settings.compile != "auto":
+        return settings.compile == "always"
+    return device == "cuda" and steps >= settings.compile_from_steps and can_compile()
+
+
+def compiled(network: nn.Module, settings: TrainingSettings) -> Forward:
+    """Give the network compiled by torch; its weights stay the same tensors.
+
+    Only batches of full size go the compiled way: an epoch's last one has another size in every fold, and torch gives up
+    after a few sizes.
+    """
     from torch._dynamo import config as tracing
     from torch._inductor import config as generating
 
@@ -98,81 +131,13 @@ def can_compile() -> bool:
     return bool(compiler) and headers.is_file() and has_triton()
 
 
-_repeating = Lock()
-_repeatable = 0
-_before = (False, False)
-
-
 @contextmanager
 def repeatable() -> Iterator[None]:
-    """Ask CUDA's libraries for the same result every time; folds may be inside at once, and the last one out undoes it."""
-    global _repeatable, _before
+    """Ask CUDA's libraries for the same result every time; on the way out everything is as before."""
     cudnn = torch.backends.cudnn
-    with _repeating:
-        if _repeatable == 0:
-            _before = cudnn.deterministic, cudnn.benchmark
-            cudnn.deterministic, cudnn.benchmark = True, False
-        _repeatable += 1
+    before = cudnn.deterministic, cudnn.benchmark
+    cudnn.deterministic, cudnn.benchmark = True, False
     try:
         yield
     finally:
-        with _repeating:
-            _repeatable -= 1
-            if _repeatable == 0:
-                cudnn.deterministic, cudnn.benchmark = _before
-
-
-class Stopped(RuntimeError):
-    """A fold beside this one failed, or the run was cancelled; this one's checkpoint stays."""
-
-
-def side_by_side(
-    jobs: Sequence[Callable[[Callable[[], None]], T]], at_once: int, device: str
-) -> Generator[tuple[int, T], None, None]:
-    """Do jobs, several at once, and give (number of the job, result) as each is done.
-
-    Parameters
-    ----------
-    jobs : sequence of callables
-        Each is given a function to call now and then, which raises `Stopped` once the others have failed.
-    at_once : int
-        Jobs at once, each in a thread and, on CUDA, on a stream of its own; they share the data on the device. On the
-        CPU they share its cores evenly. 1 does one after the other and nothing else.
-    device : str
-        ``cpu`` or ``cuda``.
-    """
-    if at_once == 1 or len(jobs) < 2:
-        for number, job in enumerate(jobs):
-            yield number, job(lambda: None)
-        return
-    stop = Event()
-    threads = torch.get_num_threads()
-    # as many streams as jobs at once: torch keeps a job's memory for the next one on the same stream
-    streams: SimpleQueue[Any] = SimpleQueue()
-    for _ in range(at_once):
-        streams.put(torch.cuda.Stream() if device == "cuda" else None)
-
-    def go_on() -> None:
-        if stop.is_set():
-            raise Stopped("stopped with the folds beside it")
-
-    def work(job: Callable[[Callable[[], None]], T]) -> T:
-        go_on()
-        if device == "cpu":
-            torch.set_num_threads(max(1, threads // at_once))  # of this thread
-        stream = streams.get()
-        try:
-            with torch.cuda.stream(stream):  # None changes nothing
-                return job(go_on)
-        finally:
-            streams.put(stream)
-
-    with ThreadPoolExecutor(min(at_once, len(jobs))) as pool:
-        running = {pool.submit(work, job): number for number, job in enumerate(jobs)}
-        try:
-            for future in as_completed(running):
-                yield running[future], future.result()
-        finally:
-            stop.set()
-            if device == "cpu":
-                torch.set_num_threads(threads)
+        cudnn.deterministic, cudnn.benchmark = before

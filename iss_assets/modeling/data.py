@@ -115,13 +115,21 @@ class Data:
 
     def batches(self, order: list[np.ndarray]) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
         """Give inputs and targets of each batch of places."""
+        for index, sent in self.sent(order):
+            yield self.take(index, *sent)
+
+    def sent(self, order: list[np.ndarray]) -> Iterator[tuple[Tensor, tuple[Tensor, ...]]]:
+        """Give each batch's places, on the device, and those of its inputs that do not lie there: arguments of `take`."""
         # sent once: a transfer at every batch would stop the GPU each time
         indices = torch.from_numpy(np.concatenate(order)).to(self.device).split([len(p) for p in order])
         ahead: Iterator[dict[str, Tensor]] = self._far_batches(order) if self._far else repeat({})
         for index, far in zip(indices, ahead, strict=False):
-            inputs = {n: v[index if rows is None else rows[index]] for n, (v, rows) in self._near.items()}
-            inputs |= {n: t.to(self.device, non_blocking=True) for n, t in far.items()}
-            yield inputs, self._target[index]
+            yield index, tuple(far[name].to(self.device, non_blocking=True) for name in self._far)
+
+    def take(self, index: Tensor, *sent: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """Give a batch's inputs and targets; nothing in it waits for the device, so that it can be part of a graph."""
+        inputs = {n: v[index if rows is None else rows[index]] for n, (v, rows) in self._near.items()}
+        return {**inputs, **dict(zip(self._far, sent, strict=True))}, self._target[index]
 
     def _far_batches(self, order: list[np.ndarray]) -> Iterator[dict[str, Tensor]]:
         many = max(1, WINDOW // len(order[0]))

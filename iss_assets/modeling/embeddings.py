@@ -56,7 +56,8 @@ def embed_faces(crops: InputArray, settings: TrainingSettings) -> Embedded:
     """
     import torch
 
-    from iss_assets.modeling.computing import choose_device, mixed
+    from iss_assets.modeling.capture import in_batches, own_stream
+    from iss_assets.modeling.computing import choose_device, mixed, repeatable
     from iss_assets.modeling.networks import FacesToPictures
     from iss_assets.modeling.weights import initial_resnet50
 
@@ -65,12 +66,19 @@ def embed_faces(crops: InputArray, settings: TrainingSettings) -> Embedded:
         torch.manual_seed(settings.seed)
         backbone, origin = initial_resnet50(settings)
     backbone.fc = torch.nn.Identity()
-    network = torch.nn.Sequential(FacesToPictures(), backbone)
-    network = network.to(device).to(memory_format=torch.channels_last).eval()
-    out = np.empty((len(crops), EMBEDDING_WIDTH), np.float32)
-    with torch.inference_mode(), mixed(settings, device):
-        for start in range(0, len(crops), _BATCH):
-            places = np.arange(start, min(start + _BATCH, len(crops)))
-            batch = torch.from_numpy(crops[places]).to(device)
-            out[places] = network(batch).float().cpu().numpy()
-    return Embedded(out, origin)
+    if len(crops) == 0:
+        return Embedded(np.empty((0, EMBEDDING_WIDTH), np.float32), origin)
+    starts = range(0, len(crops), _BATCH)
+    with torch.inference_mode(), own_stream(device), repeatable():
+        network = torch.nn.Sequential(FacesToPictures(), backbone)
+        network = network.to(device).to(memory_format=torch.channels_last).eval()
+
+        def embed(batch: torch.Tensor) -> torch.Tensor:
+            with mixed(settings, device):
+                return network(batch).float()
+
+        batches = (
+            (torch.from_numpy(crops[np.arange(start, min(start + _BATCH, len(crops)))]).to(device),)
+            for start in starts
+        )
+        return Embedded(in_batches(embed, batches, len(starts), _BATCH, device), origin)

@@ -9,12 +9,12 @@ An experiment more is one entry in `EXPERIMENTS` and, if need be, one network in
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
-from iss_assets.evaluation import published
+from iss_assets.settings import TrainingSettings
 from iss_assets.study import terms
 
 CODE_VERSION: Final = "2"
@@ -79,15 +79,68 @@ class Experiment:
         """The version of the code that trains this kind of model."""
         return FOREST_CODE_VERSION if self.model == "forest" else CODE_VERSION
 
-    @property
-    def published(self) -> Mapping[str, float]:
-        """Table 5's figures by the column names of ``experiment_results``; empty for an experiment of ours."""
-        known = published.BY_NAME.get(self.name)
-        return MappingProxyType(known.figures if known else {})
-
     def target(self, level: str) -> str:
         """Give the class of a patient with this pain level."""
         return level if self.classes == 4 else terms.pain_class(level)
+
+    def reads(self, setting: str) -> bool:
+        """Say whether a field of `TrainingSettings` changes what this experiment's model learns; see `READ_BY`."""
+        return READ_BY[setting](self)
+
+    def settings_read(self, settings: TrainingSettings) -> dict[str, Any]:
+        """Give the settings that change what this experiment's model learns, as JSON has them."""
+        return {n: v for n, v in settings.model_dump(mode="json").items() if self.reads(n)}
+
+
+def _every(_: Experiment) -> bool:
+    return True
+
+
+def _none(_: Experiment) -> bool:
+    return False
+
+
+def _networks(e: Experiment) -> bool:
+    return e.is_network
+
+
+def _faces(e: Experiment) -> bool:
+    return bool({"faces", "embeddings"} & set(e.inputs))
+
+
+READ_BY: Final[Mapping[str, Callable[[Experiment], bool]]] = MappingProxyType(
+    {
+        "profile": _every,  # printed with every result
+        # who is on which side is part of a fold's data; the weights' file is told by its content
+        "folds": _none,
+        "split_seed": _none,
+        "split_file": _none,
+        "initial_weights": _none,
+        "resnet50_weights": _none,
+        "seed": lambda e: e.model != "linear_probe",
+        "epochs": _networks,
+        "batch_size": _networks,
+        "learning_rate": _networks,
+        "image_side": _faces,
+        "feature_layer": lambda e: e.model in ("fusion_3", "audio_static"),
+        "frames_per_patient": lambda e: e.item == "frame",
+        "chunks_per_patient": lambda e: e.item == "chunk",
+        "only_usable": _every,
+        "missing_scores": lambda e: "scores" in e.inputs,
+        "class_weights": _every,
+        "precision": lambda e: e.uses_backbone,
+        # where and how fast a model is computed; what was really used is stored with it
+        "device": _none,
+        "compile": _none,
+        "compile_from_steps": _none,
+        "folds_at_once": _none,
+        "decoded_faces_gb": _none,
+        "encoded_faces_gb": _none,
+    }
+)
+"""Field of `TrainingSettings` to the experiments whose models it changes. A changed setting makes these stale and no
+others. First weights (``initial_weights``, ``resnet50_weights``) count by their content beside this: see
+``weights.weights_mark``."""
 
 
 EXPERIMENTS: Final = (

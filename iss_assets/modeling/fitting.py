@@ -13,12 +13,14 @@ import json
 import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import pyarrow as pa
 
+from iss_assets.modeling.computed import Computed, by_scikit_learn
 from iss_assets.modeling.experiments import Experiment
 from iss_assets.modeling.files import read_arrays, write_arrays
 from iss_assets.modeling.forests import Forest, grow_forest
@@ -66,8 +68,8 @@ class FittedFold:
         The settings as JSON, file names without their folders.
     profile, seed, code_version
         As in ``fold_models``.
-    device : str
-        ``cpu`` or ``cuda``.
+    computed : Computed
+        What it was computed with.
     seconds : float
         Time that fitting took.
     """
@@ -81,7 +83,7 @@ class FittedFold:
     profile: str
     seed: int
     code_version: str
-    device: str
+    computed: Computed
     seconds: float
 
 
@@ -91,7 +93,6 @@ def fit_fold(
     settings: TrainingSettings,
     out_dir: Path,
     progress: Callable[[dict[str, float]], None] | None = None,
-    go_on: Callable[[], None] | None = None,
 ) -> FittedFold:
     """Fit an experiment's model on the training side of a split.
 
@@ -109,8 +110,6 @@ def fit_fold(
         items and settings.
     progress : callable, optional
         Called with each epoch's entry of the history.
-    go_on : callable, optional
-        Called before each batch of a network; what it raises ends the training.
 
     Returns
     -------
@@ -123,6 +122,19 @@ def fit_fold(
     iss_assets.modeling.weights.WeightsUnavailable
         If pretrained weights are wanted and can be had neither from a file nor from the hub.
     """
+    job = partial(fitting_steps, experiment, train, settings, out_dir, progress)
+    ((_, fitted),) = folds_side_by_side(experiment, [job], settings)
+    return fitted
+
+
+def fitting_steps(
+    experiment: Experiment,
+    train: Items,
+    settings: TrainingSettings,
+    out_dir: Path,
+    progress: Callable[[dict[str, float]], None] | None = None,
+) -> Generator[int, None, FittedFold]:
+    """Do what `fit_fold` does, stopping after each step of a network, for `folds_side_by_side`."""
     if len(train) == 0:
         raise ValueError(
             f"{experiment.name}: the training side has no items; see what was left out and why, "
@@ -135,27 +147,28 @@ def fit_fold(
     per_class = (
         class_weights(train.target, train.weight, classes) if settings.class_weights else np.ones(classes)
     )
-    origin, device = "none", "cpu"
+    origin = "none"
     if experiment.model == "forest":
         x, weight = columns_of(experiment, preparation, train), train.weight * per_class[train.target]
         forest = grow_forest(x, train.target, weight, classes, settings.seed)
-        arrays = forest.arrays()
+        arrays, used = forest.arrays(), by_scikit_learn(experiment.model)
         history = [_summary(forest.probabilities(x), train)]
     elif experiment.model == "linear_probe":
         from iss_assets.modeling.probe import fit_probe
 
         x, weight = columns_of(experiment, preparation, train), train.weight * per_class[train.target]
         probe = fit_probe(x, train.target, weight, classes)
-        arrays, origin = probe.arrays(), wanted_origin(settings)  # of the backbone that made the embeddings
+        arrays, used = probe.arrays(), by_scikit_learn(experiment.model)
+        origin = wanted_origin(settings)  # of the backbone that made the embeddings
         history = [_summary(probe.probabilities(x), train)]
     else:
         from iss_assets.modeling.computing import choose_device
-        from iss_assets.modeling.training import fit_network
+        from iss_assets.modeling.training import training_steps
 
-        device = choose_device(settings)
-        arrays, history, origin = fit_network(
-            experiment, train, preparation, per_class, settings, device, out_dir, progress, go_on
+        trained = yield from training_steps(
+            experiment, train, preparation, per_class, settings, choose_device(settings), out_dir, progress
         )
+        arrays, history, origin, used = trained.arrays, trained.history, trained.origin, trained.computed
     if not experiment.is_network and progress is not None:
         progress(history[0])
     text = settings_text(settings)
@@ -163,7 +176,8 @@ def fit_fold(
         "experiment": experiment.name,
         "code_version": experiment.code_version,
         "weights_origin": origin,
-        "settings": text,
+        # what it was computed beside is no part of a model: the file is the same with one fold at once or five
+        "settings": json.dumps(experiment.settings_read(settings), sort_keys=True),
     }
     write_arrays(out_dir / MODEL_FILE, arrays | preparation.arrays(), described)
     return FittedFold(
@@ -176,7 +190,7 @@ def fit_fold(
         profile=settings.profile,
         seed=settings.seed,
         code_version=experiment.code_version,
-        device=device,
+        computed=used,
         seconds=time.perf_counter() - started,
     )
 
@@ -244,16 +258,18 @@ Work = TypeVar("Work")
 
 
 def folds_side_by_side(
-    experiment: Experiment, jobs: Sequence[Callable[[Callable[[], None]], Work]], settings: TrainingSettings
+    experiment: Experiment,
+    jobs: Sequence[Callable[[], Generator[int, None, Work]]],
+    settings: TrainingSettings,
 ) -> Generator[tuple[int, Work], None, None]:
-    """Do the jobs of an experiment's folds, those of networks several at once where the settings ask for it.
+    """Do the jobs of an experiment's folds; those of networks several at once on a GPU.
 
     Parameters
     ----------
     experiment : Experiment
         Forests take all cores by themselves and are grown one after another.
     jobs : sequence of callables
-        Each is given what `fit_fold` takes as `go_on`.
+        Each begins work that goes on step by step, as `fitting_steps` does.
     settings : TrainingSettings
         ``folds_at_once`` and device.
 
@@ -263,11 +279,22 @@ def folds_side_by_side(
         Number of the job and its result, as each is done.
     """
     if not experiment.is_network:
-        yield from ((number, job(lambda: None)) for number, job in enumerate(jobs))
+        for number, job in enumerate(jobs):
+            yield number, _exhaust(job())
         return
-    from iss_assets.modeling.computing import choose_device, side_by_side
+    from iss_assets.modeling.computing import choose_device
+    from iss_assets.modeling.lanes import side_by_side
 
     yield from side_by_side(jobs, settings.folds_at_once, choose_device(settings))
+
+
+def _exhaust(steps: Generator[Any, None, Work]) -> Work:
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            result: Work = done.value
+            return result
 
 
 def prediction_table(experiment: Experiment, test: Items, probabilities: np.ndarray) -> pa.Table:

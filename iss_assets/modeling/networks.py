@@ -242,14 +242,21 @@ def build_network(
     ValueError
         If the experiment is no network, or ResNet50 has no such layer.
     """
+    network: nn.Module
     if experiment.model == "resnet50":
-        return FaceNetwork(backbone, experiment.classes)
-    if experiment.model in ("fusion_1", "fusion_2"):
-        return VectorFusion(backbone, widths, experiment.classes)
-    if experiment.model in ("fusion_3", "audio_static"):
+        network = FaceNetwork(backbone, experiment.classes)
+    elif experiment.model in ("fusion_1", "fusion_2"):
+        network = VectorFusion(backbone, widths, experiment.classes)
+    elif experiment.model in ("fusion_3", "audio_static"):
         picture = "faces" if experiment.model == "fusion_3" else "mel"
-        return MapFusion(backbone, feature_layer, picture, widths, experiment.classes)
-    raise ValueError(f"experiment {experiment.name} is a {experiment.model}, not a network")
+        network = MapFusion(backbone, feature_layer, picture, widths, experiment.classes)
+    else:
+        raise ValueError(f"experiment {experiment.name} is a {experiment.model}, not a network")
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            # it counts batches for a momentum of None only; each of the 53 counts would be a GPU kernel of its own
+            module.num_batches_tracked = None
+    return network
 
 
 def _channels(backbone: nn.Module, layer: str) -> int:

@@ -547,6 +547,26 @@ class FoldModels(Table):
         "VARCHAR", "File of the trained weights, relative to the home; empty if none.", nullable=True
     )
     history: object = column("VARCHAR", "Loss and accuracy per epoch, as JSON.", nullable=True)
+    device: object = column(
+        "VARCHAR",
+        "What the model was computed on: the GPU's name, or cpu with the instructions used. Empty in this and the next "
+        "four columns: fitted by a version that did not record it.",
+        nullable=True,
+    )
+    precision: object = column(
+        "VARCHAR",
+        "Numbers that were really computed in: float32, float32 (TF32 convolutions), bfloat16, float64.",
+        nullable=True,
+    )
+    threads: object = column(
+        "INTEGER", "Threads of the CPU that sums were split among; empty on a GPU.", nullable=True, ge=1
+    )
+    execution: object = column(
+        "VARCHAR",
+        "How training steps ran: eager, captured (as CUDA graphs), compiled, compiled and captured.",
+        nullable=True,
+    )
+    library: object = column("VARCHAR", "What computed it, with its version.", nullable=True)
     cohort_hash: object = column("VARCHAR", "Cohort hash that was trained on.")
     data_hash: object = column("VARCHAR", "Hash of the training data's fingerprints.")
     code_version: object = column("VARCHAR", "Version of the training code.")

@@ -1,28 +1,31 @@
-"""Device, precision, compilation and folds side by side change the speed and not what is learnt."""
+"""Device, precision and compilation, and the record of what was really used."""
 
 from __future__ import annotations
 
 import os
-from contextlib import nullcontext
-from functools import partial
-from threading import Barrier
 
 import numpy as np
 import pytest
 import torch
 
 from iss_assets.modeling import computing
-from iss_assets.modeling.computing import choose_device, compiled, precision, repeatable, side_by_side
+from iss_assets.modeling.computing import (
+    choose_device,
+    compiled,
+    compiles,
+    computed,
+    precision,
+    repeatable,
+)
 from iss_assets.modeling.experiments import experiment
-from iss_assets.modeling.fitting import fit_fold, folds_side_by_side, predict_fold
-from iss_assets.modeling.training import CHECKPOINT_FILE
+from iss_assets.modeling.fitting import fit_fold, predict_fold
 from iss_assets.settings import TrainingSettings
 from iss_assets_tests.modeling.conftest import planted_items
 
 pytestmark = pytest.mark.usefixtures("small_backbone")
 
-FACES, FOREST = experiment("resnet50_2_static"), experiment("forest_pain")
-SETTINGS = TrainingSettings(profile="demo", image_side=32, device="cpu", folds_at_once=2)
+FACES = experiment("resnet50_2_static")
+SETTINGS = TrainingSettings(profile="demo", image_side=32, device="cpu")
 
 
 def test_cuda_is_taken_when_there_and_an_error_when_only_wished_for(monkeypatch):
@@ -63,23 +66,28 @@ def test_training_in_either_precision_learns_and_keeps_float32_weights(tmp_path,
     assert {str(a.dtype) for n, a in kept.items() if n.endswith("weight")} == {"float32"}
 
 
-def test_full_batches_are_compiled_on_cuda_or_when_asked(monkeypatch):
+def test_only_full_batches_go_the_compiled_way(monkeypatch):
     taken: list[str] = []
 
     def network(inputs):
         taken.append("plain")
 
     monkeypatch.setattr(torch, "compile", lambda network, dynamic: lambda inputs: taken.append("compiled"))
+    forward = compiled(network, TrainingSettings())
+    for size in (16, 5, 17):
+        forward({"scores": torch.zeros(size, 2)})
+    assert taken == ["compiled", "plain", "plain"]
+
+
+def test_long_trainings_are_compiled_on_cuda_and_any_where_asked(monkeypatch):
     monkeypatch.setattr(computing, "can_compile", lambda: True)
-    assert compiled(network, TrainingSettings(), "cpu") is network
-    assert compiled(network, TrainingSettings(compile="never"), "cuda") is network
-    for settings, device in ((TrainingSettings(), "cuda"), (TrainingSettings(compile="always"), "cpu")):
-        forward = compiled(network, settings, device)
-        for size in (16, 5, 17):
-            forward({"scores": torch.zeros(size, 2)})
-    assert taken == ["compiled", "plain", "plain"] * 2
+    auto = TrainingSettings(compile_from_steps=100)
+    assert [compiles(auto, "cuda", steps) for steps in (99, 100)] == [False, True]
+    assert not compiles(auto, "cpu", 10**9)
+    assert compiles(TrainingSettings(compile="always"), "cpu", 1)
+    assert not compiles(TrainingSettings(compile="never"), "cuda", 10**9)
     monkeypatch.setattr(computing, "can_compile", lambda: False)
-    assert compiled(network, TrainingSettings(), "cuda") is network
+    assert not compiles(auto, "cuda", 100)
 
 
 def test_the_compiler_needs_triton_a_c_compiler_and_pythons_headers(monkeypatch, tmp_path):
@@ -121,88 +129,36 @@ def test_compiled_training_learns_and_its_weights_can_be_read_as_usual(tmp_path,
     assert np.allclose(*rows, atol=0.02)
 
 
-def test_cudas_flags_are_as_before_once_the_last_fold_is_out(monkeypatch):
+def test_cudas_flags_are_as_before_afterwards_also_after_an_error(monkeypatch):
     cudnn = torch.backends.cudnn
     monkeypatch.setattr(cudnn, "benchmark", True)
     before = cudnn.deterministic
-    one, two = repeatable(), repeatable()
-    one.__enter__()
-    two.__enter__()
-    one.__exit__(None, None, None)
-    assert (cudnn.deterministic, cudnn.benchmark) == (True, False)
-    two.__exit__(None, None, None)
+    with pytest.raises(ValueError, match="no numbers"), repeatable():
+        assert (cudnn.deterministic, cudnn.benchmark) == (True, False)
+        raise ValueError("no numbers")
     assert (cudnn.deterministic, cudnn.benchmark) == (before, True)
 
 
-@pytest.mark.parametrize("chosen", [FACES, experiment("fusion_3")], ids=lambda e: e.name)
-def test_folds_side_by_side_end_with_the_same_weights_as_one_after_the_other(tmp_path, chosen):
-    """Building one network must not disturb the training of another."""
-    items = planted_items(chosen, each=4)
-    sides = [items.of(["0000", "0001", "0002"]), items.of(["0001", "0002", "0003"])]
-
-    def fit(folder, side, go_on):
-        return fit_fold(chosen, side, SETTINGS, tmp_path / folder, go_on=go_on).weights.read_bytes()
-
-    made = {}
-    for at_once in (1, 2):
-        settings = SETTINGS.model_copy(update={"folds_at_once": at_once})
-        jobs = [partial(fit, f"{at_once}-{n}", side) for n, side in enumerate(sides)]
-        made[at_once] = dict(folds_side_by_side(chosen, jobs, settings))
-    assert made[1] == made[2]
-    assert made[1][0] != made[1][1]
+def test_what_was_really_used_is_said_of_a_cpu_and_of_a_gpu(monkeypatch):
+    torch.set_num_threads(1)
+    here = computed(TrainingSettings(precision="float32"), "cpu", False, False)
+    assert (here.precision, here.threads, here.execution) == ("float32", 1, "eager")
+    assert here.device.startswith("cpu (") and here.library == f"torch {torch.__version__}"
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA H100 80GB HBM3")
+    for capability, plain in (((9, 0), "float32 (TF32 convolutions)"), ((7, 5), "float32")):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda value=capability: value)
+        there = computed(TrainingSettings(precision="float32"), "cuda", True, True)
+        assert there.precision == plain
+    assert (there.device, there.threads) == ("NVIDIA H100 80GB HBM3", None)
+    assert there.execution == "compiled and captured"
+    assert computed(TrainingSettings(precision="bfloat16"), "cuda", False, True).precision == "bfloat16"
 
 
-def test_folds_of_networks_run_at_once_and_forests_one_after_the_other():
-    meet = Barrier(2)
-
-    def job(go_on):
-        go_on()
-        meet.wait(5)
-        return "met"
-
-    assert sorted(folds_side_by_side(FACES, [job, job], SETTINGS)) == [(0, "met"), (1, "met")]
-    order = []
-    jobs = [lambda go_on, n=n: order.append(n) for n in range(3)]
-    assert [number for number, _ in folds_side_by_side(FOREST, jobs, SETTINGS)] == order == [0, 1, 2]
-
-
-def test_jobs_at_once_share_as_many_streams_and_no_more(monkeypatch):
-    """torch keeps memory by stream: one a job would keep that of every job until the end."""
-    made, used, meet = [], [], Barrier(2)
-
-    class Stream:
-        def __init__(self):
-            made.append(self)
-
-    monkeypatch.setattr(torch.cuda, "Stream", Stream)
-    monkeypatch.setattr(torch.cuda, "stream", lambda stream: used.append(stream) or nullcontext())
-
-    def job(go_on):
-        meet.wait(5)
-
-    list(side_by_side([job] * 6, 2, "cuda"))
-    assert len(made) == 2 and len(used) == 6 and set(used) == set(made)
-
-
-def test_a_fold_that_fails_ends_those_beside_it_and_their_checkpoints_stay(tmp_path):
-    items = planted_items(FACES, each=4)
-    one_epoch_done = Barrier(2)
-
-    def failing(go_on):
-        one_epoch_done.wait(60)
-        raise ValueError("no numbers")
-
-    def fitting(go_on):
-        def told(entry):
-            if entry["epoch"] == 1:
-                one_epoch_done.wait(60)
-
-        settings = SETTINGS.model_copy(update={"epochs": 10_000})
-        return fit_fold(FACES, items, settings, tmp_path, told, go_on)
-
-    threads = torch.get_num_threads()
-    with pytest.raises(ValueError, match="no numbers"):
-        list(side_by_side([failing, fitting], 2, "cpu"))
-    assert (tmp_path / CHECKPOINT_FILE).exists()
-    assert torch.get_num_threads() == threads
-    assert computing._repeatable == 0
+@pytest.mark.parametrize("name", ["forest_pain", "embedding_probe", "resnet50_2_static"])
+def test_a_fitted_fold_says_what_it_was_computed_with(tmp_path, name):
+    chosen = experiment(name)
+    used = fit_fold(chosen, planted_items(chosen, each=4), SETTINGS, tmp_path).computed
+    network = chosen.is_network
+    assert used.library.startswith("torch 2" if network else "scikit-learn 1")
+    assert used.threads == (1 if network else used.threads) and used.execution == "eager"
+    assert used.precision in (("float32", "bfloat16") if network else ("float32", "float64"))

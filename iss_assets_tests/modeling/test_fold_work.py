@@ -110,7 +110,7 @@ def test_folds_of_other_splits_go_with_the_first_of_todays_and_not_before(home, 
         raise ValueError("no weights")
 
     with monkeypatch.context() as patch:
-        patch.setattr("iss_assets.modeling.fitting.fit_fold", fails)
+        patch.setattr("iss_assets.modeling.fitting.fitting_steps", fails)
         with pytest.raises(ValueError, match="no weights"):
             fit(home, PAIN)
     assert rows(home, "select * from fold_models order by split") == made

@@ -41,10 +41,8 @@ def test_the_eight_models_of_table_5_and_ours_are_declared_with_what_they_see():
     ]  # fmt: skip
     assert [e.paper_number for e in EXPERIMENTS] == [1, 1, 2, 3, 4, 5, 6, 7, None]
     assert experiment("fusion_3").inputs == ("faces", "landmarks", "scores")
-    assert experiment("fusion_3").published["all_classes"] == 0.657
     assert experiment("resnet50_4_static").class_names == ("None", "Low", "Moderate", "Severe")
     assert experiment("audio_static").target("Low") == "Pain"
-    assert not experiment("embedding_probe").published
     with pytest.raises(ValueError, match="there are resnet50_4_static, "):
         experiment("resnet51")
 

@@ -1,0 +1,196 @@
+"""Recorded steps, on a CPU that stands for a GPU: the same model, byte for byte, as steps that are not recorded."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from iss_assets.modeling import capture, training
+from iss_assets.modeling.capture import captured, kept
+from iss_assets.modeling.embeddings import embed_faces
+from iss_assets.modeling.experiments import EXPERIMENTS, experiment
+from iss_assets.modeling.fitting import fit_fold, predict_fold
+from iss_assets.modeling.items import Items
+from iss_assets.modeling.networks import build_network
+from iss_assets.modeling.training import CHECKPOINT_FILE
+from iss_assets.settings import TrainingSettings
+from iss_assets_tests.modeling.conftest import planted_items
+from iss_assets_tests.modeling.gpu_stand_in import Recorded, recorded
+
+__all__ = ["recorded"]
+
+pytestmark = pytest.mark.usefixtures("small_backbone")
+
+SETTINGS = TrainingSettings(
+    profile="demo", image_side=32, device="cpu", epochs=3, batch_size=8, learning_rate=1e-3
+)
+FACES, FUSION = experiment("resnet50_2_static"), experiment("fusion_3")
+NETWORKS = [e for e in EXPERIMENTS if e.is_network]
+
+
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+@pytest.mark.parametrize("chosen", NETWORKS, ids=lambda e: e.name)
+def test_recorded_steps_end_with_the_same_file_as_eager_ones(tmp_path, chosen, monkeypatch):
+    items = planted_items(chosen, each=5)  # two full batches and one of four
+    eager = fit_fold(chosen, items, SETTINGS, tmp_path / "eager")
+    stand_in = Recorded()
+    monkeypatch.setattr(capture, "record", stand_in.record)
+    monkeypatch.setattr(training, "can_capture", lambda device: True)
+    monkeypatch.setattr(training, "CAPTURE_FROM", 1)
+    fast = fit_fold(chosen, items, SETTINGS, tmp_path / "fast")
+    assert (stand_in.graphs, stand_in.replays) == (1, 2 * SETTINGS.epochs)
+    assert (eager.computed.execution, fast.computed.execution) == ("eager", "captured")
+    assert eager.weights.read_bytes() == fast.weights.read_bytes()
+    assert [e["loss"] for e in eager.history] == [e["loss"] for e in fast.history]
+
+
+def test_a_recorded_training_that_was_killed_ends_as_an_undisturbed_one(tmp_path, recorded):
+    items = planted_items(FUSION, each=5)
+    undisturbed = fit_fold(FUSION, items, SETTINGS, tmp_path / "undisturbed")
+
+    def kill(entry: dict[str, float]) -> None:
+        if entry["epoch"] == 2:
+            raise Killed
+
+    with pytest.raises(Killed):
+        fit_fold(FUSION, items, SETTINGS, tmp_path / "killed", progress=kill)
+    assert (tmp_path / "killed" / CHECKPOINT_FILE).exists()
+    again = fit_fold(FUSION, items, SETTINGS, tmp_path / "killed")
+    assert recorded.graphs == 3
+    assert undisturbed.weights.read_bytes() == again.weights.read_bytes()
+
+
+def test_a_checkpoint_of_another_way_of_computing_is_not_taken_up(tmp_path, monkeypatch):
+    """What is stored with a model as really used is true of the whole training."""
+    items = planted_items(FUSION, each=5)
+
+    def kill(_: dict[str, float]) -> None:
+        raise Killed
+
+    with pytest.raises(Killed):
+        fit_fold(FUSION, items, SETTINGS, tmp_path, progress=kill)
+    monkeypatch.setattr(capture, "record", Recorded().record)
+    monkeypatch.setattr(training, "can_capture", lambda device: True)
+    monkeypatch.setattr(training, "CAPTURE_FROM", 1)
+    told: list[float] = []
+    fitted = fit_fold(FUSION, items, SETTINGS, tmp_path, progress=lambda e: told.append(e["epoch"]))
+    assert told == [1, 2, 3] and fitted.computed.execution == "captured"
+
+
+def test_pictures_that_do_not_lie_on_the_device_are_copied_to_where_the_graph_reads_them(
+    tmp_path, recorded, monkeypatch
+):
+    items = planted_items(FACES, each=5)
+    near = fit_fold(FACES, items, SETTINGS, tmp_path / "near")
+    monkeypatch.setattr("iss_assets.modeling.data.room_on", lambda device: 1000.0)
+    far = fit_fold(FACES, items, SETTINGS, tmp_path / "far")
+    assert recorded.replays == 2 * 2 * SETTINGS.epochs
+    assert near.weights.read_bytes() == far.weights.read_bytes()
+
+
+def test_predictions_and_embeddings_are_the_same_recorded_or_not(tmp_path, monkeypatch):
+    items = planted_items(FACES, each=33)  # two batches of 64 and one of four
+    fitted = fit_fold(FACES, planted_items(FACES, each=4), SETTINGS, tmp_path)
+    faces = np.asarray(items.inputs["faces"])
+
+    def both() -> tuple[np.ndarray, np.ndarray]:
+        rows = predict_fold(FACES, fitted, items, SETTINGS)
+        return rows["pain_probability"].to_numpy(), embed_faces(faces, SETTINGS).vectors
+
+    eager = both()
+    stand_in = Recorded()
+    monkeypatch.setattr(capture, "record", stand_in.record)
+    monkeypatch.setattr(capture, "can_capture", lambda device: True)
+    monkeypatch.setattr(capture, "CAPTURE_FROM", 1)
+    fast = both()
+    assert (stand_in.graphs, stand_in.replays) == (2, 4)
+    assert all(np.array_equal(one, other) for one, other in zip(eager, fast, strict=True))
+    assert len(np.unique(fast[0])) > len(items) / 2  # no batch stands for another
+
+
+@pytest.mark.parametrize("steps_before", [0, 2])
+def test_warming_up_leaves_weights_averages_and_optimizer_as_they_were_and_where_they_were(steps_before):
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4), torch.nn.Linear(4, 2))
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.1, fused=True)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        network(torch.randn(8, 3)).square().mean().backward()
+        optimizer.step()
+
+    for _ in range(steps_before):
+        step()
+
+    def state() -> list[torch.Tensor]:
+        moments = [t for of in optimizer.state.values() for t in of.values()]
+        return [t.clone() for t in (*network.state_dict().values(), *moments)]
+
+    before, restore = state(), kept(network, optimizer)
+    step()
+    places = [t.data_ptr() for t in network.state_dict().values()]
+    restore()
+    after = state()
+    assert places == [t.data_ptr() for t in network.state_dict().values()]
+    if steps_before:
+        assert all(torch.equal(one, other) for one, other in zip(before, after, strict=True))
+    else:  # Adam's state came into being, and is what it begins with
+        assert all(torch.equal(one, other) for one, other in zip(before, after, strict=False))
+        assert all(not t.any() for t in after[len(before) :])
+
+
+def test_a_replay_takes_new_values_and_gives_them_in_the_same_place(recorded):
+    with torch.inference_mode():
+        double = captured(lambda x: x * 2, (torch.zeros(3),))
+        first = double(torch.tensor([1.0, 2.0, 3.0]))
+        assert first.tolist() == [2, 4, 6]
+        second = double(torch.tensor([5.0, 5.0, 5.0]))
+        assert second.data_ptr() == first.data_ptr() and second.tolist() == [10, 10, 10]
+
+
+def test_the_stand_in_notices_when_something_moves(recorded):
+    weight = torch.ones(2)
+
+    def step(x: torch.Tensor) -> None:
+        weight.add_(x)
+
+    fast = captured(step, (torch.zeros(2),))
+    fast(torch.ones(2))
+    weight = torch.ones(2)
+    with pytest.raises(AssertionError, match="has moved"):
+        fast(torch.ones(2))
+
+
+@pytest.mark.parametrize("chosen", NETWORKS, ids=lambda e: e.name)
+def test_a_step_of_training_draws_no_random_numbers(chosen):
+    """Folds share one generator on a GPU; a draw would make a model depend on what trains beside it."""
+    from torchvision.models import resnet50
+
+    items = planted_items(chosen, each=2)
+    widths = {"landmarks": 1404, "scores": 15, "audio_features": 25}
+    widths = {name: widths[name] for name in chosen.inputs if name in widths}
+    network = build_network(chosen, resnet50(weights=None), widths, SETTINGS.feature_layer).train()
+    before = torch.random.get_rng_state()
+    network({n: torch.from_numpy(np.asarray(v)) for n, v in items.inputs.items()}).sum().backward()
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_precisions_agree_within_a_twentieth_in_what_they_predict(tmp_path):
+    """Cards without bfloat16 compute in float32: probabilities of the same model differ by less than 0.05."""
+    items = planted_items(FACES, each=12)
+    found = []
+    for precision in ("float32", "bfloat16"):
+        settings = SETTINGS.model_copy(update={"precision": precision})
+        fitted = fit_fold(FACES, items, settings, tmp_path / precision)
+        found.append(predict_fold(FACES, fitted, items, settings)["pain_probability"].to_numpy())
+    assert 0 < np.abs(found[0] - found[1]).max() < 0.05
+
+
+def test_too_few_items_for_a_full_batch_are_learnt_from_without_a_graph(tmp_path, recorded):
+    items: Items = planted_items(FACES, patients=2, each=2)
+    fitted = fit_fold(FACES, items, SETTINGS, tmp_path)
+    assert recorded.graphs == 0 and fitted.computed.execution == "eager"

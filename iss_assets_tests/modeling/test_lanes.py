@@ -1,0 +1,171 @@
+"""Folds side by side, from one thread: whose turn it is, how many at once, and that models do not depend on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import nullcontext
+from functools import partial
+
+import pytest
+import torch
+
+from iss_assets.modeling import lanes
+from iss_assets.modeling.experiments import experiment
+from iss_assets.modeling.fitting import fit_fold, fitting_steps, folds_side_by_side
+from iss_assets.modeling.lanes import SETTLE_STEPS, WINDOW_S, Pace, side_by_side
+from iss_assets.modeling.training import CHECKPOINT_FILE
+from iss_assets.settings import TrainingSettings
+from iss_assets_tests.modeling.conftest import planted_items
+from iss_assets_tests.modeling.gpu_stand_in import recorded
+
+__all__ = ["recorded"]
+
+FACES, FOREST = experiment("resnet50_2_static"), experiment("forest_pain")
+SETTINGS = TrainingSettings(profile="demo", image_side=32, device="cpu", batch_size=8)
+
+
+@pytest.fixture
+def used(monkeypatch) -> list[object]:
+    """Streams as they are used; the CPU stands for the GPU."""
+    entered: list[object] = []
+    monkeypatch.setattr(lanes, "stream_of", lambda number, device: number)
+    monkeypatch.setattr(torch.cuda, "stream", lambda s: entered.append(s) or nullcontext())
+    return entered
+
+
+def steps(name: str, count: int, done: list[str]) -> Iterator[int]:
+    yield 0
+    for _ in range(count):
+        done.append(name)
+        yield 16
+    return name
+
+
+@pytest.mark.usefixtures("small_backbone")
+@pytest.mark.parametrize("chosen", [FACES, experiment("fusion_3")], ids=lambda e: e.name)
+def test_a_fold_ends_with_the_same_file_alone_and_beside_others(tmp_path, chosen, recorded, used):
+    """Interleaved step by step, as on a GPU: building or warming up one must not disturb another."""
+    items = planted_items(chosen, each=6)
+    sides = [items.of([p for p in items.patients if p != left]) for left in items.patients]
+    alone = [fit_fold(chosen, s, SETTINGS, tmp_path / f"alone-{n}") for n, s in enumerate(sides)]
+    jobs = [
+        partial(fitting_steps, chosen, side, SETTINGS, tmp_path / f"beside-{n}")
+        for n, side in enumerate(sides)
+    ]
+    beside = dict(side_by_side(jobs, 3, "cuda"))
+    assert set(used) == {0, 1, 2}
+    files = [fitted.weights.read_bytes() for fitted in alone]
+    assert files == [beside[n].weights.read_bytes() for n in range(len(sides))]
+    assert len(set(files)) == len(files)
+
+
+@pytest.mark.usefixtures("small_backbone")
+@pytest.mark.parametrize("at_once", [1, 2, None])
+def test_on_a_cpu_folds_go_one_after_another_with_all_threads_whatever_is_asked_for(tmp_path, at_once):
+    order: list[str] = []
+    jobs = [partial(steps, name, 3, order) for name in "ab"]
+    settings = SETTINGS.model_copy(update={"folds_at_once": at_once})
+    assert list(folds_side_by_side(FACES, jobs, settings)) == [(0, "a"), (1, "b")]
+    assert order == ["a"] * 3 + ["b"] * 3
+
+
+def test_folds_on_a_gpu_take_turns_and_the_next_one_takes_the_place_of_one_that_is_done(used):
+    order: list[str] = []
+    counts = {"a": 2, "b": 9, "c": 2}
+    jobs = [partial(steps, name, count, order) for name, count in counts.items()]
+    assert [name for _, name in side_by_side(jobs, 2, "cuda")] == ["a", "c", "b"]
+    assert sorted(order) == sorted("aa" + 9 * "b" + "cc")
+    assert "".join(order).strip("ab") == "cbc"
+    assert set(used) == {0, 1}  # torch keeps memory by stream: one a fold would keep that of every fold
+
+
+def test_forests_are_grown_one_after_another():
+    order: list[str] = []
+    jobs = [partial(steps, name, 1, order) for name in "abc"]
+    assert [number for number, _ in folds_side_by_side(FOREST, jobs, SETTINGS)] == [0, 1, 2]
+    assert order == ["a", "b", "c"]
+
+
+@pytest.mark.usefixtures("small_backbone")
+def test_a_fold_that_fails_ends_those_beside_it_and_their_checkpoints_stay(tmp_path, used):
+    items = planted_items(FACES, each=4)
+    told: list[float] = []
+
+    def failing():
+        while not told:
+            yield 1
+        raise ValueError("no numbers")
+
+    settings = SETTINGS.model_copy(update={"epochs": 10_000})
+    fitting = partial(fitting_steps, FACES, items, settings, tmp_path, lambda e: told.append(e["epoch"]))
+    before = torch.backends.cudnn.deterministic
+    with pytest.raises(ValueError, match="no numbers"):
+        list(side_by_side([failing, fitting], 2, "cuda"))
+    assert (tmp_path / CHECKPOINT_FILE).exists() and len(told) < 3
+    assert torch.backends.cudnn.deterministic == before
+
+
+class Card:
+    """A GPU with a rate for each number of folds at once, and memory for some."""
+
+    def __init__(self, rates: dict[int, float], fits: int = 99) -> None:
+        self.rates, self.fits, self.now, self.lanes = rates, fits, 0.0, 0
+        self.most = 0
+
+    def job(self, count: int) -> Iterator[int]:
+        self.lanes += 1
+        self.most = max(self.most, self.lanes)
+        yield 0
+        for _ in range(count):
+            self.now += 16 / self.rates[self.lanes]  # one thread gives steps in turn
+            yield 16
+        self.lanes -= 1
+
+    def memory(self) -> tuple[int, int]:
+        return self.lanes * 10, (self.fits - self.lanes) * 10
+
+
+@pytest.mark.parametrize(
+    ("rates", "fits", "expected"),
+    [
+        # an H100 as measured, and what lies between
+        ({1: 3057, 2: 4298, 3: 4700, 4: 5000, 5: 5191, 6: 5150, 7: 5100}, 99, 5),
+        # a card that one fold keeps busy: a second one is tried
+        ({1: 400, 2: 410, 3: 410}, 99, 2),
+        # memory for three and a bit
+        ({1: 1000, 2: 2000, 3: 3000, 4: 4000}, 4, 3),
+    ],
+)
+def test_folds_are_added_while_that_makes_the_whole_faster_and_there_is_memory(
+    monkeypatch, used, rates, fits, expected
+):
+    card = Card(rates, fits)
+    monkeypatch.setattr(
+        lanes, "Pace", lambda *given: Pace(*given, clock=lambda: card.now, memory=card.memory)
+    )
+    jobs = [partial(card.job, 20_000) for _ in range(10)]
+    assert sorted(number for number, _ in side_by_side(jobs, None, "cuda")) == list(range(10))
+    assert card.most == expected
+
+
+def test_a_number_that_is_given_is_taken_from_the_start_and_never_more_than_there_are_folds():
+    assert Pace(5, 10, "cuda").at_once == 5
+    assert Pace(5, 3, "cuda").at_once == 3
+    assert Pace(None, 1, "cuda").at_once == 1
+
+
+def test_nothing_is_decided_before_the_folds_have_settled():
+    card = Card({1: 100.0, 2: 100.0})
+    pace = Pace(None, 2, "cuda", clock=lambda: card.now, memory=card.memory)
+    lane = lanes._Lane(0, 0, iter(()))
+    pace.changed([lane])
+    for _ in range(SETTLE_STEPS - 1):
+        lane.taken += 1
+        card.now += WINDOW_S
+        pace.note(16, [lane])
+    assert pace.at_once == 1
+    for _ in range(3):
+        lane.taken += 1
+        card.now += WINDOW_S
+        pace.note(16, [lane])
+    assert pace.at_once == 2
