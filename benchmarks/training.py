@@ -10,12 +10,12 @@ accuracy is reported. Rates are of steady training: the first steps of every fol
   Pillow and torchvision's transforms, float32, the loss read back every step.
 - **careful**: the same files, and what a careful person adds: pinned memory, workers that stay, bfloat16, channels
   last, fused Adam, the loss left on the device.
-- **ours**: ``iss_assets.modeling.training`` as the assets call it, eager and recorded as CUDA graphs, so many folds at
-  once. *auto* is the default, which finds the number of folds by itself.
+- **ours**: ``iss_assets.modeling.training`` as the assets call it: eager, recorded as CUDA graphs, compiled, so many
+  folds at once; the default finds their number by itself.
 
-The hours are extrapolated: folds x epochs x 90 % of the items (the training side) over the rate, plus what every fold
-and every epoch cost beside their steps as measured here (getting ready, checkpoints). Predicting shows every item once more,
-not ninety times, and is not in them.
+Hours are extrapolated: folds x epochs x 90 % of the items (the training side) over the rate, plus what every fold and
+every epoch cost beside their steps, as measured here (getting ready, checkpoints). Predicting is not in them: it shows
+every item once, not ninety times.
 """
 
 from __future__ import annotations
@@ -175,14 +175,12 @@ class Meter:
     def __init__(self, folds: int, seconds: float) -> None:
         self.seconds = seconds
         self.steps = [0] * folds
-        self.at_once = 0
         self.items = 0
         self.started = self.ended = 0.0
         self.ready_s: list[float] = []
 
     def watch(self, fold: int, begin: Callable[[], Steps[Any]]) -> Iterator[int]:
         """Take a fold's steps and count them."""
-        self.at_once += 1
         began, steps = time.perf_counter(), begin()
         for taken in steps:
             now = time.perf_counter()

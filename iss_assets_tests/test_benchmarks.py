@@ -20,7 +20,7 @@ SAYS = {
     "end_to_end": "study-wide s",
     "overheads": "loading the code location",
     "scale": "sensor, one new patient",
-    "training": "times the straightforward",
+    "training": "times naive",
     "evaluation": "the whole evaluation",
     "coverage": "repeated study",
 }

@@ -18,7 +18,7 @@ from typing import Any
 import pandas as pd
 
 from iss_assets.evaluation.frames import rows_of
-from iss_assets.modeling.experiments import BY_NAME, READ_BY
+from iss_assets.modeling.experiments import BY_NAME, EXPERIMENTS, READ_BY
 from iss_assets.study import terms
 
 OTHER_SPLITS = "the patients are split in another way now"
@@ -136,7 +136,11 @@ def comparable_folds(
 
 def _way(fold: pd.Series) -> str:
     """Give in one string how a model was trained: the settings that its experiment reads, first weights, code."""
-    of = BY_NAME[fold["experiment"]]
-    chosen = {k: v for k, v in json.loads(fold["settings"]).items() if k in READ_BY and of.reads(k)}
+    known = BY_NAME.get(fold["experiment"])
+    of = (
+        EXPERIMENTS if known is None else (known,)
+    )  # one that this version does not have: what any experiment reads
+    read = {name for name in READ_BY if any(e.reads(name) for e in of)}
+    chosen = {k: v for k, v in json.loads(fold["settings"]).items() if k in read}
     named = [fold["profile"], int(fold["seed"]), fold["weights_origin"], fold["code_version"]]
     return json.dumps([named, chosen], sort_keys=True)

@@ -64,14 +64,44 @@ def models_table(models: pd.DataFrame) -> report_tables.DataTable:
                     len(group),
                     int(group["train_items"].median()),
                     *(all_of(group, c) for c in ("profile", "weights_origin", "seed", "code_version")),
+                    "; ".join(sorted({computed_with(row) for row in rows_of(group)})),
                 )
             )
     return report_tables.simple(
         "Trained models.",
-        ["Model", "Folds", "Items, median", "Profile", "First weights", "Seed", "Code version"],
+        [
+            "Model",
+            "Folds",
+            "Items, median",
+            "Profile",
+            "First weights",
+            "Seed",
+            "Code version",
+            "Computed with",
+        ],
         rows,
         "No model has been trained yet.",
     )
+
+
+def computed_with(model: Any) -> str:
+    """Say what a row of ``fold_models`` was really computed with, whatever its settings left open.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> computed_with(
+    ...     SimpleNamespace(
+    ...         precision="bfloat16", device="cpu (AVX512)", threads=2, execution="eager", library="torch 2.15.0"
+    ...     )
+    ... )
+    'bfloat16 on cpu (AVX512), 2 threads, eager; torch 2.15.0'
+    """
+    device = getattr(model, "device", None)
+    if device is None or pd.isna(device):
+        return "not recorded"
+    threads = "" if pd.isna(model.threads) else f", {int(model.threads)} thread{'s' * (model.threads != 1)}"
+    return f"{model.precision} on {device}{threads}, {model.execution}; {model.library}"
 
 
 def training_settings_table(models: pd.DataFrame) -> report_tables.DataTable:

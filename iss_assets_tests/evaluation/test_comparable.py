@@ -133,3 +133,13 @@ def test_an_experiment_that_learnt_a_level_which_was_corrected_is_not_judged():
     kept, left_out = comparable_folds(FoldModels.from_rows(rows).to_pandas(), cv(SPLIT_OF), ["four"])
     assert set(kept["experiment"]) == {"two"}
     assert left_out == [LeftOut("four", (1, 2, 3), "paper", OTHER_LEVEL)]
+
+
+def test_a_setting_that_an_experiment_does_not_read_sets_no_fold_of_it_apart():
+    rows = folds(SPLIT_OF, "fusion_1") + folds(SPLIT_OF, "audio_static")
+    for row in (rows[0], rows[3]):
+        row |= {"settings": json.dumps({"epochs": 10, "folds": 3, "chunks_per_patient": 5})}
+        row["trained_at"] = datetime(2026, 2, 1, tzinfo=UTC)
+    kept, left_out = judged(rows, SPLIT_OF)
+    assert kept == [("audio_static", 1), ("fusion_1", 1), ("fusion_1", 2), ("fusion_1", 3)]
+    assert left_out == [LeftOut("audio_static", (2, 3), "paper", OTHER_WAY)]

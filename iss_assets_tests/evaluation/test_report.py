@@ -7,16 +7,18 @@ from datetime import UTC, datetime
 from html.parser import HTMLParser
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from iss_assets.evaluation.comparable import OTHER_SPLITS, LeftOut
 from iss_assets.evaluation.conclusions import banners, conclusion
 from iss_assets.evaluation.patient_report import PatientReportInputs, write_patient_report
 from iss_assets.evaluation.report import StudyReportInputs, write_study_report
-from iss_assets.evaluation.report_settings import training_settings_table
+from iss_assets.evaluation.report_settings import models_table, training_settings_table
 from iss_assets.evaluation.tripod import AUTHORS, checklist
 from iss_assets.settings import EvaluationSettings, Settings
-from iss_assets.warehouse.tables import CanaryResults, PermutationResults
+from iss_assets.warehouse.tables import CanaryResults, FoldModels, PermutationResults
+from iss_assets_tests.evaluation.invented import fold_models
 
 WHEN = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -429,3 +431,34 @@ def test_an_older_report_is_replaced_whole(study, tmp_path):
     write_study_report(inputs(study), path)
     write_study_report(inputs(study, study_name="Second"), path)
     assert "Second" in path.read_text() and list(path.parent.iterdir()) == [path]
+
+
+def test_the_list_of_models_says_what_each_was_really_computed_with():
+    splits = pa.table({"patient_id": ["a", "b", "c"], "split": [1, 2, 3]})
+    rows = fold_models(["fusion_1", "forest_pain"], splits).to_pylist()
+    gpu = {
+        "device": "NVIDIA H100 80GB HBM3",
+        "precision": "bfloat16",
+        "execution": "captured",
+        "library": "torch 2",
+    }
+    cpu = {
+        "device": "cpu (AVX512)",
+        "precision": "float32",
+        "threads": 1,
+        "execution": "eager",
+        "library": "torch 2",
+    }
+    rows[0], rows[1] = rows[0] | gpu, rows[1] | cpu
+    table = models_table(FoldModels.from_rows(rows).to_pandas())
+    said = {row[0].text: row[-1].text for row in table.rows}
+    assert said["Random Forest Pain"] == "not recorded"
+    assert sorted(said["Fusion 1"].split("; ")) == sorted(
+        [
+            "bfloat16 on NVIDIA H100 80GB HBM3, captured",
+            "torch 2",
+            "float32 on cpu (AVX512), 1 thread, eager",
+            "torch 2",
+            "not recorded",
+        ]
+    )

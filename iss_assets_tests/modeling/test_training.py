@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from iss_assets.modeling import training
 from iss_assets.modeling.experiments import Experiment, experiment
-from iss_assets.modeling.files import read_arrays
+from iss_assets.modeling.files import read_arrays, write_arrays
 from iss_assets.modeling.fitting import FittedFold, fit_fold, predict_fold
 from iss_assets.modeling.items import EncodedFaces, Items
 from iss_assets.modeling.training import CHECKPOINT_FILE
@@ -178,3 +178,23 @@ def test_the_demo_profile_changes_only_what_is_not_given(tmp_path: Path):
     paper = TrainingSettings()
     assert (paper.folds, paper.epochs, paper.batch_size, paper.learning_rate) == (10, 10, 16, 1e-4)
     assert (paper.initial_weights, paper.image_side, paper.frames_per_patient) == ("imagenet", 160, None)
+
+
+def test_a_model_of_a_version_that_counted_batches_predicts_as_before(tmp_path):
+    items = planted_items(FACES, each=4)
+    fitted = fit_fold(FACES, items, SHORT, tmp_path)
+    before = predict_fold(FACES, fitted, items, SHORT)
+    arrays, described = read_arrays(fitted.weights)
+    means = [name for name in arrays if name.endswith("running_mean")]
+    counts = {name.replace("running_mean", "num_batches_tracked"): np.array(9) for name in means}
+    assert len(counts) > 10 and not counts.keys() & arrays.keys()
+    write_arrays(fitted.weights, arrays | counts, described)
+    assert predict_fold(FACES, fitted, items, SHORT).equals(before)
+
+
+def test_a_models_file_does_not_say_how_many_folds_were_trained_beside_it(tmp_path):
+    items = planted_items(FACES, each=4)
+    others = {"folds_at_once": 5, "compile_from_steps": 7, "decoded_faces_gb": 1.0}
+    one = fit_fold(FACES, items, SHORT, tmp_path / "one")
+    two = fit_fold(FACES, items, SHORT.model_copy(update=others), tmp_path / "two")
+    assert one.weights.read_bytes() == two.weights.read_bytes()

@@ -1,0 +1,83 @@
+"""A changed setting makes stale the experiments whose models it changes, and no others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from iss_assets.assets.fold_work import fold_marks
+from iss_assets.assets.training import embeddings_mark
+from iss_assets.modeling.experiments import BY_NAME, EXPERIMENTS, READ_BY
+from iss_assets.settings import Settings, TrainingSettings
+
+EVERY = set(BY_NAME)
+NETWORKS = {"resnet50_4_static", "resnet50_2_static", "fusion_1", "fusion_2", "fusion_3", "audio_static"}
+ON_FACES = NETWORKS - {"audio_static"}
+PROBE = {"embedding_probe"}
+
+CHANGES: dict[str, tuple[object, set[str]]] = {
+    "profile": ("demo", EVERY),
+    "folds": (5, set()),
+    "split_seed": (7, set()),
+    "split_file": ("splits.csv", set()),
+    "seed": (3, EVERY - PROBE),
+    "epochs": (11, NETWORKS),
+    "batch_size": (8, NETWORKS),
+    "learning_rate": (1e-3, NETWORKS),
+    "image_side": (64, ON_FACES | PROBE),
+    "feature_layer": ("layer4.1.conv1", {"fusion_3", "audio_static"}),
+    "frames_per_patient": (2, ON_FACES | PROBE | {"forest_landmarks"}),
+    "chunks_per_patient": (1, {"audio_static"}),
+    "only_usable": (False, EVERY),
+    "missing_scores": ("leave_out", {"forest_pain", "fusion_2", "fusion_3"}),
+    "class_weights": (True, EVERY),
+    "initial_weights": ("random", NETWORKS | PROBE),
+    "resnet50_weights": ("other.pth", NETWORKS | PROBE),
+    "device": ("cpu", set()),
+    "precision": ("float32", NETWORKS | PROBE),
+    "compile": ("never", set()),
+    "compile_from_steps": (7, set()),
+    "folds_at_once": (3, set()),
+    "decoded_faces_gb": (1.0, set()),
+    "encoded_faces_gb": (1.0, set()),
+}
+"""Every setting: another value than the default, and by hand which experiments' models it changes."""
+
+DEFAULTS = TrainingSettings()
+
+
+def test_every_setting_is_declared_and_tested():
+    """Who adds one says which experiments read it, here and in ``READ_BY``."""
+    fields = set(TrainingSettings.model_fields)
+    assert fields - set(READ_BY) == set() and set(READ_BY) - fields == set()
+    assert fields - set(CHANGES) == set() and set(CHANGES) - fields == set()
+
+
+@pytest.mark.parametrize("name", list(CHANGES))
+def test_a_setting_makes_stale_what_it_changes_and_nothing_else(study, name, tmp_path):
+    value, expected = CHANGES[name]
+    if name == "resnet50_weights":
+        value = tmp_path / str(value)
+        Path(value).write_bytes(b"other weights")
+    # every value is given, so that the profile changes nothing but itself
+    changed = TrainingSettings.model_validate({**DEFAULTS.model_dump(), name: value})
+    sides = ["0001", "0002", "0004"], ["0003"]
+    stale = {
+        e.name
+        for e in EXPERIMENTS
+        if fold_marks(study, DEFAULTS, e, *sides)["fold_models"]
+        != fold_marks(study, changed, e, *sides)["fold_models"]
+    }
+    assert stale == expected
+
+
+@pytest.mark.parametrize(("weights", "stale"), [("random", True), ("imagenet", False)])
+def test_another_seed_makes_new_embeddings_only_where_the_backbone_is_random(study, weights, stale):
+    marks = {
+        embeddings_mark(
+            study, Settings(training=TrainingSettings(initial_weights=weights, seed=seed)), "0001"
+        )
+        for seed in (0, 1)
+    }
+    assert len(marks) == 1 + stale
