@@ -87,7 +87,7 @@ def write_marked(
         film.options = options or default.get(codec, {})
         if codec != "libx264":
             film.bit_rate = 1_500_000
-        film.codec_context.time_base = Fraction(1, 1000 if path.suffix != ".avi" else fps)
+        film.codec_context.time_base = Fraction(1, fps if path.suffix in (".avi", ".mpg") else 1000)
         track: Any = None
         if sounds:
             track = out.add_stream(

@@ -110,6 +110,31 @@ def test_a_long_pause_of_the_recorder_is_cut_out_of_both(tmp_path: Path, suffix:
     assert [round(c.length_s) for c in film.timeline.cuts] == [60]
 
 
+@pytest.mark.parametrize(
+    ("suffix", "codec", "sound_codec"),
+    [
+        (".webm", "libvpx", "libopus"),
+        (".3gp", "mpeg4", "aac"),
+        (".flv", "libx264", "aac"),
+        (".ts", "libx265", "aac"),
+    ],
+)
+def test_a_late_picture_and_a_pause_mean_the_same_in_every_container(
+    tmp_path: Path, suffix: str, codec: str, sound_codec: str
+) -> None:
+    path = write_marked(
+        tmp_path / f"a{suffix}",
+        frames(1.52, 3) + frames(3, 6, 63),
+        [(0, 3, 0), (3, 6, 63)],
+        codec=codec,
+        sound_codec=sound_codec,
+        options={"x265-params": "log-level=none"} if codec == "libx265" else None,
+    )
+    film = Seen(path)
+    film.agrees(4.48, lambda t: t + 1.52, lambda t: t + 1.52, step_s=0.1, sound_off_s=0.15)
+    assert len(film.timeline.cuts) == 1
+
+
 @pytest.mark.parametrize("suffix", [".mkv", ".ts", ".mp4"])
 def test_a_short_pause_of_the_recorder_is_kept_in_both(tmp_path: Path, suffix: str) -> None:
     pictures = frames(0, 3) + frames(3, 6, 8)
