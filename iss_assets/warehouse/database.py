@@ -355,7 +355,9 @@ def _schema_changes(connection: duckdb.DuckDBPyConnection) -> list[str]:
         existing = found.get(model.__table__)
         comments = {c.name: c.description for c in model.columns()}
         made_anew = existing is not None and model in EVALUATION
-        if made_anew and existing != {c.name: c.sql for c in model.columns()}:
+        if made_anew and {n: kind for n, (kind, *_) in (existing or {}).items()} != {
+            c.name: c.sql for c in model.columns()
+        }:
             statements.append(f"drop table {model.__table__}")
             existing = None
         if existing is None:

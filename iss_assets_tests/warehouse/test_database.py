@@ -19,7 +19,7 @@ import pyarrow as pa
 import pytest
 
 from iss_assets.settings import WarehouseSettings
-from iss_assets.warehouse import engine
+from iss_assets.warehouse import database, engine
 from iss_assets.warehouse.database import _READY, Replacement, Warehouse, WarehouseError, _one_of
 from iss_assets.warehouse.locking import LockTimeout, hold
 from iss_assets.warehouse.schema import InvalidTable
@@ -563,3 +563,11 @@ def test_columns_that_may_be_empty_now_are_so_in_a_file_of_an_earlier_version(wa
     assert found["submitted_at"]["is_nullable"]
     assert not found["submission_id"]["is_nullable"]
     assert found["timeframe"]["comment"] == wanted["timeframe"].description
+
+
+def test_opening_a_current_warehouse_in_a_new_process_changes_nothing(warehouse):
+    warehouse.create()
+    # what this process remembers of the file a new one does not
+    database._READY.clear()
+    with warehouse.read() as connection:
+        assert database._schema_changes(connection) == []
