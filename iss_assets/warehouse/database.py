@@ -354,10 +354,8 @@ def _schema_changes(connection: duckdb.DuckDBPyConnection) -> list[str]:
     for model in TABLES:
         existing = found.get(model.__table__)
         comments = {c.name: c.description for c in model.columns()}
-        made_anew = existing is not None and model in EVALUATION
-        if made_anew and {n: kind for n, (kind, *_) in (existing or {}).items()} != {
-            c.name: c.sql for c in model.columns()
-        }:
+        kinds = {name: kind for name, (kind, *_) in (existing or {}).items()}
+        if existing and model in EVALUATION and kinds != {c.name: c.sql for c in model.columns()}:
             statements.append(f"drop table {model.__table__}")
             existing = None
         if existing is None:

@@ -31,6 +31,7 @@ from iss_assets.warehouse.tables import (
     Faces,
     Landmarks,
     RejectedRows,
+    SplitStability,
     SubgroupResults,
 )
 
@@ -435,6 +436,15 @@ def test_tables_that_the_evaluation_makes_anew_are_emptied_where_their_columns_w
     found = Warehouse(path).query("select * from subgroup_results")
     assert found.num_rows == 0 and found.schema.names == [c.name for c in SubgroupResults.columns()]
     assert Warehouse(path).query("select count(*) n from cv_splits")["n"].to_pylist() == [len(splits("a", 4))]
+
+
+def test_tables_that_the_evaluation_made_stay_where_their_columns_are_those_of_today(tmp_path):
+    made, path = tmp_path / "made.duckdb", tmp_path / "w.duckdb"
+    row = {"experiment": "fusion_3", "split_seed": 1, "patients": 29, "all_classes": 0.5}
+    Warehouse(made).replace(SplitStability, SplitStability.from_rows([row]), {})
+    made.rename(path)  # a file that this process has not seen yet
+    Warehouse(path).create()
+    assert Warehouse(path).query("select * from split_stability").to_pylist() == [row]
 
 
 def test_a_snapshot_is_a_whole_warehouse_of_its_own(warehouse, tmp_path):
