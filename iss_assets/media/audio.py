@@ -13,6 +13,7 @@ to chunk *n* of the frames.
 from __future__ import annotations
 
 import io
+import math
 import mmap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -371,6 +372,8 @@ def _frames(
                 begins = next(times, None) if packet.size else None
                 stamp = packet.pts
                 for frame in _sound_of(packet, track):
+                    if begins is not None and math.isnan(begins):
+                        continue
                     if begins is None or stamp is None or frame.pts is None or not frame.time_base:
                         yield frame, None
                     else:

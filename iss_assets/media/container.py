@@ -22,7 +22,7 @@ _UNANNOUNCED: Final = frozenset({"flv", "mpeg", "mpegts"})
 """Containers whose tracks become known by their first packet only."""
 _FAR_AHEAD: Final = {"analyzeduration": "60000000", "probesize": "500000000"}
 """A minute, in microseconds, and 500 MB: a track of sound may begin that late."""
-
+WITHOUT_EDITS: Final = {"ignore_editlist": "1"}
 
 _SUBFILE: Final = "subfile,,"
 """FFmpeg's protocol for a part of a file; a path never begins so, as it begins at the root."""
@@ -62,6 +62,9 @@ def open_container(path: Path, start: int = 0) -> Any:
         if not container.streams.audio and _UNANNOUNCED & set(container.format.name.split(",")):
             container.close()
             container = _open(path, start, **_FAR_AHEAD)
+        if hides_everything(container):
+            container.close()
+            container = _open(path, start, **WITHOUT_EDITS)
     except (av.error.FFmpegError, OSError, ValueError):
         empty = path.is_file() and path.stat().st_size == 0
         raise UnreadableVideo(
@@ -74,6 +77,14 @@ def open_container(path: Path, start: int = 0) -> Any:
         container.close()
         raise UnreadableVideo("unreadable", "The file is a list of other files and holds no video itself.")
     return container
+
+
+def hides_everything(container: Any) -> bool:
+    """Say whether a broken edit list leaves nothing of a moving picture: an edit of no length, or after the end."""
+    if "mov" not in container.format.name.split(","):
+        return False
+    moving = [s for s in container.streams.video if s.frames > 1 and len(s.index_entries)]
+    return any(all(entry.is_discard for entry in s.index_entries) for s in moving)
 
 
 def reopen(container: Any) -> Any:

@@ -31,7 +31,14 @@ import av.error
 import numpy as np
 from numpy.typing import NDArray
 
-from iss_assets.media.container import UnreadableVideo, open_container, packets_of, reopen
+from iss_assets.media.container import (
+    WITHOUT_EDITS,
+    UnreadableVideo,
+    open_container,
+    packets_of,
+    reopen,
+)
+from iss_assets.media.edits import unfollowed_edits
 from iss_assets.media.streams import ChosenStreams, choose_streams
 from iss_assets.settings import VideoSettings
 
@@ -54,6 +61,8 @@ _LONG_SOUND_S: Final = 2.0
 """A packet of sound longer than this, and than four usual ones, is a gap that the file's writer did not mark."""
 _WORTH_SAYING_S: Final = 0.5
 """A late start, or sound before the picture, is reported from here on."""
+_ROUNDING_S: Final = 1e-3
+"""Times of an edit list are rounded to the movie's time scale, usually thousandths of a second."""
 _HELD_S: Final = 2.0
 """A picture that is held longer is reported; FFmpeg's ``freezedetect`` asks for as much."""
 _PROMISED_S: Final = 1.0
@@ -118,7 +127,7 @@ class Timeline:
         When the picture of each packet of the video is first shown, in the file's order; NaN where it never is.
         In files that give times in the order of decoding, see `in_order`, only the set of times is right.
     sounds : ndarray of float64, shape (m,)
-        When each packet of sound begins; negative before the first picture.
+        When each packet of sound begins; negative before the first picture, NaN where it is never heard.
     in_order : bool
         Whether the times come in the order of decoding, so that `PictureClock` has to count pictures as they come
         out of the decoder.
@@ -268,6 +277,8 @@ def measure_time(
         except UnreadableVideo:
             break
     notes = []
+    if WITHOUT_EDITS.items() <= container.options.items():
+        notes.append("its edit list would hide every picture and was not followed")
     if len(parts) > 1:
         notes.append(
             f"the file goes on with other tracks {_times(len(parts) - 1)}, and the parts were joined"
@@ -419,6 +430,8 @@ class _Track:
         Packets that an edit list leaves out.
     step : float
         Usual seconds between two packets.
+    muted : ndarray of int
+        Hidden packets whose content the decoder gives all the same.
     """
 
     stamps: NDArray[np.float64]
@@ -428,6 +441,17 @@ class _Track:
     hidden: NDArray[np.bool_]
     step: float
     in_order: bool = False
+    muted: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    def pass_over_hidden(self) -> None:
+        """Give packets that an edit list leaves out the clock of the next one that counts.
+
+        They prepare the decoder for a segment, and their own clock lies within the segment before: no restart.
+        """
+        counts = np.flatnonzero(~self.hidden)
+        if len(counts):
+            following = np.searchsorted(counts, np.arange(len(self.clock)))
+            self.clock = self.clock[counts[np.minimum(following, len(counts) - 1)]]
 
     def shift(self, since: int, seconds: float) -> None:
         """Move everything from packet `since` on, and the pictures decoded before it that are shown after it."""
@@ -485,6 +509,32 @@ def _track(container: Any, packets: _Packets, is_video: bool) -> _Track:
     stamps = np.where(odd, clock + np.median(stamps - clock), stamps)
     in_order = codec in _REORDERING and bool((np.diff(stamps) > 0).all())
     return _Track(stamps, clock, length, place, hidden, step, in_order)
+
+
+def _follow_edits(container: Any, tracks: Sequence[tuple[_Packets, _Track | None]]) -> list[str]:
+    """Hide what FFmpeg gives at the place of an empty edit or a held picture; give notes on what is not followed."""
+    if "mov" not in container.format.name.split(",") or container.options.get("ignore_editlist"):
+        return []
+    edits = unfollowed_edits(Path(container.name))
+    other_speed = False
+    for packets, track in tracks:
+        if track is None or packets.stream is None:
+            continue
+        for edit in edits.get(packets.stream.id, []):
+            if not edit.is_blank:
+                other_speed = True
+                continue
+            within = (track.stamps >= edit.start_s - _ROUNDING_S) & (track.stamps < edit.end_s - _ROUNDING_S)
+            places = np.flatnonzero(within & ~track.hidden)
+            if not len(places):
+                continue
+            track.hidden[places] = True
+            track.muted = np.union1d(track.muted, places)
+            if edit.media_s is not None and packets.stream.type == "video":
+                held = places[int(np.argmin(track.stamps[places]))]
+                track.hidden[held] = False
+                track.length[held] = edit.end_s - edit.start_s
+    return ["its edit list asks for another speed, which was not followed"] if other_speed else []
 
 
 def _stands_still(stamps: NDArray[np.float64]) -> bool:
@@ -563,8 +613,13 @@ def _timeline(
     if not pictures.count:
         return _sound_alone(audio)
     video = _track(container, pictures, True)
+    edit_notes = _follow_edits(container, ((pictures, video), (sounds, audio)))
+    for track in (video, audio):
+        if track is not None:
+            track.pass_over_hidden()
     joined, broken = _mend(video, audio, pause)
     notes = [] if joined or broken or reader.cut_short else _header_notes(container, pictures, video, audio)
+    notes += edit_notes
     origin = float(video.stamps[first] if first is not None else video.stamps.min())
     late = origin - float(video.stamps[~video.hidden].min()) if (~video.hidden).any() else 0.0
     times = np.where(video.hidden, np.nan, video.stamps - origin)
@@ -575,7 +630,8 @@ def _timeline(
     step = float(np.median(np.diff(order))) if len(order) > 1 else video.step
     lasts = np.flatnonzero(times == order[-1])
     own = float(video.length[lasts[-1]]) if len(lasts) else 0.0
-    end = float(order[-1]) + (own or step)
+    # some writers give the last picture the length of one tick
+    end = float(order[-1]) + (own if own > step / 2 else step)
     heard: NDArray[np.float64] = np.zeros((0, 2))
     if audio is not None:
         raw = np.stack([audio.stamps, audio.stamps + audio.length], axis=1) - origin
@@ -608,13 +664,19 @@ def _timeline(
         duration_s=duration,
         source_fps=int((times < duration).sum()) / duration if duration > 0 else 0.0,
         pictures=times,
-        sounds=cut(audio.stamps - origin) if audio is not None else np.zeros(0),
+        sounds=_heard(audio, cut(audio.stamps - origin)) if audio is not None else np.zeros(0),
         in_order=video.in_order,
         cut_short=reader.cut_short or end > duration,
         cuts=tuple(Pause(float(cut(np.array([a]))[0]), b - a) for a, b in cuts),
         pauses=tuple(Pause(at, length) for at, length in kept),
         notes=tuple(notes),
     )
+
+
+def _heard(audio: _Track, times: NDArray[np.float64]) -> NDArray[np.float64]:
+    times = times.copy()
+    times[audio.muted] = np.nan
+    return times
 
 
 def _sound_alone(audio: _Track | None) -> Timeline:

@@ -191,19 +191,37 @@ class Seen:
                 assert found is not None and abs(found - here) < sound_off_s, (moment, found, here)
 
 
-def edit(path: Path, track: int, entries: Sequence[tuple[int, int]]) -> None:
-    """Replace the edit list of an mp4's track (from 0), which must have as many entries.
+def edit(path: Path, track: int, entries: Sequence[tuple[float, ...]], wide: bool = False) -> None:
+    """Replace the edit list of an mp4's track (from 0); the movie box must be the last one, as FFmpeg writes it.
 
-    An entry is its duration in the film's time scale (1000 a second) and its start in the track's own; -1 is an empty
-    edit.
+    An entry is its duration in the film's time scale (1000 a second), its start in the track's own, where -1 is an
+    empty edit, and its speed, 1 if left out. `wide` writes numbers of 64 bits (version 1).
     """
-    data = bytearray(path.read_bytes())
-    at = -1
-    for _ in range(track + 1):
-        at = data.index(b"elst", at + 1)
-    count = struct.unpack(">I", data[at + 8 : at + 12])[0]
-    assert count == len(entries), count
-    for number, (duration, start) in enumerate(entries):
-        place = at + 12 + 12 * number
-        data[place : place + 8] = struct.pack(">Ii", duration, start)
-    path.write_bytes(bytes(data))
+    data = path.read_bytes()
+    start = data.rindex(b"moov") - 4
+    movie = _children(data[start + 8 :])
+    at = [i for i, (kind, _) in enumerate(movie) if kind == b"trak"][track]
+    rows = b"".join(
+        struct.pack(
+            ">Qqi" if wide else ">Iii", round(e[0]), round(e[1]), round(65536 * (e[2] if e[2:] else 1))
+        )
+        for e in entries
+    )
+    table = _box(b"elst", struct.pack(">BxxxI", wide, len(entries)) + rows)
+    parts = [(kind, content) for kind, content in _children(movie[at][1]) if kind != b"edts"]
+    parts.insert(1, (b"edts", table))
+    movie[at] = (b"trak", b"".join(_box(*part) for part in parts))
+    path.write_bytes(data[:start] + _box(b"moov", b"".join(_box(*child) for child in movie)))
+
+
+def _children(content: bytes) -> list[tuple[bytes, bytes]]:
+    found, at = [], 0
+    while at < len(content):
+        size, kind = struct.unpack_from(">I4s", content, at)
+        found.append((kind, content[at + 8 : at + size]))
+        at += size
+    return found
+
+
+def _box(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I4s", 8 + len(content), kind) + content

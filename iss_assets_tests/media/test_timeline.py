@@ -21,7 +21,7 @@ from iss_assets.settings import VideoSettings
 from iss_assets_tests.media.clocks import FPS, Seen, edit, frames, write_marked
 
 COARSE = 0.1
-"""Seconds; AAC in a container that cannot say so begins 64 ms late at 16 kHz."""
+"""Seconds; AAC in a container that cannot say so begins 64 ms late at 16 kHz, and edits cut whole packets."""
 
 
 @pytest.mark.parametrize("suffix", [".mkv", ".mp4", ".mov", ".ts"])
@@ -77,6 +77,82 @@ def test_edit_lists_of_picture_and_sound_may_differ(tmp_path: Path) -> None:
     edit(path, 1, [(4000, round(3.0 * base["audio"]) + 1024)])
     film = Seen(path)
     film.agrees(5, lambda t: t + 2.0, lambda t: t + 3.0 if t < 4 else None)
+
+
+def _edited(
+    path: Path,
+    entries: list[tuple[float, ...]],
+    sound: list[tuple[float, ...]] | None = None,
+    wide: bool = False,
+) -> Seen:
+    """Cut a film of 8 s by edits of (seconds, media second or -1, speed); picture and sound alike by default."""
+    write_marked(path, frames(0, 8), [(0, 8, 0)], options={"bf": "0", "g": "50", "crf": "14"})
+    base, delay = _bases(path)
+    for track, kind, offset, edits in (
+        (0, "video", -delay, entries),
+        (1, "audio", 1024, entries if sound is None else sound),
+    ):
+        rows = [(1000 * e[0], -1 if e[1] < 0 else round(e[1] * base[kind]) + offset, *e[2:]) for e in edits]
+        edit(path, track, rows, wide)
+    return Seen(path)
+
+
+@pytest.mark.parametrize("wide", [False, True])
+@pytest.mark.parametrize("first, second", [(1.0, 4.4), (4.4, 1.0), (1.4, 1.4)])
+def test_segments_of_an_edit_list_follow_each_other(
+    tmp_path: Path, first: float, second: float, wide: bool
+) -> None:
+    # in order, out of order, twice the same; not on key frames, which come every 2 s
+    film = _edited(tmp_path / "a.mp4", [(2, first), (3, second)], wide=wide)
+    film.agrees(
+        5,
+        lambda t: t + first if t < 2 - 1e-3 else t - 2 + second,
+        lambda t: t + (first if t < 2 else second - 2),
+        sound_off_s=COARSE,
+    )
+    assert film.problems == ""
+
+
+def test_an_empty_edit_midway_holds_the_picture_and_is_silent(tmp_path: Path) -> None:
+    film = _edited(tmp_path / "a.mp4", [(2, 1.4), (2, -1), (2, 5)])
+
+    def source(t: float) -> float:
+        return t + 1.4 if t < 2 else 3.36 if t < 4 - 1e-3 else t + 1
+
+    film.agrees(6, source, lambda t: None if 2 <= t < 4 else source(t), ahead_s=0.045, sound_off_s=COARSE)
+
+
+def test_an_empty_edit_longer_than_a_pause_is_cut_out(tmp_path: Path) -> None:
+    film = _edited(tmp_path / "a.mp4", [(2.42, 1.4), (25, -1), (2, 5)])
+    # the cut begins where the last packet of sound ends, and no sample is that near
+    film.agrees(
+        4.45,
+        lambda t: t + (1.4 if t < 2.45 else 2.55),
+        lambda t: t + (1.4 if t < 2.45 else 2.55),
+        step_s=0.1,
+        ahead_s=0.05,
+        sound_off_s=COARSE,
+    )
+    assert "a pause of 25 s at 2.4 s was cut" in film.problems.lower()
+
+
+def test_a_picture_that_an_edit_list_holds_is_held_to_its_end(tmp_path: Path) -> None:
+    film = _edited(tmp_path / "a.mp4", [(2, 1), (3, 3, 0)], [(5, 1)])
+    film.agrees(5, lambda t: t + 1 if t < 2 else 3.0, lambda t: t + 1, ahead_s=0.001, sound_off_s=COARSE)
+
+
+def test_another_speed_of_an_edit_list_is_said(tmp_path: Path) -> None:
+    assert "asks for another speed" in _edited(tmp_path / "a.mp4", [(2, 1, 2)]).problems
+    assert "speed" not in _edited(tmp_path / "b.mp4", [(2, 1, 1)]).problems
+
+
+@pytest.mark.parametrize("entry", [(0, 3.0), (3, 50.0)])
+def test_an_edit_list_that_hides_every_picture_is_not_followed(
+    tmp_path: Path, entry: tuple[float, float]
+) -> None:
+    film = _edited(tmp_path / "a.mp4", [entry])
+    film.agrees(8, lambda t: t, lambda t: t, sound_off_s=COARSE)
+    assert "edit list would hide every picture" in film.problems
 
 
 def test_pictures_before_the_first_key_frame_are_not_on_the_clock(tmp_path: Path) -> None:
