@@ -39,7 +39,7 @@ from iss_assets.alert_rules import (
     update,
     with_keys,
 )
-from iss_assets.observing import PARTITION_TAG, errors_of
+from iss_assets.observing import PARTITION_TAG, TAKEN_UP_TAG, errors_of, finished_since
 from iss_assets.settings import AlertSettings, Settings
 from iss_assets.study import terms
 from iss_assets.warehouse.database import Warehouse
@@ -51,6 +51,7 @@ _KINDS = {
     dg.DagsterEventType.STEP_FAILURE,
 }
 _LATEST = "select * from alerts qualify row_number() over (partition by patient_id, asset, check_name order by last_seen desc, first_seen desc) = 1"
+_TOLD_UNTIL = "iss/told_until"
 IDS_KEY = "ids"
 """Metadata of a check that lists the videos or submissions at fault."""
 
@@ -69,7 +70,7 @@ def observations_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[Ob
     """Read what a finished run found: every check's outcome, and every step's success or failure.
 
     A run that was ended by a person is no trouble. One that failed without a failed step (its process died) is a
-    trouble of its job.
+    trouble of its job, unless a later command takes its work up; what its checks found before counts in any case.
     """
     partition = run.tags.get(PARTITION_TAG) or WHOLE_STUDY
     found: list[Observation] = []
@@ -93,7 +94,7 @@ def observations_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[Ob
     ended = last or datetime.now(UTC)
     if run.status == dg.DagsterRunStatus.SUCCESS:
         found.append(_of_step(run.run_id, partition, run.job_name, True, ended))
-    elif run.status == dg.DagsterRunStatus.FAILURE and not failed_steps:
+    elif run.status == dg.DagsterRunStatus.FAILURE and not failed_steps and TAKEN_UP_TAG not in run.tags:
         found.append(_of_step(run.run_id, partition, run.job_name, False, ended))
     return found
 
@@ -180,8 +181,30 @@ def close_gone(warehouse: Warehouse, known: Known) -> list[Alert]:
     return gone
 
 
+def begin_telling(instance: dg.DagsterInstance) -> None:
+    """Remember from when on runs are to be told, in a home that does not know it yet."""
+    if not instance.run_storage.get_cursor_values({_TOLD_UNTIL}):
+        instance.run_storage.set_cursor_values({_TOLD_UNTIL: json.dumps([datetime.now(UTC).isoformat(), []])})
+
+
+def _record_untold(instance: dg.DagsterInstance, warehouse: Warehouse) -> bool:
+    """Record the runs that ended since this was done last; give False where nobody knows when that was."""
+    cursor = instance.run_storage.get_cursor_values({_TOLD_UNTIL}).get(_TOLD_UNTIL)
+    if cursor is None:
+        return False
+    runs, cursor = finished_since(instance, cursor)
+    while runs:
+        record_runs(instance, warehouse, runs)
+        runs, cursor = finished_since(instance, cursor)
+    if cursor is not None:
+        instance.run_storage.set_cursor_values({_TOLD_UNTIL: cursor})
+    return True
+
+
 def tell_of_runs(instance: dg.DagsterInstance, settings: Settings, run_ids: Sequence[str]) -> Delivery:
     """Record runs of the command line and send what waits; the daemon's sensors do the same for every run.
+
+    Runs of a command that was killed before it could tell of them are recorded as well.
 
     Parameters
     ----------
@@ -196,8 +219,8 @@ def tell_of_runs(instance: dg.DagsterInstance, settings: Settings, run_ids: Sequ
     from iss_assets.study.folder import StudyFolderError, read_study
 
     warehouse = Warehouse(settings.warehouse_path, settings.warehouse)
-    runs = instance.get_runs(dg.RunsFilter(run_ids=[i for i in run_ids if i])) if any(run_ids) else []
-    record_runs(instance, warehouse, runs)
+    if not _record_untold(instance, warehouse) and any(run_ids):
+        record_runs(instance, warehouse, instance.get_runs(dg.RunsFilter(run_ids=[i for i in run_ids if i])))
     try:
         enrolled = read_study(settings.study, settings.reading).patient_ids
     except StudyFolderError:

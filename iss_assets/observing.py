@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 SUBJECT_TAG, STATE_TAG = "iss/subject", "iss/state"
 PARTITION_TAG = "dagster/partition"
+TAKEN_UP_TAG = "iss/taken_up"
+"""On a run whose process died and whose work a later command takes up, so that it is no trouble of its own."""
 PAGES = "pages"
 """Subject of the run that writes the last of the pages."""
 _TOLD = (

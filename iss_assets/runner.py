@@ -182,6 +182,7 @@ def run_study(
     ValueError
         If `patients` names one who is not enrolled, or the folder of the SQL models is missing.
     """
+    from iss_assets.alerts import begin_telling
     from iss_assets.partitions import patients_partitions
     from iss_assets.study.folder import read_study
     from iss_assets.warehouse.sql_models import require_models
@@ -199,6 +200,7 @@ def run_study(
         files = forgive(Warehouse(settings.warehouse_path, settings.warehouse), patients)
         tell(f"{files} videos that failed are read again")
     with open_instance(settings, many_runs=True) as instance:
+        begin_telling(instance)
         end_dead_runs(instance)
         name = patients_partitions.name or ""
         known = set(instance.get_dynamic_partitions(name))
@@ -252,6 +254,7 @@ def train_models(
     ValueError
         If an experiment of such a name does not exist, or the folder of the SQL models is missing.
     """
+    from iss_assets.alerts import begin_telling
     from iss_assets.modeling.experiments import BY_NAME, experiment
     from iss_assets.warehouse.database import Warehouse
     from iss_assets.warehouse.sql_models import require_models
@@ -265,6 +268,7 @@ def train_models(
     if not summary.enrolled:
         raise ValueError("there is nobody in the warehouse yet; first: iss run")
     with open_instance(settings, many_runs=True) as instance:
+        begin_telling(instance)
         end_dead_runs(instance)
         judge(instance, settings, names, summary, tell, progress, thorough=True)
         finish(instance, settings, summary, tell)
@@ -610,10 +614,13 @@ def end_dead_runs(instance: DagsterInstance) -> list[str]:
     """
     from dagster import DagsterRunStatus, RunsFilter
 
+    from iss_assets.observing import TAKEN_UP_TAG
+
     patients = []
     for run in instance.get_runs(RunsFilter(statuses=[DagsterRunStatus.STARTED, DagsterRunStatus.STARTING])):
         pid = run.tags.get(PID_TAG, "")
         if run.tags.get(HOST_TAG) == socket.gethostname() and pid.isdigit() and not _alive(int(pid)):
+            instance.add_run_tags(run.run_id, {TAKEN_UP_TAG: "true"})
             instance.report_run_failed(
                 run, "The process that ran it is gone; `iss run` takes the work up again."
             )

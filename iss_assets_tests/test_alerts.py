@@ -34,8 +34,8 @@ from iss_assets.alert_rules import (
     update,
     with_keys,
 )
-from iss_assets.alerts import close_gone, deliver, observations_of, record_runs, tell_of_runs
-from iss_assets.observing import finished_since
+from iss_assets.alerts import begin_telling, close_gone, deliver, observations_of, record_runs, tell_of_runs
+from iss_assets.observing import TAKEN_UP_TAG, finished_since
 from iss_assets.settings import AlertSettings, Settings
 from iss_assets.warehouse.database import Warehouse
 from iss_assets.warehouse.tables import CheckResults
@@ -514,6 +514,34 @@ def test_the_command_line_tells_of_its_runs_without_a_daemon(
     assert tell_of_runs(instance, settings, ["", run.run_id]).waiting == 1
     assert tell_of_runs(instance, with_alerts(settings, receiver.url), []).taken == 1
     assert len(receiver.got) == 1
+
+
+def test_the_next_command_tells_of_runs_whose_own_command_was_killed_before_it_could(
+    settings: Settings, warehouse: Warehouse, instance: dg.DagsterInstance
+) -> None:
+    run_checks(instance, "0011")
+    begin_telling(instance)  # runs of an earlier version have been told
+    ended = run_checks(instance, "0012")
+    begin_telling(instance)
+    tell_of_runs(instance, settings, [])
+    assert [row["patient_id"] for row in rows_of(warehouse)] == ["0012"]
+    before = rows_of(warehouse)
+    tell_of_runs(instance, settings, [ended.run_id])
+    assert rows_of(warehouse) == before
+
+
+def test_a_run_whose_work_is_taken_up_tells_what_it_checked_and_is_no_trouble_itself(
+    instance: dg.DagsterInstance,
+) -> None:
+    run = run_checks(instance, "0012")
+    instance.add_run_tags(run.run_id, {TAKEN_UP_TAG: "true"})
+    died = instance.get_run_by_id(run.run_id)
+    assert died is not None
+    told = observations_of(instance, died.with_status(dg.DagsterRunStatus.FAILURE))
+    assert {o.check_name for o in told if not o.passed} == {
+        o.check_name for o in observations_of(instance, run) if not o.passed
+    }
+    assert RUN_FAILED not in {o.check_name for o in told if not o.passed}
 
 
 def test_the_command_line_closes_what_belongs_to_nobody_who_is_enrolled(

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -191,6 +191,16 @@ def test_enrollment_is_projected_to_its_goal_and_no_further(study: Warehouse) ->
     assert projected[-1]["total"] == 112
     assert all(a["total"] < b["total"] for a, b in pairwise(projected))
     assert projected[-2]["total"] < 112
+    # the projection is one straight line from the last day seen
+    days = [(r["as_of"] - seen[-1]["as_of"]).days for r in projected]
+    assert [r["total"] for r in projected[:-1]] == pytest.approx(
+        [30 + d * projected[0]["pace"] / 30.4375 for d in days[:-1]]
+    )
+    assert 0 <= 30 + days[-1] * projected[0]["pace"] / 30.4375 - 112 < projected[0]["pace"] / 30.4375
+    (last,) = rows(study, "select max(submitted_on) as day from bpi_scores")
+    assert seen[-1]["as_of"] == last["day"]
+    assert all(r["as_of"] == date(r["month"].year + r["month"].month // 12, r["month"].month % 12 + 1, 1)
+               - timedelta(days=1) for r in (*seen[:-1], *projected[:-1]))  # fmt: skip
 
 
 def test_every_experiment_of_table_5_has_its_published_figures(study: Warehouse) -> None:

@@ -46,7 +46,6 @@ VOLATILE = {
 """What says when and by which run something was done, and so differs between two runs."""
 
 
-LATER = ("check_results", "alerts")
 EVERY_TABLE = """
 select table_name as name from information_schema.tables where table_schema = 'main' and table_type = 'BASE TABLE'
 """
@@ -97,7 +96,7 @@ def contents(settings: Settings, tables: Iterable[str] = ()) -> dict[str, tuple]
     """
     marts = load_models(settings.warehouse.sql_dir).models
     found = {}
-    for table in tables or [r["name"] for r in query(settings, EVERY_TABLE) if r["name"] not in LATER]:
+    for table in tables or [r["name"] for r in query(settings, EVERY_TABLE)]:
         columns = f"* exclude ({VOLATILE[table]})" if table in VOLATILE else "*"
         rows = f"select {columns} from {table}"
         if table in marts:
@@ -467,8 +466,7 @@ def times_told(settings: Settings) -> dict[str, list[dict]]:
         "bpi_scores": "true",
         "patient_timeline": "true",
         "submission_adherence": "true",
-        # how far the study has come is seen differently by the patients of one run
-        "check_results": "asset = 'bpi_scores' and check_name <> 'fewer_than_three_a_week'",
+        "check_results": "asset = 'bpi_scores'",
     }
     names = {t: sorted(c.name for c in BY_NAME[t].columns()) if t in BY_NAME else ["*"] for t in tables}
     names["check_results"] = ["patient_id", "check_name", "passed", "affected", "numbers"]

@@ -3,7 +3,9 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from iss_assets.warehouse import tables as t
 from iss_assets.warehouse.database import Warehouse
 from iss_assets.warehouse.sql_build import build_models
 from iss_assets.warehouse.sql_models import load_models
-from iss_assets_tests.made_up import paper_study_in
+from iss_assets_tests.made_up import paper_study_in, tiny_study
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
@@ -164,6 +166,62 @@ def test_a_histogram_counts_every_value_once(values: list[float]) -> None:
     assert "<svg" in figures.to_svg(figures.histogram(values, "things"))
 
 
+def labels(spec: figures.Spec) -> list[str]:
+    """Give the texts along the first axis of a drawing."""
+    axis = re.search(r'aria-label="X-axis[^>]*>(.*?)role-axis-title', figures.to_svg(spec), re.DOTALL)
+    marks = re.search(r'class="mark-text role-axis-label".*?</g>', axis.group(1), re.DOTALL) if axis else None
+    return re.findall(r"<text[^>]*>([^<]+)</text>", marks.group(0)) if marks else []
+
+
+def week(day: date) -> dict[str, Any]:
+    return {"week_start": day, "usable_share": 0.9, "face_rate": 0.8, "landmark_rate": 0.7}
+
+
+@pytest.mark.parametrize("days", [0, 1, 6, 13, 20, 34, 60, 75, 100, 200, 400, 1000, 4000])
+def test_no_two_marks_of_an_axis_of_days_read_the_same(days: int) -> None:
+    first = date(2021, 1, 4)
+    rows = [week(first), week(first + timedelta(days=days // 2)), week(first + timedelta(days=days))]
+    found = labels(figures.quality_over_time(rows))
+    assert 1 <= len(found) <= 7
+    assert len(set(found)) == len(found)
+
+
+def test_a_day_is_drawn_as_that_day_in_every_time_zone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "America/Los_Angeles")
+    script = (
+        "import sys; from datetime import date; from iss_assets.study_page import figures; "
+        "rows = [{'week_start': date(2021, 1, d), 'usable_share': 1, 'face_rate': 1, 'landmark_rate': 1} for d in (4, 11)]; "
+        "sys.stdout.write(figures.to_svg(figures.quality_over_time(rows)))"
+    )
+    drawn = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert "4 Jan 2021" in drawn and "3 Jan 2021" not in drawn
+
+
+def test_means_that_hardly_differ_share_a_bar_and_whole_numbers_stand_over_their_bar() -> None:
+    spec = figures.histogram([16.0, 16.0025, 16.0064], "seconds a video")
+    assert labels(spec) == ["16", "17"]
+    bins = next(iter(spec["datasets"].values())) if "datasets" in spec else spec["layer"][0]["data"]["values"]
+    assert [b["patients"] for b in bins] == [3]
+    assert labels(figures.histogram([1, 1, 2, 2, 2, 3], "videos")) == ["1", "2", "3"]
+
+
+@pytest.mark.parametrize(("patients", "days"), [(1, 300), (12, 20)])
+def test_nothing_is_projected_from_one_patient_or_a_few_days(
+    patients: int, days: int, warehouse: Warehouse
+) -> None:
+    tiny_study(warehouse, patients=max(4, patients))
+    with warehouse.write() as writer:
+        for table in ("patients", "bpi_scores"):
+            writer.execute(f"delete from {table} where cast(patient_id as integer) > {patients}")
+        writer.execute("update patients set enrolled_on = date '2021-01-04'")
+        writer.execute(f"update bpi_scores set submitted_on = date '2021-01-04' + {days}")
+    build_models(warehouse, load_models(WarehouseSettings().sql_dir), ["enrollment_progress"])
+    rows = warehouse.query("select * from enrollment_progress order by month").to_pylist()
+    assert {r["kind"] for r in rows} == {"seen"}
+    assert rows[-1]["total"] == patients
+    assert rows[-1]["as_of"] == date(2021, 1, 4) + timedelta(days=days)
+
+
 def test_a_mart_without_rows_or_figures_has_none() -> None:
     assert mart_figures("cohort_enrollment", []) == []
     assert mart_figures("nothing", [{"a": 1}]) == []
@@ -188,9 +246,8 @@ def test_figures_of_the_same_rows_are_drawn_once_and_of_others_anew(study: Wareh
 
 
 def test_a_projection_that_never_starts_is_drawn_all_the_same() -> None:
-    from datetime import date
-
-    row = {"month": date(2021, 1, 1), "kind": "seen", "enrolled": 1, "total": 1, "goal": 112, "pace": None}
+    known = {"month": date(2021, 1, 1), "as_of": date(2021, 1, 20), "kind": "seen", "enrolled": 1}
+    row = {**known, "total": 1, "goal": 112, "pace": None}
     assert "<svg" in figures.to_svg(figures.enrollment([row]))
 
 

@@ -15,7 +15,11 @@ paced as (
         *,
         date_trunc('month', first_day) as first_month,
         date_trunc('month', last_day) as last_month,
-        patients / nullif(date_diff('day', first_day, last_day), 0) * 30.4375 as pace
+        -- one patient, or less than four weeks, make no pace
+        case
+            when patients >= 2 and date_diff('day', first_day, last_day) >= 28
+                then patients / date_diff('day', first_day, last_day) * 30.4375
+        end as pace
     from seen
     where patients > 0
 ),
@@ -41,18 +45,26 @@ counted as (
     left join enrollments as e on e.enrolled_on < m.month + to_months(1)
     group by m.month, m.last_month, m.patients, m.last_day, m.pace
 ),
+dated as (
+    select
+        *,
+        cast(month + to_months(1) as date) - 1 as month_end,
+        last_day + cast(ceil((112 - patients) / nullif(pace, 0) * 30.4375) as integer) as goal_day
+    from counted
+),
 projected as (
     select
         *,
-        patients + pace * date_diff('day', last_day, month) / 30.4375 as at_start,
-        patients + pace * date_diff('day', last_day, cast(month + to_months(1) as date)) / 30.4375 as at_end
-    from counted
+        patients + pace * date_diff('day', last_day, month - 1) / 30.4375 as at_start,
+        patients + pace * date_diff('day', last_day, month_end) / 30.4375 as at_end
+    from dated
 )
 select
     month,
     case when is_seen then 'seen' else 'projected' end as kind,
     case when is_seen then enrolled end as enrolled,
     case when is_seen then total else least(at_end, 112) end as total,
+    case when is_seen then least(month_end, last_day) else least(month_end, goal_day) end as as_of,
     112 as goal,
     pace
 from projected

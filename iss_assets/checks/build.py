@@ -5,6 +5,7 @@ Belongs here: which rules run in which op, and on which assets. Does not belong 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 
 import dagster as dg
@@ -51,7 +52,8 @@ def build_checks(later: Iterable[dg.AssetsDefinition] = ()) -> list[dg.AssetChec
 def unchecked(warehouse: Warehouse, settings: Settings) -> dict[str, list[str]]:
     """Give the patients with tables that were made but not checked since, or with other settings or code.
 
-    A run that is killed between an asset and its checks leaves such a table; nothing else would show it.
+    A run that is killed between an asset and its checks leaves such a table; nothing else would show it. Neither would
+    it show that a week of the enrollment has ended since, which is seen by what others submitted.
     """
     tables = [table for stage in STAGES for table in stage.tables]
     checks = [f"{check.asset}.{check.name}" for stage in STAGES for check in stage.checks]
@@ -60,7 +62,17 @@ def unchecked(warehouse: Warehouse, settings: Settings) -> dict[str, list[str]]:
             (SQL / "unchecked.sql").read_text("utf-8"),
             {"fingerprint": results_fingerprint(settings), "tables": tables, "checks": checks},
         ).fetchall()
+        enrollment = connection.execute((SQL / "enrollment.sql").read_text("utf-8"), {"patient": None})
+        weeks = {r["patient_id"]: scores.complete_weeks(r) for r in enrollment.to_arrow_table().to_pylist()}
+        judged = connection.execute(
+            "select patient_id, numbers from check_results where asset = 'bpi_scores' and check_name = ?",
+            [scores.fewer_than_three_a_week.__name__],
+        ).fetchall()
+    for patient, numbers in judged:
+        seen = json.loads(numbers).get("weeks")  # a check that broke has none
+        if seen is not None and seen != weeks.get(patient, seen):
+            rows.append((patient, "bpi_scores"))
     found: dict[str, list[str]] = {}
-    for patient, table in rows:
+    for patient, table in sorted(set(rows)):
         found.setdefault(patient, []).append(table)
     return found

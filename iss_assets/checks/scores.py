@@ -155,26 +155,34 @@ def more_than_one_a_day(data: Data, settings: Settings) -> Finding:
     )
 
 
+def complete_weeks(enrollment: Row) -> int:
+    """Count the weeks of a patient's enrollment that are over.
+
+    A week is over when it lies before the last day that the study as a whole has seen, so the result does not depend on
+    the day on which it is asked for. It grows while others submit: who stops submitting is found all the same.
+
+    Parameters
+    ----------
+    enrollment : mapping
+        A row of ``enrollment.sql``.
+    """
+    first, last = enrollment.get("first_day"), enrollment.get("last_day")
+    if first is None or last is None:
+        return 0
+    return min(WEEKS, max(0, (last - first).days // 7))
+
+
 def fewer_than_three_a_week(data: Data, settings: Settings) -> Finding:
     """Find complete weeks of the enrollment with fewer than three days on which something was submitted.
 
-    A week is complete when it lies before the last day that the study as a whole has seen, so the result does not
-    depend on the day on which it is asked for. Submissions of which no day is known may belong to any week, so a week
+    Submissions of which no day is known may belong to any week, so a week
     that they could fill is not called short.
     """
     days = {r["day"] for r in _dated(data)}
     undated = len(data["scores"]) - len(_dated(data))
     enrollment = data["enrollment"][0] if data["enrollment"] else {}
-    start = enrollment.get("enrolled_on") or min(days, default=None)
-    last = enrollment.get("last_day")
-    if start is None or last is None:
-        return Finding(True, (), {"weeks": 0, "short weeks": 0}, "at least 3 a week")
-    counts = []
-    for week in range(WEEKS):
-        first = start + timedelta(weeks=week)
-        if first + timedelta(days=6) >= last:
-            break
-        counts.append(sum(first <= day <= first + timedelta(days=6) for day in days))
+    weeks = [enrollment["first_day"] + timedelta(weeks=week) for week in range(complete_weeks(enrollment))]
+    counts = [sum(first <= day <= first + timedelta(days=6) for day in days) for first in weeks]
     short = [
         number for number, count in enumerate(counts, start=1) if count + undated < terms.WEEKLY_SUBMISSIONS
     ]

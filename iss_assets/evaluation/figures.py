@@ -192,7 +192,8 @@ def time_line(
         y = bottom - (bottom - top) * (mark - low) / (high - low)
         body.append(_line(left, y, right, y, "grid"))
         body.append(_text(left - 5, y + 3.5, f"{mark:g}", "tick", "end"))
-    for time, anchor in ((start, "start"), (end, "end")) if start != end else ((start, "middle"),):
+    ends = ((start, "start"), (end, "end")) if start.date() != end.date() else ((start, "middle"),)
+    for time, anchor in ends:
         body.append(_text(place(time, low)[0], height - 5, time.strftime("%-d %b %Y"), "tick", anchor))
     run: list[str] = []
     dots = []

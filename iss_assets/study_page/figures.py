@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, timedelta
 from typing import Any
 
 Row = Mapping[str, Any]
@@ -28,7 +29,7 @@ FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"
 WIDTH = 300
 
 
-def histogram(values: Iterable[float], title: str, *, bins: int = 10) -> Spec:
+def histogram(values: Iterable[float], title: str, *, bins: int = 10, finest: float = 1.0) -> Spec:
     """Draw how many patients have how much of something (the paper's Figure 2, left).
 
     Parameters
@@ -39,6 +40,8 @@ def histogram(values: Iterable[float], title: str, *, bins: int = 10) -> Spec:
         What is counted, with its unit: the label of the axis.
     bins : int
         About how many bars.
+    finest : float
+        Least width of a bar: values that differ by less are told apart by nobody.
 
     Returns
     -------
@@ -47,16 +50,28 @@ def histogram(values: Iterable[float], title: str, *, bins: int = 10) -> Spec:
     """
     import altair as alt
 
-    counts = _count_in_bins(list(values), bins)
+    values = list(values)
+    counts = _count_in_bins(values, bins, finest)
+    edges = [c["low"] for c in counts] + [c["high"] for c in counts[-1:]]
+    if counts and edges[1] - edges[0] == 1 and all(float(value).is_integer() for value in values):
+        # a bar for each whole number stands over its number, not between it and the next
+        marks, edges = edges[:-1], [edge - 0.5 for edge in edges]
+        counts = [{**c, **{name: c[name] - 0.5 for name in ("low", "high", "middle")}} for c in counts]
+    else:
+        marks = edges
+    shown = marks[:: max(1, math.ceil(len(marks) / 6))]
+    # a single bar as wide as the figure would look like a wall
+    beside = (edges[1] - edges[0]) * (2 if len(counts) == 1 else 0) if counts else 0
+    ends = [edges[0] - beside, edges[-1] + beside] if counts else [0, 1]
     base = alt.Chart(alt.Data(values=counts)).encode(
         x=alt.X(
             "low:Q",
             title=title,
-            axis=alt.Axis(tickCount=5, format="~s"),
-            scale=alt.Scale(nice=False, zero=False),
+            axis=alt.Axis(values=shown, format=_number_format(marks)),
+            scale=alt.Scale(nice=False, zero=False, domain=ends),
         ),
         x2="high:Q",
-        y=alt.Y("patients:Q", title="patients", axis=alt.Axis(tickMinStep=1)),
+        y=alt.Y("patients:Q", title="patients", axis=_whole_axis([c["patients"] for c in counts])),
     )
     drawn = base.mark_bar(color=MARK, binSpacing=1).encode(y2=alt.datum(0))
     labels = (
@@ -77,7 +92,7 @@ def bars(rows: Sequence[Row], label: str, value: str, title: str, *, value_title
         x=alt.X(
             "value:Q",
             title=value_title,
-            axis=alt.Axis(tickCount=4, format="~s", tickMinStep=1),
+            axis=_whole_axis([d["value"] for d in data]),
             scale=alt.Scale(domainMax=_headroom([d["value"] for d in data]), domainMin=0),
         ),
     )
@@ -105,8 +120,8 @@ def cohorts(rows: Sequence[Row]) -> Spec:
         x=alt.X(
             "goal:Q",
             title="patients",
-            scale=alt.Scale(domain=[0, _headroom([d["goal"] for d in data])]),
-            axis=alt.Axis(tickMinStep=1),
+            scale=alt.Scale(domain=[0, _headroom([max(d["goal"], d["current"]) for d in data])]),
+            axis=_whole_axis([max(d["goal"], d["current"]) for d in data], most=7),
         )
     )
     current = base.mark_bar(color=MARK).encode(x="current:Q")
@@ -124,23 +139,14 @@ def enrollment(rows: Sequence[Row]) -> Spec:
     """Draw enrollment over time towards the goal, with the straight projection (rows of `enrollment_progress`)."""
     import altair as alt
 
-    data = [
-        {"month": r["month"].isoformat(), "kind": r["kind"], "total": r["total"], "goal": r["goal"]}
-        for r in rows
-    ]
+    data = [{"day": _at(r["as_of"]), "kind": r["kind"], "total": r["total"], "goal": r["goal"]} for r in rows]
     seen = [d for d in data if d["kind"] == "seen"]
     projected = [d for d in data if d["kind"] == "projected"]
     if seen and projected:
         # the projection starts at the last point seen
         data.append({**seen[-1], "kind": "projected"})
     base = alt.Chart(alt.Data(values=data)).encode(
-        x=alt.X(
-            "month:T",
-            title=None,
-            axis=alt.Axis(format="%b %Y", tickCount=5, labelAngle=0),
-            # a day is midnight in UTC; on a clock west of it the axis would show the month before
-            scale=alt.Scale(type="utc"),
-        ),
+        x=alt.X("day:T", title=None, axis=_day_axis([r["as_of"] for r in rows])),
         y=alt.Y("total:Q", title="patients enrolled", scale=alt.Scale(domainMin=0)),
     )
     lines = base.mark_line(point=alt.OverlayMarkDef(size=18)).encode(
@@ -167,17 +173,16 @@ def enrollment(rows: Sequence[Row]) -> Spec:
         return (
             alt.Chart(alt.Data(values=[{**d, "words": words} for d in end]))
             .mark_text(color=INK, **place)
-            .encode(x=alt.X("month:T", scale=alt.Scale(type="utc")), y="total:Q", text="words:N")
+            .encode(x="day:T", y="total:Q", text="words:N")
         )
 
+    # below the line, but not on the marks of the axis where it begins near zero
+    low = bool(seen) and seen[-1]["total"] < 0.1 * seen[-1]["goal"]
+    place: dict[str, Any] = {"dx": 16, "dy": -1} if low else {"dx": 4, "dy": 12}
+    end = max((r["as_of"] for r in rows if r["kind"] == "projected"), default=None)
     names = [
-        name(seen[-1:], f"{seen[-1]['total']:.0f} enrolled" if seen else "", align="left", dx=4, dy=12),
-        name(
-            projected[-1:],
-            f"projected: {projected[-1]['month'][:7]}" if projected else "",
-            align="right",
-            dy=58,
-        ),
+        name(seen[-1:], f"{seen[-1]['total']:.0f} enrolled" if seen else "", align="left", **place),
+        name(projected[-1:], f"projected: {end:%b %Y}" if end else "", align="right", dy=66),
     ]
     return _spec(alt.layer(lines, goal, text, *names), "Enrollment over time", width=560, height=260)
 
@@ -226,7 +231,7 @@ def quality_over_time(rows: Sequence[Row]) -> Spec:
         "landmark_rate": "faces with a mesh",
     }
     data = [
-        {"week": r["week_start"].isoformat(), "what": words, "share": r[column]}
+        {"week": _at(r["week_start"]), "what": words, "share": r[column]}
         for r in rows
         for column, words in shown.items()
         if r[column] is not None
@@ -234,12 +239,7 @@ def quality_over_time(rows: Sequence[Row]) -> Spec:
     words = list(shown.values())
     low = min((d["share"] for d in data), default=0.0)
     base = alt.Chart(alt.Data(values=data)).encode(
-        x=alt.X(
-            "week:T",
-            title=None,
-            axis=alt.Axis(format="%b %Y", tickCount=5, labelAngle=0),
-            scale=alt.Scale(type="utc"),
-        ),
+        x=alt.X("week:T", title=None, axis=_day_axis([r["week_start"] for r in rows])),
         y=alt.Y(
             "share:Q",
             title="share",
@@ -335,12 +335,59 @@ def on_white(svg: str) -> str:
     return f'{svg[:start]}<rect width="100%" height="100%" fill="white"/>{svg[start:]}'
 
 
-def _count_in_bins(values: list[float], bins: int) -> list[dict[str, float]]:
+def _at(day: date) -> str:
+    """Give a day as a moment without a zone: a bare date would be taken for UTC and drawn in the machine's zone."""
+    return f"{day.isoformat()}T00:00:00"
+
+
+def _day_axis(days: Sequence[date]) -> Any:
+    """Give an axis of days with at most seven marks, none of which reads like another.
+
+    The first of a month, or of every few months, where there are two or more of them; else single days.
+    """
+    import altair as alt
+
+    low, high = min(days, default=date(2021, 1, 1)), max(days, default=date(2021, 1, 1))
+    firsts = [
+        date(number // 12, number % 12 + 1, 1)
+        for number in range(low.year * 12 + low.month - 1, high.year * 12 + high.month)
+    ]
+    months = [d for d in firsts if low <= d <= high]
+    if len(months) >= 3:
+        step = next(n for n in (1, 2, 3, 6, 12, 24, 60, 120, 240, 600) if len(months) <= 6 * n)
+        marks = [d for d in months if (d.year * 12 + d.month - 1) % step == 0] or months[:1]
+        return _date_marks(alt, marks, "%b %Y")
+    step = next(n for n in (1, 2, 7, 14, 28) if (high - low).days < 6 * n)
+    marks = [low + timedelta(days=n) for n in range(0, (high - low).days + 1, step)]
+    return _date_marks(alt, marks, "%-d %b %Y")
+
+
+def _date_marks(alt: Any, marks: Sequence[date], words: str) -> Any:
+    values = [alt.DateTime(year=d.year, month=d.month, date=d.day) for d in marks]
+    return alt.Axis(values=values, format=words, labelAngle=0, labelOverlap=True)
+
+
+def _whole_axis(counts: Sequence[float], most: int = 5) -> Any:
+    """Give an axis of counts that is marked at whole numbers only, up to the largest count."""
+    import altair as alt
+
+    highest = int(max(counts, default=0))
+    steps = (n * 10**power for power in range(12) for n in (1, 2, 5))
+    step = next(n for n in steps if highest <= n * most)
+    return alt.Axis(values=list(range(0, highest + 1, step)), format=_number_format(counts))
+
+
+def _number_format(values: Sequence[float]) -> str:
+    """Give thousands as 12k; smaller numbers as they are, for whose fractions the same form says milli."""
+    return "~s" if max([abs(v) for v in values], default=0) >= 10_000 else ",~r"
+
+
+def _count_in_bins(values: list[float], bins: int, finest: float = 0.0) -> list[dict[str, float]]:
     """Count values in bins of a round width that start at a multiple of it."""
     if not values:
         return []
     low, high = min(values), max(values)
-    rough = max((high - low) / bins, 1e-9) if high > low else 1.0
+    rough = max((high - low) / bins, finest, 1e-9) if high > low else max(finest, 1.0)
     magnitude = 10 ** math.floor(math.log10(rough))
     width = next(m * magnitude for m in (1, 2, 2.5, 5, 10) if m * magnitude >= rough)
     if all(float(value).is_integer() for value in values):

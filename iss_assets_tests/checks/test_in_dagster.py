@@ -254,6 +254,26 @@ def test_a_table_that_was_made_but_not_checked_is_found(
     assert unchecked(study.warehouse, changed) == {GOOD: ["frames", "videos"]}
 
 
+def test_a_week_that_ends_while_others_submit_is_judged_again(
+    study: InventedStudy, instance: dg.DagsterInstance
+) -> None:
+    settings = study.resource.settings()
+    for patient in (GOOD, OTHER):
+        run(study, instance, patient, dg.AssetSelection.assets("bpi_scores"))
+    assert unchecked(study.warehouse, settings) == {}
+    study.sql("update bpi_scores set submitted_on = submitted_on + 4 where submission_id = '0002-16'")
+    assert unchecked(study.warehouse, settings) == {}, "no week has ended by that"
+    study.sql("update bpi_scores set submitted_on = submitted_on + 1 where submission_id = '0002-16'")
+    assert unchecked(study.warehouse, settings) == {GOOD: ["bpi_scores"], OTHER: ["bpi_scores"]}
+    for patient in (GOOD, OTHER):
+        run(study, instance, patient, dg.AssetSelection.assets("bpi_scores"))
+    assert unchecked(study.warehouse, settings) == {}
+    (row,) = study.warehouse.query(
+        "select numbers from check_results where check_name = 'fewer_than_three_a_week' and patient_id = '0001'"
+    ).to_pylist()
+    assert json.loads(row["numbers"])["numbers of the short weeks"] == [3]
+
+
 def test_checks_over_several_patients_at_once_are_refused(study: InventedStudy) -> None:
     stage = next(s for s in STAGES if s.name == "check_videos")
     defs = dg.Definitions(

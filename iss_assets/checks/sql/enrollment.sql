@@ -1,4 +1,5 @@
--- One row: the patient's enrollment, and the last day that the study has seen.
+-- One row a patient, or that of one: the enrollment, the first day of the first week (of the enrollment, else of the
+-- first survey), and the last day that the study has seen.
 select
     p.patient_id,
     p.cohort,
@@ -8,9 +9,14 @@ select
     p.pain_target,
     p.pain_level,
     p.enrolled_on,
+    coalesce(
+        p.enrolled_on,
+        (select min(s.submitted_on) from bpi_scores as s where s.patient_id = p.patient_id)
+    ) as first_day,
     greatest(
         (select max(submitted_on) from bpi_scores),
         (select max(enrolled_on) from patients)
     ) as last_day
 from patients as p
-where p.patient_id = $patient
+where p.patient_id = coalesce($patient, p.patient_id)
+order by p.patient_id
