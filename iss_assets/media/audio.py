@@ -33,7 +33,7 @@ from iss_assets.media.speech import PeakHistogram, speech_levels
 from iss_assets.media.timeline import Timeline, read_timeline
 from iss_assets.settings import AudioSettings, VideoSettings
 
-AUDIO_CODE_VERSION: Final = "4"
+AUDIO_CODE_VERSION: Final = "5"
 """Raised when the same file and settings give other rows than before."""
 
 _CONSTANTS: Final = ("video_id", "patient_id", "fingerprint")
@@ -199,7 +199,7 @@ def features_from_waveform(blob: bytes, settings: AudioSettings) -> tuple[pa.Tab
         If the waveform has another rate than the settings.
     """
     samples, rate = read_waveform(blob)
-    if rate != settings.sample_rate:
+    if len(samples) and rate != settings.sample_rate:
         raise ValueError(
             f"the stored waveform has {rate} Hz, the settings want {settings.sample_rate}: extract again"
         )
@@ -207,9 +207,14 @@ def features_from_waveform(blob: bytes, settings: AudioSettings) -> tuple[pa.Tab
 
 
 def read_waveform(blob: bytes) -> tuple[NDArray[np.float32], int]:
-    """Decode a stored waveform to mono float32 samples (n,) and its rate in hertz."""
+    """Decode a stored waveform to mono float32 samples (n,) and its rate in hertz.
+
+    That of a track of which nothing could be decoded has no bytes, as FLAC knows no empty file: no samples, rate 0.
+    """
     import soundfile
 
+    if not blob:
+        return np.zeros(0, np.float32), 0
     samples, rate = soundfile.read(io.BytesIO(blob), dtype="float32")
     return samples, int(rate)
 

@@ -14,6 +14,8 @@ channel and in their average:
   silent leaves 25 %, two that have nothing in common 50 %, stereo recordings of phones and cameras 80 % and more.
   Otherwise the better one is taken alone. Below 1 kHz the same is asked again, since there alone cancels what is turned
   over and a little late.
+- Channels that cancel for a while only leave enough in the whole. So the average may lose no more than a tenth of the
+  track's loud stretches, of 2 s each, unless the better channel alone loses as many.
 - Where there is a center channel, it carries the speech (ITU-R BS.775) and is taken alone, unless it is all but silent
   next to the others; then the front pair is treated as two channels are. The channel for low frequencies never counts.
 - Of channels without such names, those that are not all but silent are averaged, by the same rule.
@@ -43,6 +45,10 @@ _LEAST_LEFT: Final = 0.28
 """Share of the better channel's signal that the average has to keep."""
 _ALIVE: Final = 0.1
 """Share of the strongest channel's signal below which a channel is all but silent."""
+_STRETCH: Final = 40
+"""Pieces, 2 s: long enough to hold speech, short enough that two of them are not the whole track."""
+_MOST_LOST: Final = 0.1
+"""Share of the loud stretches that an average may lose to channels that cancel for a while only."""
 _MONO_FRAMES: Final = 50
 """Frames of one channel after which a track that announces one channel is believed."""
 _LOW_RATE: Final = 2000
@@ -206,9 +212,36 @@ def choose_channels(bands: Sequence[NDArray[np.float64]], layout: tuple[str, ...
 
 
 def _survives(powers: NDArray[np.float64], mix: list[int], best: int) -> bool:
-    """Say whether an average keeps enough of the best channel's signal."""
+    """Say whether an average keeps enough of the best channel's signal, in the whole and in every stretch."""
     average, alone = _signals(powers, [mix, [best]])
-    return average >= _LEAST_LEFT * alone
+    if average < _LEAST_LEFT * alone:
+        return False
+    by_average, by_one = lost_shares(powers, mix, best)
+    return by_average <= _MOST_LOST or by_one >= by_average
+
+
+def lost_shares(powers: NDArray[np.float64], mix: list[int], best: int) -> tuple[float, float]:
+    """Give the shares of a track's loud stretches that an average, and the best channel alone, lose.
+
+    Parameters
+    ----------
+    powers : ndarray of float64, shape (pieces, channels, channels)
+        Covariances of the channels, piece by piece.
+    mix : list of int
+        Channels that are averaged.
+    best : int
+        The channel that would be taken alone.
+    """
+    count = len(powers) // _STRETCH
+    if not count:
+        return 0.0, 0.0
+    stretches = powers[: count * _STRETCH].reshape(count, _STRETCH, *powers.shape[1:]).mean(axis=1)
+    there = np.stack([stretches[:, n, n] for n in mix]).max(axis=0)
+    loud = (there > 0) & (there >= _ALIVE * there.mean())
+    if not loud.any():
+        return 0.0, 0.0
+    average = stretches[np.ix_(range(count), mix, mix)].mean(axis=(1, 2))
+    return tuple(float((left < _ALIVE * there)[loud].mean()) for left in (average, stretches[:, best, best]))  # type: ignore[return-value]
 
 
 def _signals(powers: NDArray[np.float64], mixes: list[list[int]]) -> list[float]:

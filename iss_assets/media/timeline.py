@@ -42,7 +42,7 @@ from iss_assets.media.edits import unfollowed_edits
 from iss_assets.media.streams import ChosenStreams, choose_streams
 from iss_assets.settings import VideoSettings
 
-TIMELINE_CODE_VERSION: Final = "1"
+TIMELINE_CODE_VERSION: Final = "2"
 """Raised when the same file and settings give other times than before."""
 
 _FIRST_PICTURE_PACKETS: Final = 5000

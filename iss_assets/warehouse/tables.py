@@ -370,7 +370,9 @@ class Audio(Table):
         nullable=True,
     )
     peak: object = column("DOUBLE", "Largest absolute sample, 0 to 1 and above.", ge=0)
-    waveform: object = column("BLOB", "Mono FLAC, lossless for the stored samples.")
+    waveform: object = column(
+        "BLOB", "Mono FLAC, lossless for the stored samples; no bytes if nothing was decoded."
+    )
     source_rate: object = column(
         "INTEGER",
         "Sample rate of the file's own track; empty if nothing was decoded.",

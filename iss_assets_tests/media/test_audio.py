@@ -313,6 +313,8 @@ def test_a_track_of_which_nothing_can_be_decoded_gives_a_row_that_says_so(
     assert row["broken_packets"] > 10
     assert "no sound could be decoded" in str(tables.problem)
     assert tables.mel_spectrograms.num_rows == tables.audio_features.num_rows == 0
+    assert len(read_waveform(b"")[0]) == 0
+    assert [t.num_rows for t in features_from_waveform(b"", SETTINGS)] == [0, 0]
 
 
 def test_sound_longer_than_the_limit_is_cut_and_marked(spoken: Path) -> None:

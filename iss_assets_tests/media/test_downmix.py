@@ -142,6 +142,26 @@ def test_the_better_channel_is_heard_where_they_cancel_or_one_is_dead(
         assert np.abs(sound - np.clip(better, -1, 1)).max() < 1e-6
 
 
+@pytest.mark.parametrize("turned_over_from", [0.0, 0.4, 0.75])
+def test_channels_that_cancel_for_a_while_only_are_not_averaged(
+    tmp_path: Path, turned_over_from: float
+) -> None:
+    long = np.tile(VOICE, 3)
+    other = np.where(np.arange(len(long)) < turned_over_from * len(long), long, -long)
+    name, sound = of_channels(tmp_path, long, other)
+    assert name in ("left", "right")
+    assert np.abs(np.abs(sound) - np.abs(np.clip(long, -1, 1))).max() < 1e-6
+
+
+def test_channels_that_speak_in_turn_are_averaged(tmp_path: Path) -> None:
+    # either alone would lose half of what is said
+    long = np.tile(VOICE, 3)
+    first = np.arange(len(long)) < len(long) / 2
+    name, sound = of_channels(tmp_path, long * first, long * ~first)
+    assert name == "mean"
+    assert np.abs(sound - long / 2).max() < 1e-6
+
+
 def test_levels_are_those_of_the_channel_that_is_heard(tmp_path: Path) -> None:
     alone = extract_audio(write_sound(tmp_path / "a.mov", [(VOICE[None], "mono")]), AudioSettings())
     pair = extract_audio(
