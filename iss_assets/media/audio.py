@@ -40,6 +40,8 @@ _CONSTANTS: Final = ("video_id", "patient_id", "fingerprint")
 _GAP_S: Final = 0.1
 """A hole in the presentation times longer than this is filled with silence, and an overlap longer than this is left out;
 shorter ones are jitter of the clock."""
+_WORTH_SAYING_S: Final = 0.05
+"""Silence that was filled in is reported from here on: less reads as 0.0 s."""
 _ROUNDING_S: Final = 0.005
 """Start times closer to the first picture than this differ by the rounding of time stamps only."""
 
@@ -402,7 +404,7 @@ def _problem(track: _Track, samples: Samples) -> str | None:
         troubles.append("no sound could be decoded from the sound track")
     if track.broken:
         troubles.append(f"{track.broken} damaged packets of sound were skipped")
-    if track.silence_s:
+    if track.silence_s >= _WORTH_SAYING_S:
         troubles.append(f"{track.silence_s:.1f} s without sound data were filled with silence")
     if track.downmix.changes:
         troubles.append("the sound changes its channels midway")

@@ -487,6 +487,9 @@ def _track(container: Any, packets: _Packets, is_video: bool) -> _Track:
     if not is_video:
         stamps = _filled(np.where(np.isnan(pts), dts, pts), step)
         length = np.where(length > max(_LONG_SOUND_S, 4 * step), step, length)
+        # where an edit list repeats or hides sound, FFmpeg lets the last packet last to the end of the media
+        if len(length) and length[-1] > 4 * step:
+            length[-1] = step
         return _Track(stamps, stamps.copy(), np.where(length > 0, length, step), place, hidden, step)
     known = ~np.isnan(pts)
     without = bool(_NO_STAMPS & set(container.format.name.split(",")))
@@ -631,7 +634,7 @@ def _timeline(
     lasts = np.flatnonzero(times == order[-1])
     own = float(video.length[lasts[-1]]) if len(lasts) else 0.0
     # some writers give the last picture the length of one tick
-    end = float(order[-1]) + (own if own > step / 2 else step)
+    end = float(order[-1]) + (own if own > min(step, video.step) / 2 else step)
     heard: NDArray[np.float64] = np.zeros((0, 2))
     if audio is not None:
         raw = np.stack([audio.stamps, audio.stamps + audio.length], axis=1) - origin
@@ -734,7 +737,9 @@ def _header_notes(container: Any, packets: _Packets, video: _Track, audio: _Trac
     stream = packets.stream
     there = float((video.stamps + np.where(video.length > 0, video.length, video.step)).max())
     if stream is not None and stream.duration:
-        missing = float(((stream.start_time or 0) + stream.duration) * stream.time_base) - there
+        # the length of an asf's stream is the file's, from second 0 of the clock
+        begins = 0 if "asf" in container.format.name.split(",") else stream.start_time or 0
+        missing = float((begins + stream.duration) * stream.time_base) - there
     else:
         # a container's length is that of its longest track, and some count it from second 0 of the clock
         there = max(there, float((audio.stamps + audio.length).max()) if audio is not None else there)

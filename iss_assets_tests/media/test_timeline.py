@@ -51,6 +51,13 @@ def test_sound_before_the_first_picture_is_left_out(tmp_path: Path, suffix: str)
     assert re.search(r"1\.[56] s of sound before the first picture were left out", film.problems)
 
 
+def test_a_late_picture_in_asf_is_no_file_that_breaks_off(tmp_path: Path) -> None:
+    path = write_marked(
+        tmp_path / "a.wmv", frames(2, 6), [(0, 6, 0)], codec="wmv2", sound_codec="libmp3lame", muxing={}
+    )
+    assert "breaks off" not in Seen(path).problems
+
+
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts"])
 def test_sound_that_starts_late_comes_when_it_should(tmp_path: Path, suffix: str) -> None:
     film = Seen(write_marked(tmp_path / f"a{suffix}", frames(0, 6), [(1.3, 6, 1.3)]))
@@ -139,6 +146,20 @@ def test_an_empty_edit_longer_than_a_pause_is_cut_out(tmp_path: Path) -> None:
 def test_a_picture_that_an_edit_list_holds_is_held_to_its_end(tmp_path: Path) -> None:
     film = _edited(tmp_path / "a.mp4", [(2, 1), (3, 3, 0)], [(5, 1)])
     film.agrees(5, lambda t: t + 1 if t < 2 else 3.0, lambda t: t + 1, ahead_s=0.001, sound_off_s=COARSE)
+
+
+def test_pictures_held_one_after_the_other_end_with_the_last_edit(tmp_path: Path) -> None:
+    film = _edited(tmp_path / "a.mp4", [(1.5, 4, 0), (2.5, 1, 0), (0.5, 6, 0), (1, -1)])
+    film.agrees(4.5, lambda t: 4.0 if t < 1.5 - 1e-3 else 1.0 if t < 4 - 1e-3 else 6.0)
+
+
+def test_the_sound_of_the_last_segment_ends_with_it(tmp_path: Path) -> None:
+    # 2 s of the media lie before the last segment and are heard nowhere
+    film = _edited(tmp_path / "a.mp4", [(1, 0.4), (1, -1), (30, 4)])
+    film.agrees(
+        6, lambda t: t + 0.4 if t < 1 else min(1.36, t + 0.4) if t < 2 - 1e-3 else t + 2, ahead_s=0.05
+    )
+    assert "held" not in film.problems
 
 
 def test_another_speed_of_an_edit_list_is_said(tmp_path: Path) -> None:
