@@ -81,6 +81,9 @@ class ReadingSettings(Section):
     utc_offset: str = ""
     """The study's offset from UTC, ``-05:00``, for times that are written without one and patients that have none in
     ``enrollment.csv``. Where it is empty too, the local time of such a check-in is unknown, and its row says so."""
+    date_order: Literal["", "month_first", "day_first"] = ""
+    """What comes first in days such as ``3/4/2021``, as spreadsheets and forms write them: ``month_first`` (United States)
+    or ``day_first``. Empty: such days are rejected, never guessed. Days that begin with the year need no setting."""
     utc_means: Literal["offset", "moment"] = "offset"
     """What a time written in UTC (``Z``, ``+00:00``) says. ``offset``: the clock where the patient was showed UTC.
     ``moment``: only which moment it was, for exports that turn every time into UTC; the local time then takes the

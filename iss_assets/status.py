@@ -82,7 +82,7 @@ def study_status(settings: Settings) -> StudyStatus:
             }
         )
     notes = [
-        f"{len(enrolled)} patients enrolled, {len(stale)} with something to do; "
+        f"{len(enrolled)} patients enrolled, {len(stale)} with something to bring up to date; "
         f"{len(folder.rejected)} rejected rows, {len(folder.problems)} problems in the study folder."
     ]
     notes.append(str(models_behind(warehouse)))

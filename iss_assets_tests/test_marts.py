@@ -448,6 +448,7 @@ def test_a_submission_on_an_unknown_day_counts_on_no_day_and_makes_no_week_short
         (0, 0, 1, 2),
         (1, 1, 1, 0),
     ]
+    assert [r["adherence"] for r in found] == [None, None, None]
     assert "u" not in {
         r["submission_id"] for r in rows(warehouse, "select * from stg_submissions") if r["submitted_on"]
     }

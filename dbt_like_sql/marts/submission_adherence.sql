@@ -57,6 +57,6 @@ select
     unknown_days,
     expected,
     case when complete then greatest(expected - days - unknown_days, 0) else 0 end as missing,
-    least(days / expected, 1) as adherence
+    case when days >= expected or unknown_days = 0 then least(days / expected, 1) end as adherence
 from compared
 order by patient_id, study_week

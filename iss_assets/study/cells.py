@@ -9,18 +9,32 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import date, datetime
+from typing import Literal
 
 from iss_assets.study import terms
 
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
 _WHOLE = re.compile(r"([0-9]{1,3})(?:[.,]0+)?")
-_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-_MIDNIGHT = re.compile(r"[T ]00:00(:00([.]0+)?)?", re.IGNORECASE)
-_MOMENT = re.compile(
-    r"([0-9]{4})-([0-9]{2})-([0-9]{2})[T ]([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:[.,]([0-9]{1,9}))?)?"
-    r"(?: ?(Z|UTC|GMT|([+\-\u2212])([0-9]{2})(?::?([0-9]{2}))?)(?:\[[A-Za-z0-9_+/-]{1,64}\])?)?",
+_NUMBER_ID = re.compile(r"[0-9]+[.,](0+|[0-9]+E\+?[0-9]+)|[0-9]+E\+?[0-9]+", re.IGNORECASE)
+_DAY = re.compile(
+    r"(?P<year>[0-9]{4})(?P<mark>[-/.])(?P<month>[0-9]{1,2})(?P=mark)(?P<day>[0-9]{1,2})"
+    r"|(?P<first>[0-9]{1,2})(?P<mark2>[-/.])(?P<second>[0-9]{1,2})(?P=mark2)(?P<year2>[0-9]{4})"
+    r"|(?P<day3>[0-9]{1,2})[- ](?P<name>[a-z]{3})[- ](?P<year3>[0-9]{4})",
     re.IGNORECASE,
 )
+_TIME = re.compile(
+    r"(?P<hour>[0-9]{1,2}):(?P<minute>[0-9]{2})(?::(?P<second>[0-9]{2})(?:[.,](?P<fraction>[0-9]{1,9}))?)?"
+    r"(?: ?(?P<half>[AP])\.?M\.?)?"
+    r"(?: ?(?P<zone>Z|(?:UTC|GMT)(?![+\-\u2212])|(?:UTC|GMT)?(?P<sign>[+\-\u2212])"
+    r"(?:(?P<hours>[0-9]{2})(?::?(?P<minutes>[0-9]{2}))?|(?P<hours1>[0-9])(?::(?P<minutes1>[0-9]{2}))?))"
+    r"(?:\[[A-Za-z0-9_+/-]{1,64}\])?)?",
+    re.IGNORECASE,
+)
+_DAYS_TIME = re.compile(rf"(?:T| +){_TIME.pattern}", re.IGNORECASE)
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_SERIAL = re.compile(r"[0-9]{5}(?:[.,][0-9]+)?")
+"""What spreadsheets show of a day once its format is lost: days since 1899 (or 1904), 36526 for 2000."""
+DateOrder = Literal["", "month_first", "day_first"]
 LARGEST_OFFSET = 14 * 60
 """Minutes; no place on earth is farther from UTC (Kiribati has +14:00, the far west -12:00)."""
 _OFFSET = re.compile(r"(?:UTC|GMT)?\s*([+\-\u2212]?)([0-9]{1,2})(?::([0-9]{2})|([0-9]{2}))?", re.IGNORECASE)
@@ -48,6 +62,12 @@ def patient_id(text: str) -> str:
         what programs write for a missing value.
     """
     if not terms.PATIENT_ID.fullmatch(text) or _RESERVED.fullmatch(text) or text.casefold() in _MISSING:
+        if _NUMBER_ID.fullmatch(text):
+            raise CellError(
+                "bad_id",
+                "A program made a number of the id, and leading zeros are lost with it; give the column the type text and "
+                "export again.",
+            )
         raise CellError("bad_id", "A patient id has 1 to 32 letters, digits or hyphens; correct it.")
     return text
 
@@ -89,9 +109,10 @@ def sex(text: str) -> str:
 
 
 def skin_type(text: str) -> str:
-    """Give a Fitzpatrick type; 1 to 6 are taken as I to VI."""
-    if text in ("1", "2", "3", "4", "5", "6"):
-        return terms.SKIN_TYPES[int(text) - 1]
+    """Give a Fitzpatrick type; 1 to 6 are taken as I to VI, ``1.0`` too, as pandas writes it."""
+    match = _WHOLE.fullmatch(text)
+    if match and 1 <= int(match[1]) <= 6:
+        return terms.SKIN_TYPES[int(match[1]) - 1]
     if text.upper() not in terms.SKIN_TYPES:
         raise CellError("bad_skin_type", "A skin type is one of I to VI; correct it.")
     return text.upper()
@@ -117,6 +138,11 @@ def pain_target(text: str) -> int:
         ) from None
 
 
+def is_number(text: str) -> bool:
+    """Say whether a cell holds a whole number; ``1.0`` is one."""
+    return _WHOLE.fullmatch(text) is not None
+
+
 def yes_or_no(text: str, *, codes: bool) -> bool:
     """Give a yes/no answer.
 
@@ -131,9 +157,10 @@ def yes_or_no(text: str, *, codes: bool) -> bool:
     word = text.casefold()
     if word in _YES or word in _NO:
         return word in _YES
-    if word in ("0", "1"):
+    match = _WHOLE.fullmatch(word)
+    if match and int(match[1]) <= 1:
         if codes:
-            return word == "1"
+            return int(match[1]) == 1
         raise CellError(
             "ambiguous_answer",
             "0 and 1 stand beside other numbers in this column, so their meaning is not sure; write yes or no, or "
@@ -151,18 +178,73 @@ def setting(text: str) -> str:
     return text.casefold()
 
 
-def day(text: str) -> date:
-    """Give a day written as 2021-03-31; midnight may follow, as spreadsheets and pandas write a day."""
+def day(text: str, order: DateOrder = "") -> date:
+    """Give a day written as 2021-03-31; midnight may follow, as spreadsheets and pandas write a day.
+
+    Parameters
+    ----------
+    text : str
+        Year first, or a month's name (31-Mar-2021); otherwise `order` must say what the first number is.
+    order : {"", "month_first", "day_first"}
+        How the file writes 3/31/2021 or 31/3/2021. Never guessed: until the 12th of a month both would fit.
+
+    Raises
+    ------
+    CellError
+        ``bad_day``.
+    """
+    found = _DAY.match(text)
+    time = _DAYS_TIME.fullmatch(text, found.end()) if found else None
     try:
-        if _DAY.fullmatch(text[:10]) and (len(text) == 10 or _MIDNIGHT.fullmatch(text[10:])):
-            found = date.fromisoformat(text[:10])
-            if 2000 <= found.year <= 2100:
-                return found
+        if found and (found.end() == len(text) or (time and not time["zone"] and not any(_clock(time)))):
+            return _date_of(found, order)
     except ValueError:
         pass
     raise CellError(
-        "bad_day", "A day is written as year-month-day, 2021-03-31, between 2000 and 2100; correct it."
+        "bad_day",
+        _unclear(text, found, order)
+        or "A day is written as year-month-day, 2021-03-31, between 2000 and 2100; correct it.",
     )
+
+
+def _date_of(found: re.Match[str], order: DateOrder) -> date:
+    if found["year"]:
+        year, month, day_ = found["year"], int(found["month"]), int(found["day"])
+    elif found["name"]:
+        year, month, day_ = found["year3"], _MONTHS.index(found["name"].lower()) + 1, int(found["day3"])
+    elif order:
+        numbers = int(found["first"]), int(found["second"])
+        month, day_ = numbers if order == "month_first" else numbers[::-1]
+        year = found["year2"]
+    else:
+        raise ValueError
+    if not 2000 <= int(year) <= 2100:
+        raise ValueError
+    return date(int(year), month, day_)
+
+
+def _clock(found: re.Match[str]) -> tuple[int, int, int, int]:
+    """Give hour (0 to 23), minute, second, microsecond; fractions beyond the microsecond are cut."""
+    hour, minute, second = int(found["hour"]), int(found["minute"]), int(found["second"] or 0)
+    if found["half"]:
+        if not 1 <= hour <= 12:
+            raise ValueError
+        hour = hour % 12 + (12 if found["half"] in "Pp" else 0)
+    return hour, minute, second, int((found["fraction"] or "0").ljust(9, "0")[:6])
+
+
+def _unclear(text: str, found: re.Match[str] | None, order: DateOrder) -> str:
+    """Say what is special about a day that cannot be read, if anything."""
+    if _SERIAL.fullmatch(text):
+        return "This is a spreadsheet's number of a day; give the column the format yyyy-mm-dd hh:mm and export again."
+    if found and found["first"] and not order:
+        return (
+            "Nothing says whether the day or the month comes first; set ISS_READING__DATE_ORDER to day_first or "
+            "month_first, or put the year first."
+        )
+    if found and found["first"]:
+        return f"This is no time or does not fit the setting ISS_READING__DATE_ORDER={order}; put the year first."
+    return ""
 
 
 def utc_offset(text: str) -> int:
@@ -204,12 +286,20 @@ class WrittenTime:
     in_utc: bool = False
 
 
-def moment(text: str) -> WrittenTime:
-    """Give a time written in ISO 8601, with or without an offset.
+def moment(text: str, order: DateOrder = "") -> WrittenTime:
+    """Give a time written in ISO 8601 or as spreadsheets and forms write it, with or without an offset.
 
-    Taken are ``T`` or a space in the middle, seconds and fractions or none, and as offsets ``Z``, ``UTC``, ``+05:30``,
-    ``+0530``, ``+05``; a zone name in brackets behind the offset (RFC 9557) is ignored. Fractions beyond the microsecond
-    are cut.
+    Taken are ``T`` or a space in the middle, one digit or two for the hour, seconds and fractions or none, AM and PM, and
+    as offsets ``Z``, ``UTC``, ``+05:30``, ``+0530``, ``+05``, ``GMT-5``; a zone name in brackets behind the offset (RFC
+    9557) is ignored. Names of zones such as EST are not taken, since several zones share one. Fractions beyond the
+    microsecond are cut.
+
+    Parameters
+    ----------
+    text : str
+        The cell.
+    order : {"", "month_first", "day_first"}
+        As in `day`.
 
     Raises
     ------
@@ -220,31 +310,34 @@ def moment(text: str) -> WrittenTime:
     --------
     >>> moment("2021-03-31 09:05:00.5+0530")
     WrittenTime(clock=datetime.datetime(2021, 3, 31, 9, 5, 0, 500000), offset_minutes=330, in_utc=False)
+    >>> moment("3/31/2021 12:05 AM", "month_first").clock
+    datetime.datetime(2021, 3, 31, 0, 5)
     """
-    match = _MOMENT.fullmatch(text)
+    found = _DAY.match(text)
+    time = _DAYS_TIME.fullmatch(text, found.end()) if found else None
     try:
-        if not match:
+        if not found or not time:
             raise ValueError
-        year, month, day_, hour, minute, second = (int(part or 0) for part in match.groups()[:6])
-        clock = datetime(year, month, day_, hour, minute, second, int((match[7] or "0").ljust(9, "0")[:6]))
-        offset = _offset_of(match[8], match[9], match[10], match[11])
-        if not 2000 <= clock.year <= 2100:
-            raise ValueError
+        on = _date_of(found, order)
+        clock = datetime(on.year, on.month, on.day, *_clock(time))
+        offset = _offset_of(time)
     except ValueError:
         raise CellError(
             "bad_time",
-            "A time is written as 2021-03-31T09:05:00-05:00 (day, time, offset from UTC), between 2000 and 2100; "
+            _unclear(text, found, order)
+            or "A time is written as 2021-03-31T09:05:00-05:00 (day, time, offset from UTC), between 2000 and 2100; "
             "correct it.",
         ) from None
     return WrittenTime(clock, offset, in_utc=offset == 0)
 
 
-def _offset_of(whole: str | None, sign: str | None, hours: str | None, minutes: str | None) -> int | None:
-    if whole is None:
+def _offset_of(time: re.Match[str]) -> int | None:
+    if time["zone"] is None:
         return None
-    if sign is None:
+    if time["sign"] is None:
         return 0
-    size = int(hours or 0) * 60 + int(minutes or 0)
-    if int(minutes or 0) > 59 or size > LARGEST_OFFSET:
+    minutes = int(time["minutes"] or time["minutes1"] or 0)
+    size = int(time["hours"] or time["hours1"]) * 60 + minutes
+    if minutes > 59 or size > LARGEST_OFFSET:
         raise ValueError
-    return size if sign == "+" else -size
+    return size if time["sign"] == "+" else -size

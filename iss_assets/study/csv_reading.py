@@ -14,7 +14,7 @@ import csv
 import re
 import stat
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
@@ -35,6 +35,9 @@ MAX_CONTINUATION = 50
 
 _SEPARATOR_LINE = re.compile(r'\s*"?sep=(?P<delimiter>\\t|[^"\w\r\n])?"?[,;\t ]*', re.IGNORECASE)
 """The line that Excel writes, and reads, before the header; saved again by a spreadsheet it becomes a quoted cell."""
+
+_IMPORT_ID = re.compile(r"""\s*\{['"]ImportId['"]:""")
+"""How every cell of the third row of a Qualtrics export begins."""
 
 _DELIMITERS = ",;\t|"
 
@@ -65,12 +68,14 @@ class CsvRow:
 
 @dataclass(frozen=True)
 class _Header:
-    """The header: its first and last line, and where our columns are."""
+    """The header: its first and last line, and where our columns are; `named` is its width without unnamed columns at the
+    end, which spreadsheets add."""
 
     line: int
     last_line: int
     delimiter: str
     width: int
+    named: int
     positions: dict[str, int]
     names: list[str]
 
@@ -108,11 +113,12 @@ def read_csv(
     StudyFolderError
         If the file is missing, no ordinary file, too large, not decodable, or lacks required columns.
     """
-    lines = re.split(r"\r\n|\n|\r", _decode(_read_bytes(root, file), file))
+    lines = re.split(r"\r\n|\n|\r", _decode(_read_bytes(root, file), file, problems))
     if len(lines) > MAX_LINES:
         raise StudyFolderError(f"{file} has more than {MAX_LINES:,} lines; check that it is the right file")
     header = _read_header(lines, file, required, optional, column_map)
     _report_columns(header, file, optional, problems)
+    header = _after_explanations(lines, header, file, problems)
     rows = list(_rows(lines, header, file, [*required, *optional], rejected))
     return _own_rows(rows, header, file, instruments, problems)
 
@@ -142,12 +148,24 @@ def _read_bytes(root: Path, file: str) -> bytes:
         ) from None
 
 
-def _decode(content: bytes, file: str) -> str:
+def _decode(content: bytes, file: str, problems: ProblemLog) -> str:
+    """Decode a file; what is not UTF-8 is Windows-1252, as Excel saves "CSV": the cells that we use are ASCII anyway."""
     encoding = _encoding_of(content)
     try:
         text = content.decode(encoding)
     except UnicodeDecodeError as error:
         before = content[: error.start]
+        if encoding == "utf-8" and b"\0" not in content:
+            text = content.decode("cp1252", errors="replace")
+            line = 1 + len(re.findall(rb"\r\n|\n|\r", before))
+            problems.add(
+                "not_utf8",
+                "The file is not UTF-8 and was read as Windows-1252, as Excel saves it; this is the first line with such a "
+                "character. Nothing to do, unless a column is not found: then save it as 'CSV UTF-8'.",
+                file=file,
+                line=line,
+            )
+            return text
         line = 1 + (before.count(b"\n") or before.count(b"\r"))
         where = f"byte {error.start + 1}" + (f", on line {line}" if encoding == "utf-8" else "")
         name = encoding.upper()[:6].rstrip("-")
@@ -209,7 +227,8 @@ def _read_header(
     if twice:
         raise StudyFolderError(f"{file} has the columns {', '.join(twice)} more than once; keep one of each")
     positions = {name: names.index(there) for name, there in wanted.items() if there in names}
-    return _Header(index + 1, index + taken, delimiter, len(names), positions, names)
+    named_width = max(i for i, name in enumerate(names) if name) + 1
+    return _Header(index + 1, index + taken, delimiter, len(names), named_width, positions, names)
 
 
 def _report_columns(header: _Header, file: str, optional: Sequence[str], problems: ProblemLog) -> None:
@@ -237,6 +256,27 @@ def _report_columns(header: _Header, file: str, optional: Sequence[str], problem
             )
 
 
+def _after_explanations(lines: list[str], header: _Header, file: str, problems: ProblemLog) -> _Header:
+    """Leave out the two rows below the header in which Qualtrics explains the columns, and tell where they were."""
+    _, first = (
+        _record(lines, header.last_line, header.delimiter) if header.last_line < len(lines) else (None, 1)
+    )
+    index = header.last_line + first
+    if index >= len(lines):
+        return header
+    fields, taken = _record(lines, index, header.delimiter)
+    if not any(_IMPORT_ID.match(cell) for cell in fields or []):
+        return header
+    problems.add(
+        "extra_header_rows",
+        f"Lines {header.last_line + 1} to {index + taken} explain the columns, as Qualtrics writes them, and were left out. "
+        "Nothing to do.",
+        file=file,
+        line=header.last_line + 1,
+    )
+    return replace(header, last_line=index + taken)
+
+
 def _rows(
     lines: list[str], header: _Header, file: str, columns: list[str], rejected: ProblemLog
 ) -> Iterator[CsvRow]:
@@ -261,6 +301,8 @@ def _rows(
                 cells = [cell.strip() for cell in fields]
                 while len(cells) > header.width and not cells[-1]:
                     cells.pop()
+                if header.named <= len(cells) < header.width:
+                    cells += [""] * (header.width - len(cells))
                 if len(cells) != header.width:
                     fault, taken = "wrong_number_of_fields", 1
                 elif any("\n" in cells[p] for p in header.positions.values()):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -99,7 +100,7 @@ def read_enrollment(
             sex,
             skin_type,
             pain_target,
-            reader.read_optional("enrolled_on", cells.day),
+            reader.read_optional("enrolled_on", partial(cells.day, order=settings.date_order)),
             reader.read_optional("utc_offset", cells.utc_offset),
             row.line,
         )
@@ -212,8 +213,8 @@ def read_surveys(
     )
     without_zeros = numbers_without_zeros(patients)
     readers = [_RowReader(row, SURVEYS, settings.survey_values, rejected) for row in rows]
-    numbers = {r.cells["chronic_pain"] for r in readers if r.cells["chronic_pain"].isdecimal()}
-    codes = numbers <= {"0", "1"}
+    numbers = {r.cells["chronic_pain"] for r in readers if cells.is_number(r.cells["chronic_pain"])}
+    codes = all(int(number.replace(",", ".").split(".")[0]) <= 1 for number in numbers)
     study_offset = _study_offset(settings)
     submissions: dict[str, SubmissionRow] = {}
     contested: dict[str, list[_RowReader]] = {}
@@ -308,7 +309,9 @@ def _read_submission(
             f"No accepted row of {ENROLLMENT} has this patient id; {advice}",
             "patient_id",
         )
-    written = reader.read("submitted_at", cells.moment) if patient else None
+    written = (
+        reader.read("submitted_at", partial(cells.moment, order=settings.date_order)) if patient else None
+    )
     if not reader.whole or patient is None or written is None:
         return None
     time = check_in_time(written, patient.utc_offset_minutes, study_offset, settings.utc_means)

@@ -272,7 +272,10 @@ def quality_over_time(rows: Sequence[Row]) -> Spec:
 
 
 def adherence(rows: Sequence[Row]) -> Spec:
-    """Draw days with a submission for every patient and week against three (rows of `submission_adherence`)."""
+    """Draw days with a submission for every patient and week against three (rows of `submission_adherence`).
+
+    A question mark stands where check-ins on an unknown day may belong to the week.
+    """
     import altair as alt
 
     data = [
@@ -280,7 +283,8 @@ def adherence(rows: Sequence[Row]) -> Spec:
             "patient": r["patient_id"],
             "week": r["study_week"],
             "share": r["adherence"],
-            "text": str(r["days"]) if r["days"] or r["complete"] else "",
+            "text": (str(r["days"]) if r["days"] or r["complete"] else "")
+            + ("?" if r["adherence"] is None else ""),
         }
         for r in rows
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 
 import pytest
 
@@ -201,3 +202,81 @@ def test_zeros_lost_in_a_submissions_id_are_hinted_at_for_survey_and_video(make_
         ("videos/0001/007.mp4", 0, "video_without_survey"),
     ]
     assert "videos/0001/007.mp4" in study.problems[-2].reason
+
+
+def test_a_table_in_the_code_page_of_windows_is_read_and_told_once_with_its_line(
+    make_study: MakeStudy,
+) -> None:
+    surveys = "\r\n".join(
+        [SURVEY_HEADER + ",remark", *(f"{row},5 \u20ac, caf\xe9".replace(", c", " c") for row in SURVEYS)]
+    )
+    study = read_study(make_study(surveys=surveys.encode("cp1252")))
+    assert study.submissions == read_study(make_study()).submissions
+    assert (study.rejected, told(study, "not_utf8")) == ((), [("surveys.csv", 2, "")])
+
+
+def test_the_rows_in_which_qualtrics_explains_its_columns_are_left_out_and_told_once(
+    make_study: MakeStudy,
+) -> None:
+    names = SURVEY_HEADER.split(",")
+    questions = ",".join(f'"{name}, how\nis it now?"' for name in names)
+    imports = ",".join(f'"{{""ImportId"":""{name}""}}"' for name in names)
+    surveys = "\n".join([SURVEY_HEADER, questions, imports, *SURVEYS, f"s3,0001,never,{ANSWERS}", ""])
+    study = read_study(make_study(surveys=surveys.encode()))
+    assert study.submissions == read_study(make_study()).submissions
+    assert told(study, "extra_header_rows") == [("surveys.csv", 2, "")]
+    last = 3 + len(names) + len(SURVEYS) + 1
+    assert [(p.code, p.line) for p in study.rejected] == [("bad_time", last)]
+
+
+def test_a_first_row_that_is_wrong_is_no_explanation(make_study: MakeStudy) -> None:
+    surveys = "\n".join([SURVEY_HEADER, f"s3,0001,never,{ANSWERS}", *SURVEYS, ""])
+    study = read_study(make_study(surveys=surveys.encode()))
+    assert study.submissions == read_study(make_study()).submissions
+    assert told(study, "extra_header_rows") == [] and told(study, "bad_time") == [
+        ("surveys.csv", 2, "submitted_at")
+    ]
+
+
+def test_unnamed_columns_at_the_end_may_be_there_or_not(make_study: MakeStudy) -> None:
+    rows = [row + ending for row, ending in zip(SURVEYS, ("", ",", ",,,"), strict=False)]
+    surveys = "\n".join([SURVEY_HEADER + ",,", *rows, SURVEYS[0].rsplit(",", 1)[0], ""])
+    study = read_study(make_study(surveys=surveys.encode()))
+    plain = read_study(make_study(surveys="\n".join([SURVEY_HEADER, *SURVEYS[: len(rows)], ""]).encode()))
+    assert study.submissions == plain.submissions
+    assert told(study, "wrong_number_of_fields") == [("surveys.csv", len(rows) + 2, "")]
+
+
+@pytest.mark.parametrize(
+    ("written", "order"),
+    [
+        ("1/13/2021 7:05:33 PM", "month_first"),
+        ("13/1/2021 19:05:33", "day_first"),
+        ("13.01.2021 19:05:33", "day_first"),
+    ],
+)
+def test_times_that_a_spreadsheet_rewrote_are_read_as_the_setting_says(
+    make_study: MakeStudy, written: str, order: str
+) -> None:
+    surveys = "\n".join([SURVEY_HEADER, f"s3,0001,{written},{ANSWERS}", ""]).encode()
+    settings = ReadingSettings.model_validate({"date_order": order})
+    (submission,) = read_study(make_study(surveys=surveys), settings).submissions
+    assert submission.time.written_time == datetime(2021, 1, 13, 19, 5, 33)
+    assert told(read_study(make_study(surveys=surveys)), "bad_time") == [("surveys.csv", 2, "submitted_at")]
+
+
+def test_yes_and_no_that_pandas_made_numbers_of_are_read(make_study: MakeStudy) -> None:
+    rows = [
+        f"s{n},0001,2021-01-1{n}T10:00:00Z,home,0,{word},0,1,0,0,1,2,0"
+        for n, word in ((1, "1.0"), (2, "0.0"))
+    ]
+    study = read_study(make_study(surveys="\n".join([SURVEY_HEADER, *rows, ""]).encode()))
+    assert [s.chronic_pain for s in study.submissions] == [True, False]
+    study = read_study(
+        make_study(
+            surveys="\n".join(
+                [SURVEY_HEADER, *rows, rows[0].replace("s1", "s3").replace("1.0", "2.0"), ""]
+            ).encode()
+        )
+    )
+    assert [s.chronic_pain for s in study.submissions] == [None, None, None]

@@ -386,7 +386,7 @@ def test_each_folder_that_cannot_be_read_is_an_error_that_says_what_to_do(
             b"patient_id,cohort\n",
             "lacks the columns sex, skin_type, pain_target.*ISS_READING__ENROLLMENT_COLUMNS",
         ),
-        (header.encode() + b"\n0001,Jos\xe9", "not valid UTF-8 at byte 76, on line 2.*CSV UTF-8"),
+        (header.encode() + b"\n0001,Jos\xe9\0", "not valid UTF-8 at byte 76, on line 2.*CSV UTF-8"),
         (b"patient_id,cohort\0\0,sex", "not a text file in UTF-8"),
         (header.encode("utf-16")[:-1], "not valid UTF-16"),
         ((header + ",sex").encode(), "columns sex more than once"),
