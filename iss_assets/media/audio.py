@@ -31,9 +31,10 @@ from iss_assets.media.row_store import RowStore
 from iss_assets.media.samples import Samples, StoredSamples
 from iss_assets.media.speech import PeakHistogram, speech_levels
 from iss_assets.media.timeline import Timeline, read_timeline
+from iss_assets.media.video import sentence
 from iss_assets.settings import AudioSettings, VideoSettings
 
-AUDIO_CODE_VERSION: Final = "5"
+AUDIO_CODE_VERSION: Final = "6"
 """Raised when the same file and settings give other rows than before."""
 
 _CONSTANTS: Final = ("video_id", "patient_id", "fingerprint")
@@ -410,4 +411,4 @@ def _problem(track: _Track, samples: Samples) -> str | None:
         troubles.append("the sound changes its channels midway")
     if track.cut_at is not None:
         troubles.append(f"sound after {track.cut_at:.0f} s was left out (setting audio.max_seconds)")
-    return "; ".join(troubles) or None
+    return sentence(troubles)

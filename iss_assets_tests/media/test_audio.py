@@ -311,7 +311,7 @@ def test_a_track_of_which_nothing_can_be_decoded_gives_a_row_that_says_so(
     assert (row["duration_s"], row["loudness_lufs"]) == (0.0, None)
     assert tables.audio["waveform"].to_pylist() == [b""]
     assert row["broken_packets"] > 10
-    assert "no sound could be decoded" in str(tables.problem)
+    assert "No sound could be decoded" in str(tables.problem)
     assert tables.mel_spectrograms.num_rows == tables.audio_features.num_rows == 0
     assert len(read_waveform(b"")[0]) == 0
     assert [t.num_rows for t in features_from_waveform(b"", SETTINGS)] == [0, 0]

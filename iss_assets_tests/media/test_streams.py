@@ -234,4 +234,4 @@ def test_a_file_whose_sound_cannot_be_decoded_has_none(tmp_path: Path) -> None:
     assert info.problem == "1 sound track that cannot be decoded was passed over."
     tables = extract_audio(path, AudioSettings())
     assert tables is not None and tables.audio["duration_s"].to_pylist() == [0.0]
-    assert "no sound could be decoded" in str(tables.problem)
+    assert "No sound could be decoded" in str(tables.problem)
