@@ -34,7 +34,7 @@ def problem_of(video: VideoFile) -> str:
     row, settled = describe_video(video, None, VideoSettings(), trust_probe=False)
     assert not settled and row["status"] == "unreadable"
     assert row["sha256"] == stand_in(video.name, video.size, video.mtime_ns)
-    return row["problem"]
+    return row["file_problem"]
 
 
 def test_a_file_that_is_gone_a_pipe_or_a_folder_is_unread_and_says_why(folder):
@@ -75,4 +75,4 @@ def test_the_stand_in_of_a_file_that_could_not_be_read_is_never_taken_for_its_ha
     os.utime(path, ns=(5, 5))
     again, settled = describe_video(video, row, VideoSettings(), trust_probe=True)
     assert settled and again["sha256"] != row["sha256"]
-    assert "no video" in again["problem"]
+    assert "no video" in again["file_problem"]
