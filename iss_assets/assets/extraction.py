@@ -42,6 +42,7 @@ from iss_assets.warehouse.verdicts import (
     holding,
     in_full,
     judge_rows,
+    keep_verdicts,
     read_verdicts,
     stage_versions,
     verdict_on,
@@ -318,8 +319,9 @@ def extract_alone(
                     Replacement(tables.Extractions, ledger_rows([entry], note), {**where, "table_name": name})
                 )
         rows = {v.video_id: in_full(v.row, [*verdicts, *found.verdicts], notes) for v, _ in todo}
+        settled = found.failed.keys() | found.out.keys() | {v.video_id for v in found.verdicts}
         for video, _ in todo:
-            if rows[video.video_id] != video.row and video.video_id not in found.failed | found.out:
+            if rows[video.video_id] != video.row and video.video_id not in settled:
                 row = tables.Videos.from_rows([rows[video.video_id]])
                 where = {"patient_id": patient, "video_id": video.video_id}
                 made.append(Replacement(tables.Videos, row, where))
@@ -414,6 +416,8 @@ def read_all(
                 made = with_pictures(made, wanted)
             except BrokenFile as error:
                 made = rule_out(found, reading, error, settings)
+                # at once: should this run die at another video, the next one must know of this one
+                warehouse.replace_all(keep_verdicts(found.verdicts[-1:]))
             except ChangedFile as error:
                 if video.path.parent.is_dir():
                     found.out[video.video_id], found.problems[video.video_id] = None, str(error)
