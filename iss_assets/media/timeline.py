@@ -42,7 +42,7 @@ from iss_assets.media.edits import unfollowed_edits
 from iss_assets.media.streams import ChosenStreams, choose_streams
 from iss_assets.settings import VideoSettings
 
-TIMELINE_CODE_VERSION: Final = "2"
+TIMELINE_CODE_VERSION: Final = "3"
 """Raised when the same file and settings give other times than before."""
 
 _FIRST_PICTURE_PACKETS: Final = 5000
@@ -647,9 +647,10 @@ def _timeline(
             notes.append("picture and sound have unrelated clocks and were taken to begin together")
     gaps = _longer(np.stack([order + step, np.append(order[1:], end)], axis=1), _HELD_S)
     shared = _shared(gaps, _silent(heard), _WORTH_SAYING_S)
-    cuts = [(a, b) for a, b in shared if b - a > pause]
+    # nothing comes after the last picture, so its hold is no pause: the file says that it is shown for so long
+    cuts = [(a, b) for a, b in shared if b - a > pause and a < order[-1]]
     cut = _without(cuts)
-    kept = [(float(cut(np.array([a]))[0]), b - a) for a, b in shared if b - a <= pause]
+    kept = [(float(cut(np.array([a]))[0]), b - a) for a, b in shared if (a, b) not in cuts]
     sound_end = float(heard[:, 1].max()) if len(heard) else -np.inf
     early = -float(heard[0, 0]) if len(heard) else 0.0
     end = float(cut(np.array([end]))[0])

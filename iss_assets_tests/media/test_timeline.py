@@ -331,6 +331,24 @@ def test_the_last_picture_is_held_as_long_as_the_file_says(tmp_path: Path) -> No
     assert "held" in film.problems
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+@pytest.mark.parametrize("sounds", [(), [(0, 3, 0)]], ids=["silent", "sound ends first"])
+def test_the_last_picture_is_held_beyond_the_longest_pause(
+    tmp_path: Path, suffix: str, sounds: list[tuple[float, float, float]]
+) -> None:
+    def lengthen(kind: str, number: int, packet: Any) -> bool:
+        if kind == "picture" and float(packet.pts * packet.time_base) > 2.95:
+            packet.duration = round(17 / packet.time_base)
+        return True
+
+    path = write_marked(
+        tmp_path / f"a{suffix}", frames(0, 3), sounds, options={"bf": "0", "crf": "14"}, keep=lengthen
+    )
+    film = Seen(path)
+    film.agrees(19.96, lambda t: min(t, 2.96), step_s=0.05)
+    assert "cut" not in film.problems
+
+
 def test_the_last_picture_is_held_while_the_sound_goes_on(tmp_path: Path) -> None:
     film = Seen(write_marked(tmp_path / "a.mkv", frames(0, 3), [(0, 9, 0)]))
     film.agrees(9, lambda t: min(t, 2.96), lambda t: t, step_s=0.05)
