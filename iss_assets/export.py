@@ -153,7 +153,7 @@ def export_tables(
     Raises
     ------
     WarehouseError
-        If a table is unknown or a model is not built; then nothing is written.
+        If a table is unknown, or a model is not built or was built by an earlier version; then nothing is written.
     ValueError
         If the format is neither of the two, or no table is named.
     """
@@ -170,6 +170,7 @@ def export_tables(
         copy = Warehouse(warehouse.snapshot(Path(scratch) / "snapshot.duckdb"), warehouse.settings)
         with copy.read() as connection:
             for source in sources:
+                _check_columns(connection, source)
                 left_out = _left_out(source, format, with_media)
                 kept = [c for c in source.columns if c.name not in left_out]
                 path = Path(scratch) / f"{source.name}.{format}"
@@ -194,6 +195,16 @@ def export_tables(
             path.chmod(0o600)
             path.replace(to / path.name)
     return exported
+
+
+def _check_columns(connection: duckdb.DuckDBPyConnection, source: _Source) -> None:
+    there = {row[0] for row in connection.execute(f'describe "{source.name}"').fetchall()}
+    lacking = [c.name for c in source.columns if c.name not in there]
+    if lacking:
+        raise WarehouseError(
+            f"the table {source.name} was made by an earlier version and lacks {', '.join(lacking)}; bring it up to date "
+            "with: iss run"
+        )
 
 
 def _find(name: str, known: list[str], models: SqlModels) -> _Source:

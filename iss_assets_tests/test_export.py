@@ -140,6 +140,20 @@ def test_an_unknown_table_names_the_one_that_was_meant_and_writes_nothing(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_model_of_an_earlier_version_is_told_with_what_to_do_and_writes_nothing(
+    study: Warehouse, tmp_path: Path
+) -> None:
+    models = load_models(study.settings.sql_dir)
+    build_models(study, models, ["study_summary"])
+    with study.write() as writer:
+        writer.execute("alter table study_summary drop column skin_dark")
+    with pytest.raises(
+        WarehouseError, match=r"study_summary was made by an earlier version and lacks skin_dark.*iss run"
+    ):
+        export_tables(study, ["patients", "study_summary"], "csv", tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
 def test_no_scratch_is_left_and_only_the_owner_can_read(study: Warehouse, tmp_path: Path) -> None:
     export_tables(study, ["patients"], "parquet", tmp_path / "out")
     found = {p.name: oct(p.stat().st_mode & 0o777) for p in (tmp_path / "out").iterdir()}

@@ -110,7 +110,10 @@ def missing_tables(inputs: StudyReportInputs) -> list[report_tables.DataTable]:
     filmed, confidence = quality["patient_id"].nunique(), inputs.evaluation_settings.confidence
     tables = [
         report_tables.simple(
-            "Patients with something missing.", ["Patient", "What"], rows, "No patient lacks anything."
+            "Patients with something missing.",
+            ["Patient", "What"],
+            rows,
+            "Every patient has pain scores and a usable video.",
         ),
         report_tables.simple(
             "Videos left out of training.",

@@ -36,6 +36,25 @@ MAX_CONTINUATION = 50
 _SEPARATOR_LINE = re.compile(r'\s*"?sep=(?P<delimiter>\\t|[^"\w\r\n])?"?[,;\t ]*', re.IGNORECASE)
 """The line that Excel writes, and reads, before the header; saved again by a spreadsheet it becomes a quoted cell."""
 
+_INVISIBLE = {
+    **dict.fromkeys(
+        [
+            0x200B,
+            0x200C,
+            0x200D,
+            0x200E,
+            0x200F,
+            0x2060,
+            0xFEFF,
+            *range(0x202A, 0x202F),
+            *range(0x2066, 0x206A),
+        ]
+    ),
+    0x00A0: " ",
+    0x202F: " ",
+}
+"""Characters of no width and marks of writing direction go; spaces that do not break (``8:05 PM``) become spaces."""
+
 _IMPORT_ID = re.compile(r"""\s*\{['"]ImportId['"]:""")
 """How every cell of the third row of a Qualtrics export begins."""
 
@@ -256,6 +275,12 @@ def _report_columns(header: _Header, file: str, optional: Sequence[str], problem
             )
 
 
+def _clean(cell: str) -> str:
+    """Strip a cell of blanks and of marks that nobody sees; ``="0007"``, which keeps zeros in Excel, is ``0007``."""
+    text = cell.translate(_INVISIBLE).strip()
+    return text[2:-1].strip() if len(text) > 3 and text.startswith('="') and text.endswith('"') else text
+
+
 def _after_explanations(lines: list[str], header: _Header, file: str, problems: ProblemLog) -> _Header:
     """Leave out the two rows below the header in which Qualtrics explains the columns, and tell where they were."""
     _, first = (
@@ -298,7 +323,7 @@ def _rows(
             if fields is None:
                 fault, taken = "broken_quotes", 1
             else:
-                cells = [cell.strip() for cell in fields]
+                cells = [_clean(cell) for cell in fields]
                 while len(cells) > header.width and not cells[-1]:
                     cells.pop()
                 if header.named <= len(cells) < header.width:

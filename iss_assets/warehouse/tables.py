@@ -637,7 +637,7 @@ class ExperimentResults(Table):
     patients: object = column("INTEGER", "Test patients.", ge=0)
     all_classes: object = column("DOUBLE", "Mean accuracy over patients.", **_SHARE)
     all_classes_low: object = column(
-        "DOUBLE", "Lower end of its 95 % interval (BCa over patients).", nullable=True
+        "DOUBLE", "Lower end of its interval (BCa over patients).", nullable=True
     )
     all_classes_high: object = column("DOUBLE", "Upper end.", nullable=True)
     no_pain: object = column("DOUBLE", "Mean over patients without pain.", nullable=True)
@@ -682,7 +682,7 @@ class ExperimentResults(Table):
         "DOUBLE", "1 - Brier score / Brier score of the share of patients in pain.", nullable=True
     )
     models: object = column("INTEGER", "Trained splits behind this line.", ge=0)
-    intervals: object = column("VARCHAR", "Every figure's 95 % interval, as JSON.", nullable=True)
+    intervals: object = column("VARCHAR", "Every figure's interval, as JSON.", nullable=True)
     profile: object = column("VARCHAR", "paper or demo.")
     weights_origin: object = column("VARCHAR", "Where the first weights came from.")
     cohort_hash: object = column("VARCHAR", "Cohort hash that was trained on.")

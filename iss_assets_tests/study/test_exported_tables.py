@@ -280,3 +280,18 @@ def test_yes_and_no_that_pandas_made_numbers_of_are_read(make_study: MakeStudy) 
         )
     )
     assert [s.chronic_pain for s in study.submissions] == [None, None, None]
+
+
+def test_invisible_characters_and_the_formula_that_keeps_zeros_are_no_part_of_a_cell(
+    make_study: MakeStudy,
+) -> None:
+    rows = [
+        f'\u200bs1\ufeff,"=""0001""",2021-01-12 8:05\u202fPM,{ANSWERS}',
+        f"\u202as2\u202c,\u00a00001\u00a0,2021-01-13\u00a020:05,{ANSWERS}",
+    ]
+    study = read_study(make_study(surveys="\n".join([SURVEY_HEADER, *rows, ""]).encode()))
+    assert [(s.submission_id, s.patient_id, s.time.written_time) for s in study.submissions] == [
+        ("s1", "0001", datetime(2021, 1, 12, 20, 5)),
+        ("s2", "0001", datetime(2021, 1, 13, 20, 5)),
+    ]
+    assert [p for p in study.rejected if p.file == "surveys.csv"] == []
