@@ -77,6 +77,14 @@ def test_videos_and_frames_of_who_is_not_analyzed_do_not_count_as_the_studys(set
     store = Warehouse(settings.warehouse_path, settings.warehouse)
     found = store.query("select videos, frames from study_summary").to_pylist()[0]
     assert found == {"videos": 509, "frames": 189_999}
+    flow_rows = store.query(
+        "select stage, patients, items from participant_flow where unit = 'frames' order by step"
+    )
+    assert flow_rows.to_pylist()[0] == {"stage": "frame sampled", "patients": 29, "items": 189_999}
+    (frames,) = [
+        s for s in flow(report_inputs(store, settings))["data"] if s.what == "frames of analyzed patients"
+    ]
+    assert frames.count == "189,999"
     by_level = store.query("select sum(frames)::integer as n from pain_level_balance where levels = 2")
     assert by_level["n"][0].as_py() == 189_999
 

@@ -36,15 +36,15 @@ with steps as (
     union all
     select 10, 'frame sampled', 'frames', count(distinct patient_id), coalesce(sum(frames), 0)
     from stg_videos
-    where frames > 0
+    where frames > 0 and patient_id in (select patient_id from stg_patients where analyzed)
     union all
     select 11, 'face found', 'frames', count(distinct patient_id), coalesce(sum(faces), 0)
     from stg_videos
-    where faces > 0
+    where faces > 0 and patient_id in (select patient_id from stg_patients where analyzed)
     union all
     select 12, 'landmarks found', 'frames', count(distinct patient_id), coalesce(sum(landmarks), 0)
     from stg_videos
-    where landmarks > 0
+    where landmarks > 0 and patient_id in (select patient_id from stg_patients where analyzed)
 ),
 paper (stage, paper_items) as (
     values

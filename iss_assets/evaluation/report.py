@@ -24,7 +24,7 @@ from iss_assets.evaluation.baselines import published_rule_accuracy
 from iss_assets.evaluation.comparable import comparable_folds
 from iss_assets.evaluation.frames import Rows, as_frame, number_or_none, rows_of
 from iss_assets.evaluation.intervals import COVERAGE
-from iss_assets.evaluation.report_answers import checklist_answers, flow, missing_tables
+from iss_assets.evaluation.report_answers import associations_reach, checklist_answers, flow, missing_tables
 from iss_assets.evaluation.report_settings import models_table, settings_tables, training_settings_table
 from iss_assets.settings import EvaluationSettings
 from iss_assets.warehouse.tables import BY_NAME
@@ -237,7 +237,8 @@ def _context(inputs: StudyReportInputs) -> dict[str, Any]:
                 for q in rows_of(frame("quality_associations").sort_values("p_value"))
             ],
             "No quality measures have been set against pain yet.",
-            "0.5 is no association. Where light or sound goes with pain, a model can learn the room and not the patient.",
+            "0.5 is no association. Where light or sound goes with pain, a model can learn the room and not the patient."
+            + associations_reach(inputs),
         ),
         "stability": t.simple(
             "Mean accuracy under other assignments of patients to splits.",

@@ -6,6 +6,7 @@ Does not belong here: results of experiments (``report_tables``).
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -56,16 +57,39 @@ def flow(inputs: StudyReportInputs) -> dict[str, list[Step]]:
         step(len(splits), None, "in a split"),
         step(accuracies["patient_id"].nunique(), None, "evaluated", paper["patients"]),
     ]
+    extracted = extracted[extracted["patient_id"].isin(analyzed_patients(quality))]
     frames, faces, meshes = (int(extracted[c].sum()) for c in ("frames", "faces", "landmarks"))
     data = [
         step(len(videos), None, "videos submitted", paper["videos"]),
         step(int((videos["status"] == "ok").sum()), len(videos), "videos readable"),
         step(len(usable), int((videos["status"] == "ok").sum()), "videos usable"),
-        step(frames, None, "frames", paper["frames"]),
+        step(frames, None, "frames of analyzed patients", paper["frames"]),
         step(faces, frames, "faces", paper["faces"], share=True),
         step(meshes, faces, "with landmarks", paper["landmarks"], share=True),
     ]
     return {"patients": people, "data": data}
+
+
+def associations_reach(inputs: StudyReportInputs) -> str:
+    """Say where no quality measure could have been told from chance, however strongly it goes with pain.
+
+    The least p of a two-sided rank test is that of groups that do not overlap: two of all ways to draw the smaller
+    group. Holm multiplies it by the number of measures.
+    """
+    rows, patients = inputs.frame("quality_associations"), inputs.frame("patients")
+    analyzed = patients[patients["patient_id"].isin(analyzed_patients(inputs.frame("video_quality")))]
+    tests = int(rows["p_value"].notna().sum()) if len(rows) else 0
+    free = int(analyzed["pain_level"].eq("None").sum())
+    if not tests or free in (0, len(analyzed)):
+        return ""
+    least = min(1.0, 2 / math.comb(len(analyzed), free))
+    if least * tests <= inputs.evaluation_settings.alpha:
+        return ""
+    return (
+        f" With {free} of {len(analyzed)} patients free of pain no p can be below {least:.2g}, which is "
+        f"{min(1.0, least * tests):.2g} after Holm over {tests} measures: no association, however strong, could have been "
+        "told from chance."
+    )
 
 
 def _extracted(inputs: StudyReportInputs) -> pd.DataFrame:

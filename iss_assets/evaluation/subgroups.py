@@ -87,7 +87,11 @@ def gap(accuracies: pd.DataFrame, groups: pd.Series, settings: EvaluationSetting
     )
     if smallest >= settings.small_cell:
         return found
-    few = f"{smallest} patient{'s' if smallest > 1 else ''} in the smallest group and class"
+    if smallest == 1:
+        # resamples of one patient do not vary: the interval would leave out what is least known
+        few = "no interval: the smallest group and class has one patient"
+        return Interval(found.estimate, None, None, patients, "none", few)
+    few = f"{smallest} patients in the smallest group and class"
     return replace(found, note="; ".join(filter(None, (few, found.note))))
 
 

@@ -11,8 +11,12 @@ from dataclasses import dataclass
 from iss_assets.warehouse.database import Warehouse
 
 _UNSEEN = """
-with to_see as (
-  select patient_id, submission_id from bpi_scores where missing_scores < 9
+with unusable as (
+  select patient_id from video_quality group by patient_id having not bool_or(usable)
+),
+to_see as (
+  select patient_id, submission_id from bpi_scores
+  where missing_scores < 9 and patient_id not in (from unusable)
   union
   select patient_id, video_id from video_quality where usable
 ),
@@ -50,7 +54,7 @@ class ModelsBehind:
         if not self.patients and not self.submissions:
             return "The models have seen every patient and submission."
         return (
-            f"The models have not seen {len(self.patients)} patients and {len(self.submissions)} submissions; "
+            f"The models have not seen {_many(self.patients, 'patient')} and {_many(self.submissions, 'submission')}; "
             "training starts on request or by schedule only."
         )
 
@@ -58,7 +62,8 @@ class ModelsBehind:
 def models_behind(warehouse: Warehouse) -> ModelsBehind:
     """Give the patients and submissions that models could learn from and have not seen.
 
-    A submission counts if it has an answer or a usable video: others are in no model by design.
+    A submission counts if it has an answer or a usable video, unless no video of its patient is usable: others are in no
+    model by design.
     """
     with warehouse.read() as connection:
         rows = connection.execute(_UNSEEN).fetchall()
@@ -68,3 +73,7 @@ def models_behind(warehouse: Warehouse) -> ModelsBehind:
         patients=tuple(i for kind, i in rows if kind == "patient"),
         submissions=tuple(i for kind, i in rows if kind == "submission"),
     )
+
+
+def _many(ids: tuple[str, ...], what: str) -> str:
+    return f"{len(ids)} {what}{'' if len(ids) == 1 else 's'}"

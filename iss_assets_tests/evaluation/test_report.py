@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from html.parser import HTMLParser
 
@@ -14,10 +15,11 @@ from iss_assets.evaluation.comparable import OTHER_SPLITS, LeftOut
 from iss_assets.evaluation.conclusions import banners, conclusion
 from iss_assets.evaluation.patient_report import PatientReportInputs, write_patient_report
 from iss_assets.evaluation.report import StudyReportInputs, write_study_report
+from iss_assets.evaluation.report_answers import associations_reach
 from iss_assets.evaluation.report_settings import models_table, training_settings_table
 from iss_assets.evaluation.tripod import AUTHORS, checklist
 from iss_assets.settings import EvaluationSettings, Settings
-from iss_assets.warehouse.tables import CanaryResults, FoldModels, PermutationResults
+from iss_assets.warehouse.tables import CanaryResults, FoldModels, PermutationResults, QualityAssociations
 from iss_assets_tests.evaluation.invented import fold_models
 
 WHEN = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -185,6 +187,29 @@ def test_profile_and_first_weights_stand_in_every_table_that_names_a_model(study
 def test_the_flow_counts_patients_and_frames(full, study):
     frames = int(extracted(study)["frames"].sum())
     assert f"{frames:,}" in full.text and "paper: 189,999" in full.text and "paper: 168,063" in full.text
+
+
+def test_quality_that_cannot_be_told_from_chance_is_said_so_and_only_then(study):
+    patients = study.patients.to_pandas()
+    usable = study.quality.to_pandas().query("usable")["patient_id"].unique()
+    patients = patients[patients["patient_id"].isin(usable)].head(9)
+    measures = [
+        {"measure": f"m{i}", "patients": 9, "auroc": 1.0, "p_value": 2 / 36, "p_value_holm": 1.0}
+        for i in range(3)
+    ]
+
+    def said(free: int, alpha: float) -> str:
+        levels = ["None"] * free + ["Low"] * (len(patients) - free)
+        given = inputs(
+            study,
+            evaluation_settings=EvaluationSettings(confidence=1 - alpha),
+            evaluation={"quality_associations": QualityAssociations.from_rows(measures)},
+        )
+        return associations_reach(replace(given, patients=patients.assign(pain_level=levels)))
+
+    # two of 9: no p below 2/36, 1/6 over three measures; four of 9: 2/126, 1/21
+    assert "no p can be below 0.056, which is 0.17 after Holm over 3 measures" in said(2, 0.05)
+    assert said(2, 0.2) == "" and said(4, 0.05) == "" and "0.016, which is 0.048" in said(4, 0.01)
 
 
 def test_methods_against_chance_are_told(full):

@@ -84,3 +84,19 @@ def test_a_gap_needs_both_classes_in_both_groups():
     people = pd.DataFrame({"sex": list("FFMM"), "pain_level": ["None", "Low", "Low", "Low"], "accuracy": 1.0})
     found = gap(people, people["sex"], EvaluationSettings())
     assert found.estimate is None and found.note == "a group lacks patients with or without pain"
+
+
+def test_a_gap_that_rests_on_one_patient_has_no_interval():
+    people = pd.DataFrame(
+        {
+            "sex": list("FFFMMMMM"),
+            "pain_level": ["None", "Low", "Low", "None", "None", "None", "Low", "Low"],
+            "accuracy": [0.5, 0.9, 0.8, 1.0, 0.9, 1.0, 1.0, 0.9],
+        }
+    )
+    found = gap(people, people["sex"], EvaluationSettings())
+    assert found.estimate == pytest.approx(((0.5 - 2.9 / 3) + (0.85 - 0.95)) / 2)
+    assert (found.low, found.high) == (None, None)
+    assert found.note == "no interval: the smallest group and class has one patient"
+    two = pd.concat([people, people.iloc[:1]], ignore_index=True)
+    assert gap(two, two["sex"], EvaluationSettings()).low is not None
