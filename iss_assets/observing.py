@@ -230,14 +230,15 @@ def _study_state(folder: StudyFolder, settings: Settings) -> str | None:
 
 
 def marts_state(instance: dg.DagsterInstance, warehouse: Warehouse, sql_dir: Path) -> str | None:
-    """Give the state of what the SQL models read; None where the last run has made them from it."""
+    """Give the state of what the SQL models and the suites over the study read; None where the last run used it."""
+    from iss_assets.checks.study import SQL
     from iss_assets.warehouse.sql_models import files_stamp, require_models
 
     require_models(sql_dir)
     stamp = files_stamp(sql_dir)
     if not stamp:
         return None
-    state = tables_state(warehouse, _tables_read(sql_dir), stamp)
+    state = tables_state(warehouse, _tables_read(sql_dir) | {"rejected_rows"}, stamp, files_stamp(SQL))
     if state is None:
         return None
     return None if _newest_state(instance, MARTS) == state else state

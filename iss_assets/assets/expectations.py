@@ -25,7 +25,7 @@ from iss_assets.warehouse.ledger import fingerprint
     kinds={"python", "greatexpectations"},
     owners=OWNERS,
     tags={"stage": "quality"},
-    deps=["patients", "bpi_scores", "video_quality"],
+    deps=["patients", "bpi_scores", "video_quality", "rejected_rows"],
     check_specs=[check_spec(check) for check in CATALOGUE if check.asset == ASSET],
 )
 def study_expectations(context: dg.AssetExecutionContext, warehouse: WarehouseResource):  # type: ignore[no-untyped-def]

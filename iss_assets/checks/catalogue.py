@@ -183,6 +183,15 @@ _QUALITY: Final = tuple(
 
 _STUDY: Final = (
     CheckInfo(
+        "study_rejected",
+        "study_expectations",
+        "Rows or files of the study folder are not used",
+        "WARN",
+        "Correct what the table rejected_rows names by file, line and reason. Ids that a spreadsheet changed (0007 to 7) "
+        "cost all rows of a patient: begin with them.",
+        "the study folder's contract, docs/study_folder.md",
+    ),
+    CheckInfo(
         "study_cohorts",
         "study_expectations",
         "Cohorts are empty or hold more than the goal of seven",

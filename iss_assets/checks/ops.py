@@ -31,7 +31,7 @@ from iss_assets.warehouse.ledger import fingerprint
 from iss_assets.warehouse.locking import LockTimeout
 from iss_assets.warehouse.tables import BY_NAME, CheckResults
 
-CHECKS_CODE_VERSION = "3"
+CHECKS_CODE_VERSION = "4"
 """Change it with any rule, so that results of the old one are made again."""
 
 SQL = Path(__file__).parent / "sql"

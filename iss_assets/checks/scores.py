@@ -77,7 +77,9 @@ def _has_answers(data: Data) -> bool:
 def rejected_answers(data: Data, settings: Settings) -> Finding:
     """Find cells and rows of the survey file that the reader refused; the values themselves are never told."""
     rows = data["rejected"]
-    found = found_in((r["submission_id"] for r in rows if r["submission_id"]), len(data["scores"]), "none")
+    affected = {r["submission_id"] for r in rows if r["submission_id"]}
+    sent = affected | {r["submission_id"] for r in data["scores"]}
+    found = found_in(affected, len(sent), "none")
     numbers = {
         **found.numbers,
         "rejected": len(rows),

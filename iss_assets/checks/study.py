@@ -62,6 +62,19 @@ def _with_every(column: str, values: Sequence[str]) -> Callable[[pd.DataFrame], 
     return complete
 
 
+def _rejected(checks: CheckSettings) -> list[Any]:
+    import great_expectations.expectations as gxe
+
+    return [
+        gxe.ExpectColumnValuesToBeBetween(
+            column="rows",
+            max_value=0,
+            severity="warning",
+            notes="Everything in the study folder is used, or is told by the check of an enrolled patient.",
+        )
+    ]
+
+
 def _cohorts(checks: CheckSettings) -> list[Any]:
     import great_expectations.expectations as gxe
 
@@ -162,6 +175,7 @@ def _groups(checks: CheckSettings) -> list[Any]:
 
 
 SUITES = (
+    Suite("study_rejected", _rejected),
     Suite("study_cohorts", _cohorts, _with_every("cohort", [c.number for c in terms.COHORTS])),
     Suite("study_classes", _classes, _with_every("pain_level", terms.PAIN_LEVELS)),
     Suite("study_scores", _scores),

@@ -96,6 +96,33 @@ def test_empty_cohorts_are_told_and_the_goal_of_seven_only_informs(
     assert "study_cohorts" in (tmp_path / "docs" / "index.html").read_text()
 
 
+def test_rows_and_files_that_no_patients_check_tells_of_are_told_for_the_study(tmp_path: Path) -> None:
+    settings = Settings(study=tmp_path / "study", home=tmp_path / "home")
+    warehouse = Warehouse(settings.warehouse_path)
+    fill(warehouse, videos=3)
+    (enrolled,) = warehouse.query("select min(patient_id) as id from patients").to_pylist()
+    cells = [
+        ("surveys.csv", 2, "unknown_patient", "9999"),
+        ("surveys.csv", 3, "unknown_patient", "9999"),
+        ("surveys.csv", 4, "broken_quotes", None),
+        ("surveys.csv", 5, "bad_score", enrolled["id"]),  # `rejected_answers` of this patient tells of it
+        ("enrollment.csv", 6, "bad_day", enrolled["id"]),
+        ("videos/9999", 0, "unknown_patient", "9999"),
+    ]
+    rejected = [
+        {"file": file, "line": line, "column_name": "", "code": code, "patient_id": who, "reason": "r"}
+        for file, line, code, who in cells
+    ]
+    warehouse.replace(t.RejectedRows, t.RejectedRows.from_rows(rejected), {})
+    found = read_frames(warehouse, settings)["study_rejected"].to_dict("records")
+    assert found == [
+        {"file": "enrollment.csv", "code": "bad_day", "rows": 1},
+        {"file": "surveys.csv", "code": "broken_quotes", "rows": 1},
+        {"file": "surveys.csv", "code": "unknown_patient", "rows": 2},
+        {"file": "videos", "code": "unknown_patient", "rows": 1},
+    ]
+
+
 def changed(frame: pd.DataFrame, column: str, value: float) -> pd.DataFrame:
     frame = frame.copy()
     frame[column] = frame[column].astype(float)
@@ -105,6 +132,7 @@ def changed(frame: pd.DataFrame, column: str, value: float) -> pd.DataFrame:
 
 def healthy() -> dict[str, pd.DataFrame]:
     return {
+        "study_rejected": pd.DataFrame({"file": ["surveys.csv"], "code": ["bad_id"], "rows": [0]}),
         "study_cohorts": pd.DataFrame({"cohort": [c.number for c in terms.COHORTS], "patients": 5}),
         "study_classes": pd.DataFrame({"pain_level": terms.PAIN_LEVELS, "patients": 20, "share": 0.25}),
         "study_scores": pd.DataFrame({"question": terms.SCORES, "missing_share": 0.0, "top_share": 0.3}),
@@ -115,6 +143,7 @@ def healthy() -> dict[str, pd.DataFrame]:
 
 
 TROUBLES = {
+    "study_rejected": ("rows", 3),
     "study_cohorts": ("patients", 8),
     "study_classes": ("share", 0.05),
     "study_scores": ("top_share", 0.97),
