@@ -27,10 +27,11 @@ install: $(VENV)/.installed ## make .venv with everything, the iss command inclu
 demo: install ## sample study -> tables -> experiments -> report
 	@bash scripts/demo.sh $(BIN) $(DEMO)
 
-lint: install ## ruff, mypy, dagster definitions validate
+lint: install ## ruff, mypy, the layers, dagster definitions validate
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 	$(BIN)/dagster definitions validate -w workspace.yaml
 
 test: lint ## lint, then every test

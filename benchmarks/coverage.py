@@ -20,9 +20,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from iss_assets.evaluation.intervals import bca_interval, mean_of, share_interval
-from iss_assets.evaluation.published import PATIENTS_BY_LEVEL
 from iss_assets.modeling.folds import PatientLevel, assign_splits
 from iss_assets.modeling.forests import grow_forest
+from iss_assets.protocol.published import PATIENTS_BY_LEVEL
 
 COLUMNS, SUBMISSIONS, TREES, FRESH = 15, 3, 30, 1000
 LEVELS = tuple(PATIENTS_BY_LEVEL)

@@ -33,9 +33,9 @@ from benchmarks import straightforward
 from benchmarks.extraction import Comparison, compare_finds, make_clips
 from iss_assets.media.video import UnreadableVideo, VideoInfo, probe, sample_frames
 from iss_assets.media.visual import VisualTables, landmarks_from_crops
+from iss_assets.schemas.tables import AUDIO_FEATURES
 from iss_assets.settings import LandmarkSettings, Settings, VideoSettings
 from iss_assets.warehouse.database import Warehouse
-from iss_assets.warehouse.tables import AUDIO_FEATURES
 
 TARGETS = {1080: 12.0, 720: 8.0, 512: 5.0}
 """Times the baseline that are wanted, by the shorter side of the picture."""
@@ -143,7 +143,7 @@ def iss_run(study: Path, home: Path) -> Run:
     """Run the command, and read from Dagster's own records when the patients' runs began and ended."""
     from dagster import RunsFilter
 
-    from iss_assets.home import open_instance
+    from iss_assets.pipeline.home import open_instance
 
     os.environ |= {"ISS_STUDY": str(study), "ISS_HOME": str(home)}
     began = time.time()

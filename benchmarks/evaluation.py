@@ -21,8 +21,8 @@ import numpy as np
 import pyarrow as pa
 
 from iss_assets.evaluation.accuracy import patient_accuracy
+from iss_assets.schemas import tables
 from iss_assets.settings import EvaluationSettings, Settings, TrainingSettings
-from iss_assets.warehouse import tables
 from iss_assets.warehouse.database import Warehouse
 from iss_assets_tests.evaluation import invented
 
@@ -40,11 +40,11 @@ FORESTS = ("forest_landmarks", "forest_pain")
 
 def make_study(settings: Settings, videos: int = 6, meshes: int = 8, seed: int = 0) -> None:
     """Fill a warehouse with 29 invented patients: so many videos each, so many meshes a video."""
+    from iss_assets.datasets.items import load_items
     from iss_assets.evaluation.frames import as_frame
     from iss_assets.modeling.experiments import BY_NAME
     from iss_assets.modeling.fitting import fit_fold, predict_fold
     from iss_assets.modeling.folds import PatientLevel, assign_splits, sides, splits_in
-    from iss_assets.warehouse.items import load_items
 
     rng = np.random.default_rng(seed)
     people = invented.patients()
@@ -140,7 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--tiny", action="store_true", help="few trainings of small forests, for correctness only"
     )
     given = parser.parse_args(arguments)
-    from iss_assets.assets.evaluation import evaluation_inputs
+    from iss_assets.defs.assets.evaluation import evaluation_inputs
     from iss_assets.evaluation.study import evaluate_study
 
     judging = EvaluationSettings()

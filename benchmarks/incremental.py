@@ -40,19 +40,20 @@ for path in sorted((s.study / "videos" / "{patient}").iterdir()):
 """
 
 RUN = """
-from iss_assets.home import open_instance
-from iss_assets.runner import run_job
+from iss_assets.pipeline.home import open_instance
+from iss_assets.cli.location import load
+from iss_assets.pipeline.launcher import run_job
 from iss_assets.settings import Settings
 with open_instance(Settings()) as instance:
-    outcome = run_job(instance, "{job}", "{job}", partitions={partitions})
+    outcome = run_job(load, instance, "{job}", "{job}", partitions={partitions})
 assert outcome.success, outcome.problem
 """
 
 TICK = """
 import json, time
-from iss_assets.home import open_instance
-from iss_assets.incremental import plan
-from iss_assets.observing import observe
+from iss_assets.pipeline.home import open_instance
+from iss_assets.pipeline.planning import plan
+from iss_assets.pipeline.observing import observe
 from iss_assets.settings import Settings
 with open_instance(Settings()) as instance:
     observe(instance, Settings())
@@ -118,7 +119,7 @@ def tick() -> tuple[float, list[str], list[str]]:
 
 
 def add_partition(settings: Settings, patient: str) -> None:
-    from iss_assets.home import open_instance
+    from iss_assets.pipeline.home import open_instance
 
     with open_instance(settings) as instance:
         instance.add_dynamic_partitions("patients", [patient])
@@ -126,7 +127,7 @@ def add_partition(settings: Settings, patient: str) -> None:
 
 def enroll_sample_patient(settings: Settings, patient: str, scratch: Path) -> None:
     """Add a sample patient's rows and videos to the study under another id."""
-    from iss_assets.study.sample import write_sample_study
+    from iss_assets.synthetic.sample import write_sample_study
 
     write_sample_study(scratch, patients=1)
     for name in ("enrollment.csv", "surveys.csv"):
@@ -142,9 +143,9 @@ def enroll_sample_patient(settings: Settings, patient: str, scratch: Path) -> No
 
 def made_up_study(settings: Settings, patients: int, videos: int, frames: int) -> None:
     """Write a study folder, and a warehouse in which every row of it counts as current."""
-    from iss_assets.home import open_instance
-    from iss_assets.study.folder import ENROLLMENT, SURVEYS
-    from iss_assets.study.terms import COHORTS
+    from iss_assets.intake.folder import ENROLLMENT, SURVEYS
+    from iss_assets.pipeline.home import open_instance
+    from iss_assets.protocol.terms import COHORTS
 
     settings.study.mkdir(parents=True)
     ids = [f"{number:04d}" for number in range(1, patients + 1)]
@@ -177,11 +178,10 @@ def made_up_study(settings: Settings, patients: int, videos: int, frames: int) -
 
 
 def fill_warehouse(settings: Settings, frames: int) -> None:
-    from iss_assets.assets.quality import quality_fingerprint
-    from iss_assets.assets.study import scores_fingerprint, videos_fingerprint
-    from iss_assets.checks.ops import results_fingerprint
-    from iss_assets.study.folder import patient_rows, read_study, score_rows
-    from iss_assets.warehouse import tables
+    from iss_assets.checks.stages import results_fingerprint
+    from iss_assets.intake.folder import patient_rows, read_study, score_rows
+    from iss_assets.pipeline.staleness import quality_fingerprint, scores_fingerprint, videos_fingerprint
+    from iss_assets.schemas import tables
     from iss_assets.warehouse.database import Replacement, Warehouse
     from iss_assets.warehouse.ledger import (
         VIDEO_TABLES,

@@ -42,8 +42,8 @@ def seconds_of(command: Sequence[str], times: int = 3) -> float:
 
 def extract_patient(folder: Path) -> tuple[float, float]:
     """Extract one patient's videos as their run does, and store nothing; give beginning and end."""
+    from iss_assets.intake.inventory import sha256_of
     from iss_assets.media.audio import extract_audio
-    from iss_assets.media.inventory import sha256_of
     from iss_assets.media.quality import OtherVideos, assess_video, person_of
     from iss_assets.media.video import UnreadableVideo, probe
     from iss_assets.media.visual import extract_visual
@@ -99,7 +99,7 @@ def main() -> int:
     given = parser.parse_args()
     if given.tiny:
         given.patients, given.submissions, given.seconds = 1, 1, 2.0
-    from iss_assets.study.sample import write_sample_study
+    from iss_assets.synthetic.sample import write_sample_study
 
     iss = str(Path(sys.executable).with_name("iss"))
     times = 1 if given.tiny else 3

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.incremental import TICK, made_up_study
-from iss_assets.home import open_instance, prepare_home
+from iss_assets.pipeline.home import open_instance, prepare_home
 from iss_assets.settings import Settings
 
 PAGE = {
@@ -50,7 +50,7 @@ def make_history(settings: Settings, patients: int) -> None:
     from dagster._core.storage.dagster_run import DagsterRun, DagsterRunStatus
     from dagster._core.utils import make_new_run_id
 
-    from iss_assets.jobs import PATIENT_TABLES
+    from iss_assets.pipeline.staleness import PATIENT_TABLES
 
     with open_instance(settings, many_runs=True) as instance:
         for number in range(1, patients + 1):

@@ -40,7 +40,6 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from iss_assets.evaluation.published import FLOW
 from iss_assets.modeling import capture, training
 from iss_assets.modeling.computing import can_compile, choose_device, precision
 from iss_assets.modeling.experiments import EXPERIMENTS, Experiment, experiment
@@ -49,6 +48,7 @@ from iss_assets.modeling.items import Items, fit_preparation, make_items
 from iss_assets.modeling.lanes import Steps, side_by_side
 from iss_assets.modeling.networks import build_network
 from iss_assets.modeling.pictures import SharedPictures
+from iss_assets.protocol.published import FLOW
 from iss_assets.settings import TrainingSettings
 
 SIDE = 160

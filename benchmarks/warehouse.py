@@ -36,7 +36,7 @@ A_VIDEO = 500
 def fill(warehouse: Warehouse, faces: int) -> float:
     """Write so many faces and landmarks, a video a transaction as a patient's run does; give the seconds of it."""
     from iss_assets.media.landmarks import POINT_VALUES, encode_crop, pack_points
-    from iss_assets.warehouse import tables
+    from iss_assets.schemas import tables
 
     rng = np.random.default_rng(0)
     videos = max(1, faces // A_VIDEO)
@@ -100,7 +100,7 @@ from benchmarks.marts import peak_gb
 from iss_assets.modeling.experiments import experiment
 from iss_assets.settings import TrainingSettings
 from iss_assets.warehouse.database import Warehouse
-from iss_assets.warehouse.items import load_items
+from iss_assets.datasets.items import load_items
 import iss_assets.modeling.pictures, pandas
 warehouse = Warehouse(Path(sys.argv[1]))
 settings = TrainingSettings(decoded_faces_gb=0, encoded_faces_gb=1000)

@@ -10,13 +10,13 @@ from collections.abc import Mapping
 
 import dagster as dg
 
-from iss_assets import jobs
-from iss_assets.assets import evaluation, expectations, extraction, quality, reports, study, training
-from iss_assets.assets.sql_models import build_sql_models
-from iss_assets.checks.build import build_checks
-from iss_assets.resources import WarehouseResource
-from iss_assets.schedules import build_schedules
-from iss_assets.sensors import build_sensors
+from iss_assets.defs import jobs
+from iss_assets.defs.assets import evaluation, expectations, extraction, quality, reports, study, training
+from iss_assets.defs.assets.sql_models import build_sql_models
+from iss_assets.defs.checks.build import build_checks
+from iss_assets.defs.resources import WarehouseResource
+from iss_assets.defs.schedules import build_schedules
+from iss_assets.defs.sensors import build_sensors
 from iss_assets.settings import Settings
 
 
@@ -33,6 +33,10 @@ def build_defs(
         Resources by name that take the place of the defaults.
     """
     settings = settings or Settings()
+
+    def load() -> dg.Definitions:
+        return build_defs(settings, resource_overrides)
+
     results = [training.cv_splits, training.embeddings, training.folds]
     results += [evaluation.patient_accuracy, evaluation.evaluation]
     return dg.Definitions(
@@ -53,7 +57,7 @@ def build_defs(
         ],
         asset_checks=build_checks(results),
         jobs=jobs.ALL,
-        schedules=build_schedules(settings),
+        schedules=build_schedules(settings, load),
         sensors=build_sensors(settings),
         resources={"warehouse": WarehouseResource(), **(resource_overrides or {})},
         executor=dg.in_process_executor,

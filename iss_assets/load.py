@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from iss_assets.schemas.tables import BY_NAME
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Warehouse, WarehouseError
-from iss_assets.warehouse.tables import BY_NAME
 
 if TYPE_CHECKING:
     from torch.utils.data import Dataset
@@ -281,7 +281,7 @@ class TrainingSet:
     def to_pandas(self) -> pd.DataFrame:
         """Give one row an item: whose it is, its target, and columns with a name (scores, audio features)."""
         from iss_assets.modeling.items import SCORE_COLUMNS
-        from iss_assets.warehouse.tables import AUDIO_FEATURES
+        from iss_assets.schemas.tables import AUDIO_FEATURES
 
         items = self.items
         columns: dict[str, Any] = {
@@ -323,8 +323,8 @@ def training_set(experiment: str, *, patients: Sequence[str] | None = None, home
     WarehouseError
         If no folds were made yet.
     """
+    from iss_assets.datasets.items import load_items
     from iss_assets.modeling.experiments import experiment as find
-    from iss_assets.warehouse.items import load_items
 
     chosen = find(experiment)
     folds = splits(home)
@@ -349,7 +349,7 @@ def _keyed_rows(
     home: Home,
 ) -> Any:
     """Read one packed column with its keys, evenly thinned out to `most` a patient."""
-    from iss_assets.warehouse.items import in_order
+    from iss_assets.datasets.items import in_order
 
     params: list[object] = []
     if patients is not None:

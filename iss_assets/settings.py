@@ -2,7 +2,7 @@
 
 Belongs here: settings classes, one section a stage. Core functions take the one section that they need, so that
 a section's hash says whether what it made is still current.
-Does not belong here: vocabulary of the protocol (``study.terms``), code that acts on settings.
+Does not belong here: vocabulary of the protocol (``protocol.terms``), code that acts on settings.
 
 A value comes from, in this order: an argument, an environment variable (``ISS_STUDY``, ``ISS_HOME``,
 ``ISS_FACES__IMAGE_SIZE``, ...: two underscores between section and name), the file ``iss.toml`` in ``ISS_HOME``,

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from iss_assets.study import terms
-from iss_assets.warehouse import tables as t
+from iss_assets.protocol import terms
+from iss_assets.schemas import tables as t
 from iss_assets.warehouse.database import Warehouse
 from iss_assets_tests.times import time_columns
 

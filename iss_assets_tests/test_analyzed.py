@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from iss_assets import load
-from iss_assets.assets.reports import report_inputs
-from iss_assets.evaluation.report import write_study_report
-from iss_assets.evaluation.report_answers import checklist_answers, flow
+from iss_assets.datasets.items import trainable_patients
+from iss_assets.defs.assets.reports import report_inputs
+from iss_assets.reports.gallery import mart_figures
+from iss_assets.reports.report_answers import checklist_answers, flow
+from iss_assets.reports.study_report import write_study_report
 from iss_assets.settings import Settings
-from iss_assets.study_page.gallery import mart_figures
 from iss_assets.warehouse.database import Warehouse
-from iss_assets.warehouse.items import trainable_patients
 from iss_assets.warehouse.sql_build import build_models
 from iss_assets.warehouse.sql_models import load_models
 from iss_assets_tests.made_up import UNUSABLE, paper_study_in

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from iss_assets.media.flags import FLAGS
-from iss_assets.settings_page import settings_page
-from iss_assets.warehouse.dictionary import data_dictionary
+from iss_assets.protocol.flags import FLAGS
+from iss_assets.reports.settings_page import settings_page
+from iss_assets.schemas.dictionary import data_dictionary
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"

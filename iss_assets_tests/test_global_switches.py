@@ -21,12 +21,12 @@ import json, sys
 from datetime import UTC, datetime
 from pathlib import Path
 from iss_assets.settings import Settings
-from iss_assets.study.folder import patient_rows, problem_rows, read_study, score_rows
-from iss_assets.warehouse import tables as t
+from iss_assets.intake.folder import patient_rows, problem_rows, read_study, score_rows
+from iss_assets.schemas import tables as t
 from iss_assets.warehouse.database import Warehouse
 from iss_assets.warehouse.sql_build import build_models
 from iss_assets.warehouse.sql_models import load_models
-from iss_assets.export import export_tables
+from iss_assets.warehouse.export import export_tables
 
 root = Path(sys.argv[1])
 folder = read_study(root / "study", now=datetime(2030, 1, 1, tzinfo=UTC))
@@ -48,9 +48,9 @@ found["csv"] = {n: (root / "out" / f"{n}.csv").read_text("utf-8-sig") for n in t
 import pandas as pd
 frame = warehouse.query("select * from bpi_scores order by submission_id").to_pandas()
 found["pandas"] = [str(m.tz_convert("UTC")) for m in frame["submitted_at"]]
-from iss_assets.evaluation.patient_report import _with_clock
+from iss_assets.reports.patient_report import _with_clock
 found["clock"] = [str(c) for c in _with_clock(frame)["clock"]]
-from iss_assets.study_page.gallery import mart_figures
+from iss_assets.reports.gallery import mart_figures
 found["figure"] = [figure.svg for figure in mart_figures("enrollment_progress", found["enrollment_progress"])]
 print(json.dumps(found, default=str, sort_keys=True, ensure_ascii=True))
 """
@@ -131,7 +131,7 @@ SWITCHES = {
         {"TZ": "Pacific/Marquesas", "LC_ALL": "fa_IR.UTF-8"},
     ),
     "no unicode, pandera in between, and a zone that is set late": (
-        "import iss_assets.study.folder, pandera.pandas, iss_assets.warehouse.tables, os, time\n"
+        "import iss_assets.intake.folder, pandera.pandas, iss_assets.schemas.tables, os, time\n"
         "os.environ['TZ'] = 'Asia/Kathmandu'; time.tzset(); os.environ['PYARROW_IGNORE_TIMEZONE'] = '1'",
         {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"},
     ),

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from iss_assets.checks.build import STAGES
-from iss_assets.checks.ops import evaluate
 from iss_assets.checks.scores import WEEKS
+from iss_assets.checks.stages import STAGES
 from iss_assets.checks.study import read_frames
-from iss_assets.resources import WarehouseResource
+from iss_assets.defs.checks.factory import evaluate
+from iss_assets.defs.resources import WarehouseResource
+from iss_assets.protocol import terms
+from iss_assets.schemas import tables as t
 from iss_assets.settings import Settings, WarehouseSettings
-from iss_assets.study import terms
-from iss_assets.warehouse import tables as t
 from iss_assets.warehouse.database import Warehouse
 from iss_assets.warehouse.sql_build import build_models, run_tests
 from iss_assets.warehouse.sql_models import SqlModels, load_models
@@ -227,7 +227,7 @@ def test_every_experiment_of_table_5_has_its_published_figures(study: Warehouse)
 
 
 def test_the_published_figures_are_those_that_the_report_uses(study: Warehouse) -> None:
-    from iss_assets.evaluation.published import TABLE_5
+    from iss_assets.protocol.published import TABLE_5
 
     found = {r["experiment"]: r for r in rows(study, "select * from model_table")}
     for published in TABLE_5:

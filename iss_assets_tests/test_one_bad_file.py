@@ -12,13 +12,15 @@ from pathlib import Path
 import pytest
 from dagster import AssetKey
 
-from iss_assets import runner
-from iss_assets.assets import study
 from iss_assets.build import build_defs
-from iss_assets.home import open_instance
-from iss_assets.resources import WarehouseResource
+from iss_assets.cli.location import load
+from iss_assets.defs.assets import study
+from iss_assets.defs.resources import WarehouseResource
+from iss_assets.pipeline import launcher as runner
+from iss_assets.pipeline.home import open_instance
+from iss_assets.pipeline.staleness import stale_patients
 from iss_assets.settings import RunSettings, Settings
-from iss_assets.study.sample import write_sample_study
+from iss_assets.synthetic.sample import write_sample_study
 from iss_assets.warehouse.database import Warehouse
 
 HOOK = '''
@@ -60,9 +62,9 @@ def query(settings: Settings, sql: str) -> list[dict]:
 
 
 def stale(settings: Settings) -> dict[str, list[str]]:
-    from iss_assets.study.folder import read_study
+    from iss_assets.intake.folder import read_study
 
-    return runner.stale_patients(read_study(settings.study, settings.reading), settings)
+    return stale_patients(read_study(settings.study, settings.reading), settings)
 
 
 def work_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,7 +81,9 @@ def in_this_process(monkeypatch):
 
 
 def run(settings: Settings) -> runner.Summary:
-    return runner.run_study(settings, (), tell=lambda *_: None, progress=lambda *_: None, models=False)
+    return runner.run_study(
+        settings, (), load=load, tell=lambda *_: None, progress=lambda *_: None, models=False
+    )
 
 
 @pytest.mark.slow

@@ -21,17 +21,20 @@ import numpy as np
 import pytest
 from dagster import RunsFilter
 
-from iss_assets import runner
-from iss_assets.home import open_instance
-from iss_assets.observing import MARTS, PAGES, STATE_TAG, SUBJECT_TAG
+from iss_assets.cli.location import load
+from iss_assets.intake.folder import read_study, score_rows
+from iss_assets.pipeline import launcher as runner
+from iss_assets.pipeline.home import open_instance
+from iss_assets.pipeline.observing import MARTS, PAGES
+from iss_assets.pipeline.run_history import STATE_TAG, SUBJECT_TAG
+from iss_assets.pipeline.staleness import stale_patients
+from iss_assets.schemas.tables import BY_NAME
 from iss_assets.settings import RunSettings, Settings
-from iss_assets.study.folder import read_study, score_rows
-from iss_assets.study.sample import write_sample_study
+from iss_assets.synthetic.sample import write_sample_study
 from iss_assets.warehouse import database
 from iss_assets.warehouse.database import Warehouse
 from iss_assets.warehouse.ledger import fingerprint
 from iss_assets.warehouse.sql_models import load_models
-from iss_assets.warehouse.tables import BY_NAME
 
 SECONDS = 4.5
 """One full chunk of sound, and a rest."""
@@ -56,7 +59,7 @@ def quiet(*_: object) -> None:
 
 
 def run(settings: Settings, *patients: str, models: bool = False) -> runner.Summary:
-    return runner.run_study(settings, patients, tell=quiet, progress=quiet, models=models)
+    return runner.run_study(settings, patients, load=load, tell=quiet, progress=quiet, models=models)
 
 
 class ThisProcess:
@@ -162,7 +165,7 @@ def test_the_study_report_shows_what_the_study_looks_like(made):
 def test_the_run_can_be_seen_in_dagster_afterwards(made):
     from dagster import AssetKey
 
-    from iss_assets.home import open_instance
+    from iss_assets.pipeline.home import open_instance
 
     with open_instance(made) as instance:
         assert instance.get_materialized_partitions(AssetKey("landmarks")) == {"0001", "0002", "0003"}
@@ -208,11 +211,11 @@ def test_landmarks_alone_are_made_again_from_the_stored_crops(study, monkeypatch
     points = query(study, "select video_id, frame_index, points from landmarks order by all")
     monkeypatch.setattr("iss_assets.media.visual.LANDMARK_CODE_VERSION", "another")
     shutil.rmtree(study.study / "videos")  # nothing may be opened
-    monkeypatch.setattr("iss_assets.assets.extraction.see", only_crops)
+    monkeypatch.setattr("iss_assets.defs.assets.extraction.see", only_crops)
     from dagster import AssetKey
 
     from iss_assets.build import build_defs
-    from iss_assets.home import open_instance
+    from iss_assets.pipeline.home import open_instance
 
     with open_instance(study) as instance:
         result = (
@@ -228,7 +231,7 @@ def test_landmarks_alone_are_made_again_from_the_stored_crops(study, monkeypatch
 
 
 def only_crops(video, wanted, settings, warehouse, spool):
-    from iss_assets.assets import extraction
+    from iss_assets.defs.assets import extraction
 
     assert wanted == {"landmarks"}
     return extraction.landmarks_again(video, settings, warehouse, spool)
@@ -237,14 +240,14 @@ def only_crops(video, wanted, settings, warehouse, spool):
 def test_a_changed_threshold_makes_only_the_quality_again(study, monkeypatch):
     monkeypatch.setenv("ISS_QUALITY__SHORTEST_S", "1")
     changed = Settings(study=study.study, home=study.home)
-    from iss_assets.study.folder import read_study
+    from iss_assets.intake.folder import read_study
 
-    late = runner.stale_patients(read_study(changed.study, changed.reading), changed)
+    late = stale_patients(read_study(changed.study, changed.reading), changed)
     assert {t for tables in late.values() for t in tables if not t.startswith("checks")} == {"video_quality"}
 
 
 def test_an_unreadable_study_folder_is_an_error_and_removes_nothing(study):
-    from iss_assets.study.records import StudyFolderError
+    from iss_assets.intake.records import StudyFolderError
 
     before = contents(study, ["patients", "videos", "frames"])
     (study.study / "enrollment.csv").unlink()
@@ -257,7 +260,7 @@ def test_faces_go_into_metadata_only_when_that_is_switched_on(study, monkeypatch
     from dagster import AssetKey
 
     from iss_assets.build import build_defs
-    from iss_assets.home import open_instance
+    from iss_assets.pipeline.home import open_instance
 
     def metadata() -> set[str]:
         with open_instance(study) as instance:

@@ -13,15 +13,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from iss_assets.checks.build import STAGES
-from iss_assets.checks.ops import evaluate
-from iss_assets.export import export_tables
-from iss_assets.resources import WarehouseResource
+from iss_assets.checks.stages import STAGES
+from iss_assets.defs.checks.factory import evaluate
+from iss_assets.defs.resources import WarehouseResource
+from iss_assets.intake.folder import patient_rows, read_study, score_rows
+from iss_assets.protocol.terms import SCORES
+from iss_assets.schemas import tables as t
 from iss_assets.settings import ReadingSettings, Settings
-from iss_assets.study.folder import patient_rows, read_study, score_rows
-from iss_assets.study.terms import SCORES
-from iss_assets.warehouse import tables as t
 from iss_assets.warehouse.database import Warehouse
+from iss_assets.warehouse.export import export_tables
 from iss_assets.warehouse.sql_build import build_models
 from iss_assets.warehouse.sql_models import load_models
 from iss_assets_tests.times import TIMEFRAMES

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from iss_assets.checks.catalogue import Severity
+from iss_assets.protocol.catalogue import Severity
 from iss_assets.settings import Settings
 
 _WORD: Final = re.compile(r"[A-Za-z0-9_.*-]{0,64}")

@@ -1,7 +1,7 @@
 """Checks on the quality of videos: one a cause, from the flags that were raised.
 
 Belongs here: pure functions from a patient's rows (``sql/quality.sql``) to a `Finding`.
-Does not belong here: raising flags (``media.quality``), which flag is behind which (``media.flags``), words about checks
+Does not belong here: raising flags (``media.quality``), which flag is behind which (``protocol.flags``), words about checks
 (``catalogue``). Nothing is measured or held against a threshold here.
 """
 
@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, Final
 
 from iss_assets.checks.findings import Data, Finding, Row, Rule, found_in
-from iss_assets.media.flags import CAUSES, Cause, causes_of, roots_of
+from iss_assets.protocol.flags import CAUSES, Cause, causes_of, roots_of
 from iss_assets.settings import Settings
 
 QUERIES: Final = ("enrollment", "quality", "duplicates")

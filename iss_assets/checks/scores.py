@@ -13,8 +13,8 @@ from itertools import pairwise
 from typing import Final
 
 from iss_assets.checks.findings import Data, Finding, Row, Rule, found_in
+from iss_assets.protocol import terms
 from iss_assets.settings import Settings
-from iss_assets.study import terms
 
 QUERIES: Final = ("enrollment", "scores", "video_surveys", "rejected")
 NUMERIC: Final = tuple(name for name in terms.SCORES if name != "chronic_pain")

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from iss_assets.study import terms
-from iss_assets.warehouse.tables import PatientAccuracy
+from iss_assets.protocol import terms
+from iss_assets.schemas.tables import PatientAccuracy
 
 TABLE_5_COLUMNS = ("all_classes", "no_pain", "pain", "none", "low", "moderate", "severe")
 

@@ -24,10 +24,10 @@ import pyarrow as pa
 from iss_assets.evaluation.accuracy import class_names, class_of, table_5
 from iss_assets.evaluation.frames import rows_of
 from iss_assets.evaluation.intervals import bca_interval, mean_of, share_interval
-from iss_assets.evaluation.published import analyzed_by_cohort
+from iss_assets.protocol import terms
+from iss_assets.protocol.published import analyzed_by_cohort
+from iss_assets.schemas.tables import BaselineAccuracy, BaselineResults
 from iss_assets.settings import EvaluationSettings
-from iss_assets.study import terms
-from iss_assets.warehouse.tables import BaselineAccuracy, BaselineResults
 
 BASELINES = {
     "majority": "the commonest class of the training side",

@@ -21,8 +21,8 @@ from iss_assets.evaluation.baselines import quality_measures
 from iss_assets.evaluation.frames import rows_of
 from iss_assets.evaluation.intervals import holm
 from iss_assets.evaluation.permutation import FitPredict, Tell, deals, trained_again
+from iss_assets.schemas.tables import QualityAssociations
 from iss_assets.settings import EvaluationSettings
-from iss_assets.warehouse.tables import QualityAssociations
 
 FLAT_CONTRAST = 0.004
 """Frames with less contrast than about one step of 8-bit luma (1/255) are flat: black pictures of two patients are

@@ -19,7 +19,7 @@ import pandas as pd
 
 from iss_assets.evaluation.frames import rows_of
 from iss_assets.modeling.experiments import BY_NAME, EXPERIMENTS, READ_BY
-from iss_assets.study import terms
+from iss_assets.protocol import terms
 
 OTHER_SPLITS = "the patients are split in another way now"
 OTHER_WAY = "trained in another way than the newest fold of the same experiment"

@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 
 from iss_assets.evaluation.accuracy import class_names, class_of
 from iss_assets.evaluation.intervals import auroc, bca_interval, holm, least_holm, mean_of
+from iss_assets.schemas.tables import PairedDifferences, PermutationResults
 from iss_assets.settings import EvaluationSettings
-from iss_assets.warehouse.tables import PairedDifferences, PermutationResults
 
 FitPredict = Callable[[Mapping[str, str], Mapping[str, int]], pa.Table]
 """Trains one experiment in all folds on given pain levels (patient to level) and splits (patient to number), and gives

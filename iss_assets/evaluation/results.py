@@ -27,9 +27,9 @@ from iss_assets.evaluation.intervals import (
     scaled_brier,
     share_interval,
 )
+from iss_assets.protocol import terms
+from iss_assets.schemas.tables import Calibration, ConfusionCounts, ExperimentMetrics, ExperimentResults
 from iss_assets.settings import EvaluationSettings
-from iss_assets.study import terms
-from iss_assets.warehouse.tables import Calibration, ConfusionCounts, ExperimentMetrics, ExperimentResults
 
 
 def figures(accuracies: pd.DataFrame, settings: EvaluationSettings) -> dict[str, Interval]:

@@ -13,12 +13,13 @@ from typing import Final
 import pandas as pd
 import pyarrow as pa
 
-from iss_assets.evaluation import baselines, canaries, permutation, published, results, subgroups
+from iss_assets.evaluation import baselines, canaries, permutation, results, subgroups
 from iss_assets.evaluation.frames import Rows, as_frame
 from iss_assets.evaluation.permutation import FitPredict, Retraining, Tell, in_order, judged_against
 from iss_assets.modeling.forests import processors
+from iss_assets.protocol import published
+from iss_assets.schemas.tables import CanaryResults, SplitStability
 from iss_assets.settings import EvaluationSettings
-from iss_assets.warehouse.tables import CanaryResults, SplitStability
 
 CODE_VERSION: Final = "4"
 """Raised whenever a change of this package changes a figure."""

@@ -2,7 +2,7 @@
 
 Belongs here: the journal of what is being read, the second try in a process of its own, limits on time and memory, and
 whose fault a failure is. Does not belong here: reading a video (``video``, ``visual``, ``audio``), keeping the verdict
-(``assets``), starting workers (``runner``).
+(``assets``), starting workers (``pipeline.launcher``).
 
 While a stage reads a video, a journal file that names both is locked. The lock goes away with the process, so a
 journal file that nobody locks was left by a process that died, and its video is a *suspect*. A suspect, and a video
@@ -99,7 +99,7 @@ class Reading:
     Attributes
     ----------
     patient_id, video_id : str
-        Checked ids (``study.terms``), safe in a file's name.
+        Checked ids (``protocol.terms``), safe in a file's name.
     stage : str
         What is done.
     sha256 : str

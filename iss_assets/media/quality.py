@@ -17,12 +17,12 @@ import numpy as np
 import pyarrow as arrow
 from numpy.typing import NDArray
 
-from iss_assets.media.flags import CAUSE_OF, FLAGS
 from iss_assets.media.geometry import examine_meshes
 from iss_assets.media.identity import Embedding, compare, embed_faces
 from iss_assets.media.landmarks import decode_crops
 from iss_assets.media.mask import Cover, measure_cover
 from iss_assets.media.measures import perceptual_blur
+from iss_assets.protocol.flags import CAUSE_OF, FLAGS
 from iss_assets.settings import QualitySettings
 
 QUALITY_CODE_VERSION: Final = "3"

@@ -49,8 +49,8 @@ from iss_assets.media.measures import (
 from iss_assets.media.row_store import RowStore
 from iss_assets.media.upright import UprightRgb
 from iss_assets.media.video import SampledFrame, open_video, sample_frames
+from iss_assets.schemas.tables import Faces, Frames, Landmarks
 from iss_assets.settings import FaceSettings, LandmarkSettings, VideoSettings
-from iss_assets.warehouse.tables import Faces, Frames, Landmarks
 
 __all__ = [
     "LANDMARK_CODE_VERSION",

@@ -1,7 +1,7 @@
 """The experiments as data: the paper's section 4, line by line, and one of our own.
 
 Belongs here: what each experiment sees, what it predicts, which model does it.
-Does not belong here: what was published (``evaluation.published``), how the models look (``networks``, ``forests``,
+Does not belong here: what was published (``protocol.published``), how the models look (``networks``, ``forests``,
 ``probe``), how they are trained (``training``).
 
 An experiment more is one entry in `EXPERIMENTS` and, if need be, one network in ``networks``.
@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
+from iss_assets.protocol import terms
 from iss_assets.settings import TrainingSettings
-from iss_assets.study import terms
 
 CODE_VERSION: Final = "2"
 """Raised whenever a change of this package changes what networks and the probe predict."""

@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from iss_assets.study import terms
-from iss_assets.warehouse.tables import CvSplits
+from iss_assets.protocol import terms
+from iss_assets.schemas.tables import CvSplits
 
 
 class SplitFileError(ValueError):

@@ -14,7 +14,7 @@ import numpy as np
 
 from iss_assets.modeling.experiments import Experiment
 from iss_assets.modeling.pictures import EncodedFaces, SharedPictures
-from iss_assets.study import terms
+from iss_assets.protocol import terms
 
 SCORE_COLUMNS: Final = (
     *terms.SCORES,

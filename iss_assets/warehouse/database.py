@@ -16,12 +16,12 @@ from pathlib import Path
 import duckdb
 import pyarrow as arrow
 
+from iss_assets.schemas.base import Table
+from iss_assets.schemas.tables import EVALUATION, TABLES
 from iss_assets.settings import WarehouseSettings
 from iss_assets.warehouse.engine import Opened
 from iss_assets.warehouse.locking import LockTimeout, hold
-from iss_assets.warehouse.schema import Table
 from iss_assets.warehouse.spool import Rows, gathered, portions
-from iss_assets.warehouse.tables import EVALUATION, TABLES
 
 _TOGETHER = 100
 """Partitions that one statement removes."""

@@ -17,9 +17,11 @@ from functools import lru_cache
 import duckdb
 import pyarrow as arrow
 
+from iss_assets.schemas import tables
+from iss_assets.schemas.base import Table
+from iss_assets.schemas.tables import Extractions
 from iss_assets.settings import Settings
-from iss_assets.warehouse.database import Warehouse
-from iss_assets.warehouse.tables import Extractions
+from iss_assets.warehouse.database import Replacement, Warehouse
 
 WHOLE = "*"
 """Stands for the video id in ledger rows of tables that are made for a patient at once."""
@@ -63,7 +65,7 @@ def code_versions(settings: Settings) -> dict[str, str]:
 
 def inventory_version(settings: Settings) -> str:
     """Give the version of the probe's code and settings."""
-    from iss_assets.media.inventory import INVENTORY_CODE_VERSION
+    from iss_assets.intake.inventory import INVENTORY_CODE_VERSION
     from iss_assets.media.timeline import TIMELINE_CODE_VERSION
 
     video = settings.video
@@ -150,3 +152,16 @@ def read_notes(
         for video, table, mark, problem in rows
         if video in hashes and video_fingerprints(hashes[video], versions).get(table) == mark
     }
+
+
+STUDY = "*"
+"""Stands for the patient id in ledger rows of tables about the whole study."""
+
+
+def ledger_entry(patient: str, table: type[Table], mark: str, rows: int) -> Replacement:
+    """Give the ledger's replacement that says: this table of this patient is current."""
+    return Replacement(
+        tables.Extractions,
+        ledger_rows([(patient, WHOLE, table.__table__, mark, rows)]),
+        {"patient_id": patient, "table_name": table.__table__},
+    )

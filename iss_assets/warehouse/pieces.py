@@ -16,9 +16,9 @@ from typing import Final
 
 import pyarrow as arrow
 
+from iss_assets.schemas.base import Table
+from iss_assets.schemas.tables import TABLES
 from iss_assets.warehouse.database import Warehouse
-from iss_assets.warehouse.schema import Table
-from iss_assets.warehouse.tables import TABLES
 
 _LARGE: Final = ("BLOB", "FLOAT[1404]", "FLOAT[2048]", "FLOAT[][]")
 """Types whose values take kilobytes."""

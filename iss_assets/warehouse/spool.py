@@ -69,7 +69,7 @@ class Spool:
     root : Path
         The spool folder of the home.
     patient_id : str
-        A checked id (``study.terms``), safe as a name, as the video ids that the methods take.
+        A checked id (``protocol.terms``), safe as a name, as the video ids that the methods take.
     """
 
     def __init__(self, root: Path, patient_id: str):

@@ -1,7 +1,7 @@
 """Building SQL models in the warehouse, running their tests, and removing those whose file is gone.
 
 Belongs here: what happens in DuckDB. Does not belong here: reading the files (``sql_models``), which objects were
-made by a model (``sql_record``), Dagster (``iss_assets.assets.sql_models``).
+made by a model (``sql_record``), Dagster (``iss_assets.defs.assets.sql_models``).
 """
 
 from __future__ import annotations

@@ -26,6 +26,7 @@ from sqlglot.optimizer.qualify import qualify
 from sqlglot.optimizer.scope import build_scope, traverse_scope
 from sqlglot.tokens import TokenType
 
+from iss_assets.schemas.tables import BY_NAME
 from iss_assets.shipped import shipped_folder
 from iss_assets.warehouse.engine import pin
 from iss_assets.warehouse.sql_errors import SqlModelError
@@ -38,7 +39,6 @@ from iss_assets.warehouse.sql_properties import (
     checked_materialization,
     read_properties,
 )
-from iss_assets.warehouse.tables import BY_NAME
 
 DIALECT: Final = "duckdb"
 _NAME: Final = re.compile(r"^[a-z][a-z0-9_]*$")

@@ -14,9 +14,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
+from iss_assets.schemas.tables import BY_NAME
 from iss_assets.warehouse.database import Writer
 from iss_assets.warehouse.sql_models import SqlModels
-from iss_assets.warehouse.tables import BY_NAME
 
 _TABLE = """
 create schema if not exists loader;

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import duckdb
 
 from iss_assets.media.isolation import BrokenFile, Reading, Stage
+from iss_assets.schemas.tables import BY_NAME, Extractions, VideoProblems, Videos
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Replacement, Warehouse
 from iss_assets.warehouse.ledger import (
@@ -23,7 +24,6 @@ from iss_assets.warehouse.ledger import (
     inventory_version,
     ledger_rows,
 )
-from iss_assets.warehouse.tables import BY_NAME, Extractions, VideoProblems, Videos
 
 
 class Verdict(NamedTuple):

@@ -13,12 +13,12 @@ import numpy as np
 import pyarrow as arrow
 import pytest
 
-from iss_assets.checks.build import STAGES
 from iss_assets.checks.findings import Finding
-from iss_assets.checks.ops import evaluate
-from iss_assets.resources import WarehouseResource
-from iss_assets.study import terms
-from iss_assets.warehouse import tables as t
+from iss_assets.checks.stages import STAGES
+from iss_assets.defs.checks.factory import evaluate
+from iss_assets.defs.resources import WarehouseResource
+from iss_assets.protocol import terms
+from iss_assets.schemas import tables as t
 from iss_assets.warehouse.database import Warehouse
 from iss_assets_tests.times import time_columns
 

@@ -7,10 +7,10 @@ import inspect
 
 import pytest
 
-from iss_assets.checks.build import STAGES
-from iss_assets.checks.catalogue import CATALOGUE, find
+from iss_assets.checks.stages import STAGES
 from iss_assets.media import quality
-from iss_assets.media.flags import BRINGS, CAUSE_OF, FLAGS, causes_of, root_flags, roots_of
+from iss_assets.protocol.catalogue import CATALOGUE, find
+from iss_assets.protocol.flags import BRINGS, CAUSE_OF, FLAGS, causes_of, root_flags, roots_of
 from iss_assets.settings import QualitySettings
 from iss_assets_tests.checks.conftest import GOOD, OTHER, InventedStudy
 

@@ -8,17 +8,17 @@ from typing import Any
 import pyarrow as arrow
 import pytest
 
-from iss_assets.assets.quality import assess_patient
+from iss_assets.defs.assets.quality import assess_patient
+from iss_assets.defs.resources import WarehouseResource
+from iss_assets.intake.folder import patient_rows, read_study, score_rows
+from iss_assets.intake.inventory import describe_video
 from iss_assets.media.audio import extract_audio
-from iss_assets.media.flags import causes_of
-from iss_assets.media.inventory import describe_video
 from iss_assets.media.visual import extract_visual
-from iss_assets.resources import WarehouseResource
+from iss_assets.protocol.flags import causes_of
+from iss_assets.schemas import tables as t
 from iss_assets.settings import Settings
-from iss_assets.study import sample
-from iss_assets.study.folder import patient_rows, read_study, score_rows
-from iss_assets.study.sample_plan import PLANTED, plan
-from iss_assets.warehouse import tables as t
+from iss_assets.synthetic import sample
+from iss_assets.synthetic.plan import PLANTED, plan
 from iss_assets.warehouse.database import Warehouse
 from iss_assets_tests.checks.conftest import InventedStudy
 

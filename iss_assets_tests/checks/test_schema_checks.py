@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from iss_assets.checks.build import STAGES
-from iss_assets.checks.catalogue import CATALOGUE, SCHEMA, schema_check
 from iss_assets.checks.schema import judge, read_stored
-from iss_assets.warehouse import tables
+from iss_assets.checks.stages import STAGES
+from iss_assets.protocol.catalogue import CATALOGUE, SCHEMA, schema_check
+from iss_assets.schemas import tables
 from iss_assets_tests.checks.conftest import GOOD, OTHER, InventedStudy
 
 

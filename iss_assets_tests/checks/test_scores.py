@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from iss_assets.study import terms
+from iss_assets.protocol import terms
 from iss_assets_tests.checks.conftest import GOOD, OTHER, InventedStudy
 
 NUMBERS = [n for n in terms.SCORES if n != "chronic_pain"]

@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from iss_assets.assets.expectations import study_expectations
 from iss_assets.checks.findings import Finding
 from iss_assets.checks.study import SUITES, read_frames, run_suites
-from iss_assets.resources import WarehouseResource
+from iss_assets.defs.assets.expectations import study_expectations
+from iss_assets.defs.resources import WarehouseResource
+from iss_assets.protocol import terms
+from iss_assets.schemas import tables as t
 from iss_assets.settings import Settings
-from iss_assets.study import terms
-from iss_assets.warehouse import tables as t
 from iss_assets.warehouse.database import Warehouse
 from iss_assets_tests.times import time_columns
 

@@ -12,11 +12,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from iss_assets.evaluation import published
 from iss_assets.evaluation.accuracy import patient_accuracy
 from iss_assets.evaluation.baselines import quality_measures
 from iss_assets.evaluation.permutation import Retraining
 from iss_assets.evaluation.study import EvaluationInputs, evaluate_study
+from iss_assets.protocol import published
 from iss_assets.settings import EvaluationSettings
 from iss_assets_tests.evaluation import invented
 

@@ -8,9 +8,8 @@ from datetime import UTC, date, datetime, timedelta
 import numpy as np
 import pyarrow as pa
 
-from iss_assets.evaluation import published
-from iss_assets.study import terms
-from iss_assets.warehouse import tables
+from iss_assets.protocol import published, terms
+from iss_assets.schemas import tables
 from iss_assets_tests.times import time_columns
 
 LOWEST_TARGET = {"None": 0, "Low": 1, "Moderate": 4, "Severe": 7}

@@ -9,14 +9,14 @@ import pyarrow as pa
 import pytest
 
 from iss_assets.evaluation.accuracy import RefusedPredictions, patient_accuracy, table_5
-from iss_assets.evaluation.published import (
+from iss_assets.protocol.published import (
     BY_NAME,
     PATIENTS_BY_CLASS,
     PATIENTS_BY_LEVEL,
     TABLE_5,
     analyzed_by_cohort,
 )
-from iss_assets.warehouse.tables import CvSplits, FoldModels, FramePredictions, PatientAccuracy
+from iss_assets.schemas.tables import CvSplits, FoldModels, FramePredictions, PatientAccuracy
 from iss_assets_tests.evaluation import invented
 
 

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from iss_assets.evaluation import published
 from iss_assets.evaluation.baselines import (
     BASELINES,
     baseline_accuracy,
@@ -18,9 +17,9 @@ from iss_assets.evaluation.baselines import (
     published_rule_cross_validated,
     quality_measures,
 )
+from iss_assets.protocol import published, terms
+from iss_assets.schemas.tables import BaselineAccuracy, BaselineResults
 from iss_assets.settings import EvaluationSettings
-from iss_assets.study import terms
-from iss_assets.warehouse.tables import BaselineAccuracy, BaselineResults
 
 SETTINGS = EvaluationSettings(bootstrap_samples=999)
 

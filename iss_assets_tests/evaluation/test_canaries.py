@@ -16,9 +16,9 @@ from iss_assets.evaluation.canaries import (
     quality_associations,
     shuffled_labels_canary,
 )
+from iss_assets.protocol import terms
+from iss_assets.schemas.tables import CanaryResults, QualityAssociations
 from iss_assets.settings import EvaluationSettings
-from iss_assets.study import terms
-from iss_assets.warehouse.tables import CanaryResults, QualityAssociations
 
 SETTINGS = EvaluationSettings(shuffle_repeats=8)
 

@@ -25,8 +25,8 @@ from iss_assets.evaluation.permutation import (
     sign_flip_p,
     trained_again,
 )
+from iss_assets.schemas.tables import PairedDifferences, PermutationResults
 from iss_assets.settings import EvaluationSettings
-from iss_assets.warehouse.tables import PairedDifferences, PermutationResults
 from iss_assets_tests.evaluation import invented
 
 SETTINGS = EvaluationSettings(bootstrap_samples=999, permutations=999, retrained_permutations=39)

@@ -15,8 +15,8 @@ from iss_assets.evaluation.results import (
     experiment_results,
     figures,
 )
+from iss_assets.schemas.tables import Calibration, ConfusionCounts, ExperimentMetrics, ExperimentResults
 from iss_assets.settings import EvaluationSettings
-from iss_assets.warehouse.tables import Calibration, ConfusionCounts, ExperimentMetrics, ExperimentResults
 
 SETTINGS = EvaluationSettings(bootstrap_samples=999)
 

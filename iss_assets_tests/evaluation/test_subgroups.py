@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from iss_assets.evaluation.subgroups import gap, subgroup_results
+from iss_assets.schemas.tables import SubgroupResults
 from iss_assets.settings import EvaluationSettings
-from iss_assets.warehouse.tables import SubgroupResults
 
 
 @pytest.fixture(scope="module")

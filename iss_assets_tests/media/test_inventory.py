@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from iss_assets.media.inventory import describe_video, stand_in
+from iss_assets.intake.inventory import describe_video, stand_in
+from iss_assets.intake.records import VideoFile
 from iss_assets.settings import VideoSettings
-from iss_assets.study.records import VideoFile
 
 NOBODY = 65534
 

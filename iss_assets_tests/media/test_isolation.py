@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 
+from iss_assets.intake.inventory import sha256_of
 from iss_assets.media.container import UnreadableVideo
-from iss_assets.media.inventory import sha256_of
 from iss_assets.media.isolation import (
     BrokenFile,
     ChangedFile,

@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from iss_assets.media.flags import FLAGS
 from iss_assets.media.identity import mesh_proportions
 from iss_assets.media.landmarks import encode_crop
 from iss_assets.media.measures import measure_face, measure_frame
@@ -21,6 +20,7 @@ from iss_assets.media.quality import (
     assess_video,
     person_of,
 )
+from iss_assets.protocol.flags import FLAGS
 from iss_assets.settings import QualitySettings
 from iss_assets_tests.media.test_measures import ASTRONAUT, CROP, MASKS, covered
 

@@ -9,8 +9,8 @@ import pytest
 
 from iss_assets.modeling.experiments import Experiment
 from iss_assets.modeling.items import SCORE_COLUMNS, Items, make_items
-from iss_assets.study import terms
-from iss_assets.warehouse import tables
+from iss_assets.protocol import terms
+from iss_assets.schemas import tables
 from iss_assets.warehouse.database import Warehouse
 from iss_assets_tests.times import time_columns
 

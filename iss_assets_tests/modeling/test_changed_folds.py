@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from iss_assets import runner
-from iss_assets.home import open_instance
+from iss_assets.cli.location import load
+from iss_assets.pipeline import launcher as runner
+from iss_assets.pipeline.home import open_instance
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Warehouse
 
@@ -50,8 +51,8 @@ def train(home: Path, monkeypatch: pytest.MonkeyPatch, chosen: dict[str, str], *
     settings, summary = Settings(), runner.Summary()
     with open_instance(settings) as instance:
         instance.add_dynamic_partitions("patients", [f"{p:04d}" for p in range(1, 7)])
-        runner.judge(instance, settings, experiments, summary, lambda _: None, thorough=False)
-        summary.outcomes.append(runner.run_job(instance, "report", "the report"))
+        runner.judge(instance, settings, experiments, summary, lambda _: None, thorough=False, load=load)
+        summary.outcomes.append(runner.run_job(load, instance, "report", "the report"))
     assert not summary.failed, summary.failed
     return (home / "reports" / "study_report.html").read_text(encoding="utf-8")
 
@@ -103,7 +104,7 @@ def test_a_fold_made_again_alone_in_another_way_is_not_averaged_with_the_others(
             ("evaluate", {"config": quick}),
             ("report", {}),
         ):
-            assert runner.run_job(instance, job, job, **more).success
+            assert runner.run_job(load, instance, job, job, **more).success
     assert rows(home, RESULTS) == [(MESH, 3, 3, "paper"), (PAIN, 1, 1, "paper")]
     page = (home / "reports" / "study_report.html").read_text(encoding="utf-8")
     assert "2 folds of Random Forest Pain, profile paper: trained in another way than the newest fold" in page

@@ -10,13 +10,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from iss_assets.assets.fold_work import fit_experiment
-from iss_assets.assets.training import stale_experiments
+from iss_assets.defs.assets.fold_work import fit_experiment
+from iss_assets.defs.resources import WarehouseResource
 from iss_assets.modeling.experiments import experiment
 from iss_assets.modeling.folds import PatientLevel, assign_splits
-from iss_assets.resources import WarehouseResource
+from iss_assets.pipeline.staleness import stale_experiments
+from iss_assets.schemas import tables
 from iss_assets.settings import Settings
-from iss_assets.warehouse import tables
 from iss_assets.warehouse.database import Warehouse
 from iss_assets_tests.modeling.conftest import SIDE
 

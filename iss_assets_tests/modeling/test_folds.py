@@ -16,8 +16,8 @@ from iss_assets.modeling.folds import (
     sides,
     splits_in,
 )
-from iss_assets.study import terms
-from iss_assets.warehouse.tables import CvSplits
+from iss_assets.protocol import terms
+from iss_assets.schemas.tables import CvSplits
 
 
 def cohort(*counts: int) -> list[PatientLevel]:

@@ -12,20 +12,23 @@ from pathlib import Path
 
 import pytest
 
-from iss_assets import runner
-from iss_assets.home import open_instance
+from iss_assets.cli.location import load
 from iss_assets.modeling.folds import PatientLevel, assign_splits
+from iss_assets.pipeline import launcher as runner
+from iss_assets.pipeline.home import open_instance
+from iss_assets.pipeline.run_history import end_dead_runs
+from iss_assets.schemas import tables
 from iss_assets.settings import Settings
-from iss_assets.warehouse import tables
 from iss_assets.warehouse.database import Warehouse
 from iss_assets_tests.modeling.conftest import SIDE
 
 TRAIN = """
-from iss_assets import runner
-from iss_assets.home import open_instance
+from iss_assets.cli.location import load
+from iss_assets.pipeline import launcher as runner
+from iss_assets.pipeline.home import open_instance
 from iss_assets.settings import Settings
 with open_instance(Settings()) as instance:
-    runner.run_job(instance, "train", "a fold", partitions=("resnet50_2_static|01",) * 2)
+    runner.run_job(load, instance, "train", "a fold", partitions=("resnet50_2_static|01",) * 2)
 """
 
 
@@ -53,9 +56,9 @@ def test_a_killed_training_leaves_its_place_in_the_pool_and_goes_on_from_its_las
     caplog.set_level(logging.INFO, logger="iss_assets.modeling.training")
     with open_instance(Settings()) as instance:
         assert len(instance.event_log_storage.get_concurrency_run_ids()) == 1
-        runner.end_dead_runs(instance)
+        end_dead_runs(instance)
         assert not instance.event_log_storage.get_concurrency_run_ids()
-        assert runner.run_job(instance, "train", "it", partitions=("resnet50_2_static|01",) * 2).success
+        assert runner.run_job(load, instance, "train", "it", partitions=("resnet50_2_static|01",) * 2).success
     assert "going on after epoch" in caplog.text
     assert not checkpoint.exists()
     epochs = store.query("select json_array_length(history) as n from fold_models")["n"].to_pylist()

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from iss_assets.assets.fold_work import fold_marks
-from iss_assets.assets.training import embeddings_mark
 from iss_assets.modeling.experiments import BY_NAME, EXPERIMENTS, READ_BY
+from iss_assets.pipeline.staleness import embeddings_mark, fold_marks
 from iss_assets.settings import Settings, TrainingSettings
 
 EVERY = set(BY_NAME)

@@ -18,12 +18,8 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from iss_assets.settings import WarehouseSettings
-from iss_assets.warehouse import database, engine
-from iss_assets.warehouse.database import _READY, Replacement, Warehouse, WarehouseError, _one_of
-from iss_assets.warehouse.locking import LockTimeout, hold
-from iss_assets.warehouse.schema import InvalidTable
-from iss_assets.warehouse.tables import (
+from iss_assets.schemas.base import InvalidTable
+from iss_assets.schemas.tables import (
     TABLES,
     BpiScores,
     CvSplits,
@@ -34,6 +30,10 @@ from iss_assets.warehouse.tables import (
     SplitStability,
     SubgroupResults,
 )
+from iss_assets.settings import WarehouseSettings
+from iss_assets.warehouse import database, engine
+from iss_assets.warehouse.database import _READY, Replacement, Warehouse, WarehouseError, _one_of
+from iss_assets.warehouse.locking import LockTimeout, hold
 
 
 @pytest.fixture(params=["started anew", "kept running"], autouse=True)
@@ -333,7 +333,7 @@ import sys, numpy as np, pyarrow as arrow
 from pathlib import Path
 from iss_assets.warehouse import engine
 from iss_assets.warehouse.database import Warehouse
-from iss_assets.warehouse.tables import Landmarks
+from iss_assets.schemas.tables import Landmarks
 engine._keeping = sys.argv[3] == "True"
 n = 3000
 rows = arrow.table({

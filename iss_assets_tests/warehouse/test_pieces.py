@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from iss_assets.warehouse import tables
+from iss_assets.schemas import tables
+from iss_assets.schemas.base import Table
 from iss_assets.warehouse.database import Replacement, Warehouse
 from iss_assets.warehouse.pieces import FULL, first_to_join, join_pieces, joinable, piece_rows
-from iss_assets.warehouse.schema import Table
 
 
 def _pieces(warehouse: Warehouse, table: type[Table]) -> list[int]:

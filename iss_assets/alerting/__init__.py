@@ -1,0 +1,1 @@
+"""Alerts: which news is worth a message, the outbox, and sending."""

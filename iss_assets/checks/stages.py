@@ -1,0 +1,107 @@
+"""Which rules run together, on which tables, and which tables still wait for their checks.
+
+A stage is what one step makes. ``defs.checks`` turns each into an op; nothing here knows Dagster.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from iss_assets.checks import quality, scores
+from iss_assets.checks.findings import Rule
+from iss_assets.protocol.catalogue import CheckInfo, find, schema_check
+from iss_assets.settings import Settings
+from iss_assets.warehouse.database import Warehouse
+from iss_assets.warehouse.ledger import fingerprint
+
+CHECKS_CODE_VERSION = "4"
+"""Change it with any rule, so that results of the old one are made again."""
+
+
+SQL = Path(__file__).parent / "sql"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The checks that run in one op.
+
+    Attributes
+    ----------
+    name : str
+        Of the op.
+    tables : sequence of str
+        Tables, which are also the assets, whose schema is checked.
+    rules : mapping
+        Asset to its rules, by the check's name.
+    queries : sequence of str
+        Files of ``sql/`` that the rules need.
+    also_needs : sequence of str
+        Assets, besides those checked, that are brought up to date first.
+    by_patient : bool
+        Whether a result is kept for each patient, or one for the whole study.
+    """
+
+    name: str
+    tables: Sequence[str]
+    rules: Mapping[str, Mapping[str, Rule]] = field(default_factory=dict)
+    queries: Sequence[str] = ()
+    also_needs: Sequence[str] = ()
+    by_patient: bool = True
+
+    @property
+    def checks(self) -> list[CheckInfo]:
+        """Every check of the stage."""
+        named = [find(asset, name) for asset, rules in self.rules.items() for name in rules]
+        return [*(schema_check(table) for table in self.tables), *named]
+
+
+def results_fingerprint(settings: Settings) -> str:
+    """Give the fingerprint that results have which were made with these settings and this code."""
+    sections = (settings.checks, settings.quality, settings.video)
+    return fingerprint("checks", CHECKS_CODE_VERSION, [section.digest() for section in sections])
+
+
+STAGES: tuple[Stage, ...] = (
+    Stage("check_study_folder", ("rejected_rows", "study_problems"), by_patient=False),
+    Stage("check_patients", ("patients",), {"patients": scores.ENROLLMENT_RULES}, ("enrollment",)),
+    Stage(
+        "check_scores", ("bpi_scores",), {"bpi_scores": scores.RULES}, scores.QUERIES, also_needs=("videos",)
+    ),
+    Stage("check_videos", ("videos",)),
+    Stage("check_seen", ("frames", "faces", "landmarks")),
+    Stage("check_heard", ("audio", "mel_spectrograms", "audio_features")),
+    Stage("check_quality", ("video_quality",), {"video_quality": quality.RULES}, quality.QUERIES),
+)
+"""Every stage from the study folder to the quality of a video."""
+
+
+def unchecked(warehouse: Warehouse, settings: Settings) -> dict[str, list[str]]:
+    """Give the patients with tables that were made but not checked since, or with other settings or code.
+
+    A run that is killed between an asset and its checks leaves such a table; nothing else would show it. Neither would
+    it show that a week of the enrollment has ended since, which is seen by what others submitted.
+    """
+    tables = [table for stage in STAGES for table in stage.tables]
+    checks = [f"{check.asset}.{check.name}" for stage in STAGES for check in stage.checks]
+    with warehouse.read() as connection:
+        rows = connection.execute(
+            (SQL / "unchecked.sql").read_text("utf-8"),
+            {"fingerprint": results_fingerprint(settings), "tables": tables, "checks": checks},
+        ).fetchall()
+        enrollment = connection.execute((SQL / "enrollment.sql").read_text("utf-8"), {"patient": None})
+        weeks = {r["patient_id"]: scores.complete_weeks(r) for r in enrollment.to_arrow_table().to_pylist()}
+        judged = connection.execute(
+            "select patient_id, numbers from check_results where asset = 'bpi_scores' and check_name = ?",
+            [scores.fewer_than_three_a_week.__name__],
+        ).fetchall()
+    for patient, numbers in judged:
+        seen = json.loads(numbers).get("weeks")  # a check that broke has none
+        if seen is not None and seen != weeks.get(patient, seen):
+            rows.append((patient, "bpi_scores"))
+    found: dict[str, list[str]] = {}
+    for patient, table in sorted(set(rows)):
+        found.setdefault(patient, []).append(table)
+    return found

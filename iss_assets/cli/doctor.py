@@ -1,0 +1,189 @@
+"""What is missing or wrong on this machine, and how to mend it.
+
+Belongs here: one small function a thing that can be wrong. Does not belong here: mending.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Literal
+
+from packaging.specifiers import SpecifierSet
+
+from iss_assets.settings import Settings
+from iss_assets.warehouse.sql_models import require_models
+
+PACKAGES = (
+    "dagster",
+    "duckdb",
+    "torch",
+    "torchvision",
+    "facenet-pytorch",
+    "openvino",
+    "mediapipe",
+    "librosa",
+    "av",
+)
+MEND_PACKAGES = "in a checkout: make install; else install iss-assets again"
+MIN_FREE_GIB = 5
+"""About what the paper's 509 videos take: 190,000 frames of 16 KiB in the warehouse, twice while it is written."""
+
+_SOUND_TRY = """
+import numpy as np
+from iss_assets.media.librosa_module import librosa
+librosa.piptrack(S=np.ones((1025, 4), np.float32), sr=22050, n_fft=2048)
+librosa.zero_crossings(np.zeros(64, np.float32))
+"""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at."""
+
+    state: Literal["ok", "warn", "fail"]
+    subject: str
+    text: str
+    mend: str = ""
+
+
+def examine(settings: Settings) -> list[Finding]:
+    """Look at everything and give the findings in the order in which to mend them."""
+    return [finding for look in (_packages, _study, _home, _machine, _weights) for finding in look(settings)]
+
+
+def _packages(settings: Settings) -> Iterator[Finding]:
+    version = ".".join(map(str, sys.version_info[:3]))
+    wanted = metadata.metadata("iss-assets")["Requires-Python"] or ""
+    supported = version in SpecifierSet(wanted)
+    yield Finding(
+        "ok" if supported else "fail",
+        "Python",
+        version if supported else f"{version}; the packages need {wanted}",
+        ""
+        if supported
+        else "in a checkout, `make install` looks for one that fits; else make a virtual environment with one",
+    )
+    missing = []
+    for name in PACKAGES:
+        try:
+            metadata.version(name)
+        except metadata.PackageNotFoundError:
+            missing.append(name)
+    if missing:
+        yield Finding("fail", "packages", f"missing: {', '.join(missing)}", MEND_PACKAGES)
+    else:
+        yield Finding("ok", "packages", ", ".join(f"{n} {metadata.version(n)}" for n in PACKAGES))
+    try:
+        import mediapipe  # noqa: F401
+    except ImportError as error:
+        yield Finding(
+            "fail",
+            "mediapipe",
+            f"does not load: {error}",
+            "it needs the system's OpenGL library: apt-get install libgl1 libegl1",
+        )
+    yield _sound()
+    try:
+        require_models(settings.warehouse.sql_dir)
+    except ValueError as error:
+        yield Finding("fail", "SQL models", str(error), MEND_PACKAGES)
+
+
+def _sound() -> Finding:
+    """Try librosa in a process of its own: where its compiled functions are mixed up, the process that calls one dies."""
+    done = subprocess.run([sys.executable, "-c", _SOUND_TRY], capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        return Finding("ok", "sound", "librosa's compiled functions run")
+    how = (
+        f"signal {-done.returncode}"
+        if done.returncode < 0
+        else (done.stderr.strip().splitlines() or ["?"])[-1]
+    )
+    return Finding(
+        "fail",
+        "sound",
+        f"librosa's compiled functions do not run: {how}",
+        "delete numba's files (*.nbi, *.nbc) in the __pycache__ folders of librosa; they are made again",
+    )
+
+
+def _study(settings: Settings) -> Iterator[Finding]:
+    from iss_assets.intake.folder import read_study
+    from iss_assets.intake.records import StudyFolderError
+
+    try:
+        folder = read_study(settings.study, settings.reading)
+    except StudyFolderError as error:
+        yield Finding("fail", "study folder", str(error), "what belongs in it: iss guide study_folder")
+        return
+    text = (
+        f"{len(folder.patients)} patients, {len(folder.submissions)} submissions, {len(folder.videos)} videos, "
+        f"{len(folder.rejected)} rejected, {len(folder.problems)} problems"
+    )
+    wrong = bool(folder.rejected or folder.problems)
+    yield Finding(
+        "warn" if wrong else "ok",
+        "study folder",
+        text,
+        'after a run: iss sql "select file, line, reason from rejected_rows"' if wrong else "",
+    )
+
+
+def _home(settings: Settings) -> Iterator[Finding]:
+    home = settings.home
+    place = next(p for p in (home.resolve(), *home.resolve().parents) if p.exists())
+    if not os.access(place, os.W_OK):
+        yield Finding("fail", "home", f"{home.name} cannot be written", "name another folder: ISS_HOME=...")
+        return
+    free = shutil.disk_usage(place).free / 2**30
+    yield Finding(
+        "ok" if free >= MIN_FREE_GIB else "warn",
+        "disk",
+        f"{free:.0f} GiB free for the home",
+        "" if free >= MIN_FREE_GIB else f"free {MIN_FREE_GIB} GiB or name another ISS_HOME",
+    )
+    if home.exists() and home.stat().st_mode & 0o077:
+        yield Finding("warn", "home", "other users of this machine can read it", f"chmod 700 {home.name}")
+    if settings.warehouse_path.exists():
+        from iss_assets.warehouse.database import Warehouse, WarehouseError
+
+        try:
+            tables = Warehouse(settings.warehouse_path, settings.warehouse).query(
+                "select count(*) n from duckdb_tables()"
+            )
+            size = settings.warehouse_path.stat().st_size / 2**20
+            yield Finding("ok", "warehouse", f"{tables['n'][0].as_py()} tables, {size:.0f} MiB")
+        except WarehouseError as error:
+            yield Finding("fail", "warehouse", str(error), "restore it from a backup, or name a new ISS_HOME")
+
+
+def _machine(settings: Settings) -> Iterator[Finding]:
+    import torch
+
+    cores = os.cpu_count() or 1
+    yield Finding("ok", "cores", f"{cores}, {settings.run.workers} patients side by side")
+    if torch.cuda.is_available():
+        yield Finding("ok", "GPU", torch.cuda.get_device_name(0))
+    else:
+        yield Finding(
+            "warn",
+            "GPU",
+            "none: extraction does well without, the seven networks of the paper profile take days",
+            "train on a machine with one, or use the demo profile: ISS_TRAINING__PROFILE=demo",
+        )
+
+
+def _weights(settings: Settings) -> Iterator[Finding]:
+    from iss_assets.modeling.weights import find_weights
+
+    found = find_weights(settings.training)
+    if found.available:
+        yield Finding("ok", "ResNet50 weights", found.text)
+    else:
+        yield Finding("warn", "ResNet50 weights", found.text, found.mend)

@@ -1,0 +1,429 @@
+"""From the warehouse to what models learn from: items as arrays, what was left out, and a hash of it all.
+
+Belongs here: which rows an experiment takes, and their way from DuckDB through Arrow to numpy without a Python object
+a value. Does not belong here: what is done with the arrays (``modeling``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+
+from iss_assets.datasets.ahead import read_ahead
+from iss_assets.modeling.experiments import Experiment, experiment
+from iss_assets.modeling.folds import PatientLevel
+from iss_assets.modeling.items import (
+    ANSWERS,
+    SCORE_COLUMNS,
+    InputArray,
+    Items,
+    evenly_spaced,
+    make_items,
+)
+from iss_assets.modeling.pictures import EncodedFaces, SharedPictures, StoredFiles
+from iss_assets.protocol import terms
+from iss_assets.schemas.tables import AUDIO_FEATURES
+from iss_assets.settings import TrainingSettings
+from iss_assets.warehouse.database import Warehouse, WarehouseError
+
+LEFT_OUT_SCHEMA = pa.schema([("patient_id", pa.string()), ("video_id", pa.string()), ("reason", pa.string())])
+"""`left_out`: patient; video or submission, empty where the patient has none at all; why, a fixed word."""
+
+
+def load_items(
+    warehouse: Warehouse,
+    experiment: Experiment,
+    settings: TrainingSettings,
+    patients: Sequence[str] | None = None,
+) -> Items:
+    """Load an experiment's items, ordered by patient, video and place in it.
+
+    Parameters
+    ----------
+    warehouse : Warehouse
+        The study's tables.
+    experiment : Experiment
+        Says which inputs are wanted; an item is taken where all of them are there.
+    settings : TrainingSettings
+        Whether unusable videos are taken, how many frames or chunks of a patient, how large faces are.
+    patients : sequence of str, optional
+        Only these; all by default.
+
+    Returns
+    -------
+    Items
+        Faces decoded; still encoded where they would take more than ``decoded_faces_gb``; left in the warehouse, to
+        be read as they are wanted, where that would take more than ``encoded_faces_gb`` as well.
+    """
+    with warehouse.read() as connection:
+        # the default limit of 2 GB a column of an Arrow batch is less than a study's crops
+        connection.execute("set arrow_large_buffer_size = true")
+        keys = _choose(connection, experiment, settings, _asked(connection, patients))
+        connection.register("_chosen", keys)
+        stored = "faces" in experiment.inputs and _too_many(connection, keys.num_rows, settings)
+        with _ahead(warehouse, connection, experiment, keys.num_rows, stored):
+            payload = {n: _fetch(connection, n) for n in experiment.inputs if not (stored and n == "faces")}
+        marked = _rows(connection, _MARKED) if stored else None
+    inputs: dict[str, InputArray] = {name: _to_array(name, rows, settings) for name, rows in payload.items()}
+    if marked is not None:
+        files = StoredFiles(partial(_stored_crops, warehouse, marked), marked.num_rows)
+        inputs["faces"] = EncodedFaces(files, settings.image_side)
+    item = keys["item"].to_numpy()
+    return make_items(
+        experiment,
+        patient_id=_strings(keys["patient_id"]),
+        video_id=_strings(keys["video_id"]),
+        level=_strings(keys["pain_level"]),
+        inputs=inputs,
+        frame_index=item if experiment.item == "frame" else None,
+        chunk_index=item if experiment.item == "chunk" else None,
+        weight=keys["weight"].to_numpy(),
+    )
+
+
+def load_crops(
+    warehouse: Warehouse, settings: TrainingSettings, patient_id: str
+) -> tuple[pa.Table, np.ndarray]:
+    """Load the face crops that one patient's embeddings are made from.
+
+    Returns
+    -------
+    keys : pyarrow.Table
+        ``video_id`` and ``frame_index``, one row a crop.
+    crops : ndarray of uint8, (n, side, side, 3)
+        RGB, n possibly 0.
+    """
+    with warehouse.read() as connection:
+        connection.execute("set arrow_large_buffer_size = true")
+        keys = _choose(connection, _FACES_ONLY, settings, [patient_id])
+        connection.register("_chosen", keys)
+        files = _fetch(connection, "faces")
+    crops = EncodedFaces(files["crop"], settings.image_side).decode()
+    return keys.select(["video_id", "item"]).rename_columns(["video_id", "frame_index"]), crops
+
+
+def trainable_patients(warehouse: Warehouse, settings: TrainingSettings) -> list[PatientLevel]:
+    """Give the patients whom the cross-validation is over: those with a video that training may take.
+
+    The paper analyses 29 of its 30 patients so: "data from one patient (0009) in Cohort 2B was unusable".
+    """
+    rows = warehouse.query(
+        "select distinct p.patient_id, p.pain_level from patients p join videos v using (patient_id) "
+        f"where {_USABLE if settings.only_usable else 'true'} and v.video_id in (select video_id from frames) "
+        "order by all"
+    )
+    pairs = zip(rows["patient_id"].to_pylist(), rows["pain_level"].to_pylist(), strict=True)
+    return [PatientLevel(patient, level) for patient, level in pairs]
+
+
+def left_out(
+    warehouse: Warehouse,
+    experiment: Experiment,
+    settings: TrainingSettings,
+    patients: Sequence[str] | None = None,
+) -> pa.Table:
+    """Say which patients' which submissions give an experiment no item, and why.
+
+    Returns
+    -------
+    pyarrow.Table
+        In the shape of `LEFT_OUT_SCHEMA`, ordered. A reason is ``no_submission``, ``no_video``, the status of
+        ``videos``, ``not_assessed`` (no quality yet), the reason of ``video_quality``, ``no_survey``, ``no_answers``
+        (left out by setting), ``no_frames``, ``no_faces``, ``no_landmarks``, ``no_embeddings`` or ``no_full_chunk``.
+    """
+    reasons = [
+        ("submitted.video_id is null", "'no_submission'"),
+        ("v.video_id is null", "'no_video'"),
+        ("v.status <> 'ok'", "v.status"),
+    ]
+    if settings.only_usable:
+        reasons.append(("q.video_id is null", "'not_assessed'"))
+        reasons.append(("not q.usable", "coalesce(q.unusable_reason, 'unusable')"))
+    if experiment.item == "submission":
+        reasons.append(("b.submission_id is null", "'no_survey'"))
+    if "scores" in experiment.inputs and settings.missing_scores == "leave_out":
+        reasons.append((f"coalesce(b.missing_scores, {ANSWERS}) = {ANSWERS}", "'no_answers'"))
+    reasons.append(("v.video_id not in (select video_id from frames)", "'no_frames'"))
+    if experiment.item == "frame":
+        reasons.append(("v.video_id not in (select video_id from faces)", "'no_faces'"))
+    if "landmarks" in experiment.inputs:
+        reasons.append(
+            ("v.video_id not in (select video_id from landmarks where detected)", "'no_landmarks'")
+        )
+    last = "'no_full_chunk'" if experiment.item == "chunk" else "'no_embeddings'"
+    case = "\n".join(f"    when {condition} then {reason}" for condition, reason in reasons)
+    everything = settings.model_copy(update={"frames_per_patient": None, "chunks_per_patient": None})
+    with warehouse.read() as connection:
+        asked = _asked(connection, patients)
+        connection.register("_chosen", _choose(connection, experiment, everything, asked))
+        return _rows(connection, _LEFT_OUT.format(case=case, last=last), [asked]).cast(LEFT_OUT_SCHEMA)
+
+
+def data_hash(
+    warehouse: Warehouse,
+    experiment: Experiment,
+    settings: TrainingSettings,
+    patients: Sequence[str] | None = None,
+) -> str:
+    """Hash what an experiment would learn from: which items, the fingerprints of their rows, scores and labels.
+
+    Pixels and sound are not read: rows with the same fingerprint come from the same file, settings and code.
+
+    Returns
+    -------
+    str
+        16 hexadecimal digits.
+    """
+    digest = hashlib.sha256(experiment.name.encode())
+    with warehouse.read() as connection:
+        keys = _choose(connection, experiment, settings, _asked(connection, patients))
+        connection.register("_chosen", keys)
+        digest.update(_bytes(keys))
+        for name in experiment.inputs:
+            if name == "scores":
+                digest.update(_bytes(_fetch(connection, name)))
+            else:
+                digest.update(_bytes(_rows(connection, _FINGERPRINTS.format(table=_TABLE_OF[name]))))
+    return digest.hexdigest()[:16]
+
+
+def _ahead(
+    warehouse: Warehouse, connection: duckdb.DuckDBPyConnection, experiment: Experiment, n: int, stored: bool
+) -> AbstractContextManager[None]:
+    """Read the whole file ahead where most of it is wanted: crops are four fifths of it."""
+    if stored or "faces" not in experiment.inputs:
+        return nullcontext()
+    every = _rows(connection, "select count(*) as n from faces")["n"][0].as_py()
+    return read_ahead(warehouse.path) if n > every / 2 else nullcontext()
+
+
+_BATCH_ROWS = 2048
+"""Rows of packed values that DuckDB hands over at a time: 30 MB of crops."""
+
+_FACES_ONLY = experiment("resnet50_2_static")
+
+_TABLE_OF = {
+    "faces": "faces",
+    "landmarks": "landmarks",
+    "mel": "mel_spectrograms",
+    "audio_features": "audio_features",
+    "embeddings": "embeddings",
+}
+
+_FINGERPRINTS = """
+select distinct video_id, fingerprint from {table} semi join _chosen using (video_id) order by all
+"""
+
+_ITEMS = """
+select p.patient_id, p.pain_level, v.video_id, {item}::integer as item, {weight}::double as weight
+from videos v join patients p using (patient_id) {joins}
+where list_contains(?, p.patient_id) and {condition}
+order by p.patient_id, v.video_id, item
+"""
+
+_USABLE = "v.video_id in (select video_id from video_quality where usable)"
+
+_LEFT_OUT = """
+with submitted as (
+    select patient_id, video_id from videos
+    union
+    select patient_id, submission_id from bpi_scores
+)
+select p.patient_id, submitted.video_id, case
+{case}
+    else {last}
+end as reason
+from patients p
+left join submitted using (patient_id)
+left join videos v on v.video_id = submitted.video_id
+left join video_quality q on q.video_id = submitted.video_id
+left join bpi_scores b on b.submission_id = submitted.video_id
+where list_contains(?, p.patient_id) and not exists (from _chosen where _chosen.video_id = submitted.video_id)
+order by p.patient_id, submitted.video_id
+"""
+
+
+def _asked(connection: duckdb.DuckDBPyConnection, patients: Sequence[str] | None) -> list[str]:
+    if patients is not None:
+        return list(patients)
+    return _rows(connection, "select patient_id from patients order by all")["patient_id"].to_pylist()
+
+
+def _choose(
+    connection: duckdb.DuckDBPyConnection,
+    experiment: Experiment,
+    settings: TrainingSettings,
+    patients: Sequence[str],
+) -> pa.Table:
+    """Choose an experiment's items: patient_id, pain_level, video_id, item, weight, place (0, 1, ...)."""
+    joins, item, weight = "", "-1", "1"
+    conditions = [_USABLE] if settings.only_usable else []
+    if experiment.item == "frame":
+        joins, item = "join faces f using (video_id)", "f.frame_index"
+        for table, alias in (("landmarks", "l"), ("embeddings", "e")):
+            if table in experiment.inputs:
+                on = f"{alias}.video_id = v.video_id and {alias}.frame_index = f.frame_index"
+                joins += f" join {table} {alias} on {on}" + (" and l.detected" if alias == "l" else "")
+    elif experiment.item == "chunk":
+        joins = "join mel_spectrograms m using (video_id) join audio_features a using (video_id, chunk_index)"
+        item = "m.chunk_index"
+        # a last chunk shorter than the others may have been kept; the network wants whole ones
+        conditions.append("m.steps = (select max(steps) from mel_spectrograms)")
+    else:
+        joins = "join (select video_id, count(*) as n from frames group by all) using (video_id)"
+        joins += " join bpi_scores s on s.submission_id = v.video_id"
+        weight = "n"
+    if "scores" in experiment.inputs and settings.missing_scores == "leave_out":
+        answered = f"select submission_id from bpi_scores where missing_scores < {ANSWERS}"
+        conditions.append(f"v.video_id in ({answered})")
+    condition = " and ".join(conditions) or "true"
+    sql = _ITEMS.format(item=item, weight=weight, joins=joins, condition=condition)
+    rows = _rows(connection, sql, [list(patients)])
+    most = {"frame": settings.frames_per_patient, "chunk": settings.chunks_per_patient}.get(experiment.item)
+    _, first, count = np.unique(_strings(rows["patient_id"]), return_index=True, return_counts=True)
+    places = [start + evenly_spaced(n, most) for start, n in zip(first, count, strict=True)]
+    chosen = rows.take(pa.array(np.concatenate(places) if places else np.zeros(0, np.int64)))
+    return chosen.append_column("place", pa.array(np.arange(chosen.num_rows)))
+
+
+def _fetch(connection: duckdb.DuckDBPyConnection, name: str) -> pa.Table:
+    """Fetch one input of the chosen items, in their order."""
+    if name == "scores":
+        return _rows(connection, _SCORES)
+    columns, table = {
+        "faces": ("crop", "faces"),
+        "landmarks": ("points", "landmarks"),
+        "embeddings": ("embedding", "embeddings"),
+        "mel": ("mel", "mel_spectrograms"),
+        "audio_features": (", ".join(AUDIO_FEATURES), "audio_features"),
+    }[name]
+    index = "chunk_index" if name in ("mel", "audio_features") else "frame_index"
+    return in_order(
+        connection,
+        f"select c.place, {columns} from _chosen c join {table} t on t.video_id = c.video_id and t.{index} = c.item",
+    )
+
+
+def in_order(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
+    """Fetch rows by their column ``place`` (0, 1, ... in any order) and drop it.
+
+    They come in stretches that are in order, about one a video, as they were written. Stretches are put in order
+    without a copy. DuckDB would take every picture through its own memory to sort them, five times as long, and Arrow
+    would copy them twice.
+    """
+    # a relation puts rows into Arrow as they come; `execute` would copy them into a buffer of its own first
+    rows = connection.sql(sql).to_arrow_table(_BATCH_ROWS)
+    places = rows["place"].to_numpy()
+    rows = rows.drop_columns(["place"])
+    starts = np.flatnonzero(np.diff(places, prepend=-2) != 1)
+    ends = np.append(starts[1:], len(places))
+    order = np.argsort(places[starts])
+    if (np.diff(order) == 1).all():
+        return rows
+    return pa.concat_tables([rows.slice(starts[k], ends[k] - starts[k]) for k in order])
+
+
+_SCORES = f"""
+select
+    {", ".join(f"b.{name}::integer::float as {name}" for name in terms.SCORES)},
+    (p.sex = 'F')::integer::float as sex_female,
+    (p.skin_group = 'dark')::integer::float as skin_dark,
+    {", ".join(f"coalesce(b.timeframe = '{name}', false)::integer::float as {column}"
+               for name, column in zip(terms.TIMEFRAMES, SCORE_COLUMNS[-4:], strict=True))}
+from _chosen c join patients p using (patient_id) left join bpi_scores b on b.submission_id = c.video_id
+order by c.place
+"""  # fmt: skip
+
+
+_MARKED = """
+select c.place, c.video_id, c.item, t.fingerprint
+from _chosen c join faces t on t.video_id = c.video_id and t.frame_index = c.item
+order by c.place
+"""
+
+_STORED_CROPS = """
+select t.crop
+from _wanted w join faces t on t.video_id = w.video_id and t.frame_index = w.item and t.fingerprint = w.fingerprint
+order by w.place
+"""
+
+
+def _too_many(connection: duckdb.DuckDBPyConnection, n: int, settings: TrainingSettings) -> bool:
+    """Say whether the chosen crops would take too much memory decoded, and encoded too."""
+    if n * settings.image_side**2 * 3 <= settings.decoded_faces_gb * 1e9:
+        return False
+    size = "select coalesce(sum(octet_length(t.crop)), 0) as n from _chosen c join faces t"
+    on = "on t.video_id = c.video_id and t.frame_index = c.item"
+    return bool(_rows(connection, f"{size} {on}")["n"][0].as_py() > settings.encoded_faces_gb * 1e9)
+
+
+def _stored_crops(warehouse: Warehouse, keys: pa.Table, places: np.ndarray) -> pa.ChunkedArray:
+    """Read the crops at some places of `keys`, in that order.
+
+    Raises
+    ------
+    WarehouseError
+        If some are no longer there as they were when training began.
+    """
+    wanted = keys.take(pa.array(places)).set_column(0, "place", pa.array(np.arange(len(places))))
+    with warehouse.read() as connection:
+        connection.register("_wanted", wanted)
+        crops = _rows(connection, _STORED_CROPS)["crop"]
+    if len(crops) != len(places):
+        raise WarehouseError(
+            "faces were extracted anew while a model was learning from them: start the training again"
+        )
+    return crops
+
+
+def _to_array(name: str, rows: pa.Table, settings: TrainingSettings) -> InputArray:
+    """Turn one input's rows into an array, without a Python object a value."""
+    if name == "faces":
+        faces = EncodedFaces(rows["crop"], settings.image_side)
+        fits = faces.decoded_bytes <= settings.decoded_faces_gb * 1e9
+        return SharedPictures(faces.decode()) if fits else faces
+    if name in ("scores", "audio_features"):
+        columns = SCORE_COLUMNS if name == "scores" else AUDIO_FEATURES
+        arrays = [rows[c].to_numpy() for c in columns]
+        return (
+            np.column_stack(arrays).astype(np.float32)
+            if rows.num_rows
+            else np.zeros((0, len(columns)), np.float32)
+        )
+    shape: tuple[int, ...] = (rows.num_rows, -1)
+    values = rows[0].combine_chunks()
+    if name == "mel":
+        bands = values.flatten()
+        shape = (rows.num_rows, len(bands) // max(rows.num_rows, 1), -1)
+        values = bands
+    if rows.num_rows == 0:
+        return np.zeros((0,) * len(shape), np.float32)
+    numbers = values.flatten().to_numpy(zero_copy_only=False)
+    if name == "mel":
+        return SharedPictures(np.array(numbers, np.float32).reshape(shape))
+    return numbers.astype(np.float32, copy=False).reshape(shape)
+
+
+def _rows(
+    connection: duckdb.DuckDBPyConnection, sql: str, params: Sequence[object] | None = None
+) -> pa.Table:
+    return connection.execute(sql, params).to_arrow_table()
+
+
+def _strings(column: pa.ChunkedArray) -> np.ndarray:
+    encoded = column.combine_chunks().dictionary_encode()
+    names = np.asarray(encoded.dictionary.to_pylist(), dtype=str)
+    return names[encoded.indices.to_numpy()] if len(column) else np.zeros(0, dtype=str)
+
+
+def _bytes(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as stream:
+        stream.write_table(table.combine_chunks())
+    return sink.getvalue().to_pybytes()

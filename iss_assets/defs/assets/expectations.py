@@ -1,0 +1,51 @@
+"""What is expected of the study as a whole, and whether it holds.
+
+Belongs here: the asset ``study_expectations``. Does not belong here: the suites (``checks.study``).
+"""
+
+import dagster as dg
+
+from iss_assets.checks.study import ASSET, SUITES, read_frames, run_suites
+from iss_assets.defs.assets.common import OWNERS
+from iss_assets.defs.assets.reports import link
+from iss_assets.defs.checks.factory import broken, check_spec, report
+from iss_assets.defs.resources import WarehouseResource
+from iss_assets.protocol.catalogue import CATALOGUE, WHOLE_STUDY, find
+from iss_assets.warehouse.ledger import fingerprint
+
+
+@dg.asset(
+    name=ASSET,
+    description=(
+        "The suites of Great Expectations over the study, with their Data Docs.\n\n"
+        "Cohorts against the goal of seven, balance of classes, distribution of the answers, drift of quality between "
+        "months, flags by sex and skin. They judge the study; the shape of tables is judged by the schema checks."
+    ),
+    group_name="quality",
+    kinds={"python", "greatexpectations"},
+    owners=OWNERS,
+    tags={"stage": "quality"},
+    deps=["patients", "bpi_scores", "video_quality", "rejected_rows"],
+    check_specs=[check_spec(check) for check in CATALOGUE if check.asset == ASSET],
+)
+def study_expectations(context: dg.AssetExecutionContext, warehouse: WarehouseResource):  # type: ignore[no-untyped-def]
+    """Run every suite over the study and write the Data Docs."""
+    settings, store = warehouse.settings(), warehouse.warehouse()
+    pages = settings.reports_dir / "data_docs"
+    frames = read_frames(store, settings)
+    found = {
+        name: broken(outcome) if isinstance(outcome, Exception) else outcome
+        for name, outcome in run_suites(frames, settings, pages).items()
+    }
+    findings = [(find(ASSET, suite.name), found[suite.name]) for suite in SUITES]
+    yield dg.MaterializeResult(
+        metadata={
+            "Data Docs": link(pages / "index.html", settings)["open"],
+            "suites": len(findings),
+            "failed": [check.name for check, outcome in findings if not outcome.passed],
+        },
+        data_version=dg.DataVersion(
+            fingerprint([f.to_dict("records") for f in frames.values()], settings.checks.digest())
+        ),
+    )
+    yield from report(store, settings, WHOLE_STUDY, findings, context.run.run_id, context.log.error)

@@ -1,0 +1,620 @@
+"""What is seen and heard: frames, faces, landmarks; sound, spectrograms, audio features.
+
+Belongs here: the assets that open a patient's videos, one pass for pictures and one for sound.
+Does not belong here: how a picture or a sound is measured (``media``).
+
+The unit of work is the video. A video whose fingerprint stands in the ledger is not opened; one that was extracted by
+a run that died waits in the spool; the patient's partition is replaced in one transaction at the end.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pyarrow as arrow
+
+from iss_assets.defs.assets.common import describe, result
+from iss_assets.defs.assets.reading import guard, patients_turn
+from iss_assets.defs.assets.study import MISFITS
+from iss_assets.defs.partitions import patients_partitions
+from iss_assets.defs.resources import WarehouseResource
+from iss_assets.media.isolation import BrokenFile, Reading, Stage
+from iss_assets.schemas import tables
+from iss_assets.settings import Settings
+from iss_assets.warehouse.database import Replacement, Warehouse
+from iss_assets.warehouse.ledger import (
+    SOUND_TABLES,
+    VISUAL_TABLES,
+    code_versions,
+    fingerprint,
+    ledger_entry,
+    ledger_rows,
+    read_ledger,
+    read_notes,
+    video_fingerprints,
+)
+from iss_assets.warehouse.spool import Spool, mapped
+from iss_assets.warehouse.verdicts import (
+    Verdict,
+    holding,
+    in_full,
+    judge_rows,
+    keep_verdicts,
+    read_verdicts,
+    stage_versions,
+    verdict_on,
+    without_rows,
+)
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """What came out of one video: rows by table, and what was wrong with the file on the way, if anything.
+
+    Rows lack patient, video and fingerprint; long ones lie in an Arrow file of the spool's scratch folder.
+    """
+
+    rows: Mapping[str, Path | arrow.Table]
+    problem: str | None = None
+
+
+_LARGE_MB = 900
+"""Of the 1.5 GB that a worker may take; one that is at work on videos of a minute stays below it."""
+TELLERS: Mapping[tuple[str, ...], str] = {VISUAL_TABLES: "frames", SOUND_TABLES: "audio"}
+"""Which table's line of the ledger says what was unusual about the file."""
+_CONSTANTS = ("patient_id", "video_id", "fingerprint")
+"""Columns that are the same in all rows of a video."""
+
+
+@dataclass(frozen=True)
+class Video:
+    """One readable video of the patient at work."""
+
+    video_id: str
+    path: Path
+    fingerprints: Mapping[str, str]
+    row: Mapping[str, Any]
+    """Its row of ``videos``."""
+
+
+def extraction_assets(settings: Settings) -> list[dg.AssetsDefinition]:
+    """Make the assets; their code versions come from the settings, so a changed setting shows as stale."""
+    versions = code_versions(settings)
+
+    def spec(table: Any, text: str, group: str, kinds: set[str], deps: list[str]) -> dg.AssetSpec:
+        return dg.AssetSpec(
+            **describe(table, text, group=group, kinds=kinds),
+            deps=deps,
+            code_version=versions[table.__table__],
+            skippable=True,
+        )
+
+    @dg.multi_asset(
+        name="seen",
+        specs=[
+            spec(
+                tables.Frames,
+                "Ten frames a second by presentation time, each measured; the pixels stay in the submitted video.",
+                "vision",
+                {"python", "duckdb"},
+                ["videos"],
+            ),
+            spec(
+                tables.Faces,
+                "MTCNN's box and the 160x160 crop from the full-size frame.",
+                "vision",
+                {"torch", "duckdb"},
+                ["frames"],
+            ),
+            spec(
+                tables.Landmarks,
+                "MediaPipe Face Mesh on the crop: 468 points, or the fact that none were found.",
+                "vision",
+                {"python", "duckdb"},
+                ["faces"],
+            ),
+        ],
+        partitions_def=patients_partitions,
+        can_subset=True,
+    )
+    def seen(
+        context: dg.AssetExecutionContext, warehouse: WarehouseResource
+    ) -> Iterator[dg.MaterializeResult]:
+        """Frames, faces and landmarks in one pass over each video."""
+        yield from extract(context, warehouse, VISUAL_TABLES, see)
+
+    @dg.multi_asset(
+        name="heard",
+        specs=[
+            spec(
+                tables.Audio,
+                "Mono, 22,050 Hz, lossless, with loudness, noise, clipping and the share of speech.",
+                "sound",
+                {"python", "duckdb"},
+                ["videos"],
+            ),
+            spec(
+                tables.MelSpectrograms,
+                "librosa, n_fft 2048, hop 512, 128 bands.",
+                "sound",
+                {"python", "duckdb"},
+                ["audio"],
+            ),
+            spec(
+                tables.AudioFeatures,
+                "Means of 20 MFCC, chroma, centroid, bandwidth, roll-off and zero-crossing rate.",
+                "sound",
+                {"python", "duckdb"},
+                ["audio"],
+            ),
+        ],
+        partitions_def=patients_partitions,
+        can_subset=True,
+    )
+    def heard(
+        context: dg.AssetExecutionContext, warehouse: WarehouseResource
+    ) -> Iterator[dg.MaterializeResult]:
+        """The sound track, its spectrograms and features in one pass."""
+        yield from extract(context, warehouse, SOUND_TABLES, hear)
+
+    return [seen, heard]
+
+
+def see(video: Video, wanted: set[str], settings: Settings, warehouse: Warehouse, spool: Spool) -> Extracted:
+    """Frames, faces and landmarks of one video in one pass."""
+    from iss_assets.media.visual import extract_visual
+
+    if wanted == {"landmarks"}:
+        return landmarks_again(video, settings, warehouse, spool)
+    scratch = spool.scratch()
+    problem = extract_visual(
+        video.path,
+        settings.video,
+        settings.faces,
+        settings.landmarks,
+        threads=settings.run.threads,
+        scratch=scratch,
+    ).problem
+    return Extracted({n: scratch / f"{n}.arrow" for n in VISUAL_TABLES}, problem)
+
+
+def landmarks_again(video: Video, settings: Settings, warehouse: Warehouse, spool: Spool) -> Extracted:
+    """Landmarks alone, from the crops that are already there; the video is not opened."""
+    from iss_assets.media.visual import landmarks_from_crops
+
+    faces = spool.get(video.video_id, "faces", video.fingerprints["faces"])
+    if faces is None:
+        faces = warehouse.query(
+            "select frame_index, crop from faces where video_id = ? order by frame_index", [video.video_id]
+        )
+    detected, points = landmarks_from_crops(faces["crop"], settings.landmarks)
+    rows = arrow.table({"frame_index": faces["frame_index"], "detected": detected, "points": points})
+    return Extracted({"landmarks": rows})
+
+
+def hear(video: Video, wanted: set[str], settings: Settings, warehouse: Warehouse, spool: Spool) -> Extracted:
+    """Sound, spectrograms and features of one video; empty tables where there is no sound track."""
+    from iss_assets.media.audio import extract_audio
+    from iss_assets.media.timeline import read_timeline
+
+    scratch = spool.scratch()
+    made = extract_audio(video.path, settings.audio, scratch, read_timeline(video.path, settings.video))
+    if made is None:
+        return Extracted({})
+    waiting = {n: scratch / f"{n}.arrow" for n in ("audio", "mel_spectrograms")}
+    return Extracted({**waiting, "audio_features": made.audio_features}, made.problem)
+
+
+def extract(
+    context: dg.AssetExecutionContext,
+    resource: WarehouseResource,
+    names: tuple[str, ...],
+    work: Callable[[Video, set[str], Settings, Warehouse, Spool], Extracted],
+) -> Iterator[dg.MaterializeResult]:
+    """Bring one patient's rows of the selected tables up to date, video by video.
+
+    Raises
+    ------
+    dagster.Failure
+        After everything else is stored, if some videos could not be read for a reason that is not the file's (a full
+        disk, a lock). The next run tries those again. A file that is at fault is no failure: it gets a verdict.
+    """
+    with patients_turn(resource.settings(), context.partition_key):
+        results = list(extract_alone(context, resource, names, work))
+    give_memory_back()
+    yield from results
+
+
+def give_memory_back() -> None:
+    """Hand freed memory to the system if this process has grown large; the C library keeps it for itself.
+
+    A small process keeps it for the next video, which would have to ask for it again page by page.
+    """
+    import ctypes
+
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+        resident = _resident_mb()
+        if resident is None or resident > _LARGE_MB:
+            trim(0)
+
+
+def _resident_mb() -> float | None:
+    """Give the memory of this process in megabytes, None where the system does not say it in /proc."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except (OSError, IndexError, ValueError):
+        return None
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def extract_alone(
+    context: dg.AssetExecutionContext,
+    resource: WarehouseResource,
+    names: tuple[str, ...],
+    work: Callable[[Video, set[str], Settings, Warehouse, Spool], Extracted],
+) -> Iterator[dg.MaterializeResult]:
+    """Do what `extract` says, nobody else being at work on this patient."""
+    patient, settings, warehouse = context.partition_key, resource.settings(), resource.warehouse()
+    selected = tuple(n for n in names if dg.AssetKey(n) in context.selected_asset_keys)
+    versions = code_versions(settings)
+    spool = Spool(settings.spool_dir, patient)
+    with warehouse.read() as connection:
+        held = read_ledger(connection, patient)
+        submitted = (
+            connection.execute(
+                "select * from videos where patient_id = ? and status = 'ok' order by video_id", [patient]
+            )
+            .to_arrow_table()
+            .to_pylist()
+        )
+        entries = connection.execute(
+            "select video_id, table_name, rows from extractions where patient_id = ?", [patient]
+        ).fetchall()
+        hashes = {row["video_id"]: row["sha256"] for row in submitted}
+        notes = read_notes(connection, patient, hashes, versions)
+        verdicts = holding(read_verdicts(connection, patient), hashes, stage_versions(settings))
+    stored = {(video_id, name): rows for video_id, name, rows in entries}
+    todo: list[tuple[Video, set[str]]] = []
+    for row in submitted:
+        prints = video_fingerprints(row["sha256"], versions)
+        wanted = {n for n in selected if held.get((patient, row["video_id"], n)) != prints[n]}
+        if wanted:
+            todo.append((Video(row["video_id"], settings.study / row["file"], prints, row), wanted))
+    found = read_all(context, todo, names, work, settings, warehouse, spool)
+    gone = {
+        (video_id, table)
+        for (_, video_id, table) in held
+        if table in selected and video_id not in {r["video_id"] for r in submitted}
+    }
+
+    def replacements() -> list[Replacement]:
+        made: list[Replacement] = []
+        for video_id, name in sorted(gone):
+            where = {"patient_id": patient, "video_id": video_id}
+            made.append(Replacement(tables.BY_NAME[name], tables.BY_NAME[name].from_rows([]), where))
+            made.append(Replacement(tables.Extractions, ledger_rows([]), {**where, "table_name": name}))
+        for video, wanted in todo:
+            if video.video_id in found.failed or video.video_id in found.out:
+                continue
+            where = {"patient_id": patient, "video_id": video.video_id}
+            for name in sorted(wanted):
+                waiting = partial(finish, spool, name, patient, video)
+                made.append(Replacement(tables.BY_NAME[name], waiting, where))
+                stored[video.video_id, name] = waiting().num_rows
+                entry = (
+                    patient,
+                    video.video_id,
+                    name,
+                    video.fingerprints[name],
+                    stored[video.video_id, name],
+                )
+                note = spool.noted(video.video_id, name, video.fingerprints[name])
+                notes.pop((video.video_id, name), None)
+                if note:
+                    notes[video.video_id, name] = note
+                made.append(
+                    Replacement(tables.Extractions, ledger_rows([entry], note), {**where, "table_name": name})
+                )
+        rows = {v.video_id: in_full(v.row, [*verdicts, *found.verdicts], notes) for v, _ in todo}
+        settled = found.failed.keys() | found.out.keys() | {v.video_id for v in found.verdicts}
+        for video, _ in todo:
+            if rows[video.video_id] != video.row and video.video_id not in settled:
+                row = tables.Videos.from_rows([rows[video.video_id]])
+                where = {"patient_id": patient, "video_id": video.video_id}
+                made.append(Replacement(tables.Videos, row, where))
+        return [*made, *judged(found, patient, rows, len(submitted))]
+
+    if changes := replacements():
+        try:
+            warehouse.replace_all(changes)
+        except MISFITS as error:
+            if not rule_out_misfits(found, todo, names, patient, settings, spool):
+                raise
+            context.log.warning(f"rows that do not fit their tables: {type(error).__name__}")
+            warehouse.replace_all(replacements())
+    spool.clear(selected)
+    if found.failed:
+        raise dg.Failure(
+            f"{len(found.failed)} of {len(submitted)} videos of patient {patient} could not be extracted "
+            f"({'; '.join(sorted(found.reasons))}); the others are stored. This is not the files' fault: mend it and "
+            "run again.",
+            metadata={"videos": dg.MetadataValue.json(found.failed)},
+        )
+    submitted = [row for row in submitted if row["video_id"] not in found.out]
+    for name in selected:
+        mark = fingerprint(
+            sorted((r["video_id"], video_fingerprints(r["sha256"], versions)[name]) for r in submitted)
+        )
+        yield result(
+            tables.BY_NAME[name],
+            sum(stored[row["video_id"], name] for row in submitted),
+            mark,
+            {
+                "videos": len(submitted),
+                "videos extracted now": sum(name in wanted for _, wanted in todo),
+                "videos kept": len(submitted) - sum(name in wanted for _, wanted in todo),
+                "problems in the files": dg.MetadataValue.json(found.problems),
+                **(
+                    contact_sheet(warehouse, patient)
+                    if name == "faces" and settings.run.contact_sheet
+                    else {}
+                ),
+            },
+        )
+
+
+@dataclass
+class Found:
+    """How the reading of a patient's videos went.
+
+    Attributes
+    ----------
+    failed : dict
+        Videos that the machine failed on, to the class of the error.
+    reasons : set of str
+        What was wrong with the machine, in words.
+    problems : dict
+        Videos to what is wrong with their files.
+    verdicts : list of Verdict
+        Files at fault.
+    out : dict
+        Videos without anything to look at: to their verdict, or to None where the file changed meanwhile.
+    """
+
+    failed: dict[str, str] = field(default_factory=dict)
+    reasons: set[str] = field(default_factory=set)
+    problems: dict[str, str] = field(default_factory=dict)
+    verdicts: list[Verdict] = field(default_factory=list)
+    out: dict[str, Verdict | None] = field(default_factory=dict)
+
+
+def read_all(
+    context: dg.AssetExecutionContext,
+    todo: Sequence[tuple[Video, set[str]]],
+    names: tuple[str, ...],
+    work: Callable[[Video, set[str], Settings, Warehouse, Spool], Extracted],
+    settings: Settings,
+    warehouse: Warehouse,
+    spool: Spool,
+) -> Found:
+    """Read each video into the spool; whatever one of them does, the others are read too."""
+    from iss_assets.media.isolation import ChangedFile, MachineTrouble
+
+    patient, found = context.partition_key, Found()
+    stage: Stage = "sound" if names == SOUND_TABLES else "picture"
+    with guard(settings, patient, stage, context.log.warning) as careful:
+        for number, (video, wanted) in enumerate(todo, start=1):
+            if all(spool.get(video.video_id, n, video.fingerprints[n]) is not None for n in wanted):
+                continue
+            context.log.info(f"video {number} of {len(todo)}: {video.video_id}")
+            reading = reading_of(video, patient, names, wanted, settings)
+            try:
+                made = careful.attempt(reading, work, video, wanted, settings, warehouse, spool)
+                made = with_pictures(made, wanted)
+            except BrokenFile as error:
+                made = rule_out(found, reading, error, settings)
+                # at once: should this run die at another video, the next one must know of this one
+                warehouse.replace_all(keep_verdicts(found.verdicts[-1:]))
+            except ChangedFile as error:
+                if video.path.parent.is_dir():
+                    found.out[video.video_id], found.problems[video.video_id] = None, str(error)
+                else:
+                    found.failed[video.video_id] = "FileNotFoundError"
+                    found.reasons.add("the patient's folder is gone; check that the drive is there")
+                continue
+            except Exception as error:
+                context.log.error(f"video {video.video_id}: {in_words(error)}")
+                found.failed[video.video_id] = type(error).__name__
+                found.reasons.add(in_words(error))
+                if isinstance(error, MachineTrouble):
+                    # what cannot read a test film cannot read the others
+                    found.failed |= {v.video_id: type(error).__name__ for v, _ in todo[number:]}
+                    break
+                continue
+            if video.video_id in found.out:
+                continue
+            if made.problem:
+                found.problems[video.video_id] = made.problem
+            if (teller := TELLERS[names]) in wanted:
+                own = None if any(v.video_id == video.video_id for v in found.verdicts) else made.problem
+                spool.note(video.video_id, teller, video.fingerprints[teller], own)
+            spool.put(
+                video.video_id, video.fingerprints, {n: made.rows.get(n, nothing_of(n)) for n in wanted}
+            )
+            del made
+            give_memory_back()
+    return found
+
+
+def reading_of(
+    video: Video, patient: str, names: tuple[str, ...], wanted: set[str], settings: Settings
+) -> Reading:
+    """Name what is done with a video, and how long it may take."""
+    from iss_assets.media.isolation import time_limit
+
+    row, run = video.row, settings.run
+    again = wanted == {"landmarks"}
+    return Reading(
+        patient,
+        video.video_id,
+        "sound" if names == SOUND_TABLES else "landmarks" if again else "picture",
+        row["sha256"],
+        time_limit(
+            run.video_limit_s,
+            run.video_limit_factor,
+            min(row["duration_s"] or 0.0, settings.video.max_seconds),
+            row["bytes"],
+        ),
+        None if again else video.path,
+        row["bytes"],
+        row["modified_ns"],
+    )
+
+
+def with_pictures(made: Extracted, wanted: set[str]) -> Extracted:
+    """Give what was extracted if there are pictures in it, where there should be.
+
+    Raises
+    ------
+    RefusedFile
+        If not one could be decoded.
+    """
+    from iss_assets.media.isolation import RefusedFile
+
+    frames = made.rows.get("frames")
+    if "frames" in wanted and (
+        frames is None or (mapped(frames) if isinstance(frames, Path) else frames).num_rows == 0
+    ):
+        raise RefusedFile(
+            "unreadable", "UnreadableVideo", "No picture of the video can be decoded; submit it again."
+        )
+    return made
+
+
+def rule_out(found: Found, reading: Reading, error: BrokenFile, settings: Settings) -> Extracted:
+    """Note that a file is at fault; give what is left of it for this stage, which is nothing."""
+    verdict = verdict_on(reading, error, stage_versions(settings))
+    found.verdicts.append(verdict)
+    found.problems[verdict.video_id] = verdict.problem
+    if verdict.status != "ok":
+        found.out[verdict.video_id] = verdict
+    return Extracted({}, verdict.problem)
+
+
+def rule_out_misfits(
+    found: Found,
+    todo: Sequence[tuple[Video, set[str]]],
+    names: tuple[str, ...],
+    patient: str,
+    settings: Settings,
+    spool: Spool,
+) -> bool:
+    """Rule out the videos whose rows do not fit their tables; say whether there are any."""
+    before = len(found.verdicts)
+    for video, wanted in todo:
+        if video.video_id in found.failed or video.video_id in found.out:
+            continue
+        try:
+            for name in wanted:
+                tables.BY_NAME[name].check_rows(finish(spool, name, patient, video))
+        except MISFITS as error:
+            reading = reading_of(video, patient, names, wanted, settings)
+            words = "What was read from it cannot be right; submit the video again."
+            rule_out(found, reading, BrokenFile(type(error).__name__, words), settings)
+            spool.put(video.video_id, video.fingerprints, {n: nothing_of(n) for n in wanted})
+    return len(found.verdicts) > before
+
+
+def judged(
+    found: Found, patient: str, rows: Mapping[str, Mapping[str, Any]], submitted: int
+) -> list[Replacement]:
+    """Give the replacements that keep the verdicts, with what they make of the videos' rows (by id)."""
+    made = judge_rows(rows, found.verdicts)
+    for video_id, why in found.out.items():
+        made += without_rows(patient, video_id)
+        if why is None:
+            row = unread_row(rows[video_id], found.problems[video_id])
+            where = {"patient_id": patient, "video_id": video_id}
+            made.append(Replacement(tables.Videos, tables.Videos.from_rows([row]), where))
+    if None in found.out.values():
+        made.append(ledger_entry(patient, tables.Videos, "to be read again", submitted))
+    return made
+
+
+def unread_row(row: Mapping[str, Any], problem: str) -> dict[str, Any]:
+    """Give the row of a video that the next run has to hash and probe again."""
+    from iss_assets.intake.inventory import stand_in, without_probe
+
+    return {
+        **without_probe(row, problem),
+        "sha256": stand_in(row["file"], row["bytes"], row["modified_ns"]),
+    }
+
+
+def in_words(error: Exception) -> str:
+    """Say what was wrong with the machine: an error of the system by its own words, others by their class."""
+    from iss_assets.media.isolation import MachineTrouble
+
+    if isinstance(error, MachineTrouble):
+        return str(error)
+    strerror = getattr(error, "strerror", None)
+    return f"{type(error).__name__}: {strerror}" if strerror else type(error).__name__
+
+
+def contact_sheet(warehouse: Warehouse, patient: str) -> dict[str, dg.MetadataValue]:
+    """Give up to twelve of a patient's face crops, spread over the videos, side by side in one picture."""
+    import base64
+
+    import cv2
+    import numpy as np
+
+    from iss_assets.media.visual import decode_crops
+
+    # which ones is settled without the pictures: reading all of them takes memory
+    chosen = warehouse.query(
+        "with parts as (select video_id, frame_index, ntile(12) over (order by video_id, frame_index) as part "
+        "from faces where patient_id = ?) select video_id, list(frame_index) as frames from (select * from parts "
+        "qualify row_number() over (partition by part order by video_id, frame_index) = 1) group by 1 order by 1",
+        [patient],
+    ).to_pylist()
+    crops = [
+        crop
+        for row in chosen
+        for crop in warehouse.query(
+            "select crop from faces where patient_id = ? and video_id = ? and list_contains(?::integer[], frame_index) "
+            "order by frame_index",
+            [patient, row["video_id"], row["frames"]],
+        )["crop"]
+    ]
+    if len(crops) == 0:
+        return {}
+    strip = np.concatenate(
+        [cv2.resize(crop, (96, 96)) for crop in decode_crops(arrow.array(crops, arrow.binary()))], axis=1
+    )
+    _, file = cv2.imencode(".jpg", cv2.cvtColor(strip, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 80])
+    picture = base64.b64encode(file.tobytes()).decode()
+    return {"contact sheet": dg.MetadataValue.md(f"![faces](data:image/jpeg;base64,{picture})")}
+
+
+def nothing_of(name: str) -> arrow.Table:
+    """Give a table without rows as extraction gives it."""
+    schema = tables.BY_NAME[name].arrow_schema()
+    return arrow.schema([field for field in schema if field.name not in _CONSTANTS]).empty_table()
+
+
+def finish(spool: Spool, name: str, patient: str, video: Video) -> arrow.Table:
+    """Give what waits of a video's table with patient, video and fingerprint, in the order of the table's model."""
+    schema = tables.BY_NAME[name].arrow_schema()
+    rows = spool.take(video.video_id, name, video.fingerprints[name])
+    values = dict(zip(_CONSTANTS, (patient, video.video_id, video.fingerprints[name]), strict=True))
+    columns = [
+        arrow.repeat(arrow.scalar(values[field.name], field.type), rows.num_rows)
+        if field.name in values
+        else rows[field.name]
+        for field in schema
+    ]
+    return arrow.table(columns, schema=schema)

@@ -1,0 +1,265 @@
+"""One fold of an experiment in the warehouse: what is to be done, doing it, keeping what came out.
+
+Belongs here: the way between the core's folds and the tables ``fold_models`` and ``frame_predictions``, and the marks
+that say whether a fold is current. Does not belong here: assets (``training``), how a model learns (``modeling``).
+"""
+
+import json
+import shutil
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+import pyarrow as arrow
+
+from iss_assets.defs.resources import WarehouseResource
+from iss_assets.modeling.experiments import Experiment
+from iss_assets.pipeline.staleness import fold_marks, place_of
+from iss_assets.schemas import tables
+from iss_assets.settings import Settings, TrainingSettings
+from iss_assets.warehouse.database import Replacement, Warehouse
+from iss_assets.warehouse.ledger import STUDY, ledger, ledger_rows
+
+if TYPE_CHECKING:
+    from iss_assets.modeling.fitting import FittedFold
+    from iss_assets.modeling.items import Items
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One split of an experiment: who is on which side, and what has to be done."""
+
+    split: int
+    train: list[str]
+    test: list[str]
+    marks: dict[str, str]
+    folder: Path
+    fit: bool
+
+    @property
+    def name(self) -> str:
+        """Its name in the ledger."""
+        return place_of(self.folder.parent.name, self.split)
+
+
+def fit_experiment(
+    context: dg.AssetExecutionContext,
+    resource: WarehouseResource,
+    experiment: Experiment,
+    splits: Sequence[int],
+) -> dict[str, Any]:
+    """Bring some splits of one experiment up to date, and take out what an earlier assignment of patients left."""
+    warehouse, settings = resource.warehouse(), resource.settings()
+    cohort = warehouse.query("select * from cv_splits order by patient_id")
+    present = set(cohort["split"].to_pylist())
+    folds = [
+        fold_to_do(warehouse, settings, experiment, cohort, split) for split in splits if split in present
+    ]
+    work = [fold for fold, current in folds if not current]
+    note: dict[str, Any] = {
+        "fitted now": 0,
+        "predicted again": 0,
+        "kept": len(folds) - len(work),
+        "empty splits": len(set(splits) - present),
+        "predictions": 0,
+        "marks": [fold.marks["frame_predictions"] for fold, _ in folds],
+    }
+    renew(
+        warehouse, experiment, [fold for fold, _ in folds if not fold.fit], cohort["cohort_hash"][0].as_py()
+    )
+    surplus = outdated(warehouse, experiment, cohort)
+    if not folds:  # only splits were asked for in which nobody is tested
+        surplus = [split for split in surplus if split in splits]
+    if work:
+        make_folds(context, warehouse, settings, experiment, cohort, work, surplus, note)
+    elif surplus:
+        warehouse.replace_all(removal(experiment, surplus))
+    if surplus:
+        context.log.info(
+            f"{experiment.name}: removed split {', '.join(map(str, surplus))}, made when the patients were split in "
+            "another way"
+        )
+    tidy(warehouse, settings, experiment, present)
+    return {**note, "removed": len(surplus)}
+
+
+def make_folds(
+    context: dg.AssetExecutionContext,
+    warehouse: Warehouse,
+    settings: Settings,
+    experiment: Experiment,
+    cohort: arrow.Table,
+    work: Sequence[Fold],
+    surplus: Sequence[int],
+    note: dict[str, Any],
+) -> None:
+    """Fit or predict folds and keep what came out; items are loaded once and shared.
+
+    The surplus goes together with the first fold that is written: a training that fails at its start loses nothing.
+    """
+    from iss_assets.datasets.items import load_items
+    from iss_assets.modeling.fitting import folds_side_by_side
+
+    items = load_items(warehouse, experiment, settings.training, cohort["patient_id"].to_pylist())
+    old = removal(experiment, surplus)
+    jobs = [partial(fold_steps, context, experiment, items, settings.training, fold) for fold in work]
+    # closed at once when something fails here, which ends the folds under way
+    with closing(folds_side_by_side(experiment, jobs, settings.training)) as done:
+        for number, (fitted, predictions) in done:
+            fold = work[number]
+            where: dict[str, object] = {"experiment": experiment.name, "split": fold.split}
+            new: list[Replacement] = []
+            if fitted is not None:
+                row = fold_row(experiment, fold, fitted, cohort["cohort_hash"][0].as_py())
+                new += [
+                    Replacement(tables.FoldModels, tables.FoldModels.from_rows([row]), where),
+                    fold_entry(fold.name, "fold_models", fold.marks["fold_models"], 1),
+                ]
+                note["weights"] = fitted.weights_origin
+            note["predicted again" if fitted is None else "fitted now"] += 1
+            columns = tables.FramePredictions.arrow_schema()
+            column = arrow.repeat(arrow.scalar(fold.split, arrow.int32()), predictions.num_rows)
+            rows = predictions.append_column("split", column).select(columns.names).cast(columns)
+            note["predictions"] += rows.num_rows
+            new += [
+                Replacement(tables.FramePredictions, rows, where),
+                fold_entry(fold.name, "frame_predictions", fold.marks["frame_predictions"], rows.num_rows),
+            ]
+            warehouse.replace_all([*old, *new])
+            old = []
+
+
+def renew(warehouse: Warehouse, experiment: Experiment, folds: Sequence[Fold], cohort_hash: str) -> None:
+    """Tell the rows of models that stay as they are whom they leave out and train on in today's cohort.
+
+    Who joins a split changes nothing for its own model, which then predicts one patient more.
+    """
+    held = warehouse.query(
+        "select * from fold_models where experiment = ? and cohort_hash <> ?", [experiment.name, cohort_hash]
+    )
+    rows = {row["split"]: row for row in held.to_pylist()}
+    changed = [
+        {**rows[f.split], "train_patients": f.train, "test_patients": f.test, "cohort_hash": cohort_hash}
+        for f in folds
+        if f.split in rows
+    ]
+    if changed:
+        warehouse.replace_all(
+            [
+                Replacement(
+                    tables.FoldModels,
+                    tables.FoldModels.from_rows([row]),
+                    {"experiment": experiment.name, "split": row["split"]},
+                )
+                for row in changed
+            ]
+        )
+
+
+def outdated(warehouse: Warehouse, experiment: Experiment, cohort: arrow.Table) -> list[int]:
+    """Give the splits whose fold was made when the patients were split in another way."""
+    from iss_assets.evaluation.comparable import outdated_splits
+
+    made = warehouse.query(
+        "select split, train_patients, test_patients from fold_models where experiment = ?", [experiment.name]
+    )
+    split_of = dict(zip(cohort["patient_id"].to_pylist(), cohort["split"].to_pylist(), strict=True))
+    return outdated_splits(made.to_pylist(), split_of)
+
+
+def removal(experiment: Experiment, splits: Sequence[int]) -> list[Replacement]:
+    """Give the replacements that take folds out of the tables and the ledger."""
+    return [
+        Replacement(table, table.from_rows([]), where)
+        for split in splits
+        for table, where in (
+            (tables.FoldModels, {"experiment": experiment.name, "split": split}),
+            (tables.FramePredictions, {"experiment": experiment.name, "split": split}),
+            (tables.Extractions, {"patient_id": STUDY, "video_id": place_of(experiment.name, split)}),
+        )
+    ]
+
+
+def tidy(warehouse: Warehouse, settings: Settings, experiment: Experiment, present: set[int]) -> None:
+    """Delete the weights of splits in which nobody is tested any more and of which no row is left.
+
+    Looks at folders, not at what was removed just now: a run killed between the two leaves none behind.
+    """
+    held = warehouse.query("select split from fold_models where experiment = ?", [experiment.name])
+    wanted = present | set(held["split"].to_pylist())
+    for folder in (settings.models_dir / experiment.name).glob("[0-9]*"):
+        if folder.name.isdigit() and int(folder.name) not in wanted:
+            shutil.rmtree(folder)
+
+
+def fold_to_do(
+    warehouse: Warehouse, settings: Settings, experiment: Experiment, cohort: arrow.Table, split: int
+) -> tuple[Fold, bool]:
+    """Say what a split needs, and whether it is current and needs nothing."""
+    from iss_assets.modeling.fitting import MODEL_FILE
+    from iss_assets.modeling.folds import sides
+
+    train, test = sides(cohort, split)
+    marks = fold_marks(warehouse, settings.training, experiment, train, test)
+    held, place = ledger(warehouse, STUDY), place_of(experiment.name, split)
+    folder = settings.models_dir / experiment.name / f"{split:02d}"
+    whole = (folder / MODEL_FILE).exists()
+    right = {table: held.get((STUDY, place, table)) == mark for table, mark in marks.items()}
+    fit = not (whole and right["fold_models"])
+    return Fold(split, train, test, marks, folder, fit), not fit and right["frame_predictions"]
+
+
+def fold_steps(
+    context: dg.AssetExecutionContext,
+    experiment: Experiment,
+    items: "Items",
+    settings: TrainingSettings,
+    fold: Fold,
+) -> Generator[int, None, tuple["FittedFold | None", arrow.Table]]:
+    """Fit a fold's model, step by step, where that is to be done, and predict its test patients."""
+    from iss_assets.modeling.fitting import MODEL_FILE, fitting_steps, predict_fold
+
+    def tell(text: str) -> None:
+        context.log.info(f"{experiment.name}, split {fold.split}: {text}")
+
+    def told(epoch: dict[str, float]) -> None:
+        tell(", ".join(f"{k} {v:.4g}" for k, v in epoch.items()))
+
+    fitted = None
+    if fold.fit:
+        tell(f"fitting on {len(fold.train)} patients")
+        fitted = yield from fitting_steps(experiment, items.of(fold.train), settings, fold.folder, told)
+    return fitted, predict_fold(experiment, fold.folder / MODEL_FILE, items.of(fold.test), settings)
+
+
+def fold_row(experiment: Experiment, fold: Fold, fitted: "FittedFold", cohort_hash: str) -> dict[str, Any]:
+    """Give a fold's row of ``fold_models``."""
+    same = ("train_items", "settings", "profile", "seed", "weights_origin", "code_version")
+    used = ("device", "precision", "threads", "execution", "library")
+    return {
+        "experiment": experiment.name,
+        "split": fold.split,
+        "trained_at": datetime.now(UTC),
+        "train_patients": fold.train,
+        "test_patients": fold.test,
+        "weights": f"models/{experiment.name}/{fold.split:02d}/{fitted.weights.name}",
+        "history": json.dumps(fitted.history),
+        "cohort_hash": cohort_hash,
+        "data_hash": fold.marks["fold_models"],
+        **{name: getattr(fitted, name) for name in same},
+        **{name: getattr(fitted.computed, name) for name in used},
+    }
+
+
+def fold_entry(place: str, table: str, mark: str, rows: int) -> Replacement:
+    """Give the ledger's replacement that says: this fold is current."""
+    return Replacement(
+        tables.Extractions,
+        ledger_rows([(STUDY, place, table, mark, rows)]),
+        {"patient_id": STUDY, "video_id": place, "table_name": table},
+    )

@@ -1,0 +1,254 @@
+"""Can it be trusted: one row a video with every measure, the flags, and whether training may take it.
+
+Belongs here: the asset ``video_quality``. Does not belong here: measures and thresholds (``media.quality``), alerts.
+"""
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import dagster as dg
+import duckdb
+import pyarrow as arrow
+
+from iss_assets.defs.assets.common import describe, result
+from iss_assets.defs.assets.reading import guard, patients_turn
+from iss_assets.defs.partitions import patients_partitions
+from iss_assets.defs.resources import WarehouseResource
+from iss_assets.pipeline.staleness import quality_fingerprint
+from iss_assets.schemas import tables
+from iss_assets.settings import Settings
+from iss_assets.warehouse.database import Replacement, Warehouse
+from iss_assets.warehouse.ledger import code_versions, ledger_entry
+from iss_assets.warehouse.verdicts import Verdict, judge_rows, stage_versions, verdict_on
+
+if TYPE_CHECKING:
+    from iss_assets.media.isolation import Guard
+    from iss_assets.media.quality import PersonVector
+
+_BYTES_A_FRAME: Final = 8_000
+"""Expected of a frame's rows: 5.6 kB of mesh, and some crops."""
+_KEPT_BYTES: Final = 64 * 2**20
+"""Most that is kept of a patient's videos while they are compared; what goes beyond is read a second time."""
+
+
+def quality_assets(settings: Settings) -> list[dg.AssetsDefinition]:
+    """Make the asset; its code version comes from the settings, so a changed threshold shows as stale."""
+
+    @dg.asset(
+        **describe(
+            tables.VideoQuality,
+            "Flags for what the paper's authors met: signage, masks, glare, dark and grainy pictures, quiet or muffled "
+            "voices, missing data, and more. Flagged, never dropped.",
+            group="quality",
+            kinds={"python", "duckdb"},
+        ),
+        partitions_def=patients_partitions,
+        deps=["videos", "frames", "faces", "landmarks", "audio"],
+        code_version=code_versions(settings)["video_quality"],
+    )
+    def video_quality(
+        context: dg.AssetExecutionContext, warehouse: WarehouseResource
+    ) -> dg.MaterializeResult:
+        """Assess one patient's videos."""
+        patient, current = context.partition_key, warehouse.settings()
+        store = warehouse.warehouse()
+        with (
+            patients_turn(current, patient),
+            guard(current, patient, "quality", context.log.warning) as careful,
+        ):
+            rows, mark, verdicts = assess_patient(store, current, patient, careful)
+            own = store.query("select * from videos where patient_id = ?", [patient]) if verdicts else None
+            judged = {row["video_id"]: row for row in own.to_pylist()} if own is not None else {}
+            table = tables.VideoQuality.from_rows(
+                [{**r, "patient_id": patient, "fingerprint": mark} for r in rows]
+            )
+            store.replace_all(
+                [
+                    Replacement(tables.VideoQuality, table, {"patient_id": patient}),
+                    ledger_entry(patient, tables.VideoQuality, mark, len(rows)),
+                    *judge_rows(judged, verdicts),
+                ]
+            )
+        flags: dict[str, list[str]] = {}
+        for row in rows:
+            for flag in row["flags"]:
+                flags.setdefault(flag, []).append(row["video_id"])
+        return result(
+            tables.VideoQuality,
+            len(rows),
+            mark,
+            {
+                "usable": sum(r["usable"] for r in rows),
+                "videos by flag": dg.MetadataValue.json(flags),
+            },
+        )
+
+    return [video_quality]
+
+
+class Assessed(NamedTuple):
+    """Rows of ``video_quality`` without patient and mark, and the mark that says what they were made from."""
+
+    rows: list[dict[str, Any]]
+    mark: str
+    verdicts: Sequence[Verdict] = ()
+    """Videos whose measures failed."""
+
+
+def assess_patient(
+    store: Warehouse, settings: Settings, patient: str, careful: "Guard | None" = None
+) -> Assessed:
+    """Assess every video of a patient, readable or not.
+
+    A video is compared with the patient's other videos (is it the same person?) and with every file of the study (is
+    it a copy?). With a guard, a video whose measures fail gets a row that says so, and the others are assessed.
+    """
+    from iss_assets.media.isolation import BrokenFile, Reading, time_limit
+    from iss_assets.media.quality import OtherVideos, VideoAssessment, assess_video, person_of
+
+    kept: dict[str, Seen] = {}
+    room = _KEPT_BYTES
+    # what DuckDB has read it keeps as long as it may: one thread's share is enough
+    with store.read(threads=1) as connection:
+        own = _fetch(connection, "select * from videos where patient_id = ? order by video_id", patient)
+        # of other patients' files only the copies of this one's are of interest
+        submitted = _fetch(
+            connection,
+            "select patient_id, video_id, sha256, status from videos "
+            "where sha256 in (select sha256 from videos where patient_id = ?) order by video_id",
+            patient,
+        ).to_pylist()
+        heard = _fetch(connection, "select * exclude (waveform) from audio where patient_id = ?", patient)
+        # short videos, while it is open; who closes and opens it for each reads its description again each time
+        for row in own.select(["video_id", "duration_s"]).to_pylist():
+            expected = (row["duration_s"] or 0.0) * settings.video.fps * _BYTES_A_FRAME
+            if expected <= room:
+                seen = seen_in(connection, settings, row["video_id"])
+                # a container may say less than there is
+                if seen.bytes <= room:
+                    kept[row["video_id"]] = seen
+                    room -= seen.bytes
+                del seen
+    mark = quality_fingerprint(
+        patient, [v for v in submitted if v["patient_id"] == patient], submitted, code_versions(settings)
+    )
+
+    def look(video_id: str) -> Seen:
+        with store.read(threads=1) as connection:
+            return seen_in(connection, settings, video_id)
+
+    sounds = {row["video_id"]: row for row in heard.to_pylist()}
+    names = own["video_id"].to_pylist()
+    persons: dict[str, PersonVector | None] = {}
+    verdicts: dict[str, Verdict] = {}
+    run = settings.run
+
+    def attempt(video: Mapping[str, Any], work: Callable[..., Any], *args: Any) -> Any:
+        """Do what a video takes; None, and a verdict, where that fails because of the video."""
+        if careful is None:
+            return work(*args)
+        limit = time_limit(run.video_limit_s, run.video_limit_factor, video["duration_s"], 0)
+        reading = Reading(patient, video["video_id"], "quality", video["sha256"], limit)
+        try:
+            return careful.attempt(reading, work, *args)
+        except BrokenFile as error:
+            verdicts[video["video_id"]] = verdict_on(reading, error, stage_versions(settings))
+            return None
+
+    videos = {video["video_id"]: video for video in own.to_pylist()}
+    # whoever has one video is compared with nobody
+    for video_id in names if len(names) > 1 else []:
+        seen = kept.get(video_id) or look(video_id)
+        persons[video_id] = attempt(videos[video_id], person_of, seen.faces, seen.landmarks, settings.quality)
+        if video_id not in kept and seen.bytes <= room:
+            kept[video_id] = seen
+            room -= seen.bytes
+        del seen
+    rows = []
+    for video_id, video in videos.items():
+        seen = kept.pop(video_id) if video_id in kept else look(video_id)
+        frames, faces, landmarks = seen
+        others = OtherVideos(
+            sha256s=frozenset(v["sha256"] for v in submitted if v["video_id"] != video_id),
+            persons=[p for other, p in persons.items() if p is not None and other != video_id],
+        )
+        assess = partial(
+            assess_video, fps=settings.video.fps, max_seconds=settings.video.max_seconds, others=others
+        )
+        sound = sounds.get(video_id)
+        assessment: VideoAssessment | None = None
+        if video_id not in verdicts:
+            assessment = attempt(video, assess, video, frames, faces, landmarks, sound, settings.quality)
+        if assessment is None:
+            # what cannot be measured cannot be trusted
+            why = {"measuring_failed": verdicts[video_id].error}
+            assessment = VideoAssessment(why, ["unreadable"], False, "unreadable")  # type: ignore[arg-type]
+        found = sum(landmarks["detected"].to_pylist())
+        rows.append(
+            {
+                "video_id": video_id,
+                "frames": frames.num_rows,
+                "face_rate": faces.num_rows / frames.num_rows if frames.num_rows else None,
+                "landmark_rate": found / faces.num_rows if faces.num_rows else None,
+                "measures": json.dumps(finite(assessment.measures), sort_keys=True),
+                "flags": assessment.flags,
+                "usable": assessment.usable,
+                "unusable_reason": assessment.unusable_reason,
+            }
+        )
+        # before the next one is read
+        del seen, frames, faces, landmarks
+    return Assessed(rows, mark, list(verdicts.values()))
+
+
+def finite(measures: Mapping[str, float | str | None]) -> dict[str, float | str | None]:
+    """Give measures with None for those that are no number: JSON has no word for them."""
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in measures.items()
+    }
+
+
+class Seen(NamedTuple):
+    """What was seen in one video: its rows of the three tables."""
+
+    frames: arrow.Table
+    faces: arrow.Table
+    landmarks: arrow.Table
+
+    @property
+    def bytes(self) -> int:
+        """Memory that the rows take."""
+        return sum(table.nbytes for table in self)
+
+
+def seen_in(connection: duckdb.DuckDBPyConnection, settings: Settings, video_id: str) -> Seen:
+    """Give frames, faces and landmarks of a video, the faces with only those crops that an assessment looks at.
+
+    All crops of a long video would fill the memory.
+    """
+    from iss_assets.media.quality import crops_needed
+
+    frames = _fetch(connection, "select * from frames where video_id = ? order by frame_index", video_id)
+    # as they were stored, which is in order: sorting an hour of meshes takes memory
+    landmarks = _fetch(
+        connection, "select frame_index, detected, points from landmarks where video_id = ?", video_id
+    )
+    found = _fetch(connection, "select frame_index from faces where video_id = ? order by 1", video_id)
+    index = found["frame_index"].to_numpy()
+    wanted = index[crops_needed(len(index), settings.quality, settings.video.fps)]
+    faces = _fetch(
+        connection,
+        "select * replace (case when list_contains(?::integer[], frame_index) then crop end as crop) "
+        "from faces where video_id = ? order by frame_index",
+        wanted.tolist(),
+        video_id,
+    )
+    return Seen(frames, faces, landmarks)
+
+
+def _fetch(connection: duckdb.DuckDBPyConnection, sql: str, *parameters: Any) -> arrow.Table:
+    return connection.execute(sql, list(parameters)).to_arrow_table()

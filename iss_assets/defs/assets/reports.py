@@ -1,0 +1,212 @@
+"""The pages that people read: the study report, and one page a patient.
+
+Belongs here: collecting a page's tables, writing it, linking it. Does not belong here: what a page says or how it
+looks (``evaluation.report``, ``study_page``, ``quality_page``).
+"""
+
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from iss_assets.defs.assets.common import OWNERS
+from iss_assets.defs.assets.evaluation import EVALUATION_TABLES
+from iss_assets.defs.partitions import patients_partitions
+from iss_assets.defs.resources import WarehouseResource
+from iss_assets.pipeline.staleness import relabelled_experiments
+from iss_assets.reports.study_page import MARTS
+from iss_assets.settings import Settings
+from iss_assets.warehouse.database import Warehouse
+
+PACKAGES = (
+    "iss-assets",
+    "dagster",
+    "duckdb",
+    "torch",
+    "facenet-pytorch",
+    "mediapipe",
+    "librosa",
+    "scikit-learn",
+)
+
+_EXTRACTED = """
+select v.video_id, v.patient_id, coalesce(f.n, 0) as frames, coalesce(a.n, 0) as faces, coalesce(l.n, 0) as landmarks
+from videos v
+left join (select video_id, count(*) as n from frames group by all) f using (video_id)
+left join (select video_id, count(*) as n from faces group by all) a using (video_id)
+left join (select video_id, count(*) as n from landmarks where detected group by all) l using (video_id)
+order by all
+"""
+
+
+STUDY_FIGURES = (
+    ("Enrollment", ("cohort_enrollment", "enrollment_progress")),
+    ("What patients sent (the paper's Figure 2)", ("patient_summary",)),
+    ("Submissions", ("submission_adherence",)),
+    ("Pain scores", ("pain_score_correlations",)),
+    ("Quality over time", ("quality_over_time",)),
+)
+"""Headings of the study report with the marts that are drawn under them."""
+
+
+def _page(name: str, text: str, **more: Any) -> dict[str, Any]:
+    return {
+        "key": dg.AssetKey(name),
+        "description": text,
+        "group_name": "reports",
+        "kinds": {"python", "html"},
+        "owners": OWNERS,
+        **more,
+    }
+
+
+def link(path: Path, settings: Settings) -> dict[str, Any]:
+    """Give the metadata that says where a page lies: its name within the home, and a link that `iss ui` serves."""
+    name = path.relative_to(settings.reports_dir).as_posix()
+    return {
+        "file in the home": f"{settings.reports_dir.name}/{name}",
+        "open": dg.MetadataValue.url(f"http://127.0.0.1:{settings.run.reports_port}/{name}"),
+    }
+
+
+@dg.asset(
+    **_page(
+        "study_report",
+        "What was run on whom, Table 5 beside the published one, intervals, baselines, subgroups, model card. "
+        "One HTML file that opens offline.",
+        deps=[table.__table__ for table in EVALUATION_TABLES]
+        + ["rejected_rows", "study_problems"]
+        + [name for _, names in STUDY_FIGURES for name in names],
+    )
+)
+def study_report(warehouse: WarehouseResource) -> dg.MaterializeResult:
+    """Write the study report."""
+    from iss_assets.reports.study_report import write_study_report
+
+    store, settings = warehouse.warehouse(), warehouse.settings()
+    path = write_study_report(report_inputs(store, settings), settings.reports_dir / "study_report.html")
+    return dg.MaterializeResult(metadata=link(path, settings))
+
+
+def report_inputs(store: Warehouse, settings: Settings) -> Any:
+    """Collect the tables of the study report."""
+    from iss_assets.reports.study_report import StudyReportInputs
+    from iss_assets.synthetic.sample import is_sample_study
+
+    def whole(table: str) -> Any:
+        return store.query(f"select * from {table}")
+
+    return StudyReportInputs(
+        study_figures=study_figures(store),
+        extracted=store.query(_EXTRACTED),
+        relabelled=relabelled_experiments(store),
+        evaluation={t.__table__: whole(t.__table__) for t in EVALUATION_TABLES},
+        settings=settings.model_dump(mode="json"),
+        evaluation_settings=settings.evaluation,
+        invented=is_sample_study(settings.study),
+        versions={name: metadata.version(name) for name in PACKAGES},
+        **{
+            table: whole(table)
+            for table in (
+                "patients",
+                "bpi_scores",
+                "videos",
+                "video_quality",
+                "cv_splits",
+                "fold_models",
+                "patient_accuracy",
+                "experiment_results",
+                "rejected_rows",
+                "study_problems",
+            )
+        },
+    )
+
+
+def study_figures(store: Warehouse) -> list[tuple[str, list[tuple[str, str, bool]]]]:
+    """Draw what the study looks like from the marts that are built, by heading: caption, SVG, whether it is wide."""
+    from iss_assets.reports.gallery import mart_figures
+    from iss_assets.reports.study_page import read_marts
+
+    rows = read_marts(store, [name for _, names in STUDY_FIGURES for name in names])
+    drawn = [
+        (
+            heading,
+            [(f.caption, f.svg, f.wide) for name in names for f in mart_figures(name, rows.get(name, []))],
+        )
+        for heading, names in STUDY_FIGURES
+    ]
+    return [(heading, found) for heading, found in drawn if found]
+
+
+@dg.asset(
+    **_page(
+        "patient_report",
+        "One patient's scores over time, quality over time, and accuracy by experiment; no face.",
+        deps=["bpi_scores", "video_quality", "patient_accuracy"],
+        partitions_def=patients_partitions,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+    )
+)
+def patient_report(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult:
+    """Write the pages of the chosen patients."""
+    from iss_assets.reports.patient_report import PatientReportInputs, write_patient_report
+    from iss_assets.synthetic.sample import is_sample_study
+
+    store, settings = warehouse.warehouse(), warehouse.settings()
+    tables = ("patients", "bpi_scores", "videos", "video_quality", "patient_accuracy")
+    rows = {table: store.query(f"select * from {table}") for table in tables}
+    known = set(rows["patients"]["patient_id"].to_pylist())
+    invented = is_sample_study(settings.study)
+    folder = settings.reports_dir / "patients"
+    written = [
+        write_patient_report(
+            PatientReportInputs(patient_id=patient, invented=invented, **rows), folder / f"{patient}.html"
+        )
+        for patient in context.partition_keys
+        if patient in known
+    ]
+    return dg.MaterializeResult(
+        metadata={"pages": len(written), **(link(written[-1], settings) if written else {})}
+    )
+
+
+@dg.asset(
+    **_page(
+        "study_page",
+        "What the study looks like: the paper's Tables 2 and 4, Figure 2, enrollment towards the goal, scores, quality. "
+        "One HTML file that opens offline.",
+        deps=list(MARTS),
+    )
+)
+def study_page(warehouse: WarehouseResource) -> dg.MaterializeResult:
+    """Write the study page from the SQL marts."""
+    from iss_assets.reports.study_page import write_study_page
+    from iss_assets.synthetic.sample import is_sample_study
+
+    store, settings = warehouse.warehouse(), warehouse.settings()
+    note = "Every patient here is invented." if is_sample_study(settings.study) else None
+    path = write_study_page(store, settings.reports_dir / "study_page.html", note=note)
+    return dg.MaterializeResult(metadata=link(path, settings))
+
+
+@dg.asset(
+    **_page(
+        "quality_page",
+        "The present list of troubles by patient, with what to do about each, and rates over time. "
+        "One HTML file that opens offline.",
+        deps=["video_quality", "study_expectations"],
+    )
+)
+def quality_page(warehouse: WarehouseResource) -> dg.MaterializeResult:
+    """Write the quality page."""
+    from iss_assets.reports.quality_page import write_quality_page
+    from iss_assets.reports.quality_report import quality_report
+    from iss_assets.synthetic.sample import is_sample_study
+
+    store, settings = warehouse.warehouse(), warehouse.settings()
+    path = write_quality_page(
+        quality_report(store), settings.reports_dir / "quality.html", invented=is_sample_study(settings.study)
+    )
+    return dg.MaterializeResult(metadata=link(path, settings))

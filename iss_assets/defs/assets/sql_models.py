@@ -1,0 +1,245 @@
+"""The SQL models of ``dbt_like_sql/`` as assets and asset checks, made from the files alone.
+
+Belongs here: what Dagster is told about a model. Does not belong here: reading the files
+(``iss_assets.warehouse.sql_models``), building them (``iss_assets.warehouse.sql_build``), and anything about one
+particular model. See "Asset factories" and "Asset checks" in Dagster's concept pages.
+"""
+
+# no postponed annotations here: Dagster reads the context's annotation as it stands
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import dagster as dg
+import pyarrow as arrow
+
+from iss_assets.defs.resources import WarehouseResource
+from iss_assets.reports.gallery import as_markdown, mart_figures
+from iss_assets.schemas.tables import BY_NAME
+from iss_assets.warehouse.database import WarehouseError
+from iss_assets.warehouse.pieces import join_pieces
+from iss_assets.warehouse.sql_build import TestResult, run_tests, try_models
+from iss_assets.warehouse.sql_errors import SqlModelError
+from iss_assets.warehouse.sql_models import SqlModel, SqlModels, load_models
+from iss_assets.warehouse.sql_properties import ModelTest
+
+OWNERS = ("team:data",)
+PREVIEW_ROWS = 20
+COLUMN_TESTS = "columns"
+"""Name of the check that runs every test beside a model's columns."""
+_QUOTED: Final = re.compile(r"'[^']*'|\"[^\"]*\"")
+
+
+def build_sql_models(folder: Path) -> list[dg.AssetsDefinition]:
+    """Make one asset of every SQL file in a folder, with asset checks of the tests declared in it.
+
+    A file that is wrong becomes an asset too: its description says what is wrong in which line, and a run of it
+    fails with the same words, so that it can be seen where people look.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds ``staging/`` and ``marts/``.
+
+    Raises
+    ------
+    SqlModelError
+        If there is no such folder.
+    """
+    models = load_models(folder)
+    logger = dg.get_dagster_logger("sql_models")
+    for error in models.errors:
+        logger.error("SQL model left out: %s", error)
+    assets = [_broken_asset(name, error) for name, error in models.broken.items()]
+    return [_assets_of(models), *assets] if models.models else assets
+
+
+def _assets_of(models: SqlModels) -> dg.AssetsDefinition:
+    """Make the assets of all models, which one step builds and tests.
+
+    A step a model and another for its tests would take four times as long, nearly all of it Dagster's and DuckDB's
+    beginnings and ends. Any of them can still be chosen by itself.
+    """
+
+    @dg.multi_asset(
+        name="sql_models",
+        specs=[_spec_of(model) for model in models.models.values()],
+        check_specs=[spec for model in models.models.values() for spec in _check_specs_of(model)],
+        can_subset=True,
+    )
+    def build(
+        context: dg.AssetExecutionContext, warehouse: WarehouseResource
+    ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+        store = warehouse.warehouse()
+        join_pieces(store)
+        wanted = {key.to_user_string() for key in context.selected_asset_keys}
+        built = try_models(store, models, wanted)
+        if built.removed:
+            context.log.info("removed what models without a file had left: %s", ", ".join(built.removed))
+        failed = {name: found for name, found in built.outcomes.items() if isinstance(found, Exception)}
+        for name, rows in built.outcomes.items():
+            if isinstance(rows, arrow.Table):
+                yield _materialized(models, models.models[name], rows)
+        checks: dict[str, set[str]] = {}
+        for key in context.selected_asset_check_keys:
+            if key.asset_key.to_user_string() not in failed:
+                checks.setdefault(key.asset_key.to_user_string(), set()).add(key.name)
+        for name, results in run_tests(store, [m for n, m in models.models.items() if n in checks]).items():
+            yield from _judged(name, results, checks[name])
+        if failed:
+            raise dg.Failure(
+                description="\n".join(_why(name, error) for name, error in failed.items()),
+                metadata={"models": dg.MetadataValue.json({n: type(e).__name__ for n, e in failed.items()})},
+            )
+
+    return build
+
+
+def _spec_of(model: SqlModel) -> dg.AssetSpec:
+    return dg.AssetSpec(
+        key=dg.AssetKey(model.name),
+        deps=[dg.AssetKey(table) for table in model.depends_on],
+        group_name=model.group,
+        description=model.description,
+        kinds={"duckdb", "sql", model.materialized},
+        owners=list(OWNERS),
+        code_version=model.version,
+        metadata={
+            "dagster/table_name": model.name,
+            "dagster/column_schema": _column_schema(model),
+            "file": model.file,
+            "sql": dg.MetadataValue.md(f"```sql\n{model.sql.strip()}\n```"),
+        },
+    )
+
+
+def _groups_of(tests: Iterable[ModelTest]) -> dict[str, list[ModelTest]]:
+    """Put tests into checks: one of all tests beside the columns, and one of each test with a line of its own.
+
+    A check a test would be 290 checks, and Dagster takes half a minute to write that many down.
+    """
+    groups: dict[str, list[ModelTest]] = {}
+    for test in tests:
+        groups.setdefault(COLUMN_TESTS if test.column else test.name, []).append(test)
+    return groups
+
+
+def _check_specs_of(model: SqlModel) -> list[dg.AssetCheckSpec]:
+    return [
+        dg.AssetCheckSpec(
+            name,
+            asset=dg.AssetKey(model.name),
+            description="\n".join(f"- {test.description} ({test.file}:{test.line})" for test in tests),
+            metadata={"sql": dg.MetadataValue.md("\n".join(f"```sql\n{t.sql}\n```" for t in tests))},
+        )
+        for name, tests in _groups_of(model.tests).items()
+    ]
+
+
+def _materialized(models: SqlModels, model: SqlModel, rows: arrow.Table) -> dg.MaterializeResult:
+    metadata: dict[str, Any] = {
+        "dagster/row_count": rows.num_rows,
+        "dagster/column_lineage": _column_lineage(models.lineage(model.name)),
+    }
+    if model.group == "marts":
+        metadata |= _look(model, rows.to_pylist())
+    return dg.MaterializeResult(asset_key=model.name, metadata=metadata)
+
+
+def _judged(model: str, results: Iterable[TestResult], wanted: set[str]) -> Iterator[dg.AssetCheckResult]:
+    by_test = {result.test: result for result in results}
+    for name, tests in sorted(_groups_of(by_test).items()):
+        if name not in wanted:
+            continue
+        failed = [by_test[test] for test in tests if not by_test[test].passed]
+        errors = any(r.test.severity == "error" for r in failed or [by_test[test] for test in tests])
+        yield dg.AssetCheckResult(
+            check_name=name,
+            asset_key=dg.AssetKey(model),
+            passed=not failed,
+            severity=dg.AssetCheckSeverity.ERROR if errors else dg.AssetCheckSeverity.WARN,
+            metadata={
+                "tests": len(tests),
+                "failing rows": sum(r.failing_rows for r in failed),
+                "failed": dg.MetadataValue.json({r.test.name: r.failing_rows for r in failed}),
+            },
+        )
+
+
+def _why(name: str, error: Exception) -> str:
+    """Say why a model could not be built; what DuckDB quotes may be a patient's."""
+    said = (
+        str(error) if isinstance(error, WarehouseError) else _QUOTED.sub("'...'", str(error).split("\n")[0])
+    )
+    return f"{name}: {said}"
+
+
+def _broken_asset(name: str, error: SqlModelError) -> dg.AssetsDefinition:
+    # a file named like a table of the warehouse cannot have the table's place in the graph
+    key = f"{name}_sql" if name in BY_NAME else name
+    clean = "".join(c if c.isalnum() else "_" for c in key)
+
+    @dg.asset(
+        key=dg.AssetKey(clean),
+        group_name=Path(error.file).parts[0] if len(Path(error.file).parts) > 1 else "marts",
+        description=f"**This model is broken and cannot be built.**\n\n{error}",
+        kinds={"duckdb", "sql"},
+        owners=list(OWNERS),
+        tags={"broken": "true"},
+    )
+    def broken() -> None:
+        raise dg.Failure(description=str(error), allow_retries=False)
+
+    return broken
+
+
+def _column_schema(model: SqlModel) -> dg.TableSchema:
+    not_null = model.columns_promised("not_null")
+    unique = model.columns_promised("unique")
+    return dg.TableSchema(
+        columns=[
+            dg.TableColumn(
+                c.name,
+                type=c.type,
+                description=c.description,
+                constraints=dg.TableColumnConstraints(
+                    nullable=c.name not in not_null, unique=c.name in unique
+                ),
+            )
+            for c in model.columns
+        ]
+    )
+
+
+def _column_lineage(lineage: Mapping[str, Iterable[tuple[str, str]]]) -> dg.TableColumnLineage:
+    return dg.TableColumnLineage(
+        {
+            column: [
+                dg.TableColumnDep(asset_key=dg.AssetKey(table), column_name=source)
+                for table, source in sources
+            ]
+            for column, sources in lineage.items()
+        }
+    )
+
+
+def _look(model: SqlModel, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Give what one sees of a mart in the UI: its first rows, and its figures."""
+    names = [c.name for c in model.columns]
+    lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
+    lines += ["| " + " | ".join(_shown(row[n]) for n in names) + " |" for row in rows[:PREVIEW_ROWS]]
+    metadata: dict[str, Any] = {"preview": dg.MetadataValue.md("\n".join(lines))}
+    for figure in mart_figures(model.name, rows):
+        metadata[figure.caption] = dg.MetadataValue.md(as_markdown(figure))
+    return metadata
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"
+    if isinstance(value, list):
+        return ", ".join(str(v) for v in value)
+    return str(value)

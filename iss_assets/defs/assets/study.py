@@ -1,0 +1,286 @@
+"""Submitted data: who is enrolled, what they answered, which videos they sent.
+
+Belongs here: the first stage of the graph, straight from the study folder.
+Does not belong here: anything that opens a picture or a sound.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+import pyarrow as arrow
+
+from iss_assets.defs.assets.common import describe, result
+from iss_assets.defs.assets.reading import guard, patients_turn
+from iss_assets.defs.partitions import patients_partitions
+from iss_assets.defs.resources import WarehouseResource
+from iss_assets.pipeline.staleness import scores_fingerprint, videos_fingerprint
+from iss_assets.schemas import tables
+from iss_assets.schemas.base import InvalidTable, Table
+from iss_assets.settings import Settings
+from iss_assets.warehouse.database import Replacement
+from iss_assets.warehouse.ledger import (
+    STUDY,
+    WHOLE,
+    code_versions,
+    fingerprint,
+    inventory_version,
+    ledger_entry,
+    read_ledger,
+    read_notes,
+)
+from iss_assets.warehouse.verdicts import (
+    Verdict,
+    holding,
+    in_full,
+    read_verdicts,
+    stage_versions,
+    verdict_on,
+)
+
+if TYPE_CHECKING:
+    from iss_assets.intake.records import VideoFile
+    from iss_assets.media.isolation import Guard
+    from iss_assets.media.video import VideoInfo
+
+
+@dg.multi_asset(
+    specs=[
+        dg.AssetSpec(
+            **describe(
+                tables.RejectedRows,
+                "Everything that was refused, with file and line: nothing is dropped without a row here.",
+                group="study",
+                kinds={"python", "duckdb"},
+            )
+        ),
+        dg.AssetSpec(
+            **describe(
+                tables.StudyProblems,
+                "What was taken as it is but looks wrong: contradictions, surveys without video, ...",
+                group="study",
+                kinds={"python", "duckdb"},
+            )
+        ),
+    ],
+    name="read_study_folder",
+)
+def study_folder(warehouse: WarehouseResource) -> Iterator[dg.MaterializeResult]:
+    """Read the study folder and keep what is wrong with it."""
+    from iss_assets.intake.folder import problem_rows, rejected_rows
+
+    folder = warehouse.folder()
+    made = {tables.RejectedRows: rejected_rows(folder), tables.StudyProblems: problem_rows(folder)}
+    prints = {table: fingerprint(rows) for table, rows in made.items()}
+    warehouse.warehouse().replace_all(
+        [
+            replacement
+            for table, rows in made.items()
+            for replacement in (
+                Replacement(table, table.from_rows(rows), {}),
+                ledger_entry(STUDY, table, prints[table], len(rows)),
+            )
+        ]
+    )
+    for table, rows in made.items():
+        codes: dict[str, int] = {}
+        for row in rows:
+            codes[row["code"]] = codes.get(row["code"], 0) + 1
+        yield result(table, len(rows), prints[table], {"by kind": dg.MetadataValue.json(codes)})
+
+
+@dg.asset(
+    **describe(
+        tables.Patients,
+        "From `enrollment.csv`, with pain level and skin group worked out.",
+        group="study",
+        kinds={"python", "duckdb"},
+    ),
+    partitions_def=patients_partitions,
+)
+def patients(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult:
+    """Keep one patient's enrollment."""
+    from iss_assets.intake.folder import patient_rows
+
+    rows = patient_rows(warehouse.folder(), context.partition_key)
+    return keep_patient_rows(warehouse, tables.Patients, context.partition_key, rows)
+
+
+@dg.asset(
+    **describe(
+        tables.BpiScores,
+        "Questions 1 to 9 of the Brief Pain Inventory, from `surveys.csv`; answers left out stay empty.",
+        group="study",
+        kinds={"python", "duckdb"},
+    ),
+    partitions_def=patients_partitions,
+    deps=["patients"],
+)
+def bpi_scores(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult:
+    """Keep one patient's answers."""
+    from iss_assets.intake.folder import score_rows
+
+    rows = score_rows(warehouse.folder(), context.partition_key)
+    missing = sum(r["missing_scores"] for r in rows)
+    return keep_patient_rows(
+        warehouse,
+        tables.BpiScores,
+        context.partition_key,
+        rows,
+        {
+            "missing scores": missing,
+            "local time by": dg.MetadataValue.json(dict(Counter(r["utc_offset_source"] for r in rows))),
+        },
+        mark=scores_fingerprint(rows),
+    )
+
+
+@dg.asset(
+    **describe(
+        tables.Videos,
+        "Every narrative video with its hash and what its container says. Unreadable ones stay, with the reason.",
+        group="study",
+        kinds={"python", "duckdb"},
+    ),
+    partitions_def=patients_partitions,
+    deps=["patients"],
+)
+def videos(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult:
+    """Hash and probe one patient's video files; a file that did not change is not opened again."""
+    with patients_turn(warehouse.settings(), context.partition_key):
+        return take_stock(warehouse, context.partition_key, tell=context.log.warning)
+
+
+def take_stock(
+    warehouse: WarehouseResource, patient: str, tell: Callable[[str], None]
+) -> dg.MaterializeResult:
+    """Do what `videos` says, nobody else being at work on this patient."""
+    from iss_assets.intake.inventory import describe_video, without_probe
+    from iss_assets.media.isolation import Journal
+
+    settings = warehouse.settings()
+    with warehouse.warehouse().read() as connection:
+        held = connection.execute("select * from videos where patient_id = ?", [patient]).to_arrow_table()
+        current = read_ledger(connection, patient).get((patient, WHOLE, "videos"), "")
+        verdicts = read_verdicts(connection, patient)
+    known = {row["video_id"]: row for row in held.to_pylist()}
+    versions = stage_versions(settings)
+    standing = holding(verdicts, {v: row["sha256"] for v, row in known.items()}, versions)
+    lapsed = {v.video_id for v in verdicts} - {v.video_id for v in standing}
+    probed = current.startswith(f"{inventory_version(settings)}-")
+    files = warehouse.folder().videos_of(patient)
+    found: list[Verdict] = []
+    with guard(settings, patient, "probe", tell) as careful:
+        described = [
+            describe_video(
+                video,
+                known.get(video.submission_id),
+                settings.video,
+                trust_probe=probed and video.submission_id not in lapsed,
+                prober=partial(probe_with_care, careful, settings, video, found),
+            )
+            for video in files
+        ]
+    hashes = {row["video_id"]: row["sha256"] for row, _ in described}
+    standing = [*holding(verdicts, hashes, versions), *found]
+    with warehouse.warehouse().read() as connection:
+        notes = read_notes(connection, patient, hashes, code_versions(settings))
+    rows = [in_full(row, standing, notes) for row, _ in described]
+    unread = {row["video_id"] for row, settled in described if not settled}
+    keep = partial(
+        keep_patient_rows,
+        warehouse,
+        tables.Videos,
+        patient,
+        mark=videos_fingerprint(files, settings, unread),
+        more=[
+            Replacement(
+                tables.VideoProblems,
+                tables.VideoProblems.from_rows([v._asdict() for v in standing]),
+                {"patient_id": patient},
+            )
+        ]
+        if verdicts or found
+        else [],
+    )
+    try:
+        kept = keep(rows=rows, metadata=unreadable_in(rows))
+    except MISFITS:
+        rows = [
+            row
+            if fits(row)
+            else without_probe(row, "What the file says of itself cannot be right; submit it again.")
+            for row in rows
+        ]
+        kept = keep(rows=rows, metadata=unreadable_in(rows))
+    Journal(settings.journal_dir).forget(patient, hashes)
+    return kept
+
+
+MISFITS = (InvalidTable, arrow.ArrowException, OverflowError, TypeError, ValueError)
+"""What rows raise that do not fit their table: an absurd size, a number that is none, a name that is no text."""
+
+
+def fits(row: Mapping[str, Any]) -> bool:
+    """Say whether a row fits the table of videos."""
+    try:
+        tables.Videos.check_rows(tables.Videos.from_rows([dict(row)]))
+    except MISFITS:
+        return False
+    return True
+
+
+def unreadable_in(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Give the metadata that names the unreadable videos."""
+    unreadable = [row["video_id"] for row in rows if row["status"] != "ok"]
+    return {"unreadable": len(unreadable), "unreadable videos": unreadable}
+
+
+def probe_with_care(
+    careful: "Guard", settings: Settings, video: "VideoFile", found: list[Verdict], sha256: str
+) -> "VideoInfo":
+    """Probe a file so that whatever it does ends in an answer about it; a failure is put to `found`."""
+    from iss_assets.media.isolation import BrokenFile, Reading, RefusedFile, time_limit
+    from iss_assets.media.video import probe
+
+    run = settings.run
+    reading = Reading(
+        video.patient_id,
+        video.submission_id,
+        "probe",
+        sha256,
+        time_limit(run.video_limit_s, run.video_limit_factor, None, video.size),
+        video.path,
+        video.size,
+        video.mtime_ns,
+    )
+    try:
+        return careful.attempt(reading, probe, video.path, settings.video)
+    except RefusedFile:
+        raise
+    except BrokenFile as error:
+        found.append(verdict_on(reading, error, stage_versions(settings)))
+        raise
+
+
+def keep_patient_rows(
+    warehouse: WarehouseResource,
+    table: type[Table],
+    patient: str,
+    rows: Sequence[Mapping[str, Any]],
+    metadata: Mapping[str, Any] | None = None,
+    mark: str | None = None,
+    more: Sequence[Replacement] = (),
+) -> dg.MaterializeResult:
+    """Replace a patient's rows of a table and mark them current, in one transaction; and do `more` in it."""
+    mark = mark or fingerprint(rows)
+    warehouse.warehouse().replace_all(
+        [
+            Replacement(table, table.from_rows([dict(r) for r in rows]), {"patient_id": patient}),
+            ledger_entry(patient, table, mark, len(rows)),
+            *more,
+        ]
+    )
+    return result(table, len(rows), mark, metadata)

@@ -1,0 +1,213 @@
+"""Cross-validation and the experiments of the paper's section 4.
+
+Belongs here: who is tested in which split, one model an experiment and split, and what it predicts for the patients
+left out. Does not belong here: how a model learns (``modeling``), how predictions are judged (``evaluation``).
+
+A fold is made again only when what it would learn from, its settings or the code has changed; new data of the
+patients left out only make it predict again.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+import pyarrow as arrow
+
+from iss_assets.defs.assets.common import describe, result
+from iss_assets.defs.assets.fold_work import fit_experiment
+from iss_assets.defs.partitions import fold_partitions, patients_partitions
+from iss_assets.defs.resources import WarehouseResource
+from iss_assets.modeling.experiments import (
+    BY_NAME,
+    CODE_VERSION,
+    FOREST_CODE_VERSION,
+)
+from iss_assets.pipeline.staleness import embeddings_mark, make_splits, split_file_of
+from iss_assets.schemas import tables
+from iss_assets.warehouse.database import Replacement
+from iss_assets.warehouse.ledger import STUDY, fingerprint, ledger_entry
+
+GROUP = "experiments"
+
+
+@dg.asset(
+    **describe(
+        tables.CvSplits,
+        "Whole patients, stratified by pain level, seeded; a patient keeps the split once given.",
+        group=GROUP,
+        kinds={"python", "duckdb"},
+    ),
+    deps=["patients", "video_quality"],
+)
+def cv_splits(warehouse: WarehouseResource) -> dg.MaterializeResult:
+    """Assign every patient who can be trained on to the split in which they are tested."""
+    from iss_assets.modeling.folds import not_enrolled
+
+    rows, mark = make_splits(warehouse.warehouse(), warehouse.settings())
+    named = split_file_of(warehouse.settings())
+    warehouse.warehouse().replace_all(
+        [Replacement(tables.CvSplits, rows, {}), ledger_entry(STUDY, tables.CvSplits, mark, rows.num_rows)]
+    )
+    sizes = rows.group_by("split").aggregate([("patient_id", "count")]).sort_by("split")
+    return result(
+        tables.CvSplits,
+        rows.num_rows,
+        rows["cohort_hash"][0].as_py(),
+        {
+            "patients per split": dg.MetadataValue.json(sizes["patient_id_count"].to_pylist()),
+            "in the split file but not in the study": not_enrolled(named, trainable(warehouse))
+            if named
+            else [],
+        },
+    )
+
+
+def trainable(resource: WarehouseResource) -> list[Any]:
+    """Give the patients whom the cross-validation is over."""
+    from iss_assets.datasets.items import trainable_patients
+
+    return trainable_patients(resource.warehouse(), resource.settings().training)
+
+
+@dg.asset(
+    **describe(
+        tables.Embeddings,
+        "A frozen ResNet50 looks at each face once; new patients cost only themselves.",
+        group=GROUP,
+        kinds={"torch", "duckdb"},
+    ),
+    partitions_def=patients_partitions,
+    deps=["faces", "video_quality"],
+    pool="gpu",
+)
+def embeddings(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult:
+    """Embed one patient's faces."""
+    from iss_assets.datasets.items import load_crops
+    from iss_assets.modeling.embeddings import embed_faces
+
+    patient, training = context.partition_key, warehouse.settings().training
+    keys, crops = load_crops(warehouse.warehouse(), training, patient)
+    mark = embeddings_mark(warehouse.warehouse(), warehouse.settings(), patient)
+    embedded = embed_faces(crops, training)
+    rows = tables.Embeddings.arrow_schema().empty_table()
+    if keys.num_rows:
+        flat = arrow.array(embedded.vectors.reshape(-1))
+        columns = {
+            "video_id": keys["video_id"],
+            "patient_id": arrow.repeat(patient, keys.num_rows),
+            "frame_index": keys["frame_index"],
+            "embedding": arrow.FixedSizeListArray.from_arrays(flat, embedded.vectors.shape[1]),
+            "weights_origin": arrow.repeat(embedded.weights_origin, keys.num_rows),
+            "fingerprint": arrow.repeat(mark, keys.num_rows),
+        }
+        rows = arrow.table(columns).select(rows.schema.names).cast(rows.schema)
+    warehouse.warehouse().replace_all(
+        [
+            Replacement(tables.Embeddings, rows, {"patient_id": patient}),
+            ledger_entry(patient, tables.Embeddings, mark, rows.num_rows),
+        ]
+    )
+    return result(
+        tables.Embeddings,
+        rows.num_rows,
+        mark,
+        {"weights": embedded.weights_origin if keys.num_rows else "none"},
+    )
+
+
+@dg.multi_asset(
+    name="folds",
+    specs=[
+        dg.AssetSpec(
+            **describe(
+                tables.FoldModels,
+                "Weights lie in the home beside the warehouse, in safetensors; this row says how they came about.",
+                group=GROUP,
+                kinds={"torch", "scikitlearn", "duckdb"},
+            ),
+            deps=[
+                "cv_splits",
+                *(
+                    dg.AssetDep(table, partition_mapping=dg.AllPartitionMapping())
+                    for table in (
+                        "bpi_scores",
+                        "faces",
+                        "landmarks",
+                        "mel_spectrograms",
+                        "audio_features",
+                        "embeddings",
+                    )
+                ),
+            ],
+            code_version=f"{CODE_VERSION}, forests {FOREST_CODE_VERSION}",
+        ),
+        dg.AssetSpec(
+            **describe(
+                tables.FramePredictions,
+                "Only of patients whom the model has not seen.",
+                group=GROUP,
+                kinds={"torch", "scikitlearn", "duckdb"},
+            ),
+            deps=["fold_models"],
+            code_version=f"{CODE_VERSION}, forests {FOREST_CODE_VERSION}",
+        ),
+    ],
+    partitions_def=fold_partitions,
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    pool="gpu",
+)
+def folds(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> Iterator[dg.MaterializeResult]:
+    """Fit the models of the chosen experiments and splits, and predict the patients left out."""
+    made: dict[str, list[int]] = {}
+    for key in context.partition_keys:
+        dimensions = key.keys_by_dimension if isinstance(key, dg.MultiPartitionKey) else split_key(key)
+        made.setdefault(dimensions["experiment"], []).append(int(dimensions["split"]))
+    counts = {"fold_models": 0, "frame_predictions": 0}
+    notes: dict[str, Any] = {}
+    marks: list[str] = []
+    for name, splits in made.items():
+        note = fit_experiment(context, warehouse, BY_NAME[name], sorted(splits))
+        marks += note.pop("marks")
+        counts["fold_models"] += note["fitted now"] + note["kept"]
+        counts["frame_predictions"] += note.pop("predictions")
+        notes[name] = note
+    for table in (tables.FoldModels, tables.FramePredictions):
+        yield result(
+            table,
+            counts[table.__table__],
+            fingerprint(marks),
+            {
+                "experiments": dg.MetadataValue.json(notes),
+                **(curves(warehouse, made) if table is tables.FoldModels else {}),
+            },
+        )
+
+
+def curves(resource: WarehouseResource, made: Mapping[str, Sequence[int]]) -> dict[str, dg.MetadataValue]:
+    """Give, for each network, how loss and accuracy went while its folds were learning."""
+    from iss_assets.reports.gallery import MartFigure, as_markdown
+    from iss_assets.reports.study_figures import training_curves
+
+    drawn: dict[str, dg.MetadataValue] = {}
+    for name, splits in made.items():
+        rows = resource.warehouse().query(
+            "select split, history from fold_models where experiment = ? and list_contains(?, split) order by split",
+            [name, list(splits)],
+        )
+        epochs = [
+            {"split": row["split"], **epoch}
+            for row in rows.to_pylist()
+            for epoch in json.loads(row["history"] or "[]")
+            if "epoch" in epoch
+        ]
+        if epochs and BY_NAME[name].is_network:
+            caption = f"learning of {name}"
+            drawn[caption] = dg.MetadataValue.md(as_markdown(MartFigure(caption, training_curves(epochs))))
+    return drawn
+
+
+def split_key(key: str) -> dict[str, str]:
+    """Take ``experiment|split`` apart."""
+    experiment, split = key.split("|")
+    return {"experiment": experiment, "split": split}

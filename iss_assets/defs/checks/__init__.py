@@ -1,0 +1,1 @@
+"""The rules of ``checks`` as ops of the graph."""

@@ -1,0 +1,33 @@
+"""The checks of the graph, put together stage by stage.
+
+Belongs here: which rules run in which op, and on which assets. Does not belong here: rules, Dagster's machinery.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import dagster as dg
+
+from iss_assets.checks.stages import STAGES, Stage
+from iss_assets.defs.checks.factory import make_checks
+from iss_assets.schemas.tables import BY_NAME
+
+
+def build_checks(later: Iterable[dg.AssetsDefinition] = ()) -> list[dg.AssetChecksDefinition]:
+    """Give the checks of the graph.
+
+    Parameters
+    ----------
+    later : iterable of AssetsDefinition
+        Assets after `STAGES` (folds, models, results): those that are tables get their schema checked, over the whole
+        table. The suites over the study report on ``study_expectations`` itself.
+    """
+    known = {table for stage in STAGES for table in stage.tables}
+    stages = list(STAGES)
+    for assets in later:
+        names = sorted({key.to_user_string() for key in assets.keys} & BY_NAME.keys() - known)
+        if names:
+            stages.append(Stage(f"check_{'_and_'.join(names)}", names, by_patient=False))
+            known.update(names)
+    return [make_checks(stage) for stage in stages]

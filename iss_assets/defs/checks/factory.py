@@ -1,0 +1,248 @@
+"""How checks run in Dagster: one op a stage, one read of the warehouse, one transaction for its results.
+
+Belongs here: turning rules into a ``multi_asset_check``, findings into metadata and into the table ``check_results``.
+Does not belong here: rules (``scores``, ``quality``, ``schema``), words about them (``catalogue``). See "Asset checks" in Dagster's concept pages.
+
+An op costs a fraction of a second whatever it does, so the checks of a stage share one. A stage looks at what one step
+makes: a fault that blocks fails the op, and with it all that waits for any of its checks.
+
+No ``from __future__ import annotations`` here: ``multi_asset_check`` wants the context's type, not its name.
+"""
+
+import json
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from iss_assets.checks.findings import Data, Finding, Rule, masked
+from iss_assets.checks.schema import judge, read_stored
+from iss_assets.checks.stages import SQL, Stage, results_fingerprint
+from iss_assets.defs.partitions import patients_partitions
+from iss_assets.defs.resources import WarehouseResource
+from iss_assets.protocol.catalogue import BROKEN_HINT, SCHEMA, WHOLE_STUDY, CheckInfo
+from iss_assets.schemas.tables import BY_NAME, CheckResults
+from iss_assets.settings import Settings
+from iss_assets.warehouse.database import Warehouse, WarehouseError
+from iss_assets.warehouse.locking import LockTimeout
+
+Findings = list[tuple[CheckInfo, Finding]]
+
+
+def make_checks(stage: Stage) -> dg.AssetChecksDefinition:
+    """Make the op of a stage."""
+    partitions = patients_partitions if stage.by_patient else None
+
+    @dg.multi_asset_check(
+        name=stage.name,
+        specs=[check_spec(info, partitions, stage.also_needs) for info in stage.checks],
+        can_subset=True,
+    )
+    def run_checks(
+        context: dg.AssetCheckExecutionContext, warehouse: WarehouseResource
+    ) -> Iterator[dg.AssetCheckResult]:
+        selected = {(k.asset_key.to_user_string(), k.name) for k in context.selected_asset_check_keys}
+        subject = _patient(context) if stage.by_patient else WHOLE_STUDY
+        findings = evaluate(stage, subject, warehouse, selected, context.log.error)
+        yield from report(
+            warehouse.warehouse(),
+            warehouse.settings(),
+            subject,
+            findings,
+            context.run.run_id,
+            context.log.error,
+        )
+
+    return run_checks
+
+
+def check_spec(
+    info: CheckInfo, partitions: dg.PartitionsDefinition | None = None, also_needs: Sequence[str] = ()
+) -> dg.AssetCheckSpec:
+    """Give a check of the catalogue as Dagster's specification."""
+    with warnings.catch_warnings():
+        # partitions on a check are marked "preview" in Dagster 1.13; a test holds that results land on them
+        warnings.simplefilter("ignore")
+        return dg.AssetCheckSpec(
+            info.name,
+            asset=info.asset,
+            description=f"{info.title}. Source: {info.source}.",
+            blocking=info.blocking,
+            additional_deps=list(also_needs),
+            metadata={"severity": info.severity, "source": info.source},
+            partitions_def=partitions,
+        )
+
+
+def _patient(context: dg.AssetCheckExecutionContext) -> str:
+    if not context.has_partition_key:
+        # over several partitions at once Dagster 1.13 keeps the result on none of them
+        raise dg.Failure("Checks look at one patient a run: choose one partition, or start a run for each.")
+    return context.partition_key
+
+
+def evaluate(
+    stage: Stage,
+    subject: str,
+    resource: WarehouseResource,
+    selected: set[tuple[str, str]],
+    log: Callable[[str], None],
+) -> Findings:
+    """Make the selected checks of a stage; what breaks becomes a failed check and stops no other."""
+    settings, checks = resource.settings(), [c for c in stage.checks if (c.asset, c.name) in selected]
+    where = {"patient_id": subject} if stage.by_patient else {}
+    stored: dict[str, Any] = {}
+    try:
+        with resource.warehouse().read() as connection:
+            for check in checks:
+                if check.name == SCHEMA:
+                    stored[check.asset] = _try(partial(read_stored, connection, BY_NAME[check.asset], where))
+            named = any(check.name != SCHEMA for check in checks)
+            data = _try(lambda: _read(connection, stage, subject)) if named else {}
+    except Exception as error:
+        stored, data = dict.fromkeys(stage.tables, error), error
+    findings = []
+    for check in checks:
+        if check.name == SCHEMA:
+            found = _and_then(stored[check.asset], partial(judge, BY_NAME[check.asset]))
+        else:
+            rule = stage.rules[check.asset][check.name]
+            found = _and_then(data, partial(_apply, rule, settings))
+        if isinstance(found, Exception):
+            log(f"check {check.name} on {check.asset} broke: {describe(found)}")
+            found = broken(found)
+        findings.append((check, found))
+    return findings
+
+
+def _read(connection: Any, stage: Stage, subject: str) -> Data:
+    data = {}
+    for name in stage.queries:
+        sql = (SQL / f"{name}.sql").read_text("utf-8")
+        rows = connection.execute(sql, {"patient": subject}).to_arrow_table().to_pylist()
+        data[name] = [{column: _masked(column, value) for column, value in row.items()} for row in rows]
+    return data
+
+
+def _masked(column: str, value: Any) -> Any:
+    if isinstance(value, str) and column != "measures":
+        return masked(value)
+    return [masked(word) for word in value] if isinstance(value, list) else value
+
+
+def _apply(rule: Rule, settings: Settings, rows: Data) -> Finding:
+    return rule(rows, settings)
+
+
+def _try(work: Callable[[], Any]) -> Any:
+    try:
+        return work()
+    except Exception as error:
+        return error
+
+
+def _and_then(value: Any, work: Callable[[Any], Any]) -> Any:
+    return value if isinstance(value, Exception) else _try(lambda: work(value))
+
+
+def describe(error: Exception) -> str:
+    """Say what broke and where; the message only of errors that never quote a value."""
+    if isinstance(error, WarehouseError | LockTimeout):
+        return str(error)
+    frames = traceback.extract_tb(error.__traceback__)
+    at = f" in {Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else ""
+    return f"{type(error).__name__}{at}"
+
+
+def broken(error: Exception) -> Finding:
+    """Give the finding of a check that could not be made."""
+    return Finding(False, (), {"error": describe(error)}, "the check can be made", "ERROR", broken=True)
+
+
+def report(
+    warehouse: Warehouse,
+    settings: Settings,
+    subject: str,
+    findings: Findings,
+    run_id: str,
+    log: Callable[[str], None],
+) -> Iterator[dg.AssetCheckResult]:
+    """Keep the findings in ``check_results``, in one transaction, and tell them to Dagster."""
+    try:
+        keep(warehouse, settings, subject, findings, run_id)
+    except WarehouseError as error:
+        # a warehouse of another version: Dagster still hears the findings, which say so
+        if not all(found.broken for _, found in findings):
+            raise
+        log(f"the results are not in check_results: {error}")
+    for check, found in findings:
+        yield result(check, found, subject)
+
+
+def keep(warehouse: Warehouse, settings: Settings, subject: str, findings: Findings, run_id: str) -> None:
+    """Put findings in the place of the last ones of the same checks, in one transaction."""
+    now, mark = datetime.now(UTC), results_fingerprint(settings)
+    rows = CheckResults.check_rows(
+        CheckResults.from_rows(
+            [
+                {
+                    "patient_id": subject,
+                    "asset": check.asset,
+                    "check_name": check.name,
+                    "passed": found.passed,
+                    "severity": found.severity or check.severity,
+                    "affected": list(found.affected),
+                    "numbers": json.dumps(found.numbers, default=str),
+                    "threshold": found.threshold,
+                    "hint": hint(check, found, subject),
+                    "fingerprint": mark,
+                    "run_id": run_id,
+                    "evaluated_at": now,
+                }
+                for check, found in findings
+            ]
+        )
+    )
+    with warehouse.write(threads=1) as writer:
+        for asset in {check.asset for check, _ in findings}:
+            names = [check.name for check, _ in findings if check.asset == asset]
+            writer.execute(
+                "delete from check_results where patient_id = ? and asset = ? and list_contains(?, check_name)",
+                [subject, asset, names],
+            )
+        writer.append(CheckResults, rows)
+
+
+def result(check: CheckInfo, found: Finding, subject: str) -> dg.AssetCheckResult:
+    """Give a finding as Dagster's result."""
+    numbers = {
+        name: dg.MetadataValue.json(value) if isinstance(value, dict | list | tuple) else value
+        for name, value in found.numbers.items()
+    }
+    advice = hint(check, found, subject)
+    return dg.AssetCheckResult(
+        asset_key=dg.AssetKey(check.asset),
+        check_name=check.name,
+        passed=found.passed,
+        severity=dg.AssetCheckSeverity[found.severity or check.severity],
+        description=check.title if not found.passed else None,
+        metadata={
+            **({"what to do": advice} if advice else {}),
+            **numbers,
+            **({"ids": dg.MetadataValue.json(list(found.affected))} if found.affected else {}),
+            "threshold": found.threshold,
+            "source": check.source,
+        },
+    )
+
+
+def hint(check: CheckInfo, found: Finding, subject: str) -> str | None:
+    """Give what to do about a finding; nothing when it passed."""
+    if found.passed:
+        return None
+    return BROKEN_HINT if found.broken else check.advise(subject, lost=found.lost)

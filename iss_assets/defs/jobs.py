@@ -1,0 +1,86 @@
+"""What is launched together.
+
+Belongs here: asset jobs, each a selection with a name people can click on.
+Does not belong here: when they are launched (``pipeline.launcher`` for the command line, ``sensors`` for the daemon).
+See "Jobs" in Dagster's concept pages.
+"""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from iss_assets.pipeline.staleness import PATIENT_TABLES
+
+study_job = dg.define_asset_job(
+    "study_folder",
+    selection=dg.AssetSelection.assets("rejected_rows", "study_problems"),
+    description="Read the study folder and keep what is wrong with it.",
+)
+
+patient_job = dg.define_asset_job(
+    "patient",
+    selection=dg.AssetSelection.assets(*PATIENT_TABLES),
+    description="Bring one patient up to date: enrollment, answers, videos, pictures, sound, quality.",
+)
+
+marts_job = dg.define_asset_job(
+    "marts",
+    selection=dg.AssetSelection.groups("staging", "marts")
+    | dg.AssetSelection.assets("study_expectations", "study_page", "quality_page"),
+    description="Make anew what follows from the patients' tables: SQL marts, the study's expectations, their pages.",
+)
+
+splits_job = dg.define_asset_job(
+    "splits",
+    selection=dg.AssetSelection.assets("cv_splits"),
+    description="Assign patients to the splits in which they are tested.",
+)
+
+embeddings_job = dg.define_asset_job(
+    "embed",
+    selection=dg.AssetSelection.assets("embeddings"),
+    description="Embed one patient's faces with a frozen network.",
+)
+
+train_job = dg.define_asset_job(
+    "train",
+    selection=dg.AssetSelection.assets("fold_models", "frame_predictions"),
+    description="Fit experiments' models, a split each, and predict the patients left out.",
+)
+
+accuracy_job = dg.define_asset_job(
+    "accuracy",
+    selection=dg.AssetSelection.assets("patient_accuracy"),
+    description="Compute patients' accuracies from the predictions.",
+)
+
+evaluation_job = dg.define_asset_job(
+    "evaluate",
+    selection=dg.AssetSelection.groups("evaluation") - dg.AssetSelection.assets("patient_accuracy"),
+    description="Judge the experiments: Table 5, intervals, baselines, chance, subgroups, canaries.",
+)
+
+report_job = dg.define_asset_job(
+    "report",
+    selection=dg.AssetSelection.assets("study_report"),
+    description="Write the study report.",
+)
+
+patient_report_job = dg.define_asset_job(
+    "patient_reports",
+    selection=dg.AssetSelection.assets("patient_report"),
+    description="Write the pages of patients.",
+)
+
+ALL = (
+    study_job,
+    patient_job,
+    marts_job,
+    splits_job,
+    embeddings_job,
+    train_job,
+    accuracy_job,
+    evaluation_job,
+    report_job,
+    patient_report_job,
+)

@@ -1,0 +1,1 @@
+"""Reading a study folder: patients, surveys and videos, and everything that is wrong with them."""

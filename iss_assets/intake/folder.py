@@ -1,0 +1,287 @@
+"""The study folder (``docs/study_folder.md``): everything that was submitted, and everything wrong with it.
+
+Belongs here: reading the folder as a whole, its rows in the shape of the warehouse's tables, its signature.
+Does not belong here: the csv files (``folder_tables``), the videos (``folder_videos``), opening a video (``media``).
+
+The folder is never trusted: what cannot be used is told with file and line, the rest goes on, and nothing is dropped
+without a row that says so. A folder that cannot be read is an error and never "no patients".
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from iss_assets.intake.folder_tables import ENROLLMENT, SURVEYS, read_enrollment, read_surveys
+from iss_assets.intake.folder_videos import VIDEOS, read_videos
+from iss_assets.intake.records import (
+    PatientRow,
+    Problem,
+    ProblemLog,
+    StudyFolderError,
+    SubmissionRow,
+    VideoFile,
+)
+from iss_assets.settings import ReadingSettings
+
+__all__ = [
+    "ENROLLMENT",
+    "SURVEYS",
+    "VIDEOS",
+    "PatientRow",
+    "Problem",
+    "StudyFolder",
+    "StudyFolderError",
+    "StudySignature",
+    "SubmissionRow",
+    "VideoFile",
+    "patient_rows",
+    "problem_rows",
+    "read_study",
+    "rejected_rows",
+    "score_rows",
+    "study_signature",
+]
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    """What a study folder holds.
+
+    Attributes
+    ----------
+    root : Path
+        The folder.
+    patients, submissions, videos : tuple
+        What was accepted, by id.
+    rejected : tuple of Problem
+        Rows, single cells (``column_name`` says which) and files that were not used.
+    problems : tuple of Problem
+        Troubles that are told though nothing was left out.
+    """
+
+    root: Path
+    patients: tuple[PatientRow, ...]
+    submissions: tuple[SubmissionRow, ...]
+    videos: tuple[VideoFile, ...]
+    rejected: tuple[Problem, ...]
+    problems: tuple[Problem, ...]
+
+    @cached_property
+    def _patient_by_id(self) -> dict[str, PatientRow]:
+        return {patient.patient_id: patient for patient in self.patients}
+
+    @cached_property
+    def _submissions_of(self) -> dict[str, tuple[SubmissionRow, ...]]:
+        return _grouped(self.submissions)
+
+    @cached_property
+    def _videos_of(self) -> dict[str, tuple[VideoFile, ...]]:
+        return _grouped(self.videos)
+
+    @property
+    def patient_ids(self) -> tuple[str, ...]:
+        """Ids of the accepted patients, sorted."""
+        return tuple(self._patient_by_id)
+
+    def patient(self, patient_id: str) -> PatientRow:
+        """Give a patient.
+
+        Raises
+        ------
+        KeyError
+            If no accepted patient has this id.
+        """
+        return self._patient_by_id[patient_id]
+
+    def submissions_of(self, patient_id: str) -> tuple[SubmissionRow, ...]:
+        """Give a patient's accepted survey rows by submission id."""
+        return self._submissions_of.get(patient_id, ())
+
+    def videos_of(self, patient_id: str) -> tuple[VideoFile, ...]:
+        """Give a patient's videos by submission id."""
+        return self._videos_of.get(patient_id, ())
+
+    def expected(self, patient_id: str) -> tuple[str, ...]:
+        """Give the ids of the videos that the warehouse should hold for a patient: no more, no fewer."""
+        return tuple(video.submission_id for video in self.videos_of(patient_id))
+
+
+@dataclass(frozen=True)
+class StudySignature:
+    """What a sensor compares to see a change.
+
+    Attributes
+    ----------
+    patients : dict
+        Patient id to a hash of the patient's rows, problems, and video names, sizes and times of change.
+    unsettled : dict
+        Patient id to the names of videos that changed within the last `settle_seconds` and may still be copied in.
+    study : str
+        Hash over all patients and over every problem of the folder.
+    """
+
+    patients: dict[str, str]
+    unsettled: dict[str, tuple[str, ...]]
+    study: str
+
+
+def read_study(
+    root: Path | str, settings: ReadingSettings | None = None, *, now: datetime | None = None
+) -> StudyFolder:
+    """Read a study folder.
+
+    Parameters
+    ----------
+    root : Path or str
+        The folder with ``enrollment.csv``, ``surveys.csv`` and ``videos/``.
+    settings : ReadingSettings, optional
+        Column and value maps; without them the names of ``docs/study_folder.md``.
+    now : datetime, optional
+        Aware; what counts as the future. The clock's time if not given.
+
+    Raises
+    ------
+    StudyFolderError
+        If the folder, one of its csv files or one of its folders cannot be read, or if columns are missing. The
+        message says what to do.
+    """
+    root = Path(root)
+    settings = settings or ReadingSettings()
+    now = now or datetime.now(UTC)
+    _check_root(root)
+    rejected, problems = ProblemLog(), ProblemLog()
+    patients = read_enrollment(root, settings, now, rejected, problems)
+    submissions = read_surveys(root, settings, now, patients, rejected, problems)
+    videos = read_videos(root, patients, submissions, rejected, problems)
+    active = {s.patient_id for s in submissions.values()} | {v.patient_id for v in videos}
+    for patient in patients.values():
+        if patient.patient_id not in active:
+            problems.add(
+                "no_submissions",
+                "The patient has neither an accepted survey nor a usable video; ask whether they take part.",
+                file=ENROLLMENT,
+                line=patient.line,
+                patient_id=patient.patient_id,
+            )
+    return StudyFolder(
+        root=root,
+        patients=tuple(sorted(patients.values(), key=lambda p: p.patient_id)),
+        submissions=tuple(sorted(submissions.values(), key=lambda s: s.submission_id)),
+        videos=videos,
+        rejected=rejected.sorted(),
+        problems=problems.sorted(),
+    )
+
+
+def _check_root(root: Path) -> None:
+    advice = "name the right folder with --study or ISS_STUDY, or make one with 'iss sample-study DIR'"
+    try:
+        if not root.is_dir():
+            kind = "is not a folder" if root.exists() else "does not exist"
+            raise StudyFolderError(f"the study folder {root.name!r} {kind}; {advice}")
+        with os.scandir(root) as entries:
+            next(entries, None)
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or "not a path"
+        raise StudyFolderError(f"the study folder {root.name!r} cannot be read ({why}); {advice}") from None
+
+
+def study_signature(
+    root: Path | str, settings: ReadingSettings | None = None, *, now: datetime | None = None
+) -> StudySignature:
+    """Look at a study folder and say, per patient, whether anything changed.
+
+    Line numbers do not count, so a new row above a patient's changes nothing for that patient.
+
+    Raises
+    ------
+    StudyFolderError
+        As `read_study`.
+    """
+    settings = settings or ReadingSettings()
+    study = read_study(root, settings, now=now)
+    now_ns = time.time_ns() if now is None else int(now.timestamp() * 1e9)
+    problems: dict[str | None, list[tuple[str, ...]]] = {}
+    for kind, found in (("rejected", study.rejected), ("problem", study.problems)):
+        for p in found:
+            problems.setdefault(p.patient_id, []).append(
+                (kind, p.file, p.column_name, p.submission_id or "", p.code)
+            )
+    patients, unsettled = {}, {}
+    for patient_id in study.patient_ids:
+        videos = study.videos_of(patient_id)
+        young = tuple(v.name for v in videos if _is_young(v, now_ns, settings.settle_seconds))
+        if young:
+            unsettled[patient_id] = young
+        patients[patient_id] = _digest(
+            [
+                _without_line(study.patient(patient_id)),
+                [_without_line(s) for s in study.submissions_of(patient_id)],
+                [(v.name, v.size, v.mtime_ns, v.prompt_size, v.prompt_mtime_ns) for v in videos],
+                sorted(problems.get(patient_id, [])),
+            ]
+        )
+    everything = [study.rejected, study.problems]
+    return StudySignature(
+        patients, unsettled, _digest([patients, [[asdict(p) for p in part] for part in everything]])
+    )
+
+
+def _is_young(video: VideoFile, now_ns: int, settle_seconds: float) -> bool:
+    # The absolute value: a time in the future is a wrong clock, and must not make the video wait for years.
+    changed = max(video.mtime_ns, video.ctime_ns) if os.name == "posix" else video.mtime_ns
+    return abs(now_ns - changed) < settle_seconds * 1e9
+
+
+def _without_line(row: PatientRow | SubmissionRow) -> dict[str, Any]:
+    fields = asdict(row)
+    del fields["line"]
+    return fields
+
+
+def _digest(content: object) -> str:
+    return hashlib.sha256(json.dumps(content, default=str, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _grouped(rows: Iterable[Any]) -> dict[str, tuple[Any, ...]]:
+    groups: dict[str, list[Any]] = {}
+    for row in rows:
+        groups.setdefault(row.patient_id, []).append(row)
+    return {patient_id: tuple(group) for patient_id, group in groups.items()}
+
+
+def patient_rows(study: StudyFolder, patient_id: str | None = None) -> list[dict[str, Any]]:
+    """Give rows of the table ``patients``, of all or of one."""
+    wanted = study.patients if patient_id is None else (study.patient(patient_id),)
+    return [_without_line(p) | {"skin_group": p.skin_group, "pain_level": p.pain_level} for p in wanted]
+
+
+def score_rows(study: StudyFolder, patient_id: str | None = None) -> list[dict[str, Any]]:
+    """Give rows of the table ``bpi_scores``, of all or of one patient, with timeframe and missing answers counted."""
+    wanted = study.submissions if patient_id is None else study.submissions_of(patient_id)
+    return [
+        {"submission_id": s.submission_id, "patient_id": s.patient_id, "setting": s.setting}
+        | s.time.row()
+        | s.scores
+        | {"missing_scores": sum(answer is None for answer in s.scores.values())}
+        for s in wanted
+    ]
+
+
+def rejected_rows(study: StudyFolder) -> list[dict[str, Any]]:
+    """Give rows of the table ``rejected_rows``."""
+    return [asdict(problem) for problem in study.rejected]
+
+
+def problem_rows(study: StudyFolder) -> list[dict[str, Any]]:
+    """Give rows of the table ``study_problems``."""
+    return [asdict(problem) for problem in study.problems]

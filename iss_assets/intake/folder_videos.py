@@ -1,0 +1,346 @@
+"""The videos of a study folder: which files there are, whose they are, which cannot be used.
+
+Belongs here: listing and naming. Files are looked up and never opened: whether one can be played is found out later.
+Does not belong here: the csv files (``folder_tables``), decoding (``media``).
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from iss_assets.intake import cells
+from iss_assets.intake.cells import CellError
+from iss_assets.intake.folder_tables import (
+    ENROLLMENT,
+    SURVEYS,
+    find_by_number,
+    numbers_without_zeros,
+    report_lost_zeros,
+    zeros_advice,
+)
+from iss_assets.intake.paths import leads_out, printable
+from iss_assets.intake.records import PatientRow, ProblemLog, StudyFolderError, SubmissionRow, VideoFile
+from iss_assets.protocol import terms
+
+VIDEOS: Final = "videos"
+EXTENSIONS: Final = frozenset(
+    [
+        "mp4",
+        "mov",
+        "m4v",
+        "webm",
+        "mkv",
+        "avi",
+        "mpg",
+        "mpeg",
+        "3gp",
+        "3g2",
+        "ts",
+        "mts",
+        "m2ts",
+        "wmv",
+        "flv",
+        "ogv",
+    ]
+)
+"""Endings taken for a video, in any case."""
+
+IGNORED: Final = frozenset({"thumbs.db", "desktop.ini"})
+"""Files that Windows leaves in folders. Names that start with a dot (``.DS_Store``) are ignored as well."""
+
+
+@dataclass(frozen=True)
+class _Found:
+    """One usable file: `name` is relative to the study folder and printable."""
+
+    patient_id: str
+    submission_id: str
+    prompt: bool
+    name: str
+    path: Path
+    stat: os.stat_result
+
+
+def read_videos(
+    root: Path,
+    patients: Mapping[str, PatientRow],
+    submissions: Mapping[str, SubmissionRow],
+    rejected: ProblemLog,
+    problems: ProblemLog,
+) -> tuple[VideoFile, ...]:
+    """List the narrative videos of accepted patients, with their prompts.
+
+    Parameters
+    ----------
+    root : Path
+        The study folder.
+    patients : mapping
+        Accepted patients by id.
+    submissions : mapping
+        Accepted submissions by id.
+    rejected, problems : ProblemLog
+        Where files that cannot be used, and mismatches with the surveys, are noted.
+
+    Returns
+    -------
+    tuple of VideoFile
+        By patient and submission id.
+
+    Raises
+    ------
+    StudyFolderError
+        If a folder cannot be listed, or ``videos`` is missing though there are submissions: taking it for empty
+        would remove what it holds from the study.
+    """
+    lister = _Lister(root, rejected, problems)
+    found: dict[tuple[str, bool], list[_Found]] = {}
+    for file in lister.files(patients, expected=bool(submissions)):
+        found.setdefault((file.submission_id, file.prompt), []).append(file)
+    kept = {key: _choose(files, submissions, rejected) for key, files in found.items()}
+    narratives = {key[0]: file for key, file in kept.items() if file and not key[1]}
+    prompts = {key[0]: file for key, file in kept.items() if file and key[1]}
+    for submission_id, prompt in prompts.items():
+        if submission_id not in narratives or narratives[submission_id].patient_id != prompt.patient_id:
+            problems.add(
+                "prompt_without_narrative",
+                "There is a prompt reading but no narrative video of this submission; ask for it or delete the prompt.",
+                file=prompt.name,
+                patient_id=prompt.patient_id,
+                submission_id=submission_id,
+            )
+    _compare_with_surveys(narratives, submissions, problems)
+    videos = (_video(file, prompts.get(submission_id)) for submission_id, file in narratives.items())
+    return tuple(sorted(videos, key=lambda v: (v.patient_id, v.submission_id)))
+
+
+class _Lister:
+    """Walks ``videos/<patient_id>/<submission_id>.<ext>`` and notes what does not fit."""
+
+    def __init__(self, root: Path, rejected: ProblemLog, problems: ProblemLog):
+        self.root = root
+        self.rejected = rejected
+        self.problems = problems
+
+    def files(self, patients: Mapping[str, PatientRow], *, expected: bool) -> Iterator[_Found]:
+        """Give every file that has a usable name, by name; `expected` says that there should be some."""
+        top = self.root / VIDEOS
+        if not os.path.lexists(top):
+            if expected:
+                # a drive that is not mounted looks like this, and must not remove every video from the study
+                raise StudyFolderError(
+                    f"the folder {VIDEOS} is missing though {SURVEYS} has submissions; put it there (an empty one if "
+                    "there are no videos yet), and check that the drive is there"
+                )
+            self.problems.add(
+                "no_videos_folder",
+                f"The folder {VIDEOS} is not there; create it and put the videos in.",
+                file=VIDEOS,
+            )
+            return
+        if leads_out(self.root, top):
+            raise StudyFolderError(
+                f"{VIDEOS} is a link that leads out of the study folder; put the folder itself there"
+            )
+        without_zeros = numbers_without_zeros(patients)
+        for entry in self._list(top, VIDEOS):
+            name = f"{VIDEOS}/{printable(entry.name)}"
+            if not self._is_kind(entry, name, stat.S_ISDIR, "not_in_patient_folder", _NOT_IN_PATIENT_FOLDER):
+                continue
+            try:
+                patient_id = cells.patient_id(entry.name)
+            except CellError as error:
+                self.rejected.add(error.code, f"The folder's name is no patient id. {error}", file=name)
+                continue
+            if patient_id not in patients:
+                twin = find_by_number(patient_id, without_zeros)
+                advice = "enroll the patient or rename the folder."
+                if twin is not None:
+                    advice = zeros_advice(twin)
+                    report_lost_zeros(twin, f"the folder's name {name}", self.problems)
+                self.rejected.add(
+                    "unknown_patient",
+                    f"No accepted row of {ENROLLMENT} has this patient id, so nothing in the folder was used; {advice}",
+                    file=name,
+                    patient_id=patient_id,
+                )
+                continue
+            yield from self._files_of(patient_id, Path(entry.path), name)
+
+    def _files_of(self, patient_id: str, folder: Path, folder_name: str) -> Iterator[_Found]:
+        for entry in self._list(folder, folder_name):
+            name = f"{folder_name}/{printable(entry.name)}"
+            stem, dot, extension = entry.name.rpartition(".")
+            if self._is_kind(entry, name, stat.S_ISREG, "not_a_file", _NOT_A_FILE, patient_id):
+                if not dot or extension.lower() not in EXTENSIONS:
+                    self.problems.add(
+                        "not_a_video",
+                        "The file's ending is not that of a video, so it was not used; move it away, or convert it.",
+                        file=name,
+                        patient_id=patient_id,
+                    )
+                    continue
+                try:
+                    submission_id = cells.submission_id(stem.removesuffix(terms.PROMPT_SUFFIX))
+                except CellError as error:
+                    self.rejected.add(
+                        error.code,
+                        f"The file's name is no submission id. {error}",
+                        file=name,
+                        patient_id=patient_id,
+                    )
+                    continue
+                yield _Found(
+                    patient_id,
+                    submission_id,
+                    stem.endswith(terms.PROMPT_SUFFIX),
+                    name,
+                    Path(entry.path),
+                    entry.stat(),
+                )
+
+    def _list(self, folder: Path, name: str) -> list[os.DirEntry[str]]:
+        try:
+            with os.scandir(folder) as entries:
+                shown = [
+                    e for e in entries if not e.name.startswith(".") and e.name.casefold() not in IGNORED
+                ]
+        except OSError as error:
+            raise StudyFolderError(
+                f"the folder {name} cannot be listed ({error.strerror}); check its permissions and that the drive is there"
+            ) from None
+        return sorted(shown, key=lambda e: os.fsencode(e.name))
+
+    def _is_kind(
+        self,
+        entry: os.DirEntry[str],
+        name: str,
+        wanted: Callable[[int], bool],
+        code: str,
+        reason: str,
+        patient_id: str | None = None,
+    ) -> bool:
+        """Say whether an entry is of the wanted kind; note it with `code` if it is not."""
+        try:
+            if entry.is_symlink() and leads_out(self.root, Path(entry.path)):
+                code = "link_outside"
+                reason = (
+                    "A link that leads out of the study folder is not followed; put the file itself there."
+                )
+            elif wanted(entry.stat().st_mode):
+                return True
+        except OSError:
+            code = "unreachable_file"
+            reason = "It cannot be looked up (a broken link, or it went away meanwhile); put it there again."
+        self.rejected.add(code, reason, file=name, patient_id=patient_id)
+        return False
+
+
+_NOT_IN_PATIENT_FOLDER = (
+    f"Files are looked for in {VIDEOS}/<patient id>/ only; move this one into its patient's folder."
+)
+_NOT_A_FILE = (
+    "Only files are looked for in a patient's folder; move what it holds one level up, or remove it."
+)
+
+
+def _choose(
+    files: list[_Found], submissions: Mapping[str, SubmissionRow], rejected: ProblemLog
+) -> _Found | None:
+    """Give the one file of a submission (and kind) that is used, and note why the others are not."""
+    submission = submissions.get(files[0].submission_id)
+    owners = {file.patient_id for file in files}
+    if submission is None and len(owners) > 1:
+        for file in files:
+            _reject(
+                rejected,
+                file,
+                "id_of_two_patients",
+                "Several patients' folders hold a file of this submission id and no survey says whose it is, so none "
+                "was used; correct the names.",
+            )
+        return None
+    own = [file for file in files if submission is None or file.patient_id == submission.patient_id]
+    for file in files:
+        if file not in own:
+            _reject(
+                rejected,
+                file,
+                "wrong_patient",
+                f"{SURVEYS} gives this submission to another patient, so the file was not used; move it to that "
+                "patient's folder or correct the id.",
+            )
+    for file in own[1:]:
+        _reject(
+            rejected,
+            file,
+            "duplicate_video_file",
+            f"There are several files of this submission; the first by name ({own[0].name.rpartition('.')[2].lower()}) "
+            "was used. Delete the wrong ones.",
+        )
+    return own[0] if own else None
+
+
+def _reject(rejected: ProblemLog, file: _Found, code: str, reason: str) -> None:
+    rejected.add(code, reason, file=file.name, patient_id=file.patient_id, submission_id=file.submission_id)
+
+
+def _compare_with_surveys(
+    narratives: Mapping[str, _Found], submissions: Mapping[str, SubmissionRow], problems: ProblemLog
+) -> None:
+    alone = {
+        (file.patient_id, i.lstrip("0")): file
+        for i, file in narratives.items()
+        if i not in submissions and i.isdecimal()
+    }
+    twins: dict[str, SubmissionRow] = {}
+    for submission_id, submission in submissions.items():
+        if submission_id not in narratives:
+            twin = alone.get((submission.patient_id, submission_id.lstrip("0")))
+            if twin is not None:
+                twins[twin.submission_id] = submission
+            problems.add(
+                "survey_without_video",
+                "There is no usable video of this submission; ask for it, or check the file's name."
+                if twin is None
+                else f"There is no video of this submission, but the name of {twin.name} differs from its id by leading "
+                "zeros only, which spreadsheets drop; write it alike in both.",
+                file=SURVEYS,
+                line=submission.line,
+                patient_id=submission.patient_id,
+                submission_id=submission_id,
+            )
+    for submission_id, file in narratives.items():
+        if submission_id not in submissions:
+            survey = twins.get(submission_id)
+            problems.add(
+                "video_without_survey",
+                f"No accepted row of {SURVEYS} has this submission id; add the scores or correct the row."
+                if survey is None
+                else f"The id in line {survey.line} of {SURVEYS} differs from this name by leading zeros only, which "
+                "spreadsheets drop; write it alike in both.",
+                file=file.name,
+                patient_id=file.patient_id,
+                submission_id=submission_id,
+            )
+
+
+def _video(file: _Found, prompt: _Found | None) -> VideoFile:
+    if prompt is not None and prompt.patient_id != file.patient_id:
+        prompt = None
+    return VideoFile(
+        patient_id=file.patient_id,
+        submission_id=file.submission_id,
+        path=file.path,
+        name=file.name,
+        size=file.stat.st_size,
+        mtime_ns=file.stat.st_mtime_ns,
+        ctime_ns=file.stat.st_ctime_ns,
+        prompt_path=prompt.path if prompt else None,
+        prompt_size=prompt.stat.st_size if prompt else None,
+        prompt_mtime_ns=prompt.stat.st_mtime_ns if prompt else None,
+    )

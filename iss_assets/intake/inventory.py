@@ -1,0 +1,160 @@
+"""What a submitted video file is: its hash and what its container says.
+
+Belongs here: hashing, and calling the probe. Does not belong here: decoding pictures or sound.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from iss_assets.intake.records import VideoFile
+from iss_assets.media.isolation import BrokenFile, ChangedFile, open_file
+from iss_assets.settings import VideoSettings
+
+if TYPE_CHECKING:
+    from iss_assets.media.video import VideoInfo
+
+INVENTORY_CODE_VERSION = "4"
+
+_PROBED = (
+    "container",
+    "codec",
+    "width",
+    "height",
+    "rotation",
+    "transfer",
+    "source_fps",
+    "duration_s",
+    "has_audio",
+    "audio_codec",
+    "status",
+    "file_problem",
+)
+
+
+_NOT_ALLOWED: Final = (errno.EACCES, errno.EPERM)
+_GONE: Final = (errno.ENOENT, errno.ENOTDIR, errno.ESTALE, errno.ELOOP)
+
+
+class Described(NamedTuple):
+    """A video's row, and whether it is to be made again by the next run because the file could not be read now."""
+
+    row: dict[str, Any]
+    settled: bool
+
+
+def sha256_of(path: Path) -> str:
+    """Give the SHA-256 of a file, read in pieces.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read, or is not a regular file.
+    """
+    with open(open_file(path), "rb") as file:  # noqa: PTH123 - it is open already
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def describe_video(
+    video: VideoFile,
+    known: Mapping[str, Any] | None,
+    settings: VideoSettings,
+    *,
+    trust_probe: bool,
+    prober: Callable[[str], VideoInfo] | None = None,
+) -> Described:
+    """Give a video's row of the table ``videos``.
+
+    Parameters
+    ----------
+    video : VideoFile
+        The file as the study folder's reader found it.
+    known : mapping, optional
+        The row of an earlier run. Where size and modification time are still the same, its hash is taken over,
+        and with `trust_probe` the rest too.
+    settings : VideoSettings
+        Limits of what is decoded.
+    trust_probe : bool
+        Whether `known` was made by the present code and settings.
+    prober : callable, optional
+        Takes the file's hash and gives what `probe` gives of the file, or raises `BrokenFile` or `ChangedFile`; by
+        default `probe` itself.
+    """
+    from iss_assets.media.video import UnreadableVideo, probe
+
+    row: dict[str, Any] = {
+        "video_id": video.submission_id,
+        "patient_id": video.patient_id,
+        "file": video.name,
+        "sha256": stand_in(video.name, video.size, video.mtime_ns),
+        "bytes": video.size,
+        "modified_ns": video.mtime_ns,
+        "has_prompt": video.prompt_path is not None,
+    }
+
+    def unread(problem: str) -> Described:
+        return Described(
+            {
+                **row,
+                "sha256": stand_in(video.name, video.size, video.mtime_ns),
+                "status": "unreadable",
+                "file_problem": problem,
+            },
+            False,
+        )
+
+    same = known is not None and (known["bytes"], known["modified_ns"]) == (video.size, video.mtime_ns)
+    if known is not None and same and known["sha256"] != row["sha256"]:
+        row["sha256"] = known["sha256"]
+    else:
+        try:
+            row["sha256"] = sha256_of(video.path)
+            after = video.path.stat()
+        except OSError as error:
+            return unread(_why_unread(error))
+        if (after.st_size, after.st_mtime_ns) != (video.size, video.mtime_ns):
+            return unread("The file changed while it was read; the next run reads it again.")
+    if known is not None and trust_probe and known["sha256"] == row["sha256"]:
+        return Described({**row, **{name: known[name] for name in _PROBED}}, True)
+    try:
+        info = prober(row["sha256"]) if prober else probe(video.path, settings)
+    except (UnreadableVideo, BrokenFile) as error:
+        return Described({**row, "status": error.status, "file_problem": str(error)}, True)
+    except ChangedFile as error:
+        return unread(str(error))
+    probed = {name: getattr(info, name) for name in _PROBED if hasattr(info, name)}
+    return Described({**row, **probed, "status": "ok", "file_problem": info.problem}, True)
+
+
+def without_probe(row: Mapping[str, Any], problem: str) -> dict[str, Any]:
+    """Give the row of a video of which nothing that the probe found can be kept."""
+    return {
+        **row,
+        **dict.fromkeys(_PROBED),
+        "status": "unreadable",
+        "problem": problem,
+        "file_problem": problem,
+    }
+
+
+def stand_in(name: str, size: int, mtime_ns: int) -> str:
+    """Give what stands in for the hash of a file that cannot be read.
+
+    No other file has it, and not this one either once it can be read.
+    """
+    return hashlib.sha256(b"unread|" + os.fsencode(f"{name}|{size}|{mtime_ns}")).hexdigest()
+
+
+def _why_unread(error: OSError) -> str:
+    if error.errno in _NOT_ALLOWED:
+        return "The file may not be read: give the account that runs this project the right to."
+    if error.errno in _GONE:
+        return "The file went away before it was read; put it there again."
+    return (
+        f"The file cannot be read ({error.strerror or 'not a regular file'}); check the disk that it lies on."
+    )

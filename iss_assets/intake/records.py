@@ -1,0 +1,161 @@
+"""What was found in a study folder: patients, submissions, videos, and what was wrong with them.
+
+Belongs here: the plain records that the study folder's readers fill, and the log of problems.
+Does not belong here: reading (``csv_reading``, ``folder_tables``, ``folder_videos``), vocabulary (``terms``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+
+from iss_assets.intake.check_in_time import CheckInTime
+from iss_assets.protocol import terms
+
+
+class StudyFolderError(Exception):
+    """The study folder cannot be read at all; the message says what to do next."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One trouble of the study folder.
+
+    Attributes
+    ----------
+    file : str
+        File or folder relative to the study folder, with ``/`` between its parts.
+    line : int
+        Line in the file, the first line being 1; 0 where there is none.
+    column_name : str
+        Column at fault by our name; empty where it is the whole row or file.
+    patient_id, submission_id : str or None
+        Given where a valid id is known.
+    code : str
+        Kind of trouble, a fixed word (``docs/study_folder.md`` lists them).
+    reason : str
+        What is wrong and what to do. Never quotes a cell, which could hold a name.
+    """
+
+    file: str
+    line: int
+    column_name: str
+    patient_id: str | None
+    submission_id: str | None
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class PatientRow:
+    """One accepted row of ``enrollment.csv``; the cohort is the stated one, also where it is contradicted."""
+
+    patient_id: str
+    cohort: str
+    sex: str
+    skin_type: str
+    pain_target: int
+    enrolled_on: date | None
+    utc_offset_minutes: int | None
+    line: int = field(compare=False)
+
+    @property
+    def pain_level(self) -> str:
+        """Level of the pain target."""
+        return terms.pain_level(self.pain_target)
+
+    @property
+    def skin_group(self) -> str:
+        """``light`` or ``dark``."""
+        return terms.skin_group(self.skin_type)
+
+
+@dataclass(frozen=True)
+class SubmissionRow:
+    """One accepted row of ``surveys.csv``; an answer that is missing or was rejected is None."""
+
+    submission_id: str
+    patient_id: str
+    time: CheckInTime
+    setting: str | None
+    pain_now: int | None
+    chronic_pain: bool | None
+    general_activity: int | None
+    mood: int | None
+    walking_ability: int | None
+    normal_work: int | None
+    relationships: int | None
+    sleep: int | None
+    enjoyment_of_life: int | None
+    line: int = field(compare=False)
+
+    @property
+    def scores(self) -> dict[str, int | bool | None]:
+        """The nine answers by name, in the order of the questionnaire."""
+        return {name: getattr(self, name) for name in terms.SCORES}
+
+
+@dataclass(frozen=True)
+class VideoFile:
+    """One narrative video of the study folder. It has been looked up, never opened.
+
+    Attributes
+    ----------
+    patient_id, submission_id : str
+        From the folder's and the file's name.
+    path : Path
+        Where the file lies.
+    name : str
+        The same relative to the study folder, with ``/`` between its parts.
+    size : int
+        Bytes.
+    mtime_ns, ctime_ns : int
+        Time of the last change of the content, and of the content or the directory entry. A copy that keeps the
+        original's modification time still has a fresh ``ctime_ns``.
+    prompt_path : Path or None
+        The Question 10 reading that came with it.
+    prompt_size, prompt_mtime_ns : int or None
+        The same of that file.
+    """
+
+    patient_id: str
+    submission_id: str
+    path: Path
+    name: str
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    prompt_path: Path | None = None
+    prompt_size: int | None = None
+    prompt_mtime_ns: int | None = None
+
+
+class ProblemLog:
+    """Problems in the order found, one for each file, line, code and column."""
+
+    def __init__(self) -> None:
+        self._problems: dict[tuple[str, int, str, str], Problem] = {}
+
+    def add(
+        self,
+        code: str,
+        reason: str,
+        *,
+        file: str,
+        line: int = 0,
+        column: str = "",
+        patient_id: str | None = None,
+        submission_id: str | None = None,
+    ) -> None:
+        """Add a problem; the first of several with one key stays."""
+        problem = Problem(file, line, column, patient_id, submission_id, code, reason)
+        self._problems.setdefault((file, line, code, column), problem)
+
+    def __iter__(self) -> Iterator[Problem]:
+        return iter(self._problems.values())
+
+    def sorted(self) -> tuple[Problem, ...]:
+        """Give the problems by file, line and column."""
+        return tuple(sorted(self, key=lambda p: (p.file, p.line, p.column_name, p.code)))

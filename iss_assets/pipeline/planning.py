@@ -1,0 +1,269 @@
+"""Which runs the study needs now: one pure function from what is seen to what is to be done.
+
+Belongs here: the decision, with everything that it depends on handed in. Does not belong here: reading the folder,
+the warehouse or Dagster's runs (``sensors``), what counts as stale (``pipeline.staleness``).
+
+A subject is a patient, the study folder as a whole, or the marts. Its *state* is a hash of what it is to be made from
+and of what is there now, so a run that achieved anything changes it. Runs are requested for a state, and failures are
+counted per state: new files, new settings or new code make a new one and are tried at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import takewhile
+
+from iss_assets.settings import SensorSettings
+
+STUDY = "study_folder"
+"""Subject and job of what is wrong with the study folder."""
+MARTS = "marts"
+"""Subject and job of the tables over the whole study."""
+PATIENT_JOB = "patient"
+
+LASTING_ERRORS = frozenset(
+    {
+        "AssertionError",
+        "AttributeError",
+        "DagsterAssetCheckFailedError",
+        "ImportError",
+        "IndexError",
+        "InvalidTable",
+        "KeyError",
+        "ModuleNotFoundError",
+        "NameError",
+        "RecursionError",
+        "SqlModelError",
+        "TypeError",
+        "UnicodeDecodeError",
+        "ValueError",
+        "WarehouseError",
+        "ZeroDivisionError",
+    }
+)
+"""Errors that the same input gives again every time: a fault of the program, or rows that fit no model. Everything
+else (memory, disk, locks, a process that died) may be gone the next time."""
+
+
+def can_heal(errors: Collection[str]) -> bool:
+    """Say whether a run that failed with errors of these classes may succeed on the same input.
+
+    One error that may pass is enough: what it stopped can change the rest. A run without any error in its log was
+    killed, and may succeed.
+    """
+    return not errors or any(name not in LASTING_ERRORS for name in errors)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One finished run that was requested for a subject.
+
+    Attributes
+    ----------
+    run_id : str
+        The run.
+    state : str
+        The state that it was requested for.
+    ended_at : float
+        Seconds since 1970.
+    can_heal : bool
+        Whether trying the same again makes sense.
+    """
+
+    run_id: str
+    state: str
+    ended_at: float
+    can_heal: bool = True
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Everything that the decision depends on, at one moment.
+
+    Attributes
+    ----------
+    enrolled : collection of str
+        Patients of the study folder.
+    stale : mapping
+        Enrolled patients with something to do, to their state.
+    unsettled : mapping
+        Patients with videos that may still be copied in, to those videos' names.
+    partitions : collection of str
+        Patients that Dagster knows.
+    in_flight : collection of str
+        Subjects that a run not yet ended works on, whoever asked for it.
+    attempts : mapping
+        Subject to its finished runs, newest first.
+    study, marts : str, optional
+        State of the study folder's problems and of the marts where they are out of date; None where current.
+    marts_at : float, optional
+        When the marts were last made, or work on the study began, in seconds since 1970; None before that.
+    backfilled : collection of str
+        Patients of a backfill that is at work; it requests their runs by itself.
+    """
+
+    enrolled: Collection[str]
+    stale: Mapping[str, str]
+    unsettled: Mapping[str, Sequence[str]]
+    partitions: Collection[str]
+    in_flight: Collection[str] = frozenset()
+    attempts: Mapping[str, Sequence[Attempt]] = field(default_factory=dict)
+    study: str | None = None
+    marts: str | None = None
+    marts_at: float | None = None
+    backfilled: Collection[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Request:
+    """One run to ask for. `key` is the same until a run for it exists, so asking twice gives one run."""
+
+    job: str
+    subject: str
+    state: str
+    key: str
+
+    @property
+    def partition(self) -> str | None:
+        """The patient; None for runs about the whole study."""
+        return self.subject if self.job == PATIENT_JOB else None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to do now.
+
+    Attributes
+    ----------
+    add_partitions : tuple of str
+        Patients to make known to Dagster.
+    requests : tuple of Request
+        Runs to ask for.
+    waiting : dict
+        Subject to why its run is not asked for now.
+    given_up : dict
+        Subject to why no run is asked for until something changes.
+    not_enrolled : tuple of str
+        Patients that Dagster knows and the study folder does not; nothing of theirs is ever deleted here.
+    """
+
+    add_partitions: tuple[str, ...] = ()
+    requests: tuple[Request, ...] = ()
+    waiting: dict[str, str] = field(default_factory=dict)
+    given_up: dict[str, str] = field(default_factory=dict)
+    not_enrolled: tuple[str, ...] = ()
+
+    def summary(self) -> str:
+        """Say in a line or two what happens and what waits: ids and counts only."""
+        parts = []
+        if self.add_partitions:
+            parts.append(f"new patients: {_some(self.add_partitions)}")
+        if self.requests:
+            parts.append(f"runs requested: {_some([r.subject for r in self.requests])}")
+        parts += [f"{_some(who)}: {why}" for why, who in _by_reason(self.waiting).items()]
+        parts += [f"{_some(who)}: {why}" for why, who in _by_reason(self.given_up).items()]
+        if self.not_enrolled:
+            parts.append(
+                f"no longer in the study folder, nothing deleted: {_some(self.not_enrolled)}; "
+                "a withdrawal is carried out on request only"
+            )
+        return "; ".join(parts) or "everything is up to date"
+
+
+def plan(seen: Seen, now: float, settings: SensorSettings) -> Plan:
+    """Decide which partitions to add and which runs to ask for.
+
+    Parameters
+    ----------
+    seen : Seen
+        The study folder, the warehouse and Dagster's runs at one moment.
+    now : float
+        Seconds since 1970.
+    settings : SensorSettings
+        Limits on runs in flight and on retries.
+    """
+    waiting: dict[str, str] = {}
+    given_up: dict[str, str] = {}
+    requests: list[Request] = []
+
+    def ask(job: str, subject: str, state: str) -> bool:
+        attempts = seen.attempts.get(subject, ())
+        if subject in seen.in_flight:
+            waiting[subject] = "a run is at work"
+        elif reason := _why_given_up(attempts, state, settings):
+            given_up[subject] = reason
+        elif now < (due := _due(attempts, state, settings)):
+            waiting[subject] = f"tried again in {max(1, round((due - now) / 60))} min"
+        else:
+            # the newest run makes the key new after every run, and keeps it the same as long as there is none
+            after = attempts[0].run_id[:8] if attempts else "first"
+            requests.append(Request(job, subject, state, f"{subject}:{state}:{after}"))
+            return True
+        return False
+
+    if seen.study is not None:
+        ask(STUDY, STUDY, seen.study)
+    enrolled, known = set(seen.enrolled), set(seen.partitions)
+    # training and reports are in flight too, under subjects of their own, and hold nobody up
+    at_work = set(seen.in_flight) & (enrolled | known)
+    room = settings.batch - len(at_work)
+    # those tried least come first, so that a patient who fails does not hold up the others
+    for patient in sorted(
+        seen.stale, key=lambda p: (len(_tries(seen.attempts.get(p, ()), seen.stale[p])), p)
+    ):
+        if patient not in enrolled:
+            continue
+        if seen.unsettled.get(patient):
+            waiting[patient] = "a video may still be being copied"
+        elif patient in seen.backfilled:
+            waiting[patient] = "a backfill is at work"
+        elif room <= 0:
+            waiting[patient] = "enough runs are queued"
+        elif ask(PATIENT_JOB, patient, seen.stale[patient]):
+            room -= 1
+    if seen.marts is not None:
+        busy = bool(at_work) or any(r.job == PATIENT_JOB for r in requests)
+        overdue = seen.marts_at is not None and now - seen.marts_at >= settings.marts_wait_s
+        if busy and not overdue:
+            waiting[MARTS] = "patients are being worked on"
+        else:
+            ask(MARTS, MARTS, seen.marts)
+    return Plan(
+        add_partitions=tuple(sorted(enrolled - known)),
+        requests=tuple(requests),
+        waiting=waiting,
+        given_up=given_up,
+        not_enrolled=tuple(sorted(known - enrolled)),
+    )
+
+
+def _tries(attempts: Sequence[Attempt], state: str) -> list[Attempt]:
+    """Give the latest runs in a row that were requested for this state and left it as it was."""
+    return list(takewhile(lambda a: a.state == state, attempts))
+
+
+def _why_given_up(attempts: Sequence[Attempt], state: str, settings: SensorSettings) -> str:
+    tries = _tries(attempts, state)
+    if tries and not tries[0].can_heal:
+        return "failed in a way that trying again does not mend; see its last run"
+    if len(tries) >= settings.attempts:
+        return f"failed {len(tries)} times; see its last run"
+    return ""
+
+
+def _due(attempts: Sequence[Attempt], state: str, settings: SensorSettings) -> float:
+    tries = _tries(attempts, state)
+    return tries[0].ended_at + settings.retry_s * 2 ** (len(tries) - 1) if tries else 0.0
+
+
+def _by_reason(subjects: Mapping[str, str]) -> dict[str, list[str]]:
+    reasons: dict[str, list[str]] = {}
+    for subject, reason in subjects.items():
+        reasons.setdefault(reason, []).append(subject)
+    return reasons
+
+
+def _some(names: Sequence[str], most: int = 10) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

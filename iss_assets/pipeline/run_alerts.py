@@ -1,0 +1,178 @@
+"""What runs found, put into the table ``alerts``, and what waits there sent: after a command, and by the sensors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+
+import dagster as dg
+
+from iss_assets.alerting.rules import RUN_FAILED, WHOLE_STUDY, Alert, Key, Known, Observation, update
+from iss_assets.alerting.store import _LATEST, Delivery, close_gone, deliver
+from iss_assets.pipeline.run_history import PARTITION_TAG, TAKEN_UP_TAG, errors_of, finished_since
+from iss_assets.protocol import terms
+from iss_assets.schemas.tables import Alerts
+from iss_assets.settings import Settings
+from iss_assets.warehouse.database import Warehouse
+
+_KINDS = {
+    dg.DagsterEventType.ASSET_CHECK_EVALUATION,
+    dg.DagsterEventType.STEP_SUCCESS,
+    dg.DagsterEventType.STEP_FAILURE,
+}
+
+
+_TOLD_UNTIL = "iss/told_until"
+
+
+IDS_KEY = "ids"
+"""Metadata of a check that lists the videos or submissions at fault."""
+
+
+def observations_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[Observation]:
+    """Read what a finished run found: every check's outcome, and every step's success or failure.
+
+    A run that was ended by a person is no trouble. One that failed without a failed step (its process died) is a
+    trouble of its job, unless a later command takes its work up; what its checks found before counts in any case.
+    """
+    partition = run.tags.get(PARTITION_TAG) or WHOLE_STUDY
+    found: list[Observation] = []
+    failed_steps = 0
+    last: datetime | None = None
+    errors = errors_of(instance, run.run_id) if run.status == dg.DagsterRunStatus.FAILURE else {}
+    for record in instance.get_records_for_run(run.run_id, of_type=_KINDS).records:
+        event = record.event_log_entry.dagster_event
+        if event is None:
+            continue
+        last = at = datetime.fromtimestamp(record.event_log_entry.timestamp, UTC)
+        if event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+            found.append(_of_check(run.run_id, partition, event.asset_check_evaluation_data, at))
+        elif event.step_key is not None:
+            passed = event.event_type == dg.DagsterEventType.STEP_SUCCESS
+            failed_steps += not passed
+            names = tuple(errors.get(event.step_key, ()))
+            # a blocking check that failed ends its step with this error, and is told as a check
+            if names != ("DagsterAssetCheckFailedError",):
+                found.append(_of_step(run.run_id, partition, event.step_key, passed, at, names))
+    ended = last or datetime.now(UTC)
+    if run.status == dg.DagsterRunStatus.SUCCESS:
+        found.append(_of_step(run.run_id, partition, run.job_name, True, ended))
+    elif run.status == dg.DagsterRunStatus.FAILURE and not failed_steps and TAKEN_UP_TAG not in run.tags:
+        found.append(_of_step(run.run_id, partition, run.job_name, False, ended))
+    return found
+
+
+def _of_check(run_id: str, partition: str, data: dg.AssetCheckEvaluation, at: datetime) -> Observation:
+    ids = data.metadata.get(IDS_KEY)
+    listed = ids.value if ids is not None and isinstance(ids.value, list) else []
+    return Observation(
+        run_id=run_id,
+        patient_id=data.partition or partition,
+        asset=data.asset_key.to_user_string(),
+        check_name=data.check_name,
+        passed=data.passed,
+        severity=data.severity.value,
+        at=at,
+        affected=tuple(i for i in listed if isinstance(i, str) and terms.SUBMISSION_ID.match(i)),
+        numbers={
+            name: value.value
+            for name, value in data.metadata.items()
+            if isinstance(value, dg.IntMetadataValue | dg.FloatMetadataValue) and value.value is not None
+        },
+    )
+
+
+def _of_step(
+    run_id: str, partition: str, step: str, passed: bool, at: datetime, errors: tuple[str, ...] = ()
+) -> Observation:
+    return Observation(run_id, partition, step, RUN_FAILED, passed, "ERROR", at, errors)
+
+
+def record_runs(
+    instance: dg.DagsterInstance, warehouse: Warehouse, runs: Sequence[dg.DagsterRun]
+) -> list[Alert]:
+    """Bring the table ``alerts`` up to date with finished runs; give the alerts that are new or different.
+
+    Runs may be handed over again and in any order.
+    """
+    observations = [o for run in runs for o in observations_of(instance, run)]
+    if not observations:
+        return []
+    with warehouse.write() as writer:
+        latest: dict[Key, Alert] = {}
+        for row in writer.query(_LATEST).to_pylist():
+            alert = Alert.of(row)
+            latest[alert.key] = alert
+        changed = update(latest, observations)
+        for alert in changed:
+            rows = Alerts.check_rows(Alerts.from_rows([alert.row()]))
+            writer.replace(Alerts, rows, {"alert_id": alert.alert_id})
+    return changed
+
+
+def known_of(repository: dg.RepositoryDefinition, enrolled: Iterable[str]) -> Known:
+    """Give what runs can look at: the checks and steps of the code location, the patients of the study folder."""
+    jobs = repository.get_all_jobs()
+    return Known(
+        checks=frozenset(
+            (key.asset_key.to_user_string(), key.name) for key in repository.asset_graph.asset_check_keys
+        ),
+        steps=frozenset(name for job in jobs for name in (job.name, *(node.name for node in job.nodes))),
+        patients=frozenset(enrolled),
+    )
+
+
+def begin_telling(instance: dg.DagsterInstance) -> None:
+    """Remember from when on runs are to be told, in a home that does not know it yet."""
+    if not instance.run_storage.get_cursor_values({_TOLD_UNTIL}):
+        instance.run_storage.set_cursor_values({_TOLD_UNTIL: json.dumps([datetime.now(UTC).isoformat(), []])})
+
+
+def _record_untold(instance: dg.DagsterInstance, warehouse: Warehouse) -> bool:
+    """Record the runs that ended since this was done last; give False where nobody knows when that was."""
+    cursor = instance.run_storage.get_cursor_values({_TOLD_UNTIL}).get(_TOLD_UNTIL)
+    if cursor is None:
+        return False
+    runs, cursor = finished_since(instance, cursor)
+    while runs:
+        record_runs(instance, warehouse, runs)
+        runs, cursor = finished_since(instance, cursor)
+    if cursor is not None:
+        instance.run_storage.set_cursor_values({_TOLD_UNTIL: cursor})
+    return True
+
+
+def tell_of_runs(
+    instance: dg.DagsterInstance,
+    settings: Settings,
+    run_ids: Sequence[str],
+    repository: dg.RepositoryDefinition,
+) -> Delivery:
+    """Record runs of the command line and send what waits; the daemon's sensors do the same for every run.
+
+    Runs of a command that was killed before it could tell of them are recorded as well.
+
+    Parameters
+    ----------
+    instance : dagster.DagsterInstance
+        Where the runs are.
+    settings : Settings
+        Home and addresses; without addresses nothing is sent and this takes a moment only.
+    run_ids : sequence of str
+        Finished runs; ids of runs that were never made are left out.
+    repository : dagster.RepositoryDefinition
+        The checks and steps that there are: alerts of others are closed.
+    """
+    from iss_assets.intake.folder import StudyFolderError, read_study
+
+    warehouse = Warehouse(settings.warehouse_path, settings.warehouse)
+    if not _record_untold(instance, warehouse) and any(run_ids):
+        record_runs(instance, warehouse, instance.get_runs(dg.RunsFilter(run_ids=[i for i in run_ids if i])))
+    try:
+        enrolled = read_study(settings.study, settings.reading).patient_ids
+    except StudyFolderError:
+        # who is enrolled is not known now, so nobody is gone
+        return deliver(warehouse, settings)
+    close_gone(warehouse, known_of(repository, enrolled))
+    return deliver(warehouse, settings)

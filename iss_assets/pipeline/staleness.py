@@ -1,0 +1,352 @@
+"""What is stale, and why: the one place that decides it.
+
+A table of a patient, a fold or the evaluation is current while the ledger holds the fingerprint that it would get now:
+a hash of what it is made from, the settings it reads and the version of its code. `iss run`, `iss status`, the study
+sensor and `iss train` all ask here. Nothing is opened or hashed for it: files are compared by name, size and
+modification time, rows by content.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as arrow
+
+from iss_assets.evaluation.comparable import LeftOut
+from iss_assets.intake.folder import StudyFolder
+from iss_assets.modeling.experiments import BY_NAME, CODE_VERSION, EXPERIMENTS, Experiment
+from iss_assets.pipeline.partition_keys import MAX_SPLITS
+from iss_assets.settings import Settings, TrainingSettings
+from iss_assets.warehouse.database import Warehouse
+from iss_assets.warehouse.ledger import STUDY, fingerprint, inventory_version, ledger, video_fingerprints
+
+PATIENT_TABLES = (
+    "patients",
+    "bpi_scores",
+    "videos",
+    "frames",
+    "faces",
+    "landmarks",
+    "audio",
+    "mel_spectrograms",
+    "audio_features",
+    "video_quality",
+)
+"""Tables that are made patient by patient."""
+
+SCORES_CODE_VERSION = "2"
+"""Raised where the same survey row gives another row of ``bpi_scores``. 2: offsets are no longer lost, and the offset
+that a time is written with decides its local day."""
+
+
+def scores_fingerprint(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Give the ledger's mark of a patient's answers."""
+    return fingerprint(SCORES_CODE_VERSION, rows)
+
+
+def videos_fingerprint(files: Sequence[Any], settings: Settings, unread: Collection[str] = ()) -> str:
+    """Give the ledger's mark of a patient's videos: probe version, then the listing of files.
+
+    Files that may not be read are listed as such, so a right that is given is a change. One that could not be read
+    for another reason (`unread`: a drive that failed, a file that changed meanwhile) makes a mark that no listing has:
+    the next run tries again.
+    """
+    listing = [
+        (f.submission_id, f.name, f.size, f.mtime_ns, f.prompt_path is not None)
+        + (("unread",) if f.submission_id in unread or not os.access(f.path, os.R_OK) else ())
+        for f in files
+    ]
+    return f"{inventory_version(settings)}-{fingerprint(sorted(listing))}"
+
+
+def quality_fingerprint(
+    patient: str,
+    own: Sequence[Mapping[str, Any]],
+    everyone: Sequence[Mapping[str, Any]],
+    versions: Mapping[str, str],
+) -> str:
+    """Give the fingerprint that a patient's quality rows have when they are current.
+
+    Parameters
+    ----------
+    patient : str
+        Patient id.
+    own, everyone : sequence of mapping
+        Rows of ``videos`` (patient_id, video_id, sha256, status) of the patient and of all: a file that another
+        patient has submitted too is a trouble of both.
+    versions : mapping
+        See ``ledger.code_versions``.
+    """
+    mine = {v["sha256"] for v in own}
+    twins = sorted(v["video_id"] for v in everyone if v["sha256"] in mine and v["patient_id"] != patient)
+    prints = [(v["video_id"], v["status"], video_fingerprints(v["sha256"], versions)) for v in own]
+    return fingerprint(sorted(prints, key=lambda p: p[0]), twins, versions["video_quality"])
+
+
+def place_of(experiment: str, split: int) -> str:
+    """Give a fold's name in the ledger."""
+    return f"{experiment}|{split:02d}"
+
+
+def fold_marks(
+    warehouse: Warehouse,
+    settings: TrainingSettings,
+    experiment: Experiment,
+    train: Sequence[str],
+    test: Sequence[str],
+) -> dict[str, str]:
+    """Give the fingerprints that a fold's model and predictions have when they are current."""
+    from iss_assets.datasets.items import data_hash
+
+    learnt = fingerprint(
+        experiment.name,
+        experiment.code_version,
+        what_counts(experiment, settings),
+        data_hash(warehouse, experiment, settings, train),
+    )
+    return {
+        "fold_models": learnt,
+        "frame_predictions": fingerprint(learnt, data_hash(warehouse, experiment, settings, test)),
+    }
+
+
+def what_counts(experiment: Experiment, settings: TrainingSettings) -> dict[str, Any]:
+    """Give the settings that change what this experiment's model learns, and its first weights by content."""
+    from iss_assets.modeling.weights import weights_mark
+
+    first = weights_mark(settings) if experiment.uses_backbone else "none"
+    return {**experiment.settings_read(settings), "first_weights": first}
+
+
+def split_file_of(settings: Settings) -> dict[str, int] | None:
+    """Read the explicit split file, if one is set."""
+    from iss_assets.modeling.folds import read_split_file
+
+    path = settings.training.split_file
+    return None if path is None else read_split_file(path)
+
+
+def make_splits(warehouse: Warehouse, settings: Settings) -> tuple[arrow.Table, str]:
+    """Give the rows of ``cv_splits`` as they should be now, and their mark in the ledger."""
+    from iss_assets.datasets.items import trainable_patients
+    from iss_assets.modeling.folds import SplitFileError, assign_splits
+
+    named = split_file_of(settings)
+    if named and max(named.values()) > MAX_SPLITS:
+        raise SplitFileError(
+            f"the split file names split {max(named.values())}, and there are {MAX_SPLITS}: number the splits from 1 "
+            "on, or set ISS_TRAINING__FOLDS to as many"
+        )
+    rows = assign_splits(
+        trainable_patients(warehouse, settings.training),
+        settings.training.folds,
+        settings.training.split_seed,
+        warehouse.query("select * from cv_splits"),
+        named,
+    )
+    return rows, fingerprint(
+        rows["cohort_hash"][0].as_py(), settings.training.folds, settings.training.split_seed
+    )
+
+
+def embeddings_mark(warehouse: Warehouse, settings: Settings, patient: str) -> str:
+    """Give the fingerprint that a patient's embeddings have when they are current."""
+    from iss_assets.datasets.items import data_hash
+    from iss_assets.modeling.weights import weights_mark
+
+    training = settings.training
+    first = weights_mark(training) + (f" {training.seed}" if training.initial_weights == "random" else "")
+    used = (first, training.image_side, training.precision, CODE_VERSION)
+    return fingerprint(used, data_hash(warehouse, BY_NAME["resnet50_2_static"], training, [patient]))
+
+
+def stale_experiments(warehouse: Warehouse, settings: Settings, names: Sequence[str]) -> list[str]:
+    """Give those experiments of which some fold is not current."""
+    from iss_assets.modeling.folds import sides, splits_in
+
+    cohort = warehouse.query("select * from cv_splits order by patient_id")
+    held = ledger(warehouse, STUDY)
+    models = warehouse.query("select experiment, split, cohort_hash from fold_models").to_pylist()
+    wanted = {(split, cohort["cohort_hash"][0].as_py()) for split in splits_in(cohort)}
+
+    def stale(experiment: Experiment) -> bool:
+        # a fold too many counts too, and one whose row speaks of another cohort though its data are the same
+        if {(m["split"], m["cohort_hash"]) for m in models if m["experiment"] == experiment.name} != wanted:
+            return True
+        for split in splits_in(cohort):
+            marks = fold_marks(warehouse, settings.training, experiment, *sides(cohort, split))
+            place = place_of(experiment.name, split)
+            if any(held.get((STUDY, place, table)) != mark for table, mark in marks.items()):
+                return True
+        return False
+
+    return [e.name for e in EXPERIMENTS if e.name in names and stale(e)]
+
+
+def judged_folds(warehouse: Warehouse) -> tuple[arrow.Table, list[LeftOut]]:
+    """Give the models that may be judged together, and what is left out and why; `iss train` makes that anew."""
+    from iss_assets.evaluation.comparable import comparable_folds
+
+    models = warehouse.query("select * from fold_models order by experiment, split")
+    splits = warehouse.query("select patient_id, split from cv_splits").to_pandas()
+    kept, left_out = comparable_folds(models.to_pandas(), splits, relabelled_experiments(warehouse))
+    return models.take(arrow.array(kept.index.to_numpy(), arrow.int64())), left_out
+
+
+def relabelled_experiments(warehouse: Warehouse) -> list[str]:
+    """Give the experiments whose models learnt a pain level of somebody that has been corrected since."""
+    from iss_assets.evaluation.comparable import relabelled
+
+    return relabelled(
+        warehouse.query("select distinct experiment, patient_id, target from frame_predictions").to_pandas(),
+        warehouse.query("select patient_id, pain_level from cv_splits").to_pandas(),
+    )
+
+
+def predictions_mark(warehouse: Warehouse) -> str:
+    """Hash which predictions there are, how the patients are split, and the version of the code that judges them."""
+    from iss_assets.evaluation.study import CODE_VERSION
+
+    held = ledger(warehouse, STUDY)
+    made = sorted((v, m) for (_, v, t), m in held.items() if t == "frame_predictions")
+    cohort = warehouse.query("select any_value(cohort_hash) as h from cv_splits")["h"][0].as_py()
+    return fingerprint(CODE_VERSION, cohort, made)
+
+
+def evaluation_mark(warehouse: Warehouse, settings: Settings, *, retrain: bool) -> str:
+    """Give the fingerprint that the evaluation has when it is current."""
+    return fingerprint(predictions_mark(warehouse), settings.evaluation.digest(), retrain)
+
+
+def stale_patients(folder: StudyFolder, settings: Settings) -> dict[str, list[str]]:
+    """Give the patients of the study folder that have something to do, with the tables that are stale.
+
+    Nothing is opened or hashed: files are compared by name, size and modification time, rows by content.
+    """
+    pass
+    pass
+    from iss_assets.checks.stages import unchecked
+    from iss_assets.intake.folder import patient_rows, score_rows
+    from iss_assets.warehouse.database import Warehouse
+    from iss_assets.warehouse.ledger import (
+        VIDEO_TABLES,
+        WHOLE,
+        code_versions,
+        fingerprint,
+        ledger,
+        video_fingerprints,
+    )
+
+    warehouse = Warehouse(settings.warehouse_path, settings.warehouse)
+    held = ledger(warehouse)
+    versions = code_versions(settings)
+    rows = warehouse.query(
+        "select patient_id, video_id, sha256, status from videos order by video_id"
+    ).to_pylist()
+    videos: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        videos.setdefault(row["patient_id"], []).append(row)
+    copies = Counter(row["sha256"] for row in rows)
+    # quality looks for copies among everyone's files; those that have none need not be walked for every patient
+    twins = [row for row in rows if copies[row["sha256"]] > 1]
+    enrolled = patient_rows(folder)
+    scores: dict[str, list[dict[str, Any]]] = {}
+    for row in score_rows(folder):
+        scores.setdefault(row["patient_id"], []).append(row)
+    without_checks = unchecked(warehouse, settings)
+    lapsed = lapsed_verdicts(warehouse, settings, videos)
+    stale: dict[str, list[str]] = {}
+    for row in enrolled:
+        patient = row["patient_id"]
+        expected = {
+            (patient, WHOLE, "patients"): fingerprint([row]),
+            (patient, WHOLE, "bpi_scores"): scores_fingerprint(scores.get(patient, [])),
+            (patient, WHOLE, "videos"): videos_fingerprint(folder.videos_of(patient), settings),
+        }
+        for video in videos.get(patient, []):
+            if video["status"] == "ok":
+                prints = video_fingerprints(video["sha256"], versions)
+                expected |= {(patient, video["video_id"], t): prints[t] for t in VIDEO_TABLES}
+        expected[(patient, WHOLE, "video_quality")] = quality_fingerprint(
+            patient, videos.get(patient, []), twins, versions
+        )
+        late = sorted({table for (p, v, table), mark in expected.items() if held.get((p, v, table)) != mark})
+        if patient in lapsed and "videos" not in late:
+            late.append("videos")
+        late += [f"checks of {table}" for table in without_checks.get(patient, [])]
+        if late:
+            stale[patient] = late
+    return stale
+
+
+def lapsed_verdicts(
+    warehouse: Warehouse, settings: Settings, videos: Mapping[str, Sequence[Mapping[str, Any]]]
+) -> set[str]:
+    """Give the patients with a file that failed with another version of the code or of itself: it gets a new chance."""
+    from iss_assets.warehouse.verdicts import holding, read_verdicts, stage_versions
+
+    with warehouse.read() as connection:
+        verdicts = read_verdicts(connection)
+    if not verdicts:
+        return set()
+    hashes = {row["video_id"]: row["sha256"] for rows in videos.values() for row in rows}
+    standing = holding(verdicts, hashes, stage_versions(settings))
+    return {v.patient_id for v in verdicts if v not in standing}
+
+
+def folder_is_stale(folder: StudyFolder, settings: Settings) -> bool:
+    """Say whether what is wrong with the study folder has changed since it was last kept."""
+    from iss_assets.intake.folder import problem_rows, rejected_rows
+    from iss_assets.warehouse.database import Warehouse
+    from iss_assets.warehouse.ledger import STUDY, WHOLE, fingerprint, ledger
+
+    held = ledger(Warehouse(settings.warehouse_path, settings.warehouse), STUDY)
+    found = {"rejected_rows": rejected_rows(folder), "study_problems": problem_rows(folder)}
+    return any(held.get((STUDY, WHOLE, table)) != fingerprint(rows) for table, rows in found.items())
+
+
+_TOLD = (
+    *PATIENT_TABLES,
+    "rejected_rows",
+    "study_problems",
+    "cv_splits",
+    "fold_models",
+    "frame_predictions",
+    "patient_accuracy",
+    "experiment_results",
+)
+"""Tables that the pages are made from."""
+
+
+def tables_state(warehouse: Warehouse, names: Collection[str], *more: object) -> str | None:
+    """Hash the content of tables; None while there is no patient.
+
+    Tables in the ledger are known by their fingerprints, so that no picture is read; the others are small.
+    """
+    with warehouse.read() as connection:
+        if not (connection.execute("select count(*) from patients").fetchone() or (0,))[0]:
+            return None
+        marks = connection.execute(
+            "select table_name, count(*), bit_xor(hash(patient_id, video_id, fingerprint)) from extractions "
+            "group by table_name order by table_name"
+        ).fetchall()
+        kept = {name for name, _, _ in marks}
+        held = [mark for mark in marks if mark[0] in names]
+        others = [
+            (name, connection.execute(f'select count(*), bit_xor(hash(t)) from "{name}" as t').fetchone())
+            for name in sorted(set(names) - kept)
+        ]
+    return fingerprint(held, others, *more)
+
+
+def _tables_read(sql_dir: Path) -> frozenset[str]:
+    """Give the warehouse's tables that the SQL models read."""
+    from iss_assets.schemas.tables import BY_NAME
+    from iss_assets.warehouse.sql_models import load_models
+
+    models = load_models(sql_dir).models.values()
+    return frozenset(table for model in models for table in model.depends_on if table in BY_NAME)

@@ -1,0 +1,287 @@
+"""Every check by name: what it is on, how bad it is, what to do about it, and where the rule comes from.
+
+Belongs here: words about checks, once. The checks themselves, `iss quality`, alerts and pages all read them here.
+Does not belong here: words about a video's quality (``protocol.flags``), looking at data (``scores``, ``quality``,
+``schema``), Dagster.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from iss_assets.protocol.flags import CAUSES
+
+Severity = Literal["WARN", "ERROR"]
+
+WHOLE_STUDY: Final = "*"
+"""Stands for the patient id in results about the whole study."""
+
+
+@dataclass(frozen=True)
+class CheckInfo:
+    """One check.
+
+    Attributes
+    ----------
+    name : str
+        Stable, snake_case; unique on its asset.
+    asset : str
+        The asset, which is also the table, that it is shown on.
+    title : str
+        What a failure means, in a few words.
+    severity : str
+        ``ERROR`` where nothing can be used before it is mended, else ``WARN``. A check may raise a warning to an
+        error when everything is affected.
+    hint : str
+        What the coordinator does about it, one sentence; ``{patient}`` stands for the patient id.
+    source : str
+        Where the rule or its threshold comes from.
+    blocking : bool
+        Whether what follows is not made in the same run after an error.
+    flags : tuple of str
+        The flags of ``video_quality`` that it reports.
+    hint_if_lost : str
+        Takes the place of the hint where nothing of the patient is left for training; `hint` if empty.
+    reminder : str
+        For checks on how a patient takes part: nothing is lost, and pages tell of all patients in one list. Says how
+        much of it there is, with the names of the check's numbers in braces; empty for every other check.
+    """
+
+    name: str
+    asset: str
+    title: str
+    severity: Severity
+    hint: str
+    source: str
+    blocking: bool = False
+    flags: tuple[str, ...] = ()
+    hint_if_lost: str = ""
+    reminder: str = ""
+
+    def advise(self, patient: str, *, lost: bool = False) -> str:
+        """Give the hint for a patient, or `WHOLE_STUDY`; nothing is left of the patient for training if `lost`."""
+        text = (lost and self.hint_if_lost) or self.hint
+        if patient == WHOLE_STUDY:
+            return text.replace("patient {patient}", "the whole study")
+        return text.format(patient=patient)
+
+    def advise_all(self) -> str:
+        """Give the hint of a reminder for all the patients in a list."""
+        return self.hint.replace("patient {patient}", "these patients")
+
+
+_TABLE_3: Final = "protocol, the paper's Table 3"
+_SIX: Final = "the paper, section 6, Limitations"
+
+_SCORES: Final = (
+    CheckInfo(
+        "missing_scores",
+        "bpi_scores",
+        "Scores are missing",
+        "WARN",
+        "Ask patient {patient} to answer all nine questions with every video, and whether any of them is hard to answer.",
+        f"protocol, the paper's section 3.2.1; {_SIX}, trouble 6",
+        hint_if_lost="Find out whether the answers of patient {patient} reached the study; if not, ask for them.",
+    ),
+    CheckInfo(
+        "rejected_answers",
+        "bpi_scores",
+        "Rows or answers in surveys.csv that could not be used",
+        "WARN",
+        "Correct the rows of patient {patient} in surveys.csv; the table rejected_rows gives line, column and reason.",
+        "study folder, docs/study_folder.md",
+    ),
+    CheckInfo(
+        "same_answers_for_weeks",
+        "bpi_scores",
+        "The same answers for weeks",
+        "WARN",
+        "Ask patient {patient} to think about each answer anew.",
+        "settings, checks.same_answers_days",
+        reminder="{affected} check-ins",
+    ),
+    CheckInfo(
+        "chronic_pain_flips",
+        "bpi_scores",
+        "Question 2 (pain for more than three months): first yes, later no",
+        "WARN",
+        "Explain question 2 to patient {patient} again: it asks about pain that has lasted more than three months.",
+        "protocol, the paper's section 3.2.1",
+        reminder="{affected} times",
+    ),
+    CheckInfo(
+        "more_than_one_a_day",
+        "bpi_scores",
+        "More than one check-in on the same day",
+        "WARN",
+        "Tell patient {patient} that one check-in a day is enough, and look whether one was sent twice.",
+        _TABLE_3,
+        reminder="{days} days",
+    ),
+    CheckInfo(
+        "fewer_than_three_a_week",
+        "bpi_scores",
+        "Fewer than three check-ins a week",
+        "WARN",
+        "Remind patient {patient} of three check-ins a week, and ask what keeps them from it.",
+        _TABLE_3,
+        reminder="{short weeks} of {weeks} weeks",
+    ),
+    CheckInfo(
+        "unknown_time",
+        "bpi_scores",
+        "Check-ins whose local time is unknown",
+        "WARN",
+        "Add the offset from UTC to the times of patient {patient} in surveys.csv, or utc_offset in enrollment.csv, or "
+        "set ISS_READING__UTC_OFFSET for the whole study.",
+        "study folder, docs/study_folder.md",
+        reminder="{affected} of {checked} check-ins",
+    ),
+    CheckInfo(
+        "survey_without_video",
+        "bpi_scores",
+        "Surveys without a video",
+        "WARN",
+        "Check whether the videos of patient {patient} were uploaded, and ask for those that are missing.",
+        "protocol, the paper's section 3.2",
+    ),
+    CheckInfo(
+        "video_without_survey",
+        "bpi_scores",
+        "Videos without a survey",
+        "WARN",
+        "Check whether the surveys of patient {patient} are in the export under the same submission id.",
+        "protocol, the paper's section 3.2",
+    ),
+)
+
+_ENROLLMENT: Final = (
+    CheckInfo(
+        "cohort_contradiction",
+        "patients",
+        "Cohort, sex, skin type and pain target contradict one another",
+        "ERROR",
+        "Correct cohort, sex, skin type or pain target of patient {patient} in enrollment.csv.",
+        "the paper's Table 2",
+    ),
+)
+
+_QUALITY: Final = tuple(
+    CheckInfo(
+        cause.check,
+        "video_quality",
+        cause.title,
+        "WARN",
+        cause.advice,
+        cause.source,
+        flags=tuple(cause.flags),
+        hint_if_lost=f"{cause.advice} No video can be used so far: call them and record the next one together.",
+    )
+    for cause in CAUSES
+)
+
+_STUDY: Final = (
+    CheckInfo(
+        "study_rejected",
+        "study_expectations",
+        "Rows or files of the study folder are not used",
+        "WARN",
+        "Correct what the table rejected_rows names by file, line and reason. Ids that a spreadsheet changed (0007 to 7) "
+        "cost all rows of a patient: begin with them.",
+        "the study folder's contract, docs/study_folder.md",
+    ),
+    CheckInfo(
+        "study_cohorts",
+        "study_expectations",
+        "Cohorts are empty or hold more than the goal of seven",
+        "WARN",
+        "Steer enrollment towards the cohorts that are behind; the Data Docs list them.",
+        "the paper's Table 2",
+    ),
+    CheckInfo(
+        "study_classes",
+        "study_expectations",
+        "Pain levels are out of balance",
+        "WARN",
+        "Enroll patients of the levels that are behind, and read accuracies by level until then.",
+        "the paper's Table 4 and section 6",
+    ),
+    CheckInfo(
+        "study_scores",
+        "study_expectations",
+        "The nine answers are distributed oddly over the study",
+        "WARN",
+        "Look at the questions that the Data Docs name: the export or the question itself may be at fault.",
+        "settings, checks",
+    ),
+    CheckInfo(
+        "study_pain_by_level",
+        "study_expectations",
+        "Pain right now does not rise with the pain level",
+        "WARN",
+        "Have the pain targets of the levels that the Data Docs name compared with the enrollment forms.",
+        "the paper's sections 3.1 and 3.2.1: both are the patient's own rating from 0 to 10",
+    ),
+    CheckInfo(
+        "study_drift",
+        "study_expectations",
+        "Quality changed from one month to the next",
+        "WARN",
+        "Look for what changed between these months: the app, the instructions, the season's light.",
+        "settings, checks.drift_change",
+    ),
+    CheckInfo(
+        "study_groups",
+        "study_expectations",
+        "Flags are raised more often in one sex or skin type than in the other",
+        "WARN",
+        "Have the flag's measure looked at for this group before its videos are left out of training.",
+        "settings, checks.group_gap; the paper's Ethics section",
+    ),
+)
+
+CATALOGUE: Final = (*_ENROLLMENT, *_SCORES, *_QUALITY, *_STUDY)
+"""Every check but the schema checks, in the order in which the data flow."""
+
+BY_KEY: Final = {(check.asset, check.name): check for check in CATALOGUE}
+
+BLOCKING_TABLES: Final = ("patients", "bpi_scores", "videos", "frames", "faces", "landmarks", "audio")
+"""Tables whose faults make everything after them meaningless."""
+
+BROKEN_HINT: Final = (
+    "Tell the engineer: this check could not be made, so nothing is known; the run's log says where."
+)
+"""What to do about a check that broke, whatever it looks for."""
+
+SCHEMA: Final = "schema"
+"""Name of the check that each table has on its shape."""
+
+
+def schema_check(table: str) -> CheckInfo:
+    """Give the schema check of a table."""
+    return CheckInfo(
+        SCHEMA,
+        table,
+        "Rows, columns or keys do not fit the table's model",
+        "ERROR",
+        "Tell the engineer: the rows of patient {patient} in this table were not made by this version, or changed by hand.",
+        "the table's model, docs/data_dictionary.md",
+        blocking=table in BLOCKING_TABLES,
+    )
+
+
+def find(asset: str, name: str) -> CheckInfo:
+    """Give a check by the asset that it is on and its name.
+
+    Raises
+    ------
+    KeyError
+        If there is no such check.
+
+    Examples
+    --------
+    >>> find("video_quality", "dark_or_grainy").advise("0012")
+    'Ask patient 0012 to record in a brighter room, with the light in front of them.'
+    """
+    return schema_check(asset) if name == SCHEMA else BY_KEY[(asset, name)]

@@ -1,0 +1,246 @@
+"""One patient's page: pain scores over time, quality over time, accuracy in each experiment. No face.
+
+Belongs here: what the page shows of one patient. Does not belong here: the study's page (``report``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from iss_assets.evaluation.baselines import quality_measures
+from iss_assets.evaluation.frames import Rows, as_frame, number_or_none, rows_of
+from iss_assets.protocol import terms
+from iss_assets.reports import conclusions, report_tables
+from iss_assets.reports import evaluation_figures as figures
+from iss_assets.reports.templating import write_page
+
+MEASURES = {"face_rate": "Frames with a face", "landmark_rate": "Faces with landmarks"}
+"""Shares drawn over time besides the scores."""
+
+SCORE_HEADS = ("Now", "Chronic", "Activity", "Mood", "Walking", "Work", "Relations", "Sleep", "Enjoyment")
+"""The nine answers in the order of `terms.SCORES`, short."""
+
+
+@dataclass(frozen=True)
+class PatientReportInputs:
+    """What a patient's page is made of.
+
+    Attributes
+    ----------
+    patient_id
+        Whose page.
+    patients, bpi_scores, videos, video_quality
+        The tables of those names; rows of other patients are left aside.
+    patient_accuracy
+        All patients' rows, so that the patient's level can be shown beside; None where nothing has been trained.
+    study_name, invented, made_at
+        As in `StudyReportInputs`.
+    """
+
+    patient_id: str
+    patients: Rows
+    bpi_scores: Rows
+    videos: Rows
+    video_quality: Rows
+    patient_accuracy: Rows | None = None
+    study_name: str = "Intelligent Sight and Sound"
+    invented: bool = False
+    made_at: datetime | None = None
+
+    def own(self, name: str) -> pd.DataFrame:
+        """Give the patient's own rows of a table."""
+        frame = as_frame(getattr(self, name))
+        return frame[frame["patient_id"] == self.patient_id].reset_index(drop=True)
+
+
+def write_patient_report(inputs: PatientReportInputs, path: Path) -> Path:
+    """Write a patient's page as one HTML file, replacing an older one at once.
+
+    Raises
+    ------
+    KeyError
+        If ``patients`` does not hold the patient.
+    """
+    return write_page("patient_report.html.jinja", _context(inputs), path)
+
+
+def _context(inputs: PatientReportInputs) -> dict[str, Any]:
+    known = inputs.own("patients")
+    if known.empty:
+        raise KeyError(f"patient {inputs.patient_id} is not enrolled")
+    person = next(rows_of(known))
+    scores = _with_clock(inputs.own("bpi_scores"))
+    videos, quality = inputs.own("videos"), inputs.own("video_quality")
+    made_at = inputs.made_at or datetime.now(UTC)
+    usable = int(quality["usable"].astype(bool).sum())
+    banners = [conclusions.Banner("Invented patient.", "Nothing on this page was measured on a person.")]
+    return {
+        "title": f"Patient {person.patient_id}",
+        "kicker": "Patient report · research use, not for clinical decisions",
+        "meta": f"{inputs.study_name} · made {made_at:%-d %B %Y, %H:%M} UTC",
+        "banners": banners if inputs.invented else [],
+        "facts": [
+            ("Cohort", str(person.cohort), ""),
+            (
+                "Pain target",
+                f"{int(person.pain_target)} of 10",
+                f"level {person.pain_level}, fixed at enrollment",
+            ),
+            ("Sex, skin", f"{person.sex}, {person.skin_type}", f"{person.skin_group} (Fitzpatrick)"),
+            ("Enrolled", f"{person.enrolled_on:%-d %b %Y}" if pd.notna(person.enrolled_on) else "–", ""),
+            (
+                "Questionnaires",
+                str(len(scores)),
+                f"{int((scores['missing_scores'] > 0).sum())} lack an answer",
+            ),
+            ("Videos", str(len(videos)), f"{usable} usable"),
+        ],
+        **_scores(scores),
+        **_quality(scores, videos, quality),
+        "accuracy": _accuracy(inputs),
+    }
+
+
+def _with_clock(scores: pd.DataFrame) -> pd.DataFrame:
+    """Add ``clock``, what the clock said where the patient was, and put the questionnaires in order of time.
+
+    Where the offset from UTC is unknown the time stands as it was written.
+    """
+    moment = pd.to_datetime(scores["submitted_at"], utc=True).dt.tz_localize(None)
+    local = moment + pd.to_timedelta(scores["utc_offset_minutes"].astype(float), unit="min")
+    clock = local.fillna(pd.to_datetime(scores["written_time"])).fillna(moment)
+    keys = scores.assign(clock=clock, _moment=moment.fillna(clock))
+    return keys.sort_values(["_moment", "submission_id"], ignore_index=True).drop(columns="_moment")
+
+
+def _clock_words(clock: datetime, offset: float | None) -> str:
+    """Say a local time with its offset: ``2021-03-31 09:05 −05:00``."""
+    if offset is None or pd.isna(offset):
+        return f"{clock:%Y-%m-%d %H:%M}, offset unknown"
+    hours, minutes = divmod(abs(int(offset)), 60)
+    return f"{clock:%Y-%m-%d %H:%M} {'−' if offset < 0 else '+'}{hours:02d}:{minutes:02d}"
+
+
+def _scores(scores: pd.DataFrame) -> dict[str, Any]:
+    """Draw the answers over time; the first one large."""
+    times = list(scores["clock"])
+    drawn = {
+        name: figures.time_line(
+            times, [number_or_none(v) for v in scores[name]], title, 0, 10, name == "pain_now"
+        )
+        for name in terms.SCORES
+        if name != "chronic_pain" and scores[name].notna().any()
+        for title in [name.replace("_", " ").capitalize()]
+    }
+    chronic = scores["chronic_pain"].dropna()
+    return {
+        "pain_now": drawn.pop("pain_now", None),
+        "interference": [(name.replace("_", " ").capitalize(), svg) for name, svg in drawn.items()],
+        "chronic": f"Chronic pain was answered {len(chronic)} times, with yes {int(chronic.astype(bool).sum())} times."
+        if len(chronic)
+        else "",
+        "score_table": report_tables.simple(
+            "Every questionnaire.",
+            ["Submitted (local time)", "Time of day", *SCORE_HEADS, "Missing"],
+            [
+                (
+                    report_tables.Cell(_clock_words(r.clock, r.utc_offset_minutes)),
+                    r.timeframe or "unknown",
+                    *(
+                        report_tables.Cell(("no", "yes")[bool(getattr(r, s))])
+                        if s == "chronic_pain" and pd.notna(getattr(r, s))
+                        else report_tables.number(None if s == "chronic_pain" else getattr(r, s), 0)
+                        for s in terms.SCORES
+                    ),
+                    int(r.missing_scores),
+                )
+                for r in rows_of(scores)
+            ],
+            "No questionnaire.",
+        ),
+    }
+
+
+def _quality(scores: pd.DataFrame, videos: pd.DataFrame, quality: pd.DataFrame) -> dict[str, Any]:
+    """Draw quality over time; a video without a questionnaire has no time and stands in the table only."""
+    when = dict(zip(scores["submission_id"], scores["clock"], strict=True))
+    measured = quality_measures(quality)
+    measured["at"] = measured["video_id"].map(when)
+    timed = measured.dropna(subset=["at"]).sort_values("at")
+    plots = [
+        (title, figures.time_line(list(timed["at"]), [number_or_none(v) for v in timed[name]], title, 0, 1))
+        for name, title in MEASURES.items()
+        if timed[name].notna().any()
+    ]
+    flags = {r.video_id: r for r in rows_of(quality)}
+    rows = []
+    for video in sorted(rows_of(videos), key=lambda v: (str(when.get(v.video_id, "9999")), v.video_id)):
+        found = flags.get(video.video_id)
+        at = when.get(video.video_id)
+        rows.append(
+            (
+                video.video_id,
+                report_tables.Cell(f"{at:%Y-%m-%d}" if at is not None else "no questionnaire"),
+                report_tables.number(video.duration_s, 1),
+                report_tables.number(found.face_rate if found else None, 2),
+                report_tables.number(found.landmark_rate if found else None, 2),
+                ", ".join(found.flags) if found else video.status,
+                report_tables.Cell("yes") if found and found.usable else report_tables.Cell("no", css="flag"),
+            )
+        )
+    return {
+        "quality_plots": plots,
+        "video_table": report_tables.simple(
+            "Every video.",
+            ["Video", "Day", "Seconds", "Face", "Landmarks", "Troubles", "Usable"],
+            rows,
+            "No video was submitted.",
+        ),
+    }
+
+
+def _accuracy(inputs: PatientReportInputs) -> report_tables.DataTable:
+    rows: list[tuple[object, ...]] = []
+    if inputs.patient_accuracy is not None:
+        everybody = as_frame(inputs.patient_accuracy)
+        mine = everybody[everybody["patient_id"] == inputs.patient_id]
+        for r in rows_of(report_tables.in_order(mine)):
+            peers = everybody[
+                (everybody["experiment"] == r.experiment) & (everybody["patient_id"] != inputs.patient_id)
+            ]
+            level = peers[peers["pain_level"] == r.pain_level]["accuracy"]
+            rows.append(
+                (
+                    report_tables.name_cell(
+                        r.experiment, report_tables.training_words(r.profile, r.weights_origin)
+                    ),
+                    int(r.split),
+                    int(r.items),
+                    float(r.accuracy),
+                    report_tables.number(
+                        level.mean() if len(level) else None, small=f"{len(level)} patients"
+                    ),
+                    report_tables.Cell(r.predicted),
+                    float(r.pain_probability),
+                )
+            )
+    return report_tables.simple(
+        "Accuracy by the models that have not seen this patient.",
+        [
+            "Model",
+            "Split",
+            "Items",
+            "Accuracy",
+            "Others of the level",
+            "Mostly predicted",
+            "Mean pain probability",
+        ],
+        rows,
+        "The patient has not been evaluated in any experiment yet.",
+        "One patient's accuracy says how well a model did on one person, not how well it does.",
+    )

@@ -1,0 +1,195 @@
+"""The quality page: one self-contained HTML file in the look of the study report.
+
+Belongs here: what the template is given. Does not belong here: reading (``report``), looks (``templates``; the
+style sheet, the page's frame and the time line are those of ``iss_assets.evaluation``).
+
+The page asks for nothing from anywhere, holds ids and numbers only, and says everything in words and hatching that
+it says in colour.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, time
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from iss_assets.alerting.rules import WHOLE_STUDY
+from iss_assets.protocol.catalogue import CATALOGUE
+from iss_assets.reports.quality_report import Item, Level, QualityReport, Week, check_title
+from iss_assets.reports.quality_text import HEADINGS, headline, shorten, subject
+from iss_assets.reports.templating import write_page
+
+_TOLD = {
+    "waiting": "waiting",
+    "told": "told",
+    "given_up": "given up",
+    "not_needed": "not needed",
+}
+_REASONS_OVER_TIME = 6
+_LISTED = 12
+"""Videos or patients of an item that are shown at once; the rest is folded."""
+
+
+def write_quality_page(
+    report: QualityReport, path: Path, *, invented: bool = False, made_at: datetime | None = None
+) -> Path:
+    """Write the page, in place of an older one at once.
+
+    Parameters
+    ----------
+    report : QualityReport
+        What `quality_report` gave.
+    path : Path
+        The file; its folder is made.
+    invented : bool
+        Whether the patients are invented (the sample study); the page then says so.
+    made_at : datetime, optional
+        Time of the page; now if not given.
+
+    Returns
+    -------
+    Path
+        `path`.
+    """
+    return write_page("quality.html.jinja", _context(report, invented, made_at or datetime.now(UTC)), path)
+
+
+def _context(report: QualityReport, invented: bool, made_at: datetime) -> dict[str, Any]:
+    totals = report.totals
+    checked = totals["checked_at"]
+    banners = []
+    if invented:
+        banners.append(
+            {
+                "kind": "",
+                "head": "Invented patients.",
+                "text": "This is the sample study; nobody on this page exists.",
+            }
+        )
+    unchecked = totals["patients"] - totals["checked"]
+    if unchecked > 0:
+        banners.append(
+            {
+                "kind": "",
+                "head": f"{unchecked} of {totals['patients']} patients have not been checked yet.",
+                "text": "Their runs are still to come or have failed.",
+            }
+        )
+    return {
+        "title": "Quality of the study",
+        "kicker": "For the study coordinator",
+        "meta": f"Made {made_at:%-d %B %Y, %H:%M} UTC"
+        + (f" · last check {checked:%-d %B %Y, %H:%M} UTC" if checked else ""),
+        "banners": banners,
+        "headline": headline(report),
+        "facts": [
+            ("Patients that need attention", f"{report.patients_in_trouble} of {totals['patients']}"),
+            ("Patients with nothing usable", len(report.patients_at(Level.PATIENT))),
+            ("Patients with data lost", len(report.patients_at(Level.DATA))),
+            ("Usable videos", _of(totals["usable"], totals["measured"])),
+            ("Videos with a flag", _of(totals["flagged"], totals["measured"])),
+            ("Videos submitted", totals["videos"]),
+        ],
+        "levels": [
+            {
+                "id": level.name.lower(),
+                "title": HEADINGS[level][0],
+                "says": HEADINGS[level][1],
+                "items": [_shown(item) for item in items],
+            }
+            for level, items in groupby(report.items, key=lambda item: item.cost.level)
+        ],
+        "plots": _plots(report.over_time),
+        "patients": [_bars(row) for row in report.by_patient],
+        "reasons": [
+            {
+                **row,
+                "name": row["flag"].replace("_", " "),
+                "says": _titles().get(row["flag"], ""),
+                "share": 100 * row["videos"] / max(1, totals["measured"]),
+            }
+            for row in report.by_reason
+        ],
+        "alerts": [
+            {
+                "who": "whole study" if a["patient_id"] == WHOLE_STUDY else a["patient_id"],
+                "title": check_title(a["asset"], a["check_name"]),
+                "asset": a["asset"],
+                "ids": shorten(tuple(a["affected"] or ()), 4),
+                "word": "Error" if a["severity"] == "ERROR" else "Warning",
+                "css": a["severity"].lower(),
+                "status": f"{a['status']}: {a['reason']}" if a["reason"] else a["status"],
+                "since": f"{a['first_seen']:%Y-%m-%d %H:%M}",
+                "changed": f"{a['changed_at']:%Y-%m-%d %H:%M}",
+                "told": _TOLD[a["delivery"]]
+                + (f" {a['told_at']:%Y-%m-%d %H:%M}" if a["told_at"] and a["delivery"] == "told" else ""),
+                "run": a["run_id"][:8],
+            }
+            for a in report.alerts
+        ],
+    }
+
+
+def _shown(item: Item) -> dict[str, Any]:
+    """Give an item as the template shows it."""
+    return {
+        "subject": subject(item),
+        "word": "Error" if item.severity == "ERROR" else "Warning",
+        "css": item.severity.lower(),
+        "title": item.title,
+        "do": item.what_to_do,
+        "cost": item.cost.says,
+        "since": f"Since {item.since:%-d %B %Y}." if item.since else "",
+        "details": item.details[:_LISTED],
+        "more": item.details[_LISTED:],
+    }
+
+
+def _of(part: int, whole: int) -> str:
+    return f"{part} of {whole}" + (f" ({part / whole:.0%})" if whole else "")
+
+
+def _titles() -> dict[str, str]:
+    return {flag: check.title for check in CATALOGUE for flag in check.flags}
+
+
+def _bars(row: dict[str, Any]) -> dict[str, Any]:
+    """Give a patient's line: counts, and their shares of the measured videos in percent."""
+    parts = {name: row[name] for name in ("clean", "flagged", "unusable")}
+    measured = max(1, row["measured"])
+    return {**row, "parts": [(name, n, 100 * n / measured) for name, n in parts.items() if n]}
+
+
+def _plots(weeks: list[Week]) -> list[tuple[str, str, Any]]:
+    """Draw the usable share and the most frequent flags' shares by week."""
+    from iss_assets.reports.evaluation_figures import time_line
+
+    if len(weeks) < 2:
+        return []
+    times = [datetime.combine(week.start, time()) for week in weeks]
+    counts: dict[str, float] = {}
+    for week in weeks:
+        for flag, share in week.flags.items():
+            counts[flag] = counts.get(flag, 0) + share * week.videos
+    videos = sum(week.videos for week in weeks)
+    usable = sum(week.usable * week.videos for week in weeks)
+    lines: list[tuple[str, str, list[float]]] = [
+        ("Usable", f"{_percent(usable, videos)} of all videos", [week.usable for week in weeks])
+    ]
+    for flag in sorted(counts, key=lambda f: (-counts[f], f))[:_REASONS_OVER_TIME]:
+        number = round(counts[flag])
+        said = f"{number} video{'' if number == 1 else 's'}, {_percent(counts[flag], videos)}"
+        lines.append(
+            (flag.replace("_", " ").capitalize(), said, [week.flags.get(flag, 0.0) for week in weeks])
+        )
+    highest = max((value for _, _, values in lines[1:] for value in values), default=1.0)
+    top = next(step for step in (0.2, 0.4, 1.0) if highest <= step)
+    return [
+        (name, said, time_line(times, [round(v, 3) for v in values], name, 0.0, top if number else 1.0))
+        for number, (name, said, values) in enumerate(lines)
+    ]
+
+
+def _percent(part: float, whole: float) -> str:
+    return f"{part / whole:.0%}"

@@ -1,0 +1,114 @@
+"""What ``iss quality`` prints.
+
+Belongs here: the report as plain text. Does not belong here: reading (``report``).
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Final
+
+from iss_assets.reports.quality_report import Item, Level, QualityReport
+
+HEADINGS: Final[dict[Level, tuple[str, str]]] = {
+    Level.BROKEN: ("Not working", "Get these running first: until then the rest may be out of date."),
+    Level.PATIENT: ("Patients with nothing usable", "These patients are lost to the study for now."),
+    Level.DATA: ("Data lost", "Videos that cannot be used, and answers that are missing."),
+    Level.DOUBT: ("Poor quality, still used", "Nothing is lost, but the next videos should be better."),
+    Level.REMINDER: ("Reminders", "Nothing is lost; one list for each reminder."),
+    Level.STUDY: ("The study as a whole", "About no single patient."),
+}
+"""What each level is called, and what it means for the reader."""
+
+_WORST: Final[dict[Level, str]] = {
+    Level.BROKEN: "with a failed run or check",
+    Level.PATIENT: "with nothing usable",
+    Level.DATA: "with data lost",
+    Level.DOUBT: "with poor quality",
+}
+
+
+def headline(report: QualityReport) -> str:
+    """Say in a sentence or two how things stand."""
+    totals = report.totals
+    if not totals["patients"]:
+        return "The warehouse holds no patient yet; start with `iss run`."
+    if not totals["checked"]:
+        return "No patient has been checked yet; start with `iss run`."
+    if not report.items:
+        return f"No trouble: {totals['checked']} of {totals['patients']} patients checked, all is well."
+    parts = [f"{n} {says}" for level, says in _WORST.items() if (n := len(report.patients_at(level)))]
+    number = report.patients_in_trouble
+    need = f"{number} of {totals['patients']} patients {'needs' if number == 1 else 'need'} attention"
+    reminded = {p for item in report.items if item.cost.level == Level.REMINDER for p in item.patients}
+    return (
+        need
+        + (f": {', '.join(parts)}." if parts else ".")
+        + (f" {count(len(reminded), 'patient')} to remind." if reminded else "")
+    )
+
+
+def format_quality(report: QualityReport, width: int = 100) -> str:
+    """Give what to do, the most costly first, under a heading for each level of cost.
+
+    Parameters
+    ----------
+    report : QualityReport
+        What `quality_report` gave.
+    width : int
+        Columns of the terminal.
+    """
+    lines = textwrap.wrap(headline(report), width)
+    if report.totals["checked_at"] is not None:
+        lines.append(f"Last check: {report.totals['checked_at']:%Y-%m-%d %H:%M} UTC.")
+    for level, items in groupby(report.items, key=lambda item: item.cost.level):
+        lines += ["", HEADINGS[level][0].upper()]
+        for item in items:
+            lines += _lines(item, width)
+    return "\n".join(lines)
+
+
+def _lines(item: Item, width: int) -> list[str]:
+    indent = " " * 10
+
+    def wrap(text: str, first: str, rest: str) -> list[str]:
+        # an id broken at its hyphen could not be copied
+        return textwrap.wrap(
+            text, width, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False
+        )
+
+    return [
+        *wrap(
+            " ".join(part for part in (f"{subject(item)}: {item.title}.", item.cost.says) if part),
+            f"  {'ERROR' if item.severity == 'ERROR' else 'warning':<8}",
+            indent,
+        ),
+        *wrap(f"-> {item.what_to_do}", indent, indent + "   "),
+        *(wrap(listed(item.details), indent, indent) if item.details else []),
+    ]
+
+
+def subject(item: Item) -> str:
+    """Say whom an item is about."""
+    if not item.patients:
+        return "Study"
+    return f"Patient {item.patients[0]}" if len(item.patients) == 1 else count(len(item.patients), "patient")
+
+
+def listed(details: Sequence[tuple[str, str]], most: int = 12) -> str:
+    """Give ids with what there is to say about each, in a row, the rest as a number."""
+    texts = [f"{name} ({about.rstrip('.')})" if about else name for name, about in details]
+    return shorten(texts, most)
+
+
+def shorten(ids: Sequence[str], most: int = 6) -> str:
+    """Give ids in a row, the rest as a number."""
+    more = f" and {len(ids) - most} more" if len(ids) > most else ""
+    return ", ".join(ids[:most]) + more
+
+
+def count(number: int, what: str) -> str:
+    """Give a number with what is counted."""
+    return f"{number} {what}{'' if number == 1 else 's'}"

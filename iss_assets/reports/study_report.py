@@ -1,0 +1,344 @@
+"""The study report: one self-contained page that says what was run on whom and what may be concluded.
+
+Belongs here: what the report is given and how its page is put together.
+Does not belong here: statistics, tables (``report_tables``), drawing (``figures``), the patient's page
+(``patient_report``).
+
+The page makes no request of its own, holds ids and numbers only, and never a face, a word or a file's name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from iss_assets.evaluation.baselines import published_rule_accuracy
+from iss_assets.evaluation.comparable import comparable_folds
+from iss_assets.evaluation.frames import Rows, as_frame, number_or_none, rows_of
+from iss_assets.evaluation.intervals import COVERAGE
+from iss_assets.protocol import published as paper
+from iss_assets.reports import conclusions, report_tables, tripod
+from iss_assets.reports import evaluation_figures as figures
+from iss_assets.reports.report_answers import associations_reach, checklist_answers, flow, missing_tables
+from iss_assets.reports.report_settings import models_table, settings_tables, training_settings_table
+from iss_assets.reports.templating import write_page
+from iss_assets.schemas.tables import BY_NAME
+from iss_assets.settings import EvaluationSettings
+
+
+@dataclass(frozen=True)
+class StudyReportInputs:
+    """What the study report is made of; tables are the warehouse's, as Arrow tables or pandas frames.
+
+    Attributes
+    ----------
+    patients, bpi_scores, videos, video_quality
+        The tables of those names. Of ``videos`` only ids, status and duration are read.
+    extracted
+        One row a video: ``video_id``, ``patient_id``, ``frames``, ``faces``, ``landmarks`` (meshes found).
+    cv_splits, fold_models, patient_accuracy, experiment_results
+        The tables of those names; None where nothing has been trained.
+    relabelled
+        Experiments that learnt a pain level which has been corrected since; see `comparable.relabelled`.
+    evaluation
+        Further evaluation tables by name, as `evaluate_study` gives them; what is not there is said to be missing.
+    rejected_rows, study_problems
+        The tables of those names.
+    study_figures
+        Headings with their figures, each a caption, an SVG, and whether it is wider than a phone: what the study looks
+        like, as on the study page.
+    settings
+        ``Settings().model_dump(mode="json")``; only the sections of `report_settings.SHOWN_SETTINGS` are printed.
+    evaluation_settings
+        Coverage and cell size for the text.
+    study_name
+        Heading.
+    invented
+        Whether the patients are invented (the sample study).
+    made_at
+        Time of the report; now if None.
+    versions
+        Name to version of the software behind the figures.
+    """
+
+    patients: Rows
+    bpi_scores: Rows
+    videos: Rows
+    video_quality: Rows
+    extracted: Rows
+    cv_splits: Rows | None = None
+    fold_models: Rows | None = None
+    patient_accuracy: Rows | None = None
+    experiment_results: Rows | None = None
+    relabelled: Sequence[str] = ()
+    evaluation: Mapping[str, Rows] = field(default_factory=dict)
+    rejected_rows: Rows | None = None
+    study_problems: Rows | None = None
+    study_figures: Sequence[tuple[str, Sequence[tuple[str, str, bool]]]] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    evaluation_settings: EvaluationSettings = field(default_factory=EvaluationSettings)
+    study_name: str = "Intelligent Sight and Sound"
+    invented: bool = False
+    made_at: datetime | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    def frame(self, name: str) -> pd.DataFrame:
+        """Give a table by its name as a pandas frame, without rows where it was not given."""
+        given = getattr(self, name, None)
+        if given is None:
+            given = self.evaluation.get(name)
+        return BY_NAME[name].arrow_schema().empty_table().to_pandas() if given is None else as_frame(given)
+
+
+def write_study_report(inputs: StudyReportInputs, path: Path) -> Path:
+    """Write the study report as one HTML file, replacing an older one at once.
+
+    Parameters
+    ----------
+    inputs : StudyReportInputs
+        Tables, settings, names.
+    path : pathlib.Path
+        The file; its folder is made.
+
+    Returns
+    -------
+    pathlib.Path
+        `path`.
+    """
+    return write_page("study_report.html.jinja", _context(inputs), path)
+
+
+def _context(inputs: StudyReportInputs) -> dict[str, Any]:
+    judged, left_out = comparable_folds(
+        inputs.frame("fold_models"), inputs.frame("cv_splits"), inputs.relabelled
+    )
+    inputs = replace(inputs, fold_models=judged)
+    frame = inputs.frame
+    settings = inputs.evaluation_settings
+    results, accuracies, models = frame("experiment_results"), frame("patient_accuracy"), frame("fold_models")
+    metrics, groups, pairs = (
+        frame("experiment_metrics"),
+        frame("subgroup_results"),
+        frame("paired_differences"),
+    )
+    splits, canaries, bins = frame("cv_splits"), frame("canary_results"), frame("calibration")
+    cohort_hash = str(splits["cohort_hash"].iloc[0]) if len(splits) else None
+    experiments = paper.order(sorted(set(accuracies["experiment"])))
+    lead, points = conclusions.conclusion(
+        results, frame("permutation_results"), accuracies["patient_id"].nunique(), settings
+    )
+    made_at = inputs.made_at or datetime.now(UTC)
+    steps = flow(inputs)
+    t = report_tables
+    trained = {_label(r.experiment): t.training_words(r.profile, r.weights_origin) for r in rows_of(results)}
+    context = {
+        "title": inputs.study_name,
+        "kicker": "Study report · research use, not for clinical decisions",
+        "meta": f"Made {made_at:%-d %B %Y, %H:%M} UTC"
+        + "".join(f" · {name} {version}" for name, version in inputs.versions.items()),
+        "banners": conclusions.banners(results, models, canaries, inputs.invented, cohort_hash, left_out),
+        "lead": lead,
+        "points": points,
+        "facts": _facts(results, models, splits, accuracies),
+        "people_flow": steps["patients"],
+        "data_flow": steps["data"],
+        "cohorts": _cohorts(frame("patients")),
+        "study_figures": inputs.study_figures,
+        "table_5": [t.table_5(results, metrics, c) for c in (2, 4)],
+        "bars": [
+            (
+                paper.describe(e)[1],
+                f"{paper.describe(e)[0]}, {(group['accuracy'] > 0.5).mean():.1%} of patients above 0.5",
+                figures.accuracy_bars(group, f"{paper.describe(e)[1]}, accuracy by patient"),
+            )
+            for e in experiments
+            for group in [accuracies[accuracies["experiment"] == e]]
+        ],
+        "per_patient": t.per_patient(accuracies),
+        "interval_plots": [p for c in (2, 4) if (p := _interval_plot(results, frame("baseline_results"), c))],
+        "baseline_tables": [t.baselines(frame("baseline_results"), c) for c in (2, 4)],
+        "published_rule": f"{published_rule_accuracy():.1%}",
+        "published_rule_validated": f"{paper.RULE_CROSS_VALIDATED:.0%}",
+        "published_best": f"{max(p.figures['all_classes'] for p in paper.TABLE_5 if p.classes == 2):.1%}",
+        "against_baselines": t.differences(pairs, results, "baseline"),
+        "against_each_other": t.differences(pairs, results, "experiment"),
+        "chance": t.chance(frame("permutation_results"), settings),
+        "patient_metrics": t.patient_metrics(metrics),
+        "calibration_plots": [
+            (
+                paper.describe(e)[1],
+                figures.calibration_plot(bins[bins["experiment"] == e], paper.describe(e)[1]),
+            )
+            for e in experiments
+            if (bins["experiment"] == e).any()
+        ],
+        "confusions": [
+            _confusion(frame("confusion_counts"), e) for e in experiments if len(frame("confusion_counts"))
+        ],
+        "gaps": t.gaps(groups),
+        "subgroups": [
+            t.subgroups(groups, e, settings.small_cell)
+            for e in experiments
+            if (groups["experiment"] == e).any()
+        ],
+        "small_cell": settings.small_cell,
+        "canaries": t.simple(
+            "Alarms.",
+            ["Alarm", "On", "Found", "Held against", "Verdict", "In words"],
+            [
+                (
+                    c.canary,
+                    _label(c.subject),
+                    t.number(c.value),
+                    t.number(c.limit_value),
+                    t.Cell("for information")
+                    if c.passed is None or pd.isna(c.passed)
+                    else t.Cell("as it must be" if c.passed else "ALARM", css="good" if c.passed else "bad"),
+                    c.detail,
+                )
+                for c in rows_of(canaries)
+            ],
+            "No alarm has been tried yet: nothing here shows that the models were not told the answer.",
+        ),
+        "quality_associations": t.simple(
+            "Quality of the recordings against pain, patients' means.",
+            ["Measure", "n", "AUROC", "p", "p (Holm)"],
+            [
+                (
+                    q.measure,
+                    int(q.patients),
+                    t.number(q.auroc, 2),
+                    t.p_value(q.p_value),
+                    t.p_value(q.p_value_holm),
+                )
+                for q in rows_of(frame("quality_associations").sort_values("p_value"))
+            ],
+            "No quality measures have been set against pain yet.",
+            "0.5 is no association. Where light or sound goes with pain, a model can learn the room and not the patient."
+            + associations_reach(inputs),
+        ),
+        "stability": t.simple(
+            "Mean accuracy under other assignments of patients to splits.",
+            ["Model", "Seeds", "Lowest", "Mean", "Highest"],
+            [
+                (
+                    t.name_cell(str(e)),
+                    len(g),
+                    *(float(g["all_classes"].agg(f)) for f in ("min", "mean", "max")),
+                )
+                for e, g in t.in_order(frame("split_stability")).groupby("experiment", sort=False)
+            ],
+            "No other assignment of patients to splits has been tried.",
+        ),
+        "missing": missing_tables(inputs),
+        "settings_tables": settings_tables(inputs.settings),
+        "models_tables": [models_table(models), training_settings_table(models)],
+        "confidence": f"{settings.confidence:.0%}",
+        "samples": f"{settings.bootstrap_samples:,}",
+        "coverage": COVERAGE,
+        "checklist": tripod.checklist(checklist_answers(inputs)),
+        "has_results": bool(len(results)),
+    }
+    return {name: t.with_training(made, trained) for name, made in context.items()}
+
+
+def _label(subject: str) -> str:
+    return paper.describe(subject)[1]
+
+
+def _facts(
+    results: pd.DataFrame, models: pd.DataFrame, splits: pd.DataFrame, accuracies: pd.DataFrame
+) -> list[tuple[str, str, str]]:
+    def words(column: str, frame: pd.DataFrame) -> str:
+        return (
+            ", ".join(sorted({w for v in frame[column] for w in str(v).split(", ")})) if len(frame) else "–"
+        )
+
+    trained = models["trained_at"].max() if len(models) else None
+    return [
+        ("Experiments", str(len(results)), f"{len(models)} trained folds"),
+        ("Test patients", str(accuracies["patient_id"].nunique()), f"{splits['split'].nunique()} splits"),
+        ("Training profile", words("profile", results), "paper: as published; demo: small"),
+        ("First weights", words("weights_origin", results), "none: nothing pretrained (forests)"),
+        ("Last training", f"{trained:%-d %b %Y}" if trained is not None else "–", ""),
+        (
+            "Cohort",
+            str(splits["cohort_hash"].iloc[0])[:12] if len(splits) else "–",
+            "hash of patients and splits",
+        ),
+    ]
+
+
+def _cohorts(patients: pd.DataFrame) -> report_tables.DataTable:
+    counts = patients["cohort"].value_counts()
+    from iss_assets.protocol.terms import COHORT_GOAL, COHORTS
+
+    return report_tables.simple(
+        "Patients by cohort, beside the paper's Table 2.",
+        ["Cohort", "Pain", "Skin", "Sex", "Enrolled", "Goal", "Paper"],
+        [
+            (
+                c.number,
+                report_tables.Cell(c.pain_level, c.number),
+                c.skin_group,
+                c.sex,
+                int(counts.get(c.number, 0)),
+                COHORT_GOAL,
+                int(paper.TABLE_2[c.number]),
+            )
+            for c in COHORTS
+        ],
+        "No patients.",
+    )
+
+
+def _interval_plot(results: pd.DataFrame, baselines: pd.DataFrame, classes: int) -> dict[str, Any] | None:
+    chosen = report_tables.in_order(results[results["classes"] == classes])
+    if chosen.empty:
+        return None
+
+    rows = []
+    for r in rows_of(chosen):
+        known = paper.BY_NAME.get(r.experiment)
+        rows.append(
+            figures.IntervalRow(
+                paper.describe(r.experiment)[1],
+                float(r.all_classes),
+                number_or_none(r.all_classes_low),
+                number_or_none(r.all_classes_high),
+                known.figures["all_classes"] if known else None,
+            )
+        )
+    rules = baselines[baselines["classes"] == classes]
+    for b in rows_of(rules):
+        label = conclusions.baseline_label(b.baseline)
+        rows.append(
+            figures.IntervalRow(
+                label,
+                float(b.all_classes),
+                number_or_none(b.all_classes_low),
+                number_or_none(b.all_classes_high),
+                None,
+                "baseline",
+            )
+        )
+    best = float(rules["all_classes"].max()) if len(rules) else None
+    title = f"Mean accuracy over patients, {'two' if classes == 2 else 'four'} classes"
+    return {"title": title, "svg": figures.interval_plot(rows, title, best)}
+
+
+def _confusion(counts: pd.DataFrame, experiment: str) -> report_tables.DataTable:
+    cells = {(r.target, r.predicted): r.patients for r in rows_of(counts[counts["experiment"] == experiment])}
+    names = list(dict.fromkeys(target for target, _ in cells))
+    table = report_tables.simple(
+        _label(experiment),
+        ["True class", *names],
+        [(t, *(int(cells[t, p]) for p in names)) for t in names],
+        "",
+    )
+    return replace(table, sortable=False)

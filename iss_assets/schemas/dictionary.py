@@ -1,0 +1,42 @@
+"""The data dictionary in ``docs/``, made from the table models so that it cannot go stale unseen.
+
+Belongs here: turning models into Markdown. Does not belong here: the models (``tables``).
+"""
+
+from __future__ import annotations
+
+from iss_assets.schemas.base import Table
+from iss_assets.schemas.tables import TABLES
+
+_HEAD = """\
+# Data dictionary
+
+Every table of the warehouse, in the order in which the data flow. Made by `iss docs` from the pandera models in
+`iss_assets/schemas/tables.py`; do not edit it here. The SQL marts describe their columns in `dbt_like_sql/`.
+
+| table | one row is | key |
+|---|---|---|
+"""
+
+
+def data_dictionary() -> str:
+    """Give the dictionary as Markdown: an index, then a section a table with types, units and meanings."""
+    index = "".join(
+        f"| [{t.__table__}](#{t.__table__}) | {t.grain()[0].lower()}{t.grain()[1:]} | {', '.join(t.__key__)} |\n"
+        for t in TABLES
+    )
+    return _HEAD + index + "".join(_section(t) for t in TABLES)
+
+
+def _section(table: type[Table]) -> str:
+    references = "".join(f"`{c}` refers to `{other}`. " for c, other in table.__references__)
+    rows = "".join(
+        f"| `{c.name}` | {c.sql} | {c.unit or ''} | {'may be empty' if c.nullable else ''} | {_cell(c.description)} |\n"
+        for c in table.columns()
+    )
+    head = f"\n## {table.__table__}\n\n{table.grain()} {references}".rstrip()
+    return f"{head}\n\n| column | type | unit | | meaning |\n|---|---|---|---|---|\n{rows}"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")

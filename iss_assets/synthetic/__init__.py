@@ -1,0 +1,1 @@
+"""The sample study: invented patients with the troubles that the paper lists."""

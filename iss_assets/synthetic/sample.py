@@ -1,0 +1,291 @@
+"""The sample study: invented patients in the form of the study folder, with one for every trouble the paper lists.
+
+Belongs here: writing the folder. Does not belong here: who is in it (``plan``), how it looks and sounds
+(``faces``, ``scenes``, ``voices``), file formats (``media``).
+
+Everything is computed from a seed; the same seed gives the same study, up to the build of the codecs.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from iss_assets.intake.folder_tables import ENROLLMENT, SURVEYS
+from iss_assets.intake.folder_videos import VIDEOS
+from iss_assets.protocol import terms
+from iss_assets.synthetic.media import Film, picture_times, truncate, write_film
+from iss_assets.synthetic.plan import Patient, Submission, plan
+from iss_assets.synthetic.scenes import Scene, SceneSettings
+from iss_assets.synthetic.voices import Speech, muffled, quiet, speak
+
+SECONDS: Final = 16.0
+"""Length of a video: just above the 15 seconds that the protocol asks for (Table 3)."""
+
+PROMPT_SECONDS: Final = 5.0
+LABELS: Final = "expected_troubles.csv"
+MARKER: Final = "sample_study.json"
+_VERSION: Final = 1
+
+_README: Final = """This is a study of invented patients. No person described here exists.
+
+It was written by `iss sample-study` to try iss-assets without real data.
+The faces are computed from two portraits in the public domain (Eileen Collins, NASA; Grace Hopper, US Navy), warped,
+recoloured and relit until they show neither of them. The voices are synthetic and speak no words. The scores are drawn
+at random. Nothing in it says anything about pain, about cancer, or about the two women.
+
+enrollment.csv, surveys.csv, videos/   the study folder, as docs/study_folder.md describes it
+expected_troubles.csv                  which trouble was planted in which submission; only tests read it
+sample_study.json                      the arguments that it was made with
+"""
+
+Progress = Callable[[int, int, str], None]
+
+
+class SampleStudyError(Exception):
+    """The sample study cannot be written there; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One video file to make."""
+
+    path: Path
+    patient: Patient
+    submission: Submission
+    seconds: float
+    prompt: bool = False
+
+
+def write_sample_study(
+    root: Path | str,
+    patients: int = 12,
+    seed: int = 0,
+    progress: Progress | None = None,
+    *,
+    submissions_per_patient: int | None = None,
+    seconds: float = SECONDS,
+    workers: int | None = None,
+) -> list[str]:
+    """Write a study of invented patients, or complete one that was begun.
+
+    Parameters
+    ----------
+    root : Path or str
+        The study folder. It may exist if it is empty, or if it holds a sample study of the same arguments: files
+        that are there stay, so an interrupted call is taken up again, a larger number of patients enrolls more,
+        and the same call twice does nothing.
+    patients : int
+        How many patients, 1 to 9999. Each of the first twelve has a part to play (see ``plan``); thirty make
+        the paper's cohort: 29 usable patients and 0009.
+    seed : int
+        Another seed invents other patients.
+    progress : callable, optional
+        Called with files done, files in all, and the name of the one just done.
+    submissions_per_patient : int, optional
+        A fixed number of submissions instead of one to four.
+    seconds : float
+        Length of a video. Below 15 s they are all too short for the protocol: for quick tests only.
+    workers : int, optional
+        Videos made side by side; the number of processors if not given.
+
+    Returns
+    -------
+    list of str
+        Names of the videos made, relative to `root`.
+
+    Raises
+    ------
+    SampleStudyError
+        If the folder holds something else.
+    ValueError
+        If a number is out of range.
+
+    Examples
+    --------
+    >>> write_sample_study("study", patients=2, seconds=2, submissions_per_patient=1)  # doctest: +SKIP
+    ['videos/0001/0001-01.mp4', 'videos/0001/0001-01_prompt.mp4', 'videos/0002/0002-01.mov']
+    """
+    if not 1 <= patients <= 9999 or seconds < 0.5 or seed < 0:
+        raise ValueError(
+            "a sample study has 1 to 9999 patients, half a second or more of video, and a seed from 0"
+        )
+    root = Path(root)
+    arguments: dict[str, object] = {
+        "version": _VERSION,
+        "seed": seed,
+        "submissions_per_patient": submissions_per_patient,
+        "seconds": float(seconds),
+    }
+    _claim(root, arguments, patients)
+    invented = plan(patients, seed, submissions_per_patient)
+    _write_text(root / "README.txt", _README)
+    _write_text(root / ENROLLMENT, _enrollment(invented))
+    _write_text(root / SURVEYS, _surveys(invented))
+    _write_text(root / LABELS, _labels(invented))
+    jobs = [job for job in _jobs(root, invented, seconds) if not job.path.exists()]
+    done = []
+    if jobs:
+        # the pool's threads would otherwise import it at the same time, which it does not bear
+        import matplotlib.cbook  # noqa: F401
+    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
+        running = {pool.submit(_make, job): job for job in jobs}
+        try:
+            for future in as_completed(running):
+                future.result()
+                done.append(running[future].path.relative_to(root).as_posix())
+                if progress:
+                    progress(len(done), len(jobs), done[-1])
+        except BaseException:
+            for future in running:
+                future.cancel()
+            raise
+    return sorted(done)
+
+
+def is_sample_study(root: Path) -> bool:
+    """Say whether a study folder holds invented patients, so that every page can say so too."""
+    return (Path(root) / MARKER).exists()
+
+
+def _claim(root: Path, arguments: dict[str, object], patients: int) -> None:
+    """Make sure that the folder is ours, and write down what it is being made with."""
+    marker = root / MARKER
+    if root.exists() and not root.is_dir():
+        raise SampleStudyError(f"{root.name!r} is a file; name a new folder")
+    if root.is_dir() and any(root.iterdir()):
+        try:
+            found = json.loads(marker.read_text("utf-8"))
+            there = int(found.pop("patients"))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            raise SampleStudyError(
+                f"the folder {root.name!r} is not empty and holds no sample study; name a new folder"
+            ) from None
+        if found != arguments or there > patients:
+            raise SampleStudyError(
+                f"the folder {root.name!r} holds a sample study of {there} patients with other arguments; name a new "
+                "folder, or delete that one"
+            )
+    root.mkdir(parents=True, exist_ok=True)
+    _write_text(marker, json.dumps({**arguments, "patients": patients}, indent=1) + "\n")
+
+
+def _jobs(root: Path, patients: Iterable[Patient], seconds: float) -> list[_Job]:
+    jobs = []
+    for patient in patients:
+        folder = root / VIDEOS / patient.patient_id
+        for submission in patient.submissions:
+            path = folder / f"{submission.submission_id}.{submission.film.extension}"
+            jobs.append(_Job(path, patient, submission, seconds))
+            if submission.prompt:
+                name = f"{submission.submission_id}{terms.PROMPT_SUFFIX}.{submission.film.extension}"
+                jobs.append(
+                    _Job(folder / name, patient, submission, min(PROMPT_SECONDS, seconds), prompt=True)
+                )
+    return jobs
+
+
+def _make(job: _Job) -> None:
+    """Make one video; it appears under its name only when it is whole."""
+    job.path.parent.mkdir(parents=True, exist_ok=True)
+    part = job.path.with_name(f".{job.path.name}.part")
+    if job.submission.empty_file:
+        part.write_bytes(b"")
+    else:
+        _film(part, job)
+    part.replace(job.path)
+
+
+def _film(path: Path, job: _Job) -> None:
+    patient, submission = job.patient, job.submission
+    troubles = frozenset(submission.troubles)
+    film: Film = submission.film
+    said = submission.day_seed + job.prompt
+    speech: Speech = speak(patient.voice, job.seconds, said)
+    scene = Scene(
+        SceneSettings(
+            size=film.size,
+            look=None if "face_missing" in troubles else patient.look,
+            troubles=troubles,
+            companion=patient.companion,
+            place_seed=patient.place_seed,
+            day_seed=said,
+        ),
+        speech,
+    )
+    if "quiet" in troubles:
+        speech = quiet(speech)
+    if "muffled" in troubles:
+        speech = muffled(speech)
+    sound = None if "no_sound" in troubles else speech.sound
+    write_film(path, film, picture_times(film, job.seconds, said), scene.picture_at, sound)
+    if "unreadable" in troubles:
+        truncate(path)
+
+
+def _enrollment(patients: Iterable[Patient]) -> str:
+    rows = [
+        (
+            p.patient_id,
+            p.cohort,
+            p.sex,
+            p.skin_type,
+            p.pain_target,
+            p.enrolled_on,
+            _offset(p.utc_offset_minutes),
+        )
+        for p in patients
+    ]
+    return _table(
+        ["patient_id", "cohort", "sex", "skin_type", "pain_target", "enrolled_on", "utc_offset"], rows
+    )
+
+
+def _surveys(patients: Iterable[Patient]) -> str:
+    rows = [
+        (
+            s.submission_id,
+            p.patient_id,
+            s.submitted_at.isoformat(),
+            s.setting,
+            *(s.scores[n] for n in terms.SCORES),
+        )
+        for p in patients
+        for s in p.submissions
+    ]
+    return _table(["submission_id", "patient_id", "submitted_at", "setting", *terms.SCORES], rows)
+
+
+def _labels(patients: Iterable[Patient]) -> str:
+    rows = [
+        (s.submission_id, p.patient_id, label, s.note)
+        for p in patients
+        for s in p.submissions
+        for label in s.labels
+    ]
+    return _table(["submission_id", "patient_id", "trouble", "note"], rows)
+
+
+def _offset(minutes: int) -> str:
+    return f"{'-' if minutes < 0 else '+'}{abs(minutes) // 60:02d}:{abs(minutes) % 60:02d}"
+
+
+def _table(header: list[str], rows: Iterable[tuple[object, ...]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _write_text(path: Path, text: str) -> None:
+    """Write a file unless it says the same already, so that its time of change means something."""
+    if not path.exists() or path.read_text("utf-8") != text:
+        path.write_text(text, "utf-8")

@@ -1,0 +1,376 @@
+"""Tables out of the warehouse, for those who do not use DuckDB: files and a data dictionary.
+
+Belongs here: parquet and csv files with a frictionless ``datapackage.json``. Does not belong here: loading into
+Python (``load``), the data dictionary of the project's documentation (``warehouse.dictionary``).
+
+Pictures of faces, voices and spectrograms (speech can be made from them again) leave only when asked for by name.
+"""
+
+from __future__ import annotations
+
+import codecs
+import difflib
+import hashlib
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import duckdb
+
+from iss_assets.schemas.tables import BY_NAME
+from iss_assets.warehouse.database import Warehouse, WarehouseError
+from iss_assets.warehouse.export_readers import reader_scripts
+from iss_assets.warehouse.sql_build import built_models
+from iss_assets.warehouse.sql_models import SqlModels, load_models
+
+MEDIA: Final = {"faces": ("crop",), "audio": ("waveform",), "mel_spectrograms": ("mel",)}
+"""Columns that show a face or hold a voice."""
+
+_FIELD_TYPES: Final = {
+    "VARCHAR": "string",
+    "INTEGER": "integer",
+    "BIGINT": "integer",
+    "FLOAT": "number",
+    "DOUBLE": "number",
+    "BOOLEAN": "boolean",
+    "DATE": "date",
+    "TIMESTAMP": "datetime",
+    "TIMESTAMP WITH TIME ZONE": "datetime",
+}
+
+TAKEN_FOR_MISSING: Final = (
+    "#N/A",
+    "#N/A N/A",
+    "#NA",
+    "-1.#IND",
+    "-1.#QNAN",
+    "-NaN",
+    "-nan",
+    "1.#IND",
+    "1.#QNAN",
+    "<NA>",
+    "N/A",
+    "NA",
+    "NULL",
+    "NaN",
+    "None",
+    "n/a",
+    "nan",
+    "null",
+)
+"""Text that pandas reads as a missing value, in quotation marks or not; R does with ``NA``."""
+
+PAIN_LEVEL_NONE: Final = "None (0)"
+"""How the pain level None, pain target 0, is written in csv files."""
+
+_FORMULA: Final = "^[=+@\\-\\t\\r\\n]"
+"""Beginnings by which spreadsheets take text for a formula (OWASP, CSV injection)."""
+
+
+@dataclass(frozen=True)
+class ExportedTable:
+    """One file that was written.
+
+    Attributes
+    ----------
+    path : Path
+        The file.
+    rows : int
+        Rows in it.
+    left_out : tuple of str
+        Columns that are not in it.
+    """
+
+    path: Path
+    rows: int
+    left_out: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Column:
+    name: str
+    sql: str
+    description: str
+    nullable: bool
+    unit: str | None
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What is known of a table, from a pandera model or a SQL model."""
+
+    name: str
+    description: str
+    columns: tuple[_Column, ...]
+    key: tuple[str, ...] = ()
+    references: tuple[tuple[str, str], ...] = ()
+
+
+def exportable_tables(warehouse: Warehouse, models: SqlModels | None = None) -> list[str]:
+    """Give the tables that can be exported: those of the warehouse and the SQL models that are built."""
+    models = models or load_models(warehouse.settings.sql_dir)
+    return [*BY_NAME, *built_models(warehouse, models)]
+
+
+def export_tables(
+    warehouse: Warehouse,
+    tables: Sequence[str],
+    format: Literal["parquet", "csv"],
+    to: Path,
+    *,
+    with_media: bool = False,
+    models: SqlModels | None = None,
+) -> list[ExportedTable]:
+    """Write tables to files, all from one consistent state, with a data dictionary.
+
+    Parameters
+    ----------
+    warehouse : Warehouse
+        The study's tables. They are copied first, so that no writer waits for the export.
+    tables : sequence of str
+        Tables and built SQL models by name; see `exportable_tables`.
+    format : {"parquet", "csv"}
+        A csv holds single values only: arrays (``points``, ``mel``) and files (``crop``, ``waveform``) are left out
+        of it, and lists of words are joined by ``;``. Text that a reader would take for missing or for a formula is
+        written so that none does: see `docs/exports.md`.
+    to : Path
+        Folder; files of the same names are replaced.
+    with_media : bool
+        Whether face crops, voices and spectrograms go into parquet files as well.
+    models : SqlModels, optional
+        The SQL models; those of the settings without.
+
+    Returns
+    -------
+    list of ExportedTable
+        One entry a table, in the order asked for. ``datapackage.json`` beside the files describes every column;
+        ``read_export.py`` and ``read_export.R`` read csv files with their types.
+
+    Raises
+    ------
+    WarehouseError
+        If a table is unknown, or a model is not built or was built by an earlier version; then nothing is written.
+    ValueError
+        If the format is neither of the two, or no table is named.
+    """
+    if format not in ("parquet", "csv"):
+        raise ValueError(f"the format is parquet or csv, not {format}")
+    wanted = list(dict.fromkeys(tables))
+    if not wanted:
+        raise ValueError("name at least one table")
+    models = models or load_models(warehouse.settings.sql_dir)
+    sources = [_find(name, exportable_tables(warehouse, models), models) for name in wanted]
+    to.mkdir(parents=True, exist_ok=True, mode=0o700)
+    exported, resources = [], []
+    with tempfile.TemporaryDirectory(dir=to, prefix=".export-") as scratch:
+        copy = Warehouse(warehouse.snapshot(Path(scratch) / "snapshot.duckdb"), warehouse.settings)
+        with copy.read() as connection:
+            for source in sources:
+                _check_columns(connection, source)
+                left_out = _left_out(source, format, with_media)
+                kept = [c for c in source.columns if c.name not in left_out]
+                path = Path(scratch) / f"{source.name}.{format}"
+                options = "format csv, header" if format == "csv" else "format parquet, compression zstd"
+                connection.execute(
+                    f"copy ({_select(source, kept, format)}) to '{_quoted(str(path))}' ({options})"
+                )
+                if format == "csv":
+                    _mark_encoding(path)
+                counted = connection.execute(f'select count(*) from "{source.name}"').fetchone()
+                rows = int(counted[0]) if counted else 0
+                exported.append(ExportedTable(to / path.name, rows, tuple(left_out)))
+                blank = _blank(connection, source, kept) if format == "csv" else set()
+                resources.append(_resource(source, kept, left_out, path, rows, wanted, blank))
+        package = Path(scratch) / "datapackage.json"
+        package.write_text(json.dumps(_package(resources), indent=2) + "\n", encoding="utf-8")
+        scripts = reader_scripts(resources, PAIN_LEVEL_NONE) if format == "csv" else {}
+        for name, script in scripts.items():
+            (Path(scratch) / name).write_text(script, encoding="utf-8")
+        # everything is there: put it in place, the dictionary last
+        for path in [*(Path(scratch) / n for n in (*(e.path.name for e in exported), *scripts)), package]:
+            path.chmod(0o600)
+            path.replace(to / path.name)
+    return exported
+
+
+def _check_columns(connection: duckdb.DuckDBPyConnection, source: _Source) -> None:
+    there = {row[0] for row in connection.execute(f'describe "{source.name}"').fetchall()}
+    lacking = [c.name for c in source.columns if c.name not in there]
+    if lacking:
+        raise WarehouseError(
+            f"the table {source.name} was made by an earlier version and lacks {', '.join(lacking)}; bring it up to date "
+            "with: iss run"
+        )
+
+
+def _find(name: str, known: list[str], models: SqlModels) -> _Source:
+    if name not in known:
+        if name in models.models:
+            raise WarehouseError(f"the model {name} is not built yet; build it first")
+        guess = difflib.get_close_matches(name, known, n=1)
+        hint = f" (did you mean {guess[0]}?)" if guess else ""
+        raise WarehouseError(f"there is no table {name}{hint}; there are {', '.join(known)}")
+    if name in BY_NAME:
+        table = BY_NAME[name]
+        columns = tuple(_Column(c.name, c.sql, c.description, c.nullable, c.unit) for c in table.columns())
+        return _Source(name, table.grain(), columns, table.__key__, table.__references__)
+    model = models.models[name]
+    required = model.columns_promised("not_null")
+    return _Source(
+        name,
+        model.description,
+        tuple(_Column(c.name, c.type, c.description, c.name not in required, None) for c in model.columns),
+    )
+
+
+def _left_out(source: _Source, format: str, with_media: bool) -> list[str]:
+    media = () if with_media else MEDIA.get(source.name, ())
+    return [
+        c.name
+        for c in source.columns
+        if c.name in media or (format == "csv" and c.sql not in _FIELD_TYPES and c.sql != "VARCHAR[]")
+    ]
+
+
+def _mark_encoding(path: Path) -> None:
+    """Put a byte order mark before a csv file that is not plain ASCII: without it Excel takes another encoding.
+
+    A plain file gets none, since some readers make it part of the first column's name.
+    """
+    content = path.read_bytes()
+    if not content.isascii():
+        path.write_bytes(codecs.BOM_UTF8 + content)
+
+
+def _select(source: _Source, kept: list[_Column], format: str) -> str:
+    def value(column: _Column) -> str:
+        quoted = f'"{column.name}"'
+        if format != "csv":
+            return quoted
+        if column.sql == "VARCHAR":
+            return f"{_as_text(quoted)} as {quoted}"
+        if column.sql == "VARCHAR[]":
+            joined = f"array_to_string({quoted}, ';')"
+            return f"{_as_text(joined)} as {quoted}"
+        if column.sql == "TIMESTAMP WITH TIME ZONE":
+            return f"strftime({quoted} at time zone 'UTC', '%Y-%m-%dT%H:%M:%S.%fZ') as {quoted}"
+        if column.sql == "BOOLEAN":
+            # in lower case R reads text
+            return f"case when {quoted} then 'TRUE' when not {quoted} then 'FALSE' end as {quoted}"
+        if column.sql == "TIMESTAMP":
+            return f"strftime({quoted}, '%Y-%m-%dT%H:%M:%S.%f') as {quoted}"
+        return quoted
+
+    order = f" order by {', '.join(source.key)}" if source.key else ""
+    return f'select {", ".join(value(c) for c in kept)} from "{source.name}"{order}'
+
+
+def _as_text(value: str) -> str:
+    """Give SQL for text that no reader takes for a missing value, and no spreadsheet for a formula."""
+    words = ", ".join(f"'{word}'" for word in TAKEN_FOR_MISSING)
+    return (
+        f"case when {value} = 'None' then '{PAIN_LEVEL_NONE}' when {value} in ({words}) then '(' || {value} || ')' "
+        f"when regexp_matches({value}, '{_FORMULA}') then '''' || {value} else {value} end"
+    )
+
+
+def _blank(connection: duckdb.DuckDBPyConnection, source: _Source, kept: list[_Column]) -> set[str]:
+    """Give the columns in which some text or list is empty; in a csv that is an empty cell, like a missing value."""
+    tests = {"VARCHAR": "\"{}\" = ''", "VARCHAR[]": 'len("{}") = 0'}
+    asked = [c for c in kept if c.sql in tests]
+    if not asked:
+        return set()
+    sums = ", ".join(f"count(*) filter ({tests[c.sql].format(c.name)})" for c in asked)
+    counts = connection.execute(f'select {sums} from "{source.name}"').fetchone() or ()
+    return {c.name for c, count in zip(asked, counts, strict=True) if count}
+
+
+def _resource(
+    source: _Source,
+    kept: list[_Column],
+    left_out: list[str],
+    path: Path,
+    rows: int,
+    exported: list[str],
+    blank: set[str],
+) -> dict[str, Any]:
+    csv = path.suffix == ".csv"
+    schema: dict[str, Any] = {
+        "fields": [_field(c, csv, c.name in blank) for c in kept],
+        "missingValues": [""],
+    }
+    keys_filled = not any(c.nullable or c.name in blank for c in source.columns if c.name in source.key)
+    if source.key and keys_filled:
+        schema["primaryKey"] = list(source.key)
+    foreign = [
+        {"fields": [column], "reference": {"resource": table, "fields": [BY_NAME[table].__key__[0]]}}
+        for column, table in source.references
+        if table in exported
+    ]
+    if foreign:
+        schema["foreignKeys"] = foreign
+    description = source.description
+    if left_out:
+        description += f" Not in this file: {', '.join(left_out)}."
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {
+        "name": source.name.replace("_", "-"),
+        "title": source.name,
+        "type": "table" if csv else "file",
+        "path": path.name,
+        "format": path.suffix[1:],
+        "mediatype": "text/csv" if csv else "application/vnd.apache.parquet",
+        **({"encoding": "utf-8" if _is_plain(path) else "utf-8-sig"} if csv else {}),
+        "description": description,
+        "hash": f"sha256:{digest}",
+        "bytes": path.stat().st_size,
+        "rows": rows,
+        "schema": schema,
+    }
+
+
+def _is_plain(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(3) != codecs.BOM_UTF8
+
+
+def _field(column: _Column, csv: bool, blank: bool) -> dict[str, Any]:
+    described: dict[str, Any] = {"name": column.name, "description": column.description}
+    if column.sql in _FIELD_TYPES:
+        described["type"] = _FIELD_TYPES[column.sql]
+    else:
+        described["type"] = "string" if csv or column.sql == "BLOB" else "array"
+        if csv:
+            described["description"] += " Several words are joined by ';'."
+    if column.unit:
+        described["unit"] = column.unit
+    if not column.nullable and not blank:
+        described["constraints"] = {"required": True}
+    return described
+
+
+def _package(resources: list[dict[str, Any]]) -> dict[str, Any]:
+    names = {r["title"]: r["name"] for r in resources}
+    for resource in resources:
+        for key in resource["schema"].get("foreignKeys", []):
+            key["reference"]["resource"] = names[key["reference"]["resource"]]
+    return {
+        "name": "iss-export",
+        "title": "Tables of a clinical face-and-voice study",
+        "description": (
+            "Protected health information of patients of a clinical study. Keep it where the study's protocol allows, "
+            "and delete it when a patient withdraws. Read ids as text: they may begin with zeros. In csv files the pain "
+            f"level None is written as {PAIN_LEVEL_NONE}, since many readers take None for missing."
+        ),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "resources": resources,
+    }
+
+
+def _quoted(text: str) -> str:
+    return text.replace("'", "''")

@@ -1,0 +1,874 @@
+"""Alerts: what is told when, to real HTTP receivers, and under a real daemon."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from iss_assets.alerting.rules import (
+    RUN_FAILED,
+    Alert,
+    Known,
+    Message,
+    Observation,
+    address_mark,
+    after_round,
+    close,
+    line,
+    outbox,
+    update,
+    with_keys,
+)
+from iss_assets.alerting.store import close_gone, deliver
+from iss_assets.cli.location import load
+from iss_assets.pipeline.run_alerts import begin_telling, observations_of, record_runs, tell_of_runs
+from iss_assets.pipeline.run_history import TAKEN_UP_TAG, finished_since
+from iss_assets.schemas.tables import CheckResults
+from iss_assets.settings import AlertSettings, Settings
+from iss_assets.warehouse.database import Warehouse
+from iss_assets_tests.intake.conftest import ENROLLMENT_HEADER, SURVEY_HEADER
+
+T0 = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
+RULES = AlertSettings(retry_s=60, attempts=3, messages=3)
+
+
+def seen(
+    minute: int = 0,
+    *,
+    passed: bool = False,
+    severity: str = "WARN",
+    ids: tuple[str, ...] = ("s1",),
+    patient: str = "0012",
+    check: str = "dark_or_grainy",
+    run: str = "run-one",
+) -> Observation:
+    return Observation(
+        run,
+        patient,
+        "video_quality",
+        check,
+        passed,
+        severity,
+        T0 + timedelta(minutes=minute),
+        ids,
+        {"affected": len(ids)},
+    )
+
+
+def after(*observations: Observation) -> dict[tuple[str, str, str], Alert]:
+    """Give the newest alert a key after observations that come one by one."""
+    alerts: dict[tuple[str, str, str], Alert] = {}
+    for observation in observations:
+        for alert in update(alerts, [observation]):
+            alerts[alert.key] = alert
+    return alerts
+
+
+def one(*observations: Observation) -> Alert:
+    (alert,) = after(*observations).values()
+    return alert
+
+
+def told(alert: Alert, *to: str) -> Alert:
+    return after_round(alert, to, [], list(to), RULES, T0)
+
+
+def test_a_failed_check_raises_an_alert_and_a_passed_one_none() -> None:
+    assert one(seen()).status == "raised"
+    assert one(seen()).delivery == "waiting"
+    assert after(seen(passed=True)) == {}
+
+
+def test_the_same_trouble_is_not_told_twice() -> None:
+    alert = told(one(seen()), "a")
+    (again,) = update({alert.key: alert}, [seen(5, run="run-two")])
+    assert again.delivery == "told"
+    assert again.run_id == "run-one"
+    assert again.last_seen == T0 + timedelta(minutes=5)
+    assert outbox([again] if again.delivery == "waiting" else [], ["a"], RULES, T0) == []
+
+
+@pytest.mark.parametrize("change", [{"ids": ("s1", "s2")}, {"severity": "ERROR"}])
+def test_a_trouble_that_changes_is_told_again(change: dict[str, object]) -> None:
+    alert = told(one(seen()), "a")
+    (changed,) = update({alert.key: alert}, [seen(5, run="run-two", **change)])  # type: ignore[arg-type]
+    assert (changed.delivery, changed.run_id, changed.alert_id) == ("waiting", "run-two", alert.alert_id)
+    assert "changed" in line(changed)
+
+
+def test_numbers_that_move_a_little_are_no_change() -> None:
+    alert = told(one(seen()), "a")
+    moved = Observation(**{**seen(5).__dict__, "numbers": {"share": 0.123}})
+    assert update({alert.key: alert}, [moved])[0].delivery == "told"
+
+
+def test_mending_is_told_to_those_who_had_heard_of_it() -> None:
+    alert = told(one(seen()), "a")
+    (mended,) = update({alert.key: alert}, [seen(9, passed=True, ids=(), run="run-three")])
+    assert (mended.status, mended.delivery) == ("mended", "waiting")
+    (message,) = outbox([mended], ["a", "newcomer"], RULES, T0 + timedelta(hours=1))
+    assert message.address == "a"
+    assert message.kind == "success"
+    assert "mended: patient 0012" in message.body
+
+
+def test_what_was_mended_before_anybody_heard_of_it_is_not_told() -> None:
+    assert one(seen(), seen(1, passed=True)).delivery == "not_needed"
+
+
+def test_a_trouble_that_comes_back_is_a_new_alert() -> None:
+    first = one(seen(), seen(1, passed=True))
+    again = one(seen(), seen(1, passed=True), seen(2))
+    assert again.alert_id != first.alert_id
+    assert (again.status, again.first_seen) == ("raised", T0 + timedelta(minutes=2))
+
+
+KNOWN = Known(
+    checks=frozenset({("video_quality", "dark_or_grainy")}),
+    steps=frozenset({"seen", "patient"}),
+    patients=frozenset({"0012"}),
+)
+
+
+@pytest.mark.parametrize(
+    ("lost", "reason"),
+    [
+        ({"checks": frozenset()}, "check removed"),
+        ({"patients": frozenset({"0001"})}, "not enrolled any more"),
+    ],
+)
+def test_a_trouble_that_no_run_will_look_at_again_is_closed_and_told(
+    lost: dict[str, object], reason: str
+) -> None:
+    alert = told(one(seen()), "a")
+    assert close([alert], KNOWN, T0) == []
+    (closed,) = close([alert], replace(KNOWN, **lost), T0 + timedelta(days=9))  # type: ignore[arg-type]
+    assert (closed.status, closed.reason, closed.delivery) == ("closed", reason, "waiting")
+    (message,) = outbox([closed], ["a", "newcomer"], RULES, T0 + timedelta(days=10))
+    assert (message.address, message.kind) == ("a", "success")
+    assert message.title == "Study: 1 closed (patient 0012)"
+    what = "The picture is dark or grainy (video_quality / dark_or_grainy)"
+    assert message.body.splitlines()[1:] == [f"WARN closed: patient 0012, {what}; {reason}"]
+    assert close([closed], replace(KNOWN, **lost), T0) == [], "told once"  # type: ignore[arg-type]
+
+
+def test_one_who_comes_back_has_the_troubles_from_before() -> None:
+    gone = replace(KNOWN, patients=frozenset())
+    (closed,) = close([told(one(seen()), "a")], gone, T0)
+    (again,) = close([told(closed, "a")], KNOWN, T0 + timedelta(days=1))
+    assert (again.status, again.reason, again.delivery, again.affected) == (
+        "raised",
+        None,
+        "waiting",
+        ("s1",),
+    )
+    (later,) = update({closed.key: closed}, [seen(5)])
+    assert (later.status, later.alert_id != closed.alert_id) == ("raised", True)
+
+
+def test_what_was_closed_before_anybody_heard_of_it_is_not_told() -> None:
+    (closed,) = close([one(seen())], replace(KNOWN, patients=frozenset()), T0)
+    assert closed.delivery == "not_needed"
+
+
+def test_a_failed_step_is_closed_when_the_program_has_no_such_step_any_more() -> None:
+    failed = replace(seen(), asset="seen", check_name=RUN_FAILED)
+    alert = one(failed)
+    assert close([alert], KNOWN, T0) == []
+    assert close([alert], replace(KNOWN, steps=frozenset()), T0)[0].reason == "check removed"
+
+
+def test_a_trouble_of_the_whole_study_belongs_to_nobody_who_could_leave() -> None:
+    assert close([one(seen(patient="*"))], replace(KNOWN, patients=frozenset()), T0) == []
+
+
+def test_runs_read_again_in_any_order_change_nothing() -> None:
+    alerts = after(seen(), seen(1, passed=True))
+    assert update(alerts, [seen(1, passed=True), seen(0)]) == []
+
+
+def test_messages_are_grouped_by_run_and_carry_the_gravest_severity() -> None:
+    alerts = after(
+        seen(check="glare"),
+        seen(check="face_missing", severity="ERROR"),
+        seen(1, patient="0004", run="run-two"),
+    )
+    first, second = outbox(alerts.values(), ["a"], RULES, T0)
+    assert (first.kind, second.kind) == ("failure", "warning")
+    assert first.title == "Study: 2 troubles (patient 0012)"
+    assert first.body.splitlines() == [
+        "Run run-one",
+        "ERROR raised: patient 0012, The face is missing, cut off or too small (video_quality / face_missing); s1; affected 1",
+        "   Ask patient 0012 to rest the phone on something firm, at arm's length, with the whole face in the picture. "
+        "No video can be used so far: call them and record the next one together.",
+        "WARN raised: patient 0012, Glare: the picture is too bright (video_quality / glare); s1; affected 1",
+        "   Ask patient 0012 to turn away from the sun or lamp, and to keep windows out of the picture.",
+    ]
+    assert second.title == "Study: 1 trouble (patient 0004)"
+
+
+def test_many_runs_at_once_share_the_last_message() -> None:
+    alerts = after(*(seen(i, patient=f"{i:04d}", run=f"run-{i:02d}") for i in range(8)))
+    messages = outbox(alerts.values(), ["a"], RULES, T0 + timedelta(hours=1))
+    assert [len(m.alerts) for m in messages] == [1, 1, 6]
+    assert messages[-1].body.count("Run run-") == 6
+
+
+def test_warnings_stay_at_home_where_only_errors_are_wanted() -> None:
+    alerts = after(seen(check="glare"), seen(check="face_missing", severity="ERROR"))
+    settings = AlertSettings(least_severity="ERROR")
+    (message,) = outbox(alerts.values(), ["a"], settings, T0)
+    assert [a.check_name for a in message.alerts] == ["face_missing"]
+
+
+def test_a_receiver_that_refuses_is_tried_later_and_later_and_at_last_given_up() -> None:
+    alert = one(seen())
+    waits = []
+    for _ in range(2):
+        alert = after_round(alert, [], ["a"], ["a"], RULES, T0)
+        waits.append((alert.next_try_at or T0) - T0)
+    assert waits == [timedelta(seconds=60), timedelta(seconds=120)]
+    assert outbox([alert], ["a"], RULES, T0 + timedelta(seconds=119)) == []
+    assert outbox([alert], ["a"], RULES, T0 + timedelta(seconds=120))
+    assert after_round(alert, [], ["a"], ["a"], RULES, T0).delivery == "given_up"
+
+
+def tried(alerts: dict[object, Alert], messages: list[Message], *, taken: bool = False) -> list[Alert]:
+    """Give alerts as they are after a round in which all messages were, or were not, taken."""
+    known = with_keys(alerts.values(), messages)
+    to = [m.address for m in messages]
+    return [after_round(a, to if taken else [], [] if taken else to, to, RULES, T0) for a in known]
+
+
+def test_a_message_keeps_its_key_at_every_try_whatever_has_come_in_since() -> None:
+    alerts = after(seen(check="glare"), seen(check="dark"))
+    (first,) = outbox(alerts.values(), ["a"], RULES, T0)
+    refused = tried(alerts, [first])
+    more = one(seen(1, check="quiet"))
+    later = T0 + timedelta(hours=1)
+    again, new = outbox([*refused, more], ["a"], RULES, later)
+    assert (again.key, again.body) == (first.key, first.body)
+    assert [a.check_name for a in new.alerts] == ["quiet"]
+    assert new.key != first.key
+
+
+def test_one_of_its_troubles_that_changes_leaves_the_message_and_the_rest_keeps_the_key() -> None:
+    alerts = after(seen(check="glare"), seen(check="dark"))
+    (first,) = outbox(alerts.values(), ["a"], RULES, T0)
+    latest = {a.key: a for a in tried(alerts, [first])}
+    for changed in update(latest, [seen(5, check="dark", ids=("s1", "s2"))]):
+        latest[changed.key] = changed
+    again, new = outbox(latest.values(), ["a"], RULES, T0 + timedelta(hours=1))
+    assert (again.key, [a.check_name for a in again.alerts]) == (first.key, ["glare"])
+    assert (new.key != first.key, [a.check_name for a in new.alerts]) == (True, ["dark"])
+
+
+def test_many_runs_that_shared_a_message_share_it_again() -> None:
+    alerts = after(*(seen(i, patient=f"{i:04d}", run=f"run-{i:02d}") for i in range(8)))
+    now = T0 + timedelta(hours=1)
+    messages = outbox(alerts.values(), ["a"], RULES, now)
+    refused = tried(alerts, messages)
+    again = outbox(refused, ["a"], RULES, now + timedelta(hours=1))
+    assert {m.key: len(m.alerts) for m in again} == {m.key: len(m.alerts) for m in messages}
+    newcomer = one(seen(60, patient="0100", run="run-new"))
+    assert newcomer not in [
+        a for m in outbox([*refused, newcomer], ["a"], RULES, now + timedelta(hours=1)) for a in m.alerts
+    ], "no more messages a round than the settings say"
+
+
+def test_a_message_of_several_troubles_waits_until_all_of_them_are_due() -> None:
+    alerts = after(seen(check="glare"), seen(check="dark"))
+    (first,) = outbox(alerts.values(), ["a"], RULES, T0)
+    one_, other = tried(alerts, [first])
+    late = replace(other, next_try_at=T0 + timedelta(hours=9))
+    assert outbox([one_, late], ["a"], RULES, T0 + timedelta(hours=1)) == []
+    (again,) = outbox([one_, late], ["a"], RULES, T0 + timedelta(hours=9))
+    assert (again.key, len(again.alerts)) == (first.key, 2)
+
+
+def test_every_address_and_every_return_of_a_trouble_has_a_key_of_its_own() -> None:
+    alert = one(seen())
+    keys = {m.key for m in outbox([alert], ["a", "b"], RULES, T0)}
+    for change in (seen(1, ids=("s1", "s2")), seen(2)):
+        (alert,) = update({alert.key: told(alert, "a", "b")}, [change])
+        keys |= {m.key for m in outbox([alert], ["a", "b"], RULES, T0 + timedelta(hours=1))}
+    assert len(keys) == 6, "the last is as the first was, and is news all the same"
+    assert told(alert, "a", "b").message_keys == {}
+
+
+def test_a_row_of_an_earlier_version_has_no_keys() -> None:
+    alert = one(seen())
+    assert Alert.of({**alert.row(), "message_keys": None}) == alert
+    keyed = with_keys([alert], outbox([alert], ["a"], RULES, T0))[0]
+    assert Alert.of(keyed.row()) == keyed
+
+
+def test_one_that_took_the_message_is_not_sent_it_again_for_the_sake_of_another() -> None:
+    alert = after_round(one(seen()), ["a"], ["b"], ["a", "b"], RULES, T0)
+    assert alert.delivery == "waiting"
+    (message,) = outbox([alert], ["a", "b"], RULES, T0 + timedelta(hours=1))
+    assert message.address == "b"
+    assert after_round(alert, ["b"], [], ["a", "b"], RULES, T0).delivery == "told"
+
+
+TEXT = st.text(max_size=80)
+
+
+@given(patient=TEXT, asset=TEXT, check=TEXT, ids=st.lists(TEXT, max_size=3), number_name=TEXT)
+def test_nothing_but_ids_names_and_numbers_gets_into_a_message(
+    patient: str, asset: str, check: str, ids: list[str], number_name: str
+) -> None:
+    """Whatever a check may put into its ids and names, a message keeps to one line of a strict alphabet."""
+    observation = Observation("r", patient, asset, check, False, "WARN", T0, tuple(ids), {number_name: 1.5})
+    (alert,) = update({}, [observation])
+    (message,) = outbox([alert], ["a"], RULES, T0)
+    for text in (message.title, *message.body.splitlines()):
+        assert text.isascii() and text.isprintable()
+    assert len(message.body.splitlines()) == 2
+    assert "@" not in message.body and "'" not in message.body
+
+
+# --- sending ---------------------------------------------------------------------------------------------------------
+
+
+class Receiver:
+    """An HTTP server on localhost that keeps what it is sent; `answer` says how it behaves."""
+
+    def __init__(self) -> None:
+        self.answer = "ok"
+        self.got: list[dict[str, str]] = []
+        self.keys: list[tuple[str, str]] = []
+        """Header and field of every message that came, answered in time or not."""
+        self.tried = 0
+        receiver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                receiver.tried += 1
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                receiver.keys.append((self.headers["Idempotency-Key"], body["idempotency_key"]))
+                if receiver.answer == "slow":
+                    time.sleep(30)
+                if receiver.answer == "drip":
+                    for _ in range(300):
+                        self.wfile.write(b"H")
+                        time.sleep(0.1)
+                receiver.got += [body] if receiver.answer == "ok" else []
+                self.send_response(200 if receiver.answer == "ok" else 500)
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"json://127.0.0.1:{self.server.server_address[1]}/hook-s3cret"
+
+
+@pytest.fixture
+def receivers() -> Iterator[Callable[[], Receiver]]:
+    made: list[Receiver] = []
+
+    def make() -> Receiver:
+        made.append(Receiver())
+        return made[-1]
+
+    yield make
+    for receiver in made:
+        receiver.server.shutdown()
+        receiver.server.server_close()
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as made:
+        yield made
+
+
+def with_alerts(settings: Settings, *urls: str, **more: object) -> Settings:
+    values = {"urls": urls, "retry_s": 0, "timeout_s": 8, **more}
+    return Settings(study=settings.study, home=settings.home, alerts=AlertSettings(**values))  # type: ignore[arg-type]
+
+
+def run_checks(
+    instance: dg.DagsterInstance, patient: str, *, passed: bool = False, ids: tuple[str, ...] = ("s1",)
+) -> dg.DagsterRun:
+    """Run a small job with one check on one patient, as the checks of this project report."""
+    partitions = dg.DynamicPartitionsDefinition(name="patients")
+    instance.add_dynamic_partitions("patients", [patient])
+
+    @dg.asset(
+        partitions_def=partitions, check_specs=[dg.AssetCheckSpec("dark_or_grainy", asset="video_quality")]
+    )
+    def video_quality() -> dg.MaterializeResult:
+        return dg.MaterializeResult(
+            check_results=[
+                dg.AssetCheckResult(
+                    passed=passed,
+                    severity=dg.AssetCheckSeverity.WARN,
+                    description="words that are for the page only",
+                    metadata={
+                        "affected": len(ids),
+                        "ids": dg.MetadataValue.json(list(ids)),
+                        "what to do": "words that are for the page only",
+                    },
+                )
+            ]
+        )
+
+    result = dg.materialize([video_quality], partition_key=patient, instance=instance)
+    run = instance.get_run_by_id(result.run_id)
+    assert run is not None
+    return run
+
+
+def rows_of(warehouse: Warehouse) -> list[dict[str, object]]:
+    return warehouse.query("select * from alerts order by first_seen").to_pylist()
+
+
+def test_a_failed_check_reaches_a_receiver_with_ids_and_numbers_only(
+    settings: Settings, warehouse: Warehouse, instance: dg.DagsterInstance, receivers: Callable[[], Receiver]
+) -> None:
+    receiver = receivers()
+    record_runs(instance, warehouse, [run_checks(instance, "0012", ids=("s1", "s2"))])
+    done = deliver(warehouse, with_alerts(settings, receiver.url))
+    assert (done.taken, done.refused, done.waiting) == (1, 0, 0)
+    (message,) = receiver.got
+    assert message["title"] == "Study: 1 trouble (patient 0012)"
+    assert message["message"].splitlines()[1:] == [
+        "WARN raised: patient 0012, The picture is dark or grainy (video_quality / dark_or_grainy); s1, s2; affected 2",
+        "   Ask patient 0012 to record in a brighter room, with the light in front of them.",
+    ]
+    assert "words" not in json.dumps(message)
+    assert message["type"] == "warning"
+    deliver(warehouse, with_alerts(settings, receiver.url))
+    assert len(receiver.got) == 1, "told once"
+
+
+def test_mending_reaches_the_receiver_and_the_same_again_does_not(
+    settings: Settings, warehouse: Warehouse, instance: dg.DagsterInstance, receivers: Callable[[], Receiver]
+) -> None:
+    receiver = receivers()
+    to = with_alerts(settings, receiver.url)
+    for passed in (False, False, True, True):
+        record_runs(
+            instance, warehouse, [run_checks(instance, "0012", passed=passed, ids=() if passed else ("s1",))]
+        )
+        deliver(warehouse, to)
+    assert [m["type"] for m in receiver.got] == ["warning", "success"]
+    (row,) = rows_of(warehouse)
+    assert (row["status"], row["delivery"]) == ("mended", "told")
+
+
+def test_a_removed_check_is_closed_at_the_receiver_and_its_results_go(
+    settings: Settings, warehouse: Warehouse, instance: dg.DagsterInstance, receivers: Callable[[], Receiver]
+) -> None:
+    receiver = receivers()
+    to = with_alerts(settings, receiver.url)
+    record_runs(instance, warehouse, [run_checks(instance, "0012")])
+    deliver(warehouse, to)
+    kept = {
+        "patient_id": "0012",
+        "asset": "video_quality",
+        "check_name": "dark_or_grainy",
+        "passed": False,
+        "severity": "WARN",
+        "affected": ["s1"],
+        "numbers": "{}",
+        "threshold": "",
+        "hint": None,
+        "fingerprint": "f",
+        "run_id": "run-one",
+        "evaluated_at": T0,
+    }
+    warehouse.replace(CheckResults, CheckResults.from_rows([kept]), {})
+    assert close_gone(warehouse, KNOWN) == []
+    assert len(close_gone(warehouse, replace(KNOWN, checks=frozenset()))) == 1
+    deliver(warehouse, to)
+    assert [m["title"].split(" (")[0] for m in receiver.got] == ["Study: 1 trouble", "Study: 1 closed"]
+    assert warehouse.query("select * from check_results").num_rows == 0
+
+
+def test_the_command_line_tells_of_its_runs_without_a_daemon(
+    settings: Settings, instance: dg.DagsterInstance, receivers: Callable[[], Receiver]
+) -> None:
+    receiver = receivers()
+    run = run_checks(instance, "0012")
+    assert tell_of_runs(instance, settings, ["", run.run_id], load().get_repository_def()).waiting == 1
+    assert (
+        tell_of_runs(instance, with_alerts(settings, receiver.url), [], load().get_repository_def()).taken
+        == 1
+    )
+    assert len(receiver.got) == 1
+
+
+def test_the_next_command_tells_of_runs_whose_own_command_was_killed_before_it_could(
+    settings: Settings, warehouse: Warehouse, instance: dg.DagsterInstance
+) -> None:
+    run_checks(instance, "0011")
+    begin_telling(instance)  # runs of an earlier version have been told
+    ended = run_checks(instance, "0012")
+    begin_telling(instance)
+    tell_of_runs(instance, settings, [], load().get_repository_def())
+    assert [row["patient_id"] for row in rows_of(warehouse)] == ["0012"]
+    before = rows_of(warehouse)
+    tell_of_runs(instance, settings, [ended.run_id], load().get_repository_def())
+    assert rows_of(warehouse) == before
+
+
+def test_a_run_whose_work_is_taken_up_tells_what_it_checked_and_is_no_trouble_itself(
+    instance: dg.DagsterInstance,
+) -> None:
+    run = run_checks(instance, "0012")
+    instance.add_run_tags(run.run_id, {TAKEN_UP_TAG: "true"})
+    died = instance.get_run_by_id(run.run_id)
+    assert died is not None
+    told = observations_of(instance, died.with_status(dg.DagsterRunStatus.FAILURE))
+    assert {o.check_name for o in told if not o.passed} == {
+        o.check_name for o in observations_of(instance, run) if not o.passed
+    }
+    assert RUN_FAILED not in {o.check_name for o in told if not o.passed}
+
+
+def test_the_command_line_closes_what_belongs_to_nobody_who_is_enrolled(
+    settings: Settings, warehouse: Warehouse, instance: dg.DagsterInstance
+) -> None:
+    (settings.study / "videos").mkdir(parents=True)
+    (settings.study / "enrollment.csv").write_text(f"{ENROLLMENT_HEADER}\n0012,1A,M,II,0,2021-01-04,\n")
+    (settings.study / "surveys.csv").write_text(f"{SURVEY_HEADER}\n")
+    runs = [run_checks(instance, patient).run_id for patient in ("0012", "0013")]
+    tell_of_runs(instance, settings, runs, load().get_repository_def())
+    found = {row["patient_id"]: (row["status"], row["reason"]) for row in rows_of(warehouse)}
+    assert found == {"0012": ("raised", None), "0013": ("closed", "not enrolled any more")}
+
+
+@pytest.mark.parametrize("trouble", ["500", "slow", "drip", "down"])
+def test_a_receiver_in_trouble_delays_nothing_and_is_tried_again(
+    settings: Settings,
+    warehouse: Warehouse,
+    instance: dg.DagsterInstance,
+    receivers: Callable[[], Receiver],
+    trouble: str,
+) -> None:
+    good, bad = receivers(), receivers()
+    bad.answer = trouble
+    url = bad.url
+    if trouble == "down":
+        bad.server.shutdown()
+        bad.server.server_close()
+    record_runs(instance, warehouse, [run_checks(instance, "0012")])
+    start = time.monotonic()
+    done = deliver(warehouse, with_alerts(settings, url, good.url, timeout_s=6))
+    assert time.monotonic() - start < 9, "a round ends at its deadline"
+    assert (done.taken, done.refused, done.waiting) == (1, 1, 1)
+    assert len(good.got) == 1
+    if trouble == "down":
+        return
+    bad.answer = "ok"
+    assert deliver(warehouse, with_alerts(settings, url, good.url)).waiting == 0
+    assert (len(good.got), len(bad.got)) == (1, 1)
+
+
+def test_one_that_answers_after_the_deadline_can_tell_that_it_has_the_message_already(
+    settings: Settings, warehouse: Warehouse, instance: dg.DagsterInstance, receivers: Callable[[], Receiver]
+) -> None:
+    receiver = receivers()
+    receiver.answer = "slow"
+    record_runs(instance, warehouse, [run_checks(instance, "0012")])
+    assert deliver(warehouse, with_alerts(settings, receiver.url, timeout_s=3)).refused == 1
+    (row,) = rows_of(warehouse)
+    ((key, field_),) = receiver.keys
+    assert key == field_ == json.loads(str(row["message_keys"]))[address_mark(receiver.url)]
+    # what comes meanwhile is told in a message of its own
+    record_runs(instance, warehouse, [run_checks(instance, "0013")])
+    receiver.answer = "ok"
+    assert deliver(warehouse, with_alerts(settings, receiver.url)).taken == 2
+    assert receiver.keys[1] == (key, key)
+    assert receiver.keys[2] != (key, key)
+    assert [json.loads(str(r["message_keys"])) for r in rows_of(warehouse)] == [{}, {}]
+
+
+def test_a_message_whose_sender_was_killed_keeps_its_key(
+    settings: Settings,
+    warehouse: Warehouse,
+    instance: dg.DagsterInstance,
+    receivers: Callable[[], Receiver],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    receiver = receivers()
+    record_runs(instance, warehouse, [run_checks(instance, "0012")])
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("iss_assets.alerting.store._run_sender", killed)
+        deliver(warehouse, with_alerts(settings, receiver.url))
+    noted = json.loads(str(rows_of(warehouse)[0]["message_keys"]))
+    deliver(warehouse, with_alerts(settings, receiver.url))
+    assert receiver.keys == [(noted[address_mark(receiver.url)],) * 2]
+
+
+def test_writers_are_not_held_up_while_a_slow_receiver_is_waited_for(
+    settings: Settings, warehouse: Warehouse, instance: dg.DagsterInstance, receivers: Callable[[], Receiver]
+) -> None:
+    slow = receivers()
+    slow.answer = "slow"
+    record_runs(instance, warehouse, [run_checks(instance, "0012")])
+    round_ = threading.Thread(target=deliver, args=(warehouse, with_alerts(settings, slow.url, timeout_s=5)))
+    round_.start()
+    while not slow.tried:
+        time.sleep(0.05)
+        assert round_.is_alive()
+    # the trouble is mended while its message is on its way, and that is not lost
+    start = time.monotonic()
+    record_runs(instance, warehouse, [run_checks(instance, "0012", passed=True)])
+    assert time.monotonic() - start < 3
+    assert deliver(warehouse, with_alerts(settings, slow.url)).taken == 0, "one round at a time"
+    round_.join()
+    (row,) = rows_of(warehouse)
+    assert row["status"] == "mended"
+
+
+def test_after_so_many_rounds_a_message_is_given_up_and_stays_in_the_table(
+    settings: Settings, warehouse: Warehouse, instance: dg.DagsterInstance, receivers: Callable[[], Receiver]
+) -> None:
+    receiver = receivers()
+    receiver.answer = "500"
+    record_runs(instance, warehouse, [run_checks(instance, "0012")])
+    to = with_alerts(settings, receiver.url, attempts=2)
+    assert deliver(warehouse, to).given_up == 0
+    assert deliver(warehouse, to).given_up == 1
+    tried = receiver.tried
+    deliver(warehouse, to)
+    assert receiver.tried == tried
+    (row,) = rows_of(warehouse)
+    assert (row["delivery"], row["status"], row["told_at"]) == ("given_up", "raised", None)
+
+
+def test_without_an_address_alerts_are_kept_and_told_once_there_is_one(
+    settings: Settings, warehouse: Warehouse, instance: dg.DagsterInstance, receivers: Callable[[], Receiver]
+) -> None:
+    record_runs(instance, warehouse, [run_checks(instance, "0012")])
+    assert deliver(warehouse, settings).waiting == 1
+    receiver = receivers()
+    deliver(warehouse, with_alerts(settings, receiver.url))
+    assert len(receiver.got) == 1
+
+
+def test_addresses_are_secret(
+    settings: Settings,
+    warehouse: Warehouse,
+    instance: dg.DagsterInstance,
+    receivers: Callable[[], Receiver],
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    receiver = receivers()
+    receiver.answer = "500"
+    to = with_alerts(settings, receiver.url, "nonsense://s3cret")
+    record_runs(instance, warehouse, [run_checks(instance, "0012")])
+    deliver(warehouse, to)
+    out, err = capfd.readouterr()
+    for text in (
+        out,
+        err,
+        repr(to),
+        to.model_dump_json(),
+        to.alerts.digest(),
+        json.dumps(rows_of(warehouse), default=str),
+    ):
+        assert "s3cret" not in text
+    assert len(address_mark(receiver.url)) == 8
+
+
+def test_a_failed_step_is_an_alert_with_the_class_of_its_error_and_is_mended_by_its_success(
+    warehouse: Warehouse, instance: dg.DagsterInstance
+) -> None:
+    broken = True
+
+    @dg.op
+    def videos() -> None:
+        if broken:
+            raise OSError("/study/videos/0012 cannot be opened")
+
+    @dg.job(name="patient")
+    def patient() -> None:
+        videos()
+
+    def run() -> None:
+        result = patient.execute_in_process(
+            instance=instance, tags={"dagster/partition": "0012"}, raise_on_error=False
+        )
+        made = instance.get_run_by_id(result.run_id)
+        assert made is not None
+        record_runs(instance, warehouse, [made])
+
+    run()
+    (row,) = rows_of(warehouse)
+    assert (row["patient_id"], row["asset"], row["check_name"], row["severity"]) == (
+        "0012",
+        "videos",
+        "run_failed",
+        "ERROR",
+    )
+    assert row["affected"] == ["OSError"]
+    assert "/study" not in json.dumps(row, default=str)
+    broken = False
+    run()
+    (row,) = rows_of(warehouse)
+    assert row["status"] == "mended"
+
+
+def test_a_run_whose_process_died_is_an_alert_and_one_that_was_cancelled_is_none(
+    instance: dg.DagsterInstance,
+) -> None:
+    tags = {"dagster/partition": "0012"}
+    died = instance.add_run(dg.DagsterRun(job_name="patient", status=dg.DagsterRunStatus.FAILURE, tags=tags))
+    (found,) = observations_of(instance, died)
+    assert (found.asset, found.check_name, found.passed) == ("patient", "run_failed", False)
+    stopped = instance.add_run(
+        dg.DagsterRun(job_name="patient", status=dg.DagsterRunStatus.CANCELED, tags=tags)
+    )
+    assert observations_of(instance, stopped) == []
+
+
+def test_a_blocking_check_that_fails_is_one_alert_and_not_two(instance: dg.DagsterInstance) -> None:
+    @dg.asset
+    def videos() -> None:
+        pass
+
+    @dg.asset_check(asset=videos, blocking=True)
+    def schema() -> dg.AssetCheckResult:
+        return dg.AssetCheckResult(passed=False)
+
+    result = dg.materialize([videos, schema], instance=instance, raise_on_error=False)
+    run = instance.get_run_by_id(result.run_id)
+    assert run is not None
+    failed = [o.check_name for o in observations_of(instance, run) if not o.passed]
+    assert failed == ["schema"]
+
+
+def test_every_finished_run_is_read_once_and_none_is_missed(instance: dg.DagsterInstance) -> None:
+    made = []
+    got: list[str] = []
+    cursor = None
+    for i in range(7):
+        made.append(run_checks(instance, f"{i:04d}").run_id)
+        if i % 3 == 0:
+            runs, cursor = finished_since(instance, cursor, most=2)
+            got += [r.run_id for r in runs]
+    while True:
+        runs, cursor = finished_since(instance, cursor, most=2)
+        if not runs:
+            break
+        got += [r.run_id for r in runs]
+    assert got == made
+
+
+# --- under a real daemon -----------------------------------------------------------------------------------------------
+
+TINY = """\
+import dagster as dg
+from iss_assets.defs.resources import WarehouseResource
+from iss_assets.defs.sensors import build_sensors
+from iss_assets.settings import Settings
+
+patients = dg.DynamicPartitionsDefinition(name="patients")
+
+@dg.asset(partitions_def=patients, check_specs=[dg.AssetCheckSpec("dark_or_grainy", asset="video_quality")])
+def video_quality():
+    found = dg.AssetCheckResult(
+        passed=False, severity=dg.AssetCheckSeverity.WARN,
+        metadata={"affected": 1, "ids": dg.MetadataValue.json(["s1"])})
+    return dg.MaterializeResult(check_results=[found])
+
+job = dg.define_asset_job("patient", [video_quality], partitions_def=patients)
+
+@dg.sensor(job=job, minimum_interval_seconds=1, default_status=dg.DefaultSensorStatus.RUNNING)
+def once(context):
+    return dg.SensorResult(
+        run_requests=[dg.RunRequest("first", partition_key="0012")],
+        dynamic_partitions_requests=[patients.build_add_request(["0012"])])
+
+defs = dg.Definitions(
+    assets=[video_quality], jobs=[job], executor=dg.in_process_executor,
+    sensors=[once, *(s for s in build_sensors(Settings()) if s.name.startswith("alert"))],
+    resources={"warehouse": WarehouseResource()})
+"""
+
+
+@pytest.mark.slow
+def test_under_a_real_daemon_a_failed_check_is_told_once_though_the_receiver_was_down_at_first(
+    tmp_path: Path, settings: Settings, receivers: Callable[[], Receiver]
+) -> None:
+    receiver = receivers()
+    receiver.answer = "500"
+    (tmp_path / "tiny.py").write_text(TINY)
+    dagster_home = tmp_path / "dagster"
+    dagster_home.mkdir()
+    (dagster_home / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
+    environment = {
+        **os.environ,
+        "DAGSTER_HOME": str(dagster_home),
+        "ISS_HOME": str(settings.home),
+        "ISS_STUDY": str(settings.study),
+        "ISS_ALERTS__URLS": json.dumps([receiver.url]),
+        "ISS_ALERTS__INTERVAL_S": "1",
+        "ISS_ALERTS__RETRY_S": "1",
+        "PYTHONPATH": os.pathsep.join(sys.path),
+    }
+    log = (tmp_path / "daemon.log").open("w")
+    daemon = subprocess.Popen(
+        [sys.executable, "-m", "dagster._daemon", "run", "-f", str(tmp_path / "tiny.py")],
+        cwd=tmp_path,
+        env=environment,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    try:
+        wait_for(lambda: receiver.tried > 0, daemon, tmp_path / "daemon.log")
+        receiver.answer = "ok"
+        wait_for(lambda: bool(receiver.got), daemon, tmp_path / "daemon.log")
+        time.sleep(4)
+    finally:
+        daemon.terminate()
+        daemon.wait(timeout=30)
+        log.close()
+    (message,) = receiver.got
+    assert message["title"] == "Study: 1 trouble (patient 0012)"
+    (row,) = rows_of(Warehouse(settings.warehouse_path, settings.warehouse))
+    assert (row["delivery"], row["patient_id"], row["affected"]) == ("told", "0012", ["s1"])
+    assert "s3cret" not in (tmp_path / "daemon.log").read_text()
+    for database in dagster_home.rglob("*.db"):
+        with sqlite3.connect(database) as connection:
+            assert "s3cret" not in "\n".join(connection.iterdump())
+
+
+def wait_for(
+    happened: Callable[[], bool], process: subprocess.Popen[bytes], log: Path, seconds: float = 90
+) -> None:
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert process.poll() is None, log.read_text()[-3000:]
+        assert time.monotonic() < deadline, log.read_text()[-3000:]
+        time.sleep(0.2)

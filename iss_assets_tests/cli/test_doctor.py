@@ -1,0 +1,42 @@
+"""`iss doctor`: that it finds what is wrong and says how to mend it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from iss_assets.cli import doctor
+from iss_assets.settings import Settings
+
+
+def _finding(findings: list[doctor.Finding], subject: str) -> doctor.Finding:
+    return next(finding for finding in findings if finding.subject == subject)
+
+
+def test_a_folder_that_is_no_study_is_told_with_its_mend(tmp_path: Path) -> None:
+    findings = doctor.examine(Settings(study=tmp_path, home=tmp_path / "home"))
+    study = _finding(findings, "study folder")
+    assert study.state == "fail"
+    assert "enrollment.csv" in study.text
+    assert study.mend
+    assert _finding(findings, "sound").state == "ok"
+    assert all(finding.mend for finding in findings if finding.state != "ok")
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [("kill -SEGV $$", "signal 11"), ("echo 'ImportError: no' >&2; exit 1", "ImportError: no")],
+)
+def test_sound_that_does_not_run_is_found_without_dying_of_it(
+    body: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = tmp_path / "python"
+    broken.write_text(f"#!/bin/sh\n{body}\n")
+    broken.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(broken))
+    finding = doctor._sound()
+    assert finding.state == "fail"
+    assert says in finding.text
+    assert "__pycache__" in finding.mend

@@ -1,0 +1,303 @@
+"""The decision which runs the study needs, without Dagster."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from iss_assets.pipeline.planning import MARTS, STUDY, Attempt, Plan, Request, Seen, can_heal, plan
+from iss_assets.settings import SensorSettings
+
+NOW = 1_800_000_000.0
+SETTINGS = SensorSettings(batch=3, attempts=3, retry_s=100, marts_wait_s=1000)
+
+
+def seen(**given: object) -> Seen:
+    return Seen(**{"enrolled": ["0001"], "stale": {}, "unsettled": {}, "partitions": ["0001"], **given})  # type: ignore[arg-type]
+
+
+def subjects(decision: Plan) -> list[str]:
+    return [r.subject for r in decision.requests]
+
+
+def test_nothing_new_asks_for_nothing() -> None:
+    decision = plan(seen(), NOW, SETTINGS)
+    assert decision == Plan()
+    assert decision.summary() == "everything is up to date"
+
+
+def test_a_new_patient_is_enrolled_and_run_in_the_same_tick() -> None:
+    decision = plan(seen(partitions=[], stale={"0001": "a"}), NOW, SETTINGS)
+    assert decision.add_partitions == ("0001",)
+    assert decision.requests == (Request("patient", "0001", "a", "0001:a:first"),)
+    assert decision.requests[0].partition == "0001"
+
+
+def test_only_the_patient_whose_files_changed_is_run() -> None:
+    both = ["0001", "0002"]
+    assert subjects(plan(seen(enrolled=both, partitions=both, stale={"0002": "b"}), NOW, SETTINGS)) == [
+        "0002"
+    ]
+
+
+def test_a_video_that_is_still_copied_makes_its_patient_wait_and_nobody_else() -> None:
+    both = ["0001", "0002"]
+    decision = plan(
+        seen(enrolled=both, partitions=[], stale={"0001": "a", "0002": "b"}, unsettled={"0001": ("v.mp4",)}),
+        NOW,
+        SETTINGS,
+    )
+    assert subjects(decision) == ["0002"]
+    assert decision.waiting == {"0001": "a video may still be being copied"}
+    assert decision.add_partitions == ("0001", "0002")
+
+
+def test_a_patient_at_work_is_not_run_twice_at_once() -> None:
+    decision = plan(seen(stale={"0001": "a"}, in_flight={"0001"}), NOW, SETTINGS)
+    assert not decision.requests
+    assert decision.waiting == {"0001": "a run is at work"}
+
+
+def test_the_patients_of_a_backfill_are_left_to_it_and_no_others() -> None:
+    decision = plan(
+        seen(enrolled=["0001", "0002"], stale={"0001": "a", "0002": "a"}, backfilled={"0001"}), NOW, SETTINGS
+    )
+    assert subjects(decision) == ["0002"]
+    assert decision.waiting == {"0001": "a backfill is at work"}
+
+
+def test_one_who_left_the_study_folder_is_told_and_never_deleted_or_run() -> None:
+    decision = plan(seen(enrolled=[], partitions=["0001"], stale={}), NOW, SETTINGS)
+    assert decision.not_enrolled == ("0001",)
+    assert not decision.requests
+    assert "nothing deleted: 0001" in decision.summary()
+
+
+def test_asking_twice_before_a_run_exists_uses_one_key() -> None:
+    state = seen(stale={"0001": "a"})
+    assert plan(state, NOW, SETTINGS).requests == plan(state, NOW + 60, SETTINGS).requests
+
+
+def test_a_failed_run_is_tried_again_later_with_a_new_key_and_longer_waits() -> None:
+    attempts = [Attempt("run-one-id", "a", NOW)]
+    early = plan(seen(stale={"0001": "a"}, attempts={"0001": attempts}), NOW + 99, SETTINGS)
+    assert not early.requests
+    assert early.waiting["0001"].startswith("tried again in")
+    late = plan(seen(stale={"0001": "a"}, attempts={"0001": attempts}), NOW + 100, SETTINGS)
+    assert late.requests[0].key == "0001:a:run-one-"
+    twice = [Attempt("run-two-id", "a", NOW + 100), *attempts]
+    assert not plan(seen(stale={"0001": "a"}, attempts={"0001": twice}), NOW + 299, SETTINGS).requests
+    assert plan(seen(stale={"0001": "a"}, attempts={"0001": twice}), NOW + 300, SETTINGS).requests
+
+
+def test_retries_stop_after_so_many_and_start_again_when_something_changes() -> None:
+    attempts = {"0001": [Attempt(f"run{i}", "a", NOW - i) for i in range(3)]}
+    stuck = plan(seen(stale={"0001": "a"}, attempts=attempts), NOW + 10**6, SETTINGS)
+    assert not stuck.requests
+    assert stuck.given_up == {"0001": "failed 3 times; see its last run"}
+    assert subjects(plan(seen(stale={"0001": "new"}, attempts=attempts), NOW, SETTINGS)) == ["0001"]
+
+
+def test_a_failure_that_cannot_heal_is_not_tried_again() -> None:
+    attempts = {"0001": [Attempt("run", "a", NOW - 10**6, can_heal=False)]}
+    assert plan(seen(stale={"0001": "a"}, attempts=attempts), NOW, SETTINGS).given_up.keys() == {"0001"}
+    assert subjects(plan(seen(stale={"0001": "b"}, attempts=attempts), NOW, SETTINGS)) == ["0001"]
+
+
+def test_going_back_to_an_earlier_state_is_run_again() -> None:
+    """A submission taken out and put back makes a state that had its runs long ago."""
+    attempts = {
+        "0001": [
+            Attempt("run4", "b", NOW),
+            Attempt("run3", "a", NOW),
+            Attempt("run2", "a", NOW),
+            Attempt("run1", "a", NOW),
+        ]
+    }
+    (request,) = plan(seen(stale={"0001": "a"}, attempts=attempts), NOW, SETTINGS).requests
+    assert request.key == "0001:a:run4"
+
+
+@pytest.mark.parametrize(
+    ("errors", "expected"),
+    [
+        ([], True),
+        (["LockTimeout"], True),
+        (["OSError"], True),
+        (["MemoryError"], True),
+        (["InvalidTable"], False),
+        (["KeyError", "TypeError"], False),
+        (["KeyError", "OSError"], True),
+    ],
+)
+def test_program_faults_do_not_heal_and_disk_memory_and_locks_may(errors: list[str], expected: bool) -> None:
+    assert can_heal(errors) is expected
+
+
+def test_an_initial_load_comes_in_portions_and_a_failing_patient_does_not_block_it() -> None:
+    many = [f"{i:04d}" for i in range(10)]
+    stale = dict.fromkeys(many, "a")
+    decision = plan(
+        seen(enrolled=many, partitions=many, stale=stale, attempts={"0000": [Attempt("r", "a", 0.0)]}),
+        NOW,
+        SETTINGS,
+    )
+    assert subjects(decision) == ["0001", "0002", "0003"]
+    assert decision.waiting["0000"] == "enough runs are queued"
+    full = plan(
+        seen(enrolled=many, partitions=many, stale=stale, in_flight={"0001", "0002", "0003"}), NOW, SETTINGS
+    )
+    assert not full.requests
+
+
+def test_marts_wait_for_patients_and_follow_when_all_is_quiet() -> None:
+    assert MARTS not in subjects(plan(seen(stale={"0001": "a"}, marts="m"), NOW, SETTINGS))
+    assert MARTS not in subjects(plan(seen(in_flight={"0001"}, marts="m", marts_at=NOW), NOW, SETTINGS))
+    assert subjects(plan(seen(marts="m", marts_at=NOW), NOW, SETTINGS)) == [MARTS]
+    assert not plan(seen(marts="m", marts_at=NOW, in_flight={MARTS}), NOW, SETTINGS).requests
+
+
+def test_training_and_reports_hold_nobody_up() -> None:
+    decision = plan(
+        seen(stale={}, in_flight={"forest_pain|3", "reports"}, marts="m", marts_at=NOW), NOW, SETTINGS
+    )
+    assert subjects(decision) == [MARTS]
+
+
+def test_marts_do_not_wait_for_ever_behind_a_stream_of_patients() -> None:
+    decision = plan(seen(in_flight={"0001"}, marts="m", marts_at=NOW - 1000), NOW, SETTINGS)
+    assert subjects(decision) == [MARTS]
+
+
+def test_a_patient_who_keeps_failing_does_not_hold_back_the_marts() -> None:
+    attempts = {"0001": [Attempt("run", "a", NOW, can_heal=False)]}
+    assert subjects(plan(seen(stale={"0001": "a"}, attempts=attempts, marts="m"), NOW, SETTINGS)) == [MARTS]
+
+
+def test_what_is_wrong_with_the_folder_is_kept_by_a_run_of_its_own() -> None:
+    decision = plan(seen(study="s"), NOW, SETTINGS)
+    assert decision.requests == (Request("study_folder", STUDY, "s", "study_folder:s:first"),)
+    assert decision.requests[0].partition is None
+
+
+IDS = st.sampled_from([f"{i:04d}" for i in range(6)])
+SEEN = st.builds(
+    Seen,
+    enrolled=st.frozensets(IDS),
+    stale=st.dictionaries(IDS, st.sampled_from("ab")),
+    unsettled=st.dictionaries(IDS, st.just(("v.mp4",))),
+    partitions=st.frozensets(IDS),
+    in_flight=st.frozensets(st.one_of(IDS, st.sampled_from([STUDY, MARTS]))),
+    attempts=st.dictionaries(
+        st.one_of(IDS, st.sampled_from([STUDY, MARTS])),
+        st.lists(
+            st.builds(
+                Attempt,
+                run_id=st.uuids().map(str),
+                state=st.sampled_from("ab"),
+                ended_at=st.floats(NOW - 1000, NOW),
+                can_heal=st.booleans(),
+            ),
+            max_size=5,
+        ),
+    ),
+    study=st.none() | st.just("a"),
+    marts=st.none() | st.just("a"),
+    marts_at=st.none() | st.floats(NOW - 2000, NOW),
+    backfilled=st.frozensets(IDS),
+)
+
+
+@given(SEEN)
+def test_whatever_is_seen_the_plan_keeps_its_promises(state: Seen) -> None:
+    decision = plan(state, NOW, SETTINGS)
+    asked = subjects(decision)
+    patients = [r.subject for r in decision.requests if r.partition]
+    assert len(set(asked)) == len(asked)
+    assert not set(asked) & set(state.in_flight)
+    assert not set(asked) & set(decision.waiting) and not set(asked) & set(decision.given_up)
+    assert set(patients) <= set(state.enrolled) & set(state.stale)
+    assert not set(patients) & set(state.unsettled)
+    assert len(patients) <= SETTINGS.batch
+    assert set(patients) <= set(state.partitions) | set(decision.add_partitions)
+    assert set(decision.add_partitions) == set(state.enrolled) - set(state.partitions)
+    assert not set(patients) & set(state.backfilled)
+    # everybody with something to do is asked for, waits, or was given up: nobody is forgotten
+    todo = set(state.stale) & set(state.enrolled)
+    assert todo == todo & (set(asked) | set(decision.waiting) | set(decision.given_up))
+    for request in decision.requests:
+        tries = list(state.attempts.get(request.subject, ()))
+        assert not (tries and tries[0].state == request.state and not tries[0].can_heal)
+
+
+@given(SEEN, st.randoms())
+def test_the_order_in_which_things_are_listed_changes_nothing(state: Seen, shuffler: random.Random) -> None:
+    stale = list(state.stale.items())
+    shuffler.shuffle(stale)
+    other = replace(state, stale=dict(stale), enrolled=sorted(state.enrolled, reverse=True))
+    assert plan(other, NOW, SETTINGS) == plan(state, NOW, SETTINGS)
+
+
+@given(
+    st.lists(
+        st.tuples(IDS, st.sampled_from(["change", "copying", "settle", "leave", "fail once", "tick"])),
+        max_size=40,
+    )
+)
+def test_a_study_always_comes_to_rest_with_every_patient_current(events: list[tuple[str, str]]) -> None:
+    """A small world: files with versions, runs that succeed or fail, and a tick after whatever happened."""
+    files: dict[str, int] = {}
+    stored: dict[str, int] = {}
+    copying: set[str] = set()
+    failing: set[str] = set()
+    partitions: set[str] = set()
+    attempts: dict[str, list[Attempt]] = {}
+    keys: set[str] = set()
+    clock = NOW
+
+    def tick() -> int:
+        nonlocal clock
+        clock += 10_000
+        state = Seen(
+            enrolled=list(files),
+            stale={p: f"{v}-{stored.get(p)}" for p, v in files.items() if stored.get(p) != v},
+            unsettled=dict.fromkeys(copying, ("v",)),
+            partitions=partitions,
+            attempts=attempts,
+        )
+        decision = plan(state, clock, SETTINGS)
+        partitions.update(decision.add_partitions)
+        for request in decision.requests:
+            assert request.key not in keys, "Dagster would take this for the same request and do nothing"
+            assert request.subject not in copying
+            keys.add(request.key)
+            if request.subject in failing:
+                failing.discard(request.subject)
+            else:
+                stored[request.subject] = files[request.subject]
+            run = Attempt(f"{len(keys):08d}", request.state, clock)
+            attempts[request.subject] = [run, *attempts.get(request.subject, [])]
+        return len(decision.requests)
+
+    for patient, event in events:
+        if event == "change":
+            files[patient] = (files.get(patient, 0) + 1) % 3
+        elif event == "copying":
+            copying.add(patient)
+        elif event == "settle":
+            copying.discard(patient)
+        elif event == "leave":
+            files.pop(patient, None)
+        elif event == "fail once":
+            failing.add(patient)
+        else:
+            tick()
+    copying.clear()
+    for _ in range(10):
+        tick()
+    assert {p: stored.get(p) for p in files} == files
+    assert tick() == 0
