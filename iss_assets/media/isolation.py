@@ -553,7 +553,7 @@ def _serve(
     """Rehearse, then do what is asked for until the other side closes the connection."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     faulthandler.enable(file=sys.__stderr__ or sys.stderr)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
     def carry_out(work: Callable[..., Any], args: tuple[Any, ...], seconds: float) -> _Answer | None:
         try:
@@ -572,7 +572,8 @@ def _serve(
         answer = carry_out(*asked)
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
+    """End this process as soon as its parent is gone, however that ended; runs in a thread of its own."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         wait([parent.sentinel])

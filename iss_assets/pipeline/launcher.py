@@ -12,6 +12,7 @@ import logging
 import multiprocessing
 import os
 import socket
+import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -433,9 +434,12 @@ def _in_pool(patients: Sequence[str], settings: Settings, load: Load) -> Generat
 
 
 def _start_worker(environment: Mapping[str, str]) -> None:
+    from iss_assets.media.isolation import end_with_parent
     from iss_assets.warehouse.engine import keep_running
 
     os.environ.update(environment)
+    # a pool's workers wait for ever for a parent that was killed
+    threading.Thread(target=end_with_parent, daemon=True).start()
     keep_running(Settings().run.threads)
     # MediaPipe's C++ writes warnings straight to the terminal, where they would tear the progress bar apart
     log = os.open(Settings().home / "workers.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
