@@ -551,7 +551,9 @@ def _serve(
     machines_errors: tuple[type[BaseException], ...],
 ) -> None:
     """Rehearse, then do what is asked for until the other side closes the connection."""
+    # whatever the parent does with them: a child that cannot be ended is in nobody's interest
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     faulthandler.enable(file=sys.__stderr__ or sys.stderr)
     threading.Thread(target=end_with_parent, daemon=True).start()
 

@@ -11,6 +11,7 @@ import gc
 import logging
 import multiprocessing
 import os
+import signal
 import socket
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -496,6 +497,19 @@ def run_job(
     tags : mapping, optional
         Tags of the run besides its own.
     """
+    with _sigterm_kept():
+        return _execute(load, instance, job, subject, partitions, config, tags)
+
+
+def _execute(
+    load: Load,
+    instance: DagsterInstance,
+    job: str,
+    subject: str,
+    partitions: tuple[str, str] | None,
+    config: Mapping[str, Any] | None,
+    tags: Mapping[str, str] | None,
+) -> Outcome:
     logging.getLogger("dagster").setLevel(logging.CRITICAL)
     own = {PID_TAG: str(os.getpid()), HOST_TAG: socket.gethostname(), **(tags or {})}
     key = None
@@ -518,6 +532,22 @@ def run_job(
         )
     )
     return Outcome(subject, result.run_id, result.success, "" if result.success else _why(result))
+
+
+@contextmanager
+def _sigterm_kept() -> Iterator[None]:
+    """Put back what SIGTERM does: after a run Dagster gives it what SIGINT has, which a background job ignores.
+
+    Dagster does so when the result of the run is let go of, so the result must be gone before this ends.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _why(result: Any) -> str:

@@ -58,3 +58,36 @@ def test_workers_end_with_the_command_however_it_is_ended(tmp_path: Path, sent: 
     while is_there(worker) and time.monotonic() < until:
         time.sleep(0.05)
     assert not is_there(worker)
+
+
+IN_THE_BACKGROUND = """
+import os, signal
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+import dagster as dg
+from iss_assets.pipeline import launcher
+from iss_assets.pipeline.home import open_instance
+from iss_assets.settings import Settings
+
+
+@dg.job
+def nothing():
+    pass
+
+
+with open_instance(Settings()) as instance:
+    assert launcher.run_job(lambda: dg.Definitions(jobs=[nothing]), instance, "nothing", "nothing").success
+os.kill(os.getpid(), signal.SIGTERM)
+print("still there")
+"""
+
+
+def test_a_command_in_the_background_can_still_be_ended(tmp_path: Path) -> None:
+    environment = {**os.environ, "ISS_HOME": str(tmp_path / "home"), "ISS_STUDY": str(tmp_path)}
+    ended = subprocess.run(
+        [sys.executable, "-c", IN_THE_BACKGROUND],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout) == (-signal.SIGTERM, "")
