@@ -1,7 +1,7 @@
 """What a check found, apart from Dagster: passed or not, which submissions, which numbers.
 
 Belongs here: the one type that every rule gives back, and the shape of a rule.
-Does not belong here: rules, words about checks (``catalogue``), telling Dagster (``ops``).
+Does not belong here: rules, words about checks (``catalogue``), telling Dagster (``defs.checks``).
 """
 
 from __future__ import annotations

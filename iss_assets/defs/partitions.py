@@ -1,6 +1,6 @@
 """How artifacts are partitioned: by patient, and fold models by experiment and split.
 
-Belongs here: partition definitions. Does not belong here: deciding which partitions need a run (``ledger``).
+Belongs here: partition definitions. Does not belong here: deciding which partitions need a run (``pipeline.staleness``).
 See "Partitions" in Dagster's concept pages.
 """
 

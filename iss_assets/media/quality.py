@@ -101,7 +101,7 @@ class _Findings:
     def flag(self, flag: str) -> None:
         """Raise a flag; one without a cause, which no check would report, is a mistake in this module."""
         if flag not in CAUSE_OF:
-            raise KeyError(f"flag {flag} belongs to no cause in media/flags.py")
+            raise KeyError(f"flag {flag} belongs to no cause in protocol/flags.py")
         self.flags.add(flag)
 
     def flag_if(self, flag: str, condition: bool) -> None:

@@ -1,7 +1,7 @@
 """What ``iss run`` does: find what is stale, and bring it up to date through Dagster, several patients side by side.
 
 Belongs here: the order of the work, the worker processes, the summary.
-Does not belong here: what is done in an asset (``assets``), what counts as stale (``ledger``, `stale_patients`).
+Does not belong here: what is done in an asset (``defs.assets``), what counts as stale (``staleness``).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Figures of the reports as inline SVG, readable without colour.
 
-Belongs here: drawing. Does not belong here: what is drawn (``report_tables``, ``report``).
+Belongs here: drawing. Does not belong here: what is drawn (``report_tables``, ``study_report``).
 
 Drawn by hand and not by a plotting library, since an inline SVG takes its colours from the page: it follows light,
 dark and print, its text can be read aloud and found, and a page needs no picture file. Pain levels differ by letter

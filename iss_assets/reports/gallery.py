@@ -1,6 +1,6 @@
 """Which figures a mart has: the study page and the marts' assets show the same ones.
 
-Belongs here: captions, and which columns of a mart are drawn how. Does not belong here: drawing (``figures``).
+Belongs here: captions, and which columns of a mart are drawn how. Does not belong here: drawing (``study_figures``).
 """
 
 from __future__ import annotations

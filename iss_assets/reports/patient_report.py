@@ -1,6 +1,6 @@
 """One patient's page: pain scores over time, quality over time, accuracy in each experiment. No face.
 
-Belongs here: what the page shows of one patient. Does not belong here: the study's page (``report``).
+Belongs here: what the page shows of one patient. Does not belong here: the study's page (``study_report``).
 """
 
 from __future__ import annotations

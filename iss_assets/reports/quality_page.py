@@ -1,6 +1,6 @@
 """The quality page: one self-contained HTML file in the look of the study report.
 
-Belongs here: what the template is given. Does not belong here: reading (``report``), looks (``templates``; the
+Belongs here: what the template is given. Does not belong here: reading (``quality_report``), looks (``templates``; the
 style sheet, the page's frame and the time line are those of ``iss_assets.evaluation``).
 
 The page asks for nothing from anywhere, holds ids and numbers only, and says everything in words and hatching that

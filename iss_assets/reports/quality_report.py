@@ -1,6 +1,6 @@
 """What to do now, the most costly first, and how often things go wrong: one read of the warehouse.
 
-Belongs here: queries, what an item is, what it costs the study. Does not belong here: looks (``page``, ``text``), what
+Belongs here: queries, what an item is, what it costs the study. Does not belong here: looks (``quality_page``, ``quality_text``), what
 is wrong with a video (``protocol.flags``), words about checks (``protocol.catalogue``).
 """
 

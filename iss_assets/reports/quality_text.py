@@ -1,6 +1,6 @@
 """What ``iss quality`` prints.
 
-Belongs here: the report as plain text. Does not belong here: reading (``report``).
+Belongs here: the report as plain text. Does not belong here: reading (``quality_report``).
 """
 
 from __future__ import annotations

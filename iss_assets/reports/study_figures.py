@@ -1,7 +1,7 @@
 """Figures of the study, one function each, from rows of a mart to a Vega-Lite specification, and from that to SVG.
 
 Belongs here: the paper's Figure 2 and what else is drawn of the marts. Does not belong here: which mart has which
-figures (``gallery``), the page around them (``page``), figures of experiments (``iss_assets.evaluation``).
+figures (``gallery``), the page around them (``study_page``), figures of experiments (``evaluation_figures``).
 
 Every figure can be read without colour: bars carry their numbers, lines differ in dashes and marks, the heat map is
 a table of numbers. Lines and text take the colour of the text around them (``currentColor``) and bars that of the

@@ -1,7 +1,7 @@
 """The study page: one HTML file with every table and figure of the study, which opens offline.
 
 Belongs here: what stands on the page and in which order. Does not belong here: SQL beyond ``select *`` (that is a
-mart), drawing (``figures``, ``gallery``), the experiments' report (``iss_assets.evaluation``).
+mart), drawing (``study_figures``, ``gallery``), the report of the experiments (``study_report``).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The study report: one self-contained page that says what was run on whom and what may be concluded.
 
 Belongs here: what the report is given and how its page is put together.
-Does not belong here: statistics, tables (``report_tables``), drawing (``figures``), the patient's page
+Does not belong here: statistics, tables (``report_tables``), drawing (``evaluation_figures``), the patient's page
 (``patient_report``).
 
 The page makes no request of its own, holds ids and numbers only, and never a face, a word or a file's name.

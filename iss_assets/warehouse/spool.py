@@ -1,6 +1,6 @@
 """Extracted videos that wait on disk until their patient's transaction.
 
-Belongs here: Arrow files between extraction and commit. Does not belong here: deciding what is stale (``ledger``).
+Belongs here: Arrow files between extraction and commit. Does not belong here: deciding what is stale (``pipeline.staleness``).
 
 The unit of work is a video, the unit of replacement a patient. A run that is killed after nine of ten videos has
 changed nothing in the warehouse, and the next run finds the nine here and does only the tenth.
