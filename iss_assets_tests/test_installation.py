@@ -220,7 +220,9 @@ def test_the_lock_file_is_whole_and_right_for_every_supported_version(version: s
     assert {name for name, _ in reached} == set(locked)
 
 
-def test_a_missing_folder_of_sql_models_is_an_error_that_says_what_to_do(tmp_path: Path, monkeypatch) -> None:
+def test_a_missing_folder_of_sql_models_is_an_error_that_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(SqlModelError, match=r"no such folder.*ISS_WAREHOUSE__SQL_DIR"):
         load_models(tmp_path / "nowhere")
     (tmp_path / "none").mkdir()
@@ -231,7 +233,7 @@ def test_a_missing_folder_of_sql_models_is_an_error_that_says_what_to_do(tmp_pat
 
 
 def test_the_command_ends_with_status_two_where_the_sql_folder_is_missing(
-    tmp_path: Path, monkeypatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from typer.testing import CliRunner
 

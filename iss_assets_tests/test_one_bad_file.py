@@ -76,7 +76,7 @@ def work_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def in_this_process(monkeypatch):
+def in_this_process(monkeypatch: pytest.MonkeyPatch):
     work_in_this_process(monkeypatch)
 
 
@@ -88,8 +88,8 @@ def run(settings: Settings) -> runner.Summary:
 
 @pytest.mark.slow
 def test_a_decoder_that_kills_its_process_costs_one_file_and_one_killed_by_somebody_costs_none(
-    tmp_path, monkeypatch
-):
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     hook, folder = tmp_path / "hook", tmp_path / "study"
     hook.mkdir()
     (hook / "sitecustomize.py").write_text(HOOK)
@@ -147,8 +147,8 @@ def test_a_decoder_that_kills_its_process_costs_one_file_and_one_killed_by_someb
 
 
 def test_damaged_files_of_every_kind_become_rows_with_a_reason_and_good_ones_beside_them_are_read(
-    settings, in_this_process
-):
+    settings: Settings, in_this_process
+) -> None:
     from benchmarks.damage import KINDS, write_study
 
     damaged = write_study(settings.study, 24, seed=3, patients=2)
@@ -172,7 +172,7 @@ def test_damaged_files_of_every_kind_become_rows_with_a_reason_and_good_ones_bes
 
 
 @pytest.fixture
-def two_films(settings) -> tuple[WarehouseResource, Path]:
+def two_films(settings: Settings) -> tuple[WarehouseResource, Path]:
     """A patient with two films; give the second one's file."""
     from benchmarks.damage import write_study
 
@@ -191,7 +191,9 @@ def take_stock(resource: WarehouseResource) -> None:
     study.take_stock(resource, "0001", tell=lambda line: None)
 
 
-def test_a_file_that_goes_away_before_it_is_read_is_one_row_and_is_read_when_it_is_back(settings, two_films):
+def test_a_file_that_goes_away_before_it_is_read_is_one_row_and_is_read_when_it_is_back(
+    settings: Settings, two_films: tuple[WarehouseResource, Path]
+) -> None:
     resource, file = two_films
     content, when = file.read_bytes(), file.stat()
     resource.folder()  # the listing is read once a run
@@ -207,7 +209,9 @@ def test_a_file_that_goes_away_before_it_is_read_is_one_row_and_is_read_when_it_
     assert query(settings, "select count(distinct sha256) n from videos") == [{"n": 1}]
 
 
-def test_a_file_that_changes_before_it_is_decoded_gives_no_rows_under_the_old_hash(settings, two_films):
+def test_a_file_that_changes_before_it_is_decoded_gives_no_rows_under_the_old_hash(
+    settings: Settings, two_films: tuple[WarehouseResource, Path]
+) -> None:
     resource, file = two_films
     take_stock(resource)
     with file.open("ab") as more:
@@ -231,7 +235,9 @@ def test_a_file_that_changes_before_it_is_decoded_gives_no_rows_under_the_old_ha
     assert statuses(settings) == {"0001-good": "ok", "0001-second": "ok"}
 
 
-def test_a_new_version_of_the_code_gives_a_file_that_failed_a_new_chance(settings, two_films, monkeypatch):
+def test_a_new_version_of_the_code_gives_a_file_that_failed_a_new_chance(
+    settings: Settings, two_films: tuple[WarehouseResource, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from iss_assets.warehouse import verdicts
 
     resource, _ = two_films
@@ -260,7 +266,9 @@ def test_a_new_version_of_the_code_gives_a_file_that_failed_a_new_chance(setting
     assert query(settings, "select * from video_problems") == []
 
 
-def test_a_person_can_have_files_that_failed_read_again(settings, two_films):
+def test_a_person_can_have_files_that_failed_read_again(
+    settings: Settings, two_films: tuple[WarehouseResource, Path]
+) -> None:
     from iss_assets.warehouse import verdicts
 
     resource, _ = two_films

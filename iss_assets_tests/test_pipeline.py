@@ -112,7 +112,7 @@ def contents(settings: Settings, tables: Iterable[str] = ()) -> dict[str, tuple]
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory) -> Settings:
+def made(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """A study of three patients, run once; tests that change it take `study` instead."""
     root = tmp_path_factory.mktemp("made")
     write_sample_study(root / "study", patients=3, seconds=SECONDS, submissions_per_patient=1)
@@ -126,7 +126,7 @@ def made(tmp_path_factory) -> Settings:
 
 
 @pytest.fixture
-def study(made: Settings, tmp_path: Path, monkeypatch) -> Settings:
+def study(made: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """A copy of that study and its home, to change; what is run in it is run by this process."""
     monkeypatch.setattr(runner, "ProcessPoolExecutor", ThisProcess)
     monkeypatch.setattr(runner, "_spare_the_collector", quiet)
@@ -137,7 +137,7 @@ def study(made: Settings, tmp_path: Path, monkeypatch) -> Settings:
     return Settings(study=tmp_path / "study", home=tmp_path / "home")
 
 
-def test_every_table_down_to_the_quality_is_filled_with_believable_values(made):
+def test_every_table_down_to_the_quality_is_filled_with_believable_values(made: Settings) -> None:
     videos = query(made, "select * from videos order by video_id")
     assert [v["status"] for v in videos] == ["ok"] * 3
     assert all(abs(v["duration_s"] - SECONDS) < 0.2 and v["has_audio"] for v in videos)
@@ -155,14 +155,14 @@ def test_every_table_down_to_the_quality_is_filled_with_believable_values(made):
     assert count(made, "bpi_scores") == 3
 
 
-def test_the_study_report_shows_what_the_study_looks_like(made):
+def test_the_study_report_shows_what_the_study_looks_like(made: Settings) -> None:
     page = (made.reports_dir / "study_report.html").read_text(encoding="utf-8")
     for caption in ("Frames of a patient", "Patients by skin type", "Enrollment towards the goal"):
         assert f"<figcaption>{caption}</figcaption>" in page, caption
     assert page.count('class="marks"') >= 10
 
 
-def test_the_run_can_be_seen_in_dagster_afterwards(made):
+def test_the_run_can_be_seen_in_dagster_afterwards(made: Settings) -> None:
     from dagster import AssetKey
 
     from iss_assets.pipeline.home import open_instance
@@ -172,14 +172,14 @@ def test_the_run_can_be_seen_in_dagster_afterwards(made):
         assert all(r.status.value == "SUCCESS" for r in instance.get_runs())
 
 
-def test_a_second_run_does_nothing(study):
+def test_a_second_run_does_nothing(study: Settings) -> None:
     before = query(study, "select max(made_at) m from extractions")
     summary = run(study, models=True)
     assert summary.outcomes == []
     assert query(study, "select max(made_at) m from extractions") == before
 
 
-def test_a_new_submission_costs_only_itself(study):
+def test_a_new_submission_costs_only_itself(study: Settings) -> None:
     folder = study.study / "videos" / "0001"
     old = next(p for p in sorted(folder.iterdir()) if "_prompt" not in p.name)
     shutil.copy(next(iter((study.study / "videos" / "0002").iterdir())), folder / "0001-77.mp4")
@@ -196,7 +196,7 @@ def test_a_new_submission_costs_only_itself(study):
     ) == [{"d": True}]
 
 
-def test_a_removed_submission_leaves_no_rows_behind(study):
+def test_a_removed_submission_leaves_no_rows_behind(study: Settings) -> None:
     for path in (study.study / "videos" / "0002").iterdir():
         path.unlink()
     assert not run(study).failed
@@ -206,7 +206,9 @@ def test_a_removed_submission_leaves_no_rows_behind(study):
     assert count(study, "video_quality", "patient_id = '0002'") == 0
 
 
-def test_landmarks_alone_are_made_again_from_the_stored_crops(study, monkeypatch):
+def test_landmarks_alone_are_made_again_from_the_stored_crops(
+    study: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = contents(study, ["frames", "faces"])
     points = query(study, "select video_id, frame_index, points from landmarks order by all")
     monkeypatch.setattr("iss_assets.media.visual.LANDMARK_CODE_VERSION", "another")
@@ -237,7 +239,9 @@ def only_crops(video, wanted, settings, warehouse, spool):
     return extraction.landmarks_again(video, settings, warehouse, spool)
 
 
-def test_a_changed_threshold_makes_only_the_quality_again(study, monkeypatch):
+def test_a_changed_threshold_makes_only_the_quality_again(
+    study: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("ISS_QUALITY__SHORTEST_S", "1")
     changed = Settings(study=study.study, home=study.home)
     from iss_assets.intake.folder import read_study
@@ -246,7 +250,7 @@ def test_a_changed_threshold_makes_only_the_quality_again(study, monkeypatch):
     assert {t for tables in late.values() for t in tables if not t.startswith("checks")} == {"video_quality"}
 
 
-def test_an_unreadable_study_folder_is_an_error_and_removes_nothing(study):
+def test_an_unreadable_study_folder_is_an_error_and_removes_nothing(study: Settings) -> None:
     from iss_assets.intake.records import StudyFolderError
 
     before = contents(study, ["patients", "videos", "frames"])
@@ -256,7 +260,9 @@ def test_an_unreadable_study_folder_is_an_error_and_removes_nothing(study):
     assert contents(study, ["patients", "videos", "frames"]) == before
 
 
-def test_faces_go_into_metadata_only_when_that_is_switched_on(study, monkeypatch):
+def test_faces_go_into_metadata_only_when_that_is_switched_on(
+    study: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from dagster import AssetKey
 
     from iss_assets.build import build_defs
@@ -276,7 +282,7 @@ def test_faces_go_into_metadata_only_when_that_is_switched_on(study, monkeypatch
     assert "contact sheet" in metadata()
 
 
-def test_someone_who_is_not_enrolled_cannot_be_asked_for(made):
+def test_someone_who_is_not_enrolled_cannot_be_asked_for(made: Settings) -> None:
     with pytest.raises(ValueError, match="not enrolled"):
         run(made, "9999")
 
@@ -301,7 +307,7 @@ def write_plain(path: Path, frames: int, width: int, height: int) -> None:
         container.mux(stream.encode(None))
 
 
-def test_bad_files_become_rows_with_a_reason_and_the_others_go_on(study):
+def test_bad_files_become_rows_with_a_reason_and_the_others_go_on(study: Settings) -> None:
     folder = study.study / "videos" / "0003"
     (folder / "0003-90.mp4").write_bytes(b"")
     (folder / "0003-91.mp4").write_text("Dear doctor, this is no video.")
@@ -331,7 +337,7 @@ def iss(*arguments: str) -> subprocess.CompletedProcess:
     )
 
 
-def test_the_command_line_says_how_things_stand(study):
+def test_the_command_line_says_how_things_stand(study: Settings) -> None:
     told = iss("status")
     assert told.returncode == 0 and told.stdout.count("\n000") == 3, told.stderr
     told = iss("sql", "select count(*) as n from patients", "--format", "json")
@@ -344,14 +350,14 @@ def test_the_command_line_says_how_things_stand(study):
     assert told.returncode == 2 and not Path("out.csv").exists()
 
 
-def test_the_exit_status_is_two_and_the_message_clear_where_nothing_can_be_done(tmp_path):
+def test_the_exit_status_is_two_and_the_message_clear_where_nothing_can_be_done(tmp_path: Path) -> None:
     told = iss("run", "--study", str(tmp_path / "nowhere"), "--home", str(tmp_path / "home"))
     assert told.returncode == 2 and "Traceback" not in told.stderr and told.stderr.strip()
     told = iss("sql", "select 1", "--home", str(tmp_path / "home2"))
     assert told.returncode == 2 and "iss run" in told.stderr
 
 
-def test_the_exit_status_is_one_where_a_patient_failed_and_the_others_are_done(study):
+def test_the_exit_status_is_one_where_a_patient_failed_and_the_others_are_done(study: Settings) -> None:
     for patient in ("0002", "0003"):
         for path in (study.study / "videos" / patient).iterdir():
             with path.open("ab") as file:
@@ -396,8 +402,8 @@ def test_the_wheel_elsewhere_with_more_workers_makes_the_same_rows_as_the_clone(
 
 @pytest.mark.slow
 def test_a_run_killed_again_and_again_ends_in_the_same_tables_as_an_undisturbed_one(
-    made, tmp_path, monkeypatch
-):
+    made: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("ISS_STUDY", str(made.study))
     monkeypatch.setenv("ISS_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("ISS_RUN__WORKERS", "1")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -60,7 +61,7 @@ def accuracy_of(found: pd.DataFrame, baseline: str, classes: int = 2) -> dict[st
     return dict(zip(chosen["patient_id"], chosen["accuracy"], strict=True))
 
 
-def test_in_the_papers_cohort_sex_and_skin_alone_reach_two_thirds_in_sample(study):
+def test_in_the_papers_cohort_sex_and_skin_alone_reach_two_thirds_in_sample(study: Path) -> None:
     """Table 2: men light 7 of 11, women light 4 of 6, men dark 5 of 9, women dark 3 of 3: 19 of 29."""
     people = study.patients.to_pandas()
     cells = (people["sex"] + " " + people["skin_group"]).tolist()
@@ -72,13 +73,13 @@ def test_in_the_papers_cohort_sex_and_skin_alone_reach_two_thirds_in_sample(stud
     assert published_rule_accuracy() == pytest.approx(19 / 29)
 
 
-def test_the_published_rule_is_right_for_fewer_patients_that_it_was_not_fitted_to():
+def test_the_published_rule_is_right_for_fewer_patients_that_it_was_not_fitted_to() -> None:
     found = published_rule_cross_validated(200)
     assert np.mean(found) == pytest.approx(published.RULE_CROSS_VALIDATED, abs=0.005)
     assert 0.5 < min(found) < max(found) <= published_rule_accuracy() + 1e-9
 
 
-def test_patients_are_taken_at_their_word_submission_by_submission(six):
+def test_patients_are_taken_at_their_word_submission_by_submission(six: pd.DataFrame) -> None:
     """a says none twice and pain once (and has none); b says pain; c answers nothing, and falls back."""
     scores = pd.DataFrame(
         {"patient_id": list("aaabc"), "pain_now": [0, 0, 3, 1, None], "timeframe": "late AM"}
@@ -91,16 +92,16 @@ def test_patients_are_taken_at_their_word_submission_by_submission(six):
     assert set(found[found["baseline"] == "pain_now"]["classes"]) == {2}
 
 
-def test_a_tie_in_a_cell_goes_to_the_class_that_is_commoner_over_all():
+def test_a_tie_in_a_cell_goes_to_the_class_that_is_commoner_over_all() -> None:
     rule = fit_rule([("x", "No Pain", 1), ("x", "Pain", 1), ("y", "Pain", 1)], terms.PAIN_CLASSES)
     assert rule.predict("x") == "Pain"
 
 
-def test_a_cell_never_seen_gets_the_commonest_class_of_the_training_side():
+def test_a_cell_never_seen_gets_the_commonest_class_of_the_training_side() -> None:
     assert fit_rule([("x", "Pain", 1)], terms.PAIN_CLASSES).predict("z") == "Pain"
 
 
-def test_a_rule_is_fitted_without_the_test_patients(six):
+def test_a_rule_is_fitted_without_the_test_patients(six: pd.DataFrame) -> None:
     """All men are without pain and all women in pain, so sex is right for everybody from the others alone."""
     found = run(six)
     assert accuracy_of(found, "sex") == dict.fromkeys("abcdef", 1.0)
@@ -109,7 +110,7 @@ def test_a_rule_is_fitted_without_the_test_patients(six):
     assert accuracy_of(run(flipped), "sex")["a"] == 0.0
 
 
-def test_always_pain_is_right_for_patients_in_pain_and_only_with_two_classes(six):
+def test_always_pain_is_right_for_patients_in_pain_and_only_with_two_classes(six: pd.DataFrame) -> None:
     found = run(six)
     assert accuracy_of(found, "always_pain") == {"a": 0.0, "b": 1.0, "c": 0.0, "d": 1.0, "e": 0.0, "f": 1.0}
     assert accuracy_of(found, "always_pain", 4) == {}
@@ -117,7 +118,7 @@ def test_always_pain_is_right_for_patients_in_pain_and_only_with_two_classes(six
     assert accuracy_of(found, "always_none") == accuracy_of(found, "always_none", 4) == never
 
 
-def test_the_majority_is_that_of_the_training_side():
+def test_the_majority_is_that_of_the_training_side() -> None:
     people = pd.DataFrame(
         {
             "patient_id": list("abc"),
@@ -130,7 +131,7 @@ def test_the_majority_is_that_of_the_training_side():
     assert accuracy_of(run(people), "majority") == {"a": 0.0, "b": 0.0, "c": 0.0}
 
 
-def test_every_patient_weighs_the_same_in_training_however_many_submissions(six):
+def test_every_patient_weighs_the_same_in_training_however_many_submissions(six: pd.DataFrame) -> None:
     """Patient d sends nine evening forms; c, e and f send one evening form each: 3 patients in evening against 1."""
     people = six.assign(pain_level=["None", "Low", "None", "Severe", "None", "None"])
     scores = pd.DataFrame(
@@ -139,7 +140,7 @@ def test_every_patient_weighs_the_same_in_training_however_many_submissions(six)
     assert accuracy_of(run(people, scores), "timeframe")["a"] == 1.0
 
 
-def test_a_patient_without_submissions_falls_back_and_is_marked(six):
+def test_a_patient_without_submissions_falls_back_and_is_marked(six: pd.DataFrame) -> None:
     scores = pd.DataFrame({"patient_id": list("abcde"), "timeframe": ["late AM"] * 5})
     found = run(six, scores)
     marked = found[(found["baseline"] == "timeframe") & (found["classes"] == 2)].set_index("patient_id")[
@@ -148,7 +149,7 @@ def test_a_patient_without_submissions_falls_back_and_is_marked(six):
     assert marked.to_dict() == {**dict.fromkeys("abcde", False), "f": True}
 
 
-def test_the_forest_on_quality_finds_pain_that_is_planted_in_the_light():
+def test_the_forest_on_quality_finds_pain_that_is_planted_in_the_light() -> None:
     rng = np.random.default_rng(0)
     people = pd.DataFrame(
         {
@@ -170,7 +171,7 @@ def test_the_forest_on_quality_finds_pain_that_is_planted_in_the_light():
     assert np.mean(list(found.values())) > 0.95
 
 
-def test_only_finite_numbers_become_quality_measures():
+def test_only_finite_numbers_become_quality_measures() -> None:
     row = {
         "patient_id": "a",
         "video_id": "v",
@@ -183,7 +184,7 @@ def test_only_finite_numbers_become_quality_measures():
     assert "z" not in found and "w" not in found and np.isnan(found["v"]) and np.isnan(found["landmark_rate"])
 
 
-def test_results_are_means_over_patients_with_intervals(six):
+def test_results_are_means_over_patients_with_intervals(six: pd.DataFrame) -> None:
     table = baseline_results(run(six), SETTINGS)
     row = {(r["baseline"], r["classes"]): r for r in BaselineResults.check_rows(table).to_pylist()}
     assert row["always_pain", 2]["all_classes"] == 0.5

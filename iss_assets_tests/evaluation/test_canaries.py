@@ -42,29 +42,39 @@ def kinds(report) -> dict[str, tuple[list[str], int]]:
     return {leak["kind"]: (leak["patients"], leak["count"]) for leak in report.leaks}
 
 
-def test_splits_that_share_nothing_are_clean(splits, videos, frames):
+def test_splits_that_share_nothing_are_clean(
+    splits: pd.DataFrame, videos: pd.DataFrame, frames: pd.DataFrame
+) -> None:
     report = check_leakage(splits, videos, frames)
     assert report.clean
     assert (report.patients, report.videos, report.frames) == (4, 4, 8)
     assert "no identical frame" in report.sentence()
 
 
-def test_a_patient_in_two_splits_is_found(splits, videos, frames):
+def test_a_patient_in_two_splits_is_found(
+    splits: pd.DataFrame, videos: pd.DataFrame, frames: pd.DataFrame
+) -> None:
     twice = pd.concat([splits, pd.DataFrame({"patient_id": ["a"], "split": [2]})])
     assert kinds(check_leakage(twice, videos, frames)) == {"patient": (["a"], 1)}
 
 
-def test_one_file_submitted_for_patients_of_two_splits_is_found(splits, videos, frames):
+def test_one_file_submitted_for_patients_of_two_splits_is_found(
+    splits: pd.DataFrame, videos: pd.DataFrame, frames: pd.DataFrame
+) -> None:
     videos.loc[2, "sha256"] = "1"
     assert kinds(check_leakage(splits, videos, frames)) == {"video": (["a", "c"], 1)}
 
 
-def test_one_file_shared_within_a_split_is_no_leak(splits, videos, frames):
+def test_one_file_shared_within_a_split_is_no_leak(
+    splits: pd.DataFrame, videos: pd.DataFrame, frames: pd.DataFrame
+) -> None:
     videos.loc[1, "sha256"] = "1"
     assert check_leakage(splits, videos, frames).clean
 
 
-def test_an_identical_frame_in_two_splits_is_found_and_flat_frames_are_not_meant(splits, videos, frames):
+def test_an_identical_frame_in_two_splits_is_found_and_flat_frames_are_not_meant(
+    splits: pd.DataFrame, videos: pd.DataFrame, frames: pd.DataFrame
+) -> None:
     frames.loc[7, "picture_hash"] = 0
     assert kinds(check_leakage(splits, videos, frames)) == {"frame": (["a", "d"], 1)}
     frames.loc[[0, 7], "contrast"] = 0.0
@@ -72,26 +82,34 @@ def test_an_identical_frame_in_two_splits_is_found_and_flat_frames_are_not_meant
     assert report.clean and report.flat_frames == 2
 
 
-def test_files_of_patients_outside_the_splits_do_not_matter(splits, videos, frames):
+def test_files_of_patients_outside_the_splits_do_not_matter(
+    splits: pd.DataFrame, videos: pd.DataFrame, frames: pd.DataFrame
+) -> None:
     more = pd.concat([videos, pd.DataFrame({"patient_id": ["x"], "sha256": ["1"]})])
     assert check_leakage(splits, more, frames).clean
 
 
-def test_a_model_trained_on_its_test_patient_is_found(splits, videos, frames):
+def test_a_model_trained_on_its_test_patient_is_found(
+    splits: pd.DataFrame, videos: pd.DataFrame, frames: pd.DataFrame
+) -> None:
     models = pd.DataFrame(
         {"experiment": "m", "split": [1, 2], "train_patients": [["c", "d"], ["a", "b", "d"]]}
     )
     assert kinds(check_leakage(splits, videos, frames, models)) == {"trained_on_test": (["d"], 1)}
 
 
-def test_a_leak_becomes_a_failed_alarm_that_names_patients_only(splits, videos, frames):
+def test_a_leak_becomes_a_failed_alarm_that_names_patients_only(
+    splits: pd.DataFrame, videos: pd.DataFrame, frames: pd.DataFrame
+) -> None:
     videos.loc[2, "sha256"] = "1"
     row = leakage_canary(check_leakage(splits, videos, frames))
     assert row["passed"] is False and row["value"] == 1.0 and "patients a, c" in row["detail"]
     assert CanaryResults.check_rows(CanaryResults.from_rows([row])).num_rows == 1
 
 
-def test_where_nothing_was_compared_nothing_is_proved(splits, videos, frames):
+def test_where_nothing_was_compared_nothing_is_proved(
+    splits: pd.DataFrame, videos: pd.DataFrame, frames: pd.DataFrame
+) -> None:
     row = leakage_canary(check_leakage(splits, videos, frames.iloc[:0]))
     assert row["passed"] is None and row["detail"].startswith("Nothing was compared")
 
@@ -133,7 +151,9 @@ def people() -> tuple[dict[str, np.ndarray], dict[str, int], dict[str, str]]:
     return features, {p: n % 8 + 1 for n, p in enumerate(names)}, levels
 
 
-def test_an_honest_model_falls_to_chance_on_shuffled_labels(people, pool):
+def test_an_honest_model_falls_to_chance_on_shuffled_labels(
+    people: tuple[dict[str, np.ndarray], dict[str, int], dict[str, str]], pool
+) -> None:
     features, place, levels = people
     row = shuffled_labels_canary(
         "m", levels, place, 2, nearest_neighbour(features, leaky=False), SETTINGS, pool, 2
@@ -141,7 +161,9 @@ def test_an_honest_model_falls_to_chance_on_shuffled_labels(people, pool):
     assert row["passed"] and row["value"] < row["limit_value"]
 
 
-def test_a_planted_leak_stays_right_on_shuffled_labels_and_is_caught(people, pool):
+def test_a_planted_leak_stays_right_on_shuffled_labels_and_is_caught(
+    people: tuple[dict[str, np.ndarray], dict[str, int], dict[str, str]], pool
+) -> None:
     features, place, levels = people
     row = shuffled_labels_canary(
         "m", levels, place, 2, nearest_neighbour(features, leaky=True), SETTINGS, pool, 2
@@ -149,7 +171,9 @@ def test_a_planted_leak_stays_right_on_shuffled_labels_and_is_caught(people, poo
     assert row["value"] == 1.0 and row["passed"] is False
 
 
-def test_the_probe_tells_recognition_of_persons_from_recognition_of_pain(people):
+def test_the_probe_tells_recognition_of_persons_from_recognition_of_pain(
+    people: tuple[dict[str, np.ndarray], dict[str, int], dict[str, str]],
+) -> None:
     features, place, levels = people
     frame = pd.DataFrame(
         [(p, f"{p}-{n}", *row) for p, own in features.items() for n, row in enumerate(own)],
@@ -163,7 +187,9 @@ def test_the_probe_tells_recognition_of_persons_from_recognition_of_pain(people)
     assert CanaryResults.check_rows(CanaryResults.from_rows([identity, leaky])).num_rows == 2
 
 
-def test_the_probe_finds_pain_across_patients_where_features_hold_it(people):
+def test_the_probe_finds_pain_across_patients_where_features_hold_it(
+    people: tuple[dict[str, np.ndarray], dict[str, int], dict[str, str]],
+) -> None:
     features, place, levels = people
     frame = pd.DataFrame(
         [(p, f"{p}-{n}", 10.0 * (levels[p] != "None") + 0.01 * n) for p in features for n in range(2)],
@@ -174,12 +200,12 @@ def test_the_probe_finds_pain_across_patients_where_features_hold_it(people):
     assert leaky["limit_value"] == 1.0
 
 
-def test_patients_with_one_video_cannot_be_probed(splits):
+def test_patients_with_one_video_cannot_be_probed(splits: pd.DataFrame) -> None:
     frame = pd.DataFrame({"patient_id": ["a", "b"], "video_id": ["v", "w"], "f": [1.0, 2.0]})
     assert identity_probe("faces", frame, {"a": "None", "b": "Low"}, splits) == []
 
 
-def test_quality_that_goes_with_pain_is_found_by_hand():
+def test_quality_that_goes_with_pain_is_found_by_hand() -> None:
     """Means of light: pain 0.2, 0.3; none 0.3, 0.5: pain higher in 0.5 of 4 pairs."""
     light = {"a": [0.1, 0.3], "b": [0.3], "c": [0.3], "d": [0.4, 0.6]}
     quality = pd.DataFrame(

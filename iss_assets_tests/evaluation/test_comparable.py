@@ -53,12 +53,12 @@ def judged(rows: list[dict], split_of: dict[str, int]) -> tuple[list[tuple[str, 
     return list(zip(kept["experiment"], kept["split"], strict=True)), left_out
 
 
-def test_folds_of_todays_splits_trained_alike_are_all_judged():
+def test_folds_of_todays_splits_trained_alike_are_all_judged() -> None:
     assert judged(folds(SPLIT_OF), SPLIT_OF) == ([("m", 1), ("m", 2), ("m", 3)], [])
     assert judged([], SPLIT_OF) == ([], [])
 
 
-def test_a_cohort_that_grows_or_shrinks_leaves_the_folds_in_place():
+def test_a_cohort_that_grows_or_shrinks_leaves_the_folds_in_place() -> None:
     joined = {**SPLIT_OF, "g": 1}
     withdrawn = {p: s for p, s in SPLIT_OF.items() if p != "c"}
     for today in (joined, withdrawn):
@@ -75,7 +75,7 @@ def test_a_cohort_that_grows_or_shrinks_leaves_the_folds_in_place():
         ({}, [1, 2, 3]),
     ],
 )
-def test_folds_that_do_not_fit_todays_splits_are_left_out(today, gone):
+def test_folds_that_do_not_fit_todays_splits_are_left_out(today, gone) -> None:
     kept, left_out = judged(folds(SPLIT_OF), today)
     assert [split for _, split in kept] == [s for s in (1, 2, 3) if s not in gone]
     assert left_out == [LeftOut("m", tuple(gone), "paper", OTHER_SPLITS)]
@@ -92,7 +92,7 @@ def test_folds_that_do_not_fit_todays_splits_are_left_out(today, gone):
         {"settings": json.dumps({"epochs": 2, "folds": 3})},
     ],
 )
-def test_within_an_experiment_only_folds_trained_like_the_newest_are_judged(other):
+def test_within_an_experiment_only_folds_trained_like_the_newest_are_judged(other) -> None:
     rows = folds(SPLIT_OF) + folds(SPLIT_OF, "n")
     rows[1] |= {**other, "trained_at": datetime(2026, 2, 1, tzinfo=UTC)}
     kept, left_out = judged(rows, SPLIT_OF)
@@ -101,13 +101,13 @@ def test_within_an_experiment_only_folds_trained_like_the_newest_are_judged(othe
     assert str(left_out[0]) == f"m, split 1, 3 (profile paper): {OTHER_WAY}"
 
 
-def test_where_and_how_fast_a_fold_was_computed_does_not_matter():
+def test_where_and_how_fast_a_fold_was_computed_does_not_matter() -> None:
     rows = folds(SPLIT_OF)
     rows[0] |= {"settings": json.dumps({"epochs": 10, "folds": 4, "device": "cuda", "compile": "never"})}
     assert len(judged(rows, SPLIT_OF)[0]) == 3
 
 
-def test_the_newest_fold_of_other_splits_says_nothing_about_todays():
+def test_the_newest_fold_of_other_splits_says_nothing_about_todays() -> None:
     """An experiment of four splits, of which the first was made again before the cohort got its three."""
     rows = folds(SPLIT_OF)
     rows.append({**rows[0], "split": 4, "profile": "demo", "trained_at": datetime(2026, 3, 1, tzinfo=UTC)})
@@ -116,7 +116,7 @@ def test_the_newest_fold_of_other_splits_says_nothing_about_todays():
     assert left_out == [LeftOut("m", (4,), "demo", OTHER_SPLITS)]
 
 
-def test_an_experiment_that_learnt_a_level_which_was_corrected_is_not_judged():
+def test_an_experiment_that_learnt_a_level_which_was_corrected_is_not_judged() -> None:
     today = pd.DataFrame({"patient_id": ["a", "b"], "pain_level": ["Severe", "None"]})
     targets = pd.DataFrame(
         [
@@ -135,7 +135,7 @@ def test_an_experiment_that_learnt_a_level_which_was_corrected_is_not_judged():
     assert left_out == [LeftOut("four", (1, 2, 3), "paper", OTHER_LEVEL)]
 
 
-def test_a_setting_that_an_experiment_does_not_read_sets_no_fold_of_it_apart():
+def test_a_setting_that_an_experiment_does_not_read_sets_no_fold_of_it_apart() -> None:
     rows = folds(SPLIT_OF, "fusion_1") + folds(SPLIT_OF, "audio_static")
     for row in (rows[0], rows[3]):
         row |= {"settings": json.dumps({"epochs": 10, "folds": 3, "chunks_per_patient": 5})}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -54,12 +55,12 @@ def rows(right_share: list[float], levels: list[str], experiment: str = "m") -> 
 LEVELS = ["None", "Severe"] * 4
 
 
-def test_the_observed_labels_count_among_the_permutations():
+def test_the_observed_labels_count_among_the_permutations() -> None:
     assert p_from_permutations(0.8, np.array([0.5, 0.8, 0.9])) == pytest.approx(3 / 4)
     assert p_from_permutations(0.95, np.array([0.5, 0.8, 0.9])) == pytest.approx(1 / 4)
 
 
-def test_permutations_that_tie_with_the_observed_figure_count_though_shares_are_kept_rounded():
+def test_permutations_that_tie_with_the_observed_figure_count_though_shares_are_kept_rounded() -> None:
     """A third right for everybody, whatever the label says: each permutation ties."""
     thirds = rows([1 / 3] * 3, ["None"] * 3)
     thirds["predicted_shares"] = [json.dumps({"No Pain": 0.333333333, "Pain": 0.666666667})] * 3
@@ -67,20 +68,20 @@ def test_permutations_that_tie_with_the_observed_figure_count_though_shares_are_
     assert p_from_permutations(1 / 3, permuted) == 1.0
 
 
-def test_perfect_predictions_of_eight_patients_are_as_rare_as_counting_says():
+def test_perfect_predictions_of_eight_patients_are_as_rare_as_counting_says() -> None:
     """4 of 8 in pain: one labelling of 70 is as good as the true one."""
     permuted = fixed_permutations(rows([1.0] * 8, LEVELS), 9999, 0)
     assert np.mean(permuted >= 1) == pytest.approx(1 / 70, abs=0.004)
     assert permuted.mean() == pytest.approx(0.5, abs=0.01)
 
 
-def test_a_model_that_says_pain_to_everybody_is_exactly_chance():
+def test_a_model_that_says_pain_to_everybody_is_exactly_chance() -> None:
     permuted = fixed_permutations(rows([0.0, 1.0] * 4, LEVELS), 99, 0)
     assert permuted == pytest.approx(np.full(99, 0.5))
     assert p_from_permutations(0.5, permuted) == 1.0
 
 
-def test_labels_are_dealt_out_among_patients_with_their_splits_and_none_is_lost():
+def test_labels_are_dealt_out_among_patients_with_their_splits_and_none_is_lost() -> None:
     levels = dict(zip("abcdef", ["None", "None", "Low", "Low", "Severe", "Severe"], strict=True))
     splits = dict(zip("abcdef", [1, 2, 1, 2, 1, 2], strict=True))
     dealt, dealt_splits = dealt_out(levels, splits, np.random.default_rng(1))
@@ -89,7 +90,7 @@ def test_labels_are_dealt_out_among_patients_with_their_splits_and_none_is_lost(
     assert sorted(pairs) == sorted((levels[p], splits[p]) for p in levels)  # folds stay stratified
 
 
-def test_chance_of_a_majority_rule_is_that_of_stratified_folds(pool):
+def test_chance_of_a_majority_rule_is_that_of_stratified_folds(pool) -> None:
     """Eight patients in four folds of one with and one without pain: every training side is even, so the rule says one
     class to all and is right for half. Levels dealt out without their splits would make it lean the wrong way."""
     names = [f"p{n}" for n in range(8)]
@@ -111,7 +112,7 @@ def test_chance_of_a_majority_rule_is_that_of_stratified_folds(pool):
     assert np.mean([a.accuracy for a in alone]) < 0.4
 
 
-def test_accuracy_against_levels_is_a_mean_over_patients_of_weighted_items(study):
+def test_accuracy_against_levels_is_a_mean_over_patients_of_weighted_items(study: Path) -> None:
     items = study.predictions.filter(np.array(study.predictions["experiment"].to_pylist()) == "fusion_3")
     levels = dict(
         zip(study.splits["patient_id"].to_pylist(), study.splits["pain_level"].to_pylist(), strict=True)
@@ -120,7 +121,7 @@ def test_accuracy_against_levels_is_a_mean_over_patients_of_weighted_items(study
     assert judged_against(items, levels, 2).accuracy == pytest.approx(own)
 
 
-def test_the_auroc_of_training_shares_is_below_one_half_when_patients_are_left_out(pool):
+def test_the_auroc_of_training_shares_is_below_one_half_when_patients_are_left_out(pool) -> None:
     """A model that knows nothing but the share of pain on its training side: it says less pain to whom it left out with
     pain. Its AUROC is 0 with one patient a fold, where 0.5 would be taken for chance."""
     levels = {f"p{n}": "None" if n < 4 else "Severe" for n in range(9)}
@@ -141,7 +142,7 @@ def test_the_auroc_of_training_shares_is_below_one_half_when_patients_are_left_o
     assert judged_against(shares(levels, splits), levels, 2).auroc == 0.0
 
 
-def test_the_auroc_is_that_of_scikit_learn_over_patients_weighted_means():
+def test_the_auroc_is_that_of_scikit_learn_over_patients_weighted_means() -> None:
     from sklearn.metrics import roc_auc_score
 
     rng = np.random.default_rng(3)
@@ -156,7 +157,7 @@ def test_the_auroc_is_that_of_scikit_learn_over_patients_weighted_means():
     assert found.auroc == pytest.approx(roc_auc_score(truth, list(means.values())))
 
 
-def test_a_sequential_test_stops_at_the_draw_that_settles_it():
+def test_a_sequential_test_stops_at_the_draw_that_settles_it() -> None:
     """Besag and Clifford's h / l: the second of the draws as good as 0.5 is the fourth."""
     drawn = iter([0.4, 0.5, 0.3, 0.9, 0.9])
     test = sequential_test(0.5, drawn, most=19, enough=2)
@@ -167,7 +168,7 @@ def test_a_sequential_test_stops_at_the_draw_that_settles_it():
 
 
 @pytest.mark.parametrize(("alpha", "most"), [(0.05, 199), (0.05, 99), (0.1, 39), (0.01, 199)])
-def test_stopping_early_never_changes_the_verdict(alpha, most):
+def test_stopping_early_never_changes_the_verdict(alpha, most) -> None:
     rng = np.random.default_rng(0)
     enough = enough_to_stop(alpha, most)
     verdicts = []
@@ -179,7 +180,7 @@ def test_stopping_early_never_changes_the_verdict(alpha, most):
     assert 0 < sum(verdicts) < 200
 
 
-def test_sequential_p_values_are_valid_and_cheap_under_the_null_hypothesis():
+def test_sequential_p_values_are_valid_and_cheap_under_the_null_hypothesis() -> None:
     """Observed and draws from one distribution: p <= x has a probability of x at most, for every x that p can be."""
     rng = np.random.default_rng(1)
     tests = [sequential_test(d[0], d[1:], 199, 10) for d in rng.normal(size=(4000, 200))]
@@ -190,7 +191,7 @@ def test_sequential_p_values_are_valid_and_cheap_under_the_null_hypothesis():
     assert np.mean([len(t.drawn) for t in tests]) < 50, "instead of 199"
 
 
-def test_results_come_in_the_order_of_the_tasks_and_what_is_not_wanted_is_dropped(pool):
+def test_results_come_in_the_order_of_the_tasks_and_what_is_not_wanted_is_dropped(pool) -> None:
     import itertools
     import threading
 
@@ -211,7 +212,7 @@ def test_results_come_in_the_order_of_the_tasks_and_what_is_not_wanted_is_droppe
     assert max(begun) < 5 + 2 * 2
 
 
-def test_a_failed_training_is_an_error_and_not_a_draw_less(pool):
+def test_a_failed_training_is_an_error_and_not_a_draw_less(pool) -> None:
     def fails(levels, splits):
         raise RuntimeError("broken")
 
@@ -220,7 +221,7 @@ def test_a_failed_training_is_an_error_and_not_a_draw_less(pool):
         next(draws)
 
 
-def test_a_perfect_model_among_many_others_cannot_be_shown_with_few_permutations(study, pool):
+def test_a_perfect_model_among_many_others_cannot_be_shown_with_few_permutations(study: Path, pool) -> None:
     """39 permutations give p = 1/40 at the least, which Holm over nine makes 0.225 where no other is small."""
     accuracies = study.accuracy.to_pandas()
     levels, splits = (
@@ -241,7 +242,7 @@ def test_a_perfect_model_among_many_others_cannot_be_shown_with_few_permutations
     assert row["p_least_holm"] == row["p_value_holm"] > SETTINGS.alpha
 
 
-def test_so_few_patients_that_no_p_can_be_small_are_told(study, pool):
+def test_so_few_patients_that_no_p_can_be_small_are_told(study: Path, pool) -> None:
     """Two of four in pain: six labellings, so that p is 1/6 at the least, however many permutations are made."""
     assert labellings(["Pain", "Pain", "No Pain", "No Pain"]) == 6
     four = rows([1.0] * 4, ["None", "Severe"] * 2)
@@ -254,14 +255,14 @@ def test_so_few_patients_that_no_p_can_be_small_are_told(study, pool):
 
 
 @pytest.mark.parametrize("differing", [1, 3, 12, 13])
-def test_the_least_p_of_sign_flips_is_reached_where_all_differences_agree(differing):
+def test_the_least_p_of_sign_flips_is_reached_where_all_differences_agree(differing) -> None:
     values = np.ones(differing)
     assert sign_flip_p(values, 999, 0) >= least_sign_flip_p(values, 999) * 0.99
     if differing <= 12:
         assert sign_flip_p(values, 999, 0) == least_sign_flip_p(values, 999) == 2 / 2**differing
 
 
-def test_retraining_is_used_where_it_is_offered_and_the_method_is_told(study, pool):
+def test_retraining_is_used_where_it_is_offered_and_the_method_is_told(study: Path, pool) -> None:
     accuracies = study.accuracy.to_pandas().query("experiment in ['forest_pain', 'fusion_3']")
     levels = dict(
         zip(study.splits["patient_id"].to_pylist(), study.splits["pain_level"].to_pylist(), strict=True)
@@ -294,7 +295,7 @@ def test_retraining_is_used_where_it_is_offered_and_the_method_is_told(study, po
     assert larger[1] == pytest.approx(max(larger[0], smaller[1]))
 
 
-def test_what_is_trained_smaller_is_observed_smaller(study, pool):
+def test_what_is_trained_smaller_is_observed_smaller(study: Path, pool) -> None:
     accuracies = study.accuracy.to_pandas().query("experiment == 'forest_pain'")
     levels, splits = (
         dict(zip(study.splits["patient_id"].to_pylist(), study.splits[c].to_pylist(), strict=True))
@@ -313,24 +314,24 @@ def test_what_is_trained_smaller_is_observed_smaller(study, pool):
     assert row["p_value"] == 1.0
 
 
-def test_sign_flips_of_three_patients_are_counted_in_full():
+def test_sign_flips_of_three_patients_are_counted_in_full() -> None:
     """Of the eight patterns of 1, 2, 3 only all plus and all minus reach a sum of 6."""
     assert sign_flip_p(np.array([1.0, 2.0, 3.0]), 999, 0) == pytest.approx(2 / 8)
 
 
-def test_patients_that_do_not_differ_say_nothing():
+def test_patients_that_do_not_differ_say_nothing() -> None:
     assert sign_flip_p(np.zeros(5), 999, 0) == 1.0
     assert sign_flip_p(np.array([0, 0, 1.0, 2.0, 3.0]), 999, 0) == pytest.approx(2 / 8)
 
 
-def test_random_sign_flips_agree_with_the_t_test():
+def test_random_sign_flips_agree_with_the_t_test() -> None:
     from scipy.stats import ttest_1samp
 
     values = np.random.default_rng(4).normal(0.1, 0.3, 29)
     assert sign_flip_p(values, 9999, 0) == pytest.approx(ttest_1samp(values, 0).pvalue, abs=0.02)
 
 
-def test_pairs_are_compared_over_the_patients_that_both_have_seen():
+def test_pairs_are_compared_over_the_patients_that_both_have_seen() -> None:
     first = rows([1.0, 0.5, 0.0, 1.0], LEVELS[:4], "first")
     second = rows([0.5, 0.5, 0.5], LEVELS[:3], "second")
     base = pd.DataFrame(
@@ -345,7 +346,7 @@ def test_pairs_are_compared_over_the_patients_that_both_have_seen():
     assert by_pair["first", "second"]["p_value"] == 1.0
 
 
-def test_models_with_two_classes_are_not_compared_with_four(study):
+def test_models_with_two_classes_are_not_compared_with_four(study: Path) -> None:
     pairs = paired_differences(
         study.accuracy.to_pandas(),
         pd.DataFrame({"baseline": [], "classes": [], "patient_id": [], "accuracy": []}),

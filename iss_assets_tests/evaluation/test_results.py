@@ -36,7 +36,7 @@ def five() -> pd.DataFrame:
     return frame.assign(experiment="m", classes=2, patient_id=list("abcde"))
 
 
-def test_every_figure_by_hand(five):
+def test_every_figure_by_hand(five: pd.DataFrame) -> None:
     found = {name: i.estimate for name, i in figures(five, SETTINGS).items()}
     assert found["all_classes"] == pytest.approx(3.4 / 5)
     assert found["no_pain"] == pytest.approx(0.65)
@@ -54,20 +54,20 @@ def test_every_figure_by_hand(five):
     assert found["auroc"] == pytest.approx((2 + 1 + 2) / 6), "0.7 beats both, 0.3 one, 0.9 both"
 
 
-def test_a_levels_interval_resamples_that_levels_patients(five):
+def test_a_levels_interval_resamples_that_levels_patients(five: pd.DataFrame) -> None:
     found = figures(five, SETTINGS)
     assert (found["no_pain"].low, found["no_pain"].high) == (0.4, 0.9)
     assert found["low"].low is None and found["low"].note == "one patient: no interval"
 
 
-def test_metrics_fit_their_table(five):
+def test_metrics_fit_their_table(five: pd.DataFrame) -> None:
     table = ExperimentMetrics.check_rows(experiment_metrics(five, SETTINGS))
     assert table.num_rows == 16
     low = next(r for r in table.to_pylist() if r["metric"] == "low")
     assert low["patients"] == 1 and low["method"] == "none"
 
 
-def test_confusion_counts_patients(five):
+def test_confusion_counts_patients(five: pd.DataFrame) -> None:
     cells = {
         (r["target"], r["predicted"]): r["patients"]
         for r in ConfusionCounts.check_rows(confusion_counts(five)).to_pylist()
@@ -80,7 +80,7 @@ def test_confusion_counts_patients(five):
     }
 
 
-def test_calibration_sets_predicted_beside_observed(five):
+def test_calibration_sets_predicted_beside_observed(five: pd.DataFrame) -> None:
     rows = Calibration.check_rows(calibration(five, 2)).to_pylist()
     assert [r["patients"] for r in rows] == [2, 3]
     assert rows[0]["mean_probability"] == pytest.approx(0.25) and rows[0]["pain_share"] == pytest.approx(0.5)
@@ -89,7 +89,7 @@ def test_calibration_sets_predicted_beside_observed(five):
     )
 
 
-def test_a_probability_of_one_falls_into_the_last_bin(five):
+def test_a_probability_of_one_falls_into_the_last_bin(five: pd.DataFrame) -> None:
     rows = calibration(five.assign(pain_probability=1.0), 5).to_pylist()
     assert [r["patients"] for r in rows] == [0, 0, 0, 0, 5]
     assert rows[0]["mean_probability"] is None
@@ -132,30 +132,30 @@ def line(
         ((0.1, 0.02, 0.2), "yes"),
     ],
 )
-def test_a_model_is_held_against_the_best_baseline(five, difference, verdict):
+def test_a_model_is_held_against_the_best_baseline(five: pd.DataFrame, difference, verdict) -> None:
     row = line(five, difference)
     assert row["best_baseline"] == "sex"
     assert row["beats_baseline"] == verdict
 
 
-def test_an_interval_above_zero_alone_is_no_proof(five):
+def test_an_interval_above_zero_alone_is_no_proof(five: pd.DataFrame) -> None:
     row = line(five, (0.1, 0.02, 0.2), p=0.06)
     assert (row["beats_baseline"], row["baseline_p_holm"]) == ("not shown", 0.06)
 
 
-def test_where_no_p_could_have_been_small_a_difference_cannot_be_shown(five):
+def test_where_no_p_could_have_been_small_a_difference_cannot_be_shown(five: pd.DataFrame) -> None:
     assert line(five, (0.1, 0.02, 0.2), p=0.06, least=0.0625)["beats_baseline"] == "cannot be shown"
     assert line(five, (-0.1, -0.2, 0.0), p=0.06, least=0.0625)["beats_baseline"] == "no"
 
 
-def test_shares_of_patients_have_exact_intervals_also_where_all_agree(five):
+def test_shares_of_patients_have_exact_intervals_also_where_all_agree(five: pd.DataFrame) -> None:
     found = figures(five.assign(accuracy=0.9), SETTINGS)
     for name in ("above_half", "above_three_quarters", "sensitivity", "specificity"):
         assert found[name].method == "Clopper-Pearson"
     assert found["above_half"].low == pytest.approx(0.025 ** (1 / 5)) and found["above_half"].high == 1
 
 
-def test_figures_stand_beside_what_a_model_without_worth_would_have(five):
+def test_figures_stand_beside_what_a_model_without_worth_would_have(five: pd.DataFrame) -> None:
     chance = pd.DataFrame({"experiment": ["m"], "chance_auroc": [0.41]})
     rows = {r["metric"]: r for r in experiment_metrics(five, SETTINGS, chance).to_pylist()}
     assert rows["auroc"]["reference"] == 0.41
@@ -165,7 +165,7 @@ def test_figures_stand_beside_what_a_model_without_worth_would_have(five):
     assert rows["auroc"]["reference"] is None, "nothing was trained again: not known, and not 0.5"
 
 
-def test_claims_to_beat_the_baseline_are_corrected_for_the_number_of_experiments(five):
+def test_claims_to_beat_the_baseline_are_corrected_for_the_number_of_experiments(five: pd.DataFrame) -> None:
     """p of 0.02, 0.03 and 0.04: with Holm 0.06 each, so that none is shown."""
     names, tables = ["a", "b", "c"], []
     both = pd.concat([five.assign(experiment=name) for name in names])
@@ -186,14 +186,14 @@ def test_claims_to_beat_the_baseline_are_corrected_for_the_number_of_experiments
     ]
 
 
-def test_a_line_carries_intervals_profile_and_every_origin_of_weights(five):
+def test_a_line_carries_intervals_profile_and_every_origin_of_weights(five: pd.DataFrame) -> None:
     row = line(five, (0.1, 0.02, 0.2))
     assert row["all_classes_low"] < row["all_classes"] < row["all_classes_high"]
     assert json.loads(row["intervals"])["no_pain"] == [0.4, 0.9]
     assert row["weights_origin"] == "imagenet, random" and row["models"] == 2 and row["p_value"] is None
 
 
-def test_without_baselines_nothing_is_claimed(five):
+def test_without_baselines_nothing_is_claimed(five: pd.DataFrame) -> None:
     models = pd.DataFrame({"experiment": [], "profile": [], "weights_origin": [], "cohort_hash": []})
     row = experiment_results(
         five, models, experiment_metrics(five, SETTINGS).to_pandas(), alpha=0.05

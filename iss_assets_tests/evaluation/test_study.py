@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
@@ -18,19 +20,19 @@ def inputs(study, **more) -> EvaluationInputs:
     )
 
 
-def test_every_table_fits_its_model_and_holds_rows(judged):
+def test_every_table_fits_its_model_and_holds_rows(judged) -> None:
     assert len(judged) == 12
     for name, table in judged.items():
         assert BY_NAME[name].check_rows(table).num_rows > 0, name
 
 
-def test_experiments_stand_in_the_order_of_the_papers_table(judged):
+def test_experiments_stand_in_the_order_of_the_papers_table(judged) -> None:
     names = judged["experiment_results"]["experiment"].to_pylist()
     assert names[:3] == ["resnet50_4_static", "resnet50_2_static", "forest_landmarks"]
     assert names[-1] == "embedding_probe"
 
 
-def test_each_experiment_is_told_what_it_was_held_against(judged):
+def test_each_experiment_is_told_what_it_was_held_against(judged) -> None:
     for row in judged["experiment_results"].to_pylist():
         assert row["beats_baseline"] in ("no", "not shown", "cannot be shown", "yes")
         assert row["p_value_method"] == (
@@ -39,11 +41,11 @@ def test_each_experiment_is_told_what_it_was_held_against(judged):
         assert row["p_value"] <= row["p_value_holm"]
 
 
-def test_stability_has_a_row_for_every_seed(judged, quick):
+def test_stability_has_a_row_for_every_seed(judged, quick) -> None:
     assert judged["split_stability"]["split_seed"].to_pylist() == list(quick.stability_seeds)
 
 
-def test_figures_of_an_experiment_do_not_depend_on_who_else_is_judged(judged, one_judged):
+def test_figures_of_an_experiment_do_not_depend_on_who_else_is_judged(judged, one_judged) -> None:
     for name in ("experiment_metrics", "subgroup_results", "confusion_counts", "calibration"):
         alone = one_judged.tables[name]
         together = judged[name].filter(pc.equal(judged[name]["experiment"], "forest_pain"))
@@ -55,14 +57,14 @@ def test_figures_of_an_experiment_do_not_depend_on_who_else_is_judged(judged, on
     assert one_judged.tables["baseline_accuracy"].equals(judged["baseline_accuracy"])
 
 
-def test_one_experiment_alone_can_be_judged(one_judged):
+def test_one_experiment_alone_can_be_judged(one_judged) -> None:
     row = one_judged.tables["experiment_results"].to_pylist()[0]
     assert row["models"] == 10 and row["p_value_holm"] == row["p_value"]
     assert one_judged.tables["canary_results"].num_rows == 0
     assert one_judged.tables["split_stability"].num_rows == 0
 
 
-def test_nothing_evaluated_yet_gives_baselines_and_no_results(study, quick):
+def test_nothing_evaluated_yet_gives_baselines_and_no_results(study: Path, quick) -> None:
     found = evaluate_study(
         EvaluationInputs(
             study.accuracy.slice(0, 0),
@@ -78,7 +80,7 @@ def test_nothing_evaluated_yet_gives_baselines_and_no_results(study, quick):
 
 
 @pytest.mark.parametrize("levels", [["None"], ["Low"], ["None", "Severe"]], ids="+".join)
-def test_a_cohort_that_lacks_levels_is_judged_as_far_as_it_can_be(study, quick, levels):
+def test_a_cohort_that_lacks_levels_is_judged_as_far_as_it_can_be(study: Path, quick, levels) -> None:
     splits = study.splits.filter(pc.is_in(study.splits["pain_level"], pa.array(levels)))
 
     def of_them(table: pa.Table) -> pa.Table:
@@ -111,14 +113,14 @@ def test_a_cohort_that_lacks_levels_is_judged_as_far_as_it_can_be(study, quick, 
         ) == {1.0}
 
 
-def test_training_offered_for_an_experiment_without_predictions_is_an_error(study, quick):
+def test_training_offered_for_an_experiment_without_predictions_is_an_error(study: Path, quick) -> None:
     with pytest.raises(ValueError, match="nobody"):
         evaluate_study(inputs(study, fit_predict={"nobody": lambda levels, splits: None}), quick)
 
 
 def test_progress_counts_every_training_to_its_end_and_no_figure_depends_on_the_number_of_workers(
-    study, quick
-):
+    study: Path, quick
+) -> None:
     told: dict[int, list[tuple[int, int]]] = {1: [], 3: []}
     made = {}
     for workers, steps in told.items():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
@@ -11,7 +13,7 @@ from iss_assets.settings import EvaluationSettings
 
 
 @pytest.fixture(scope="module")
-def groups(study, quick):
+def groups(study: Path, quick):
     accuracies = study.accuracy.to_pandas().query("experiment == 'fusion_3'")
     table = SubgroupResults.check_rows(subgroup_results(accuracies, study.patients.to_pandas(), quick))
     return accuracies.merge(study.patients.to_pandas(), on="patient_id"), table.to_pylist()
@@ -21,7 +23,7 @@ def one(rows, attribute, name):
     return next(r for r in rows if (r["attribute"], r["group_name"]) == (attribute, name))
 
 
-def test_a_groups_accuracy_is_the_mean_over_its_patients(groups):
+def test_a_groups_accuracy_is_the_mean_over_its_patients(groups) -> None:
     people, rows = groups
     women = people[people["sex"] == "F"]
     row = one(rows, "sex", "F")
@@ -30,7 +32,7 @@ def test_a_groups_accuracy_is_the_mean_over_its_patients(groups):
     assert row["low"] < row["accuracy"] < row["high"]
 
 
-def test_rates_count_patients_by_the_class_said_most(groups):
+def test_rates_count_patients_by_the_class_said_most(groups) -> None:
     people, rows = groups
     dark = people[people["skin_group"] == "dark"]
     pain, said = dark["pain_level_x"] != "None", dark["predicted"] == "Pain"
@@ -41,7 +43,7 @@ def test_rates_count_patients_by_the_class_said_most(groups):
     assert row["specificity"] == pytest.approx((~said[~pain]).mean())
 
 
-def test_cells_below_five_are_marked(groups):
+def test_cells_below_five_are_marked(groups) -> None:
     _, rows = groups
     assert (
         one(rows, "sex_and_skin", "F dark")["small"] and one(rows, "sex_and_skin", "F dark")["patients"] == 3
@@ -49,13 +51,13 @@ def test_cells_below_five_are_marked(groups):
     assert not one(rows, "sex_and_skin", "M light")["small"]
 
 
-def test_rates_that_need_patients_who_are_not_there_stay_empty(groups):
+def test_rates_that_need_patients_who_are_not_there_stay_empty(groups) -> None:
     _, rows = groups
     assert one(rows, "sex_and_skin", "F dark")["specificity"] is None
     assert one(rows, "cohort", "1A")["sensitivity"] is None
 
 
-def test_a_gap_compares_groups_at_the_same_mix_of_patients(groups):
+def test_a_gap_compares_groups_at_the_same_mix_of_patients(groups) -> None:
     people, rows = groups
     means = people.assign(pain=people["pain_level_x"] != "None").groupby(["pain", "sex"])["accuracy"].mean()
     by_hand = (means[False, "F"] - means[False, "M"] + means[True, "F"] - means[True, "M"]) / 2
@@ -65,7 +67,7 @@ def test_a_gap_compares_groups_at_the_same_mix_of_patients(groups):
     assert one(rows, "sex_and_skin", "M dark")["gap"] is None
 
 
-def test_groups_that_differ_in_nothing_but_who_has_pain_have_no_gap():
+def test_groups_that_differ_in_nothing_but_who_has_pain_have_no_gap() -> None:
     """Right for 0.9 of the items of patients in pain and for 0.3 of the others, whoever they are: plain means would
     show a gap of 0.3 between groups with three and with one of four in pain."""
     people = pd.DataFrame(
@@ -80,13 +82,13 @@ def test_groups_that_differ_in_nothing_but_who_has_pain_have_no_gap():
     assert plain["F"] - plain["M"] == pytest.approx(0.3)
 
 
-def test_a_gap_needs_both_classes_in_both_groups():
+def test_a_gap_needs_both_classes_in_both_groups() -> None:
     people = pd.DataFrame({"sex": list("FFMM"), "pain_level": ["None", "Low", "Low", "Low"], "accuracy": 1.0})
     found = gap(people, people["sex"], EvaluationSettings())
     assert found.estimate is None and found.note == "a group lacks patients with or without pain"
 
 
-def test_a_gap_that_rests_on_one_patient_has_no_interval():
+def test_a_gap_that_rests_on_one_patient_has_no_interval() -> None:
     people = pd.DataFrame(
         {
             "sex": list("FFFMMMMM"),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
 import iss_assets.intake
 from iss_assets.intake.folder import read_study
 from iss_assets.intake.folder_tables import (
@@ -49,7 +51,9 @@ def test_its_example_tables_are_read_without_a_word(make_study: MakeStudy) -> No
     assert len(study.videos) == 2
 
 
-def test_its_example_settings_are_understood(make_study: MakeStudy, tmp_path: Path, monkeypatch) -> None:
+def test_its_example_settings_are_understood(
+    make_study: MakeStudy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "iss.toml").write_text(blocks("toml")[0])
     monkeypatch.setenv("ISS_HOME", str(tmp_path))
     reading = Settings().reading

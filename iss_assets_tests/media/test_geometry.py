@@ -12,7 +12,7 @@ from iss_assets.settings import QualitySettings
 SETTINGS = QualitySettings()
 
 
-def test_meshes_in_blocks_are_examined_as_a_whole_would_be():
+def test_meshes_in_blocks_are_examined_as_a_whole_would_be() -> None:
     rng = np.random.default_rng(0)
     face = rng.random((468, 3))
     points = (face + 0.1 * rng.standard_normal((2500, 468, 3)) * rng.random((2500, 1, 1))).astype(np.float32)

@@ -37,7 +37,7 @@ def problem_of(video: VideoFile) -> str:
     return row["file_problem"]
 
 
-def test_a_file_that_is_gone_a_pipe_or_a_folder_is_unread_and_says_why(folder):
+def test_a_file_that_is_gone_a_pipe_or_a_folder_is_unread_and_says_why(folder: Path) -> None:
     assert "went away" in problem_of(listed(folder / "gone.mp4"))
     os.mkfifo(folder / "pipe.mp4")
     assert "not a regular file" in problem_of(listed(folder / "pipe.mp4"))
@@ -47,7 +47,7 @@ def test_a_file_that_is_gone_a_pipe_or_a_folder_is_unread_and_says_why(folder):
     assert "went away" in problem_of(listed(folder / "circle.mp4"))
 
 
-def test_a_file_that_may_not_be_read_says_so(folder):
+def test_a_file_that_may_not_be_read_says_so(folder: Path) -> None:
     path = folder / "film.mp4"
     path.write_bytes(b"a video")
     path.chmod(0)
@@ -61,13 +61,13 @@ def test_a_file_that_may_not_be_read_says_so(folder):
             os.seteuid(0)
 
 
-def test_a_file_that_grows_while_it_is_hashed_is_read_again_by_the_next_run(folder):
+def test_a_file_that_grows_while_it_is_hashed_is_read_again_by_the_next_run(folder: Path) -> None:
     path = folder / "film.mp4"
     path.write_bytes(b"a video, longer than when it was listed")
     assert "changed while it was read" in problem_of(listed(path))
 
 
-def test_the_stand_in_of_a_file_that_could_not_be_read_is_never_taken_for_its_hash(folder):
+def test_the_stand_in_of_a_file_that_could_not_be_read_is_never_taken_for_its_hash(folder: Path) -> None:
     path = folder / "film.mp4"
     video = listed(path)
     row, _ = describe_video(video, None, VideoSettings(), trust_probe=False)

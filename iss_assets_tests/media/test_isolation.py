@@ -31,6 +31,7 @@ from iss_assets.media.isolation import (
     Suspect,
     same_file,
 )
+from iss_assets.settings import Settings
 
 CONTENT = "Jane Roe of 12 Main Street"
 """What an error may quote and no log may show."""
@@ -146,13 +147,17 @@ def let_a_process_die(reading: Reading, folder: Path) -> None:
     assert done.returncode == -signal.SIGKILL
 
 
-def test_a_good_file_is_read_here_and_leaves_nothing_behind(journal, reading):
+def test_a_good_file_is_read_here_and_leaves_nothing_behind(
+    journal: Journal, reading: Callable[..., Reading]
+) -> None:
     with guard(journal) as careful:
         assert careful.attempt(reading(), where) == os.getpid()
     assert journal.suspects() == []
 
 
-def test_an_error_is_tried_again_alone_and_twice_is_a_verdict_without_its_message(journal, reading):
+def test_an_error_is_tried_again_alone_and_twice_is_a_verdict_without_its_message(
+    journal: Journal, reading: Callable[..., Reading]
+) -> None:
     told: list[str] = []
     with guard(journal, tell=told.append) as careful:
         with pytest.raises(BrokenFile, match=r"fails with an error of the program \(IndexError\)") as caught:
@@ -166,13 +171,17 @@ def test_an_error_is_tried_again_alone_and_twice_is_a_verdict_without_its_messag
     assert journal.suspects() == []
 
 
-def test_what_the_reader_says_of_a_file_is_not_tried_again(journal, reading):
+def test_what_the_reader_says_of_a_file_is_not_tried_again(
+    journal: Journal, reading: Callable[..., Reading]
+) -> None:
     with guard(journal) as careful, pytest.raises(RefusedFile, match="too large") as caught:
         careful.attempt(reading(), refuses)
     assert caught.value.status == "too_large"
 
 
-def test_a_file_that_stopped_the_program_before_and_stops_it_again_is_broken(journal, reading, tmp_path):
+def test_a_file_that_stopped_the_program_before_and_stops_it_again_is_broken(
+    journal: Journal, reading: Callable[..., Reading], tmp_path: Path
+) -> None:
     let_a_process_die(reading(), tmp_path / "reading")
     assert journal.suspects() == [Suspect("0001-01", "picture", reading().sha256)]
     with guard(journal) as careful, pytest.raises(BrokenFile, match="stopped the program twice") as caught:
@@ -181,14 +190,18 @@ def test_a_file_that_stopped_the_program_before_and_stops_it_again_is_broken(jou
     assert journal.suspects() == []
 
 
-def test_a_process_killed_at_a_good_file_is_not_held_against_it(journal, reading, tmp_path):
+def test_a_process_killed_at_a_good_file_is_not_held_against_it(
+    journal: Journal, reading: Callable[..., Reading], tmp_path: Path
+) -> None:
     let_a_process_die(reading(), tmp_path / "reading")
     with guard(journal) as careful:
         assert careful.attempt(reading(), where) != os.getpid()
     assert journal.suspects() == []
 
 
-def test_one_suspect_makes_the_whole_patient_careful_but_no_other_patient(journal, reading, tmp_path):
+def test_one_suspect_makes_the_whole_patient_careful_but_no_other_patient(
+    journal: Journal, reading: Callable[..., Reading], tmp_path: Path
+) -> None:
     let_a_process_die(reading(), tmp_path / "reading")
     with guard(journal) as careful:
         first = careful.attempt(reading("0001-02"), where)
@@ -200,12 +213,16 @@ def test_one_suspect_makes_the_whole_patient_careful_but_no_other_patient(journa
         assert other.attempt(reading("0002-01"), where) == os.getpid()
 
 
-def test_what_is_being_read_at_this_moment_is_no_suspect(journal, reading):
+def test_what_is_being_read_at_this_moment_is_no_suspect(
+    journal: Journal, reading: Callable[..., Reading]
+) -> None:
     with journal.entry(reading()) as entry:
         assert not entry.died and Journal(journal._folder).suspects() == []
 
 
-def test_a_replaced_file_is_no_suspect_any_more(journal, reading, file, tmp_path):
+def test_a_replaced_file_is_no_suspect_any_more(
+    journal: Journal, reading: Callable[..., Reading], file: Path, tmp_path: Path
+) -> None:
     let_a_process_die(reading(), tmp_path / "reading")
     file.write_bytes(b"submitted again")
     with journal.entry(reading()) as entry:
@@ -217,7 +234,9 @@ def test_a_replaced_file_is_no_suspect_any_more(journal, reading, file, tmp_path
     assert journal.suspects() == []
 
 
-def test_what_never_ends_or_eats_the_memory_is_stopped(journal, reading, tmp_path):
+def test_what_never_ends_or_eats_the_memory_is_stopped(
+    journal: Journal, reading: Callable[..., Reading], tmp_path: Path
+) -> None:
     let_a_process_die(reading(seconds=3.0), tmp_path / "reading")
     with guard(journal) as careful:
         with pytest.raises(BrokenFile, match="did not come to an end within 3 seconds"):
@@ -226,7 +245,9 @@ def test_what_never_ends_or_eats_the_memory_is_stopped(journal, reading, tmp_pat
             careful.attempt(reading("0001-02"), eats)
 
 
-def test_a_process_that_reads_for_too_long_ends_itself_and_leaves_a_suspect(reading, tmp_path):
+def test_a_process_that_reads_for_too_long_ends_itself_and_leaves_a_suspect(
+    reading: Callable[..., Reading], tmp_path: Path
+) -> None:
     program = (
         "import sys\n"
         "from pathlib import Path\n"
@@ -247,7 +268,9 @@ def test_a_process_that_reads_for_too_long_ends_itself_and_leaves_a_suspect(read
     assert Journal(tmp_path / "reading").suspects() == [Suspect("0001-01", "sound", "a" * 64)]
 
 
-def test_the_machines_faults_are_no_files(journal, reading, tmp_path):
+def test_the_machines_faults_are_no_files(
+    journal: Journal, reading: Callable[..., Reading], tmp_path: Path
+) -> None:
     with guard(journal) as careful:
         with pytest.raises(OSError, match="No space left"):
             careful.attempt(reading(), finds_the_disk_full)
@@ -266,7 +289,9 @@ def test_the_machines_faults_are_no_files(journal, reading, tmp_path):
     assert len(journal.suspects("0001")) == 1
 
 
-def test_a_file_that_changes_while_it_is_read_gives_no_rows_and_no_verdict(journal, reading, file):
+def test_a_file_that_changes_while_it_is_read_gives_no_rows_and_no_verdict(
+    journal: Journal, reading: Callable[..., Reading], file: Path
+) -> None:
     with guard(journal) as careful:
         seen = reading()
         with pytest.raises(ChangedFile):
@@ -279,7 +304,9 @@ def test_a_file_that_changes_while_it_is_read_gives_no_rows_and_no_verdict(journ
     assert journal.suspects() == []
 
 
-def test_a_pipe_in_the_place_of_a_file_neither_blocks_nor_counts(tmp_path, file, reading):
+def test_a_pipe_in_the_place_of_a_file_neither_blocks_nor_counts(
+    tmp_path: Path, file: Path, reading: Callable[..., Reading]
+) -> None:
     seen = reading()
     file.unlink()
     os.mkfifo(file)
@@ -288,7 +315,9 @@ def test_a_pipe_in_the_place_of_a_file_neither_blocks_nor_counts(tmp_path, file,
         sha256_of(file)
 
 
-def test_the_journal_can_be_read_by_its_owner_only(journal, reading, tmp_path):
+def test_the_journal_can_be_read_by_its_owner_only(
+    journal: Journal, reading: Callable[..., Reading], tmp_path: Path
+) -> None:
     with journal.entry(reading()):
         (path,) = (tmp_path / "reading").iterdir()
         assert path.stat().st_mode & 0o777 == 0o600 and path.parent.stat().st_mode & 0o777 == 0o700
@@ -298,13 +327,15 @@ def test_the_journal_can_be_read_by_its_owner_only(journal, reading, tmp_path):
 
 
 @pytest.mark.parametrize("stage", ["probe", "picture", "sound", "quality"])
-def test_the_test_film_can_be_read(stage, settings):
+def test_the_test_film_can_be_read(stage, settings: Settings) -> None:
     from iss_assets.media.rehearsal import rehearse
 
     rehearse(stage, settings)
 
 
-def test_partial_functions_and_results_go_to_the_other_process_and_back(journal, reading, tmp_path):
+def test_partial_functions_and_results_go_to_the_other_process_and_back(
+    journal: Journal, reading: Callable[..., Reading], tmp_path: Path
+) -> None:
     let_a_process_die(reading(), tmp_path / "reading")
     with guard(journal) as careful:
         assert careful.attempt(reading(), partial(max, key=abs), -3, 2) == -3

@@ -32,7 +32,7 @@ def package_answers(name: str, pictures: np.ndarray) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("place", range(3))
-def test_on_a_processor_a_network_answers_as_the_packages_own_but_for_the_last_digits(place):
+def test_on_a_processor_a_network_answers_as_the_packages_own_but_for_the_last_digits(place) -> None:
     name = list(NETWORKS)[place]
     pictures = pictures_for(name)
     answers = runner(load_networks()[place])(pictures)
@@ -41,7 +41,7 @@ def test_on_a_processor_a_network_answers_as_the_packages_own_but_for_the_last_d
         assert np.abs(mine - other).max() < 5e-6
 
 
-def test_a_crops_answer_does_not_depend_on_what_else_is_in_the_batch():
+def test_a_crops_answer_does_not_depend_on_what_else_is_in_the_batch() -> None:
     crops = pictures_for("rnet")
     run = runner(load_networks()[1])
     together = [a.copy() for a in run(crops)]
@@ -51,7 +51,7 @@ def test_a_crops_answer_does_not_depend_on_what_else_is_in_the_batch():
 
 
 @pytest.mark.parametrize("name", list(NETWORKS))
-def test_weights_are_read_without_torch_as_torch_reads_them(name):
+def test_weights_are_read_without_torch_as_torch_reads_them(name) -> None:
     from importlib.util import find_spec
     from pathlib import Path
 
@@ -63,7 +63,7 @@ def test_weights_are_read_without_torch_as_torch_reads_them(name):
     assert all(np.array_equal(mine[key], theirs[key].numpy()) for key in mine)
 
 
-def test_a_file_that_names_anything_but_weights_is_not_read_on():
+def test_a_file_that_names_anything_but_weights_is_not_read_on() -> None:
     parts = [1, 2, {}, OrderedDict(a=print)]
     file = io.BytesIO(b"".join(pickle.dumps(part, 2) for part in parts))
     with pytest.raises(pickle.UnpicklingError, match="more than weights"):
@@ -72,7 +72,7 @@ def test_a_file_that_names_anything_but_weights_is_not_read_on():
 
 @pytest.mark.parametrize("overlap", [0.5, 0.7])
 @pytest.mark.parametrize("ties", [False, True])
-def test_the_same_boxes_stay_as_in_torchvision(overlap, ties):
+def test_the_same_boxes_stay_as_in_torchvision(overlap, ties) -> None:
     from torchvision.ops import nms
 
     rng = np.random.default_rng(3)
@@ -86,11 +86,11 @@ def test_the_same_boxes_stay_as_in_torchvision(overlap, ties):
         assert suppress(boxes, scores, overlap).tolist() == theirs.tolist()
 
 
-def test_no_box_stays_of_none():
+def test_no_box_stays_of_none() -> None:
     assert suppress(np.empty((0, 4)), np.empty(0), 0.5).tolist() == []
 
 
-def test_extraction_loads_neither_torch_nor_anything_that_reports_to_the_makers_of_its_parts():
+def test_extraction_loads_neither_torch_nor_anything_that_reports_to_the_makers_of_its_parts() -> None:
     code = (
         "import sys, numpy as np, iss_assets.media.visual, iss_assets.media.faces as f, iss_assets.media.audio; "
         "from iss_assets.media.speech import speech_levels; f.load_networks(); "

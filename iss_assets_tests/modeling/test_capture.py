@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -34,7 +36,9 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("chosen", NETWORKS, ids=lambda e: e.name)
-def test_recorded_steps_end_with_the_same_file_as_eager_ones(tmp_path, chosen, monkeypatch):
+def test_recorded_steps_end_with_the_same_file_as_eager_ones(
+    tmp_path: Path, chosen, monkeypatch: pytest.MonkeyPatch
+) -> None:
     items = planted_items(chosen, each=5)  # two full batches and one of four
     eager = fit_fold(chosen, items, SETTINGS, tmp_path / "eager")
     stand_in = Recorded()
@@ -48,7 +52,7 @@ def test_recorded_steps_end_with_the_same_file_as_eager_ones(tmp_path, chosen, m
     assert [e["loss"] for e in eager.history] == [e["loss"] for e in fast.history]
 
 
-def test_a_recorded_training_that_was_killed_ends_as_an_undisturbed_one(tmp_path, recorded):
+def test_a_recorded_training_that_was_killed_ends_as_an_undisturbed_one(tmp_path: Path, recorded) -> None:
     items = planted_items(FUSION, each=5)
     undisturbed = fit_fold(FUSION, items, SETTINGS, tmp_path / "undisturbed")
 
@@ -64,7 +68,9 @@ def test_a_recorded_training_that_was_killed_ends_as_an_undisturbed_one(tmp_path
     assert undisturbed.weights.read_bytes() == again.weights.read_bytes()
 
 
-def test_a_checkpoint_of_another_way_of_computing_is_not_taken_up(tmp_path, monkeypatch):
+def test_a_checkpoint_of_another_way_of_computing_is_not_taken_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What is stored with a model as really used is true of the whole training."""
     items = planted_items(FUSION, each=5)
 
@@ -82,8 +88,8 @@ def test_a_checkpoint_of_another_way_of_computing_is_not_taken_up(tmp_path, monk
 
 
 def test_pictures_that_do_not_lie_on_the_device_are_copied_to_where_the_graph_reads_them(
-    tmp_path, recorded, monkeypatch
-):
+    tmp_path: Path, recorded, monkeypatch: pytest.MonkeyPatch
+) -> None:
     items = planted_items(FACES, each=5)
     near = fit_fold(FACES, items, SETTINGS, tmp_path / "near")
     monkeypatch.setattr("iss_assets.modeling.data.room_on", lambda device: 1000.0)
@@ -92,7 +98,9 @@ def test_pictures_that_do_not_lie_on_the_device_are_copied_to_where_the_graph_re
     assert near.weights.read_bytes() == far.weights.read_bytes()
 
 
-def test_predictions_and_embeddings_are_the_same_recorded_or_not(tmp_path, monkeypatch):
+def test_predictions_and_embeddings_are_the_same_recorded_or_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     items = planted_items(FACES, each=33)  # two batches of 64 and one of four
     fitted = fit_fold(FACES, planted_items(FACES, each=4), SETTINGS, tmp_path)
     faces = np.asarray(items.inputs["faces"])
@@ -113,7 +121,9 @@ def test_predictions_and_embeddings_are_the_same_recorded_or_not(tmp_path, monke
 
 
 @pytest.mark.parametrize("steps_before", [0, 2])
-def test_warming_up_leaves_weights_averages_and_optimizer_as_they_were_and_where_they_were(steps_before):
+def test_warming_up_leaves_weights_averages_and_optimizer_as_they_were_and_where_they_were(
+    steps_before,
+) -> None:
     torch.manual_seed(0)
     network = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4), torch.nn.Linear(4, 2))
     optimizer = torch.optim.Adam(network.parameters(), lr=0.1, fused=True)
@@ -143,7 +153,7 @@ def test_warming_up_leaves_weights_averages_and_optimizer_as_they_were_and_where
         assert all(not t.any() for t in after[len(before) :])
 
 
-def test_a_replay_takes_new_values_and_gives_them_in_the_same_place(recorded):
+def test_a_replay_takes_new_values_and_gives_them_in_the_same_place(recorded) -> None:
     with torch.inference_mode():
         double = captured(lambda x: x * 2, (torch.zeros(3),))
         first = double(torch.tensor([1.0, 2.0, 3.0]))
@@ -152,7 +162,7 @@ def test_a_replay_takes_new_values_and_gives_them_in_the_same_place(recorded):
         assert second.data_ptr() == first.data_ptr() and second.tolist() == [10, 10, 10]
 
 
-def test_the_stand_in_notices_when_something_moves(recorded):
+def test_the_stand_in_notices_when_something_moves(recorded) -> None:
     weight = torch.ones(2)
 
     def step(x: torch.Tensor) -> None:
@@ -166,7 +176,7 @@ def test_the_stand_in_notices_when_something_moves(recorded):
 
 
 @pytest.mark.parametrize("chosen", NETWORKS, ids=lambda e: e.name)
-def test_a_step_of_training_draws_no_random_numbers(chosen):
+def test_a_step_of_training_draws_no_random_numbers(chosen) -> None:
     """Folds share one generator on a GPU; a draw would make a model depend on what trains beside it."""
     from torchvision.models import resnet50
 
@@ -179,7 +189,7 @@ def test_a_step_of_training_draws_no_random_numbers(chosen):
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
-def test_precisions_agree_within_a_twentieth_in_what_they_predict(tmp_path):
+def test_precisions_agree_within_a_twentieth_in_what_they_predict(tmp_path: Path) -> None:
     """Cards without bfloat16 compute in float32: probabilities of the same model differ by less than 0.05."""
     items = planted_items(FACES, each=12)
     found = []
@@ -190,7 +200,7 @@ def test_precisions_agree_within_a_twentieth_in_what_they_predict(tmp_path):
     assert 0 < np.abs(found[0] - found[1]).max() < 0.05
 
 
-def test_too_few_items_for_a_full_batch_are_learnt_from_without_a_graph(tmp_path, recorded):
+def test_too_few_items_for_a_full_batch_are_learnt_from_without_a_graph(tmp_path: Path, recorded) -> None:
     items: Items = planted_items(FACES, patients=2, each=2)
     fitted = fit_fold(FACES, items, SETTINGS, tmp_path)
     assert recorded.graphs == 0 and fitted.computed.execution == "eager"

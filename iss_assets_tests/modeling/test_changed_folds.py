@@ -62,8 +62,8 @@ def rows(home: Path, sql: str) -> list[tuple]:
 
 
 def test_folds_of_other_splits_are_gone_or_left_out_aloud_and_count_again_under_their_own(
-    home, monkeypatch, tmp_path
-):
+    home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     both = [(MESH, 3, 3, "paper"), (PAIN, 3, 3, "paper")]
     assert rows(home, RESULTS) == both
     forest = "select split, trained_at from fold_models where experiment = 'forest_pain' order by all"
@@ -93,7 +93,9 @@ def test_folds_of_other_splits_are_gone_or_left_out_aloud_and_count_again_under_
     assert "left out of every figure" not in page
 
 
-def test_a_fold_made_again_alone_in_another_way_is_not_averaged_with_the_others(home, monkeypatch):
+def test_a_fold_made_again_alone_in_another_way_is_not_averaged_with_the_others(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name, value in {**PAPER, "SEED": "5"}.items():
         monkeypatch.setenv(f"ISS_TRAINING__{name}", value)
     quick = {"ops": {"evaluation": {"config": {"retrain": False}}}}
@@ -111,8 +113,8 @@ def test_a_fold_made_again_alone_in_another_way_is_not_averaged_with_the_others(
 
 
 def test_a_split_file_with_more_splits_than_there_can_be_is_refused_before_anything_is_done(
-    home, monkeypatch, tmp_path
-):
+    home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     before = rows(home, "select * from cv_splits order by all")
     file = tmp_path / "splits.csv"
     file.write_text("patient_id,split\n0001,4\n0002,11\n0003,9\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ FACES = experiment("resnet50_2_static")
 SETTINGS = TrainingSettings(profile="demo", image_side=32, device="cpu")
 
 
-def test_cuda_is_taken_when_there_and_an_error_when_only_wished_for(monkeypatch):
+def test_cuda_is_taken_when_there_and_an_error_when_only_wished_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "as before")  # so that it is as before afterwards
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
@@ -43,7 +44,9 @@ def test_cuda_is_taken_when_there_and_an_error_when_only_wished_for(monkeypatch)
 
 
 @pytest.mark.parametrize("able", [True, False])
-def test_bfloat16_is_taken_where_the_hardware_has_it_and_not_where_it_is_emulated(monkeypatch, able):
+def test_bfloat16_is_taken_where_the_hardware_has_it_and_not_where_it_is_emulated(
+    monkeypatch: pytest.MonkeyPatch, able
+) -> None:
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: able)
     # the paper's Tesla T4 can emulate it only
     monkeypatch.setattr(
@@ -56,7 +59,7 @@ def test_bfloat16_is_taken_where_the_hardware_has_it_and_not_where_it_is_emulate
 
 
 @pytest.mark.parametrize("numbers", ["float32", "bfloat16"])
-def test_training_in_either_precision_learns_and_keeps_float32_weights(tmp_path, numbers):
+def test_training_in_either_precision_learns_and_keeps_float32_weights(tmp_path: Path, numbers) -> None:
     from iss_assets.modeling.files import read_arrays
 
     settings = SETTINGS.model_copy(update={"precision": numbers, "epochs": 3, "learning_rate": 1e-3})
@@ -66,7 +69,7 @@ def test_training_in_either_precision_learns_and_keeps_float32_weights(tmp_path,
     assert {str(a.dtype) for n, a in kept.items() if n.endswith("weight")} == {"float32"}
 
 
-def test_only_full_batches_go_the_compiled_way(monkeypatch):
+def test_only_full_batches_go_the_compiled_way(monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[str] = []
 
     def network(inputs):
@@ -79,7 +82,7 @@ def test_only_full_batches_go_the_compiled_way(monkeypatch):
     assert taken == ["compiled", "plain", "plain"]
 
 
-def test_long_trainings_are_compiled_on_cuda_and_any_where_asked(monkeypatch):
+def test_long_trainings_are_compiled_on_cuda_and_any_where_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(computing, "can_compile", lambda: True)
     auto = TrainingSettings(compile_from_steps=100)
     assert [compiles(auto, "cuda", steps) for steps in (99, 100)] == [False, True]
@@ -90,7 +93,9 @@ def test_long_trainings_are_compiled_on_cuda_and_any_where_asked(monkeypatch):
     assert not compiles(auto, "cuda", 100)
 
 
-def test_the_compiler_needs_triton_a_c_compiler_and_pythons_headers(monkeypatch, tmp_path):
+def test_the_compiler_needs_triton_a_c_compiler_and_pythons_headers(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     (tmp_path / "Python.h").touch()
     there = {
         "has_triton": ("torch.utils._triton.has_triton", lambda: True, lambda: False),
@@ -111,7 +116,9 @@ def test_the_compiler_needs_triton_a_c_compiler_and_pythons_headers(monkeypatch,
         monkeypatch.setattr(target, present)
 
 
-def test_compiled_training_learns_and_its_weights_can_be_read_as_usual(tmp_path, monkeypatch):
+def test_compiled_training_learns_and_its_weights_can_be_read_as_usual(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The compiler's own code generator takes a minute a network on a CPU; everything before it runs here."""
     compile_really = torch.compile
     monkeypatch.setattr(
@@ -129,7 +136,7 @@ def test_compiled_training_learns_and_its_weights_can_be_read_as_usual(tmp_path,
     assert np.allclose(*rows, atol=0.02)
 
 
-def test_cudas_flags_are_as_before_afterwards_also_after_an_error(monkeypatch):
+def test_cudas_flags_are_as_before_afterwards_also_after_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     cudnn = torch.backends.cudnn
     monkeypatch.setattr(cudnn, "benchmark", True)
     before = cudnn.deterministic
@@ -139,7 +146,7 @@ def test_cudas_flags_are_as_before_afterwards_also_after_an_error(monkeypatch):
     assert (cudnn.deterministic, cudnn.benchmark) == (before, True)
 
 
-def test_what_was_really_used_is_said_of_a_cpu_and_of_a_gpu(monkeypatch):
+def test_what_was_really_used_is_said_of_a_cpu_and_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.set_num_threads(1)
     here = computed(TrainingSettings(precision="float32"), "cpu", False, False)
     assert (here.precision, here.threads, here.execution) == ("float32", 1, "eager")
@@ -155,7 +162,7 @@ def test_what_was_really_used_is_said_of_a_cpu_and_of_a_gpu(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["forest_pain", "embedding_probe", "resnet50_2_static"])
-def test_a_fitted_fold_says_what_it_was_computed_with(tmp_path, name):
+def test_a_fitted_fold_says_what_it_was_computed_with(tmp_path: Path, name) -> None:
     chosen = experiment(name)
     used = fit_fold(chosen, planted_items(chosen, each=4), SETTINGS, tmp_path).computed
     network = chosen.is_network

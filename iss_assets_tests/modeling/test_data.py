@@ -38,21 +38,21 @@ def kept(items: Items, how: str) -> Items:
 
 
 @given(st.integers(2, 200), st.integers(2, 32), st.integers(0, 5))
-def test_batches_hold_every_item_once_and_never_a_single_one(n, size, epoch):
+def test_batches_hold_every_item_once_and_never_a_single_one(n, size, epoch) -> None:
     batches = batch_order(n, size, seed=0, epoch=epoch)
     assert np.array_equal(np.sort(np.concatenate(batches)), np.arange(n))
     assert all(2 <= len(batch) <= size + 1 for batch in batches)
     assert all(len(batch) == size for batch in batches[:-1])
 
 
-def test_every_epoch_has_its_own_order():
+def test_every_epoch_has_its_own_order() -> None:
     orders = [np.concatenate(batch_order(50, 16, seed=0, epoch=epoch)).tolist() for epoch in (1, 2, 3)]
     assert len({tuple(order) for order in orders}) == 3
 
 
 @pytest.mark.parametrize("room", [float("inf"), 30_000, 0])
 @pytest.mark.parametrize("how", ["plain", "shared", "encoded", "stored"])
-def test_batches_do_not_depend_on_where_the_data_lie(how, room, monkeypatch):
+def test_batches_do_not_depend_on_where_the_data_lie(how, room, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data, "WINDOW", 10)
     items = planted_items(FUSION, each=9).of(["0001", "0002", "0003"])
     preparation = fit_preparation(items, scaled=True)
@@ -70,7 +70,7 @@ def test_batches_do_not_depend_on_where_the_data_lie(how, room, monkeypatch):
         assert torch.equal(inputs["scores"], torch.from_numpy(preparation.vectors(items)["scores"][places]))
 
 
-def test_stored_pictures_are_fetched_by_windows_in_the_order_wanted(monkeypatch):
+def test_stored_pictures_are_fetched_by_windows_in_the_order_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data, "WINDOW", 12)
     items = planted_items(experiment("resnet50_2_static"), each=10)
     files = pa.array([as_png(face) for face in items.inputs["faces"]], pa.large_binary())
@@ -88,7 +88,7 @@ def test_stored_pictures_are_fetched_by_windows_in_the_order_wanted(monkeypatch)
     assert asked == [np.concatenate(order[start : start + 3]).tolist() for start in (0, 3, 6, 9)]
 
 
-def test_a_window_that_cannot_be_fetched_ends_the_batches_with_its_error():
+def test_a_window_that_cannot_be_fetched_ends_the_batches_with_its_error() -> None:
     def fetch(places: np.ndarray) -> pa.ChunkedArray:
         raise OSError("gone")
 
@@ -99,7 +99,7 @@ def test_a_window_that_cannot_be_fetched_ends_the_batches_with_its_error():
         next(ready.batches(batch_order(len(items), 4, 0, 1)))
 
 
-def test_sides_share_one_copy_of_the_pictures_on_a_device():
+def test_sides_share_one_copy_of_the_pictures_on_a_device() -> None:
     shared = SharedPictures(np.arange(24, dtype=np.uint8).reshape(6, 2, 2, 1))
     train, test = shared.select(np.array([0, 2, 4])), shared.select(np.array([5]))
     assert train.on_device("cpu") is test.on_device("cpu")
@@ -110,7 +110,9 @@ def test_sides_share_one_copy_of_the_pictures_on_a_device():
 
 
 @pytest.mark.parametrize("how", ["encoded", "stored"])
-def test_faces_that_this_side_has_no_memory_for_are_decoded_onto_a_gpu_that_has(how, monkeypatch):
+def test_faces_that_this_side_has_no_memory_for_are_decoded_onto_a_gpu_that_has(
+    how, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """On torch's meta device, which stands for a GPU here, tensors have shapes only; their content is seen on the CPU."""
     monkeypatch.setattr(pictures, "_WINDOW", 7)
     items = planted_items(experiment("resnet50_2_static"), each=5)
@@ -130,14 +132,14 @@ def test_faces_that_this_side_has_no_memory_for_are_decoded_onto_a_gpu_that_has(
     assert np.array_equal(faces.on_device("cpu").numpy()[faces.places], items.inputs["faces"][10:])
 
 
-def test_memory_that_torch_keeps_for_itself_counts_as_room(monkeypatch):
+def test_memory_that_torch_keeps_for_itself_counts_as_room(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("mem_get_info", (6e9, 24e9)), ("memory_reserved", 15e9), ("memory_allocated", 1e9)):
         monkeypatch.setattr(torch.cuda, name, lambda value=value: value)
     assert room_on("cuda") == 20e9 * data.DEVICE_SHARE
     assert room_on("cpu") == float("inf")
 
 
-def test_work_in_advance_keeps_its_order_and_its_limit():
+def test_work_in_advance_keeps_its_order_and_its_limit() -> None:
     begun: list[int] = []
     hold = Event()
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 
@@ -13,7 +15,7 @@ from iss_assets_tests.modeling.conftest import planted_items
 SETTINGS = TrainingSettings(profile="demo", image_side=32, device="cpu")
 
 
-def test_an_embedding_does_not_depend_on_the_crops_beside_it_nor_on_other_random_numbers():
+def test_an_embedding_does_not_depend_on_the_crops_beside_it_nor_on_other_random_numbers() -> None:
     crops = planted_items(experiment("resnet50_2_static"), each=2).inputs["faces"]
     embedded = embed_faces(crops, SETTINGS)
     together = embedded.vectors
@@ -25,7 +27,7 @@ def test_an_embedding_does_not_depend_on_the_crops_beside_it_nor_on_other_random
     assert embed_faces(crops[:0], SETTINGS).vectors.shape == (0, EMBEDDING_WIDTH)
 
 
-def test_a_linear_probe_on_frozen_embeddings_learns_a_planted_signal(tmp_path):
+def test_a_linear_probe_on_frozen_embeddings_learns_a_planted_signal(tmp_path: Path) -> None:
     faces = planted_items(experiment("resnet50_2_static"), patients=8)
     embeddings = embed_faces(faces.inputs["faces"], SETTINGS).vectors
     probe = experiment("embedding_probe")

@@ -55,7 +55,7 @@ def rows(home: Path, sql: str) -> list[dict]:
 
 
 @pytest.mark.parametrize("chosen", [FACES, PAIN], ids=lambda e: e.name)
-def test_folds_are_made_once_and_only_what_changed_is_made_again(home, chosen):
+def test_folds_are_made_once_and_only_what_changed_is_made_again(home: Path, chosen) -> None:
     assert fit(home, chosen) == done(fitted=3)
     assert not stale_experiments(Warehouse(home / "warehouse.duckdb"), Settings(home=home), [chosen.name])
     models = rows(home, "select * from fold_models order by split")
@@ -71,7 +71,9 @@ def test_folds_are_made_once_and_only_what_changed_is_made_again(home, chosen):
     assert fit(home, chosen, splits=[2]) == done(kept=1)
 
 
-def test_new_data_of_a_test_patient_make_the_own_split_predict_again_and_the_others_learn_again(home):
+def test_new_data_of_a_test_patient_make_the_own_split_predict_again_and_the_others_learn_again(
+    home: Path,
+) -> None:
     fit(home)
     own = rows(home, "select split from cv_splits where patient_id = '0002'")[0]["split"]
     with Warehouse(home / "warehouse.duckdb").write() as writer:
@@ -81,7 +83,7 @@ def test_new_data_of_a_test_patient_make_the_own_split_predict_again_and_the_oth
     assert fit(home) == done(fitted=2, kept=1)
 
 
-def test_a_split_without_patients_is_forgotten(home):
+def test_a_split_without_patients_is_forgotten(home: Path) -> None:
     fit(home, PAIN)
     store = Warehouse(home / "warehouse.duckdb")
     store.replace(tables.CvSplits, assign_splits(COHORT, folds=2), where={})
@@ -99,7 +101,9 @@ def test_a_split_without_patients_is_forgotten(home):
     assert not stale_experiments(store, Settings(home=home), [PAIN.name])
 
 
-def test_folds_of_other_splits_go_with_the_first_of_todays_and_not_before(home, monkeypatch):
+def test_folds_of_other_splits_go_with_the_first_of_todays_and_not_before(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fit(home, PAIN)
     store = Warehouse(home / "warehouse.duckdb")
     moved = {"0001": 2, "0002": 2, "0003": 1}
@@ -121,7 +125,9 @@ def test_folds_of_other_splits_go_with_the_first_of_todays_and_not_before(home, 
     assert {r["patient_id"] for r in rows(home, "select patient_id from frame_predictions")} == {"0003"}
 
 
-def test_a_joining_patient_is_in_the_row_of_the_model_that_predicts_them_and_did_not_change(home):
+def test_a_joining_patient_is_in_the_row_of_the_model_that_predicts_them_and_did_not_change(
+    home: Path,
+) -> None:
     store = Warehouse(home / "warehouse.duckdb")
     two = assign_splits(COHORT[:2], folds=3, split_file={"0001": 1, "0002": 2})
     store.replace(tables.CvSplits, two, where={})

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -33,7 +34,7 @@ PAPER = cohort(13, 4, 4, 8)
 some_cohort = st.tuples(*[st.integers(0, 12)] * 4).filter(lambda c: sum(c) >= 2).map(lambda c: cohort(*c))
 
 
-def test_the_papers_29_patients_give_nine_splits_of_three_and_one_of_two():
+def test_the_papers_29_patients_give_nine_splits_of_three_and_one_of_two() -> None:
     table = assign_splits(PAPER)
     sizes = Counter(table["split"].to_pylist())
     assert sorted(sizes.values()) == [2] + [3] * 9
@@ -45,7 +46,7 @@ def test_the_papers_29_patients_give_nine_splits_of_three_and_one_of_two():
 @given(some_cohort, st.integers(2, 12), st.integers(0, 10_000))
 def test_every_patient_is_in_one_split_and_splits_differ_by_one_at_most_in_all_and_in_each_level(
     patients, folds, seed
-):
+) -> None:
     table = assign_splits(patients, folds=folds, seed=seed)
     split = as_dict(table)
     assert set(split) == {p.patient_id for p in patients}
@@ -58,17 +59,17 @@ def test_every_patient_is_in_one_split_and_splits_differ_by_one_at_most_in_all_a
 
 
 @given(some_cohort, st.integers(0, 10_000), st.randoms())
-def test_the_order_of_the_patients_does_not_matter(patients, seed, random):
+def test_the_order_of_the_patients_does_not_matter(patients, seed, random) -> None:
     shuffled = random.sample(patients, len(patients))
     assert assign_splits(patients, seed=seed).equals(assign_splits(shuffled, seed=seed))
 
 
-def test_another_seed_gives_other_splits():
+def test_another_seed_gives_other_splits() -> None:
     assert as_dict(assign_splits(PAPER, seed=1)) != as_dict(assign_splits(PAPER, seed=2))
 
 
 @given(some_cohort, st.integers(0, 20), st.integers(2, 10))
-def test_a_patient_keeps_the_split_when_others_join(patients, joining, folds):
+def test_a_patient_keeps_the_split_when_others_join(patients, joining, folds) -> None:
     first = assign_splits(patients, folds=folds)
     newcomers = [PatientLevel(f"N{i:03d}", terms.PAIN_LEVELS[i % 4]) for i in range(joining)]
     second = assign_splits([*patients, *newcomers], folds=folds, previous=first)
@@ -82,7 +83,7 @@ def test_a_patient_keeps_the_split_when_others_join(patients, joining, folds):
     assert third.equals(second)
 
 
-def test_who_joins_goes_to_the_smallest_split_with_the_fewest_of_the_same_level():
+def test_who_joins_goes_to_the_smallest_split_with_the_fewest_of_the_same_level() -> None:
     first = assign_splits(cohort(2, 2, 0, 0), folds=2)
     last = assign_splits([*cohort(2, 2, 0, 0), PatientLevel("9998", "Severe")], folds=2, previous=first)
     place = as_dict(last)["9998"]
@@ -94,21 +95,21 @@ def test_who_joins_goes_to_the_smallest_split_with_the_fewest_of_the_same_level(
     assert as_dict(third)["9999"] != place
 
 
-def test_fewer_patients_than_folds_give_a_split_each_and_further_splits_open_as_patients_join():
+def test_fewer_patients_than_folds_give_a_split_each_and_further_splits_open_as_patients_join() -> None:
     first = assign_splits(cohort(1, 1, 1, 0), folds=10)
     assert splits_in(first) == [1, 2, 3]
     second = assign_splits([*cohort(1, 1, 1, 0), PatientLevel("9999", "None")], folds=10, previous=first)
     assert as_dict(second)["9999"] == 4
 
 
-def test_a_withdrawn_patient_leaves_the_others_where_they_are():
+def test_a_withdrawn_patient_leaves_the_others_where_they_are() -> None:
     first = assign_splits(PAPER)
     second = assign_splits(PAPER[1:], previous=first)
     assert as_dict(second) == {p: s for p, s in as_dict(first).items() if p != PAPER[0].patient_id}
     assert second["cohort_hash"][0] != first["cohort_hash"][0]
 
 
-def test_another_number_of_folds_or_another_seed_assigns_anew():
+def test_another_number_of_folds_or_another_seed_assigns_anew() -> None:
     first = assign_splits(PAPER, folds=10, seed=1)
     assert as_dict(assign_splits(PAPER, folds=4, seed=1, previous=first)) == as_dict(
         assign_splits(PAPER, folds=4, seed=1)
@@ -118,7 +119,7 @@ def test_another_number_of_folds_or_another_seed_assigns_anew():
     )
 
 
-def test_a_split_file_wins_over_the_seed_and_over_earlier_splits(tmp_path):
+def test_a_split_file_wins_over_the_seed_and_over_earlier_splits(tmp_path: Path) -> None:
     file = tmp_path / "splits.csv"
     file.write_text("\ufeffPatient_ID;Split;note\r\n0001;7;\r\n0002;3;x\r\n8888;2;\r\n", encoding="utf-8")
     explicit = read_split_file(file)
@@ -150,7 +151,7 @@ def test_a_split_file_wins_over_the_seed_and_over_earlier_splits(tmp_path):
         ("patient_id,split\n0001,1\n0002,1\n", "at least two splits"),
     ],
 )
-def test_a_bad_split_file_is_refused_with_file_and_line(tmp_path, content, message):
+def test_a_bad_split_file_is_refused_with_file_and_line(tmp_path: Path, content, message) -> None:
     file = tmp_path / "splits.csv"
     file.write_text(content)
     with pytest.raises(SplitFileError, match=message) as caught:
@@ -159,7 +160,7 @@ def test_a_bad_split_file_is_refused_with_file_and_line(tmp_path, content, messa
     assert str(tmp_path) not in str(caught.value)
 
 
-def test_a_split_file_that_cannot_be_read_or_is_not_utf8_is_refused(tmp_path):
+def test_a_split_file_that_cannot_be_read_or_is_not_utf8_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SplitFileError, match=r"splits\.csv cannot be read"):
         read_split_file(tmp_path / "splits.csv")
     (tmp_path / "latin.csv").write_bytes(b"patient_id,split\n\xe4\xf6,1\n")
@@ -168,12 +169,12 @@ def test_a_split_file_that_cannot_be_read_or_is_not_utf8_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("patients", [[], [PatientLevel("0001", "None")]])
-def test_fewer_than_two_patients_cannot_be_cross_validated(patients):
+def test_fewer_than_two_patients_cannot_be_cross_validated(patients) -> None:
     with pytest.raises(ValueError, match="at least two patients"):
         assign_splits(patients)
 
 
-def test_impossible_wishes_are_refused():
+def test_impossible_wishes_are_refused() -> None:
     with pytest.raises(ValueError, match="two folds"):
         assign_splits(PAPER, folds=1)
     with pytest.raises(ValueError, match="twice"):
@@ -185,7 +186,7 @@ def test_impossible_wishes_are_refused():
 
 
 @given(some_cohort)
-def test_the_sides_of_a_split_share_no_patient_and_together_are_the_study(patients):
+def test_the_sides_of_a_split_share_no_patient_and_together_are_the_study(patients) -> None:
     table = assign_splits(patients)
     for split in splits_in(table):
         train, test = sides(table, split)
@@ -194,12 +195,12 @@ def test_the_sides_of_a_split_share_no_patient_and_together_are_the_study(patien
         assert train and test
 
 
-def test_a_split_without_patients_has_no_sides():
+def test_a_split_without_patients_has_no_sides() -> None:
     with pytest.raises(ValueError, match="no patient is in split 11"):
         sides(assign_splits(PAPER), 11)
 
 
-def test_the_cohort_hash_changes_with_patients_levels_and_splits_only():
+def test_the_cohort_hash_changes_with_patients_levels_and_splits_only() -> None:
     rows = [("0001", "None", 1), ("0002", "Low", 2)]
     assert cohort_hash(rows) == cohort_hash(reversed(rows))
     assert len({cohort_hash(rows), cohort_hash(rows[:1]), cohort_hash([rows[0], ("0002", "Low", 1)]),

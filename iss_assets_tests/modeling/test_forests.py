@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ PAIN = experiment("forest_pain")
 @pytest.mark.parametrize("columns", [1, 12, 300])
 @pytest.mark.parametrize("classes", [(0, 1), (0, 2, 3)])
 @pytest.mark.parametrize("weights", ["frames", "ones", "balanced"])
-def test_the_forest_is_scikit_learns_own_node_by_node(columns, classes, weights):
+def test_the_forest_is_scikit_learns_own_node_by_node(columns, classes, weights) -> None:
     rng = np.random.default_rng(1)
     x = np.round(rng.normal(size=(150, columns)), 1).astype(np.float32)  # with ties
     target = rng.choice(classes, 150)
@@ -42,7 +43,7 @@ def test_the_forest_is_scikit_learns_own_node_by_node(columns, classes, weights)
     assert np.allclose(probabilities.sum(axis=1), 1) and len(forest.roots) == 20
 
 
-def test_a_forest_of_many_items_is_the_same_as_scikit_learns_too():
+def test_a_forest_of_many_items_is_the_same_as_scikit_learns_too() -> None:
     """More than `SMALL` items grow in threads, more than `CHUNK` are predicted in pieces."""
     rng = np.random.default_rng(2)
     x = rng.normal(size=(SMALL + 1, 4)).astype(np.float32)
@@ -53,7 +54,7 @@ def test_a_forest_of_many_items_is_the_same_as_scikit_learns_too():
     assert np.allclose(forest.probabilities(x), model.predict_proba(x), atol=1e-12)
 
 
-def test_a_weighted_submission_teaches_as_much_as_its_frames_in_the_papers_table_of_frames():
+def test_a_weighted_submission_teaches_as_much_as_its_frames_in_the_papers_table_of_frames() -> None:
     """Held against scikit-learn's own forest on the repeated rows, means over five seeds: two such means differ by 0.018
     a patient by chance alone; forests that draw as many rows as there are submissions differ by 0.07."""
     rng = np.random.default_rng(7)
@@ -87,7 +88,7 @@ def test_a_weighted_submission_teaches_as_much_as_its_frames_in_the_papers_table
     assert np.abs(mean_of_five(drawing_submissions, 0) - by_frames).mean() > 0.05
 
 
-def test_same_seed_same_forest_and_another_seed_another():
+def test_same_seed_same_forest_and_another_seed_another() -> None:
     x = np.random.default_rng(0).normal(size=(80, 5)).astype(np.float32)
     target = np.arange(80) % 2
     one, two, other = (grow_forest(x, target, np.ones(80), 2, seed) for seed in (1, 1, 2))
@@ -95,7 +96,7 @@ def test_same_seed_same_forest_and_another_seed_another():
     assert not np.array_equal(one.feature[:50], other.feature[:50])
 
 
-def test_a_class_that_the_training_side_lacks_gets_probability_zero():
+def test_a_class_that_the_training_side_lacks_gets_probability_zero() -> None:
     forest = grow_forest(np.zeros((4, 2), np.float32), np.full(4, 2), np.ones(4), classes=4, seed=0)
     assert forest.probabilities(np.ones((3, 2), np.float32)).tolist() == [[0, 0, 1, 0]] * 3
     again = Forest.from_arrays(forest.arrays())
@@ -103,7 +104,9 @@ def test_a_class_that_the_training_side_lacks_gets_probability_zero():
 
 
 @pytest.mark.parametrize("name", ["forest_pain", "forest_landmarks", "embedding_probe"])
-def test_models_without_epochs_learn_a_planted_signal_of_patients_they_have_not_seen(name, tmp_path):
+def test_models_without_epochs_learn_a_planted_signal_of_patients_they_have_not_seen(
+    name, tmp_path: Path
+) -> None:
     chosen = experiment(name)
     items = planted_items(chosen, patients=8)
     train, test = items.of([f"{p:04d}" for p in range(4)]), items.of([f"{p:04d}" for p in range(4, 8)])
@@ -119,7 +122,7 @@ def test_models_without_epochs_learn_a_planted_signal_of_patients_they_have_not_
     assert fitted.train_patients == ["0000", "0001", "0002", "0003"]
 
 
-def test_predictions_fit_their_table_and_follow_the_order_of_the_items(tmp_path):
+def test_predictions_fit_their_table_and_follow_the_order_of_the_items(tmp_path: Path) -> None:
     items = planted_items(PAIN, patients=4, each=2)
     videos = np.array([f"s{i}" for i in range(len(items))])
     items = type(items)(**{**vars(items), "video_id": videos})
@@ -135,7 +138,7 @@ def test_predictions_fit_their_table_and_follow_the_order_of_the_items(tmp_path)
     assert np.allclose(rows["pain_probability"].to_numpy(), np.where(pain, probability, 1 - probability))
 
 
-def test_a_model_is_reproduced_bit_by_bit_and_its_file_holds_no_path(tmp_path):
+def test_a_model_is_reproduced_bit_by_bit_and_its_file_holds_no_path(tmp_path: Path) -> None:
     items = planted_items(PAIN)
     settings = TrainingSettings(seed=3, split_file=tmp_path / "secret" / "splits.csv")
     one = fit_fold(PAIN, items, settings, tmp_path / "a")
@@ -146,7 +149,7 @@ def test_a_model_is_reproduced_bit_by_bit_and_its_file_holds_no_path(tmp_path):
     assert one.weights.stat().st_mode & 0o077 == 0
 
 
-def test_class_weights_change_the_forest_only_when_switched_on(tmp_path):
+def test_class_weights_change_the_forest_only_when_switched_on(tmp_path: Path) -> None:
     items = planted_items(PAIN)
     plain = fit_fold(PAIN, items, SETTINGS, tmp_path / "a")
     balanced = fit_fold(PAIN, items, TrainingSettings(seed=3, class_weights=True), tmp_path / "b")
@@ -154,7 +157,7 @@ def test_class_weights_change_the_forest_only_when_switched_on(tmp_path):
     assert not np.allclose(*shares)
 
 
-def test_a_file_of_another_experiment_or_a_damaged_one_is_refused(tmp_path):
+def test_a_file_of_another_experiment_or_a_damaged_one_is_refused(tmp_path: Path) -> None:
     fitted = fit_fold(PAIN, planted_items(PAIN), SETTINGS, tmp_path)
     landmarks = experiment("forest_landmarks")
     with pytest.raises(ValueError, match="a model of forest_pain, not of forest_landmarks"):
@@ -164,7 +167,7 @@ def test_a_file_of_another_experiment_or_a_damaged_one_is_refused(tmp_path):
         predict_fold(PAIN, fitted, planted_items(PAIN), SETTINGS)
 
 
-def test_nothing_to_learn_from_is_an_error_and_nothing_to_predict_is_an_empty_table(tmp_path):
+def test_nothing_to_learn_from_is_an_error_and_nothing_to_predict_is_an_empty_table(tmp_path: Path) -> None:
     items = planted_items(PAIN)
     with pytest.raises(ValueError, match="the training side has no items"):
         fit_fold(PAIN, items.of([]), SETTINGS, tmp_path)
@@ -172,7 +175,7 @@ def test_nothing_to_learn_from_is_an_error_and_nothing_to_predict_is_an_empty_ta
     assert predict_fold(PAIN, fitted, items.of([]), SETTINGS).equals(PREDICTIONS.empty_table())
 
 
-def test_a_probe_whose_training_side_has_one_class_predicts_it(tmp_path):
+def test_a_probe_whose_training_side_has_one_class_predicts_it(tmp_path: Path) -> None:
     probe = experiment("embedding_probe")
     items = planted_items(probe)
     fitted = fit_fold(probe, items.of(["0001"]), SETTINGS, tmp_path)

@@ -34,7 +34,7 @@ def scores_of(*answers: float, weight: list[float] | None = None):
     )
 
 
-def test_the_eight_models_of_table_5_and_ours_are_declared_with_what_they_see():
+def test_the_eight_models_of_table_5_and_ours_are_declared_with_what_they_see() -> None:
     assert list(BY_NAME) == [
         "resnet50_4_static", "resnet50_2_static", "forest_landmarks", "forest_pain", "fusion_1", "fusion_2",
         "fusion_3", "audio_static", "embedding_probe",
@@ -47,14 +47,14 @@ def test_the_eight_models_of_table_5_and_ours_are_declared_with_what_they_see():
         experiment("resnet51")
 
 
-def test_targets_follow_from_levels_in_two_and_in_four_classes():
+def test_targets_follow_from_levels_in_two_and_in_four_classes() -> None:
     four = planted_items(experiment("resnet50_4_static"), each=1)
     two = planted_items(experiment("resnet50_2_static"), each=1)
     assert four.target.tolist() == [0, 3, 1, 2]
     assert two.target.tolist() == [0, 1, 1, 1]
 
 
-def test_the_items_of_some_patients_keep_order_and_inputs():
+def test_the_items_of_some_patients_keep_order_and_inputs() -> None:
     items = planted_items(PAIN, patients=5, each=3)
     some = items.of(["0003", "0001"])
     assert some.patients == ["0001", "0003"]
@@ -63,14 +63,14 @@ def test_the_items_of_some_patients_keep_order_and_inputs():
     assert len(items.of([])) == 0
 
 
-def test_items_with_inputs_missing_or_of_unequal_length_are_refused():
+def test_items_with_inputs_missing_or_of_unequal_length_are_refused() -> None:
     with pytest.raises(ValueError, match="needs the input scores"):
         make_items(PAIN, ["0001"], ["s"], ["None"], {})
     with pytest.raises(ValueError, match="scores has 2 rows and target has 1"):
         make_items(PAIN, ["0001"], ["s"], ["None"], {"scores": np.zeros((2, 15), np.float32)})
 
 
-def test_missing_answers_get_the_training_sides_median_and_a_flag():
+def test_missing_answers_get_the_training_sides_median_and_a_flag() -> None:
     train = scores_of(2, 4, 9, np.nan)
     prepared = fit_preparation(train, scaled=False)
     test = scores_of(np.nan, 7)
@@ -80,7 +80,7 @@ def test_missing_answers_get_the_training_sides_median_and_a_flag():
     assert scores[:, -1].tolist() == [1, 0]
 
 
-def test_medians_and_scales_do_not_change_with_the_test_side():
+def test_medians_and_scales_do_not_change_with_the_test_side() -> None:
     train = scores_of(1, 2, 3)
     prepared = fit_preparation(train, scaled=True)
     alone = prepared.vectors(scores_of(np.nan))["scores"]
@@ -91,16 +91,16 @@ def test_medians_and_scales_do_not_change_with_the_test_side():
     assert prepared.scale["scores"][0] == pytest.approx(np.std([1, 2, 3]))
 
 
-def test_a_median_counts_each_submission_by_its_frames():
+def test_a_median_counts_each_submission_by_its_frames() -> None:
     assert fit_preparation(scores_of(1, 9, weight=[1, 10]), scaled=False).medians[0] == 9
 
 
-def test_an_answer_that_nobody_gave_is_filled_with_zero_and_flagged():
+def test_an_answer_that_nobody_gave_is_filled_with_zero_and_flagged() -> None:
     prepared = fit_preparation(scores_of(np.nan, np.nan), scaled=False)
     assert prepared.vectors(scores_of(np.nan))["scores"][0, [0, -1]].tolist() == [0, 1]
 
 
-def test_forests_see_values_unscaled_and_landmarks_stay_raw():
+def test_forests_see_values_unscaled_and_landmarks_stay_raw() -> None:
     items = planted_items(experiment("fusion_2"), each=3)
     raw = fit_preparation(items, scaled=False).vectors(items)
     scaled = fit_preparation(items, scaled=True).vectors(items)
@@ -109,7 +109,7 @@ def test_forests_see_values_unscaled_and_landmarks_stay_raw():
     assert np.abs(scaled["scores"].mean(axis=0)).max() < 1e-5
 
 
-def test_a_preparation_survives_its_file_form():
+def test_a_preparation_survives_its_file_form() -> None:
     prepared = fit_preparation(planted_items(experiment("fusion_2"), each=3), scaled=True)
     again = Preparation.from_arrays(prepared.arrays())
     assert np.array_equal(again.medians, prepared.medians)
@@ -117,20 +117,20 @@ def test_a_preparation_survives_its_file_form():
     assert len(prepared.medians) == ANSWERS
 
 
-def test_class_weights_balance_the_classes_that_are_there():
+def test_class_weights_balance_the_classes_that_are_there() -> None:
     weights = class_weights(np.array([0, 0, 0, 1]), np.ones(4), 4)
     assert weights.tolist() == pytest.approx([4 / 6, 2, 0, 0])
 
 
 @pytest.mark.parametrize(("n", "most"), [(10, 3), (3, 10), (0, 5), (7, 7), (1000, 24), (5, None)])
-def test_evenly_spaced_places_are_distinct_ordered_and_inside(n, most):
+def test_evenly_spaced_places_are_distinct_ordered_and_inside(n, most) -> None:
     places = evenly_spaced(n, most)
     assert len(places) == (n if most is None else min(n, most))
     assert np.array_equal(places, np.unique(places))
     assert not len(places) or (places[0] >= 0 and places[-1] < n)
 
 
-def test_encoded_faces_decode_to_the_same_pixels_and_resize_on_the_way():
+def test_encoded_faces_decode_to_the_same_pixels_and_resize_on_the_way() -> None:
     pictures = np.random.default_rng(0).integers(0, 255, (5, 40, 40, 3)).astype(np.uint8)
     files = pa.array([as_png(p) for p in pictures], pa.large_binary())
     faces = EncodedFaces(files, 40)
@@ -142,7 +142,7 @@ def test_encoded_faces_decode_to_the_same_pixels_and_resize_on_the_way():
     assert faces.decoded_bytes == pictures.nbytes
 
 
-def test_faces_from_an_array_in_pieces_are_decoded_without_joining_the_pieces():
+def test_faces_from_an_array_in_pieces_are_decoded_without_joining_the_pieces() -> None:
     pictures = np.random.default_rng(0).integers(0, 255, (6, 40, 40, 3)).astype(np.uint8)
     files = pa.chunked_array(
         [pa.array([as_png(p) for p in two], pa.large_binary()) for two in np.split(pictures, 3)]
@@ -158,6 +158,6 @@ def test_faces_from_an_array_in_pieces_are_decoded_without_joining_the_pieces():
     assert (watched.max_memory() or 0) < files.nbytes / 10
 
 
-def test_a_crop_that_is_no_picture_is_an_error_that_says_what_to_do():
+def test_a_crop_that_is_no_picture_is_an_error_that_says_what_to_do() -> None:
     with pytest.raises(ValueError, match="extract this patient's faces again"):
         EncodedFaces(pa.array([b"no picture"]), 40).decode()

@@ -35,7 +35,7 @@ with open_instance(Settings()) as instance:
 @pytest.mark.slow
 def test_a_killed_training_leaves_its_place_in_the_pool_and_goes_on_from_its_last_epoch(
     made_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-):
+) -> None:
     home = tmp_path / "home"
     home.mkdir()
     store = Warehouse(Warehouse(made_once).snapshot(home / "warehouse.duckdb"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import nullcontext
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -25,7 +26,7 @@ SETTINGS = TrainingSettings(profile="demo", image_side=32, device="cpu", batch_s
 
 
 @pytest.fixture
-def used(monkeypatch) -> list[object]:
+def used(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """Streams as they are used; the CPU stands for the GPU."""
     entered: list[object] = []
     monkeypatch.setattr(lanes, "stream_of", lambda number, device: number)
@@ -43,7 +44,9 @@ def steps(name: str, count: int, done: list[str]) -> Iterator[int]:
 
 @pytest.mark.usefixtures("small_backbone")
 @pytest.mark.parametrize("chosen", [FACES, experiment("fusion_3")], ids=lambda e: e.name)
-def test_a_fold_ends_with_the_same_file_alone_and_beside_others(tmp_path, chosen, recorded, used):
+def test_a_fold_ends_with_the_same_file_alone_and_beside_others(
+    tmp_path: Path, chosen, recorded, used: list[object]
+) -> None:
     """Interleaved step by step, as on a GPU: building or warming up one must not disturb another."""
     items = planted_items(chosen, each=6)
     sides = [items.of([p for p in items.patients if p != left]) for left in items.patients]
@@ -61,7 +64,9 @@ def test_a_fold_ends_with_the_same_file_alone_and_beside_others(tmp_path, chosen
 
 @pytest.mark.usefixtures("small_backbone")
 @pytest.mark.parametrize("at_once", [1, 2, None])
-def test_on_a_cpu_folds_go_one_after_another_with_all_threads_whatever_is_asked_for(tmp_path, at_once):
+def test_on_a_cpu_folds_go_one_after_another_with_all_threads_whatever_is_asked_for(
+    tmp_path: Path, at_once
+) -> None:
     order: list[str] = []
     jobs = [partial(steps, name, 3, order) for name in "ab"]
     settings = SETTINGS.model_copy(update={"folds_at_once": at_once})
@@ -69,7 +74,9 @@ def test_on_a_cpu_folds_go_one_after_another_with_all_threads_whatever_is_asked_
     assert order == ["a"] * 3 + ["b"] * 3
 
 
-def test_folds_on_a_gpu_take_turns_and_the_next_one_takes_the_place_of_one_that_is_done(used):
+def test_folds_on_a_gpu_take_turns_and_the_next_one_takes_the_place_of_one_that_is_done(
+    used: list[object],
+) -> None:
     order: list[str] = []
     counts = {"a": 2, "b": 9, "c": 2}
     jobs = [partial(steps, name, count, order) for name, count in counts.items()]
@@ -79,7 +86,7 @@ def test_folds_on_a_gpu_take_turns_and_the_next_one_takes_the_place_of_one_that_
     assert set(used) == {0, 1}  # torch keeps memory by stream: one a fold would keep that of every fold
 
 
-def test_forests_are_grown_one_after_another():
+def test_forests_are_grown_one_after_another() -> None:
     order: list[str] = []
     jobs = [partial(steps, name, 1, order) for name in "abc"]
     assert [number for number, _ in folds_side_by_side(FOREST, jobs, SETTINGS)] == [0, 1, 2]
@@ -87,7 +94,9 @@ def test_forests_are_grown_one_after_another():
 
 
 @pytest.mark.usefixtures("small_backbone")
-def test_a_fold_that_fails_ends_those_beside_it_and_their_checkpoints_stay(tmp_path, used):
+def test_a_fold_that_fails_ends_those_beside_it_and_their_checkpoints_stay(
+    tmp_path: Path, used: list[object]
+) -> None:
     items = planted_items(FACES, each=4)
     told: list[float] = []
 
@@ -137,8 +146,8 @@ class Card:
     ],
 )
 def test_folds_are_added_while_that_makes_the_whole_faster_and_there_is_memory(
-    monkeypatch, used, rates, fits, expected
-):
+    monkeypatch: pytest.MonkeyPatch, used: list[object], rates, fits, expected
+) -> None:
     card = Card(rates, fits)
     monkeypatch.setattr(
         lanes, "Pace", lambda *given: Pace(*given, clock=lambda: card.now, memory=card.memory)
@@ -148,13 +157,13 @@ def test_folds_are_added_while_that_makes_the_whole_faster_and_there_is_memory(
     assert card.most == expected
 
 
-def test_a_number_that_is_given_is_taken_from_the_start_and_never_more_than_there_are_folds():
+def test_a_number_that_is_given_is_taken_from_the_start_and_never_more_than_there_are_folds() -> None:
     assert Pace(5, 10, "cuda").at_once == 5
     assert Pace(5, 3, "cuda").at_once == 3
     assert Pace(None, 1, "cuda").at_once == 1
 
 
-def test_nothing_is_decided_before_the_folds_have_settled():
+def test_nothing_is_decided_before_the_folds_have_settled() -> None:
     card = Card({1: 100.0, 2: 100.0})
     pace = Pace(None, 2, "cuda", clock=lambda: card.now, memory=card.memory)
     lane = lanes._Lane(0, 0, iter(()))

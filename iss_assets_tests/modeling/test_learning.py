@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from iss_assets.modeling.experiments import EXPERIMENTS
@@ -15,7 +17,7 @@ NETWORKS = [e for e in EXPERIMENTS if e.is_network and e.name != "resnet50_2_sta
 
 @pytest.mark.slow
 @pytest.mark.parametrize("chosen", NETWORKS, ids=lambda e: e.name)
-def test_each_network_learns_a_planted_signal_of_patients_it_has_not_seen(chosen, tmp_path):
+def test_each_network_learns_a_planted_signal_of_patients_it_has_not_seen(chosen, tmp_path: Path) -> None:
     items = planted_items(chosen, patients=8, each=8)
     train, test = items.of([f"{p:04d}" for p in range(4)]), items.of([f"{p:04d}" for p in range(4, 8)])
     # small batches: batch normalisation needs some twenty of them until its averages can be used in evaluation

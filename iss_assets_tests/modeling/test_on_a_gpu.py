@@ -51,7 +51,9 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("chosen", [e for e in EXPERIMENTS if e.is_network], ids=lambda e: e.name)
-def test_recorded_eager_and_killed_training_end_with_the_same_file(tmp_path, chosen, monkeypatch):
+def test_recorded_eager_and_killed_training_end_with_the_same_file(
+    tmp_path: Path, chosen, monkeypatch: pytest.MonkeyPatch
+) -> None:
     side = 160 if chosen is FACES else 96
     items, settings = invent(chosen, N, side), SETTINGS.model_copy(update={"image_side": side})
     fast = fit_fold(chosen, items, settings, tmp_path / "fast")
@@ -75,7 +77,9 @@ def test_recorded_eager_and_killed_training_end_with_the_same_file(tmp_path, cho
 
 
 @pytest.mark.parametrize("chosen", [FACES, FUSION], ids=lambda e: e.name)
-def test_folds_beside_one_another_end_as_alone_and_memory_does_not_grow_with_their_number(tmp_path, chosen):
+def test_folds_beside_one_another_end_as_alone_and_memory_does_not_grow_with_their_number(
+    tmp_path: Path, chosen
+) -> None:
     items = invent(chosen, N, 96)
     parts = [items.take(np.arange(N) != left) for left in range(6)]
     peaks, files = {}, {}
@@ -97,7 +101,9 @@ def test_folds_beside_one_another_end_as_alone_and_memory_does_not_grow_with_the
     assert peaks[3, 6] < 1.35 * peaks[3, 3]
 
 
-def test_pictures_sent_batch_by_batch_teach_the_same_as_those_on_the_gpu(tmp_path, faces, monkeypatch):
+def test_pictures_sent_batch_by_batch_teach_the_same_as_those_on_the_gpu(
+    tmp_path: Path, faces: Items, monkeypatch: pytest.MonkeyPatch
+) -> None:
     near = fit_fold(FACES, faces, SETTINGS, tmp_path / "near")
     monkeypatch.setattr(data, "room_on", lambda device: 10_000.0)
     far = fit_fold(FACES, invent(FACES, N, 96), SETTINGS, tmp_path / "far")
@@ -105,8 +111,8 @@ def test_pictures_sent_batch_by_batch_teach_the_same_as_those_on_the_gpu(tmp_pat
 
 
 def test_predictions_and_embeddings_are_the_same_recorded_or_not_and_agree_between_precisions(
-    tmp_path, monkeypatch
-):
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     many = planted(64 * (CAPTURE_FROM + 2) + 5)
     fitted = fit_fold(FACES, planted(N), SETTINGS, tmp_path / "bfloat16")
     assert fitted.computed.precision == "bfloat16"
@@ -130,7 +136,7 @@ def test_predictions_and_embeddings_are_the_same_recorded_or_not_and_agree_betwe
 
 
 @pytest.mark.skipif(not can_compile(), reason="torch cannot compile here")
-def test_compiled_training_is_repeatable_beside_others_too(tmp_path):
+def test_compiled_training_is_repeatable_beside_others_too(tmp_path: Path) -> None:
     items = invent(FUSION, N, 96)
     settings = SETTINGS.model_copy(update={"compile": "always", "folds_at_once": 2})
     jobs = [partial(fitting_steps, FUSION, items, settings, tmp_path / str(n)) for n in range(2)]
@@ -141,6 +147,6 @@ def test_compiled_training_is_repeatable_beside_others_too(tmp_path):
     assert len({f.weights.read_bytes() for f in (done[0], done[1], alone)}) == 1
 
 
-def test_a_folder_for_checkpoints_is_left_without_one(tmp_path: Path, faces):
+def test_a_folder_for_checkpoints_is_left_without_one(tmp_path: Path, faces: Items) -> None:
     fit_fold(FACES, faces, SETTINGS, tmp_path)
     assert [f.name for f in tmp_path.iterdir()] == ["model.safetensors"]

@@ -46,7 +46,7 @@ CHANGES: dict[str, tuple[object, set[str]]] = {
 DEFAULTS = TrainingSettings()
 
 
-def test_every_setting_is_declared_and_tested():
+def test_every_setting_is_declared_and_tested() -> None:
     """Who adds one says which experiments read it, here and in ``READ_BY``."""
     fields = set(TrainingSettings.model_fields)
     assert fields - set(READ_BY) == set() and set(READ_BY) - fields == set()
@@ -54,7 +54,7 @@ def test_every_setting_is_declared_and_tested():
 
 
 @pytest.mark.parametrize("name", list(CHANGES))
-def test_a_setting_makes_stale_what_it_changes_and_nothing_else(study, name, tmp_path):
+def test_a_setting_makes_stale_what_it_changes_and_nothing_else(study: Path, name, tmp_path: Path) -> None:
     value, expected = CHANGES[name]
     if name == "resnet50_weights":
         value = tmp_path / str(value)
@@ -72,7 +72,9 @@ def test_a_setting_makes_stale_what_it_changes_and_nothing_else(study, name, tmp
 
 
 @pytest.mark.parametrize(("weights", "stale"), [("random", True), ("imagenet", False)])
-def test_another_seed_makes_new_embeddings_only_where_the_backbone_is_random(study, weights, stale):
+def test_another_seed_makes_new_embeddings_only_where_the_backbone_is_random(
+    study: Path, weights, stale
+) -> None:
     marks = {
         embeddings_mark(
             study, Settings(training=TrainingSettings(initial_weights=weights, seed=seed)), "0001"

@@ -40,7 +40,7 @@ class Killed(BaseException):
     """Stands for the end of the process."""
 
 
-def test_killed_training_goes_on_from_its_last_epoch_and_ends_as_an_undisturbed_one(tmp_path):
+def test_killed_training_goes_on_from_its_last_epoch_and_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
     items = planted_items(FUSION, each=6)
     undisturbed = fit_fold(FUSION, items, SHORT, tmp_path / "undisturbed")
 
@@ -61,7 +61,9 @@ def test_killed_training_goes_on_from_its_last_epoch_and_ends_as_an_undisturbed_
     assert not (tmp_path / "killed" / CHECKPOINT_FILE).exists()
 
 
-def test_a_checkpoint_of_other_items_or_a_damaged_one_is_not_taken_up(tmp_path, caplog):
+def test_a_checkpoint_of_other_items_or_a_damaged_one_is_not_taken_up(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO, logger=training.__name__)
 
     def kill(_: dict[str, float]) -> None:
@@ -79,7 +81,7 @@ def test_a_checkpoint_of_other_items_or_a_damaged_one_is_not_taken_up(tmp_path, 
         assert message is None or message in caplog.text
 
 
-def test_same_seed_gives_the_same_file_and_another_seed_another(tmp_path):
+def test_same_seed_gives_the_same_file_and_another_seed_another(tmp_path: Path) -> None:
     items = planted_items(FUSION, each=4)
     torch.manual_seed(11)
     one = fit_fold(FUSION, items, SHORT, tmp_path / "one")
@@ -92,7 +94,9 @@ def test_same_seed_gives_the_same_file_and_another_seed_another(tmp_path):
     assert one.weights.read_bytes() != other.weights.read_bytes()
 
 
-def test_predicting_one_by_one_as_the_paper_does_gives_the_same_as_in_batches(tmp_path, monkeypatch):
+def test_predicting_one_by_one_as_the_paper_does_gives_the_same_as_in_batches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     items = planted_items(FACES, each=5)
     fitted = fit_fold(FACES, items, SHORT, tmp_path)
     together = predict_fold(FACES, fitted, items, SHORT)["pain_probability"].to_numpy()
@@ -101,7 +105,7 @@ def test_predicting_one_by_one_as_the_paper_does_gives_the_same_as_in_batches(tm
     assert np.allclose(together, alone, atol=1e-5)
 
 
-def test_faces_that_stay_encoded_teach_the_same(tmp_path):
+def test_faces_that_stay_encoded_teach_the_same(tmp_path: Path) -> None:
     items = planted_items(FACES, each=4)
     files = pa.array([as_png(face) for face in items.inputs["faces"]], pa.large_binary())
     encoded = Items(**{**vars(items), "inputs": {"faces": EncodedFaces(files, 32)}})
@@ -111,7 +115,9 @@ def test_faces_that_stay_encoded_teach_the_same(tmp_path):
     assert accuracy(FACES, one, items) == accuracy(FACES, two, encoded)
 
 
-def test_a_checkpoint_that_began_from_another_weights_file_is_not_taken_up(tmp_path, caplog):
+def test_a_checkpoint_that_began_from_another_weights_file_is_not_taken_up(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO, logger=training.__name__)
     file = tmp_path / "resnet50.safetensors"
     settings = SHORT.model_copy(update={"initial_weights": "imagenet", "resnet50_weights": file})
@@ -129,7 +135,7 @@ def test_a_checkpoint_that_began_from_another_weights_file_is_not_taken_up(tmp_p
 
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("owners", [["0000", "0001"], ["0002"]])
-def test_classes_that_the_training_side_lacks_leave_a_network_whole(tmp_path, owners, weighted):
+def test_classes_that_the_training_side_lacks_leave_a_network_whole(tmp_path: Path, owners, weighted) -> None:
     """Four classes of which two, or one, are there: a small fold can lack a level."""
     four = experiment("resnet50_4_static")
     items = planted_items(four, each=6)
@@ -141,7 +147,7 @@ def test_classes_that_the_training_side_lacks_leave_a_network_whole(tmp_path, ow
     assert np.isfinite(probability).all() and len(probability) == len(items)
 
 
-def test_a_patient_who_answered_nothing_can_be_learnt_from_and_predicted(tmp_path):
+def test_a_patient_who_answered_nothing_can_be_learnt_from_and_predicted(tmp_path: Path) -> None:
     chosen = experiment("fusion_2")
     items = planted_items(chosen, each=4)
     items.inputs["scores"][np.isin(items.patient_id, ["0001", "0003"]), :9] = np.nan
@@ -152,14 +158,14 @@ def test_a_patient_who_answered_nothing_can_be_learnt_from_and_predicted(tmp_pat
     assert np.isfinite(predict_fold(chosen, nobody, items, SHORT)["pain_probability"].to_numpy()).all()
 
 
-def test_missing_pretrained_weights_stop_the_training_and_leave_no_model(tmp_path):
+def test_missing_pretrained_weights_stop_the_training_and_leave_no_model(tmp_path: Path) -> None:
     wanted = TrainingSettings(image_side=32, resnet50_weights=tmp_path / "nowhere.pth")
     with pytest.raises(WeightsUnavailable):
         fit_fold(FACES, planted_items(FACES, each=2), wanted, tmp_path / "fold")
     assert list((tmp_path / "fold").iterdir()) == []
 
 
-def test_values_that_are_no_numbers_stop_the_training_with_a_message(tmp_path):
+def test_values_that_are_no_numbers_stop_the_training_with_a_message(tmp_path: Path) -> None:
     items = planted_items(FUSION, each=3)
     landmarks = np.full_like(items.inputs["landmarks"], np.nan)
     broken = Items(**{**vars(items), "inputs": {**items.inputs, "landmarks": landmarks}})
@@ -167,12 +173,12 @@ def test_values_that_are_no_numbers_stop_the_training_with_a_message(tmp_path):
         fit_fold(FUSION, broken, SHORT, tmp_path)
 
 
-def test_one_item_is_too_little_for_a_network(tmp_path):
+def test_one_item_is_too_little_for_a_network(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="at least two items"):
         fit_fold(FACES, planted_items(FACES, patients=1, each=1), SHORT, tmp_path)
 
 
-def test_the_demo_profile_changes_only_what_is_not_given(tmp_path: Path):
+def test_the_demo_profile_changes_only_what_is_not_given(tmp_path: Path) -> None:
     demo = TrainingSettings(profile="demo", epochs=5)
     assert (demo.folds, demo.epochs, demo.initial_weights) == (4, 5, "random")
     paper = TrainingSettings()
@@ -180,7 +186,7 @@ def test_the_demo_profile_changes_only_what_is_not_given(tmp_path: Path):
     assert (paper.initial_weights, paper.image_side, paper.frames_per_patient) == ("imagenet", 160, None)
 
 
-def test_a_model_of_a_version_that_counted_batches_predicts_as_before(tmp_path):
+def test_a_model_of_a_version_that_counted_batches_predicts_as_before(tmp_path: Path) -> None:
     items = planted_items(FACES, each=4)
     fitted = fit_fold(FACES, items, SHORT, tmp_path)
     before = predict_fold(FACES, fitted, items, SHORT)
@@ -192,7 +198,7 @@ def test_a_model_of_a_version_that_counted_batches_predicts_as_before(tmp_path):
     assert predict_fold(FACES, fitted, items, SHORT).equals(before)
 
 
-def test_a_models_file_does_not_say_how_many_folds_were_trained_beside_it(tmp_path):
+def test_a_models_file_does_not_say_how_many_folds_were_trained_beside_it(tmp_path: Path) -> None:
     items = planted_items(FACES, each=4)
     others = {"folds_at_once": 5, "compile_from_steps": 7, "decoded_faces_gb": 1.0}
     one = fit_fold(FACES, items, SHORT, tmp_path / "one")

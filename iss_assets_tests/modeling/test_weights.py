@@ -47,7 +47,7 @@ def both_ways_out(error: BaseException) -> bool:
     )
 
 
-def test_without_file_and_hub_the_error_names_both_ways_out(no_hub):
+def test_without_file_and_hub_the_error_names_both_ways_out(no_hub: Path) -> None:
     with pytest.raises(WeightsUnavailable, match="neither in torchvision's cache nor") as caught:
         initial_resnet50(TrainingSettings())
     assert both_ways_out(caught.value)
@@ -55,7 +55,7 @@ def test_without_file_and_hub_the_error_names_both_ways_out(no_hub):
     assert not found.available and both_ways_out(ValueError(found.mend))
 
 
-def test_weights_in_the_hubs_cache_need_no_network(no_hub, state):
+def test_weights_in_the_hubs_cache_need_no_network(no_hub: Path, state: dict[str, torch.Tensor]) -> None:
     no_hub.mkdir(parents=True)
     torch.save(state, no_hub / Path(ResNet50_Weights.IMAGENET1K_V1.url).name)
     network, origin = initial_resnet50(TrainingSettings())
@@ -65,7 +65,9 @@ def test_weights_in_the_hubs_cache_need_no_network(no_hub, state):
 
 
 @pytest.mark.parametrize("suffix", ["pth", "safetensors"])
-def test_weights_come_from_a_file_of_either_kind(tmp_path, state, suffix, no_hub):
+def test_weights_come_from_a_file_of_either_kind(
+    tmp_path: Path, state: dict[str, torch.Tensor], suffix, no_hub: Path
+) -> None:
     file = tmp_path / f"resnet50.{suffix}"
     save_file(state, file) if suffix == "safetensors" else torch.save(state, file)
     settings = TrainingSettings(resnet50_weights=file)
@@ -75,7 +77,7 @@ def test_weights_come_from_a_file_of_either_kind(tmp_path, state, suffix, no_hub
     assert find_weights(settings) == FoundWeights(True, f"ImageNet, from the file {file.name}")
 
 
-def test_random_weights_are_an_explicit_choice_and_follow_the_seed(no_hub):
+def test_random_weights_are_an_explicit_choice_and_follow_the_seed(no_hub: Path) -> None:
     settings = TrainingSettings(initial_weights="random")
     networks = []
     for _ in range(2):
@@ -93,8 +95,8 @@ class Harmful:
 
 
 def test_files_that_are_missing_damaged_harmful_or_of_another_network_are_refused(
-    tmp_path, state, monkeypatch
-):
+    tmp_path: Path, state: dict[str, torch.Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     files = {name: tmp_path / name for name in ("missing.pth", "empty.pth", "text.pth", "text.safetensors",
                                                 "harmful.pth", "list.pth", "other.pth", "head.pth")}  # fmt: skip
@@ -114,7 +116,7 @@ def test_files_that_are_missing_damaged_harmful_or_of_another_network_are_refuse
     assert not find_weights(TrainingSettings(resnet50_weights=files["missing.pth"])).available
 
 
-def test_first_weights_are_told_apart_by_content_and_not_by_name(tmp_path):
+def test_first_weights_are_told_apart_by_content_and_not_by_name(tmp_path: Path) -> None:
     file = tmp_path / "resnet50.pth"
     settings = TrainingSettings(resnet50_weights=file)
     assert weights_mark(settings) == "file that is not there"
@@ -129,7 +131,9 @@ def test_first_weights_are_told_apart_by_content_and_not_by_name(tmp_path):
     assert weights_mark(TrainingSettings(initial_weights="random", resnet50_weights=file)) == "random"
 
 
-def test_a_file_is_hashed_once_as_long_as_size_and_time_stay(tmp_path, monkeypatch):
+def test_a_file_is_hashed_once_as_long_as_size_and_time_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = tmp_path / "large"
     file.write_bytes(b"content")
     first = content_hash(file)
@@ -138,7 +142,9 @@ def test_a_file_is_hashed_once_as_long_as_size_and_time_stay(tmp_path, monkeypat
     assert content_hash(file) == first
 
 
-def test_quality_is_stale_when_the_identity_weights_are_replaced(tmp_path, monkeypatch):
+def test_quality_is_stale_when_the_identity_weights_are_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "empty"))
     file = tmp_path / "vggface2.pt"
     file.write_bytes(b"one")

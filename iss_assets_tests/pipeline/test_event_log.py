@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from itertools import pairwise
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -44,7 +45,7 @@ def run(settings: Settings, *, many_runs: bool, partitions: tuple[str, ...] = ("
 
 
 @pytest.mark.filterwarnings("ignore::dagster.BetaWarning", "ignore::dagster.PreviewWarning")
-def test_who_asks_outside_a_step_hears_what_others_have_made_since(settings):
+def test_who_asks_outside_a_step_hears_what_others_have_made_since(settings: Settings) -> None:
     key = dg.AssetKey("measured")
     (first,) = run(settings, many_runs=True)
     with open_instance(settings, many_runs=True) as worker:
@@ -57,7 +58,9 @@ def test_who_asks_outside_a_step_hears_what_others_have_made_since(settings):
 
 @pytest.mark.filterwarnings("ignore::dagster.BetaWarning", "ignore::dagster.PreviewWarning")
 @pytest.mark.parametrize("many_runs", [True, False])
-def test_a_worker_starts_no_program_to_copy_what_it_prints(settings, monkeypatch, many_runs):
+def test_a_worker_starts_no_program_to_copy_what_it_prints(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, many_runs
+) -> None:
     started: list[object] = []
     plain = subprocess.Popen
 
@@ -70,7 +73,9 @@ def test_a_worker_starts_no_program_to_copy_what_it_prints(settings, monkeypatch
     assert bool(started) != many_runs
 
 
-def test_partitions_are_asked_for_once_a_step_and_are_never_old_ones(settings, monkeypatch):
+def test_partitions_are_asked_for_once_a_step_and_are_never_old_ones(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 
     asked: list[str] = []
@@ -117,7 +122,9 @@ def test_partitions_are_asked_for_once_a_step_and_are_never_old_ones(settings, m
 
 
 @pytest.mark.filterwarnings("ignore::dagster.BetaWarning", "ignore::dagster.PreviewWarning")
-def test_everybody_reads_the_same_events_that_dagsters_own_storage_would_have_kept(settings):
+def test_everybody_reads_the_same_events_that_dagsters_own_storage_would_have_kept(
+    settings: Settings,
+) -> None:
     (plain,) = run(settings, many_runs=False)
     kept, second = run(settings, many_runs=True, partitions=("0002", "0003"))
     with open_instance(settings) as reader:
@@ -137,7 +144,7 @@ def test_everybody_reads_the_same_events_that_dagsters_own_storage_would_have_ke
         assert version is not None and version.run_id == kept
 
 
-def test_the_file_that_the_ui_watches_changes_with_every_event(settings):
+def test_the_file_that_the_ui_watches_changes_with_every_event(settings: Settings) -> None:
     with open_instance(settings, many_runs=True) as instance:
         instance.add_dynamic_partitions("people", ["0001"])
         job = defs.resolve_job_def("all_of_it")
@@ -155,7 +162,7 @@ def test_the_file_that_the_ui_watches_changes_with_every_event(settings):
     assert len(seen) > 15 and all(a < b for a, b in pairwise(seen))
 
 
-def test_two_workers_tell_at_once_and_nothing_is_lost(settings, tmp_path):
+def test_two_workers_tell_at_once_and_nothing_is_lost(settings: Settings, tmp_path: Path) -> None:
     import multiprocessing
 
     open_instance(settings).dispose()

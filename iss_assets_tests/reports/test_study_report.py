@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from datetime import UTC, datetime
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
@@ -88,14 +89,14 @@ def inputs(study, evaluated=None, **more) -> StudyReportInputs:
 
 
 @pytest.fixture(scope="module")
-def full(study, judged, tmp_path_factory) -> Page:
+def full(study: Path, judged, tmp_path_factory: pytest.TempPathFactory) -> Page:
     path = write_study_report(
         inputs(study, judged, invented=True), tmp_path_factory.mktemp("r") / "study.html"
     )
     return Page(path.read_text(encoding="utf-8"))
 
 
-def test_the_page_shows_what_the_study_looks_like(study, tmp_path):
+def test_the_page_shows_what_the_study_looks_like(study: Path, tmp_path: Path) -> None:
     from markupsafe import escape
 
     from iss_assets.reports.gallery import mart_figures
@@ -124,7 +125,7 @@ def test_the_page_shows_what_the_study_looks_like(study, tmp_path):
     assert "Figure 2</h3>" not in without
 
 
-def test_the_page_asks_nothing_of_the_network(full):
+def test_the_page_asks_nothing_of_the_network(full: Page) -> None:
     for tag, attributes in full.tags:
         for name in ("src", "href", "action", "data", "srcset", "poster"):
             value = attributes.get(name) or ""
@@ -133,13 +134,13 @@ def test_the_page_asks_nothing_of_the_network(full):
     assert policies and policies[0].startswith("default-src 'none'")
 
 
-def test_the_first_lines_say_what_the_figures_are_worth(full):
+def test_the_first_lines_say_what_the_figures_are_worth(full: Page) -> None:
     head = full.text[: full.text.index("What was run on whom")]
     assert "mean nothing clinically" in head and "random weights" in head and "invented" in head
     assert "best baseline" in head.lower() and "research use, not for clinical decisions" in head.lower()
 
 
-def test_every_picture_is_described_and_every_table_has_a_caption(full):
+def test_every_picture_is_described_and_every_table_has_a_caption(full: Page) -> None:
     pictures = [a for t, a in full.tags if t == "svg" and a.get("aria-hidden") != "true"]
     assert len(pictures) > 15 and all(a.get("role") == "img" and a.get("aria-label") for a in pictures)
     names = [t for t, _ in full.tags]
@@ -147,13 +148,13 @@ def test_every_picture_is_described_and_every_table_has_a_caption(full):
     assert all(a.get("scope") for t, a in full.tags if t == "th")
 
 
-def test_the_page_reads_on_a_phone_in_the_dark_and_on_paper(study, judged, tmp_path):
+def test_the_page_reads_on_a_phone_in_the_dark_and_on_paper(study: Path, judged, tmp_path: Path) -> None:
     html = write_study_report(inputs(study, judged), tmp_path / "s.html").read_text()
     assert "width=device-width" in html and "prefers-color-scheme: dark" in html and "@media print" in html
     assert '<html lang="en">' in html
 
 
-def test_bars_differ_by_hatch_and_letter_and_not_by_colour_alone(full):
+def test_bars_differ_by_hatch_and_letter_and_not_by_colour_alone(full: Page) -> None:
     ids = {a.get("id") for t, a in full.tags if t == "pattern"}
     assert {"hatch-low", "hatch-moderate", "hatch-severe"} <= ids
     bars = [
@@ -164,14 +165,16 @@ def test_bars_differ_by_hatch_and_letter_and_not_by_colour_alone(full):
     assert len(bars) == 9 * 29
 
 
-def test_table_5_stands_beside_the_papers_figures(full, judged):
+def test_table_5_stands_beside_the_papers_figures(full: Page, judged) -> None:
     row = next(r for r in judged["experiment_results"].to_pylist() if r["experiment"] == "fusion_3")
     section = full.text[full.text.index("Accuracy beside the paper") :]
     line = section[section.index("Fusion 3") :][:240]
     assert f"{row['all_classes']:.3f}" in line and "0.657" in line
 
 
-def test_profile_and_first_weights_stand_in_every_table_that_names_a_model(study, judged, tmp_path):
+def test_profile_and_first_weights_stand_in_every_table_that_names_a_model(
+    study: Path, judged, tmp_path: Path
+) -> None:
     html = write_study_report(inputs(study, judged), tmp_path / "s.html").read_text()
     words = {
         "Fusion 3": "profile demo, first weights random",
@@ -184,12 +187,12 @@ def test_profile_and_first_weights_stand_in_every_table_that_names_a_model(study
         assert all(said in table for table in naming)
 
 
-def test_the_flow_counts_patients_and_frames(full, study):
+def test_the_flow_counts_patients_and_frames(full: Page, study: Path) -> None:
     frames = int(extracted(study)["frames"].sum())
     assert f"{frames:,}" in full.text and "paper: 189,999" in full.text and "paper: 168,063" in full.text
 
 
-def test_quality_that_cannot_be_told_from_chance_is_said_so_and_only_then(study):
+def test_quality_that_cannot_be_told_from_chance_is_said_so_and_only_then(study: Path) -> None:
     patients = study.patients.to_pandas()
     usable = study.quality.to_pandas().query("usable")["patient_id"].unique()
     patients = patients[patients["patient_id"].isin(usable)].head(9)
@@ -212,23 +215,23 @@ def test_quality_that_cannot_be_told_from_chance_is_said_so_and_only_then(study)
     assert said(2, 0.2) == "" and said(4, 0.05) == "" and "0.016, which is 0.048" in said(4, 0.01)
 
 
-def test_methods_against_chance_are_told(full):
+def test_methods_against_chance_are_told(full: Page) -> None:
     assert "predictions kept as they are" in full.text
 
 
-def test_what_authors_must_say_is_marked_and_not_guessed(full):
+def test_what_authors_must_say_is_marked_and_not_guessed(full: Page) -> None:
     items = checklist({"outcome": "told by patients"})
     assert len(items) == 52 and sum(i.open for i in items) == 51
     assert next(i for i in items if i.number == "8a").answer == "told by patients"
     assert full.text.count(AUTHORS) > 10
 
 
-def test_no_path_file_name_or_video_id_stands_in_the_study_report(full, study):
+def test_no_path_file_name_or_video_id_stands_in_the_study_report(full: Page, study: Path) -> None:
     assert "/" + "videos" not in full.text and ".mp4" not in full.text
     assert study.videos["video_id"].to_pylist()[0] not in full.text
 
 
-def test_settings_are_printed_without_paths_and_addresses(study, judged, tmp_path):
+def test_settings_are_printed_without_paths_and_addresses(study: Path, judged, tmp_path: Path) -> None:
     settings = Settings().model_dump(mode="json")
     settings["training"]["split_file"] = "/home/somebody/secret/splits.csv"
     settings["alerts"] = {"urls": "mailto://user:password@example.org"}
@@ -236,7 +239,7 @@ def test_settings_are_printed_without_paths_and_addresses(study, judged, tmp_pat
     assert "splits.csv" in html and "somebody" not in html and "password" not in html
 
 
-def test_settings_stored_with_models_are_told_apart_where_they_differ(study):
+def test_settings_stored_with_models_are_told_apart_where_they_differ(study: Path) -> None:
     rows = study.models.to_pylist()
     for row in rows:
         epochs = 2 if row["experiment"] == "fusion_3" else 10
@@ -247,20 +250,20 @@ def test_settings_stored_with_models_are_told_apart_where_they_differ(study):
     assert "w.pt" in said["where"] and "root" not in said["where"]
 
 
-def test_hostile_text_is_escaped(study, tmp_path):
+def test_hostile_text_is_escaped(study: Path, tmp_path: Path) -> None:
     html = write_study_report(
         inputs(study, study_name="<script>alert(1)</script>"), tmp_path / "s.html"
     ).read_text()
     assert "<script>alert" not in html and "&lt;script&gt;alert" in html
 
 
-def test_a_study_without_any_training_says_so_in_every_section(study, tmp_path):
+def test_a_study_without_any_training_says_so_in_every_section(study: Path, tmp_path: Path) -> None:
     page = Page(write_study_report(inputs(study), tmp_path / "s.html").read_text())
     assert "No experiment has been evaluated yet; this page shows what has been collected." in page.text
     assert page.text.count(" yet") >= 8
 
 
-def test_a_study_without_any_patient_can_be_reported(study, tmp_path):
+def test_a_study_without_any_patient_can_be_reported(study: Path, tmp_path: Path) -> None:
     empty = StudyReportInputs(
         study.patients.slice(0, 0),
         study.scores.slice(0, 0),
@@ -271,7 +274,7 @@ def test_a_study_without_any_patient_can_be_reported(study, tmp_path):
     assert "No experiment" in Page(write_study_report(empty, tmp_path / "s.html").read_text()).text
 
 
-def test_one_experiment_alone_makes_a_whole_report(study, one_judged, tmp_path):
+def test_one_experiment_alone_makes_a_whole_report(study: Path, one_judged, tmp_path: Path) -> None:
     given = inputs(
         study, one_judged.tables, fold_models=one_judged.models, patient_accuracy=one_judged.accuracy
     )
@@ -281,7 +284,7 @@ def test_one_experiment_alone_makes_a_whole_report(study, one_judged, tmp_path):
     )
 
 
-def test_patients_and_videos_left_out_are_listed(full):
+def test_patients_and_videos_left_out_are_listed(full: Page) -> None:
     part = full.text[full.text.rindex("Missing and left out") :]
     assert re.search(r"0015 no pain scores", part) and re.search(r"unreadable 1", part) and "grainy" in part
 
@@ -320,19 +323,19 @@ NO_TESTS = PermutationResults.from_rows([]).to_pandas()
         (["yes", "yes"], "All 2 models beat the best rule that sees neither face nor voice."),
     ],
 )
-def test_the_leading_sentence_follows_the_verdicts(verdicts, lead):
+def test_the_leading_sentence_follows_the_verdicts(verdicts, lead) -> None:
     said, _ = conclusion(results(beats_baseline=verdicts), NO_TESTS, 29, EvaluationSettings())
     assert said == lead
 
 
-def test_a_model_that_sees_no_face_either_is_held_against_the_best_simple_rule():
+def test_a_model_that_sees_no_face_either_is_held_against_the_best_simple_rule() -> None:
     said, _ = conclusion(
         results(experiment=["forest_pain", "audio_static"]), NO_TESTS, 29, EvaluationSettings()
     )
     assert said == "1 of 2 models beats the best simple rule: Random Forest Pain."
 
 
-def test_models_with_two_and_with_four_classes_are_not_ranked_together():
+def test_models_with_two_and_with_four_classes_are_not_ranked_together() -> None:
     rows = results(experiment=["resnet50_4_static", "audio_static"], classes=[4, 2], all_classes=[0.45, 0.5])
     _, points = conclusion(rows, NO_TESTS, 29, EvaluationSettings())
     highest = [p for p in points if p.startswith("Highest")]
@@ -341,7 +344,7 @@ def test_models_with_two_and_with_four_classes_are_not_ranked_together():
     assert "with four classes: ResNet50-4-static, 0.450" in highest[1]
 
 
-def test_too_few_patients_to_tell_a_difference_is_said_as_such():
+def test_too_few_patients_to_tell_a_difference_is_said_as_such() -> None:
     _, points = conclusion(
         results(beats_baseline=["cannot be shown", "no"]), NO_TESTS, 29, EvaluationSettings()
     )
@@ -359,7 +362,9 @@ def test_too_few_patients_to_tell_a_difference_is_said_as_such():
         (0.005, 0.02, 0.99, "nothing can be said about Fusion 3. 9 permutations of"),
     ],
 )
-def test_a_verdict_about_chance_is_given_only_where_it_could_have_been_positive(p, least, confidence, said):
+def test_a_verdict_about_chance_is_given_only_where_it_could_have_been_positive(
+    p, least, confidence, said
+) -> None:
     tests = pd.DataFrame(
         {
             "experiment": ["fusion_3"],
@@ -375,19 +380,19 @@ def test_a_verdict_about_chance_is_given_only_where_it_could_have_been_positive(
     assert ("permutations would do" in chance) == ("nothing" in said)
 
 
-def test_models_that_do_not_beat_the_baseline_are_named_with_their_difference():
+def test_models_that_do_not_beat_the_baseline_are_named_with_their_difference() -> None:
     _, points = conclusion(results(), NO_TESTS, 29, EvaluationSettings())
     assert any("Not better" in p and "Static Audio (−0.15, −0.30 to +0.10)" in p for p in points)
     assert any("“sex × skin”, 0.650" in p for p in points)
 
 
-def test_a_paper_run_with_real_weights_carries_no_warning():
+def test_a_paper_run_with_real_weights_carries_no_warning() -> None:
     models = pd.DataFrame({"cohort_hash": ["c"]})
     none = CanaryResults.from_rows([]).to_pandas()
     assert banners(results(), models, none, False, "c") == []
 
 
-def test_a_failed_alarm_stands_first():
+def test_a_failed_alarm_stands_first() -> None:
     alarm = CanaryResults.from_rows(
         [{"canary": "shuffled labels", "subject": "m", "passed": False, "detail": "stayed right."}]
     ).to_pandas()
@@ -396,13 +401,13 @@ def test_a_failed_alarm_stands_first():
     assert len(found) == 2
 
 
-def test_models_older_than_the_cohort_are_told():
+def test_models_older_than_the_cohort_are_told() -> None:
     none = CanaryResults.from_rows([]).to_pandas()
     found = banners(results(), pd.DataFrame({"cohort_hash": ["old", "c"]}), none, False, "c")
     assert "1 of 2 trained folds" in found[0].text
 
 
-def test_experiments_of_different_profiles_and_folds_that_are_left_out_are_told():
+def test_experiments_of_different_profiles_and_folds_that_are_left_out_are_told() -> None:
     none = CanaryResults.from_rows([]).to_pandas()
     both = results(profile=["demo", "paper"])
     left_out = [LeftOut(e, (1, 2), "paper", OTHER_SPLITS) for e in ("fusion_2", "fusion_3")]
@@ -419,7 +424,9 @@ def patient(study, patient_id: str, **more) -> PatientReportInputs:
     )
 
 
-def test_a_patients_page_shows_scores_quality_and_accuracy_and_no_picture(study, tmp_path):
+def test_a_patients_page_shows_scores_quality_and_accuracy_and_no_picture(
+    study: Path, tmp_path: Path
+) -> None:
     path = write_patient_report(patient(study, "0007", patient_accuracy=study.accuracy), tmp_path / "p.html")
     page = Page(path.read_text())
     assert "Patient 0007" in page.text and "Fusion 3" in page.text and "dark, grainy" in page.text
@@ -430,13 +437,13 @@ def test_a_patients_page_shows_scores_quality_and_accuracy_and_no_picture(study,
     assert "0008" not in page.text
 
 
-def test_a_patient_without_scores_or_training_says_so(study, tmp_path):
+def test_a_patient_without_scores_or_training_says_so(study: Path, tmp_path: Path) -> None:
     page = Page(write_patient_report(patient(study, "0015"), tmp_path / "p.html").read_text())
     assert "This patient has given no pain scores." in page.text
     assert "has not been evaluated in any experiment yet" in page.text
 
 
-def test_a_patient_without_anything_still_has_a_page(study, tmp_path):
+def test_a_patient_without_anything_still_has_a_page(study: Path, tmp_path: Path) -> None:
     given = PatientReportInputs(
         "0001", study.patients, study.scores.slice(0, 0), study.videos.slice(0, 0), study.quality.slice(0, 0)
     )
@@ -445,20 +452,20 @@ def test_a_patient_without_anything_still_has_a_page(study, tmp_path):
     )
 
 
-def test_a_patient_who_is_not_enrolled_has_no_page(study, tmp_path):
+def test_a_patient_who_is_not_enrolled_has_no_page(study: Path, tmp_path: Path) -> None:
     with pytest.raises(KeyError, match="not enrolled"):
         write_patient_report(patient(study, "9999"), tmp_path / "p.html")
     assert not (tmp_path / "p.html").exists()
 
 
-def test_an_older_report_is_replaced_whole(study, tmp_path):
+def test_an_older_report_is_replaced_whole(study: Path, tmp_path: Path) -> None:
     path = tmp_path / "deep" / "s.html"
     write_study_report(inputs(study), path)
     write_study_report(inputs(study, study_name="Second"), path)
     assert "Second" in path.read_text() and list(path.parent.iterdir()) == [path]
 
 
-def test_the_list_of_models_says_what_each_was_really_computed_with():
+def test_the_list_of_models_says_what_each_was_really_computed_with() -> None:
     splits = pa.table({"patient_id": ["a", "b", "c"], "split": [1, 2, 3]})
     rows = fold_models(["fusion_1", "forest_pain"], splits).to_pylist()
     gpu = {

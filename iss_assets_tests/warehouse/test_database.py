@@ -37,7 +37,7 @@ from iss_assets.warehouse.locking import LockTimeout, hold
 
 
 @pytest.fixture(params=["started anew", "kept running"], autouse=True)
-def duckdb_of_the_process(request, monkeypatch):
+def duckdb_of_the_process(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch):
     """Every promise holds in both kinds of process."""
     monkeypatch.setattr(engine, "_engines", {})
     monkeypatch.setattr(engine, "_keeping", request.param == "kept running")
@@ -68,7 +68,7 @@ def count(warehouse: Warehouse, table: str = "cv_splits") -> int:
     return warehouse.query(f"select count(*) n from {table}")["n"][0].as_py()
 
 
-def test_a_fresh_warehouse_has_every_table_with_descriptions(warehouse):
+def test_a_fresh_warehouse_has_every_table_with_descriptions(warehouse: Warehouse) -> None:
     columns = warehouse.query(
         "select table_name, column_name, comment from duckdb_columns() where database_name = current_database()"
     ).to_pylist()
@@ -76,7 +76,7 @@ def test_a_fresh_warehouse_has_every_table_with_descriptions(warehouse):
     assert all(c["comment"] for c in columns)
 
 
-def test_rows_that_wait_on_disk_are_checked_and_then_written(warehouse):
+def test_rows_that_wait_on_disk_are_checked_and_then_written(warehouse: Warehouse) -> None:
     asked = []
 
     def waiting(rows):
@@ -97,7 +97,7 @@ def test_rows_that_wait_on_disk_are_checked_and_then_written(warehouse):
     assert count(warehouse) == 3 and all(rows is good for rows in asked)
 
 
-def test_pictures_are_stored_as_they_are_and_names_are_not_repeated(warehouse):
+def test_pictures_are_stored_as_they_are_and_names_are_not_repeated(warehouse: Warehouse) -> None:
     rng = np.random.default_rng(0)
     # half of the bytes are those of every other one, which a search for what they share would find
     files = [bytes(3000) + rng.bytes(3000) for _ in range(2 * 300)]
@@ -120,7 +120,7 @@ def test_pictures_are_stored_as_they_are_and_names_are_not_repeated(warehouse):
     assert kept == files
 
 
-def test_a_transaction_larger_than_its_memory_goes_through(warehouse, tmp_path):
+def test_a_transaction_larger_than_its_memory_goes_through(warehouse: Warehouse, tmp_path: Path) -> None:
     import numpy as np
     import pyarrow as arrow
 
@@ -150,7 +150,7 @@ def test_a_transaction_larger_than_its_memory_goes_through(warehouse, tmp_path):
     )
 
 
-def test_replacing_a_partition_leaves_the_others_alone(warehouse):
+def test_replacing_a_partition_leaves_the_others_alone(warehouse: Warehouse) -> None:
     warehouse.replace(CvSplits, splits("a", 3), {})
     warehouse.replace(CvSplits, splits("b", 2, split=2), {"split": 2})
     warehouse.replace(CvSplits, splits("c", 1), {"split": 1})
@@ -162,7 +162,7 @@ def test_replacing_a_partition_leaves_the_others_alone(warehouse):
     ]
 
 
-def test_replacements_of_one_table_take_place_in_their_order(warehouse):
+def test_replacements_of_one_table_take_place_in_their_order(warehouse: Warehouse) -> None:
     one, other, empty = splits("a"), splits("b"), splits("c").slice(0, 0)
     numbers = warehouse.replace_all(
         [
@@ -189,7 +189,7 @@ def test_replacements_of_one_table_take_place_in_their_order(warehouse):
         [("x", 1, "p"), ("y", 2, "q"), ("y", None, "q")],
     ],
 )
-def test_what_has_one_of_the_values_is_found_and_nothing_else(values):
+def test_what_has_one_of_the_values_is_found_and_nothing_else(values) -> None:
     everything = list(product(["x", "y"], [1, 2, None], ["p", "q", None]))
     condition, parameters = _one_of(["a", "b", "c"], values)
     with duckdb.connect() as connection:
@@ -199,18 +199,18 @@ def test_what_has_one_of_the_values_is_found_and_nothing_else(values):
     assert sorted(found, key=str) == sorted(set(values) & set(everything), key=str)
 
 
-def test_no_column_named_means_every_row():
+def test_no_column_named_means_every_row() -> None:
     assert _one_of([], [()]) == ("true", [])
 
 
-def test_a_missing_value_is_a_fault_also_where_no_rule_looks_at_the_column(warehouse):
+def test_a_missing_value_is_a_fault_also_where_no_rule_looks_at_the_column(warehouse: Warehouse) -> None:
     entry = {"patient_id": "d", "video_id": "*", "fingerprint": "f", "rows": 1, "made_at": datetime.now(UTC)}
     with pytest.raises(InvalidTable, match="table_name: not_nullable"):
         warehouse.replace(Extractions, Extractions.from_rows([entry]), {"patient_id": "d"})
 
 
 @pytest.mark.parametrize("name", ["probability", "x1"])  # with a rule of its own, and without one
-def test_a_value_that_is_not_a_number_counts_as_missing(warehouse, name):
+def test_a_value_that_is_not_a_number_counts_as_missing(warehouse: Warehouse, name) -> None:
     row = {"fingerprint": "f", "patient_id": "0001", "video_id": "v", "frame_index": 0}
     numbers = {c.name: 0.5 for c in Faces.columns() if c.sql in ("FLOAT", "DOUBLE")}
     rows = Faces.from_rows([{**row, **numbers, "faces_seen": 1, "crop": b"x", name: float("nan")}])
@@ -218,7 +218,7 @@ def test_a_value_that_is_not_a_number_counts_as_missing(warehouse, name):
         warehouse.replace(Faces, rows, {})
 
 
-def test_rows_that_do_not_fit_the_model_change_nothing(warehouse):
+def test_rows_that_do_not_fit_the_model_change_nothing(warehouse: Warehouse) -> None:
     warehouse.replace(CvSplits, splits("a"), {})
     bad = splits("b", 2).append_column("extra", [[1, 2]])
     with pytest.raises(InvalidTable, match="extra"):
@@ -226,7 +226,7 @@ def test_rows_that_do_not_fit_the_model_change_nothing(warehouse):
     assert warehouse.query("select patient_id from cv_splits")["patient_id"].to_pylist() == ["a-0"]
 
 
-def test_every_fault_is_listed_with_keys_and_without_values(warehouse):
+def test_every_fault_is_listed_with_keys_and_without_values(warehouse: Warehouse) -> None:
     rows = CvSplits.from_rows(
         [
             {
@@ -261,7 +261,7 @@ def test_every_fault_is_listed_with_keys_and_without_values(warehouse):
     assert "Enormous" not in str(caught.value)
 
 
-def test_a_column_of_the_wrong_type_is_a_fault_and_not_a_crash():
+def test_a_column_of_the_wrong_type_is_a_fault_and_not_a_crash() -> None:
     import pyarrow as arrow
 
     rows = splits("a").set_column(1, "split", arrow.array(["many"]))
@@ -269,7 +269,7 @@ def test_a_column_of_the_wrong_type_is_a_fault_and_not_a_crash():
         CvSplits.check_rows(rows)
 
 
-def test_an_exception_in_a_write_leaves_the_old_rows(warehouse):
+def test_an_exception_in_a_write_leaves_the_old_rows(warehouse: Warehouse) -> None:
     warehouse.replace(CvSplits, splits("a"), {})
     with pytest.raises(RuntimeError, match="midway"), warehouse.write() as writer:
         writer.replace(CvSplits, splits("b"), {})
@@ -277,7 +277,7 @@ def test_an_exception_in_a_write_leaves_the_old_rows(warehouse):
     assert warehouse.query("select patient_id from cv_splits")["patient_id"].to_pylist() == ["a-0"]
 
 
-def test_hostile_values_never_become_sql(warehouse):
+def test_hostile_values_never_become_sql(warehouse: Warehouse) -> None:
     warehouse.replace(CvSplits, splits("a"), {})
     warehouse.replace(CvSplits, splits("b").slice(0, 0), {"patient_id": "x' or '1'='1"})
     assert count(warehouse) == 1
@@ -286,7 +286,7 @@ def test_hostile_values_never_become_sql(warehouse):
     assert count(warehouse) == 1
 
 
-def test_a_reader_cannot_write(warehouse):
+def test_a_reader_cannot_write(warehouse: Warehouse) -> None:
     with warehouse.read() as connection, pytest.raises(duckdb.Error, match="read-only"):
         connection.execute("delete from cv_splits")
 
@@ -309,7 +309,7 @@ def _read_many(path: Path, stop: Path, seen, keeping: bool) -> None:
     seen.put("ok")
 
 
-def test_eight_writers_and_two_readers_at_once_lose_nothing_and_do_not_fail(tmp_path):
+def test_eight_writers_and_two_readers_at_once_lose_nothing_and_do_not_fail(tmp_path: Path) -> None:
     path, stop = tmp_path / "w.duckdb", tmp_path / "stop"
     # ten processes of their own that load everything once between them
     processes = multiprocessing.get_context("forkserver")
@@ -351,7 +351,7 @@ while True:
 
 
 @pytest.mark.slow
-def test_a_writer_killed_at_any_moment_leaves_the_old_rows_or_the_new_ones(tmp_path):
+def test_a_writer_killed_at_any_moment_leaves_the_old_rows_or_the_new_ones(tmp_path: Path) -> None:
     path = tmp_path / "w.duckdb"
     for attempt in range(4):
         command = [sys.executable, "-c", _KILLED, str(path), f"run{attempt}", str(engine._keeping)]
@@ -370,7 +370,7 @@ def test_a_writer_killed_at_any_moment_leaves_the_old_rows_or_the_new_ones(tmp_p
         assert rows in ({"n": 0, "runs": 0, "frames": 0}, {"n": 3000, "runs": 1, "frames": 3000})
 
 
-def test_a_program_that_keeps_the_file_open_is_waited_for_and_then_named(tmp_path):
+def test_a_program_that_keeps_the_file_open_is_waited_for_and_then_named(tmp_path: Path) -> None:
     path = tmp_path / "w.duckdb"
     Warehouse(path).create()
     code = (
@@ -387,7 +387,7 @@ def test_a_program_that_keeps_the_file_open_is_waited_for_and_then_named(tmp_pat
     assert count(Warehouse(path)) == 0
 
 
-def test_a_waiting_writer_goes_before_readers_that_come_later(tmp_path):
+def test_a_waiting_writer_goes_before_readers_that_come_later(tmp_path: Path) -> None:
     import threading
 
     path, order = tmp_path / "lock", []
@@ -409,13 +409,13 @@ def test_a_waiting_writer_goes_before_readers_that_come_later(tmp_path):
     assert order == ["writer", "reader"]
 
 
-def test_a_file_that_is_no_database_is_named_as_such(tmp_path):
+def test_a_file_that_is_no_database_is_named_as_such(tmp_path: Path) -> None:
     (tmp_path / "w.duckdb").write_text("not a database at all" * 1000)
     with pytest.raises(WarehouseError, match="damaged"):
         Warehouse(tmp_path / "w.duckdb").query("select 1")
 
 
-def test_a_table_of_another_version_is_refused_in_words(tmp_path):
+def test_a_table_of_another_version_is_refused_in_words(tmp_path: Path) -> None:
     path = tmp_path / "w.duckdb"
     with duckdb.connect(str(path)) as connection:
         connection.execute("create table cv_splits (patient_id varchar, cards integer)")
@@ -423,7 +423,9 @@ def test_a_table_of_another_version_is_refused_in_words(tmp_path):
         Warehouse(path).create()
 
 
-def test_tables_that_the_evaluation_makes_anew_are_emptied_where_their_columns_were_others(tmp_path):
+def test_tables_that_the_evaluation_makes_anew_are_emptied_where_their_columns_were_others(
+    tmp_path: Path,
+) -> None:
     """A home of an earlier version goes on: nothing but figures that the next run computes again is lost."""
     made, path = tmp_path / "made.duckdb", tmp_path / "w.duckdb"
     Warehouse(made).replace(CvSplits, splits("a", 4), {})
@@ -438,7 +440,7 @@ def test_tables_that_the_evaluation_makes_anew_are_emptied_where_their_columns_w
     assert Warehouse(path).query("select count(*) n from cv_splits")["n"].to_pylist() == [len(splits("a", 4))]
 
 
-def test_tables_that_the_evaluation_made_stay_where_their_columns_are_those_of_today(tmp_path):
+def test_tables_that_the_evaluation_made_stay_where_their_columns_are_those_of_today(tmp_path: Path) -> None:
     made, path = tmp_path / "made.duckdb", tmp_path / "w.duckdb"
     row = {"experiment": "fusion_3", "split_seed": 1, "patients": 29, "all_classes": 0.5}
     Warehouse(made).replace(SplitStability, SplitStability.from_rows([row]), {})
@@ -447,7 +449,7 @@ def test_tables_that_the_evaluation_made_stay_where_their_columns_are_those_of_t
     assert Warehouse(path).query("select * from split_stability").to_pylist() == [row]
 
 
-def test_a_snapshot_is_a_whole_warehouse_of_its_own(warehouse, tmp_path):
+def test_a_snapshot_is_a_whole_warehouse_of_its_own(warehouse: Warehouse, tmp_path: Path) -> None:
     warehouse.replace(CvSplits, splits("a", 4), {})
     copy = Warehouse(warehouse.snapshot(tmp_path / "copy.duckdb"))
     with warehouse.write() as writer:
@@ -455,7 +457,7 @@ def test_a_snapshot_is_a_whole_warehouse_of_its_own(warehouse, tmp_path):
         assert count(copy) == 4
 
 
-def test_packed_columns_are_checked_by_type(warehouse):
+def test_packed_columns_are_checked_by_type(warehouse: Warehouse) -> None:
     import numpy as np
     import pyarrow as arrow
 
@@ -472,7 +474,7 @@ def test_packed_columns_are_checked_by_type(warehouse):
         Landmarks.check_rows(arrow.table({**row, "points": [[0.0, 1.0]]}))
 
 
-def test_rejected_rows_replace_whole(warehouse):
+def test_rejected_rows_replace_whole(warehouse: Warehouse) -> None:
     row = {
         "file": "surveys.csv",
         "line": 2,
@@ -485,7 +487,7 @@ def test_rejected_rows_replace_whole(warehouse):
     assert count(warehouse, "rejected_rows") == 0
 
 
-def test_other_programs_can_open_the_file_between_two_uses(warehouse):
+def test_other_programs_can_open_the_file_between_two_uses(warehouse: Warehouse) -> None:
     warehouse.replace(CvSplits, splits("a", 3), {})
     code = "import duckdb, sys; print(duckdb.connect(sys.argv[1]).execute('select count(*) from cv_splits').fetchone())"
     for _ in range(2):
@@ -496,7 +498,7 @@ def test_other_programs_can_open_the_file_between_two_uses(warehouse):
         assert count(warehouse) == 3
 
 
-def test_a_reader_within_a_reader_leaves_the_first_one_its_file(warehouse):
+def test_a_reader_within_a_reader_leaves_the_first_one_its_file(warehouse: Warehouse) -> None:
     warehouse.replace(CvSplits, splits("a", 3), {})
     with warehouse.read() as first:
         with warehouse.read() as second:
@@ -504,7 +506,7 @@ def test_a_reader_within_a_reader_leaves_the_first_one_its_file(warehouse):
         assert first.execute("select count(*) from cv_splits").fetchone() == (3,)
 
 
-def test_what_one_use_makes_for_itself_is_gone_at_the_next(warehouse):
+def test_what_one_use_makes_for_itself_is_gone_at_the_next(warehouse: Warehouse) -> None:
     with warehouse.read() as connection:
         connection.execute("create temp table own as select 1")
     with pytest.raises(duckdb.CatalogException, match="own"):
@@ -513,7 +515,7 @@ def test_what_one_use_makes_for_itself_is_gone_at_the_next(warehouse):
         connection.execute("create table more as select 1")
 
 
-def test_a_duckdb_that_is_kept_is_started_once(warehouse, monkeypatch):
+def test_a_duckdb_that_is_kept_is_started_once(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
     if not engine._keeping:
         pytest.skip("of the kept one")
     warehouse.replace(CvSplits, splits("a", 3), {})
@@ -535,14 +537,14 @@ def made_at(value):
     }
 
 
-def test_a_moment_goes_into_arrow_as_the_moment_that_it_is(monkeypatch):
+def test_a_moment_goes_into_arrow_as_the_moment_that_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYARROW_IGNORE_TIMEZONE", "1")
     for value in (AT, pd.Timestamp(AT), AT.astimezone(UTC)):
         (found,) = Extractions.from_rows([made_at(value)])["made_at"].to_pylist()
         assert found == datetime(2021, 1, 12, 7, tzinfo=UTC)
 
 
-def test_a_time_without_an_offset_is_no_moment_and_is_not_taken_for_utc():
+def test_a_time_without_an_offset_is_no_moment_and_is_not_taken_for_utc() -> None:
     with pytest.raises(InvalidTable, match="made_at"):
         Extractions.from_rows([made_at(datetime(2021, 1, 12, 2))])
     rows = Extractions.from_rows([made_at(AT)])
@@ -555,12 +557,12 @@ def test_a_time_without_an_offset_is_no_moment_and_is_not_taken_for_utc():
         Extractions.check_rows(naive)
 
 
-def test_a_moment_is_no_day():
+def test_a_moment_is_no_day() -> None:
     with pytest.raises(InvalidTable, match="submitted_on"):
         BpiScores.from_rows([{"submission_id": "a", "submitted_on": AT}])
 
 
-def test_columns_that_may_be_empty_now_are_so_in_a_file_of_an_earlier_version(warehouse):
+def test_columns_that_may_be_empty_now_are_so_in_a_file_of_an_earlier_version(warehouse: Warehouse) -> None:
     with warehouse.write() as writer:
         writer.execute("alter table bpi_scores drop column utc_offset_source")
         writer.execute("alter table bpi_scores alter column submitted_at set not null")
@@ -575,7 +577,7 @@ def test_columns_that_may_be_empty_now_are_so_in_a_file_of_an_earlier_version(wa
     assert found["timeframe"]["comment"] == wanted["timeframe"].description
 
 
-def test_opening_a_current_warehouse_in_a_new_process_changes_nothing(warehouse):
+def test_opening_a_current_warehouse_in_a_new_process_changes_nothing(warehouse: Warehouse) -> None:
     warehouse.create()
     # what this process remembers of the file a new one does not
     database._READY.clear()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from pathlib import Path
 
 import pyarrow as arrow
 import pytest
@@ -18,7 +19,7 @@ def batch(first: int, count: int) -> arrow.RecordBatch:
     return arrow.record_batch([arrow.array(range(first, first + count), arrow.int32()), crops], schema=SCHEMA)
 
 
-def test_batches_kept_in_a_file_are_those_kept_in_memory(tmp_path):
+def test_batches_kept_in_a_file_are_those_kept_in_memory(tmp_path: Path) -> None:
     stores = [RowStore(SCHEMA, folder, "faces") for folder in (None, tmp_path)]
     for store in stores:
         store.add(batch(0, 700))
@@ -30,7 +31,7 @@ def test_batches_kept_in_a_file_are_those_kept_in_memory(tmp_path):
 
 
 @pytest.mark.parametrize("count", [0, 1, 1024, 2600])
-def test_portions_of_what_waits_are_all_of_it_in_order_and_small(count):
+def test_portions_of_what_waits_are_all_of_it_in_order_and_small(count) -> None:
     whole = arrow.Table.from_batches([batch(0, count)])
     parts = list(portions(lambda: whole))
     assert arrow.concat_tables(parts).equals(whole)
@@ -38,7 +39,7 @@ def test_portions_of_what_waits_are_all_of_it_in_order_and_small(count):
     assert [part.num_rows for part in portions(whole)] == [count]
 
 
-def test_large_rows_are_not_put_together_however_few_they_are():
+def test_large_rows_are_not_put_together_however_few_they_are() -> None:
     large = arrow.table({"waveform": arrow.array([bytes(9 * 2**20)], arrow.binary())})
     small = arrow.table({"waveform": arrow.array([bytes(2**20)], arrow.binary())})
     groups = list(gathered([large, large, small, small, large]))
@@ -46,7 +47,7 @@ def test_large_rows_are_not_put_together_however_few_they_are():
 
 
 @pytest.mark.parametrize("counts", [[], [0], [300, 300, 300, 300, 300], [1024, 1, 2600, 0, 5]])
-def test_small_portions_are_put_together_in_order_and_stay_small(counts):
+def test_small_portions_are_put_together_in_order_and_stay_small(counts) -> None:
     parts = [arrow.Table.from_batches([batch(place, count)]) for place, count in enumerate(counts)]
     groups = list(gathered(iter(parts)))
     assert [part for group in groups for part in group] == parts
@@ -56,7 +57,7 @@ def test_small_portions_are_put_together_in_order_and_stay_small(counts):
     assert all(sum(own) + after[0] > 1024 for own, after in pairwise(rows))
 
 
-def test_what_is_put_from_a_file_is_found_again_and_the_scratch_folder_is_gone(tmp_path):
+def test_what_is_put_from_a_file_is_found_again_and_the_scratch_folder_is_gone(tmp_path: Path) -> None:
     spool = Spool(tmp_path, "0001")
     scratch = spool.scratch()
     (scratch / "left_by_a_killed_run").write_text("x")

@@ -22,7 +22,7 @@ def leave_much_free() -> None:
 
 
 @linux
-def test_the_size_of_the_process_is_read_in_megabytes():
+def test_the_size_of_the_process_is_read_in_megabytes() -> None:
     status = Path("/proc/self/status").read_text()
     (told,) = [int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:")]
     found = extraction._resident_mb()
@@ -31,7 +31,7 @@ def test_the_size_of_the_process_is_read_in_megabytes():
 
 @linux
 @pytest.mark.parametrize(("large", "given_back"), [(0, True), (1_000_000, False)])
-def test_only_a_large_process_gives_memory_back(monkeypatch, large, given_back):
+def test_only_a_large_process_gives_memory_back(monkeypatch: pytest.MonkeyPatch, large, given_back) -> None:
     monkeypatch.setattr(extraction, "_LARGE_MB", large)
     extraction.give_memory_back()
     leave_much_free()
@@ -42,7 +42,7 @@ def test_only_a_large_process_gives_memory_back(monkeypatch, large, given_back):
     assert (before - after > 50) == given_back
 
 
-def test_where_the_size_is_not_known_memory_is_given_back(monkeypatch):
+def test_where_the_size_is_not_known_memory_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
     trimmed = []
     monkeypatch.setattr(extraction, "_resident_mb", lambda: None)
 

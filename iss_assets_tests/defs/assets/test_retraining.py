@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ def items() -> Items:
     return planted_items(PAIN, patients=16, each=2)
 
 
-def test_the_planted_signal_is_found_and_labels_dealt_out_are_not(items):
+def test_the_planted_signal_is_found_and_labels_dealt_out_are_not(items: Items) -> None:
     train = trainer("forest_pain", items, SETTINGS)
     assert judged_against(train(SIXTEEN, SPLITS), SIXTEEN, 2) == Against(1.0, 1.0)
     levels, splits = dealt_out(SIXTEEN, SPLITS, np.random.default_rng(3))
@@ -38,7 +39,9 @@ def test_the_planted_signal_is_found_and_labels_dealt_out_are_not(items):
 
 
 @pytest.mark.parametrize("balanced", [False, True])
-def test_training_again_gives_the_predictions_of_the_models_that_are_kept(items, tmp_path, balanced):
+def test_training_again_gives_the_predictions_of_the_models_that_are_kept(
+    items: Items, tmp_path: Path, balanced
+) -> None:
     settings = TrainingSettings(profile="demo", class_weights=balanced)
     again = cross_validate(PAIN, items, SPLITS, settings).to_pandas()
     for split in set(SPLITS.values()):
@@ -51,7 +54,7 @@ def test_training_again_gives_the_predictions_of_the_models_that_are_kept(items,
     assert len(again) == len(items)
 
 
-def test_patients_without_a_split_are_on_neither_side(items):
+def test_patients_without_a_split_are_on_neither_side(items: Items) -> None:
     some = {p: s for p, s in SPLITS.items() if p != "0003"}
     without = cross_validate(PAIN, items, some, SETTINGS.training)
     assert sorted(set(without["patient_id"].to_pylist())) == sorted(some)
@@ -59,7 +62,7 @@ def test_patients_without_a_split_are_on_neither_side(items):
     assert without.equals(alone)
 
 
-def test_a_leak_planted_into_real_training_is_caught_and_honest_training_is_not(items):
+def test_a_leak_planted_into_real_training_is_caught_and_honest_training_is_not(items: Items) -> None:
     honest = trainer("forest_pain", items, SETTINGS)
 
     def leaky(levels, splits):
@@ -77,7 +80,7 @@ def test_a_leak_planted_into_real_training_is_caught_and_honest_training_is_not(
     assert rows[1]["value"] > 0.9
 
 
-def test_a_sample_takes_as_many_items_of_each_patient_evenly_spaced(items):
+def test_a_sample_takes_as_many_items_of_each_patient_evenly_spaced(items: Items) -> None:
     assert sample_of(items, 1000) is items
     many = planted_items(experiment("forest_landmarks"), patients=4, each=12)
     some = sample_of(many, 12)
