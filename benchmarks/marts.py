@@ -16,8 +16,8 @@ from pathlib import Path
 
 from iss_assets.settings import WarehouseSettings
 from iss_assets.warehouse.database import Warehouse
-from iss_assets.warehouse.sql_build import build_models, run_tests
-from iss_assets.warehouse.sql_models import load_models
+from iss_assets.warehouse.sql.build import build_models, run_tests
+from iss_assets.warehouse.sql.models import load_models
 from iss_assets_tests.made_up import large_study
 
 CORES = 2

@@ -1,6 +1,6 @@
 """Folders that lie beside the package in a checkout and inside it in a wheel: the SQL models and the pages of ``docs/``.
 
-Belongs here: where they are. Does not belong here: reading them (``warehouse.sql_models``, ``cli``). Which files a
+Belongs here: where they are. Does not belong here: reading them (``warehouse.sql.models``, ``cli``). Which files a
 wheel takes along stands in ``pyproject.toml``.
 """
 

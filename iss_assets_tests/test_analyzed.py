@@ -15,8 +15,8 @@ from iss_assets.reports.report_answers import checklist_answers, flow
 from iss_assets.reports.study_report import write_study_report
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Warehouse
-from iss_assets.warehouse.sql_build import build_models
-from iss_assets.warehouse.sql_models import load_models
+from iss_assets.warehouse.sql.build import build_models
+from iss_assets.warehouse.sql.models import load_models
 from iss_assets_tests.made_up import UNUSABLE, paper_study_in
 
 SEEN_BUT_UNUSABLE = f"{UNUSABLE}-001"

@@ -24,8 +24,8 @@ from iss_assets.settings import Settings
 from iss_assets.intake.folder import patient_rows, problem_rows, read_study, score_rows
 from iss_assets.schemas import tables as t
 from iss_assets.warehouse.database import Warehouse
-from iss_assets.warehouse.sql_build import build_models
-from iss_assets.warehouse.sql_models import load_models
+from iss_assets.warehouse.sql.build import build_models
+from iss_assets.warehouse.sql.models import load_models
 from iss_assets.warehouse.export import export_tables
 
 root = Path(sys.argv[1])

@@ -18,8 +18,8 @@ from packaging.utils import canonicalize_name
 
 from iss_assets.settings import WarehouseSettings
 from iss_assets.shipped import shipped_folder
-from iss_assets.warehouse.sql_errors import SqlModelError
-from iss_assets.warehouse.sql_models import load_models, require_models
+from iss_assets.warehouse.sql.errors import SqlModelError
+from iss_assets.warehouse.sql.models import load_models, require_models
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = ROOT / "scripts" / "make_venv.sh"
@@ -227,7 +227,7 @@ def test_a_missing_folder_of_sql_models_is_an_error_that_says_what_to_do(
         load_models(tmp_path / "nowhere")
     (tmp_path / "none").mkdir()
     assert load_models(tmp_path / "none").models == {}  # chosen by a setting
-    monkeypatch.setattr("iss_assets.warehouse.sql_models.shipped_folder", lambda name: tmp_path / "none")
+    monkeypatch.setattr("iss_assets.warehouse.sql.models.shipped_folder", lambda name: tmp_path / "none")
     with pytest.raises(SqlModelError, match=r"holds no SQL model.*install"):
         require_models(tmp_path / "none")
 

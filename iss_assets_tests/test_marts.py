@@ -18,8 +18,8 @@ from iss_assets.protocol import terms
 from iss_assets.schemas import tables as t
 from iss_assets.settings import Settings, WarehouseSettings
 from iss_assets.warehouse.database import Warehouse
-from iss_assets.warehouse.sql_build import build_models, run_tests
-from iss_assets.warehouse.sql_models import SqlModels, load_models
+from iss_assets.warehouse.sql.build import build_models, run_tests
+from iss_assets.warehouse.sql.models import SqlModels, load_models
 from iss_assets_tests.made_up import TABLE_2, TABLE_4_FRAMES, paper_study_in
 from iss_assets_tests.times import time_columns
 

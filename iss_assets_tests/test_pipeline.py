@@ -34,7 +34,7 @@ from iss_assets.synthetic.sample import write_sample_study
 from iss_assets.warehouse import database
 from iss_assets.warehouse.database import Warehouse
 from iss_assets.warehouse.ledger import fingerprint
-from iss_assets.warehouse.sql_models import load_models
+from iss_assets.warehouse.sql.models import load_models
 
 SECONDS = 4.5
 """One full chunk of sound, and a rest."""

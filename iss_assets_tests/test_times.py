@@ -22,8 +22,8 @@ from iss_assets.schemas import tables as t
 from iss_assets.settings import ReadingSettings, Settings
 from iss_assets.warehouse.database import Warehouse
 from iss_assets.warehouse.export import export_tables
-from iss_assets.warehouse.sql_build import build_models
-from iss_assets.warehouse.sql_models import load_models
+from iss_assets.warehouse.sql.build import build_models
+from iss_assets.warehouse.sql.models import load_models
 from iss_assets_tests.times import TIMEFRAMES
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)

@@ -17,7 +17,7 @@ from typing import Literal
 from packaging.specifiers import SpecifierSet
 
 from iss_assets.settings import Settings
-from iss_assets.warehouse.sql_models import require_models
+from iss_assets.warehouse.sql.models import require_models
 
 PACKAGES = (
     "dagster",

@@ -115,7 +115,7 @@ def run_study(
     """
     from iss_assets.intake.folder import read_study
     from iss_assets.pipeline.run_alerts import begin_telling
-    from iss_assets.warehouse.sql_models import require_models
+    from iss_assets.warehouse.sql.models import require_models
 
     require_models(settings.warehouse.sql_dir)
     folder = read_study(settings.study, settings.reading)
@@ -191,7 +191,7 @@ def train_models(
     from iss_assets.modeling.experiments import BY_NAME, experiment
     from iss_assets.pipeline.run_alerts import begin_telling
     from iss_assets.warehouse.database import Warehouse
-    from iss_assets.warehouse.sql_models import require_models
+    from iss_assets.warehouse.sql.models import require_models
 
     require_models(settings.warehouse.sql_dir)
     names = [experiment(name).name for name in experiments] or list(BY_NAME)

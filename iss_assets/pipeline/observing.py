@@ -105,7 +105,7 @@ def _study_state(folder: StudyFolder, settings: Settings) -> str | None:
 def marts_state(instance: dg.DagsterInstance, warehouse: Warehouse, sql_dir: Path) -> str | None:
     """Give the state of what the SQL models and the suites over the study read; None where the last run used it."""
     from iss_assets.checks.study import SQL
-    from iss_assets.warehouse.sql_models import files_stamp, require_models
+    from iss_assets.warehouse.sql.models import files_stamp, require_models
 
     require_models(sql_dir)
     stamp = files_stamp(sql_dir)

@@ -15,8 +15,8 @@ from typing import Any, Final
 from iss_assets.reports.gallery import mart_figures
 from iss_assets.reports.templating import write_page
 from iss_assets.warehouse.database import Warehouse
-from iss_assets.warehouse.sql_build import built_models
-from iss_assets.warehouse.sql_models import SqlModel, SqlModels, load_models
+from iss_assets.warehouse.sql.build import built_models
+from iss_assets.warehouse.sql.models import SqlModel, SqlModels, load_models
 
 Rows = list[dict[str, Any]]
 

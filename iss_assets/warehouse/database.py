@@ -1,7 +1,7 @@
 """The DuckDB file: one writer at a time, readers in between, partitions replaced whole.
 
 Belongs here: connections, transactions, the schema's creation. Does not belong here: what tables exist (``tables``),
-what is in them (``assets``), the models in SQL (``sql_models``).
+what is in them (``assets``), the models in SQL (``warehouse.sql``).
 """
 
 from __future__ import annotations

@@ -24,8 +24,8 @@ import duckdb
 from iss_assets.schemas.tables import BY_NAME
 from iss_assets.warehouse.database import Warehouse, WarehouseError
 from iss_assets.warehouse.export_readers import reader_scripts
-from iss_assets.warehouse.sql_build import built_models
-from iss_assets.warehouse.sql_models import SqlModels, load_models
+from iss_assets.warehouse.sql.build import built_models
+from iss_assets.warehouse.sql.models import SqlModels, load_models
 
 MEDIA: Final = {"faces": ("crop",), "audio": ("waveform",), "mel_spectrograms": ("mel",)}
 """Columns that show a face or hold a voice."""

@@ -17,8 +17,8 @@ from iss_assets.reports.study_page import MARTS, write_study_page
 from iss_assets.schemas import tables as t
 from iss_assets.settings import WarehouseSettings
 from iss_assets.warehouse.database import Warehouse
-from iss_assets.warehouse.sql_build import build_models
-from iss_assets.warehouse.sql_models import load_models
+from iss_assets.warehouse.sql.build import build_models
+from iss_assets.warehouse.sql.models import load_models
 from iss_assets_tests.made_up import paper_study_in, tiny_study
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

@@ -16,8 +16,8 @@ from iss_assets.schemas import tables as t
 from iss_assets.settings import WarehouseSettings
 from iss_assets.warehouse.database import Warehouse, WarehouseError
 from iss_assets.warehouse.export import PAIN_LEVEL_NONE, TAKEN_FOR_MISSING, export_tables, exportable_tables
-from iss_assets.warehouse.sql_build import build_models
-from iss_assets.warehouse.sql_models import load_models
+from iss_assets.warehouse.sql.build import build_models
+from iss_assets.warehouse.sql.models import load_models
 from iss_assets_tests.times import time_columns
 
 

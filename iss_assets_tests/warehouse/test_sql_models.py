@@ -6,9 +6,9 @@ import pytest
 from iss_assets.schemas.tables import Patients
 from iss_assets.settings import WarehouseSettings
 from iss_assets.warehouse.database import Warehouse, WarehouseError
-from iss_assets.warehouse.sql_build import build_models, built_models, run_tests, try_models
-from iss_assets.warehouse.sql_errors import SqlModelError
-from iss_assets.warehouse.sql_models import check_models, load_models
+from iss_assets.warehouse.sql.build import build_models, built_models, run_tests, try_models
+from iss_assets.warehouse.sql.errors import SqlModelError
+from iss_assets.warehouse.sql.models import check_models, load_models
 
 GOOD = """with chosen as (
     select patient_id, pain_target from patients

@@ -1,7 +1,7 @@
 """The SQL models of ``dbt_like_sql/`` as assets and asset checks, made from the files alone.
 
 Belongs here: what Dagster is told about a model. Does not belong here: reading the files
-(``iss_assets.warehouse.sql_models``), building them (``iss_assets.warehouse.sql_build``), and anything about one
+(``iss_assets.warehouse.sql.models``), building them (``iss_assets.warehouse.sql.build``), and anything about one
 particular model. See "Asset factories" and "Asset checks" in Dagster's concept pages.
 """
 
@@ -19,10 +19,10 @@ from iss_assets.reports.gallery import as_markdown, mart_figures
 from iss_assets.schemas.tables import BY_NAME
 from iss_assets.warehouse.database import WarehouseError
 from iss_assets.warehouse.pieces import join_pieces
-from iss_assets.warehouse.sql_build import TestResult, run_tests, try_models
-from iss_assets.warehouse.sql_errors import SqlModelError
-from iss_assets.warehouse.sql_models import SqlModel, SqlModels, load_models
-from iss_assets.warehouse.sql_properties import ModelTest
+from iss_assets.warehouse.sql.build import TestResult, run_tests, try_models
+from iss_assets.warehouse.sql.errors import SqlModelError
+from iss_assets.warehouse.sql.models import SqlModel, SqlModels, load_models
+from iss_assets.warehouse.sql.properties import ModelTest
 
 OWNERS = ("team:data",)
 PREVIEW_ROWS = 20

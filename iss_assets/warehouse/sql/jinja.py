@@ -14,7 +14,7 @@ from typing import Any, Final
 from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from iss_assets.warehouse.sql_errors import SqlModelError
+from iss_assets.warehouse.sql.errors import SqlModelError
 
 _TABLE: Final = re.compile(r"^\w+$")
 

@@ -7,7 +7,7 @@ from typing import Any, Final, TypeAlias
 
 import yaml
 
-from iss_assets.warehouse.sql_errors import SqlModelError
+from iss_assets.warehouse.sql.errors import SqlModelError
 
 Place: TypeAlias = tuple[str | int, ...]
 """The way to a value: keys and positions, from the top."""

@@ -1,7 +1,7 @@
 """Which tables and views of the warehouse were made by SQL models: a record, kept beside them.
 
 Belongs here: writing the record, and removing what it names once the model's file is gone. Does not belong here:
-making tables and views (``sql_build``).
+making tables and views (``build``).
 
 A model's table is only ever removed when the record names it, as made from this folder of models, and the object that
 bears its name now is the very one that was made: of the same kind, with the same definition and the same comment. A
@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 from iss_assets.schemas.tables import BY_NAME
 from iss_assets.warehouse.database import Writer
-from iss_assets.warehouse.sql_models import SqlModels
+from iss_assets.warehouse.sql.models import SqlModels
 
 _TABLE = """
 create schema if not exists loader;

@@ -1,7 +1,7 @@
 """The SQL models of a folder: one SELECT per file, their columns, their order, their lineage.
 
 Reads and checks the files, with file and line in every error; finds dependencies and column lineage in the SQL itself.
-``sql_properties`` reads what ``schema.yml`` says of them, ``sql_build`` runs them.
+``properties`` reads what ``schema.yml`` says of them, ``build`` runs them.
 
 A model that is wrong never takes the others down: it is listed in `SqlModels.errors`, and so is whatever reads it.
 """
@@ -29,9 +29,9 @@ from sqlglot.tokens import TokenType
 from iss_assets.schemas.tables import BY_NAME
 from iss_assets.shipped import shipped_folder
 from iss_assets.warehouse.engine import pin
-from iss_assets.warehouse.sql_errors import SqlModelError
-from iss_assets.warehouse.sql_jinja import render_sql
-from iss_assets.warehouse.sql_properties import (
+from iss_assets.warehouse.sql.errors import SqlModelError
+from iss_assets.warehouse.sql.jinja import render_sql
+from iss_assets.warehouse.sql.properties import (
     FolderProperties,
     ModelTest,
     Properties,

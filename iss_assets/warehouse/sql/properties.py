@@ -16,8 +16,8 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from iss_assets.warehouse.sql_errors import SqlModelError
-from iss_assets.warehouse.sql_yaml import Place, read_yaml
+from iss_assets.warehouse.sql.errors import SqlModelError
+from iss_assets.warehouse.sql.yaml_lines import Place, read_yaml
 
 Severity = Literal["error", "warn"]
 Materialized = Literal["table", "view"]

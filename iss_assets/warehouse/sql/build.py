@@ -1,7 +1,7 @@
 """Building SQL models in the warehouse, running their tests, and removing those whose file is gone.
 
-Belongs here: what happens in DuckDB. Does not belong here: reading the files (``sql_models``), which objects were
-made by a model (``sql_record``), Dagster (``iss_assets.defs.assets.sql_models``).
+Belongs here: what happens in DuckDB. Does not belong here: reading the files (``models``), which objects were
+made by a model (``record``), Dagster (``iss_assets.defs.assets.sql_models``).
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import duckdb
 import pyarrow as arrow
 
 from iss_assets.warehouse.database import Warehouse, WarehouseError, Writer
-from iss_assets.warehouse.sql_models import SqlModel, SqlModels
-from iss_assets.warehouse.sql_properties import ModelTest
-from iss_assets.warehouse.sql_record import record, remove_gone
+from iss_assets.warehouse.sql.models import SqlModel, SqlModels
+from iss_assets.warehouse.sql.properties import ModelTest
+from iss_assets.warehouse.sql.record import record, remove_gone
 
 
 @dataclass(frozen=True)
