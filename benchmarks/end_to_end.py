@@ -33,7 +33,7 @@ from benchmarks import straightforward
 from benchmarks.extraction import Comparison, compare_finds, make_clips
 from iss_assets.media.video import UnreadableVideo, VideoInfo, probe, sample_frames
 from iss_assets.media.visual import VisualTables, landmarks_from_crops
-from iss_assets.schemas.tables import AUDIO_FEATURES
+from iss_assets.schemas.audio import AUDIO_FEATURES
 from iss_assets.settings import LandmarkSettings, Settings, VideoSettings
 from iss_assets.warehouse.database import Warehouse
 

@@ -21,7 +21,13 @@ import numpy as np
 import pyarrow as pa
 
 from iss_assets.evaluation.accuracy import patient_accuracy
-from iss_assets.schemas import tables
+from iss_assets.schemas.audio import AUDIO_FEATURES, AudioFeatures
+from iss_assets.schemas.evaluation import PatientAccuracy
+from iss_assets.schemas.intake import BpiScores, Patients
+from iss_assets.schemas.modeling import CvSplits, FoldModels, FramePredictions
+from iss_assets.schemas.video_quality import VideoQuality
+from iss_assets.schemas.videos import Videos
+from iss_assets.schemas.visual import Faces, Frames, Landmarks
 from iss_assets.settings import EvaluationSettings, Settings, TrainingSettings
 from iss_assets.warehouse.database import Warehouse
 from iss_assets_tests.evaluation import invented
@@ -50,10 +56,10 @@ def make_study(settings: Settings, videos: int = 6, meshes: int = 8, seed: int =
     people = invented.patients()
     clips = invented.videos(people, each=videos)
     store = Warehouse(settings.warehouse_path, settings.warehouse)
-    store.replace(tables.Patients, people, {})
-    store.replace(tables.BpiScores, invented.bpi_scores(people, each=videos), {})
-    store.replace(tables.Videos, clips, {})
-    store.replace(tables.VideoQuality, invented.video_quality(people, clips), {})
+    store.replace(Patients, people, {})
+    store.replace(BpiScores, invented.bpi_scores(people, each=videos), {})
+    store.replace(Videos, clips, {})
+    store.replace(VideoQuality, invented.video_quality(people, clips), {})
     own = {p: rng.normal(0, 0.03, 1404) for p in people["patient_id"].to_pylist()}
     frames, faces, points = [], [], []
     for clip in clips.to_pylist():
@@ -83,13 +89,13 @@ def make_study(settings: Settings, videos: int = 6, meshes: int = 8, seed: int =
     mesh += rng.normal(0, 0.02, (len(points), 20)) @ rng.normal(0, 0.3, (20, 1404))
     mesh += rng.normal(0, 0.002, mesh.shape)
     flat = pa.array(mesh.astype(np.float32).ravel())
-    rows = tables.Landmarks.from_rows(points)
+    rows = Landmarks.from_rows(points)
     rows = rows.set_column(
         rows.schema.get_field_index("points"), "points", pa.FixedSizeListArray.from_arrays(flat, 1404)
     )
-    store.replace(tables.Frames, tables.Frames.from_rows(frames), {})
-    store.replace(tables.Faces, tables.Faces.from_rows(faces), {})
-    store.replace(tables.Landmarks, rows, {})
+    store.replace(Frames, Frames.from_rows(frames), {})
+    store.replace(Faces, Faces.from_rows(faces), {})
+    store.replace(Landmarks, rows, {})
     sound = [
         {
             "video_id": clip["video_id"],
@@ -97,21 +103,21 @@ def make_study(settings: Settings, videos: int = 6, meshes: int = 8, seed: int =
             "chunk_index": -1,
             **{
                 name: 0.1 if name == "zero_crossing_rate" else float(rng.normal(1500, 200))
-                for name in tables.AUDIO_FEATURES
+                for name in AUDIO_FEATURES
             },
             "fingerprint": "invented",
         }
         for clip in clips.to_pylist()
         if clip["status"] == "ok"
     ]
-    store.replace(tables.AudioFeatures, tables.AudioFeatures.from_rows(sound), {})
+    store.replace(AudioFeatures, AudioFeatures.from_rows(sound), {})
     levels = [PatientLevel(p["patient_id"], p["pain_level"]) for p in people.to_pylist()]
     cohort = assign_splits(levels, settings.training.folds, settings.training.split_seed)
-    store.replace(tables.CvSplits, cohort, {})
+    store.replace(CvSplits, cohort, {})
     models = invented.fold_models([*NETWORKS, *FORESTS], cohort, settings.training.profile)
     place = models.schema.get_field_index("cohort_hash")
     models = models.set_column(place, "cohort_hash", pa.repeat(cohort["cohort_hash"][0], len(models)))
-    store.replace(tables.FoldModels, models, {})
+    store.replace(FoldModels, models, {})
     predictions = [invented.predictions(NETWORKS, cohort, seed)]
     with tempfile.TemporaryDirectory() as scratch:
         for name in FORESTS:
@@ -123,10 +129,10 @@ def make_study(settings: Settings, videos: int = 6, meshes: int = 8, seed: int =
                 made = made.append_column("split", pa.repeat(pa.scalar(split, pa.int32()), len(made)))
                 predictions.append(made.select(predictions[0].schema.names))
     whole = pa.concat_tables(predictions)
-    store.replace(tables.FramePredictions, whole, {})
+    store.replace(FramePredictions, whole, {})
     accuracy = patient_accuracy(whole, cohort, models)
     assert len(as_frame(accuracy)) > 0
-    store.replace(tables.PatientAccuracy, accuracy, {})
+    store.replace(PatientAccuracy, accuracy, {})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -181,7 +181,10 @@ def fill_warehouse(settings: Settings, frames: int) -> None:
     from iss_assets.checks.stages import results_fingerprint
     from iss_assets.intake.folder import patient_rows, read_study, score_rows
     from iss_assets.pipeline.staleness import quality_fingerprint, scores_fingerprint, videos_fingerprint
-    from iss_assets.schemas import tables
+    from iss_assets.schemas.intake import BpiScores, Patients
+    from iss_assets.schemas.operations import CheckResults, Extractions
+    from iss_assets.schemas.video_quality import VideoQuality
+    from iss_assets.schemas.videos import Videos
     from iss_assets.warehouse.database import Replacement, Warehouse
     from iss_assets.warehouse.ledger import (
         VIDEO_TABLES,
@@ -260,14 +263,14 @@ def fill_warehouse(settings: Settings, frames: int) -> None:
     ]
     warehouse = Warehouse(settings.warehouse_path, settings.warehouse)
     made = {
-        tables.Patients: patient_rows(folder),
-        tables.BpiScores: scores,
-        tables.Videos: videos,
-        tables.VideoQuality: quality,
-        tables.CheckResults: checks,
+        Patients: patient_rows(folder),
+        BpiScores: scores,
+        Videos: videos,
+        VideoQuality: quality,
+        CheckResults: checks,
     }
     replacements = [Replacement(table, table.from_rows(rows), {}) for table, rows in made.items()]
-    warehouse.replace_all([*replacements, Replacement(tables.Extractions, ledger_rows(marks), {})])
+    warehouse.replace_all([*replacements, Replacement(Extractions, ledger_rows(marks), {})])
     with warehouse.write() as writer:
         writer.execute(
             f"""

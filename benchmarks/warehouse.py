@@ -36,7 +36,7 @@ A_VIDEO = 500
 def fill(warehouse: Warehouse, faces: int) -> float:
     """Write so many faces and landmarks, a video a transaction as a patient's run does; give the seconds of it."""
     from iss_assets.media.landmarks import POINT_VALUES, encode_crop, pack_points
-    from iss_assets.schemas import tables
+    from iss_assets.schemas.visual import Faces, Landmarks
 
     rng = np.random.default_rng(0)
     videos = max(1, faces // A_VIDEO)
@@ -57,11 +57,11 @@ def fill(warehouse: Warehouse, faces: int) -> float:
         box = arrow.array(np.full(n, 100.0), arrow.float32())
         one = arrow.array(np.ones(n), arrow.int32())
         rows = {
-            tables.Faces: {
+            Faces: {
                 "frame_index": index, "x1": box, "y1": box, "x2": box, "y2": box, "probability": arrow.array(np.ones(n), arrow.float32()),
                 "faces_seen": one, "crop": arrow.array(crops, arrow.binary()),
             },
-            tables.Landmarks: {"frame_index": index, "detected": detected, "points": points},
+            Landmarks: {"frame_index": index, "detected": detected, "points": points},
         }  # fmt: skip
         replacements = [
             Replacement(

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from iss_assets.schemas.tables import BY_NAME
+from iss_assets.schemas.registry import BY_NAME
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Warehouse, WarehouseError
 
@@ -281,7 +281,7 @@ class TrainingSet:
     def to_pandas(self) -> pd.DataFrame:
         """Give one row an item: whose it is, its target, and columns with a name (scores, audio features)."""
         from iss_assets.modeling.items import SCORE_COLUMNS
-        from iss_assets.schemas.tables import AUDIO_FEATURES
+        from iss_assets.schemas.audio import AUDIO_FEATURES
 
         items = self.items
         columns: dict[str, Any] = {

@@ -18,7 +18,13 @@ from typing import Any
 import numpy as np
 
 from iss_assets.protocol import terms
-from iss_assets.schemas import tables as t
+from iss_assets.schemas.audio import AUDIO_FEATURES, Audio, AudioFeatures, MelSpectrograms
+from iss_assets.schemas.base import Table
+from iss_assets.schemas.intake import BpiScores, Patients
+from iss_assets.schemas.modeling import CvSplits
+from iss_assets.schemas.video_quality import VideoQuality
+from iss_assets.schemas.videos import Videos
+from iss_assets.schemas.visual import Faces, Frames, Landmarks
 from iss_assets.warehouse.database import Warehouse
 from iss_assets_tests.times import time_columns
 
@@ -188,12 +194,12 @@ def _fill(
 ) -> None:
     targets = {p["patient_id"]: p["pain_target"] for p in patients}
     readable = [v for v in videos if v.status == "ok"]
-    warehouse.replace(t.Patients, t.Patients.from_rows(patients), {})
-    warehouse.replace(t.BpiScores, t.BpiScores.from_rows([_scores(v, targets, random) for v in videos]), {})
-    warehouse.replace(t.Videos, t.Videos.from_rows([_video(v) for v in videos]), {})
+    warehouse.replace(Patients, Patients.from_rows(patients), {})
+    warehouse.replace(BpiScores, BpiScores.from_rows([_scores(v, targets, random) for v in videos]), {})
+    warehouse.replace(Videos, Videos.from_rows([_video(v) for v in videos]), {})
     _fill_frames(warehouse, sum(v.frames for v in readable), faces, landmarks)
-    warehouse.replace(t.Audio, t.Audio.from_rows([_audio(v, random) for v in readable]), {})
-    warehouse.replace(t.VideoQuality, t.VideoQuality.from_rows([_quality(v, random) for v in videos]), {})
+    warehouse.replace(Audio, Audio.from_rows([_audio(v, random) for v in readable]), {})
+    warehouse.replace(VideoQuality, VideoQuality.from_rows([_quality(v, random) for v in videos]), {})
     with_frames = {v.patient_id for v in readable}
     levels = {p["patient_id"]: p["pain_level"] for p in patients if p["patient_id"] in with_frames}
     splits = [
@@ -208,7 +214,7 @@ def _fill(
         }
         for index, (patient_id, level) in enumerate(sorted(levels.items(), key=lambda i: (i[1], i[0])))
     ]
-    warehouse.replace(t.CvSplits, t.CvSplits.from_rows(splits), {})
+    warehouse.replace(CvSplits, CvSplits.from_rows(splits), {})
 
 
 def _fill_frames(warehouse: Warehouse, frames: int, faces: int, landmarks: int) -> None:
@@ -266,7 +272,7 @@ def _fill_frames(warehouse: Warehouse, frames: int, faces: int, landmarks: int) 
         )
         features = ", ".join(
             f"{0.1 if name == 'zero_crossing_rate' else 1500 + i} as {name}"
-            for i, name in enumerate(t.AUDIO_FEATURES)
+            for i, name in enumerate(AUDIO_FEATURES)
         )
         writer.execute(
             f"""
@@ -369,7 +375,7 @@ def tiny_study(warehouse: Warehouse, mesh: np.ndarray | None = None, patients: i
         mesh = np.column_stack([0.5 + radius * np.cos(angle), 0.5 + radius * np.sin(angle), 0.1 * radius])
     people = _patients(["1A" if i % 2 == 0 else "4D" for i in range(patients)], random)
     targets = {p["patient_id"]: p["pain_target"] for p in people}
-    rows: dict[type[t.Table], list[dict[str, Any]]] = {t.Patients: people}
+    rows: dict[type[Table], list[dict[str, Any]]] = {Patients: people}
     for number, person in enumerate(people):
         for place in range(2):
             video = Video(
@@ -381,15 +387,15 @@ def tiny_study(warehouse: Warehouse, mesh: np.ndarray | None = None, patients: i
             )
             keys = {"video_id": video.video_id, "patient_id": video.patient_id, "fingerprint": "made-up"}
             add = rows.setdefault
-            add(t.BpiScores, []).append(_scores(video, targets, random))
-            add(t.Videos, []).append({**_video(video), "problem": None})
-            add(t.Audio, []).append(_audio(video, random))
-            add(t.VideoQuality, []).append(
+            add(BpiScores, []).append(_scores(video, targets, random))
+            add(Videos, []).append({**_video(video), "problem": None})
+            add(Audio, []).append(_audio(video, random))
+            add(VideoQuality, []).append(
                 {**_quality(video, random), "flags": [], "usable": True, "unusable_reason": None}
             )
             for frame in range(video.frames):
                 at = {**keys, "frame_index": frame}
-                add(t.Frames, []).append(
+                add(Frames, []).append(
                     {
                         **at,
                         "time_s": frame / 10,
@@ -406,24 +412,24 @@ def tiny_study(warehouse: Warehouse, mesh: np.ndarray | None = None, patients: i
                 # a plain colour that says whose it is, so that a test can tell crops apart
                 crop = np.full((160, 160, 3), (number * 20, place * 100, frame * 20), np.uint8)
                 box = {"x1": 0, "y1": 0, "x2": 9, "y2": 9, "probability": 1.0, "faces_seen": 1}
-                add(t.Faces, []).append({**at, **box, "crop": encode_crop(crop)})
+                add(Faces, []).append({**at, **box, "crop": encode_crop(crop)})
                 points = mesh + random.normal(0, 0.002, mesh.shape)
                 detected = frame > 0
-                add(t.Landmarks, []).append(
+                add(Landmarks, []).append(
                     {**at, "detected": detected, "points": points.ravel().tolist() if detected else None}
                 )
             for chunk in (-1, 0, 1):
                 at = {**keys, "chunk_index": chunk}
                 features = {
-                    name: float(random.normal(targets[video.patient_id], 1)) for name in t.AUDIO_FEATURES
+                    name: float(random.normal(targets[video.patient_id], 1)) for name in AUDIO_FEATURES
                 }
-                add(t.AudioFeatures, []).append({**at, **features, "zero_crossing_rate": 0.1})
+                add(AudioFeatures, []).append({**at, **features, "zero_crossing_rate": 0.1})
                 if chunk >= 0:
                     slope = np.linspace(0, -70, 128)[:, None] + random.normal(0, 4, (128, 173))
-                    add(t.MelSpectrograms, []).append(
+                    add(MelSpectrograms, []).append(
                         {**at, "steps": 173, "mel": np.clip(slope, -80, 0).tolist()}
                     )
-        rows.setdefault(t.CvSplits, []).append(
+        rows.setdefault(CvSplits, []).append(
             {
                 "patient_id": person["patient_id"],
                 "split": number // 2 + 1,

@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from iss_assets.settings import Settings
 from iss_assets.intake.folder import patient_rows, problem_rows, read_study, score_rows
-from iss_assets.schemas import tables as t
+from iss_assets.schemas.intake import BpiScores, Patients, StudyProblems
 from iss_assets.warehouse.database import Warehouse
 from iss_assets.warehouse.sql.build import build_models
 from iss_assets.warehouse.sql.models import load_models
@@ -32,9 +32,9 @@ root = Path(sys.argv[1])
 folder = read_study(root / "study", now=datetime(2030, 1, 1, tzinfo=UTC))
 warehouse = Warehouse(root / "home" / "warehouse.duckdb")
 warehouse.replace_all([])
-warehouse.replace(t.Patients, t.Patients.from_rows(patient_rows(folder)), {})
-warehouse.replace(t.BpiScores, t.BpiScores.from_rows(score_rows(folder)), {})
-warehouse.replace(t.StudyProblems, t.StudyProblems.from_rows(problem_rows(folder)), {})
+warehouse.replace(Patients, Patients.from_rows(patient_rows(folder)), {})
+warehouse.replace(BpiScores, BpiScores.from_rows(score_rows(folder)), {})
+warehouse.replace(StudyProblems, StudyProblems.from_rows(problem_rows(folder)), {})
 models = ["submission_adherence", "pain_scores_daily", "patient_timeline", "enrollment_progress"]
 build_models(warehouse, load_models(warehouse.settings.sql_dir), models)
 tables = ["patients", "bpi_scores", "study_problems", *models]
@@ -131,7 +131,7 @@ SWITCHES = {
         {"TZ": "Pacific/Marquesas", "LC_ALL": "fa_IR.UTF-8"},
     ),
     "no unicode, pandera in between, and a zone that is set late": (
-        "import iss_assets.intake.folder, pandera.pandas, iss_assets.schemas.tables, os, time\n"
+        "import iss_assets.intake.folder, pandera.pandas, iss_assets.schemas.registry, os, time\n"
         "os.environ['TZ'] = 'Asia/Kathmandu'; time.tzset(); os.environ['PYARROW_IGNORE_TIMEZONE'] = '1'",
         {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"},
     ),

@@ -15,7 +15,7 @@ from iss_assets.checks.study import read_frames
 from iss_assets.defs.checks.factory import evaluate
 from iss_assets.defs.resources import WarehouseResource
 from iss_assets.protocol import terms
-from iss_assets.schemas import tables as t
+from iss_assets.schemas.intake import BpiScores, Patients
 from iss_assets.settings import Settings, WarehouseSettings
 from iss_assets.warehouse.database import Warehouse
 from iss_assets.warehouse.sql.build import build_models, run_tests
@@ -274,8 +274,8 @@ def survey(name: str, patient_id: str, at: datetime, offset: int = 0, **scores: 
 def small_study(
     warehouse: Warehouse, models: SqlModels, patients: list[dict[str, Any]], surveys: list[dict[str, Any]]
 ) -> Warehouse:
-    warehouse.replace(t.Patients, t.Patients.from_rows(patients), {})
-    warehouse.replace(t.BpiScores, t.BpiScores.from_rows(surveys), {})
+    warehouse.replace(Patients, Patients.from_rows(patients), {})
+    warehouse.replace(BpiScores, BpiScores.from_rows(surveys), {})
     build_models(warehouse, models, ["submission_adherence", "pain_scores_daily", "patient_timeline"])
     return warehouse
 

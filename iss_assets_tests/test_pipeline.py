@@ -28,7 +28,7 @@ from iss_assets.pipeline.home import open_instance
 from iss_assets.pipeline.observing import MARTS, PAGES
 from iss_assets.pipeline.run_history import STATE_TAG, SUBJECT_TAG
 from iss_assets.pipeline.staleness import stale_patients
-from iss_assets.schemas.tables import BY_NAME
+from iss_assets.schemas.registry import BY_NAME
 from iss_assets.settings import RunSettings, Settings
 from iss_assets.synthetic.sample import write_sample_study
 from iss_assets.warehouse import database

@@ -18,7 +18,7 @@ from iss_assets.defs.checks.factory import evaluate
 from iss_assets.defs.resources import WarehouseResource
 from iss_assets.intake.folder import patient_rows, read_study, score_rows
 from iss_assets.protocol.terms import SCORES
-from iss_assets.schemas import tables as t
+from iss_assets.schemas.intake import BpiScores, Patients
 from iss_assets.settings import ReadingSettings, Settings
 from iss_assets.warehouse.database import Warehouse
 from iss_assets.warehouse.export import export_tables
@@ -111,8 +111,8 @@ def test_every_stored_time_is_what_pythons_datetime_makes_of_the_csv(
     assert folder.rejected == ()
     config = Settings(study=study, home=root / "home", reading=reading)
     warehouse = Warehouse(config.warehouse_path)
-    warehouse.replace(t.Patients, t.Patients.from_rows(patient_rows(folder)), {})
-    warehouse.replace(t.BpiScores, t.BpiScores.from_rows(score_rows(folder)), {})
+    warehouse.replace(Patients, Patients.from_rows(patient_rows(folder)), {})
+    warehouse.replace(BpiScores, BpiScores.from_rows(score_rows(folder)), {})
 
     stored = {r["submission_id"]: r for r in warehouse.query("select * from bpi_scores").to_pylist()}
     assert stored.keys() == expected.keys()

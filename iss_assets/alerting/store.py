@@ -32,7 +32,7 @@ from iss_assets.alerting.rules import (
     recipients,
     with_keys,
 )
-from iss_assets.schemas.tables import Alerts
+from iss_assets.schemas.operations import Alerts
 from iss_assets.settings import AlertSettings, Settings
 from iss_assets.warehouse.database import Warehouse
 

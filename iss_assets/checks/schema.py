@@ -1,7 +1,7 @@
 """Schema checks, made from the pandera models: columns, types, ranges, keys and references of the rows as stored.
 
 Belongs here: reading a table's stored rows for checking, and judging them by their model.
-Does not belong here: rules of a table (``schemas.tables``), rules about the study (``study``).
+Does not belong here: rules of a table (``schemas``), rules about the study (``study``).
 
 Packed columns (pictures, points, spectrograms) are checked by type and nulls only, and never leave the database.
 """

@@ -28,7 +28,7 @@ from iss_assets.modeling.items import (
 )
 from iss_assets.modeling.pictures import EncodedFaces, SharedPictures, StoredFiles
 from iss_assets.protocol import terms
-from iss_assets.schemas.tables import AUDIO_FEATURES
+from iss_assets.schemas.audio import AUDIO_FEATURES
 from iss_assets.settings import TrainingSettings
 from iss_assets.warehouse.database import Warehouse, WarehouseError
 

@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 
 from iss_assets.protocol import terms
-from iss_assets.schemas.tables import PatientAccuracy
+from iss_assets.schemas.evaluation import PatientAccuracy
 
 TABLE_5_COLUMNS = ("all_classes", "no_pain", "pain", "none", "low", "moderate", "severe")
 

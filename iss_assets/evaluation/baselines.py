@@ -26,7 +26,7 @@ from iss_assets.evaluation.frames import rows_of
 from iss_assets.evaluation.intervals import bca_interval, mean_of, share_interval
 from iss_assets.protocol import terms
 from iss_assets.protocol.published import analyzed_by_cohort
-from iss_assets.schemas.tables import BaselineAccuracy, BaselineResults
+from iss_assets.schemas.evaluation import BaselineAccuracy, BaselineResults
 from iss_assets.settings import EvaluationSettings
 
 BASELINES = {

@@ -21,7 +21,7 @@ from iss_assets.evaluation.baselines import quality_measures
 from iss_assets.evaluation.frames import rows_of
 from iss_assets.evaluation.intervals import holm
 from iss_assets.evaluation.permutation import FitPredict, Tell, deals, trained_again
-from iss_assets.schemas.tables import QualityAssociations
+from iss_assets.schemas.evaluation import QualityAssociations
 from iss_assets.settings import EvaluationSettings
 
 FLAT_CONTRAST = 0.004

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from iss_assets.evaluation.accuracy import class_names, class_of
 from iss_assets.evaluation.intervals import auroc, bca_interval, holm, least_holm, mean_of
-from iss_assets.schemas.tables import PairedDifferences, PermutationResults
+from iss_assets.schemas.evaluation import PairedDifferences, PermutationResults
 from iss_assets.settings import EvaluationSettings
 
 FitPredict = Callable[[Mapping[str, str], Mapping[str, int]], pa.Table]

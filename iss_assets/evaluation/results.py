@@ -28,7 +28,7 @@ from iss_assets.evaluation.intervals import (
     share_interval,
 )
 from iss_assets.protocol import terms
-from iss_assets.schemas.tables import Calibration, ConfusionCounts, ExperimentMetrics, ExperimentResults
+from iss_assets.schemas.evaluation import Calibration, ConfusionCounts, ExperimentMetrics, ExperimentResults
 from iss_assets.settings import EvaluationSettings
 
 

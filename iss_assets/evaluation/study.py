@@ -18,7 +18,7 @@ from iss_assets.evaluation.frames import Rows, as_frame
 from iss_assets.evaluation.permutation import FitPredict, Retraining, Tell, in_order, judged_against
 from iss_assets.modeling.forests import processors
 from iss_assets.protocol import published
-from iss_assets.schemas.tables import CanaryResults, SplitStability
+from iss_assets.schemas.evaluation import CanaryResults, SplitStability
 from iss_assets.settings import EvaluationSettings
 
 CODE_VERSION: Final = "4"

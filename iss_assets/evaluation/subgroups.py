@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from iss_assets.evaluation.frames import number_or_none
 from iss_assets.evaluation.intervals import Array, Interval, bca_interval, mean_of, share_interval
-from iss_assets.schemas.tables import SubgroupResults
+from iss_assets.schemas.evaluation import SubgroupResults
 from iss_assets.settings import EvaluationSettings
 
 ATTRIBUTES = ("sex", "skin_group", "sex_and_skin", "cohort")

@@ -267,7 +267,7 @@ def _nested_lists(matrices: list[NDArray[np.float32]]) -> pa.Array:
 
 
 def _schema(table: str) -> pa.Schema:
-    from iss_assets.schemas.tables import BY_NAME
+    from iss_assets.schemas.registry import BY_NAME
 
     return pa.schema([f for f in BY_NAME[table].arrow_schema() if f.name not in _CONSTANTS])
 

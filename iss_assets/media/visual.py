@@ -49,7 +49,7 @@ from iss_assets.media.measures import (
 from iss_assets.media.row_store import RowStore
 from iss_assets.media.upright import UprightRgb
 from iss_assets.media.video import SampledFrame, open_video, sample_frames
-from iss_assets.schemas.tables import Faces, Frames, Landmarks
+from iss_assets.schemas.visual import Faces, Frames, Landmarks
 from iss_assets.settings import FaceSettings, LandmarkSettings, VideoSettings
 
 __all__ = [

@@ -24,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 
 from iss_assets.protocol import terms
-from iss_assets.schemas.tables import CvSplits
+from iss_assets.schemas.modeling import CvSplits
 
 
 class SplitFileError(ValueError):

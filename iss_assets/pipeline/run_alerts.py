@@ -12,7 +12,7 @@ from iss_assets.alerting.rules import RUN_FAILED, WHOLE_STUDY, Alert, Key, Known
 from iss_assets.alerting.store import _LATEST, Delivery, close_gone, deliver
 from iss_assets.pipeline.run_history import PARTITION_TAG, TAKEN_UP_TAG, errors_of, finished_since
 from iss_assets.protocol import terms
-from iss_assets.schemas.tables import Alerts
+from iss_assets.schemas.operations import Alerts
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Warehouse
 

@@ -345,7 +345,7 @@ def tables_state(warehouse: Warehouse, names: Collection[str], *more: object) ->
 
 def _tables_read(sql_dir: Path) -> frozenset[str]:
     """Give the warehouse's tables that the SQL models read."""
-    from iss_assets.schemas.tables import BY_NAME
+    from iss_assets.schemas.registry import BY_NAME
     from iss_assets.warehouse.sql.models import load_models
 
     models = load_models(sql_dir).models.values()

@@ -27,7 +27,7 @@ from iss_assets.reports import evaluation_figures as figures
 from iss_assets.reports.report_answers import associations_reach, checklist_answers, flow, missing_tables
 from iss_assets.reports.report_settings import models_table, settings_tables, training_settings_table
 from iss_assets.reports.templating import write_page
-from iss_assets.schemas.tables import BY_NAME
+from iss_assets.schemas.registry import BY_NAME
 from iss_assets.settings import EvaluationSettings
 
 

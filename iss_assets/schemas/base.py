@@ -1,7 +1,8 @@
 """What a table of the warehouse is: a pandera model that also knows its SQL types, key and grain.
 
 Belongs here: the base class of every table model and what is derived from a model (DDL, column names, validation
-of an Arrow table). Does not belong here: the tables themselves (``tables``), the database (``database``).
+of an Arrow table). The tables themselves are defined one file per stage and listed in
+``registry``.
 
 Columns come in two kinds. *Plain* columns (numbers, text, times) are checked by pandera. *Packed* columns (pictures,
 points, spectrograms, waveforms) would cost a Python object a value in pandas, so they stay in Arrow and only their
@@ -21,6 +22,7 @@ import pandas as pd
 import pyarrow as arrow
 
 from iss_assets.imports import environment_kept
+from iss_assets.protocol import terms
 
 with environment_kept():
     # pandera tells pyarrow to drop the offsets of datetimes, for the whole process
@@ -55,6 +57,12 @@ _PLAIN = {
     "TIMESTAMP",
     "TIMESTAMP WITH TIME ZONE",
 }
+PATIENT_ID: dict[str, Any] = {"str_matches": terms.PATIENT_ID.pattern}
+"""Check of a column that holds patient ids."""
+SUBMISSION_ID: dict[str, Any] = {"str_matches": terms.SUBMISSION_ID.pattern}
+"""Check of a column that holds submission or video ids."""
+SHARE: dict[str, Any] = {"ge": 0, "le": 1}
+"""Check of a column that holds a share or a probability."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 

@@ -1,18 +1,18 @@
 """The data dictionary in ``docs/``, made from the table models so that it cannot go stale unseen.
 
-Belongs here: turning models into Markdown. Does not belong here: the models (``tables``).
+Belongs here: turning models into Markdown. Does not belong here: the models.
 """
 
 from __future__ import annotations
 
 from iss_assets.schemas.base import Table
-from iss_assets.schemas.tables import TABLES
+from iss_assets.schemas.registry import TABLES
 
 _HEAD = """\
 # Data dictionary
 
 Every table of the warehouse, in the order in which the data flow. Made by `iss docs` from the pandera models in
-`iss_assets/schemas/tables.py`; do not edit it here. The SQL marts describe their columns in `dbt_like_sql/`.
+`iss_assets/schemas/`; do not edit it here. The SQL marts describe their columns in `dbt_like_sql/`.
 
 | table | one row is | key |
 |---|---|---|

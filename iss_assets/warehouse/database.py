@@ -17,7 +17,7 @@ import duckdb
 import pyarrow as arrow
 
 from iss_assets.schemas.base import Table
-from iss_assets.schemas.tables import EVALUATION, TABLES
+from iss_assets.schemas.registry import EVALUATION, TABLES
 from iss_assets.settings import WarehouseSettings
 from iss_assets.warehouse.engine import Opened
 from iss_assets.warehouse.locking import LockTimeout, hold

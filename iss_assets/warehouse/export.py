@@ -21,7 +21,7 @@ from typing import Any, Final, Literal
 
 import duckdb
 
-from iss_assets.schemas.tables import BY_NAME
+from iss_assets.schemas.registry import BY_NAME
 from iss_assets.warehouse.database import Warehouse, WarehouseError
 from iss_assets.warehouse.export_readers import reader_scripts
 from iss_assets.warehouse.sql.build import built_models

@@ -17,9 +17,8 @@ from functools import lru_cache
 import duckdb
 import pyarrow as arrow
 
-from iss_assets.schemas import tables
 from iss_assets.schemas.base import Table
-from iss_assets.schemas.tables import Extractions
+from iss_assets.schemas.operations import Extractions
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Replacement, Warehouse
 
@@ -161,7 +160,7 @@ STUDY = "*"
 def ledger_entry(patient: str, table: type[Table], mark: str, rows: int) -> Replacement:
     """Give the ledger's replacement that says: this table of this patient is current."""
     return Replacement(
-        tables.Extractions,
+        Extractions,
         ledger_rows([(patient, WHOLE, table.__table__, mark, rows)]),
         {"patient_id": patient, "table_name": table.__table__},
     )

@@ -17,7 +17,7 @@ from typing import Final
 import pyarrow as arrow
 
 from iss_assets.schemas.base import Table
-from iss_assets.schemas.tables import TABLES
+from iss_assets.schemas.registry import TABLES
 from iss_assets.warehouse.database import Warehouse
 
 _LARGE: Final = ("BLOB", "FLOAT[1404]", "FLOAT[2048]", "FLOAT[][]")

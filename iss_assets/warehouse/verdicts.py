@@ -14,7 +14,9 @@ from typing import Any, NamedTuple
 import duckdb
 
 from iss_assets.media.isolation import BrokenFile, Reading, Stage
-from iss_assets.schemas.tables import BY_NAME, Extractions, VideoProblems, Videos
+from iss_assets.schemas.operations import Extractions
+from iss_assets.schemas.registry import BY_NAME
+from iss_assets.schemas.videos import VideoProblems, Videos
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Replacement, Warehouse
 from iss_assets.warehouse.ledger import (

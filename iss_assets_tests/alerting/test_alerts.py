@@ -38,7 +38,7 @@ from iss_assets.alerting.store import close_gone, deliver
 from iss_assets.cli.location import load
 from iss_assets.pipeline.run_alerts import begin_telling, observations_of, record_runs, tell_of_runs
 from iss_assets.pipeline.run_history import TAKEN_UP_TAG, finished_since
-from iss_assets.schemas.tables import CheckResults
+from iss_assets.schemas.operations import CheckResults
 from iss_assets.settings import AlertSettings, Settings
 from iss_assets.warehouse.database import Warehouse
 from iss_assets_tests.intake.conftest import ENROLLMENT_HEADER, SURVEY_HEADER

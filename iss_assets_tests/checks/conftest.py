@@ -18,7 +18,12 @@ from iss_assets.checks.stages import STAGES
 from iss_assets.defs.checks.factory import evaluate
 from iss_assets.defs.resources import WarehouseResource
 from iss_assets.protocol import terms
-from iss_assets.schemas import tables as t
+from iss_assets.schemas.audio import Audio
+from iss_assets.schemas.base import Table
+from iss_assets.schemas.intake import BpiScores, Patients
+from iss_assets.schemas.video_quality import VideoQuality
+from iss_assets.schemas.videos import Videos
+from iss_assets.schemas.visual import Faces, Frames, Landmarks
 from iss_assets.warehouse.database import Warehouse
 from iss_assets_tests.times import time_columns
 
@@ -118,13 +123,13 @@ def healthy_warehouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 "enrolled_on": date(2021, 3, 1),
                 "utc_offset_minutes": -300,
             }
-            writer.replace(t.Patients, t.Patients.from_rows([person]), {"patient_id": patient})
+            writer.replace(Patients, Patients.from_rows([person]), {"patient_id": patient})
             ids = [f"{patient}-{day:02d}" for day in DAYS]
             common = [
                 {"video_id": i, "submission_id": i, "patient_id": patient, "fingerprint": "f"} for i in ids
             ]
-            rows: dict[type[t.Table], list[dict[str, Any]]] = {
-                t.BpiScores: [
+            rows: dict[type[Table], list[dict[str, Any]]] = {
+                BpiScores: [
                     {
                         **c,
                         **dict(zip(terms.SCORES, map(int, random.integers(1, 11, 9)), strict=True)),
@@ -135,7 +140,7 @@ def healthy_warehouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
                     }
                     for c, day in zip(common, DAYS, strict=True)
                 ],
-                t.Videos: [
+                Videos: [
                     {
                         **c,
                         "file": f"videos/{patient}/{c['video_id']}.mp4",
@@ -149,7 +154,7 @@ def healthy_warehouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
                     }
                     for index, c in enumerate(common)
                 ],
-                t.VideoQuality: [
+                VideoQuality: [
                     {
                         **c,
                         "frames": FRAMES,
@@ -161,7 +166,7 @@ def healthy_warehouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
                     }
                     for c in common
                 ],
-                t.Audio: [
+                Audio: [
                     {
                         **c,
                         "sample_rate": 22050,
@@ -182,7 +187,7 @@ def healthy_warehouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def _pictures(patient: str, video: str) -> dict[type[t.Table], arrow.Table]:
+def _pictures(patient: str, video: str) -> dict[type[Table], arrow.Table]:
     columns: dict[str, Any] = {
         "video_id": [video] * FRAMES,
         "patient_id": [patient] * FRAMES,
@@ -196,7 +201,7 @@ def _pictures(patient: str, video: str) -> dict[type[t.Table], arrow.Table]:
         "crop": [b"png"] * FRAMES,
         "points": arrow.FixedSizeListArray.from_arrays(
             arrow.array(np.tile(np.float32(mesh()), FRAMES)),
-            type=t.Landmarks.arrow_schema().field("points").type,
+            type=Landmarks.arrow_schema().field("points").type,
         ),
     }
     columns |= {
@@ -205,7 +210,7 @@ def _pictures(patient: str, video: str) -> dict[type[t.Table], arrow.Table]:
     }
     columns |= {c: [100.0] * FRAMES for c in ("x1", "y1")} | {c: [260.0] * FRAMES for c in ("x2", "y2")}
     tables = {}
-    for table in (t.Frames, t.Faces, t.Landmarks):
+    for table in (Frames, Faces, Landmarks):
         fields = table.arrow_schema()
         tables[table] = arrow.table(
             {

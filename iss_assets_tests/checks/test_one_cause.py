@@ -15,7 +15,12 @@ from iss_assets.intake.inventory import describe_video
 from iss_assets.media.audio import extract_audio
 from iss_assets.media.visual import extract_visual
 from iss_assets.protocol.flags import causes_of
-from iss_assets.schemas import tables as t
+from iss_assets.schemas.audio import Audio
+from iss_assets.schemas.base import Table
+from iss_assets.schemas.intake import BpiScores, Patients
+from iss_assets.schemas.video_quality import VideoQuality
+from iss_assets.schemas.videos import Videos
+from iss_assets.schemas.visual import Faces, Frames, Landmarks
 from iss_assets.settings import Settings
 from iss_assets.synthetic import sample
 from iss_assets.synthetic.plan import PLANTED, plan
@@ -58,12 +63,12 @@ def troubled(tmp_path_factory: pytest.TempPathFactory) -> InventedStudy:
     warehouse = Warehouse(settings.warehouse_path)
     folder = read_study(study, settings.reading)
     with warehouse.write() as writer:
-        writer.append(t.Patients, t.Patients.from_rows(patient_rows(folder)))
-        writer.append(t.BpiScores, t.BpiScores.from_rows(score_rows(folder)))
+        writer.append(Patients, Patients.from_rows(patient_rows(folder)))
+        writer.append(BpiScores, BpiScores.from_rows(score_rows(folder)))
         for patient in folder.patient_ids:
             for file in folder.videos_of(patient):
                 row = describe_video(file, None, settings.video, trust_probe=False).row
-                writer.append(t.Videos, t.Videos.from_rows([row]))
+                writer.append(Videos, Videos.from_rows([row]))
                 if row["status"] == "ok":
                     for table, rows in _extracted(file.path, settings):
                         writer.append(table, _owned(table, rows, file.submission_id, patient))
@@ -72,18 +77,18 @@ def troubled(tmp_path_factory: pytest.TempPathFactory) -> InventedStudy:
             {**row, "patient_id": patient, "fingerprint": "f"}
             for row in assess_patient(warehouse, settings, patient).rows
         ]
-        warehouse.replace(t.VideoQuality, t.VideoQuality.from_rows(rows), {"patient_id": patient})
+        warehouse.replace(VideoQuality, VideoQuality.from_rows(rows), {"patient_id": patient})
     return InventedStudy(WarehouseResource(study=str(study), home=str(home)))
 
 
-def _extracted(path: Path, settings: Settings) -> list[tuple[type[t.Table], arrow.Table]]:
+def _extracted(path: Path, settings: Settings) -> list[tuple[type[Table], arrow.Table]]:
     seen = extract_visual(path, settings.video, settings.faces, settings.landmarks, threads=1)
     heard = extract_audio(path, settings.audio)
-    made = [(t.Frames, seen.frames), (t.Faces, seen.faces), (t.Landmarks, seen.landmarks)]
-    return made + ([] if heard is None else [(t.Audio, heard.audio)])
+    made = [(Frames, seen.frames), (Faces, seen.faces), (Landmarks, seen.landmarks)]
+    return made + ([] if heard is None else [(Audio, heard.audio)])
 
 
-def _owned(table: type[t.Table], rows: arrow.Table, video: str, patient: str) -> arrow.Table:
+def _owned(table: type[Table], rows: arrow.Table, video: str, patient: str) -> arrow.Table:
     """Give extracted rows the columns that say whose they are, in the order of the table."""
     owner = {"video_id": video, "patient_id": patient, "fingerprint": "f"}
     columns: dict[str, Any] = {}

@@ -10,7 +10,7 @@ import pytest
 from iss_assets.checks.schema import judge, read_stored
 from iss_assets.checks.stages import STAGES
 from iss_assets.protocol.catalogue import CATALOGUE, SCHEMA, schema_check
-from iss_assets.schemas import tables
+from iss_assets.schemas.registry import BY_NAME
 from iss_assets_tests.checks.conftest import GOOD, OTHER, InventedStudy
 
 
@@ -77,7 +77,7 @@ def test_packed_columns_are_checked_for_nulls_without_being_read(study: Invented
 def test_columns_and_types_of_the_file_are_compared_with_the_model(
     study: InventedStudy, change: str, fault: tuple[str, str]
 ) -> None:
-    table = tables.BY_NAME[change.split()[2]]
+    table = BY_NAME[change.split()[2]]
     with study.warehouse.write() as writer:
         writer.execute(change)
         found = judge(table, read_stored(writer._connection, table, {"patient_id": GOOD}))

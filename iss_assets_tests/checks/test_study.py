@@ -16,7 +16,8 @@ from iss_assets.checks.study import SUITES, read_frames, run_suites
 from iss_assets.defs.assets.expectations import study_expectations
 from iss_assets.defs.resources import WarehouseResource
 from iss_assets.protocol import terms
-from iss_assets.schemas import tables as t
+from iss_assets.schemas.intake import BpiScores, Patients, RejectedRows
+from iss_assets.schemas.video_quality import VideoQuality
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Warehouse
 from iss_assets_tests.times import time_columns
@@ -58,7 +59,7 @@ def fill(warehouse: Warehouse, per_cohort: int = 2, videos: int = 20) -> None:
                 {**measured, "video_id": video, "patient_id": patient, "flags": flags, "fingerprint": "f"}
             )
     with warehouse.write() as writer:
-        for table, rows in ((t.Patients, patients), (t.BpiScores, scores), (t.VideoQuality, quality)):
+        for table, rows in ((Patients, patients), (BpiScores, scores), (VideoQuality, quality)):
             writer.replace(table, table.from_rows(rows), {})
 
 
@@ -113,7 +114,7 @@ def test_rows_and_files_that_no_patients_check_tells_of_are_told_for_the_study(t
         {"file": file, "line": line, "column_name": "", "code": code, "patient_id": who, "reason": "r"}
         for file, line, code, who in cells
     ]
-    warehouse.replace(t.RejectedRows, t.RejectedRows.from_rows(rejected), {})
+    warehouse.replace(RejectedRows, RejectedRows.from_rows(rejected), {})
     found = read_frames(warehouse, settings)["study_rejected"].to_dict("records")
     assert found == [
         {"file": "enrollment.csv", "code": "bad_day", "rows": 1},

@@ -23,7 +23,7 @@ from iss_assets.modeling.fitting import fit_fold, predict_fold
 from iss_assets.modeling.items import SCORE_COLUMNS
 from iss_assets.modeling.pictures import StoredFiles
 from iss_assets.pipeline.staleness import embeddings_mark, fold_marks
-from iss_assets.schemas import tables
+from iss_assets.schemas.modeling import FramePredictions
 from iss_assets.settings import Settings, TrainingSettings
 from iss_assets.warehouse.database import WarehouseError
 from iss_assets_tests.modeling.conftest import SIDE, crop
@@ -264,7 +264,7 @@ def test_what_is_loaded_can_be_learnt_and_predicted(study: Path, chosen, tmp_pat
     items = load_items(study, chosen, SETTINGS)
     fitted = fit_fold(chosen, items.of(["0001", "0002"]), SETTINGS, tmp_path)
     rows = predict_fold(chosen, fitted, items.of(["0003"]), SETTINGS)
-    tables.FramePredictions.check_rows(rows.append_column("split", pa.array([1] * len(rows), pa.int32())))
+    FramePredictions.check_rows(rows.append_column("split", pa.array([1] * len(rows), pa.int32())))
 
 
 def test_a_fold_is_stale_when_its_weights_file_is_replaced_or_a_setting_counts_and_a_forest_is_not(

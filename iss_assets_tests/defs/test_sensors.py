@@ -313,7 +313,7 @@ def test_alerts_of_one_who_left_the_study_are_closed_by_the_next_look(site: Site
     from datetime import UTC, datetime
 
     from iss_assets.alerting.rules import Observation, update
-    from iss_assets.schemas.tables import Alerts
+    from iss_assets.schemas.operations import Alerts
 
     site.tick()
     failed = Observation(
@@ -337,7 +337,8 @@ def test_alerts_of_one_who_left_the_study_are_closed_by_the_next_look(site: Site
 def test_marts_are_out_of_date_until_a_run_has_made_them_from_this_state(site: Site) -> None:
     from iss_assets.intake.folder import patient_rows, read_study
     from iss_assets.pipeline.observing import marts_state
-    from iss_assets.schemas.tables import Extractions, Patients
+    from iss_assets.schemas.intake import Patients
+    from iss_assets.schemas.operations import Extractions
     from iss_assets.warehouse.ledger import ledger_rows
 
     sql = site.root / "sql" / "marts" / "people.sql"

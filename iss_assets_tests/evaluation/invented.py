@@ -9,7 +9,10 @@ import numpy as np
 import pyarrow as pa
 
 from iss_assets.protocol import published, terms
-from iss_assets.schemas import tables
+from iss_assets.schemas.intake import BpiScores, Patients
+from iss_assets.schemas.modeling import CvSplits, FoldModels, FramePredictions
+from iss_assets.schemas.video_quality import VideoQuality
+from iss_assets.schemas.videos import Videos
 from iss_assets_tests.times import time_columns
 
 LOWEST_TARGET = {"None": 0, "Low": 1, "Moderate": 4, "Severe": 7}
@@ -34,13 +37,13 @@ def patients() -> pa.Table:
                     "utc_offset_minutes": -300,
                 }
             )
-    return tables.Patients.from_rows(rows)
+    return Patients.from_rows(rows)
 
 
 def splits(people: pa.Table, folds: int = 10) -> pa.Table:
     """Deal patients out in the order of their levels."""
     rows = sorted(people.to_pylist(), key=lambda r: (r["pain_target"], r["patient_id"]))
-    return tables.CvSplits.from_rows(
+    return CvSplits.from_rows(
         [
             {
                 "patient_id": r["patient_id"],
@@ -80,7 +83,7 @@ def fold_models(
                     "code_version": "1",
                 }
             )
-    return tables.FoldModels.from_rows(rows)
+    return FoldModels.from_rows(rows)
 
 
 def predictions(
@@ -115,7 +118,7 @@ def predictions(
                         "weight": 1.0,
                     }
                 )
-    return tables.FramePredictions.from_rows(rows)
+    return FramePredictions.from_rows(rows)
 
 
 def bpi_scores(
@@ -143,7 +146,7 @@ def bpi_scores(
                     "missing_scores": 9 if missing else 0,
                 }
             )
-    return tables.BpiScores.from_rows(rows)
+    return BpiScores.from_rows(rows)
 
 
 def videos(people: pa.Table, each: int = 6) -> pa.Table:
@@ -174,7 +177,7 @@ def videos(people: pa.Table, each: int = 6) -> pa.Table:
                     "problem": "the file cannot be opened" if broken else None,
                 }
             )
-    return tables.Videos.from_rows(rows)
+    return Videos.from_rows(rows)
 
 
 def video_quality(people: pa.Table, clips: pa.Table, seed: int = 2) -> pa.Table:
@@ -203,4 +206,4 @@ def video_quality(people: pa.Table, clips: pa.Table, seed: int = 2) -> pa.Table:
                 "fingerprint": "f",
             }
         )
-    return tables.VideoQuality.from_rows(rows)
+    return VideoQuality.from_rows(rows)

@@ -17,7 +17,8 @@ from iss_assets.protocol.published import (
     TABLE_5,
     analyzed_by_cohort,
 )
-from iss_assets.schemas.tables import CvSplits, FoldModels, FramePredictions, PatientAccuracy
+from iss_assets.schemas.evaluation import PatientAccuracy
+from iss_assets.schemas.modeling import CvSplits, FoldModels, FramePredictions
 from iss_assets_tests.evaluation import invented
 
 

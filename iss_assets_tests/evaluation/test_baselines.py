@@ -19,7 +19,7 @@ from iss_assets.evaluation.baselines import (
     quality_measures,
 )
 from iss_assets.protocol import published, terms
-from iss_assets.schemas.tables import BaselineAccuracy, BaselineResults
+from iss_assets.schemas.evaluation import BaselineAccuracy, BaselineResults
 from iss_assets.settings import EvaluationSettings
 
 SETTINGS = EvaluationSettings(bootstrap_samples=999)

@@ -17,7 +17,7 @@ from iss_assets.evaluation.canaries import (
     shuffled_labels_canary,
 )
 from iss_assets.protocol import terms
-from iss_assets.schemas.tables import CanaryResults, QualityAssociations
+from iss_assets.schemas.evaluation import CanaryResults, QualityAssociations
 from iss_assets.settings import EvaluationSettings
 
 SETTINGS = EvaluationSettings(shuffle_repeats=8)

@@ -17,7 +17,7 @@ from iss_assets.evaluation.comparable import (
     outdated_splits,
     relabelled,
 )
-from iss_assets.schemas.tables import FoldModels
+from iss_assets.schemas.modeling import FoldModels
 
 SPLIT_OF = {"a": 1, "b": 1, "c": 2, "d": 2, "e": 3, "f": 3}
 

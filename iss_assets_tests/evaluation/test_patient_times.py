@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from iss_assets.reports.patient_report import _clock_words, _with_clock
-from iss_assets.schemas.tables import BpiScores
+from iss_assets.schemas.intake import BpiScores
 from iss_assets_tests.times import time_columns
 
 

@@ -26,7 +26,7 @@ from iss_assets.evaluation.permutation import (
     sign_flip_p,
     trained_again,
 )
-from iss_assets.schemas.tables import PairedDifferences, PermutationResults
+from iss_assets.schemas.evaluation import PairedDifferences, PermutationResults
 from iss_assets.settings import EvaluationSettings
 from iss_assets_tests.evaluation import invented
 

@@ -15,7 +15,7 @@ from iss_assets.evaluation.results import (
     experiment_results,
     figures,
 )
-from iss_assets.schemas.tables import Calibration, ConfusionCounts, ExperimentMetrics, ExperimentResults
+from iss_assets.schemas.evaluation import Calibration, ConfusionCounts, ExperimentMetrics, ExperimentResults
 from iss_assets.settings import EvaluationSettings
 
 SETTINGS = EvaluationSettings(bootstrap_samples=999)

@@ -10,7 +10,7 @@ import pytest
 
 from iss_assets.evaluation.permutation import Retraining
 from iss_assets.evaluation.study import EvaluationInputs, evaluate_study
-from iss_assets.schemas.tables import BY_NAME
+from iss_assets.schemas.registry import BY_NAME
 from iss_assets_tests.evaluation import invented
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from iss_assets.evaluation.subgroups import gap, subgroup_results
-from iss_assets.schemas.tables import SubgroupResults
+from iss_assets.schemas.evaluation import SubgroupResults
 from iss_assets.settings import EvaluationSettings
 
 

@@ -21,7 +21,7 @@ from iss_assets.intake.folder import (
     score_rows,
     study_signature,
 )
-from iss_assets.schemas.tables import BpiScores, Patients, RejectedRows, StudyProblems
+from iss_assets.schemas.intake import BpiScores, Patients, RejectedRows, StudyProblems
 from iss_assets.settings import ReadingSettings
 from iss_assets_tests.intake.conftest import (
     ENROLLMENT_HEADER,

@@ -15,7 +15,7 @@ from iss_assets.intake.folder import (
     rejected_rows,
     study_signature,
 )
-from iss_assets.schemas.tables import RejectedRows, StudyProblems
+from iss_assets.schemas.intake import RejectedRows, StudyProblems
 from iss_assets_tests.intake.conftest import ENROLLMENT_HEADER, PATIENTS, SURVEY_HEADER, SURVEYS
 
 CELLS = st.one_of(

@@ -25,7 +25,8 @@ from iss_assets.media.audio import (
 from iss_assets.media.librosa_module import librosa
 from iss_assets.media.sound_features import sound_features
 from iss_assets.media.speech import PeakHistogram, speech_levels
-from iss_assets.schemas.tables import AUDIO_FEATURES, BY_NAME
+from iss_assets.schemas.audio import AUDIO_FEATURES
+from iss_assets.schemas.registry import BY_NAME
 from iss_assets.settings import AudioSettings
 from iss_assets_tests.media.sounds import voice, write_media
 

@@ -10,7 +10,12 @@ import pytest
 from iss_assets.modeling.experiments import Experiment
 from iss_assets.modeling.items import SCORE_COLUMNS, Items, make_items
 from iss_assets.protocol import terms
-from iss_assets.schemas import tables
+from iss_assets.schemas.audio import AUDIO_FEATURES, AudioFeatures, MelSpectrograms
+from iss_assets.schemas.intake import BpiScores, Patients
+from iss_assets.schemas.registry import TABLES
+from iss_assets.schemas.video_quality import VideoQuality
+from iss_assets.schemas.videos import Videos
+from iss_assets.schemas.visual import Faces, Frames, Landmarks
 from iss_assets.warehouse.database import Warehouse
 from iss_assets_tests.times import time_columns
 
@@ -93,10 +98,10 @@ def crop(patient: int, frame: int) -> np.ndarray:
 @pytest.fixture(scope="module")
 def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Patients 0001 to 0006: all well; all well; no answers; video unusable; nothing submitted; quality not known."""
-    made: dict[type, list[dict]] = {t: [] for t in tables.TABLES}
+    made: dict[type, list[dict]] = {t: [] for t in TABLES}
     for patient in range(1, 7):
         pid, target = f"{patient:04d}", (0, 2, 5, 9, 0, 8)[patient - 1]
-        made[tables.Patients].append(
+        made[Patients].append(
             {"patient_id": pid, "cohort": terms.cohort_of(target, "V", "F"), "sex": "F", "skin_type": "V",
              "skin_group": "dark", "pain_target": target, "pain_level": terms.pain_level(target)}
         )  # fmt: skip
@@ -105,42 +110,42 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for video in (f"s{patient}b", f"s{patient}a"):
             key = {"video_id": video, "patient_id": pid, "fingerprint": "f" * 16}
             answered = patient != 3
-            made[tables.BpiScores].append(
+            made[BpiScores].append(
                 {"submission_id": video, "patient_id": pid, **time_columns(datetime(2021, 5, 1, 9, tzinfo=UTC)),
                  "missing_scores": 1 if answered else 9,
                  **({"pain_now": target, "chronic_pain": True, **dict.fromkeys(terms.INTERFERENCE_ITEMS, 3), "mood": None}
                     if answered else {})}
             )  # fmt: skip
-            made[tables.Videos].append(
+            made[Videos].append(
                 {**key, "file": video, "sha256": "0" * 64, "bytes": 1, "modified_ns": 1, "has_prompt": False, "status": "ok"}
             )  # fmt: skip
             if patient != 6:
                 usable = patient != 4
-                made[tables.VideoQuality].append(
+                made[VideoQuality].append(
                     {**key, "frames": 6, "measures": "{}", "flags": [] if usable else ["dark"], "usable": usable,
                      "unusable_reason": None if usable else "dark"}
                 )  # fmt: skip
             for frame in range(6):
                 at = {**key, "frame_index": frame}
-                made[tables.Frames].append(
+                made[Frames].append(
                     {**at, "time_s": frame / 10, "chunk_index": 0, "luminance": 0.5, "contrast": 0.1, "sharpness": 1,
                      "noise": 1, "glare": 0, "picture_hash": frame, "faces_seen": 1}
                 )  # fmt: skip
                 if frame == 5:  # nobody in the last frame
                     continue
                 box = {"x1": 0, "y1": 0, "x2": 9, "y2": 9, "probability": 1, "faces_seen": 1}
-                made[tables.Faces].append({**at, **box, "crop": as_png(crop(patient, frame))})
+                made[Faces].append({**at, **box, "crop": as_png(crop(patient, frame))})
                 found = frame != 4  # no mesh on the last face
                 points = np.full(1404, patient + frame / 10) if found else None
-                made[tables.Landmarks].append({**at, "detected": found, "points": points})
+                made[Landmarks].append({**at, "detected": found, "points": points})
             for chunk, steps in ((-1, 0), (0, 173), (1, 173), (2, 60)):
-                features = {name: float(place + chunk) for place, name in enumerate(tables.AUDIO_FEATURES)}
-                made[tables.AudioFeatures].append(
+                features = {name: float(place + chunk) for place, name in enumerate(AUDIO_FEATURES)}
+                made[AudioFeatures].append(
                     {**key, "chunk_index": chunk, **features, "zero_crossing_rate": 0.5}
                 )
                 if chunk >= 0:
                     mel = np.full((128, steps), -10.0 * chunk) + np.arange(128)[:, None] / 100
-                    made[tables.MelSpectrograms].append(
+                    made[MelSpectrograms].append(
                         {**key, "chunk_index": chunk, "steps": steps, "mel": mel.tolist()}
                     )
     warehouse = Warehouse(tmp_path_factory.mktemp("study") / "warehouse.duckdb")

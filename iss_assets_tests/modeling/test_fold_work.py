@@ -15,7 +15,7 @@ from iss_assets.defs.resources import WarehouseResource
 from iss_assets.modeling.experiments import experiment
 from iss_assets.modeling.folds import PatientLevel, assign_splits
 from iss_assets.pipeline.staleness import stale_experiments
-from iss_assets.schemas import tables
+from iss_assets.schemas.modeling import CvSplits
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Warehouse
 from iss_assets_tests.modeling.conftest import SIDE
@@ -37,7 +37,7 @@ def home(made_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     folder = tmp_path / "home"
     folder.mkdir()
     store = Warehouse(Warehouse(made_once).snapshot(folder / "warehouse.duckdb"))
-    store.replace(tables.CvSplits, assign_splits(COHORT, folds=3), where={})
+    store.replace(CvSplits, assign_splits(COHORT, folds=3), where={})
     return folder
 
 
@@ -86,7 +86,7 @@ def test_new_data_of_a_test_patient_make_the_own_split_predict_again_and_the_oth
 def test_a_split_without_patients_is_forgotten(home: Path) -> None:
     fit(home, PAIN)
     store = Warehouse(home / "warehouse.duckdb")
-    store.replace(tables.CvSplits, assign_splits(COHORT, folds=2), where={})
+    store.replace(CvSplits, assign_splits(COHORT, folds=2), where={})
     assert stale_experiments(store, Settings(home=home), [PAIN.name])
     assert fit(home, PAIN, splits=[3]) == done(empty=1)  # alone it takes nothing with it
     assert {r["split"] for r in rows(home, "select split from fold_models")} == {1, 2}
@@ -107,7 +107,7 @@ def test_folds_of_other_splits_go_with_the_first_of_todays_and_not_before(
     fit(home, PAIN)
     store = Warehouse(home / "warehouse.duckdb")
     moved = {"0001": 2, "0002": 2, "0003": 1}
-    store.replace(tables.CvSplits, assign_splits(COHORT, folds=3, split_file=moved), where={})
+    store.replace(CvSplits, assign_splits(COHORT, folds=3, split_file=moved), where={})
     made = rows(home, "select * from fold_models order by split")
 
     def fails(*_: object) -> None:
@@ -130,10 +130,10 @@ def test_a_joining_patient_is_in_the_row_of_the_model_that_predicts_them_and_did
 ) -> None:
     store = Warehouse(home / "warehouse.duckdb")
     two = assign_splits(COHORT[:2], folds=3, split_file={"0001": 1, "0002": 2})
-    store.replace(tables.CvSplits, two, where={})
+    store.replace(CvSplits, two, where={})
     fit(home, PAIN)
     joined = assign_splits(COHORT, folds=3, split_file={"0001": 1, "0002": 2, "0003": 2})
-    store.replace(tables.CvSplits, joined, where={})
+    store.replace(CvSplits, joined, where={})
     assert stale_experiments(store, Settings(home=home), [PAIN.name])
     assert fit(home, PAIN) == done(fitted=1, predicted=1, empty=1)
     models = rows(home, "select * from fold_models order by split")

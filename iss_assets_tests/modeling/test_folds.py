@@ -18,7 +18,7 @@ from iss_assets.modeling.folds import (
     splits_in,
 )
 from iss_assets.protocol import terms
-from iss_assets.schemas.tables import CvSplits
+from iss_assets.schemas.modeling import CvSplits
 
 
 def cohort(*counts: int) -> list[PatientLevel]:

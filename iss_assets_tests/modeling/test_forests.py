@@ -11,7 +11,7 @@ from iss_assets.modeling.experiments import experiment
 from iss_assets.modeling.files import read_arrays
 from iss_assets.modeling.fitting import PREDICTIONS, fit_fold, predict_fold
 from iss_assets.modeling.forests import SMALL, Forest, grow_forest
-from iss_assets.schemas.tables import FramePredictions
+from iss_assets.schemas.modeling import FramePredictions
 from iss_assets.settings import TrainingSettings
 from iss_assets_tests.modeling.conftest import planted_items
 

@@ -17,7 +17,7 @@ from iss_assets.modeling.folds import PatientLevel, assign_splits
 from iss_assets.pipeline import launcher as runner
 from iss_assets.pipeline.home import open_instance
 from iss_assets.pipeline.run_history import end_dead_runs
-from iss_assets.schemas import tables
+from iss_assets.schemas.modeling import CvSplits
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Warehouse
 from iss_assets_tests.modeling.conftest import SIDE
@@ -40,7 +40,7 @@ def test_a_killed_training_leaves_its_place_in_the_pool_and_goes_on_from_its_las
     home.mkdir()
     store = Warehouse(Warehouse(made_once).snapshot(home / "warehouse.duckdb"))
     levels = [PatientLevel("0001", "None"), PatientLevel("0002", "Low")]
-    store.replace(tables.CvSplits, assign_splits(levels, folds=2), where={})
+    store.replace(CvSplits, assign_splits(levels, folds=2), where={})
     for name, value in {"PROFILE": "demo", "IMAGE_SIDE": str(SIDE), "EPOCHS": "8", "DEVICE": "cpu"}.items():
         monkeypatch.setenv(f"ISS_TRAINING__{name}", value)
     monkeypatch.setenv("ISS_HOME", str(home))

@@ -19,7 +19,7 @@ from iss_assets.modeling.fitting import FittedFold, fit_fold, predict_fold
 from iss_assets.modeling.items import EncodedFaces, Items
 from iss_assets.modeling.training import CHECKPOINT_FILE
 from iss_assets.modeling.weights import WeightsUnavailable
-from iss_assets.schemas.tables import FramePredictions
+from iss_assets.schemas.modeling import FramePredictions
 from iss_assets.settings import TrainingSettings
 from iss_assets_tests.modeling.conftest import as_png, planted_items
 

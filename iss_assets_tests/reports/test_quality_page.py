@@ -15,7 +15,11 @@ from iss_assets.protocol.catalogue import BY_KEY, find
 from iss_assets.reports.quality_page import write_quality_page
 from iss_assets.reports.quality_report import Item, Level, quality_report
 from iss_assets.reports.quality_text import HEADINGS, format_quality
-from iss_assets.schemas import tables
+from iss_assets.schemas.intake import BpiScores, Patients
+from iss_assets.schemas.modeling import FoldModels, FramePredictions
+from iss_assets.schemas.operations import Alerts, CheckResults
+from iss_assets.schemas.video_quality import VideoQuality
+from iss_assets.schemas.videos import Videos
 from iss_assets.warehouse.database import Replacement, Warehouse
 from iss_assets.warehouse.unseen import models_behind
 from iss_assets_tests.times import time_columns
@@ -51,7 +55,7 @@ def check_result(
 
 
 def keep(warehouse: Warehouse, *rows: dict[str, object]) -> None:
-    warehouse.replace(tables.CheckResults, tables.CheckResults.from_rows(rows), {})
+    warehouse.replace(CheckResults, CheckResults.from_rows(rows), {})
 
 
 def keep_alerts(warehouse: Warehouse, observations: Sequence[Observation]) -> None:
@@ -60,7 +64,7 @@ def keep_alerts(warehouse: Warehouse, observations: Sequence[Observation]) -> No
         for alert in update(alerts, [observation]):
             alerts[alert.key] = alert
     rows = [a.row() for a in alerts.values()]
-    warehouse.replace(tables.Alerts, tables.Alerts.from_rows(rows), {})
+    warehouse.replace(Alerts, Alerts.from_rows(rows), {})
 
 
 PATIENTS = [f"{i:04d}" for i in range(1, 31)]
@@ -121,10 +125,10 @@ def unchecked(warehouse: Warehouse) -> Warehouse:
                 }
             )
     made = {
-        tables.Patients: people,
-        tables.BpiScores: scores,
-        tables.Videos: videos,
-        tables.VideoQuality: quality,
+        Patients: people,
+        BpiScores: scores,
+        Videos: videos,
+        VideoQuality: quality,
     }
     warehouse.replace_all([Replacement(table, table.from_rows(rows), {}) for table, rows in made.items()])
     return warehouse
@@ -448,9 +452,9 @@ def test_models_are_behind_by_the_patients_and_submissions_that_came_after_them(
         for s in submissions
         if s["submission_id"] not in (missed, *late)
     ]
-    study.replace(tables.FoldModels, tables.FoldModels.from_rows([model]), {})
-    study.replace(tables.FramePredictions, tables.FramePredictions.from_rows(seen), {})
-    study.replace(tables.VideoQuality, tables.VideoQuality.from_rows([]), {})
+    study.replace(FoldModels, FoldModels.from_rows([model]), {})
+    study.replace(FramePredictions, FramePredictions.from_rows(seen), {})
+    study.replace(VideoQuality, VideoQuality.from_rows([]), {})
     behind = models_behind(study)
     assert behind.patients == ("0030",)
     assert behind.submissions == tuple(sorted([missed, *late]))
@@ -458,5 +462,5 @@ def test_models_are_behind_by_the_patients_and_submissions_that_came_after_them(
     # a patient none of whose videos can be used is in no model by design
     row = {"frames": 1, "measures": "{}", "flags": ["face_missing"], "usable": False, "fingerprint": "f"}
     lost = [{**row, "video_id": late[0], "patient_id": "0030"}]
-    study.replace(tables.VideoQuality, tables.VideoQuality.from_rows(lost), {})
+    study.replace(VideoQuality, VideoQuality.from_rows(lost), {})
     assert models_behind(study).patients == () and models_behind(study).submissions == (missed,)

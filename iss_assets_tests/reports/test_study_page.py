@@ -14,7 +14,7 @@ import pytest
 from iss_assets.reports import study_figures as figures
 from iss_assets.reports.gallery import as_markdown, mart_figures
 from iss_assets.reports.study_page import MARTS, write_study_page
-from iss_assets.schemas import tables as t
+from iss_assets.schemas.intake import RejectedRows
 from iss_assets.settings import WarehouseSettings
 from iss_assets.warehouse.database import Warehouse
 from iss_assets.warehouse.sql.build import build_models
@@ -34,7 +34,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warehouse]:
         "code": "bad_score",
         "reason": "A <b>score</b> lies between 0 and 10.",
     }
-    made.replace(t.RejectedRows, t.RejectedRows.from_rows([rejected]), {})
+    made.replace(RejectedRows, RejectedRows.from_rows([rejected]), {})
     build_models(made, load_models(WarehouseSettings().sql_dir))
     yield made
 

@@ -19,7 +19,8 @@ from iss_assets.reports.report_answers import associations_reach
 from iss_assets.reports.report_settings import models_table, training_settings_table
 from iss_assets.reports.study_report import StudyReportInputs, write_study_report
 from iss_assets.reports.tripod import AUTHORS, checklist
-from iss_assets.schemas.tables import CanaryResults, FoldModels, PermutationResults, QualityAssociations
+from iss_assets.schemas.evaluation import CanaryResults, PermutationResults, QualityAssociations
+from iss_assets.schemas.modeling import FoldModels
 from iss_assets.settings import EvaluationSettings, Settings
 from iss_assets_tests.evaluation.invented import fold_models
 

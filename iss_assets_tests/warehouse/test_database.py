@@ -19,17 +19,12 @@ import pyarrow as pa
 import pytest
 
 from iss_assets.schemas.base import InvalidTable
-from iss_assets.schemas.tables import (
-    TABLES,
-    BpiScores,
-    CvSplits,
-    Extractions,
-    Faces,
-    Landmarks,
-    RejectedRows,
-    SplitStability,
-    SubgroupResults,
-)
+from iss_assets.schemas.evaluation import SplitStability, SubgroupResults
+from iss_assets.schemas.intake import BpiScores, RejectedRows
+from iss_assets.schemas.modeling import CvSplits
+from iss_assets.schemas.operations import Extractions
+from iss_assets.schemas.registry import TABLES
+from iss_assets.schemas.visual import Faces, Landmarks
 from iss_assets.settings import WarehouseSettings
 from iss_assets.warehouse import database, engine
 from iss_assets.warehouse.database import _READY, Replacement, Warehouse, WarehouseError, _one_of
@@ -333,7 +328,7 @@ import sys, numpy as np, pyarrow as arrow
 from pathlib import Path
 from iss_assets.warehouse import engine
 from iss_assets.warehouse.database import Warehouse
-from iss_assets.schemas.tables import Landmarks
+from iss_assets.schemas.visual import Landmarks
 engine._keeping = sys.argv[3] == "True"
 n = 3000
 rows = arrow.table({

@@ -12,7 +12,10 @@ import pyarrow.parquet as parquet
 import pytest
 from pandas._libs.parsers import STR_NA_VALUES
 
-from iss_assets.schemas import tables as t
+from iss_assets.schemas.intake import BpiScores, Patients, RejectedRows
+from iss_assets.schemas.registry import BY_NAME
+from iss_assets.schemas.video_quality import VideoQuality
+from iss_assets.schemas.visual import Faces, Landmarks
 from iss_assets.settings import WarehouseSettings
 from iss_assets.warehouse.database import Warehouse, WarehouseError
 from iss_assets.warehouse.export import PAIN_LEVEL_NONE, TAKEN_FOR_MISSING, export_tables, exportable_tables
@@ -24,8 +27,8 @@ from iss_assets_tests.times import time_columns
 @pytest.fixture
 def study(warehouse: Warehouse) -> Warehouse:
     warehouse.replace(
-        t.Patients,
-        t.Patients.from_rows(
+        Patients,
+        Patients.from_rows(
             [
                 {
                     "patient_id": "0001",
@@ -41,8 +44,8 @@ def study(warehouse: Warehouse) -> Warehouse:
         {},
     )
     warehouse.replace(
-        t.BpiScores,
-        t.BpiScores.from_rows(
+        BpiScores,
+        BpiScores.from_rows(
             [
                 {
                     "submission_id": "s1",
@@ -60,9 +63,9 @@ def study(warehouse: Warehouse) -> Warehouse:
     )
     keys = {"video_id": "s1", "patient_id": "0001", "frame_index": 0, "fingerprint": "f"}
     box = {"x1": 0, "y1": 0, "x2": 9, "y2": 9, "probability": 1.0, "faces_seen": 1, "crop": b"picture"}
-    warehouse.replace(t.Faces, t.Faces.from_rows([{**keys, **box}]), {})
+    warehouse.replace(Faces, Faces.from_rows([{**keys, **box}]), {})
     points = np.linspace(0, 1, 1404).tolist()
-    warehouse.replace(t.Landmarks, t.Landmarks.from_rows([{**keys, "detected": True, "points": points}]), {})
+    warehouse.replace(Landmarks, Landmarks.from_rows([{**keys, "detected": True, "points": points}]), {})
     quality = {
         "video_id": "s1",
         "patient_id": "0001",
@@ -72,7 +75,7 @@ def study(warehouse: Warehouse) -> Warehouse:
         "usable": True,
         "fingerprint": "f",
     }
-    warehouse.replace(t.VideoQuality, t.VideoQuality.from_rows([quality]), {})
+    warehouse.replace(VideoQuality, VideoQuality.from_rows([quality]), {})
     return warehouse
 
 
@@ -166,7 +169,7 @@ def test_every_table_of_the_warehouse_can_be_exported_in_both_formats(
     import frictionless
 
     names = exportable_tables(study)
-    assert set(t.BY_NAME) <= set(names)
+    assert set(BY_NAME) <= set(names)
     for format in ("parquet", "csv"):
         exported = export_tables(study, names, format, tmp_path / format, with_media=True)
         assert [e.path.exists() for e in exported] == [True] * len(names)
@@ -207,13 +210,13 @@ def four_levels(warehouse: Warehouse) -> Warehouse:
                 "missing_scores": 7,
             }
         )
-    warehouse.replace(t.Patients, t.Patients.from_rows(people), {})
-    warehouse.replace(t.BpiScores, t.BpiScores.from_rows(scores), {})
+    warehouse.replace(Patients, Patients.from_rows(people), {})
+    warehouse.replace(BpiScores, BpiScores.from_rows(scores), {})
     rejected = [
         {"file": "surveys.csv", "line": i, "column_name": "", "code": "bad_id", "reason": text}
         for i, text in enumerate([*HOSTILE, *TAKEN_FOR_MISSING])
     ]
-    warehouse.replace(t.RejectedRows, t.RejectedRows.from_rows(rejected), {})
+    warehouse.replace(RejectedRows, RejectedRows.from_rows(rejected), {})
     return warehouse
 
 
@@ -311,7 +314,7 @@ def test_the_script_beside_the_files_reads_every_value_with_its_type(
     spec.loader.exec_module(module)
     tables = module.read_export(tmp_path)
     for name, read in tables.items():
-        key = t.BY_NAME[name].__key__
+        key = BY_NAME[name].__key__
         stored = four_levels.query(f"select * from {name} order by {', '.join(key)}").to_pylist()
         assert list(read.columns) == list(stored[0])
         for column in read.columns:
@@ -321,7 +324,7 @@ def test_the_script_beside_the_files_reads_every_value_with_its_type(
                 None if pd.isna(v) else v.to_pydatetime() if isinstance(v, pd.Timestamp) else v
                 for v in read[column]
             ]
-            if t.BY_NAME[name].arrow_schema().field(column).type == pa.date32():
+            if BY_NAME[name].arrow_schema().field(column).type == pa.date32():
                 found = [None if v is None else v.date() for v in found]
             # an empty cell is a missing value, also where text was empty
             assert found == [None if r[column] == "" else r[column] for r in stored], (name, column)

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from iss_assets.schemas import tables
+from iss_assets.schemas.audio import Audio
 from iss_assets.schemas.base import Table
+from iss_assets.schemas.operations import Extractions
+from iss_assets.schemas.registry import TABLES
 from iss_assets.warehouse.database import Replacement, Warehouse
 from iss_assets.warehouse.pieces import FULL, first_to_join, join_pieces, joinable, piece_rows
 
@@ -17,7 +19,7 @@ def _pieces(warehouse: Warehouse, table: type[Table]) -> list[int]:
 
 
 def _sound(warehouse: Warehouse, n: int, size: int) -> None:
-    row = {c.name: None for c in tables.Audio.columns()}
+    row = {c.name: None for c in Audio.columns()}
     numbers = {
         "sample_rate": 22050,
         "duration_s": 1.0,
@@ -27,23 +29,21 @@ def _sound(warehouse: Warehouse, n: int, size: int) -> None:
     }
     made = {"inserted_silence_s": 0.0, "broken_packets": 0, "waveform": bytes([n % 256]) * size}
     ids = {"patient_id": f"{n:04d}", "video_id": f"v{n:04d}", "fingerprint": "f"}
-    warehouse.replace(
-        tables.Audio, tables.Audio.from_rows([{**row, **numbers, **made, **ids}]), {"video_id": f"v{n:04d}"}
-    )
+    warehouse.replace(Audio, Audio.from_rows([{**row, **numbers, **made, **ids}]), {"video_id": f"v{n:04d}"})
 
 
 def _entries(warehouse: Warehouse, patient: str, rows: int) -> None:
     from iss_assets.warehouse.ledger import ledger_rows
 
     entries = ledger_rows([(patient, f"v{k:05d}", "frames", "mark", k) for k in range(rows)])
-    warehouse.replace_all([Replacement(tables.Extractions, entries, {"patient_id": patient})])
+    warehouse.replace_all([Replacement(Extractions, entries, {"patient_id": patient})])
 
 
 def test_what_was_written_of_large_rows_stays_where_it_is(tmp_path: Path) -> None:
     warehouse, size = Warehouse(tmp_path / "w.duckdb"), 1_000_000
     for n in range(30):
         _sound(warehouse, n, size)
-    assert _pieces(warehouse, tables.Audio) == [1] * 30
+    assert _pieces(warehouse, Audio) == [1] * 30
     # a table that is written anew each time leaves the places of the older ones behind, several times as much
     assert warehouse.path.stat().st_size < 2.5 * 30 * size
     assert join_pieces(warehouse) == {}
@@ -56,7 +56,7 @@ def test_replaced_rows_leave_no_piece_behind(tmp_path: Path) -> None:
     warehouse = Warehouse(tmp_path / "w.duckdb")
     for _ in range(5):
         _sound(warehouse, 1, 300_000)
-    assert _pieces(warehouse, tables.Audio) == [1]
+    assert _pieces(warehouse, Audio) == [1]
 
 
 def test_many_small_pieces_become_one_with_the_same_rows_in_the_same_order(tmp_path: Path) -> None:
@@ -66,9 +66,9 @@ def test_many_small_pieces_become_one_with_the_same_rows_in_the_same_order(tmp_p
         _entries(warehouse, f"{n:04d}", n)
     _entries(warehouse, "0003", 4)  # a hole in the middle
     before = warehouse.query("select * from extractions")
-    assert len(_pieces(warehouse, tables.Extractions)) == 21
+    assert len(_pieces(warehouse, Extractions)) == 21
     assert join_pieces(warehouse) == {"extractions": 20}
-    assert _pieces(warehouse, tables.Extractions) == [1000, before.num_rows - 1000]
+    assert _pieces(warehouse, Extractions) == [1000, before.num_rows - 1000]
     assert warehouse.query("select * from extractions").equals(before)
     assert join_pieces(warehouse) == {}
 
@@ -105,7 +105,7 @@ def test_no_row_is_written_more_often_than_the_logarithm_of_all() -> None:
 
 
 def test_every_table_is_either_joined_or_has_large_values() -> None:
-    left = {t.__table__ for t in tables.TABLES} - {t.__table__ for t in joinable()}
+    left = {t.__table__ for t in TABLES} - {t.__table__ for t in joinable()}
     assert left == {"faces", "landmarks", "audio", "mel_spectrograms", "embeddings"}
 
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from iss_assets.schemas.tables import Patients
+from iss_assets.schemas.intake import Patients
 from iss_assets.settings import WarehouseSettings
 from iss_assets.warehouse.database import Warehouse, WarehouseError
 from iss_assets.warehouse.sql.build import build_models, built_models, run_tests, try_models

@@ -19,7 +19,8 @@ from iss_assets.modeling.experiments import BY_NAME
 from iss_assets.modeling.forests import TREES
 from iss_assets.pipeline.progress import PROGRESS
 from iss_assets.pipeline.staleness import evaluation_mark, judged_folds, predictions_mark
-from iss_assets.schemas import tables
+from iss_assets.schemas.evaluation import PatientAccuracy
+from iss_assets.schemas.registry import EVALUATION
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Replacement, Warehouse
 from iss_assets.warehouse.ledger import STUDY, ledger_entry
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 GROUP = "evaluation"
 
 
-EVALUATION_TABLES = tables.EVALUATION
+EVALUATION_TABLES = EVALUATION
 
 _PREDICTED_VIDEOS = """
 select patient_id, video_id, sha256 from videos semi join frame_predictions using (video_id) order by video_id
@@ -50,7 +51,7 @@ where list_contains(?, f.patient_id) and list_contains(?, f.experiment || '|' ||
 
 @dg.asset(
     **describe(
-        tables.PatientAccuracy,
+        PatientAccuracy,
         "From the last epoch's model of the patient's own split only; patients are the unit of everything after.",
         group=GROUP,
         kinds={"python", "duckdb"},
@@ -76,15 +77,15 @@ def patient_accuracy(context: dg.AssetExecutionContext, warehouse: WarehouseReso
             for patient in patients
             for own in [rows.filter(compute.field("patient_id") == patient)]
             for r in (
-                Replacement(tables.PatientAccuracy, own, {"patient_id": patient}),
-                ledger_entry(patient, tables.PatientAccuracy, mark, own.num_rows),
+                Replacement(PatientAccuracy, own, {"patient_id": patient}),
+                ledger_entry(patient, PatientAccuracy, mark, own.num_rows),
             )
         ]
     )
     for line in left_out:
         context.log.warning(f"left out: {line}")
     return result(
-        tables.PatientAccuracy,
+        PatientAccuracy,
         rows.num_rows,
         mark,
         {"patients": len(patients), "folds left out": [str(line) for line in left_out]},

@@ -23,7 +23,11 @@ from iss_assets.defs.assets.study import MISFITS
 from iss_assets.defs.partitions import patients_partitions
 from iss_assets.defs.resources import WarehouseResource
 from iss_assets.media.isolation import BrokenFile, Reading, Stage
-from iss_assets.schemas import tables
+from iss_assets.schemas.audio import Audio, AudioFeatures, MelSpectrograms
+from iss_assets.schemas.operations import Extractions
+from iss_assets.schemas.registry import BY_NAME
+from iss_assets.schemas.videos import Videos
+from iss_assets.schemas.visual import Faces, Frames, Landmarks
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Replacement, Warehouse
 from iss_assets.warehouse.ledger import (
@@ -97,21 +101,21 @@ def extraction_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         name="seen",
         specs=[
             spec(
-                tables.Frames,
+                Frames,
                 "Ten frames a second by presentation time, each measured; the pixels stay in the submitted video.",
                 "vision",
                 {"python", "duckdb"},
                 ["videos"],
             ),
             spec(
-                tables.Faces,
+                Faces,
                 "MTCNN's box and the 160x160 crop from the full-size frame.",
                 "vision",
                 {"torch", "duckdb"},
                 ["frames"],
             ),
             spec(
-                tables.Landmarks,
+                Landmarks,
                 "MediaPipe Face Mesh on the crop: 468 points, or the fact that none were found.",
                 "vision",
                 {"python", "duckdb"},
@@ -131,21 +135,21 @@ def extraction_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         name="heard",
         specs=[
             spec(
-                tables.Audio,
+                Audio,
                 "Mono, 22,050 Hz, lossless, with loudness, noise, clipping and the share of speech.",
                 "sound",
                 {"python", "duckdb"},
                 ["videos"],
             ),
             spec(
-                tables.MelSpectrograms,
+                MelSpectrograms,
                 "librosa, n_fft 2048, hop 512, 128 bands.",
                 "sound",
                 {"python", "duckdb"},
                 ["audio"],
             ),
             spec(
-                tables.AudioFeatures,
+                AudioFeatures,
                 "Means of 20 MFCC, chroma, centroid, bandwidth, roll-off and zero-crossing rate.",
                 "sound",
                 {"python", "duckdb"},
@@ -295,15 +299,15 @@ def extract_alone(
         made: list[Replacement] = []
         for video_id, name in sorted(gone):
             where = {"patient_id": patient, "video_id": video_id}
-            made.append(Replacement(tables.BY_NAME[name], tables.BY_NAME[name].from_rows([]), where))
-            made.append(Replacement(tables.Extractions, ledger_rows([]), {**where, "table_name": name}))
+            made.append(Replacement(BY_NAME[name], BY_NAME[name].from_rows([]), where))
+            made.append(Replacement(Extractions, ledger_rows([]), {**where, "table_name": name}))
         for video, wanted in todo:
             if video.video_id in found.failed or video.video_id in found.out:
                 continue
             where = {"patient_id": patient, "video_id": video.video_id}
             for name in sorted(wanted):
                 waiting = partial(finish, spool, name, patient, video)
-                made.append(Replacement(tables.BY_NAME[name], waiting, where))
+                made.append(Replacement(BY_NAME[name], waiting, where))
                 stored[video.video_id, name] = waiting().num_rows
                 entry = (
                     patient,
@@ -317,15 +321,15 @@ def extract_alone(
                 if note:
                     notes[video.video_id, name] = note
                 made.append(
-                    Replacement(tables.Extractions, ledger_rows([entry], note), {**where, "table_name": name})
+                    Replacement(Extractions, ledger_rows([entry], note), {**where, "table_name": name})
                 )
         rows = {v.video_id: in_full(v.row, [*verdicts, *found.verdicts], notes) for v, _ in todo}
         settled = found.failed.keys() | found.out.keys() | {v.video_id for v in found.verdicts}
         for video, _ in todo:
             if rows[video.video_id] != video.row and video.video_id not in settled:
-                row = tables.Videos.from_rows([rows[video.video_id]])
+                row = Videos.from_rows([rows[video.video_id]])
                 where = {"patient_id": patient, "video_id": video.video_id}
-                made.append(Replacement(tables.Videos, row, where))
+                made.append(Replacement(Videos, row, where))
         return [*made, *judged(found, patient, rows, len(submitted))]
 
     if changes := replacements():
@@ -350,7 +354,7 @@ def extract_alone(
             sorted((r["video_id"], video_fingerprints(r["sha256"], versions)[name]) for r in submitted)
         )
         yield result(
-            tables.BY_NAME[name],
+            BY_NAME[name],
             sum(stored[row["video_id"], name] for row in submitted),
             mark,
             {
@@ -520,7 +524,7 @@ def rule_out_misfits(
             continue
         try:
             for name in wanted:
-                tables.BY_NAME[name].check_rows(finish(spool, name, patient, video))
+                BY_NAME[name].check_rows(finish(spool, name, patient, video))
         except MISFITS as error:
             reading = reading_of(video, patient, names, wanted, settings)
             words = "What was read from it cannot be right; submit the video again."
@@ -539,9 +543,9 @@ def judged(
         if why is None:
             row = unread_row(rows[video_id], found.problems[video_id])
             where = {"patient_id": patient, "video_id": video_id}
-            made.append(Replacement(tables.Videos, tables.Videos.from_rows([row]), where))
+            made.append(Replacement(Videos, Videos.from_rows([row]), where))
     if None in found.out.values():
-        made.append(ledger_entry(patient, tables.Videos, "to be read again", submitted))
+        made.append(ledger_entry(patient, Videos, "to be read again", submitted))
     return made
 
 
@@ -602,13 +606,13 @@ def contact_sheet(warehouse: Warehouse, patient: str) -> dict[str, dg.MetadataVa
 
 def nothing_of(name: str) -> arrow.Table:
     """Give a table without rows as extraction gives it."""
-    schema = tables.BY_NAME[name].arrow_schema()
+    schema = BY_NAME[name].arrow_schema()
     return arrow.schema([field for field in schema if field.name not in _CONSTANTS]).empty_table()
 
 
 def finish(spool: Spool, name: str, patient: str, video: Video) -> arrow.Table:
     """Give what waits of a video's table with patient, video and fingerprint, in the order of the table's model."""
-    schema = tables.BY_NAME[name].arrow_schema()
+    schema = BY_NAME[name].arrow_schema()
     rows = spool.take(video.video_id, name, video.fingerprints[name])
     values = dict(zip(_CONSTANTS, (patient, video.video_id, video.fingerprints[name]), strict=True))
     columns = [

@@ -20,7 +20,8 @@ import pyarrow as arrow
 from iss_assets.defs.resources import WarehouseResource
 from iss_assets.modeling.experiments import Experiment
 from iss_assets.pipeline.staleness import fold_marks, place_of
-from iss_assets.schemas import tables
+from iss_assets.schemas.modeling import FoldModels, FramePredictions
+from iss_assets.schemas.operations import Extractions
 from iss_assets.settings import Settings, TrainingSettings
 from iss_assets.warehouse.database import Replacement, Warehouse
 from iss_assets.warehouse.ledger import STUDY, ledger, ledger_rows
@@ -117,17 +118,17 @@ def make_folds(
             if fitted is not None:
                 row = fold_row(experiment, fold, fitted, cohort["cohort_hash"][0].as_py())
                 new += [
-                    Replacement(tables.FoldModels, tables.FoldModels.from_rows([row]), where),
+                    Replacement(FoldModels, FoldModels.from_rows([row]), where),
                     fold_entry(fold.name, "fold_models", fold.marks["fold_models"], 1),
                 ]
                 note["weights"] = fitted.weights_origin
             note["predicted again" if fitted is None else "fitted now"] += 1
-            columns = tables.FramePredictions.arrow_schema()
+            columns = FramePredictions.arrow_schema()
             column = arrow.repeat(arrow.scalar(fold.split, arrow.int32()), predictions.num_rows)
             rows = predictions.append_column("split", column).select(columns.names).cast(columns)
             note["predictions"] += rows.num_rows
             new += [
-                Replacement(tables.FramePredictions, rows, where),
+                Replacement(FramePredictions, rows, where),
                 fold_entry(fold.name, "frame_predictions", fold.marks["frame_predictions"], rows.num_rows),
             ]
             warehouse.replace_all([*old, *new])
@@ -152,8 +153,8 @@ def renew(warehouse: Warehouse, experiment: Experiment, folds: Sequence[Fold], c
         warehouse.replace_all(
             [
                 Replacement(
-                    tables.FoldModels,
-                    tables.FoldModels.from_rows([row]),
+                    FoldModels,
+                    FoldModels.from_rows([row]),
                     {"experiment": experiment.name, "split": row["split"]},
                 )
                 for row in changed
@@ -178,9 +179,9 @@ def removal(experiment: Experiment, splits: Sequence[int]) -> list[Replacement]:
         Replacement(table, table.from_rows([]), where)
         for split in splits
         for table, where in (
-            (tables.FoldModels, {"experiment": experiment.name, "split": split}),
-            (tables.FramePredictions, {"experiment": experiment.name, "split": split}),
-            (tables.Extractions, {"patient_id": STUDY, "video_id": place_of(experiment.name, split)}),
+            (FoldModels, {"experiment": experiment.name, "split": split}),
+            (FramePredictions, {"experiment": experiment.name, "split": split}),
+            (Extractions, {"patient_id": STUDY, "video_id": place_of(experiment.name, split)}),
         )
     ]
 
@@ -259,7 +260,7 @@ def fold_row(experiment: Experiment, fold: Fold, fitted: "FittedFold", cohort_ha
 def fold_entry(place: str, table: str, mark: str, rows: int) -> Replacement:
     """Give the ledger's replacement that says: this fold is current."""
     return Replacement(
-        tables.Extractions,
+        Extractions,
         ledger_rows([(STUDY, place, table, mark, rows)]),
         {"patient_id": STUDY, "video_id": place, "table_name": table},
     )

@@ -18,7 +18,7 @@ from iss_assets.defs.assets.reading import guard, patients_turn
 from iss_assets.defs.partitions import patients_partitions
 from iss_assets.defs.resources import WarehouseResource
 from iss_assets.pipeline.staleness import quality_fingerprint
-from iss_assets.schemas import tables
+from iss_assets.schemas.video_quality import VideoQuality
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Replacement, Warehouse
 from iss_assets.warehouse.ledger import code_versions, ledger_entry
@@ -39,7 +39,7 @@ def quality_assets(settings: Settings) -> list[dg.AssetsDefinition]:
 
     @dg.asset(
         **describe(
-            tables.VideoQuality,
+            VideoQuality,
             "Flags for what the paper's authors met: signage, masks, glare, dark and grainy pictures, quiet or muffled "
             "voices, missing data, and more. Flagged, never dropped.",
             group="quality",
@@ -62,13 +62,11 @@ def quality_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             rows, mark, verdicts = assess_patient(store, current, patient, careful)
             own = store.query("select * from videos where patient_id = ?", [patient]) if verdicts else None
             judged = {row["video_id"]: row for row in own.to_pylist()} if own is not None else {}
-            table = tables.VideoQuality.from_rows(
-                [{**r, "patient_id": patient, "fingerprint": mark} for r in rows]
-            )
+            table = VideoQuality.from_rows([{**r, "patient_id": patient, "fingerprint": mark} for r in rows])
             store.replace_all(
                 [
-                    Replacement(tables.VideoQuality, table, {"patient_id": patient}),
-                    ledger_entry(patient, tables.VideoQuality, mark, len(rows)),
+                    Replacement(VideoQuality, table, {"patient_id": patient}),
+                    ledger_entry(patient, VideoQuality, mark, len(rows)),
                     *judge_rows(judged, verdicts),
                 ]
             )
@@ -77,7 +75,7 @@ def quality_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             for flag in row["flags"]:
                 flags.setdefault(flag, []).append(row["video_id"])
         return result(
-            tables.VideoQuality,
+            VideoQuality,
             len(rows),
             mark,
             {

@@ -16,7 +16,7 @@ import pyarrow as arrow
 
 from iss_assets.defs.resources import WarehouseResource
 from iss_assets.reports.gallery import as_markdown, mart_figures
-from iss_assets.schemas.tables import BY_NAME
+from iss_assets.schemas.registry import BY_NAME
 from iss_assets.warehouse.database import WarehouseError
 from iss_assets.warehouse.pieces import join_pieces
 from iss_assets.warehouse.sql.build import TestResult, run_tests, try_models

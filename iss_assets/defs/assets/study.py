@@ -17,8 +17,9 @@ from iss_assets.defs.assets.reading import guard, patients_turn
 from iss_assets.defs.partitions import patients_partitions
 from iss_assets.defs.resources import WarehouseResource
 from iss_assets.pipeline.staleness import scores_fingerprint, videos_fingerprint
-from iss_assets.schemas import tables
 from iss_assets.schemas.base import InvalidTable, Table
+from iss_assets.schemas.intake import BpiScores, Patients, RejectedRows, StudyProblems
+from iss_assets.schemas.videos import VideoProblems, Videos
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Replacement
 from iss_assets.warehouse.ledger import (
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
     specs=[
         dg.AssetSpec(
             **describe(
-                tables.RejectedRows,
+                RejectedRows,
                 "Everything that was refused, with file and line: nothing is dropped without a row here.",
                 group="study",
                 kinds={"python", "duckdb"},
@@ -58,7 +59,7 @@ if TYPE_CHECKING:
         ),
         dg.AssetSpec(
             **describe(
-                tables.StudyProblems,
+                StudyProblems,
                 "What was taken as it is but looks wrong: contradictions, surveys without video, ...",
                 group="study",
                 kinds={"python", "duckdb"},
@@ -72,7 +73,7 @@ def study_folder(warehouse: WarehouseResource) -> Iterator[dg.MaterializeResult]
     from iss_assets.intake.folder import problem_rows, rejected_rows
 
     folder = warehouse.folder()
-    made = {tables.RejectedRows: rejected_rows(folder), tables.StudyProblems: problem_rows(folder)}
+    made = {RejectedRows: rejected_rows(folder), StudyProblems: problem_rows(folder)}
     prints = {table: fingerprint(rows) for table, rows in made.items()}
     warehouse.warehouse().replace_all(
         [
@@ -93,7 +94,7 @@ def study_folder(warehouse: WarehouseResource) -> Iterator[dg.MaterializeResult]
 
 @dg.asset(
     **describe(
-        tables.Patients,
+        Patients,
         "From `enrollment.csv`, with pain level and skin group worked out.",
         group="study",
         kinds={"python", "duckdb"},
@@ -105,12 +106,12 @@ def patients(context: dg.AssetExecutionContext, warehouse: WarehouseResource) ->
     from iss_assets.intake.folder import patient_rows
 
     rows = patient_rows(warehouse.folder(), context.partition_key)
-    return keep_patient_rows(warehouse, tables.Patients, context.partition_key, rows)
+    return keep_patient_rows(warehouse, Patients, context.partition_key, rows)
 
 
 @dg.asset(
     **describe(
-        tables.BpiScores,
+        BpiScores,
         "Questions 1 to 9 of the Brief Pain Inventory, from `surveys.csv`; answers left out stay empty.",
         group="study",
         kinds={"python", "duckdb"},
@@ -126,7 +127,7 @@ def bpi_scores(context: dg.AssetExecutionContext, warehouse: WarehouseResource) 
     missing = sum(r["missing_scores"] for r in rows)
     return keep_patient_rows(
         warehouse,
-        tables.BpiScores,
+        BpiScores,
         context.partition_key,
         rows,
         {
@@ -139,7 +140,7 @@ def bpi_scores(context: dg.AssetExecutionContext, warehouse: WarehouseResource) 
 
 @dg.asset(
     **describe(
-        tables.Videos,
+        Videos,
         "Every narrative video with its hash and what its container says. Unreadable ones stay, with the reason.",
         group="study",
         kinds={"python", "duckdb"},
@@ -192,13 +193,13 @@ def take_stock(
     keep = partial(
         keep_patient_rows,
         warehouse,
-        tables.Videos,
+        Videos,
         patient,
         mark=videos_fingerprint(files, settings, unread),
         more=[
             Replacement(
-                tables.VideoProblems,
-                tables.VideoProblems.from_rows([v._asdict() for v in standing]),
+                VideoProblems,
+                VideoProblems.from_rows([v._asdict() for v in standing]),
                 {"patient_id": patient},
             )
         ]
@@ -226,7 +227,7 @@ MISFITS = (InvalidTable, arrow.ArrowException, OverflowError, TypeError, ValueEr
 def fits(row: Mapping[str, Any]) -> bool:
     """Say whether a row fits the table of videos."""
     try:
-        tables.Videos.check_rows(tables.Videos.from_rows([dict(row)]))
+        Videos.check_rows(Videos.from_rows([dict(row)]))
     except MISFITS:
         return False
     return True

@@ -24,7 +24,7 @@ from iss_assets.modeling.experiments import (
     FOREST_CODE_VERSION,
 )
 from iss_assets.pipeline.staleness import embeddings_mark, make_splits, split_file_of
-from iss_assets.schemas import tables
+from iss_assets.schemas.modeling import CvSplits, Embeddings, FoldModels, FramePredictions
 from iss_assets.warehouse.database import Replacement
 from iss_assets.warehouse.ledger import STUDY, fingerprint, ledger_entry
 
@@ -33,7 +33,7 @@ GROUP = "experiments"
 
 @dg.asset(
     **describe(
-        tables.CvSplits,
+        CvSplits,
         "Whole patients, stratified by pain level, seeded; a patient keeps the split once given.",
         group=GROUP,
         kinds={"python", "duckdb"},
@@ -47,11 +47,11 @@ def cv_splits(warehouse: WarehouseResource) -> dg.MaterializeResult:
     rows, mark = make_splits(warehouse.warehouse(), warehouse.settings())
     named = split_file_of(warehouse.settings())
     warehouse.warehouse().replace_all(
-        [Replacement(tables.CvSplits, rows, {}), ledger_entry(STUDY, tables.CvSplits, mark, rows.num_rows)]
+        [Replacement(CvSplits, rows, {}), ledger_entry(STUDY, CvSplits, mark, rows.num_rows)]
     )
     sizes = rows.group_by("split").aggregate([("patient_id", "count")]).sort_by("split")
     return result(
-        tables.CvSplits,
+        CvSplits,
         rows.num_rows,
         rows["cohort_hash"][0].as_py(),
         {
@@ -72,7 +72,7 @@ def trainable(resource: WarehouseResource) -> list[Any]:
 
 @dg.asset(
     **describe(
-        tables.Embeddings,
+        Embeddings,
         "A frozen ResNet50 looks at each face once; new patients cost only themselves.",
         group=GROUP,
         kinds={"torch", "duckdb"},
@@ -90,7 +90,7 @@ def embeddings(context: dg.AssetExecutionContext, warehouse: WarehouseResource) 
     keys, crops = load_crops(warehouse.warehouse(), training, patient)
     mark = embeddings_mark(warehouse.warehouse(), warehouse.settings(), patient)
     embedded = embed_faces(crops, training)
-    rows = tables.Embeddings.arrow_schema().empty_table()
+    rows = Embeddings.arrow_schema().empty_table()
     if keys.num_rows:
         flat = arrow.array(embedded.vectors.reshape(-1))
         columns = {
@@ -104,12 +104,12 @@ def embeddings(context: dg.AssetExecutionContext, warehouse: WarehouseResource) 
         rows = arrow.table(columns).select(rows.schema.names).cast(rows.schema)
     warehouse.warehouse().replace_all(
         [
-            Replacement(tables.Embeddings, rows, {"patient_id": patient}),
-            ledger_entry(patient, tables.Embeddings, mark, rows.num_rows),
+            Replacement(Embeddings, rows, {"patient_id": patient}),
+            ledger_entry(patient, Embeddings, mark, rows.num_rows),
         ]
     )
     return result(
-        tables.Embeddings,
+        Embeddings,
         rows.num_rows,
         mark,
         {"weights": embedded.weights_origin if keys.num_rows else "none"},
@@ -121,7 +121,7 @@ def embeddings(context: dg.AssetExecutionContext, warehouse: WarehouseResource) 
     specs=[
         dg.AssetSpec(
             **describe(
-                tables.FoldModels,
+                FoldModels,
                 "Weights lie in the home beside the warehouse, in safetensors; this row says how they came about.",
                 group=GROUP,
                 kinds={"torch", "scikitlearn", "duckdb"},
@@ -144,7 +144,7 @@ def embeddings(context: dg.AssetExecutionContext, warehouse: WarehouseResource) 
         ),
         dg.AssetSpec(
             **describe(
-                tables.FramePredictions,
+                FramePredictions,
                 "Only of patients whom the model has not seen.",
                 group=GROUP,
                 kinds={"torch", "scikitlearn", "duckdb"},
@@ -172,14 +172,14 @@ def folds(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> It
         counts["fold_models"] += note["fitted now"] + note["kept"]
         counts["frame_predictions"] += note.pop("predictions")
         notes[name] = note
-    for table in (tables.FoldModels, tables.FramePredictions):
+    for table in (FoldModels, FramePredictions):
         yield result(
             table,
             counts[table.__table__],
             fingerprint(marks),
             {
                 "experiments": dg.MetadataValue.json(notes),
-                **(curves(warehouse, made) if table is tables.FoldModels else {}),
+                **(curves(warehouse, made) if table is FoldModels else {}),
             },
         )
 

@@ -11,7 +11,7 @@ import dagster as dg
 
 from iss_assets.checks.stages import STAGES, Stage
 from iss_assets.defs.checks.factory import make_checks
-from iss_assets.schemas.tables import BY_NAME
+from iss_assets.schemas.registry import BY_NAME
 
 
 def build_checks(later: Iterable[dg.AssetsDefinition] = ()) -> list[dg.AssetChecksDefinition]:

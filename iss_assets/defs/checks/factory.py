@@ -26,7 +26,8 @@ from iss_assets.checks.stages import SQL, Stage, results_fingerprint
 from iss_assets.defs.partitions import patients_partitions
 from iss_assets.defs.resources import WarehouseResource
 from iss_assets.protocol.catalogue import BROKEN_HINT, SCHEMA, WHOLE_STUDY, CheckInfo
-from iss_assets.schemas.tables import BY_NAME, CheckResults
+from iss_assets.schemas.operations import CheckResults
+from iss_assets.schemas.registry import BY_NAME
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Warehouse, WarehouseError
 from iss_assets.warehouse.locking import LockTimeout

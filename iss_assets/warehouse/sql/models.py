@@ -26,7 +26,7 @@ from sqlglot.optimizer.qualify import qualify
 from sqlglot.optimizer.scope import build_scope, traverse_scope
 from sqlglot.tokens import TokenType
 
-from iss_assets.schemas.tables import BY_NAME
+from iss_assets.schemas.registry import BY_NAME
 from iss_assets.shipped import shipped_folder
 from iss_assets.warehouse.engine import pin
 from iss_assets.warehouse.sql.errors import SqlModelError

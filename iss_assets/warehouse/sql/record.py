@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from iss_assets.schemas.tables import BY_NAME
+from iss_assets.schemas.registry import BY_NAME
 from iss_assets.warehouse.database import Writer
 from iss_assets.warehouse.sql.models import SqlModels
 

@@ -11,7 +11,7 @@ from iss_assets.defs.assets import extraction, study
 from iss_assets.defs.partitions import patients_partitions
 from iss_assets.defs.resources import WarehouseResource
 from iss_assets.reports.quality_report import quality_report
-from iss_assets.schemas.tables import Frames
+from iss_assets.schemas.visual import Frames
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Replacement, Warehouse, WarehouseError
 from iss_assets_tests.intake.conftest import ENROLLMENT_HEADER, SURVEY_HEADER

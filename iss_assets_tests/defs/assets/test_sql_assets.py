@@ -5,7 +5,8 @@ import pytest
 
 from iss_assets.defs.assets.sql_models import build_sql_models
 from iss_assets.defs.resources import WarehouseResource
-from iss_assets.schemas.tables import BY_NAME, Patients
+from iss_assets.schemas.intake import Patients
+from iss_assets.schemas.registry import BY_NAME
 from iss_assets.settings import WarehouseSettings
 
 MODEL = """select sex, count(*) as patients

@@ -13,7 +13,7 @@ from iss_assets.checks.stages import STAGES, unchecked
 from iss_assets.defs.checks import factory as ops
 from iss_assets.defs.checks.build import build_checks
 from iss_assets.defs.partitions import patients_partitions
-from iss_assets.schemas import tables
+from iss_assets.schemas.operations import Extractions
 from iss_assets.settings import Settings
 from iss_assets.warehouse import database
 from iss_assets.warehouse.ledger import ledger_rows
@@ -241,7 +241,7 @@ def test_a_table_that_was_made_but_not_checked_is_found(
     settings = study.resource.settings()
     marks = [(GOOD, "*", "videos", "m", 8), (GOOD, "0001-00", "frames", "m", 160)]
     with study.warehouse.write() as writer:
-        writer.replace(tables.Extractions, ledger_rows(marks), {})
+        writer.replace(Extractions, ledger_rows(marks), {})
     assert unchecked(study.warehouse, settings) == {GOOD: ["frames", "videos"]}
     run(study, instance, GOOD, dg.AssetSelection.assets("videos", "frames"))
     assert unchecked(study.warehouse, settings) == {}

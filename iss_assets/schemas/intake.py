@@ -1,0 +1,135 @@
+"""What the study folder's csv files hold, and what is wrong with them."""
+
+from __future__ import annotations
+
+from iss_assets.protocol import terms
+from iss_assets.schemas.base import PATIENT_ID, SUBMISSION_ID, Table, column
+
+
+class Patients(Table):
+    """One enrolled patient."""
+
+    __table__ = "patients"
+    __key__ = ("patient_id",)
+    __partition__ = ("patient_id",)
+
+    patient_id: object = column("VARCHAR", "Patient id of the study.", **PATIENT_ID)
+    cohort: object = column(
+        "VARCHAR", "Cohort 1A to 4D of the paper's Table 2.", isin=[c.number for c in terms.COHORTS]
+    )
+    sex: object = column("VARCHAR", "M or F.", isin=terms.SEXES)
+    skin_type: object = column("VARCHAR", "Fitzpatrick skin type I to VI.", isin=terms.SKIN_TYPES)
+    skin_group: object = column("VARCHAR", "light (I-III) or dark (IV-VI).", isin=terms.SKIN_GROUPS)
+    pain_target: object = column(
+        "INTEGER", "Worst pain of the thirty days before enrollment, fixed for the whole study.", ge=0, le=10
+    )
+    pain_level: object = column(
+        "VARCHAR", "None (0), Low (1-3), Moderate (4-6), Severe (7-10).", isin=terms.PAIN_LEVELS
+    )
+    enrolled_on: object = column("DATE", "Day of enrollment.", nullable=True)
+    utc_offset_minutes: object = column(
+        "INTEGER",
+        "The patient's offset from UTC; counts for times that are written without one.",
+        unit="min",
+        nullable=True,
+        ge=-14 * 60,
+        le=14 * 60,
+    )
+
+
+class BpiScores(Table):
+    """One submission's nine answers of the Brief Pain Inventory."""
+
+    __table__ = "bpi_scores"
+    __key__ = ("submission_id",)
+    __partition__ = ("patient_id",)
+    __references__ = (("patient_id", "patients"),)
+
+    submission_id: object = column("VARCHAR", "Submission id.", **SUBMISSION_ID)
+    patient_id: object = column("VARCHAR", "Patient id.", **PATIENT_ID)
+    submitted_at: object = column(
+        "TIMESTAMP WITH TIME ZONE",
+        "Moment of submission; empty where no offset from UTC is known, so that the moment is not either.",
+        nullable=True,
+    )
+    written_time: object = column(
+        "TIMESTAMP",
+        "The time as it stands in surveys.csv, without its offset; on whatever clock wrote it.",
+        nullable=True,
+    )
+    utc_offset_minutes: object = column(
+        "INTEGER",
+        "Offset from UTC of the local time of the check-in; empty where it is unknown.",
+        unit="min",
+        nullable=True,
+        ge=-14 * 60,
+        le=14 * 60,
+    )
+    utc_offset_source: object = column(
+        "VARCHAR",
+        "Where that offset comes from: written with the time, else the patient's, else the study's, else unknown.",
+        isin=terms.OFFSET_SOURCES,
+        nullable=True,
+    )
+    submitted_on: object = column(
+        "DATE", "Local day of the check-in; empty where its offset is unknown.", nullable=True
+    )
+    timeframe: object = column(
+        "VARCHAR",
+        "Local time of day, four bins of six hours; empty where its offset is unknown.",
+        isin=terms.TIMEFRAMES,
+        nullable=True,
+    )
+    setting: object = column("VARCHAR", "home or clinic.", isin=terms.SETTINGS, nullable=True)
+    pain_now: object = column("INTEGER", "Question 1: pain right now.", ge=0, le=10, nullable=True)
+    chronic_pain: object = column(
+        "BOOLEAN", "Question 2: pain related to the cancer for more than three months.", nullable=True
+    )
+    general_activity: object = column(
+        "INTEGER", "Question 3: interference with general activity.", ge=0, le=10, nullable=True
+    )
+    mood: object = column("INTEGER", "Question 4: interference with mood.", ge=0, le=10, nullable=True)
+    walking_ability: object = column(
+        "INTEGER", "Question 5: interference with walking ability.", ge=0, le=10, nullable=True
+    )
+    normal_work: object = column(
+        "INTEGER", "Question 6: interference with normal work.", ge=0, le=10, nullable=True
+    )
+    relationships: object = column(
+        "INTEGER", "Question 7: interference with relations with other people.", ge=0, le=10, nullable=True
+    )
+    sleep: object = column("INTEGER", "Question 8: interference with sleep.", ge=0, le=10, nullable=True)
+    enjoyment_of_life: object = column(
+        "INTEGER", "Question 9: interference with enjoyment of life.", ge=0, le=10, nullable=True
+    )
+    missing_scores: object = column("INTEGER", "How many of the nine answers are missing.", ge=0, le=9)
+
+
+class RejectedRows(Table):
+    """One row of the study folder's csv files, or one file, that could not be used."""
+
+    __table__ = "rejected_rows"
+    __key__ = ("file", "line", "code", "column_name")
+
+    file: object = column("VARCHAR", "File, relative to the study folder.")
+    line: object = column("INTEGER", "Line in the file, 1 being the header; 0 where there is none.", ge=0)
+    column_name: object = column("VARCHAR", "Column at fault, empty where it is the whole row.")
+    patient_id: object = column("VARCHAR", "Patient id, where a valid one is known.", nullable=True)
+    submission_id: object = column("VARCHAR", "Submission id, where a valid one is known.", nullable=True)
+    code: object = column("VARCHAR", "Kind of trouble, a fixed word.")
+    reason: object = column("VARCHAR", "What is wrong and what to do; never quotes the value.")
+
+
+class StudyProblems(Table):
+    """One trouble of the study folder that is reported though nothing was rejected."""
+
+    __table__ = "study_problems"
+    __key__ = ("file", "line", "code", "column_name")
+
+    file: object = column("VARCHAR", "File, relative to the study folder.")
+    line: object = column("INTEGER", "Line in the file, 1 being the header; 0 where there is none.", ge=0)
+    column_name: object = column("VARCHAR", "Column at fault, empty where it is the whole row.")
+    patient_id: object = column("VARCHAR", "Patient id, where known.", nullable=True)
+    submission_id: object = column("VARCHAR", "Submission id, where known.", nullable=True)
+    code: object = column("VARCHAR", "Kind of trouble, a fixed word.")
+    reason: object = column("VARCHAR", "What is wrong and what to do; never quotes the value.")

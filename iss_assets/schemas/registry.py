@@ -1,0 +1,84 @@
+"""Every table of the warehouse, in the order in which the data flow; each is defined in the module of its stage."""
+
+from __future__ import annotations
+
+from iss_assets.schemas.audio import Audio, AudioFeatures, MelSpectrograms
+from iss_assets.schemas.base import Table
+from iss_assets.schemas.evaluation import (
+    BaselineAccuracy,
+    BaselineResults,
+    Calibration,
+    CanaryResults,
+    ConfusionCounts,
+    ExperimentMetrics,
+    ExperimentResults,
+    PairedDifferences,
+    PatientAccuracy,
+    PermutationResults,
+    QualityAssociations,
+    SplitStability,
+    SubgroupResults,
+)
+from iss_assets.schemas.intake import BpiScores, Patients, RejectedRows, StudyProblems
+from iss_assets.schemas.modeling import CvSplits, Embeddings, FoldModels, FramePredictions
+from iss_assets.schemas.operations import Alerts, CheckResults, Extractions
+from iss_assets.schemas.video_quality import VideoQuality
+from iss_assets.schemas.videos import VideoProblems, Videos
+from iss_assets.schemas.visual import Faces, Frames, Landmarks
+
+TABLES: tuple[type[Table], ...] = (
+    Patients,
+    BpiScores,
+    RejectedRows,
+    StudyProblems,
+    Videos,
+    VideoProblems,
+    Frames,
+    Faces,
+    Landmarks,
+    Audio,
+    MelSpectrograms,
+    AudioFeatures,
+    VideoQuality,
+    CvSplits,
+    Embeddings,
+    FoldModels,
+    FramePredictions,
+    PatientAccuracy,
+    ExperimentResults,
+    ExperimentMetrics,
+    ConfusionCounts,
+    Calibration,
+    BaselineAccuracy,
+    BaselineResults,
+    PermutationResults,
+    PairedDifferences,
+    SubgroupResults,
+    QualityAssociations,
+    CanaryResults,
+    SplitStability,
+    CheckResults,
+    Alerts,
+    Extractions,
+)
+"""Every table, in the order in which the data flow."""
+
+EVALUATION: tuple[type[Table], ...] = (
+    ExperimentResults,
+    ExperimentMetrics,
+    ConfusionCounts,
+    Calibration,
+    BaselineAccuracy,
+    BaselineResults,
+    PermutationResults,
+    PairedDifferences,
+    SubgroupResults,
+    QualityAssociations,
+    CanaryResults,
+    SplitStability,
+)
+"""The tables that `evaluation` computes from predictions, each whole and within minutes. In a home whose columns are
+those of an earlier version they are recreated empty, and the next evaluation fills them."""
+
+BY_NAME: dict[str, type[Table]] = {t.__table__: t for t in TABLES}
+"""The tables by their name in the warehouse."""

@@ -1,0 +1,27 @@
+"""Whether a video can be trusted."""
+
+from __future__ import annotations
+
+from iss_assets.schemas.base import PATIENT_ID, SHARE, SUBMISSION_ID, Table, column
+
+
+class VideoQuality(Table):
+    """One video's quality: shares, levels, flags, and whether it is usable."""
+
+    __table__ = "video_quality"
+    __key__ = ("video_id",)
+    __partition__ = ("patient_id",)
+    __references__ = (("video_id", "videos"),)
+
+    video_id: object = column("VARCHAR", "Video id.", **SUBMISSION_ID)
+    patient_id: object = column("VARCHAR", "Patient id.", **PATIENT_ID)
+    frames: object = column("INTEGER", "Sampled frames.", ge=0)
+    face_rate: object = column("DOUBLE", "Share of frames with a face.", nullable=True, **SHARE)
+    landmark_rate: object = column("DOUBLE", "Share of faces with a mesh.", nullable=True, **SHARE)
+    measures: object = column(
+        "VARCHAR", "Every measure behind the flags, as JSON: name to value; names are in docs/quality.md."
+    )
+    flags: object = column("VARCHAR[]", "Troubles found, fixed words.")
+    usable: object = column("BOOLEAN", "Whether training may take it.")
+    unusable_reason: object = column("VARCHAR", "Why not, a flag's word; empty when usable.", nullable=True)
+    fingerprint: object = column("VARCHAR", "Fingerprint of the measures.")
