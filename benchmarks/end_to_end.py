@@ -1,7 +1,7 @@
-"""``iss run`` against the straightforward way, warehouse, checks and Dagster included: ``python -m benchmarks.end_to_end``.
+"""``iss run`` against the naive baseline, warehouse, checks and Dagster included: ``python -m benchmarks.end_to_end``.
 
 Belongs here: making a study of given clips, running both in turn, comparing time and results, printing the table.
-Does not belong here: the baseline (``straightforward``), the visual pass by itself (``extraction``).
+Does not belong here: the baseline (``naive_baseline``), the visual pass by itself (``extraction``).
 
 Clips of a few seconds are lengthened by repeating their packets. The baseline runs on the first seconds of each, the
 project on all of it, as frames a second do not depend on the length; the results of those first seconds are compared.
@@ -29,7 +29,7 @@ import av
 import numpy as np
 import pyarrow as arrow
 
-from benchmarks import straightforward
+from benchmarks import naive_baseline
 from benchmarks.extraction import Comparison, compare_finds, make_clips
 from iss_assets.media.video import UnreadableVideo, VideoInfo, probe, sample_frames
 from iss_assets.media.visual import VisualTables, landmarks_from_crops
@@ -201,15 +201,15 @@ def floor_seconds(path: Path, crops: Any) -> float:
 
 
 def measure(clip: Path, scratch: Path, rounds: int, part: float, seconds: float, patients: int) -> Result:
-    """Measure one clip: `part` seconds of it the straightforward way, `seconds` by `iss run`, in turn."""
+    """Measure one clip: `part` seconds of it the naive baseline, `seconds` by `iss run`, in turn."""
     video = scratch / f"{clip.stem}-long{clip.suffix}"
     lengthen(clip, video, seconds)
     info = probe(video, VideoSettings())
     result = Result(clip.name, info, Comparison(clip.name, ""))
     for number in range(rounds):
         study, home, files = (scratch / f"{clip.stem}-{number}-{n}" for n in ("study", "home", "files"))
-        plain = straightforward.extract(video, files, part)
-        sound, sound_seconds = straightforward.extract_sound(video, files, part)
+        plain = naive_baseline.extract(video, files, part)
+        sound, sound_seconds = naive_baseline.extract_sound(video, files, part)
         make_study(study, video, patients)
         loading = load_everything(min(patients, Settings().run.workers))
         run = iss_run(study, home)
@@ -283,8 +283,8 @@ def main() -> int:
             make_clips(scratch / "made", sizes, 1.0 if given.tiny else 8.0)
             clips = sorted((scratch / "made").iterdir())
         # the baseline loads its networks and compiles librosa's functions before the clock starts
-        straightforward.extract(clips[0], scratch / "warm", 0.5)
-        straightforward.extract_sound(clips[0], scratch / "warm", 5.0)
+        naive_baseline.extract(clips[0], scratch / "warm", 0.5)
+        naive_baseline.extract_sound(clips[0], scratch / "warm", 5.0)
         print(HEAD, flush=True)
         wrong = 0
         for clip in clips:

@@ -1,7 +1,7 @@
-"""The visual pass against the straightforward way, alternating in one run: ``python -m benchmarks.extraction``.
+"""The visual pass against the naive baseline, alternating in one run: ``python -m benchmarks.extraction``.
 
 Belongs here: running both on the same clips, comparing what they found, printing the table.
-Does not belong here: the baseline itself (``straightforward``), sound, the warehouse.
+Does not belong here: the baseline itself (``naive_baseline``), sound, the warehouse.
 
 Times on a shared machine mean little, ratios within one run do: every round runs the baseline, then the project, then
 the floor (decoding alone plus one landmark pass), and the table gives medians over rounds of the ratios.
@@ -23,7 +23,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks import straightforward
+from benchmarks import naive_baseline
 from iss_assets.media.faces import choose_face
 from iss_assets.media.video import probe, sample_frames
 from iss_assets.media.visual import VisualTables, extract_visual, landmarks_from_crops
@@ -79,7 +79,7 @@ def overlap(one: NDArray[Any], other: NDArray[Any]) -> float:
     return shared / (areas - shared)
 
 
-def compare_finds(plain: straightforward.Extraction, ours: VisualTables, into: Comparison) -> None:
+def compare_finds(plain: naive_baseline.Extraction, ours: VisualTables, into: Comparison) -> None:
     """Compare faces and meshes frame by frame, in pixels of the whole picture."""
     boxes = dict(
         zip(
@@ -131,7 +131,7 @@ def compare(path: Path, rounds: int, seconds: float, threads: int | None) -> Com
     result = Comparison(path.name, f"{info.width}x{info.height}")
     for _ in range(rounds):
         with tempfile.TemporaryDirectory() as folder:
-            plain = straightforward.extract(path, Path(folder), seconds)
+            plain = naive_baseline.extract(path, Path(folder), seconds)
         began = time.perf_counter()
         ours = extract_visual(path, video, FACES, LANDMARKS, threads=threads)
         spent = time.perf_counter() - began
@@ -169,7 +169,7 @@ def make_clips(folder: Path, sizes: list[tuple[int, int]], seconds: float) -> No
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="The visual pass against the straightforward way.")
+    parser = argparse.ArgumentParser(description="The visual pass against the naive baseline.")
     parser.add_argument("--clips", type=Path, help="folder of videos; without it some are made")
     parser.add_argument("--quick", action="store_true", help="one round, four seconds of every clip")
     parser.add_argument(
@@ -194,7 +194,7 @@ def main() -> None:
             result = compare(path, rounds, seconds, options.threads)
             print(result.line(), flush=True)
             if options.tiny and (result.lost or result.new or result.same_face < result.found_by_both):
-                raise SystemExit("the project finds other faces than the straightforward way")
+                raise SystemExit("the project finds other faces than the naive baseline")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How fast training is against the straightforward way, for every network; and how long the paper's Table 5 takes.
+"""How fast training is against the naive baseline, for every network; and how long the paper's Table 5 takes.
 
     python -m benchmarks.training [--tiny] [--device cpu|cuda] [--images N] [--rounds N] [--no-compile]
         [--json FILE]

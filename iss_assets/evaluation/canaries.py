@@ -20,7 +20,7 @@ from iss_assets.evaluation.accuracy import class_of
 from iss_assets.evaluation.baselines import quality_measures
 from iss_assets.evaluation.frames import rows_of
 from iss_assets.evaluation.intervals import holm
-from iss_assets.evaluation.permutation import FitPredict, Tell, deals, trained_again
+from iss_assets.evaluation.permutation import FitPredict, Tell, label_permutations, retrained_scores
 from iss_assets.schemas.evaluation import QualityAssociations
 from iss_assets.settings import EvaluationSettings
 
@@ -171,9 +171,9 @@ def shuffled_labels_canary(
         A row of ``canary_results``. It fails when the mean over repeats lies more than three standard errors above
         the share of the commonest class, which is the most that an honest model can expect of labels without meaning.
     """
-    draws = islice(deals(levels, splits, (settings.seed, 3)), settings.shuffle_repeats)
+    draws = islice(label_permutations(levels, splits, (settings.seed, 3)), settings.shuffle_repeats)
     found = []
-    for against in trained_again(fit_predict, draws, classes, pool, workers):
+    for against in retrained_scores(fit_predict, draws, classes, pool, workers):
         found.append(against.accuracy)
         tell(1, f"{experiment}: shuffled labels, {len(found)} of {settings.shuffle_repeats}")
     names = [class_of(level, classes) for level in levels.values()]

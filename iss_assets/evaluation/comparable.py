@@ -75,7 +75,7 @@ def _fits(fold: Mapping[str, Any], split_of: Mapping[str, int]) -> bool:
     )
 
 
-def relabelled(targets: pd.DataFrame, cv_splits: pd.DataFrame) -> list[str]:
+def experiments_with_old_levels(targets: pd.DataFrame, cv_splits: pd.DataFrame) -> list[str]:
     """Give the experiments that learnt another class of a patient than the one of today.
 
     Parameters

@@ -44,7 +44,7 @@ def p_from_permutations(observed: float, permuted: NDArray[np.float64]) -> float
 
     Counting it keeps the test valid: no finite number of permutations can give 0 (Phipson and Smyth, Stat. Appl.
     Genet. Mol. Biol. 9, 2010). Equal figures count as equal: `predicted_shares` are kept to nine places, and the
-    means of two different labellings differ by one item of one patient, a millionth, at least.
+    means of two different labelings differ by one item of one patient, a millionth, at least.
     """
     return float((1 + np.sum(permuted >= observed - SAME)) / (1 + len(permuted)))
 
@@ -75,7 +75,7 @@ def fixed_permutations(accuracies: pd.DataFrame, permutations: int, seed: int) -
 
 
 @dataclass(frozen=True)
-class Against:
+class PredictionScore:
     """What predictions reach against given levels.
 
     Attributes
@@ -90,7 +90,7 @@ class Against:
     auroc: float
 
 
-def judged_against(predictions: pa.Table, levels: Mapping[str, str], classes: int) -> Against:
+def score_predictions(predictions: pa.Table, levels: Mapping[str, str], classes: int) -> PredictionScore:
     """Judge predictions (`FitPredict`) against `levels` (patient to pain level)."""
     items = predictions.select(["patient_id", "predicted", "pain_probability", "weight"]).to_pandas()
     target = items["patient_id"].map({p: class_of(level, classes) for p, level in levels.items()})
@@ -100,12 +100,12 @@ def judged_against(predictions: pa.Table, levels: Mapping[str, str], classes: in
     sums = sums[sums["weight"] > 0]
     means = sums[["right", "sure"]].div(sums["weight"], axis=0)
     pain = [levels[str(patient)] != "None" for patient in means.index]
-    return Against(
+    return PredictionScore(
         float(means["right"].mean()), float(auroc(means["sure"], pain)(np.ones((1, len(means))))[0])
     )
 
 
-def dealt_out(
+def permute_labels(
     levels: Mapping[str, str], splits: Mapping[str, int], rng: np.random.Generator
 ) -> tuple[dict[str, str], dict[str, int]]:
     """Deal the patients' pain levels out anew among the same patients, each level with the split that it stood in.
@@ -122,13 +122,13 @@ def dealt_out(
     )
 
 
-def deals(
+def label_permutations(
     levels: Mapping[str, str], splits: Mapping[str, int], seed: tuple[int, int]
 ) -> Iterator[tuple[dict[str, str], dict[str, int]]]:
     """Deal out again and again, without end; same seed, same deals."""
     rng = np.random.default_rng(seed)
     while True:
-        yield dealt_out(levels, splits, rng)
+        yield permute_labels(levels, splits, rng)
 
 
 Given = TypeVar("Given")
@@ -160,21 +160,21 @@ def in_order(
             future.cancel()
 
 
-def trained_again(
+def retrained_scores(
     fit_predict: FitPredict,
     draws: Iterable[tuple[Mapping[str, str], Mapping[str, int]]],
     classes: int,
     pool: Executor,
     workers: int,
-) -> Generator[Against, None, None]:
+) -> Generator[PredictionScore, None, None]:
     """Train on each draw of levels and splits, and judge against these levels, in the order of the draws.
 
     Draws are worked on side by side in `pool`; threads do, since trees are grown outside the interpreter's lock.
     """
 
-    def one(draw: tuple[Mapping[str, str], Mapping[str, int]]) -> Against:
+    def one(draw: tuple[Mapping[str, str], Mapping[str, int]]) -> PredictionScore:
         levels, splits = draw
-        return judged_against(fit_predict(levels, splits), levels, classes)
+        return score_predictions(fit_predict(levels, splits), levels, classes)
 
     return in_order(one, draws, pool, workers)
 
@@ -198,7 +198,7 @@ class SequentialTest:
     stopped: bool
 
 
-def enough_to_stop(alpha: float, most: int) -> int:
+def draws_to_stop(alpha: float, most: int) -> int:
     """Give the number of draws as good as observed after which p can no longer be `alpha` or less.
 
     With h of `most` draws as good, the plain p is (h + 1) / (most + 1). The smallest h for which that exceeds alpha is
@@ -207,7 +207,7 @@ def enough_to_stop(alpha: float, most: int) -> int:
 
     Examples
     --------
-    >>> enough_to_stop(0.05, 199), enough_to_stop(0.05, 99), enough_to_stop(0.01, 19)
+    >>> draws_to_stop(0.05, 199), draws_to_stop(0.05, 99), draws_to_stop(0.01, 19)
     (10, 5, 1)
     """
     return max(1, int(np.floor(alpha * (most + 1) + 1e-9)))
@@ -315,15 +315,21 @@ def permutation_tests(
             again = retraining[name]
             method = "retrained, smaller" if again.smaller else "retrained"
             if again.smaller:
-                observed = judged_against(again.fit_predict(levels, splits), levels, classes).accuracy
+                observed = score_predictions(again.fit_predict(levels, splits), levels, classes).accuracy
             most = settings.retrained_permutations
-            draws = trained_again(
-                again.fit_predict, deals(levels, splits, (settings.seed, 1)), classes, pool, workers
+            draws = retrained_scores(
+                again.fit_predict,
+                label_permutations(levels, splits, (settings.seed, 1)),
+                classes,
+                pool,
+                workers,
             )
-            judged: list[Against] = []
+            judged: list[PredictionScore] = []
 
             def accuracy_of(
-                draws: Iterator[Against] = draws, judged: list[Against] = judged, name: str = name
+                draws: Iterator[PredictionScore] = draws,
+                judged: list[PredictionScore] = judged,
+                name: str = name,
             ) -> Iterator[float]:
                 for one in draws:
                     judged.append(one)
@@ -331,7 +337,7 @@ def permutation_tests(
                     yield one.accuracy
 
             with closing(draws):
-                test = sequential_test(observed, accuracy_of(), most, enough_to_stop(settings.alpha, most))
+                test = sequential_test(observed, accuracy_of(), most, draws_to_stop(settings.alpha, most))
             tell(most - len(judged), f"{name}: p = {test.p_value:.3f} after {len(judged)} permutations")
             areas = np.array([one.auroc for one in judged])
             chance_auroc = None if np.isnan(areas).all() else float(np.nanmean(areas))
@@ -353,7 +359,7 @@ def permutation_tests(
                 else None,
                 "chance_auroc": chance_auroc,
                 "p_value": test.p_value,
-                "p_least": max(1 / (most + 1), 1 / labellings(group["target"])),
+                "p_least": max(1 / (most + 1), 1 / count_labelings(group["target"])),
             }
         )
     p, least = [r["p_value"] for r in rows], [r["p_least"] for r in rows]
@@ -362,12 +368,12 @@ def permutation_tests(
     return PermutationResults.from_rows(rows)
 
 
-def labellings(targets: Iterable[str]) -> int:
+def count_labelings(targets: Iterable[str]) -> int:
     """Count the ways to deal classes out among patients: no permutation test can give a p below 1 over this.
 
     Examples
     --------
-    >>> labellings(["Pain", "Pain", "No Pain", "No Pain"])
+    >>> count_labelings(["Pain", "Pain", "No Pain", "No Pain"])
     6
     """
     counts = Counter(targets)

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from iss_assets.evaluation import baselines, canaries, permutation, results, subgroups
 from iss_assets.evaluation.frames import Rows, as_frame
-from iss_assets.evaluation.permutation import FitPredict, Retraining, Tell, in_order, judged_against
+from iss_assets.evaluation.permutation import FitPredict, Retraining, Tell, in_order, score_predictions
 from iss_assets.modeling.forests import processors
 from iss_assets.protocol import published
 from iss_assets.schemas.evaluation import CanaryResults, SplitStability
@@ -178,7 +178,7 @@ def _stability(
                     "experiment": experiment,
                     "split_seed": seed,
                     "patients": len(set(predictions["patient_id"].to_pylist())),
-                    "all_classes": judged_against(predictions, levels, classes[experiment]).accuracy,
+                    "all_classes": score_predictions(predictions, levels, classes[experiment]).accuracy,
                 }
             )
             tell(1, f"{experiment}: other splits, seed {seed}")

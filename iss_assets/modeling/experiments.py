@@ -140,7 +140,7 @@ READ_BY: Final[Mapping[str, Callable[[Experiment], bool]]] = MappingProxyType(
 )
 """Field of `TrainingSettings` to the experiments whose models it changes. A changed setting makes these stale and no
 others. First weights (``initial_weights``, ``resnet50_weights``) count by their content beside this: see
-``weights.weights_mark``."""
+``weights.weights_fingerprint``."""
 
 
 EXPERIMENTS: Final = (

@@ -19,7 +19,7 @@ from iss_assets.modeling.items import Items, class_weights, evenly_spaced, fit_p
 from iss_assets.settings import TrainingSettings
 
 
-def sample_of(items: Items, most: int) -> Items:
+def subsample(items: Items, most: int) -> Items:
     """Take at most so many items, the same number of each patient where there are enough, evenly spaced."""
     if len(items) <= most:
         return items
@@ -28,7 +28,7 @@ def sample_of(items: Items, most: int) -> Items:
     return items.take(np.sort(np.concatenate([own[evenly_spaced(len(own), each)] for own in owned])))
 
 
-def relabelled(experiment: Experiment, items: Items, levels: Mapping[str, str]) -> Items:
+def relabel(experiment: Experiment, items: Items, levels: Mapping[str, str]) -> Items:
     """Give the same items with other pain levels of their patients."""
     level = [
         levels.get(patient, own)

@@ -44,7 +44,7 @@ from iss_assets.modeling.files import read_arrays, write_arrays
 from iss_assets.modeling.items import Items, Preparation, evenly_spaced
 from iss_assets.modeling.lanes import Steps
 from iss_assets.modeling.networks import build_network
-from iss_assets.modeling.weights import empty_resnet50, initial_resnet50, weights_mark
+from iss_assets.modeling.weights import empty_resnet50, initial_resnet50, weights_fingerprint
 from iss_assets.settings import TrainingSettings
 
 CHECKPOINT_FILE: Final = "checkpoint.safetensors"
@@ -246,7 +246,7 @@ def _run_key(
         experiment.settings_read(settings),
         experiment.code_version,
         origin,
-        weights_mark(settings),
+        weights_fingerprint(settings),
         asdict(used),
     ]
     digest.update(json.dumps(words).encode())

@@ -64,7 +64,7 @@ def wanted_origin(settings: TrainingSettings) -> str:
     return "imagenet" if settings.resnet50_weights is None else "file"
 
 
-def weights_mark(settings: TrainingSettings) -> str:
+def weights_fingerprint(settings: TrainingSettings) -> str:
     """Give what tells first weights apart: the origin and, of a file, its content.
 
     A file that is replaced under the same name is another one; where it lies does not matter.

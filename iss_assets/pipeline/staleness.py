@@ -116,9 +116,9 @@ def fold_marks(
 
 def what_counts(experiment: Experiment, settings: TrainingSettings) -> dict[str, Any]:
     """Give the settings that change what this experiment's model learns, and its first weights by content."""
-    from iss_assets.modeling.weights import weights_mark
+    from iss_assets.modeling.weights import weights_fingerprint
 
-    first = weights_mark(settings) if experiment.uses_backbone else "none"
+    first = weights_fingerprint(settings) if experiment.uses_backbone else "none"
     return {**experiment.settings_read(settings), "first_weights": first}
 
 
@@ -156,10 +156,12 @@ def make_splits(warehouse: Warehouse, settings: Settings) -> tuple[arrow.Table, 
 def embeddings_mark(warehouse: Warehouse, settings: Settings, patient: str) -> str:
     """Give the fingerprint that a patient's embeddings have when they are current."""
     from iss_assets.datasets.items import data_hash
-    from iss_assets.modeling.weights import weights_mark
+    from iss_assets.modeling.weights import weights_fingerprint
 
     training = settings.training
-    first = weights_mark(training) + (f" {training.seed}" if training.initial_weights == "random" else "")
+    first = weights_fingerprint(training) + (
+        f" {training.seed}" if training.initial_weights == "random" else ""
+    )
     used = (first, training.image_side, training.precision, CODE_VERSION)
     return fingerprint(used, data_hash(warehouse, BY_NAME["resnet50_2_static"], training, [patient]))
 
@@ -199,9 +201,9 @@ def judged_folds(warehouse: Warehouse) -> tuple[arrow.Table, list[LeftOut]]:
 
 def relabelled_experiments(warehouse: Warehouse) -> list[str]:
     """Give the experiments whose models learnt a pain level of somebody that has been corrected since."""
-    from iss_assets.evaluation.comparable import relabelled
+    from iss_assets.evaluation.comparable import experiments_with_old_levels
 
-    return relabelled(
+    return experiments_with_old_levels(
         warehouse.query("select distinct experiment, patient_id, target from frame_predictions").to_pandas(),
         warehouse.query("select patient_id, pain_level from cv_splits").to_pandas(),
     )

@@ -44,7 +44,7 @@ class StudyReportInputs:
     cv_splits, fold_models, patient_accuracy, experiment_results
         The tables of those names; None where nothing has been trained.
     relabelled
-        Experiments that learnt a pain level which has been corrected since; see `comparable.relabelled`.
+        Experiments that learnt a pain level which has been corrected since; see `comparable.experiments_with_old_levels`.
     evaluation
         Further evaluation tables by name, as `evaluate_study` gives them; what is not there is said to be missing.
     rejected_rows, study_problems

@@ -14,8 +14,8 @@ from iss_assets.evaluation.comparable import (
     OTHER_WAY,
     LeftOut,
     comparable_folds,
+    experiments_with_old_levels,
     outdated_splits,
-    relabelled,
 )
 from iss_assets.schemas.modeling import FoldModels
 
@@ -128,7 +128,7 @@ def test_an_experiment_that_learnt_a_level_which_was_corrected_is_not_judged() -
         ],
         columns=["experiment", "patient_id", "target"],
     )
-    assert relabelled(targets, today) == ["four"]
+    assert experiments_with_old_levels(targets, today) == ["four"]
     rows = folds(SPLIT_OF, "two") + folds(SPLIT_OF, "four")
     kept, left_out = comparable_folds(FoldModels.from_rows(rows).to_pandas(), cv(SPLIT_OF), ["four"])
     assert set(kept["experiment"]) == {"two"}

@@ -12,19 +12,19 @@ import pytest
 
 from iss_assets.evaluation.permutation import (
     Retraining,
-    dealt_out,
-    enough_to_stop,
+    count_labelings,
+    draws_to_stop,
     fixed_permutations,
     in_order,
-    judged_against,
-    labellings,
     least_sign_flip_p,
     p_from_permutations,
     paired_differences,
     permutation_tests,
+    permute_labels,
+    retrained_scores,
+    score_predictions,
     sequential_test,
     sign_flip_p,
-    trained_again,
 )
 from iss_assets.schemas.evaluation import PairedDifferences, PermutationResults
 from iss_assets.settings import EvaluationSettings
@@ -84,7 +84,7 @@ def test_a_model_that_says_pain_to_everybody_is_exactly_chance() -> None:
 def test_labels_are_dealt_out_among_patients_with_their_splits_and_none_is_lost() -> None:
     levels = dict(zip("abcdef", ["None", "None", "Low", "Low", "Severe", "Severe"], strict=True))
     splits = dict(zip("abcdef", [1, 2, 1, 2, 1, 2], strict=True))
-    dealt, dealt_splits = dealt_out(levels, splits, np.random.default_rng(1))
+    dealt, dealt_splits = permute_labels(levels, splits, np.random.default_rng(1))
     assert dealt.keys() == dealt_splits.keys() == levels.keys() and dealt != levels
     pairs = [(dealt[p], dealt_splits[p]) for p in levels]
     assert sorted(pairs) == sorted((levels[p], splits[p]) for p in levels)  # folds stay stratified
@@ -106,9 +106,9 @@ def test_chance_of_a_majority_rule_is_that_of_stratified_folds(pool) -> None:
             {"patient_id": names, "predicted": said, "pain_probability": [0.5] * 8, "weight": [1.0] * 8}
         )
 
-    draws = [dealt_out(levels, splits, np.random.default_rng(n)) for n in range(20)]
-    assert [a.accuracy for a in trained_again(majority, draws, 2, pool, 2)] == [0.5] * 20
-    alone = trained_again(majority, [(dealt, splits) for dealt, _ in draws], 2, pool, 2)
+    draws = [permute_labels(levels, splits, np.random.default_rng(n)) for n in range(20)]
+    assert [a.accuracy for a in retrained_scores(majority, draws, 2, pool, 2)] == [0.5] * 20
+    alone = retrained_scores(majority, [(dealt, splits) for dealt, _ in draws], 2, pool, 2)
     assert np.mean([a.accuracy for a in alone]) < 0.4
 
 
@@ -118,7 +118,7 @@ def test_accuracy_against_levels_is_a_mean_over_patients_of_weighted_items(study
         zip(study.splits["patient_id"].to_pylist(), study.splits["pain_level"].to_pylist(), strict=True)
     )
     own = study.accuracy.to_pandas().query("experiment == 'fusion_3'")["accuracy"].mean()
-    assert judged_against(items, levels, 2).accuracy == pytest.approx(own)
+    assert score_predictions(items, levels, 2).accuracy == pytest.approx(own)
 
 
 def test_the_auroc_of_training_shares_is_below_one_half_when_patients_are_left_out(pool) -> None:
@@ -139,7 +139,7 @@ def test_the_auroc_of_training_shares_is_below_one_half_when_patients_are_left_o
         )
 
     splits = {p: n for n, p in enumerate(levels)}
-    assert judged_against(shares(levels, splits), levels, 2).auroc == 0.0
+    assert score_predictions(shares(levels, splits), levels, 2).auroc == 0.0
 
 
 def test_the_auroc_is_that_of_scikit_learn_over_patients_weighted_means() -> None:
@@ -153,7 +153,7 @@ def test_the_auroc_is_that_of_scikit_learn_over_patients_weighted_means() -> Non
         p: np.average(g["pain_probability"], weights=g["weight"]) for p, g in frame.groupby("patient_id")
     }
     truth = [levels[p] != "None" for p in means]
-    found = judged_against(pa.Table.from_pandas(frame), levels, 2)
+    found = score_predictions(pa.Table.from_pandas(frame), levels, 2)
     assert found.auroc == pytest.approx(roc_auc_score(truth, list(means.values())))
 
 
@@ -170,7 +170,7 @@ def test_a_sequential_test_stops_at_the_draw_that_settles_it() -> None:
 @pytest.mark.parametrize(("alpha", "most"), [(0.05, 199), (0.05, 99), (0.1, 39), (0.01, 199)])
 def test_stopping_early_never_changes_the_verdict(alpha, most) -> None:
     rng = np.random.default_rng(0)
-    enough = enough_to_stop(alpha, most)
+    enough = draws_to_stop(alpha, most)
     verdicts = []
     for shift in np.repeat(np.linspace(0, 4, 20), 10):
         draws = rng.normal(size=most)
@@ -216,7 +216,7 @@ def test_a_failed_training_is_an_error_and_not_a_draw_less(pool) -> None:
     def fails(levels, splits):
         raise RuntimeError("broken")
 
-    draws = trained_again(fails, [({"a": "None"}, {"a": 1})], 2, pool, 2)
+    draws = retrained_scores(fails, [({"a": "None"}, {"a": 1})], 2, pool, 2)
     with pytest.raises(RuntimeError, match="broken"):
         next(draws)
 
@@ -243,8 +243,8 @@ def test_a_perfect_model_among_many_others_cannot_be_shown_with_few_permutations
 
 
 def test_so_few_patients_that_no_p_can_be_small_are_told(study: Path, pool) -> None:
-    """Two of four in pain: six labellings, so that p is 1/6 at the least, however many permutations are made."""
-    assert labellings(["Pain", "Pain", "No Pain", "No Pain"]) == 6
+    """Two of four in pain: six labelings, so that p is 1/6 at the least, however many permutations are made."""
+    assert count_labelings(["Pain", "Pain", "No Pain", "No Pain"]) == 6
     four = rows([1.0] * 4, ["None", "Severe"] * 2)
     levels = dict(zip(four["patient_id"], four["pain_level"], strict=True))
     row = permutation_tests(four, levels, dict.fromkeys(levels, 1), {}, SETTINGS, pool, 2).to_pylist()[0]

@@ -17,7 +17,7 @@ from iss_assets.modeling.weights import (
     WeightsUnavailable,
     find_weights,
     initial_resnet50,
-    weights_mark,
+    weights_fingerprint,
 )
 from iss_assets.settings import QualitySettings, Settings, TrainingSettings
 from iss_assets.warehouse.ledger import code_versions
@@ -119,16 +119,16 @@ def test_files_that_are_missing_damaged_harmful_or_of_another_network_are_refuse
 def test_first_weights_are_told_apart_by_content_and_not_by_name(tmp_path: Path) -> None:
     file = tmp_path / "resnet50.pth"
     settings = TrainingSettings(resnet50_weights=file)
-    assert weights_mark(settings) == "file that is not there"
+    assert weights_fingerprint(settings) == "file that is not there"
     file.write_bytes(b"one")
-    first = weights_mark(settings)
+    first = weights_fingerprint(settings)
     (tmp_path / "copy.pth").write_bytes(b"one")
-    assert weights_mark(TrainingSettings(resnet50_weights=tmp_path / "copy.pth")) == first
+    assert weights_fingerprint(TrainingSettings(resnet50_weights=tmp_path / "copy.pth")) == first
     file.write_bytes(b"two")
     os.utime(file, ns=(1, 1))
-    assert weights_mark(settings) != first
-    assert weights_mark(TrainingSettings()) == "imagenet"
-    assert weights_mark(TrainingSettings(initial_weights="random", resnet50_weights=file)) == "random"
+    assert weights_fingerprint(settings) != first
+    assert weights_fingerprint(TrainingSettings()) == "imagenet"
+    assert weights_fingerprint(TrainingSettings(initial_weights="random", resnet50_weights=file)) == "random"
 
 
 def test_a_file_is_hashed_once_as_long_as_size_and_time_stay(

@@ -204,20 +204,20 @@ def retrained(
 ) -> "dict[str, tuple[Items, bool]]":
     """Give the items on which forests are trained again some hundred times, and whether they are a sample of all."""
     from iss_assets.datasets.items import load_items
-    from iss_assets.modeling.retraining import sample_of
+    from iss_assets.modeling.retraining import subsample
 
     most = settings.evaluation.retrain_items
     forests = [name for name in names if BY_NAME[name].model == "forest"] if most else []
     loaded = {name: load_items(warehouse, BY_NAME[name], settings.training) for name in forests}
-    return {name: (sample_of(items, most), len(items) > most) for name, items in loaded.items()}
+    return {name: (subsample(items, most), len(items) > most) for name, items in loaded.items()}
 
 
 def trainer(name: str, items: "Items", settings: Settings, trees: int = TREES) -> "FitPredict":
     """Give a function that trains an experiment's folds on given levels and splits, and predicts who is left out."""
-    from iss_assets.modeling.retraining import cross_validate, relabelled
+    from iss_assets.modeling.retraining import cross_validate, relabel
 
     def train(levels: Mapping[str, str], splits: Mapping[str, int]) -> arrow.Table:
-        own = relabelled(BY_NAME[name], items, levels)
+        own = relabel(BY_NAME[name], items, levels)
         return cross_validate(BY_NAME[name], own, splits, settings.training, trees)
 
     return train

@@ -10,11 +10,11 @@ import pytest
 
 from iss_assets.defs.assets.evaluation import trainer
 from iss_assets.evaluation.canaries import shuffled_labels_canary
-from iss_assets.evaluation.permutation import Against, dealt_out, judged_against
+from iss_assets.evaluation.permutation import PredictionScore, permute_labels, score_predictions
 from iss_assets.modeling.experiments import experiment
 from iss_assets.modeling.fitting import fit_fold, predict_fold
 from iss_assets.modeling.items import Items
-from iss_assets.modeling.retraining import cross_validate, sample_of
+from iss_assets.modeling.retraining import cross_validate, subsample
 from iss_assets.settings import EvaluationSettings, Settings, TrainingSettings
 from iss_assets_tests.modeling.conftest import LEVELS, planted_items
 
@@ -31,10 +31,10 @@ def items() -> Items:
 
 def test_the_planted_signal_is_found_and_labels_dealt_out_are_not(items: Items) -> None:
     train = trainer("forest_pain", items, SETTINGS)
-    assert judged_against(train(SIXTEEN, SPLITS), SIXTEEN, 2) == Against(1.0, 1.0)
-    levels, splits = dealt_out(SIXTEEN, SPLITS, np.random.default_rng(3))
+    assert score_predictions(train(SIXTEEN, SPLITS), SIXTEEN, 2) == PredictionScore(1.0, 1.0)
+    levels, splits = permute_labels(SIXTEEN, SPLITS, np.random.default_rng(3))
     dealt = train(levels, splits)
-    assert judged_against(dealt, levels, 2).accuracy < 0.9
+    assert score_predictions(dealt, levels, 2).accuracy < 0.9
     assert sorted(set(dealt["patient_id"].to_pylist())) == sorted(SIXTEEN)
 
 
@@ -81,9 +81,9 @@ def test_a_leak_planted_into_real_training_is_caught_and_honest_training_is_not(
 
 
 def test_a_sample_takes_as_many_items_of_each_patient_evenly_spaced(items: Items) -> None:
-    assert sample_of(items, 1000) is items
+    assert subsample(items, 1000) is items
     many = planted_items(experiment("forest_landmarks"), patients=4, each=12)
-    some = sample_of(many, 12)
+    some = subsample(many, 12)
     assert some.patient_id.tolist() == [p for p in many.patients for _ in range(3)]
     assert some.frame_index[:3].tolist() == [2, 6, 10]
-    assert len(sample_of(many, 1)) == 4
+    assert len(subsample(many, 1)) == 4

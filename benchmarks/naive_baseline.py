@@ -1,4 +1,4 @@
-"""The straightforward way to extract a video: the baseline that the project's extraction is compared with.
+"""The naive way to extract a video: the baseline that the project's extraction is compared with.
 
 Belongs here: plain use of PyAV, facenet-pytorch, MediaPipe and librosa with their defaults, a file a picture, no tricks.
 Does not belong here: anything from ``iss_assets.media``; the baseline must not profit from what it judges.
