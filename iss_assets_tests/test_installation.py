@@ -237,7 +237,7 @@ def test_the_command_ends_with_status_two_where_the_sql_folder_is_missing(
 ) -> None:
     from typer.testing import CliRunner
 
-    from iss_assets.cli.commands import app
+    from iss_assets.cli import app
 
     monkeypatch.setenv("ISS_WAREHOUSE__SQL_DIR", str(tmp_path / "gone"))
     told = CliRunner().invoke(app, ["run", "--study", str(tmp_path), "--home", str(tmp_path / "home")])

@@ -1,5 +1,5 @@
 """The command ``iss``."""
 
-from iss_assets.cli.commands import app
+from iss_assets.cli.main import app
 
 __all__ = ["app"]

@@ -1,5 +1,5 @@
 """``python -m iss_assets.cli``: the command ``iss``."""
 
-from iss_assets.cli.commands import app
+from iss_assets.cli.main import app
 
 app()

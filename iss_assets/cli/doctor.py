@@ -1,7 +1,4 @@
-"""What is missing or wrong on this machine, and how to mend it.
-
-Belongs here: one small function a thing that can be wrong. Does not belong here: mending.
-"""
+"""``iss doctor``: one small function for each thing that can be wrong, with how to fix it."""
 
 from __future__ import annotations
 
@@ -14,9 +11,15 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import Literal
 
+import typer
 from packaging.specifiers import SpecifierSet
 
+from iss_assets.cli.options import Home, Study, load_settings
+from iss_assets.intake.folder import read_study
+from iss_assets.intake.records import StudyFolderError
+from iss_assets.modeling.weights import find_weights
 from iss_assets.settings import Settings
+from iss_assets.warehouse.database import Warehouse, WarehouseError
 from iss_assets.warehouse.sql.models import require_models
 
 PACKAGES = (
@@ -30,9 +33,11 @@ PACKAGES = (
     "librosa",
     "av",
 )
-MEND_PACKAGES = "in a checkout: make install; else install iss-assets again"
+FIX_PACKAGES = "in a checkout: make install; otherwise install iss-assets again"
 MIN_FREE_GIB = 5
-"""About what the paper's 509 videos take: 190,000 frames of 16 KiB in the warehouse, twice while it is written."""
+"""About what the paper's 509 videos need: 190,000 frames of 16 KiB in the warehouse, twice that while writing."""
+
+STATE_COLORS = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 _SOUND_TRY = """
 import numpy as np
@@ -44,17 +49,29 @@ librosa.zero_crossings(np.zeros(64, np.float32))
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at."""
+    """The state of one thing that was examined."""
 
     state: Literal["ok", "warn", "fail"]
     subject: str
     text: str
-    mend: str = ""
+    fix: str = ""
 
 
 def examine(settings: Settings) -> list[Finding]:
-    """Look at everything and give the findings in the order in which to mend them."""
-    return [finding for look in (_packages, _study, _home, _machine, _weights) for finding in look(settings)]
+    """Examine everything and return the findings in the order in which to fix them."""
+    examinations = (_packages, _study, _home, _machine, _weights)
+    return [finding for examination in examinations for finding in examination(settings)]
+
+
+def doctor(study: Study = None, home: Home = None) -> None:
+    """Report what is missing or wrong on this machine, and how to fix it."""
+    findings = examine(load_settings(study, home))
+    for finding in findings:
+        typer.secho(f"{finding.state:4} ", fg=STATE_COLORS[finding.state], nl=False)
+        typer.echo(f"{finding.subject}: {finding.text}")
+        if finding.fix:
+            typer.echo(f"     -> {finding.fix}")
+    raise typer.Exit(1 if any(f.state == "fail" for f in findings) else 0)
 
 
 def _packages(settings: Settings) -> Iterator[Finding]:
@@ -67,7 +84,7 @@ def _packages(settings: Settings) -> Iterator[Finding]:
         version if supported else f"{version}; the packages need {wanted}",
         ""
         if supported
-        else "in a checkout, `make install` looks for one that fits; else make a virtual environment with one",
+        else "in a checkout, `make install` finds one; otherwise create a virtual environment with one",
     )
     missing = []
     for name in PACKAGES:
@@ -76,7 +93,7 @@ def _packages(settings: Settings) -> Iterator[Finding]:
         except metadata.PackageNotFoundError:
             missing.append(name)
     if missing:
-        yield Finding("fail", "packages", f"missing: {', '.join(missing)}", MEND_PACKAGES)
+        yield Finding("fail", "packages", f"missing: {', '.join(missing)}", FIX_PACKAGES)
     else:
         yield Finding("ok", "packages", ", ".join(f"{n} {metadata.version(n)}" for n in PACKAGES))
     try:
@@ -92,11 +109,11 @@ def _packages(settings: Settings) -> Iterator[Finding]:
     try:
         require_models(settings.warehouse.sql_dir)
     except ValueError as error:
-        yield Finding("fail", "SQL models", str(error), MEND_PACKAGES)
+        yield Finding("fail", "SQL models", str(error), FIX_PACKAGES)
 
 
 def _sound() -> Finding:
-    """Try librosa in a process of its own: where its compiled functions are mixed up, the process that calls one dies."""
+    """Try librosa in a separate process: if its compiled functions are corrupt, calling one kills the process."""
     done = subprocess.run([sys.executable, "-c", _SOUND_TRY], capture_output=True, text=True, check=False)
     if done.returncode == 0:
         return Finding("ok", "sound", "librosa's compiled functions run")
@@ -109,14 +126,11 @@ def _sound() -> Finding:
         "fail",
         "sound",
         f"librosa's compiled functions do not run: {how}",
-        "delete numba's files (*.nbi, *.nbc) in the __pycache__ folders of librosa; they are made again",
+        "delete numba's files (*.nbi, *.nbc) in the __pycache__ folders of librosa; they are created again",
     )
 
 
 def _study(settings: Settings) -> Iterator[Finding]:
-    from iss_assets.intake.folder import read_study
-    from iss_assets.intake.records import StudyFolderError
-
     try:
         folder = read_study(settings.study, settings.reading)
     except StudyFolderError as error:
@@ -139,20 +153,18 @@ def _home(settings: Settings) -> Iterator[Finding]:
     home = settings.home
     place = next(p for p in (home.resolve(), *home.resolve().parents) if p.exists())
     if not os.access(place, os.W_OK):
-        yield Finding("fail", "home", f"{home.name} cannot be written", "name another folder: ISS_HOME=...")
+        yield Finding("fail", "home", f"{home.name} is not writable", "use another folder: ISS_HOME=...")
         return
     free = shutil.disk_usage(place).free / 2**30
     yield Finding(
         "ok" if free >= MIN_FREE_GIB else "warn",
         "disk",
         f"{free:.0f} GiB free for the home",
-        "" if free >= MIN_FREE_GIB else f"free {MIN_FREE_GIB} GiB or name another ISS_HOME",
+        "" if free >= MIN_FREE_GIB else f"free {MIN_FREE_GIB} GiB or use another ISS_HOME",
     )
     if home.exists() and home.stat().st_mode & 0o077:
         yield Finding("warn", "home", "other users of this machine can read it", f"chmod 700 {home.name}")
     if settings.warehouse_path.exists():
-        from iss_assets.warehouse.database import Warehouse, WarehouseError
-
         try:
             tables = Warehouse(settings.warehouse_path, settings.warehouse).query(
                 "select count(*) n from duckdb_tables()"
@@ -160,28 +172,26 @@ def _home(settings: Settings) -> Iterator[Finding]:
             size = settings.warehouse_path.stat().st_size / 2**20
             yield Finding("ok", "warehouse", f"{tables['n'][0].as_py()} tables, {size:.0f} MiB")
         except WarehouseError as error:
-            yield Finding("fail", "warehouse", str(error), "restore it from a backup, or name a new ISS_HOME")
+            yield Finding("fail", "warehouse", str(error), "restore it from a backup, or use a new ISS_HOME")
 
 
 def _machine(settings: Settings) -> Iterator[Finding]:
     import torch
 
     cores = os.cpu_count() or 1
-    yield Finding("ok", "cores", f"{cores}, {settings.run.workers} patients side by side")
+    yield Finding("ok", "cores", f"{cores}, {settings.run.workers} patients in parallel")
     if torch.cuda.is_available():
         yield Finding("ok", "GPU", torch.cuda.get_device_name(0))
     else:
         yield Finding(
             "warn",
             "GPU",
-            "none: extraction does well without, the seven networks of the paper profile take days",
+            "none: extraction does not need one, but the seven networks of the paper profile take days without",
             "train on a machine with one, or use the demo profile: ISS_TRAINING__PROFILE=demo",
         )
 
 
 def _weights(settings: Settings) -> Iterator[Finding]:
-    from iss_assets.modeling.weights import find_weights
-
     found = find_weights(settings.training)
     if found.available:
         yield Finding("ok", "ResNet50 weights", found.text)

@@ -1,7 +1,8 @@
-"""The definitions that commands run, loaded when they are first needed: that takes a second, and may fail."""
+"""The definitions that commands run."""
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -9,7 +10,9 @@ if TYPE_CHECKING:
 
 
 def load() -> Definitions:
-    """Return the definitions of the code location; worker processes call it by name."""
-    from iss_assets.definitions import defs
+    """Return the definitions of the code location; worker processes call it by name.
 
-    return defs
+    They are loaded on the first call: it takes a second, reads the settings, and raises if one is invalid.
+    """
+    definitions: Definitions = import_module("iss_assets.definitions").defs
+    return definitions

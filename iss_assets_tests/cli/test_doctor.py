@@ -1,4 +1,4 @@
-"""`iss doctor`: that it finds what is wrong and says how to mend it."""
+"""`iss doctor` finds what is wrong and says how to fix it."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ def _finding(findings: list[doctor.Finding], subject: str) -> doctor.Finding:
     return next(finding for finding in findings if finding.subject == subject)
 
 
-def test_a_folder_that_is_no_study_is_told_with_its_mend(tmp_path: Path) -> None:
+def test_a_folder_that_is_no_study_is_reported_with_its_fix(tmp_path: Path) -> None:
     findings = doctor.examine(Settings(study=tmp_path, home=tmp_path / "home"))
     study = _finding(findings, "study folder")
     assert study.state == "fail"
     assert "enrollment.csv" in study.text
-    assert study.mend
+    assert study.fix
     assert _finding(findings, "sound").state == "ok"
-    assert all(finding.mend for finding in findings if finding.state != "ok")
+    assert all(finding.fix for finding in findings if finding.state != "ok")
 
 
 @pytest.mark.parametrize(
     ("body", "says"),
     [("kill -SEGV $$", "signal 11"), ("echo 'ImportError: no' >&2; exit 1", "ImportError: no")],
 )
-def test_sound_that_does_not_run_is_found_without_dying_of_it(
+def test_broken_sound_is_reported_and_does_not_kill_the_doctor(
     body: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = tmp_path / "python"
@@ -39,4 +39,4 @@ def test_sound_that_does_not_run_is_found_without_dying_of_it(
     finding = doctor._sound()
     assert finding.state == "fail"
     assert says in finding.text
-    assert "__pycache__" in finding.mend
+    assert "__pycache__" in finding.fix

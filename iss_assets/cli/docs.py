@@ -1,0 +1,32 @@
+"""``iss docs``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from iss_assets.cli.options import print_error, user_errors
+from iss_assets.reports.settings_page import settings_page
+from iss_assets.schemas.dictionary import data_dictionary
+
+
+def docs(
+    check: Annotated[bool, typer.Option("--check", help="Only report whether docs/ is current.")] = False,
+    directory: Annotated[Path, typer.Option(help="Folder of the docs.")] = Path("docs"),
+) -> None:
+    """Write the data dictionary and the settings page from the code."""
+    pages = {"data_dictionary.md": data_dictionary(), "settings.md": settings_page()}
+    stale = []
+    for name, text in pages.items():
+        path = directory / name
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            stale.append(name)
+            if not check:
+                with user_errors():
+                    path.write_text(text, encoding="utf-8")
+    if check and stale:
+        print_error(f"not current: {', '.join(stale)}; run: iss docs")
+        raise typer.Exit(1)
+    typer.echo(f"written: {', '.join(stale)}" if stale else "current")

@@ -1,0 +1,41 @@
+"""``iss export``."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from iss_assets.cli.options import Home, load_settings, open_warehouse, user_errors
+from iss_assets.warehouse.export import export_tables, exportable_tables
+
+
+class FileFormat(StrEnum):
+    """The kinds of files that tables are exported to."""
+
+    parquet = "parquet"
+    csv = "csv"
+
+
+def export(
+    to: Annotated[Path, typer.Option("--to", help="Folder; files of the same names are replaced.")],
+    tables: Annotated[
+        str, typer.Option("--tables", help="Names, separated by commas; all tables by default.")
+    ] = "",
+    format: Annotated[FileFormat, typer.Option("--format", help="Kind of file.")] = FileFormat.parquet,
+    with_media: Annotated[
+        bool,
+        typer.Option("--with-media", help="Also face crops, voices and spectrograms (Parquet only)."),
+    ] = False,
+    home: Home = None,
+) -> None:
+    """Write tables and marts to files, with a data dictionary (datapackage.json)."""
+    settings = load_settings(None, home)
+    with user_errors():
+        warehouse = open_warehouse(settings)
+        names = [n.strip() for n in tables.split(",") if n.strip()] or exportable_tables(warehouse)
+        for written in export_tables(warehouse, names, format.value, to, with_media=with_media):
+            left_out = f" without {', '.join(written.left_out)}" if written.left_out else ""
+            typer.echo(f"{written.path.name}: {written.rows} rows{left_out}")

@@ -1,0 +1,89 @@
+"""The command ``iss`` and the list of its subcommands.
+
+A subcommand is a module in this folder with a function of the same name. To add one, write the module and add its name
+to `COMMANDS`. The module is imported when the subcommand is called, so that ``iss --help`` answers at once; its line in
+that list is read from the source.
+
+Exit status: 0 success, 1 something failed and everything else was done, 2 wrong usage or nothing could be started.
+"""
+
+from __future__ import annotations
+
+import ast
+from importlib import import_module, metadata
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+COMMANDS = (
+    "sample-study",
+    "run",
+    "train",
+    "status",
+    "quality",
+    "export",
+    "sql",
+    "ui",
+    "doctor",
+    "docs",
+    "guide",
+    "snapshot",
+)
+"""The subcommands, in the order in which ``iss --help`` lists them."""
+
+
+class LazyGroup(TyperGroup):
+    """A group that lists its commands without importing them."""
+
+    def __init__(self, **attrs: Any) -> None:
+        super().__init__(**attrs)
+        self.commands = {name: TyperCommand(name, help=_docstring(name)) for name in COMMANDS}
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """Return the command to run, from its module."""
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, _load(name) if name else command, rest
+
+
+def _function_name(command: str) -> str:
+    return command.replace("-", "_")
+
+
+def _docstring(command: str) -> str:
+    name = _function_name(command)
+    module = ast.parse(Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8"))
+    (function,) = (node for node in module.body if isinstance(node, ast.FunctionDef) and node.name == name)
+    return ast.get_docstring(function) or ""
+
+
+def _load(command: str) -> Any:
+    name = _function_name(command)
+    single = typer.Typer(add_completion=False)
+    single.command(command)(getattr(import_module(f"iss_assets.cli.{name}"), name))
+    return typer.main.get_command(single)
+
+
+app = typer.Typer(
+    name="iss",
+    cls=LazyGroup,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"iss-assets {metadata.version('iss-assets')}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Clinical face-and-voice studies as a Dagster asset graph: study folder in, DuckDB tables and reports out."""

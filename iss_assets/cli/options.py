@@ -1,0 +1,91 @@
+"""What several commands need before they start: shared options, settings, the warehouse, and clear errors."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+from pydantic_settings.exceptions import SettingsError
+
+from iss_assets.intake.records import StudyFolderError
+from iss_assets.settings import Settings
+from iss_assets.warehouse.database import Warehouse, WarehouseError
+from iss_assets.warehouse.locking import LockTimeout
+
+Study = Annotated[
+    Path | None,
+    typer.Option("--study", help="Study folder (ISS_STUDY).", show_default="ISS_STUDY or ./study"),
+]
+Home = Annotated[
+    Path | None,
+    typer.Option(
+        "--home",
+        help="Warehouse, Dagster home, models, reports (ISS_HOME).",
+        show_default="ISS_HOME or ./iss_home",
+    ),
+]
+Patients = Annotated[
+    list[str] | None, typer.Option("--patient", help="Only this patient; repeat it for more.")
+]
+
+
+def load_settings(study: Path | None, home: Path | None) -> Settings:
+    """Return the settings, in which options win over the environment.
+
+    Raises
+    ------
+    typer.Exit
+        With status 2 if a setting is invalid, after one line per invalid setting.
+    """
+    for name, value in (("ISS_STUDY", study), ("ISS_HOME", home)):
+        if value is not None:
+            os.environ[name] = str(value.resolve())
+    try:
+        return Settings()
+    except ValidationError as error:
+        for fault in error.errors():
+            name = "ISS_" + "__".join(str(part) for part in fault["loc"]).upper()
+            print_error(f"setting {name}: {fault['msg']}")
+    except (SettingsError, ValueError) as error:
+        print_error(f"settings: {error}")
+    raise typer.Exit(2)
+
+
+def open_warehouse(settings: Settings) -> Warehouse:
+    """Return the warehouse of the home.
+
+    Raises
+    ------
+    ValueError
+        If there is none yet: reading must not create an empty one.
+    """
+    if not settings.warehouse_path.exists():
+        raise ValueError(
+            f"there is no warehouse in the home {settings.home.name!r} yet; create it with: iss run"
+        )
+    return Warehouse(settings.warehouse_path, settings.warehouse)
+
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """Turn errors that the user can fix into one line on stderr and exit status 2."""
+    try:
+        yield
+    except OSError as error:
+        # the file's name without its folders: they may say who and where somebody is
+        name = f": {Path(os.fsdecode(error.filename)).name}" if error.filename else ""
+        print_error(f"{error.strerror}{name}" if error.strerror else str(error))
+        raise typer.Exit(2) from error
+    except (StudyFolderError, WarehouseError, LockTimeout, ValueError) as error:
+        print_error(str(error))
+        raise typer.Exit(2) from error
+
+
+def print_error(message: str) -> None:
+    """Print a message to stderr, in red on a terminal."""
+    typer.secho(message, fg="red", err=True)
