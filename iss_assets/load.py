@@ -21,14 +21,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from iss_assets.datasets.items import in_order, load_items
+from iss_assets.modeling.experiments import experiment as find
+from iss_assets.modeling.items import SCORE_COLUMNS, EncodedFaces, Items
+from iss_assets.schemas.audio import AUDIO_FEATURES
 from iss_assets.schemas.registry import BY_NAME
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Warehouse, WarehouseError
 
 if TYPE_CHECKING:
     from torch.utils.data import Dataset
-
-    from iss_assets.modeling.items import EncodedFaces, Items
 
 Home = Path | str | None
 
@@ -153,8 +155,6 @@ def faces(patients: Sequence[str] | None = None, *, most: int | None = None, hom
     home : Path or str, optional
         The home folder.
     """
-    from iss_assets.modeling.items import EncodedFaces
-
     settings = _settings(home)
     rows = _keyed_rows("faces", "frame_index", "crop", "true", patients, most, home)
     return Faces(
@@ -231,8 +231,6 @@ class TrainingSet:
 
         Faces that would not fit in memory stay encoded and are decoded when indexed by an array of places.
         """
-        from iss_assets.modeling.items import EncodedFaces
-
         kept = self.items.inputs.items()
         return {name: v if isinstance(v, EncodedFaces) else np.asarray(v) for name, v in kept}
 
@@ -280,8 +278,6 @@ class TrainingSet:
 
     def to_pandas(self) -> pd.DataFrame:
         """Give one row an item: whose it is, its target, and columns with a name (scores, audio features)."""
-        from iss_assets.modeling.items import SCORE_COLUMNS
-        from iss_assets.schemas.audio import AUDIO_FEATURES
 
         items = self.items
         columns: dict[str, Any] = {
@@ -323,9 +319,6 @@ def training_set(experiment: str, *, patients: Sequence[str] | None = None, home
     WarehouseError
         If no folds were made yet.
     """
-    from iss_assets.datasets.items import load_items
-    from iss_assets.modeling.experiments import experiment as find
-
     chosen = find(experiment)
     folds = splits(home)
     if folds.empty:
@@ -349,8 +342,6 @@ def _keyed_rows(
     home: Home,
 ) -> Any:
     """Read one packed column with its keys, evenly thinned out to `most` a patient."""
-    from iss_assets.datasets.items import in_order
-
     params: list[object] = []
     if patients is not None:
         condition += " and list_contains(?, patient_id)"
