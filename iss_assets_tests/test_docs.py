@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from iss_assets.protocol.flags import FLAGS
+from iss_assets.reports.checks_page import BEGIN, END, checks_page
 from iss_assets.reports.settings_page import settings_page
 from iss_assets.schemas.dictionary import data_dictionary
 
@@ -21,6 +22,26 @@ def test_the_data_dictionary_is_current() -> None:
 
 def test_the_page_of_settings_is_current() -> None:
     assert (DOCS / "settings.md").read_text(encoding="utf-8") == settings_page(), "run: iss docs"
+
+
+def test_the_page_on_checks_is_current() -> None:
+    page = (DOCS / "checks.md").read_text(encoding="utf-8")
+    assert page == checks_page(page), "run: iss docs"
+
+
+def test_only_the_tables_of_the_page_on_checks_are_written() -> None:
+    written = checks_page(f"# Mine\n\n{BEGIN}\nan old table\n{END}\n\nMore of mine.\n")
+    assert written.startswith(f"# Mine\n\n{BEGIN}\n\n### On `patients`\n")
+    assert written.endswith(f" |\n\n{END}\n\nMore of mine.\n")
+    assert "an old table" not in written
+    for flag in FLAGS:
+        assert f"`{flag}`" in written
+
+
+@pytest.mark.parametrize("lost", [BEGIN, END])
+def test_a_page_on_checks_without_a_place_for_the_tables_is_left_alone(lost: str) -> None:
+    with pytest.raises(ValueError, match="comment lines"):
+        checks_page(f"{BEGIN}\n{END}\n".replace(lost, ""))
 
 
 def test_the_page_of_quality_names_every_flag() -> None:
