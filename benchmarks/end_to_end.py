@@ -31,7 +31,8 @@ import pyarrow as arrow
 
 from benchmarks import naive_baseline
 from benchmarks.extraction import Comparison, compare_finds, make_clips
-from iss_assets.media.video import UnreadableVideo, VideoInfo, probe, sample_frames
+from iss_assets.media.errors import UnreadableVideo
+from iss_assets.media.video import VideoInfo, probe, sample_frames
 from iss_assets.media.visual import VisualTables, landmarks_from_crops
 from iss_assets.schemas.audio import AUDIO_FEATURES
 from iss_assets.settings import LandmarkSettings, Settings, VideoSettings

@@ -44,8 +44,9 @@ def extract_patient(folder: Path) -> tuple[float, float]:
     """Extract one patient's videos as their run does, and store nothing; give beginning and end."""
     from iss_assets.intake.inventory import sha256_of
     from iss_assets.media.audio import extract_audio
+    from iss_assets.media.errors import UnreadableVideo
     from iss_assets.media.quality import OtherVideos, assess_video, person_of
-    from iss_assets.media.video import UnreadableVideo, probe
+    from iss_assets.media.video import probe
     from iss_assets.media.visual import extract_visual
 
     settings = Settings()

@@ -21,17 +21,21 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, Any, Final
 
+import av
+import av.error
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from iss_assets.media.container import UnreadableVideo, open_container, packets_of
+from iss_assets.media.container import open_container, packets_of
 from iss_assets.media.downmix import Downmix
+from iss_assets.media.errors import UnreadableSound, UnreadableVideo
 from iss_assets.media.row_store import RowStore
 from iss_assets.media.samples import Samples, StoredSamples
 from iss_assets.media.speech import PeakHistogram, speech_levels
 from iss_assets.media.timeline import Timeline, read_timeline
 from iss_assets.media.video import sentence
+from iss_assets.schemas.registry import BY_NAME
 from iss_assets.settings import AudioSettings, VideoSettings
 
 AUDIO_CODE_VERSION: Final = "6"
@@ -52,10 +56,6 @@ _NO_SIGN: Final = 1e-10
 """librosa takes smaller values for zero when it counts zero crossings."""
 _MEL_ROWS: Final = 16
 """Chunks that are put into Arrow together: 1.4 MB."""
-
-
-class UnreadableSound(ValueError):
-    """The file cannot be opened as media at all."""
 
 
 @dataclass(frozen=True)
@@ -267,8 +267,6 @@ def _nested_lists(matrices: list[NDArray[np.float32]]) -> pa.Array:
 
 
 def _schema(table: str) -> pa.Schema:
-    from iss_assets.schemas.registry import BY_NAME
-
     return pa.schema([f for f in BY_NAME[table].arrow_schema() if f.name not in _CONSTANTS])
 
 
@@ -390,11 +388,9 @@ def _frames(
 
 
 def _sound_of(packet: Any, track: _Track) -> Sequence[Any]:
-    import av
-
     try:
         return packet.decode()  # type: ignore[no-any-return]
-    except (av.FFmpegError, ValueError):
+    except (av.error.FFmpegError, ValueError):
         track.broken += 1
         return ()
 

@@ -1,8 +1,4 @@
-"""Opening a media file that may be hostile, and reading its packets.
-
-Belongs here: what every reader of a file has to do first, picture and sound alike.
-Does not belong here: which of its streams counts (``streams``), decoding (``video``, ``audio``).
-"""
+"""Opening a media file that may be hostile, and reading its packets: the first step for both picture and sound."""
 
 from __future__ import annotations
 
@@ -14,48 +10,34 @@ from typing import Any, Final
 import av
 import av.error
 
+from iss_assets.media.errors import UnreadableVideo
+
 _PLAYLISTS: Final = frozenset({"concat", "dash", "hls", "imf", "sdp", "rtsp"})
 """Demuxers that open other files or addresses named inside the file."""
-
-
 _UNANNOUNCED: Final = frozenset({"flv", "mpeg", "mpegts"})
-"""Containers whose tracks become known by their first packet only."""
+"""Containers that do not list their tracks: each is discovered by its first packet."""
 _FAR_AHEAD: Final = {"analyzeduration": "60000000", "probesize": "500000000"}
-"""A minute, in microseconds, and 500 MB: a track of sound may begin that late."""
+"""One minute, in microseconds, and 500 MB: a sound track may begin that late."""
 WITHOUT_EDITS: Final = {"ignore_editlist": "1"}
 
 _SUBFILE: Final = "subfile,,"
-"""FFmpeg's protocol for a part of a file; a path never begins so, as it begins at the root."""
-
-
-class UnreadableVideo(Exception):
-    """Nothing can be seen in this file.
-
-    Attributes
-    ----------
-    status : str
-        ``unreadable``, ``no_video``, ``too_short`` or ``too_large``.
-    """
-
-    def __init__(self, status: str, message: str):
-        self.status = status
-        super().__init__(message)
+"""FFmpeg's protocol for a part of a file. An absolute path never starts like this."""
 
 
 def open_container(path: Path, start: int = 0) -> Any:
-    """Open a media file for reading, and no other file or address that it may name.
+    """Open a media file for reading, but no other file or address that it may name.
 
     Parameters
     ----------
     path : Path
         The file.
     start : int
-        Byte from which on it is read, as if nothing came before.
+        Byte offset to read from, as if nothing came before.
 
     Raises
     ------
     UnreadableVideo
-        If FFmpeg finds nothing that it knows.
+        If FFmpeg does not recognize the file.
     """
     try:
         container = _open(path, start)
@@ -80,7 +62,7 @@ def open_container(path: Path, start: int = 0) -> Any:
 
 
 def hides_everything(container: Any) -> bool:
-    """Say whether a broken edit list leaves nothing of a moving picture: an edit of no length, or after the end."""
+    """Return whether a broken edit list hides a whole video track: an edit of zero length, or after the end."""
     if "mov" not in container.format.name.split(","):
         return False
     moving = [s for s in container.streams.video if s.frames > 1 and len(s.index_entries)]
@@ -88,7 +70,7 @@ def hides_everything(container: Any) -> bool:
 
 
 def reopen(container: Any) -> Any:
-    """Open the file of an open container once more, from where that one begins."""
+    """Open the file of an open container again, from the same byte offset."""
     start, path = 0, container.name
     if path.startswith(_SUBFILE):
         start, path = int(path.split(",")[3]), path.split(":", 1)[1]
@@ -105,11 +87,11 @@ def _open(path: Path, start: int, **options: str) -> Any:
 
 
 def packets_of(container: Any, *streams: Any) -> Iterator[Any]:
-    """Give the packets of some streams, and one None in place of all that follow where the container is broken."""
+    """Yield the packets of some streams; where the container is broken, one None replaces all that follow."""
     try:
         yield from container.demux(*streams)
     except IndexError:
-        # at the end, where other streams than those of the beginning came midway, which PyAV does not know
+        # at the end of the file, if streams were added midway, which PyAV does not know about
         return
     except (av.error.FFmpegError, OSError):
         yield None

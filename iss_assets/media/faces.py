@@ -24,6 +24,7 @@ from typing import Any, Final
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from iss_assets.media.mtcnn import NETWORKS, pretrained, suppress
 from iss_assets.settings import FaceSettings
@@ -269,7 +270,6 @@ def crop_face(
     -------
     ndarray of uint8, shape (image_size, image_size, 3)
     """
-    from PIL import Image
 
     side, margin = settings.image_size, settings.margin
     height, width = picture.shape[:2]

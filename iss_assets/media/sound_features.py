@@ -14,15 +14,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
 
+from iss_assets.media.librosa_module import librosa
 from iss_assets.media.samples import Samples
-
-if TYPE_CHECKING:
-    from iss_assets.settings import AudioSettings
+from iss_assets.settings import AudioSettings
 
 _BLOCK_FRAMES: Final = 512
 """Frames of the transform in memory at a time: 2 MB, 12 s at the default rate and hop."""
@@ -69,7 +69,6 @@ def sound_features(samples: Samples, settings: AudioSettings) -> SoundFeatures:
     ValueError
         If there is no sample.
     """
-    from iss_assets.media.librosa_module import librosa
 
     with _one_thread():
         mel, means = _features(samples, settings)
@@ -92,14 +91,12 @@ def _one_thread() -> Iterator[None]:
 @cache
 def _libraries() -> Any:
     """Find what multiplies matrices, once: looking through all that a process has loaded takes six milliseconds."""
-    from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController()
 
 
 def _features(samples: Samples, settings: AudioSettings) -> tuple[NDArray[np.float32], dict[str, float]]:
     """Give the Mel powers (n_mels, steps) and the means."""
-    from iss_assets.media.librosa_module import librosa
 
     if len(samples) == 0:
         raise ValueError("features need at least one sample")
@@ -134,7 +131,6 @@ def _features(samples: Samples, settings: AudioSettings) -> tuple[NDArray[np.flo
 
 def _mfcc_means(mel: NDArray[np.float32], settings: AudioSettings) -> list[float]:
     """Average the MFCC of the whole block by block; the floor of 80 dB below the loudest is that of the whole."""
-    from iss_assets.media.librosa_module import librosa
 
     floor = float(librosa.power_to_db(mel.max(keepdims=True), top_db=None).item()) - 80.0
     total = np.zeros(settings.n_mfcc)
@@ -167,14 +163,12 @@ def _stretches(
 
 def _magnitudes(samples: Samples, settings: AudioSettings) -> Iterator[NDArray[np.float32]]:
     """Give the magnitudes of the centred transform block by block."""
-    from iss_assets.media.librosa_module import librosa
 
     for part in _stretches(samples, settings, "constant"):
         yield np.abs(librosa.stft(part, n_fft=settings.n_fft, hop_length=settings.hop_length, center=False))
 
 
 def _crossing_mean(samples: Samples, settings: AudioSettings) -> float:
-    from iss_assets.media.librosa_module import librosa
 
     total, frames = 0.0, 0
     for part in _stretches(samples, settings, "edge"):
@@ -191,7 +185,6 @@ def _tuning_bins(pitch: NDArray[Any]) -> NDArray[np.uint8]:
 
     A byte is kept of a pitch instead of the pitch. Steps and rounding are those of ``librosa.pitch_tuning``.
     """
-    from iss_assets.media.librosa_module import librosa
 
     residual = np.mod(_CHROMA * librosa.hz_to_octs(pitch), 1.0)
     residual[residual >= 0.5] -= 1.0
@@ -213,7 +206,6 @@ def _tuning(bins: list[NDArray[np.uint8]], strengths: list[NDArray[Any]]) -> flo
 
 def _chroma_mean(samples: Samples, settings: AudioSettings, tuning: float) -> float:
     """Average the chromagram. Its tuning comes from all of the sound, so it takes a second pass over the blocks."""
-    from iss_assets.media.librosa_module import librosa
 
     total, values = 0.0, 0
     for magnitude in _magnitudes(samples, settings):

@@ -19,7 +19,8 @@ from typing import Any, Final
 import av
 import av.error
 
-from iss_assets.media.container import UnreadableVideo, packets_of, reopen
+from iss_assets.media.container import packets_of, reopen
+from iss_assets.media.errors import UnreadableVideo
 
 _NOT_A_FILM: Final = (
     av.stream.Disposition.attached_pic

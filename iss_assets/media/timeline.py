@@ -31,14 +31,9 @@ import av.error
 import numpy as np
 from numpy.typing import NDArray
 
-from iss_assets.media.container import (
-    WITHOUT_EDITS,
-    UnreadableVideo,
-    open_container,
-    packets_of,
-    reopen,
-)
+from iss_assets.media.container import WITHOUT_EDITS, open_container, packets_of, reopen
 from iss_assets.media.edits import unfollowed_edits
+from iss_assets.media.errors import UnreadableVideo
 from iss_assets.media.streams import ChosenStreams, choose_streams
 from iss_assets.settings import VideoSettings
 

@@ -17,7 +17,8 @@ import av
 import numpy as np
 
 from iss_assets.media.color import transfer_name
-from iss_assets.media.container import UnreadableVideo, open_container, packets_of
+from iss_assets.media.container import open_container, packets_of
+from iss_assets.media.errors import UnreadableVideo
 from iss_assets.media.streams import choose_streams, still_picture
 from iss_assets.media.timeline import PictureClock, Timeline, decode, measure_time, read_timeline
 from iss_assets.media.upright import PictureTags, orientation_of, upright_size

@@ -365,7 +365,7 @@ def run_patients(patients: Sequence[str], settings: Settings, load: Load) -> Ite
     comes last, one at a time, so that nobody else is disturbed again. The video that was being read is then read in a
     process of its own (`media.isolation`), so the same run comes to an end.
     """
-    from iss_assets.media.isolation import Journal, Suspect
+    from iss_assets.media.journal import Journal, Suspect
 
     together, alone = list(patients), list[str]()
     seen: dict[str, set[Suspect]] = {}

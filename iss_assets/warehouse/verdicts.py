@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 import duckdb
 
-from iss_assets.media.isolation import BrokenFile, Reading, Stage
+from iss_assets.media.errors import BrokenFile
+from iss_assets.media.journal import Reading, Stage
 from iss_assets.schemas.operations import Extractions
 from iss_assets.schemas.registry import BY_NAME
 from iss_assets.schemas.videos import VideoProblems, Videos

@@ -15,13 +15,8 @@ import pytest
 import soundfile
 
 from iss_assets.media import speech
-from iss_assets.media.audio import (
-    AudioTables,
-    UnreadableSound,
-    extract_audio,
-    features_from_waveform,
-    read_waveform,
-)
+from iss_assets.media.audio import AudioTables, extract_audio, features_from_waveform, read_waveform
+from iss_assets.media.errors import UnreadableSound
 from iss_assets.media.librosa_module import librosa
 from iss_assets.media.sound_features import sound_features
 from iss_assets.media.speech import PeakHistogram, speech_levels

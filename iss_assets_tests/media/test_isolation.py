@@ -19,18 +19,10 @@ from typing import Any
 import pytest
 
 from iss_assets.intake.inventory import sha256_of
-from iss_assets.media.container import UnreadableVideo
-from iss_assets.media.isolation import (
-    BrokenFile,
-    ChangedFile,
-    Guard,
-    Journal,
-    MachineTrouble,
-    Reading,
-    RefusedFile,
-    Suspect,
-    same_file,
-)
+from iss_assets.media.errors import BrokenFile, ChangedFile, MachineError, RefusedFile, UnreadableVideo
+from iss_assets.media.isolation import Guard
+from iss_assets.media.journal import Journal, Reading, Stage, Suspect, same_file
+from iss_assets.media.self_test import run_self_test
 from iss_assets.settings import Settings
 
 CONTENT = "Jane Roe of 12 Main Street"
@@ -136,7 +128,7 @@ def let_a_process_die(reading: Reading, folder: Path) -> None:
     program = (
         "import os, signal, sys\n"
         "from pathlib import Path\n"
-        "from iss_assets.media.isolation import Journal, Reading\n"
+        "from iss_assets.media.journal import Journal, Reading\n"
         "path, seen = Path(sys.argv[2]), Path(sys.argv[2]).stat()\n"
         "reading = Reading('0001', sys.argv[3], 'picture', sys.argv[4], 9.0, path, seen.st_size, seen.st_mtime_ns)\n"
         "with Journal(Path(sys.argv[1])).entry(reading):\n"
@@ -158,8 +150,8 @@ def test_a_good_file_is_read_here_and_leaves_nothing_behind(
 def test_an_error_is_tried_again_alone_and_twice_is_a_verdict_without_its_message(
     journal: Journal, reading: Callable[..., Reading]
 ) -> None:
-    told: list[str] = []
-    with guard(journal, tell=told.append) as careful:
+    logged: list[str] = []
+    with guard(journal, log=logged.append) as careful:
         with pytest.raises(BrokenFile, match=r"fails with an error of the program \(IndexError\)") as caught:
             careful.attempt(reading(), fails_always)
         assert careful.attempt(reading(), fails_in_company) == "read alone"
@@ -167,7 +159,7 @@ def test_an_error_is_tried_again_alone_and_twice_is_a_verdict_without_its_messag
             careful.attempt(reading(), runs_out_of_depth)
     assert (caught.value.status, caught.value.error) == ("unreadable", "IndexError")
     assert deep.value.error == "RecursionError"
-    assert "fails_always" in told[0] and not any(CONTENT in line for line in told)
+    assert "fails_always" in logged[0] and not any(CONTENT in line for line in logged)
     assert journal.suspects() == []
 
 
@@ -251,7 +243,8 @@ def test_a_process_that_reads_for_too_long_ends_itself_and_leaves_a_suspect(
     program = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from iss_assets.media.isolation import Guard, Journal, Reading\n"
+        "from iss_assets.media.isolation import Guard\n"
+        "from iss_assets.media.journal import Journal, Reading\n"
         "def hangs():\n"
         "    while True: pass\n"
         "with Guard(Journal(Path(sys.argv[1])), '0001', 1.0) as careful:\n"
@@ -279,11 +272,11 @@ def test_the_machines_faults_are_no_files(
     assert journal.suspects() == []
     let_a_process_die(reading(), tmp_path / "reading")
     with guard(journal) as careful:
-        with pytest.raises(MachineTrouble, match="somebody ended"):
+        with pytest.raises(MachineError, match="someone ended"):
             careful.attempt(reading(), is_ended_by_somebody)
-        with pytest.raises(MachineTrouble, match="OSError"):
+        with pytest.raises(MachineError, match="OSError"):
             careful.attempt(reading(), finds_the_disk_full)
-    with guard(journal, rehearsal=dies) as careful, pytest.raises(MachineTrouble, match="test film"):
+    with guard(journal, self_test=dies) as careful, pytest.raises(MachineError, match="test video"):
         careful.attempt(reading(), good)
     # the next run is as careful as these were
     assert len(journal.suspects("0001")) == 1
@@ -327,10 +320,8 @@ def test_the_journal_can_be_read_by_its_owner_only(
 
 
 @pytest.mark.parametrize("stage", ["probe", "picture", "sound", "quality"])
-def test_the_test_film_can_be_read(stage, settings: Settings) -> None:
-    from iss_assets.media.rehearsal import rehearse
-
-    rehearse(stage, settings)
+def test_the_test_video_can_be_read(stage: Stage, settings: Settings) -> None:
+    run_self_test(stage, settings)
 
 
 def test_partial_functions_and_results_go_to_the_other_process_and_back(

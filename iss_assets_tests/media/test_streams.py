@@ -15,9 +15,10 @@ from av.stream import Disposition
 
 from iss_assets.media.audio import extract_audio, read_waveform
 from iss_assets.media.container import open_container
+from iss_assets.media.errors import UnreadableVideo
 from iss_assets.media.streams import choose_streams
 from iss_assets.media.upright import UprightRgb
-from iss_assets.media.video import UnreadableVideo, probe, sample_frames
+from iss_assets.media.video import probe, sample_frames
 from iss_assets.settings import AudioSettings, VideoSettings
 
 RATE = 48000

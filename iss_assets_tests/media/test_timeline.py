@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from iss_assets.media import container
-from iss_assets.media.container import UnreadableVideo, _open
+from iss_assets.media.container import _open
+from iss_assets.media.errors import UnreadableVideo
 from iss_assets.media.video import probe
 from iss_assets.settings import VideoSettings
 from iss_assets_tests.media.clocks import FPS, Seen, edit, frames, write_marked

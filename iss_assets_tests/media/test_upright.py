@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from iss_assets.media.errors import UnreadableVideo
 from iss_assets.media.faces import FaceFinder, shrink
 from iss_assets.media.upright import UprightRgb
-from iss_assets.media.video import UnreadableVideo, probe, sample_frames
+from iss_assets.media.video import probe, sample_frames
 from iss_assets.media.visual import extract_visual
 from iss_assets.settings import FaceSettings, LandmarkSettings, VideoSettings
 from iss_assets_tests.media.films import portrait

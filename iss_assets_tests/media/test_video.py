@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from iss_assets.media.errors import UnreadableVideo
 from iss_assets.media.upright import UprightRgb
-from iss_assets.media.video import FrameSampler, UnreadableVideo, probe, sample_frames
+from iss_assets.media.video import FrameSampler, probe, sample_frames
 from iss_assets.settings import VideoSettings
 from iss_assets_tests.media.films import number_of, numbered, portrait, write_film, write_tone
 

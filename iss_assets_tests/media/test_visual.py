@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as arrow
 import pytest
 
+from iss_assets.media.errors import UnreadableVideo
 from iss_assets.media.landmarks import decode_crops
-from iss_assets.media.video import UnreadableVideo
 from iss_assets.media.visual import VisualTables, _ahead, extract_visual, landmarks_from_crops
 from iss_assets.schemas.visual import Faces, Frames, Landmarks
 from iss_assets.settings import FaceSettings, LandmarkSettings, VideoSettings

@@ -22,7 +22,8 @@ from iss_assets.defs.assets.reading import guard, patients_turn
 from iss_assets.defs.assets.study import MISFITS
 from iss_assets.defs.partitions import patients_partitions
 from iss_assets.defs.resources import WarehouseResource
-from iss_assets.media.isolation import BrokenFile, Reading, Stage
+from iss_assets.media.errors import BrokenFile
+from iss_assets.media.journal import Reading, Stage
 from iss_assets.schemas.audio import Audio, AudioFeatures, MelSpectrograms
 from iss_assets.schemas.operations import Extractions
 from iss_assets.schemas.registry import BY_NAME
@@ -406,7 +407,7 @@ def read_all(
     spool: Spool,
 ) -> Found:
     """Read each video into the spool; whatever one of them does, the others are read too."""
-    from iss_assets.media.isolation import ChangedFile, MachineTrouble
+    from iss_assets.media.errors import ChangedFile, MachineError
 
     patient, found = context.partition_key, Found()
     stage: Stage = "sound" if names == SOUND_TABLES else "picture"
@@ -434,7 +435,7 @@ def read_all(
                 context.log.error(f"video {video.video_id}: {in_words(error)}")
                 found.failed[video.video_id] = type(error).__name__
                 found.reasons.add(in_words(error))
-                if isinstance(error, MachineTrouble):
+                if isinstance(error, MachineError):
                     # what cannot read a test film cannot read the others
                     found.failed |= {v.video_id: type(error).__name__ for v, _ in todo[number:]}
                     break
@@ -458,7 +459,7 @@ def reading_of(
     video: Video, patient: str, names: tuple[str, ...], wanted: set[str], settings: Settings
 ) -> Reading:
     """Name what is done with a video, and how long it may take."""
-    from iss_assets.media.isolation import time_limit
+    from iss_assets.media.journal import time_limit
 
     row, run = video.row, settings.run
     again = wanted == {"landmarks"}
@@ -487,7 +488,7 @@ def with_pictures(made: Extracted, wanted: set[str]) -> Extracted:
     RefusedFile
         If not one could be decoded.
     """
-    from iss_assets.media.isolation import RefusedFile
+    from iss_assets.media.errors import RefusedFile
 
     frames = made.rows.get("frames")
     if "frames" in wanted and (
@@ -561,9 +562,9 @@ def unread_row(row: Mapping[str, Any], problem: str) -> dict[str, Any]:
 
 def in_words(error: Exception) -> str:
     """Say what was wrong with the machine: an error of the system by its own words, others by their class."""
-    from iss_assets.media.isolation import MachineTrouble
+    from iss_assets.media.errors import MachineError
 
-    if isinstance(error, MachineTrouble):
+    if isinstance(error, MachineError):
         return str(error)
     strerror = getattr(error, "strerror", None)
     return f"{type(error).__name__}: {strerror}" if strerror else type(error).__name__

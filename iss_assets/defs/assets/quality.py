@@ -104,7 +104,8 @@ def assess_patient(
     A video is compared with the patient's other videos (is it the same person?) and with every file of the study (is
     it a copy?). With a guard, a video whose measures fail gets a row that says so, and the others are assessed.
     """
-    from iss_assets.media.isolation import BrokenFile, Reading, time_limit
+    from iss_assets.media.errors import BrokenFile
+    from iss_assets.media.journal import Reading, time_limit
     from iss_assets.media.quality import OtherVideos, VideoAssessment, assess_video, person_of
 
     kept: dict[str, Seen] = {}

@@ -12,7 +12,8 @@ from functools import partial
 
 import duckdb
 
-from iss_assets.media.isolation import Guard, Journal, Stage
+from iss_assets.media.isolation import Guard
+from iss_assets.media.journal import Journal, Stage
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import WarehouseError
 from iss_assets.warehouse.locking import hold
@@ -33,13 +34,13 @@ def guard(
     settings: Settings, patient_id: str, stage: Stage, tell: Callable[[str], None] | None = None
 ) -> Guard:
     """Give the guard of one stage for one patient's videos."""
-    from iss_assets.media.rehearsal import rehearse
+    from iss_assets.media.self_test import run_self_test
 
     return Guard(
         Journal(settings.journal_dir),
         patient_id,
         settings.run.video_memory_gb,
-        rehearsal=partial(rehearse, stage, settings),
-        machines_errors=(duckdb.Error, WarehouseError),
-        tell=tell,
+        self_test=partial(run_self_test, stage, settings),
+        machine_errors=(duckdb.Error, WarehouseError),
+        log=tell,
     )

@@ -159,7 +159,7 @@ def take_stock(
 ) -> dg.MaterializeResult:
     """Do what `videos` says, nobody else being at work on this patient."""
     from iss_assets.intake.inventory import describe_video, without_probe
-    from iss_assets.media.isolation import Journal
+    from iss_assets.media.journal import Journal
 
     settings = warehouse.settings()
     with warehouse.warehouse().read() as connection:
@@ -243,7 +243,8 @@ def probe_with_care(
     careful: "Guard", settings: Settings, video: "VideoFile", found: list[Verdict], sha256: str
 ) -> "VideoInfo":
     """Probe a file so that whatever it does ends in an answer about it; a failure is put to `found`."""
-    from iss_assets.media.isolation import BrokenFile, Reading, RefusedFile, time_limit
+    from iss_assets.media.errors import BrokenFile, RefusedFile
+    from iss_assets.media.journal import Reading, time_limit
     from iss_assets.media.video import probe
 
     run = settings.run

@@ -1,7 +1,4 @@
-"""A test film, made on the spot: whoever cannot read that either has a machine that is at fault, not a file.
-
-Belongs here: making the film, and each stage's work on it. Does not belong here: what follows (``isolation``).
-"""
+"""A self-test on a generated video: if a stage fails on that too, the machine is at fault and not the file."""
 
 from __future__ import annotations
 
@@ -11,16 +8,17 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import pyarrow as arrow
 
-from iss_assets.media.isolation import Stage
+from iss_assets.media.journal import Stage
 from iss_assets.settings import Settings
 
 _RATE: Final = 22050
 _PICTURES: Final = 12
 
 
-def rehearse(stage: Stage, settings: Settings) -> None:
-    """Do a stage's work on a film of a second, and the mesh on a crop of noise.
+def run_self_test(stage: Stage, settings: Settings) -> None:
+    """Run a stage on a one-second video, and the face mesh on a crop of noise.
 
     Raises
     ------
@@ -28,7 +26,7 @@ def rehearse(stage: Stage, settings: Settings) -> None:
         Whatever the stage raises.
     """
     with tempfile.TemporaryDirectory(prefix="iss-") as folder:
-        film = write_film(Path(folder) / "film.mkv")
+        film = write_test_video(Path(folder) / "film.mkv")
         if stage == "probe":
             from iss_assets.media.video import probe
 
@@ -39,7 +37,6 @@ def rehearse(stage: Stage, settings: Settings) -> None:
             extract_audio(film, settings.audio)
         elif stage in ("picture", "landmarks"):
             import cv2
-            import pyarrow as arrow
 
             from iss_assets.media.visual import extract_visual, landmarks_from_crops
 
@@ -49,8 +46,8 @@ def rehearse(stage: Stage, settings: Settings) -> None:
             landmarks_from_crops(arrow.chunked_array([[crop.tobytes()]], arrow.binary()), settings.landmarks)
 
 
-def write_film(path: Path) -> Path:
-    """Write a second of grey pictures, each brighter than the last, with a tone."""
+def write_test_video(path: Path) -> Path:
+    """Write one second of gray pictures, each brighter than the last, with a tone."""
     import av
 
     with av.open(str(path), "w") as container:
