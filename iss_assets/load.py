@@ -86,7 +86,9 @@ def table(
     source = warehouse(home)
     found = source.query(
         "select column_name as name from information_schema.columns "
-        "where table_schema = 'main' and table_name = ? order by ordinal_position",
+        "where table_schema = 'main' and table_name = ? "
+        # of an older home's table and today's view of it, the view
+        "qualify rank() over (order by table_catalog <> 'temp') = 1 order by ordinal_position",
         [name],
     )["name"].to_pylist()
     if not found:

@@ -183,11 +183,9 @@ def test_a_new_submission_costs_only_itself(study: Settings) -> None:
     folder = study.study / "videos" / "0001"
     old = next(p for p in sorted(folder.iterdir()) if "_prompt" not in p.name)
     shutil.copy(next(iter((study.study / "videos" / "0002").iterdir())), folder / "0001-77.mp4")
-    before = {
-        tuple(r.values()) for r in query(study, "select video_id, table_name, made_at from extractions")
-    }
+    before = {tuple(r.values()) for r in query(study, "select subject, table_name, made_at from extractions")}
     assert not run(study).failed
-    after = {tuple(r.values()) for r in query(study, "select video_id, table_name, made_at from extractions")}
+    after = {tuple(r.values()) for r in query(study, "select subject, table_name, made_at from extractions")}
     touched = {video for video, *_ in after - before}
     assert "0001-77" in touched and old.stem not in touched and "0002-01" not in touched
     assert count(study, "frames", "video_id = '0001-77'") > 40
@@ -466,7 +464,7 @@ def _as_an_earlier_version_left_it(settings: Settings) -> None:
                 instance.add_run_tags(made.run_id, {STATE_TAG: "before"})
     for page in settings.reports_dir.rglob("*.html"):
         page.write_text("old")
-    database._READY.clear()
+    database._CURRENT.clear()
 
 
 def times_told(settings: Settings) -> dict[str, list[dict]]:

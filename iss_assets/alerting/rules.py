@@ -231,8 +231,8 @@ def _see_again(alert: Alert, seen: Observation) -> Alert:
 
 
 def _mend(alert: Alert, seen: Observation) -> Alert:
-    content = _content("mended", alert.severity, ())
-    alert = replace(alert, status="mended", last_seen=seen.at, content=content)
+    content = _content("resolved", alert.severity, ())
+    alert = replace(alert, status="resolved", last_seen=seen.at, content=content)
     return _to_tell(alert, seen.run_id, seen.at, "waiting" if alert.told_to else "not_needed")
 
 
@@ -392,7 +392,7 @@ def after_round(
         message_keys={a: key for a, key in alert.message_keys.items() if a not in taken},
     )
     if set(recipients(alert, addresses, settings)) <= set(alert.taken_by):
-        return replace(alert, delivery="told", told_at=now, next_try_at=None)
+        return replace(alert, delivery="delivered", told_at=now, next_try_at=None)
     if not refused:
         return alert
     attempts = alert.attempts + 1
@@ -404,11 +404,11 @@ def after_round(
 
 def _message(address: str, alerts: Sequence[Alert], key: str) -> Message:
     raised = [a for a in alerts if a.status == "raised"]
-    mended = [a for a in alerts if a.status == "mended"]
+    mended = [a for a in alerts if a.status == "resolved"]
     closed = [a for a in alerts if a.status == "closed"]
     counts = [
         f"{len(raised)} trouble{'s' if len(raised) != 1 else ''}" if raised else "",
-        f"{len(mended)} mended" if mended else "",
+        f"{len(mended)} resolved" if mended else "",
         f"{len(closed)} closed" if closed else "",
     ]
     patients = sorted({_id(a.patient_id) for a in alerts if a.patient_id != WHOLE_STUDY})

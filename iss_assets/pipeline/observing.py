@@ -87,7 +87,7 @@ def observe(instance: dg.DagsterInstance, settings: Settings) -> Seen:
 
 def _ledger_hashes(warehouse: Warehouse) -> dict[str, str]:
     rows = warehouse.query(
-        "select patient_id, count(*) || '-' || bit_xor(hash(video_id, table_name, fingerprint)) as mark "
+        "select patient_id, count(*) || '-' || bit_xor(hash(subject, table_name, fingerprint)) as mark "
         "from extractions group by patient_id"
     )
     return dict(zip(rows["patient_id"].to_pylist(), rows["mark"].to_pylist(), strict=True))

@@ -333,7 +333,7 @@ def tables_state(warehouse: Warehouse, names: Collection[str], *more: object) ->
         if not (connection.execute("select count(*) from patients").fetchone() or (0,))[0]:
             return None
         marks = connection.execute(
-            "select table_name, count(*), bit_xor(hash(patient_id, video_id, fingerprint)) from extractions "
+            "select table_name, count(*), bit_xor(hash(patient_id, subject, fingerprint)) from extractions "
             "group by table_name order by table_name"
         ).fetchall()
         kept = {name for name, _, _ in marks}

@@ -19,8 +19,8 @@ kept as (
   select patient_id, count(*) as videos, count(*) filter (status = 'ok') as readable from videos group by all
 ),
 extracted as (
-  select patient_id, count(distinct video_id) as extracted
-  from extractions where table_name = 'frames' and video_id <> '*' group by all
+  select patient_id, count(distinct subject) as extracted
+  from extractions where table_name = 'frames' and subject <> '*' group by all
 ),
 quality as (
   select patient_id, count(*) filter (usable) as usable from video_quality group by all

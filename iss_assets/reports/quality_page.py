@@ -22,7 +22,7 @@ from iss_assets.reports.templating import write_page
 
 _TOLD = {
     "waiting": "waiting",
-    "told": "told",
+    "delivered": "delivered",
     "given_up": "given up",
     "not_needed": "not needed",
 }
@@ -123,7 +123,9 @@ def _context(report: QualityReport, invented: bool, made_at: datetime) -> dict[s
                 "since": f"{a['first_seen']:%Y-%m-%d %H:%M}",
                 "changed": f"{a['changed_at']:%Y-%m-%d %H:%M}",
                 "told": _TOLD[a["delivery"]]
-                + (f" {a['told_at']:%Y-%m-%d %H:%M}" if a["told_at"] and a["delivery"] == "told" else ""),
+                + (
+                    f" {a['told_at']:%Y-%m-%d %H:%M}" if a["told_at"] and a["delivery"] == "delivered" else ""
+                ),
                 "run": a["run_id"][:8],
             }
             for a in report.alerts

@@ -17,16 +17,16 @@ import duckdb
 import pyarrow as arrow
 
 from iss_assets.schemas.base import Table
-from iss_assets.schemas.registry import EVALUATION, TABLES
 from iss_assets.settings import WarehouseSettings
 from iss_assets.warehouse.engine import Opened
 from iss_assets.warehouse.locking import LockTimeout, hold
+from iss_assets.warehouse.migration import Migration, UnknownSchema, plan_migration
 from iss_assets.warehouse.spool import Rows, gathered, portions
 
 _TOGETHER = 100
 """Partitions that one statement removes."""
 
-_READY: set[tuple[str, int]] = set()
+_CURRENT: set[tuple[str, int]] = set()
 """Files, by path and inode, whose tables this process has found to be current."""
 
 
@@ -126,11 +126,13 @@ class Warehouse:
 
         For long work take `snapshot`. With `threads`, DuckDB takes no more than that, and memory in proportion.
         """
-        self.create()
+        self._make_file()
         with (
             hold(self._lock, exclusive=False, timeout_s=self.settings.lock_timeout_s),
             self._connect(read_only=True, threads=threads) as connection,
         ):
+            for view in self._pending(connection).views:
+                connection.execute(view)
             yield connection
 
     def query(self, sql: str, params: Sequence[object] | None = None) -> arrow.Table:
@@ -146,14 +148,8 @@ class Warehouse:
         processor.
         """
         self.create()
-        with self._exclusive(threads, extra_mb) as connection:
-            connection.execute("begin transaction")
-            try:
-                yield Writer(connection)
-            except BaseException:
-                connection.execute("rollback")
-                raise
-            connection.execute("commit")
+        with self._exclusive(threads, extra_mb) as connection, _transaction(connection):
+            yield Writer(connection)
 
     def replace(self, table: type[Table], rows: arrow.Table, where: Mapping[str, object]) -> int:
         """Replace one partition of one table; see `replace_all`."""
@@ -183,7 +179,7 @@ class Warehouse:
 
     def snapshot(self, to: Path) -> Path:
         """Copy the warehouse to `to`, consistent, for work of any length without holding up writers."""
-        self.create()
+        self._make_file()
         with hold(self._lock, exclusive=False, timeout_s=self.settings.lock_timeout_s):
             for source in (self.path, self.path.with_name(self.path.name + ".wal")):
                 if source.exists():
@@ -191,33 +187,61 @@ class Warehouse:
         return to
 
     def create(self) -> None:
-        """Make the file and every table that is missing; cheap once this process has seen the file."""
-        try:
-            stat = self.path.stat()
-        except FileNotFoundError:
-            pass
-        else:
-            if (str(self.path), stat.st_ino) in _READY:
-                return
-        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        """Make the file, or bring its tables to this version; costs nothing once this process has found it current.
+
+        Raises
+        ------
+        WarehouseError
+            If a newer version made the file, or its tables cannot be migrated without loss; it stays as it was.
+        """
+        if self._is_current():
+            return
         if self.path.exists():
+            # most files are current, and finding that out makes nobody wait
             with (
                 hold(self._lock, exclusive=False, timeout_s=self.settings.lock_timeout_s),
                 self._connect(read_only=True) as connection,
             ):
-                current = not _schema_changes(connection)
+                if not self._pending(connection).statements:
+                    return
         else:
-            current = False
-        if not current:
-            with self._exclusive() as connection:
-                self.path.chmod(0o600)
-                # together: some four hundred statements take long one by one, and half of them would be no schema
-                connection.execute("begin transaction")
-                for statement in _schema_changes(connection):
-                    connection.execute(statement)
-                connection.execute("commit")
-        stat = self.path.stat()
-        _READY.add((str(self.path), stat.st_ino))
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with self._exclusive() as connection:
+            self.path.chmod(0o600)
+            # some four hundred statements in one transaction are fast, and half of them would be no schema
+            try:
+                with _transaction(connection):
+                    for statement in self._pending(connection).statements:
+                        connection.execute(statement)
+            except duckdb.Error as error:
+                raise WarehouseError(
+                    f"{self.path.name} could not be migrated to this version, and nothing was changed. DuckDB says: "
+                    + str(error).partition("\n")[0]
+                ) from error
+        self._remember_current()
+
+    def _make_file(self) -> None:
+        """Make the file if there is none; an older one stays as it is."""
+        if not self.path.exists():
+            self.create()
+
+    def _pending(self, connection: duckdb.DuckDBPyConnection) -> Migration:
+        """Return what separates the open file from this version's tables."""
+        if self._is_current():
+            return Migration()
+        try:
+            migration = plan_migration(connection)
+        except UnknownSchema as error:
+            raise WarehouseError(str(error)) from None
+        if not migration.statements:
+            self._remember_current()
+        return migration
+
+    def _is_current(self) -> bool:
+        return self.path.exists() and (str(self.path), self.path.stat().st_ino) in _CURRENT
+
+    def _remember_current(self) -> None:
+        _CURRENT.add((str(self.path), self.path.stat().st_ino))
 
     @contextmanager
     def _exclusive(
@@ -257,6 +281,17 @@ class Warehouse:
                         "Close it there, or work on a snapshot: iss snapshot FILE."
                     ) from error
                 time.sleep(0.05)
+
+
+@contextmanager
+def _transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    connection.execute("begin transaction")
+    try:
+        yield
+    except BaseException:
+        connection.execute("rollback")
+        raise
+    connection.execute("commit")
 
 
 def _one_of(columns: Sequence[str], values: Sequence[Sequence[object]]) -> tuple[str, list[object]]:
@@ -330,57 +365,3 @@ def _check_together(replacements: Sequence[Replacement]) -> list[arrow.Table | N
 
 def _fetch(result: duckdb.DuckDBPyConnection) -> arrow.Table:
     return result.to_arrow_table()
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
-
-
-def _schema_changes(connection: duckdb.DuckDBPyConnection) -> list[str]:
-    """List the statements that bring the file's tables to this version's models.
-
-    Raises
-    ------
-    WarehouseError
-        If a table has a column that cannot be brought over without loss.
-    """
-    found: dict[str, dict[str, tuple[str, bool, str | None]]] = {}
-    for table, name, *rest in connection.execute(
-        "select table_name, column_name, data_type, is_nullable, comment from duckdb_columns() "
-        "where database_name = current_database() and schema_name = 'main'"
-    ).fetchall():
-        found.setdefault(table, {})[name] = (rest[0], rest[1], rest[2])
-    statements: list[str] = []
-    for model in TABLES:
-        existing = found.get(model.__table__)
-        comments = {c.name: c.description for c in model.columns()}
-        kinds = {name: kind for name, (kind, *_) in (existing or {}).items()}
-        if existing and model in EVALUATION and kinds != {c.name: c.sql for c in model.columns()}:
-            statements.append(f"drop table {model.__table__}")
-            existing = None
-        if existing is None:
-            statements.append(model.ddl())
-            statements.append(f"comment on table {model.__table__} is {_quoted(model.grain())}")
-        else:
-            wanted = {c.name: c for c in model.columns()}
-            for name, (kind, nullable, _) in existing.items():
-                if name not in wanted or wanted[name].sql != kind:
-                    raise WarehouseError(
-                        f"table {model.__table__}, column {name}: this warehouse was made by another version. "
-                        "Keep the file, name a new ISS_HOME, and run again: everything is made anew from the study."
-                    )
-                if wanted[name].nullable and not nullable:
-                    statements.append(f"alter table {model.__table__} alter column {name} drop not null")
-            comments = {n: d for n, d in comments.items() if n not in existing or existing[n][2] != d}
-            for name in wanted.keys() - existing.keys():
-                if not wanted[name].nullable:
-                    raise WarehouseError(
-                        f"table {model.__table__} lacks column {name}: this warehouse was made by another version. "
-                        "Keep the file, name a new ISS_HOME, and run again: everything is made anew from the study."
-                    )
-                statements.append(f"alter table {model.__table__} add column {name} {wanted[name].sql}")
-        statements += [
-            f"comment on column {model.__table__}.{name} is {_quoted(text)}"
-            for name, text in comments.items()
-        ]
-    return statements

@@ -29,7 +29,7 @@ class _Engine:
     memory_mb: int = 0
 
 
-_NAME = "warehouse"
+DATABASE: Final = "warehouse"
 """What the file is called in every DuckDB here: what one calls it that opens ``warehouse.duckdb`` by itself."""
 
 STORAGE_VERSION: Final = "v1.4.0"
@@ -85,9 +85,11 @@ class Opened:
             try:
                 if not self._engine.users:
                     mode = "read_only" if read_only else f"read_write, storage_version '{STORAGE_VERSION}'"
-                    self._engine.connection.execute(f"attach {_quoted(str(self._path))} as {_NAME} ({mode})")
+                    self._engine.connection.execute(
+                        f"attach {_quoted(str(self._path))} as {DATABASE} ({mode})"
+                    )
                 self.connection = self._engine.connection.cursor()
-                self.connection.execute(f"use {_NAME}")
+                self.connection.execute(f"use {DATABASE}")
             except duckdb.Error:
                 if not self._engine.users:
                     _engines.pop(self._path, None)
@@ -116,7 +118,7 @@ class Opened:
             if self._engine.users:
                 return
             try:
-                self._engine.connection.execute(f"detach {_NAME}")
+                self._engine.connection.execute(f"detach {DATABASE}")
                 fit = not _spilled(self._path).exists()
             except duckdb.Error:
                 # a DuckDB that met a fault of its own does nothing more; closing it lets go of the file

@@ -106,20 +106,25 @@ def read_ledger(
     """Read the ledger as `ledger` does, where the warehouse is open already."""
     condition = "" if patient_id is None else " where patient_id = ?"
     rows = connection.execute(
-        f"select patient_id, video_id, table_name, fingerprint from extractions{condition}",
+        f"select patient_id, subject, table_name, fingerprint from extractions{condition}",
         None if patient_id is None else [patient_id],
     ).to_arrow_table()
-    keys = zip(*(rows[c].to_pylist() for c in ("patient_id", "video_id", "table_name")), strict=True)
+    keys = zip(*(rows[c].to_pylist() for c in ("patient_id", "subject", "table_name")), strict=True)
     return dict(zip(keys, rows["fingerprint"].to_pylist(), strict=True))
 
 
 def ledger_rows(entries: Iterable[tuple[str, str, str, str, int]], problem: str | None = None) -> arrow.Table:
     """Make ledger rows from (patient, video, table, fingerprint, rows), and what was unusual about the file."""
     now = datetime.now(UTC)
-    names = ("patient_id", "video_id", "table_name", "fingerprint", "rows")
+    names = ("patient_id", "subject", "table_name", "fingerprint", "rows")
     return Extractions.from_rows(
         [{**dict(zip(names, e, strict=True)), "made_at": now, "problem": problem} for e in entries]
     )
+
+
+def entry_key(patient_id: str, subject: str, table_name: str) -> dict[str, str]:
+    """Return what identifies one row of the ledger, as `Replacement.where` takes it."""
+    return {"patient_id": patient_id, "subject": subject, "table_name": table_name}
 
 
 def read_notes(
@@ -142,7 +147,7 @@ def read_notes(
         See `code_versions`; what other code found is left out too.
     """
     rows = connection.execute(
-        "select video_id, table_name, fingerprint, problem from extractions "
+        "select subject, table_name, fingerprint, problem from extractions "
         "where patient_id = ? and problem is not null",
         [patient_id],
     ).fetchall()

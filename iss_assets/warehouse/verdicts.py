@@ -23,6 +23,7 @@ from iss_assets.warehouse.database import Replacement, Warehouse
 from iss_assets.warehouse.ledger import (
     VIDEO_TABLES,
     code_versions,
+    entry_key,
     fingerprint,
     inventory_version,
     ledger_rows,
@@ -185,6 +186,6 @@ def without_rows(patient_id: str, video_id: str) -> list[Replacement]:
         for name in VIDEO_TABLES
         for replacement in (
             Replacement(BY_NAME[name], BY_NAME[name].from_rows([]), where),
-            Replacement(Extractions, ledger_rows([]), {**where, "table_name": name}),
+            Replacement(Extractions, ledger_rows([]), entry_key(patient_id, video_id, name)),
         )
     ]

@@ -97,7 +97,7 @@ def test_a_failed_check_raises_an_alert_and_a_passed_one_none() -> None:
 def test_the_same_trouble_is_not_told_twice() -> None:
     alert = told(one(seen()), "a")
     (again,) = update({alert.key: alert}, [seen(5, run="run-two")])
-    assert again.delivery == "told"
+    assert again.delivery == "delivered"
     assert again.run_id == "run-one"
     assert again.last_seen == T0 + timedelta(minutes=5)
     assert outbox([again] if again.delivery == "waiting" else [], ["a"], RULES, T0) == []
@@ -114,17 +114,17 @@ def test_a_trouble_that_changes_is_told_again(change: dict[str, object]) -> None
 def test_numbers_that_move_a_little_are_no_change() -> None:
     alert = told(one(seen()), "a")
     moved = Observation(**{**seen(5).__dict__, "numbers": {"share": 0.123}})
-    assert update({alert.key: alert}, [moved])[0].delivery == "told"
+    assert update({alert.key: alert}, [moved])[0].delivery == "delivered"
 
 
 def test_mending_is_told_to_those_who_had_heard_of_it() -> None:
     alert = told(one(seen()), "a")
     (mended,) = update({alert.key: alert}, [seen(9, passed=True, ids=(), run="run-three")])
-    assert (mended.status, mended.delivery) == ("mended", "waiting")
+    assert (mended.status, mended.delivery) == ("resolved", "waiting")
     (message,) = outbox([mended], ["a", "newcomer"], RULES, T0 + timedelta(hours=1))
     assert message.address == "a"
     assert message.kind == "success"
-    assert "mended: patient 0012" in message.body
+    assert "resolved: patient 0012" in message.body
 
 
 def test_what_was_mended_before_anybody_heard_of_it_is_not_told() -> None:
@@ -323,7 +323,7 @@ def test_one_that_took_the_message_is_not_sent_it_again_for_the_sake_of_another(
     assert alert.delivery == "waiting"
     (message,) = outbox([alert], ["a", "b"], RULES, T0 + timedelta(hours=1))
     assert message.address == "b"
-    assert after_round(alert, ["b"], [], ["a", "b"], RULES, T0).delivery == "told"
+    assert after_round(alert, ["b"], [], ["a", "b"], RULES, T0).delivery == "delivered"
 
 
 TEXT = st.text(max_size=80)
@@ -476,7 +476,7 @@ def test_mending_reaches_the_receiver_and_the_same_again_does_not(
         deliver(warehouse, to)
     assert [m["type"] for m in receiver.got] == ["warning", "success"]
     (row,) = rows_of(warehouse)
-    assert (row["status"], row["delivery"]) == ("mended", "told")
+    assert (row["status"], row["delivery"]) == ("resolved", "delivered")
 
 
 def test_a_removed_check_is_closed_at_the_receiver_and_its_results_go(
@@ -646,7 +646,7 @@ def test_writers_are_not_held_up_while_a_slow_receiver_is_waited_for(
     assert deliver(warehouse, with_alerts(settings, slow.url)).taken == 0, "one round at a time"
     round_.join()
     (row,) = rows_of(warehouse)
-    assert row["status"] == "mended"
+    assert row["status"] == "resolved"
 
 
 def test_after_so_many_rounds_a_message_is_given_up_and_stays_in_the_table(
@@ -735,7 +735,7 @@ def test_a_failed_step_is_an_alert_with_the_class_of_its_error_and_is_mended_by_
     broken = False
     run()
     (row,) = rows_of(warehouse)
-    assert row["status"] == "mended"
+    assert row["status"] == "resolved"
 
 
 def test_a_run_whose_process_died_is_an_alert_and_one_that_was_cancelled_is_none(
@@ -857,7 +857,7 @@ def test_under_a_real_daemon_a_failed_check_is_told_once_though_the_receiver_was
     (message,) = receiver.got
     assert message["title"] == "Study: 1 trouble (patient 0012)"
     (row,) = rows_of(Warehouse(settings.warehouse_path, settings.warehouse))
-    assert (row["delivery"], row["patient_id"], row["affected"]) == ("told", "0012", ["s1"])
+    assert (row["delivery"], row["patient_id"], row["affected"]) == ("delivered", "0012", ["s1"])
     assert "s3cret" not in (tmp_path / "daemon.log").read_text()
     for database in dagster_home.rglob("*.db"):
         with sqlite3.connect(database) as connection:

@@ -92,7 +92,7 @@ def test_a_split_without_patients_is_forgotten(home: Path) -> None:
     assert {r["split"] for r in rows(home, "select split from fold_models")} == {1, 2}
     assert fit(home, PAIN) == done(fitted=1, kept=1, empty=1)  # one split tests whom it tested before
     assert {r["split"] for r in rows(home, "select split from frame_predictions")} == {1, 2}
-    assert {r["video_id"] for r in rows(home, "select video_id from extractions")} == {
+    assert {r["subject"] for r in rows(home, "select subject from extractions")} == {
         "forest_pain|01",
         "forest_pain|02",
     }

@@ -388,7 +388,7 @@ def test_the_page_is_whole_asks_for_nothing_and_says_everything_in_words(
         "Ask patient 0012 to record in a brighter room",
         "Error",
         "Warning",
-        "mended",
+        "resolved",
         "Since 10 January 2026",
     ):
         assert text in page.text

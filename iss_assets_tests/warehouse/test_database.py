@@ -27,7 +27,7 @@ from iss_assets.schemas.registry import TABLES
 from iss_assets.schemas.visual import Faces, Landmarks
 from iss_assets.settings import WarehouseSettings
 from iss_assets.warehouse import database, engine
-from iss_assets.warehouse.database import _READY, Replacement, Warehouse, WarehouseError, _one_of
+from iss_assets.warehouse.database import _CURRENT, Replacement, Warehouse, WarehouseError, _one_of
 from iss_assets.warehouse.locking import LockTimeout, hold
 
 
@@ -65,7 +65,8 @@ def count(warehouse: Warehouse, table: str = "cv_splits") -> int:
 
 def test_a_fresh_warehouse_has_every_table_with_descriptions(warehouse: Warehouse) -> None:
     columns = warehouse.query(
-        "select table_name, column_name, comment from duckdb_columns() where database_name = current_database()"
+        "select table_name, column_name, comment from duckdb_columns() "
+        "where database_name = current_database() and schema_name = 'main'"
     ).to_pylist()
     assert {c["table_name"] for c in columns} == {t.__table__ for t in TABLES}
     assert all(c["comment"] for c in columns)
@@ -199,7 +200,7 @@ def test_no_column_named_means_every_row() -> None:
 
 
 def test_a_missing_value_is_a_fault_also_where_no_rule_looks_at_the_column(warehouse: Warehouse) -> None:
-    entry = {"patient_id": "d", "video_id": "*", "fingerprint": "f", "rows": 1, "made_at": datetime.now(UTC)}
+    entry = {"patient_id": "d", "subject": "*", "fingerprint": "f", "rows": 1, "made_at": datetime.now(UTC)}
     with pytest.raises(InvalidTable, match="table_name: not_nullable"):
         warehouse.replace(Extractions, Extractions.from_rows([entry]), {"patient_id": "d"})
 
@@ -524,7 +525,7 @@ AT = datetime(2021, 1, 12, 2, tzinfo=timezone(timedelta(hours=-5)))
 def made_at(value):
     return {
         "patient_id": "0001",
-        "video_id": "*",
+        "subject": "*",
         "table_name": "patients",
         "fingerprint": "f",
         "rows": 1,
@@ -562,7 +563,8 @@ def test_columns_that_may_be_empty_now_are_so_in_a_file_of_an_earlier_version(wa
         writer.execute("alter table bpi_scores drop column utc_offset_source")
         writer.execute("alter table bpi_scores alter column submitted_at set not null")
         writer.execute("comment on column bpi_scores.timeframe is 'what it meant before'")
-    _READY.clear()
+    _CURRENT.clear()
+    warehouse.create()
     told = "select column_name, is_nullable, comment from duckdb_columns() where table_name = 'bpi_scores'"
     found = {r["column_name"]: r for r in warehouse.query(told).to_pylist()}
     wanted = {c.name: c for c in BpiScores.columns()}
@@ -575,6 +577,6 @@ def test_columns_that_may_be_empty_now_are_so_in_a_file_of_an_earlier_version(wa
 def test_opening_a_current_warehouse_in_a_new_process_changes_nothing(warehouse: Warehouse) -> None:
     warehouse.create()
     # what this process remembers of the file a new one does not
-    database._READY.clear()
+    database._CURRENT.clear()
     with warehouse.read() as connection:
-        assert database._schema_changes(connection) == []
+        assert database.plan_migration(connection).statements == ()

@@ -35,6 +35,7 @@ from iss_assets.warehouse.ledger import (
     SOUND_TABLES,
     VISUAL_TABLES,
     code_versions,
+    entry_key,
     fingerprint,
     ledger_entry,
     ledger_rows,
@@ -277,7 +278,7 @@ def extract_alone(
             .to_pylist()
         )
         entries = connection.execute(
-            "select video_id, table_name, rows from extractions where patient_id = ?", [patient]
+            "select subject, table_name, rows from extractions where patient_id = ?", [patient]
         ).fetchall()
         hashes = {row["video_id"]: row["sha256"] for row in submitted}
         notes = read_notes(connection, patient, hashes, versions)
@@ -301,7 +302,7 @@ def extract_alone(
         for video_id, name in sorted(gone):
             where = {"patient_id": patient, "video_id": video_id}
             made.append(Replacement(BY_NAME[name], BY_NAME[name].from_rows([]), where))
-            made.append(Replacement(Extractions, ledger_rows([]), {**where, "table_name": name}))
+            made.append(Replacement(Extractions, ledger_rows([]), entry_key(patient, video_id, name)))
         for video, wanted in todo:
             if video.video_id in found.failed or video.video_id in found.out:
                 continue
@@ -321,9 +322,8 @@ def extract_alone(
                 notes.pop((video.video_id, name), None)
                 if note:
                     notes[video.video_id, name] = note
-                made.append(
-                    Replacement(Extractions, ledger_rows([entry], note), {**where, "table_name": name})
-                )
+                key = entry_key(patient, video.video_id, name)
+                made.append(Replacement(Extractions, ledger_rows([entry], note), key))
         rows = {v.video_id: in_full(v.row, [*verdicts, *found.verdicts], notes) for v, _ in todo}
         settled = found.failed.keys() | found.out.keys() | {v.video_id for v in found.verdicts}
         for video, _ in todo:

@@ -181,7 +181,7 @@ def removal(experiment: Experiment, splits: Sequence[int]) -> list[Replacement]:
         for table, where in (
             (FoldModels, {"experiment": experiment.name, "split": split}),
             (FramePredictions, {"experiment": experiment.name, "split": split}),
-            (Extractions, {"patient_id": STUDY, "video_id": place_of(experiment.name, split)}),
+            (Extractions, {"patient_id": STUDY, "subject": place_of(experiment.name, split)}),
         )
     ]
 
@@ -262,5 +262,5 @@ def fold_entry(place: str, table: str, mark: str, rows: int) -> Replacement:
     return Replacement(
         Extractions,
         ledger_rows([(STUDY, place, table, mark, rows)]),
-        {"patient_id": STUDY, "video_id": place, "table_name": table},
+        {"patient_id": STUDY, "subject": place, "table_name": table},
     )

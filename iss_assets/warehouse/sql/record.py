@@ -21,13 +21,14 @@ from iss_assets.warehouse.sql.models import SqlModels
 _TABLE = """
 create schema if not exists loader;
 create table if not exists loader.models_made (
-    name varchar primary key, kind varchar not null, mark varchar not null, folder varchar not null
+    name varchar primary key, kind varchar not null, definition_hash varchar not null,
+    folder_hash varchar not null
 );
-comment on table loader.models_made is 'One row a table or view that a SQL model made, by which it is known again.';
+comment on table loader.models_made is 'One row per table or view that a SQL model made, by which it is recognized later.';
 """
 
 _OBJECTS = """
-select table_name as name, 'table' as kind, md5(sql || coalesce(comment, '')) as mark
+select table_name as name, 'table' as kind, md5(sql || coalesce(comment, '')) as definition_hash
 from duckdb_tables()
 where database_name = current_database() and schema_name = 'main'
 union all
@@ -38,24 +39,24 @@ where database_name = current_database() and schema_name = 'main' and not intern
 
 
 def record(writer: Writer, models: SqlModels, names: Sequence[str]) -> None:
-    """Note that these models were just made, as the catalog shows them in this transaction."""
+    """Record that these models were just made, as the catalog shows them in this transaction."""
     writer.execute(_TABLE)
     writer.execute(
-        f"insert or replace into loader.models_made select name, kind, mark, ? from ({_OBJECTS}) where list_contains(?, name)",
-        [_folder_mark(models), list(names)],
+        f"insert or replace into loader.models_made select name, kind, definition_hash, ? from ({_OBJECTS}) where list_contains(?, name)",
+        [_folder_hash(models), list(names)],
     )
 
 
 def remove_gone(writer: Writer, models: SqlModels) -> list[str]:
-    """Remove what models of this folder made and have no file for any more; give their names.
+    """Remove what models of this folder made and no longer have a file for; return their names.
 
     A file that is there and wrong is not gone: what was made of it stays. Where something else bears the name by now,
     only the record is removed.
     """
     made = writer.query(
-        f"select r.name, r.kind, r.mark = o.mark and r.kind = o.kind as ours from loader.models_made r "
-        f"left join ({_OBJECTS}) o using (name) where r.folder = ? order by r.name",
-        [_folder_mark(models)],
+        f"select r.name, r.kind, r.definition_hash = o.definition_hash and r.kind = o.kind as ours from loader.models_made r "
+        f"left join ({_OBJECTS}) o using (name) where r.folder_hash = ? order by r.name",
+        [_folder_hash(models)],
     ).to_pylist()
     removed = []
     for row in made:
@@ -69,6 +70,6 @@ def remove_gone(writer: Writer, models: SqlModels) -> list[str]:
     return removed
 
 
-def _folder_mark(models: SqlModels) -> str:
-    """Give a mark for the folder: models of another folder are not missed in this one, and no path is kept."""
+def _folder_hash(models: SqlModels) -> str:
+    """Return a hash of the folder's path: models of another folder are not missed in this one, and no path is kept."""
     return hashlib.sha256(str(models.folder.resolve()).encode()).hexdigest()[:16]

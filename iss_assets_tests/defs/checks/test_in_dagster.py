@@ -194,7 +194,7 @@ def test_a_warehouse_of_another_version_fails_every_check_without_crashing(
     study: InventedStudy, instance: dg.DagsterInstance
 ) -> None:
     study.sql("alter table videos drop column sha256")
-    database._READY.clear()  # another process would not have seen the file yet
+    database._CURRENT.clear()  # another process would not have seen the file yet
     found = evaluations(run(study, instance, GOOD, QUALITY))
     assert len(found) == len(next(s for s in STAGES if s.name == "check_quality").checks)
     assert not any(e.passed for e in found.values())
