@@ -196,4 +196,4 @@ def _weights(settings: Settings) -> Iterator[Finding]:
     if found.available:
         yield Finding("ok", "ResNet50 weights", found.text)
     else:
-        yield Finding("warn", "ResNet50 weights", found.text, found.mend)
+        yield Finding("warn", "ResNet50 weights", found.text, found.remedy)

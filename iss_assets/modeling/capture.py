@@ -1,11 +1,12 @@
-"""A step of a network recorded once as a CUDA graph and replayed: at batch 16 a GPU waits for launches, not for numbers.
+"""Record one step of a network as a CUDA graph and replay it; at batch size 16 kernel launches are the bottleneck.
 
-Belongs here: recording, replaying, how far the processor may run ahead of the GPU. Does not belong here: what a step
-does (``training``), which folds run side by side (``lanes``).
+This module records and replays steps and limits how far the CPU runs ahead of the GPU. What a step does is in
+``training``; which folds run at the same time is decided in ``lanes``.
 
-A graph is a list of kernels with the addresses they read and write. So everything that a step touches must stay where
-it is: what the function closes over (weights, optimizer state, data), and the tensors it is given, into which each
-call's values are copied. A replay runs the kernels that the same call would have launched, so it gives the same numbers.
+A graph is a list of kernels with the addresses they read and write. Everything that a step touches must therefore keep
+its address: the tensors that the function closes over (weights, optimizer state, data), and its arguments, into which
+the values of each call are copied. A replay runs the kernels that the same call would have launched, so the numbers
+are the same.
 """
 
 from __future__ import annotations
@@ -21,43 +22,43 @@ from torch import Tensor, nn
 
 T = TypeVar("T")
 Step = Callable[..., T]
-"""From tensors of fixed shapes to a tensor, or to None where all it does is change others."""
+"""Maps tensors of fixed shapes to a tensor, or to None if it only changes other tensors."""
 
 CAPTURE_FROM: Final = 50
-"""Recording takes about as long as so many steps; shorter work is not recorded."""
+"""Shorter runs are not recorded: recording takes about as long as this many steps."""
 
 WARM_UPS: Final = 3
-"""Calls before the recording, in which libraries choose kernels, allocate workspaces and compile."""
+"""Calls before recording, during which libraries choose kernels, allocate workspaces and compile."""
 
-AHEAD: Final = 8
-"""Steps that the processor may be ahead of the GPU."""
+MAX_QUEUED_STEPS: Final = 8
+"""Steps that the CPU may queue before it waits for the GPU."""
 
 
 def can_capture(device: str) -> bool:
-    """Say whether steps on this device can be recorded."""
+    """Return whether steps can be recorded on this device."""
     return device == "cuda"
 
 
-def captured(
+def capture_step(
     step: Step[T], examples: tuple[Tensor, ...], restore: Callable[[], None] = lambda: None
 ) -> Step[T]:
-    """Record a step and give a function that replays it.
+    """Record a step and return a function that replays it.
 
-    To be called on a stream of its own (see `own_stream`); replays go to the stream they are called on.
+    Call it on a stream other than the default one (see `own_stream`). A replay runs on the stream that is current.
 
     Parameters
     ----------
     step : callable
-        It reads nothing back from the GPU and draws no random numbers.
+        Must not read anything back from the GPU or draw random numbers.
     examples : tuple of Tensor
-        Arguments to warm up with; replays take tensors of the same shapes.
+        Arguments for the warm-up; replays take tensors of the same shapes.
     restore : callable
-        Undoes what the warm-up changed, in place.
+        Undoes the changes of the warm-up, in place.
 
     Returns
     -------
     callable
-        Gives the same tensor at every call, with new values in it.
+        Returns the same tensor on every call, with new values in it.
     """
     fixed = tuple(example.clone() for example in examples)
     for _ in range(WARM_UPS):
@@ -65,9 +66,9 @@ def captured(
     restore()
     replay, result = record(lambda: step(*fixed))
 
-    def fast(*given: Tensor) -> T:
-        for place, values in zip(fixed, given, strict=True):
-            place.copy_(values)
+    def fast(*arguments: Tensor) -> T:
+        for target, values in zip(fixed, arguments, strict=True):
+            target.copy_(values)
         replay()
         return result
 
@@ -75,18 +76,18 @@ def captured(
 
 
 def record(run: Callable[[], T]) -> tuple[Callable[[], None], T]:
-    """Record what a function launches, without doing it; give what replays it and the function's result."""
+    """Record the kernels that a function launches without running them; return a replay function and the result."""
     graph = torch.cuda.CUDAGraph()
-    # "thread_local": a thread that pins memory for another fold meanwhile must not spoil the recording
+    # "thread_local": another thread that pins memory for another fold must not invalidate the recording
     with torch.cuda.graph(graph, stream=torch.cuda.current_stream(), capture_error_mode="thread_local"):
         result = run()
     return graph.replay, result
 
 
-def kept(network: nn.Module, optimizer: torch.optim.Optimizer) -> Callable[[], None]:
-    """Note a network's and its optimizer's state; give what puts it back, in place.
+def snapshot(network: nn.Module, optimizer: torch.optim.Optimizer) -> Callable[[], None]:
+    """Copy the state of a network and its optimizer; return a function that restores it in place.
 
-    An optimizer that has not stepped yet has no state; it is then put back to zeros, from which Adam begins.
+    An optimizer that has not stepped yet has no state. It is then reset to zeros, which is where Adam starts.
     """
     with torch.no_grad():
         weights = {name: t.clone() for name, t in network.state_dict().items()}
@@ -111,7 +112,7 @@ _streams: list[Any] = []
 
 
 def stream_of(number: int, device: str) -> Any:
-    """Give the stream of this number, None on the CPU. The same few are used again: torch keeps memory by stream."""
+    """Return a numbered stream, None on the CPU. Streams are reused because torch caches memory for each one."""
     if device != "cuda":
         return None
     while len(_streams) <= number:
@@ -121,7 +122,7 @@ def stream_of(number: int, device: str) -> Any:
 
 @contextmanager
 def own_stream(device: str) -> Iterator[None]:
-    """Work on a stream on which steps can be recorded, unless the caller does so already."""
+    """Switch to a stream on which steps can be recorded, unless the caller already did."""
     if device != "cuda" or torch.cuda.current_stream() != torch.cuda.default_stream():
         yield
         return
@@ -132,53 +133,57 @@ def own_stream(device: str) -> Iterator[None]:
     before.wait_stream(own)
 
 
-class Ahead:
-    """Keeps the processor at most `AHEAD` steps ahead of the GPU, so that steps given are about steps done.
+class StepQueue:
+    """Limits the CPU to `MAX_QUEUED_STEPS` unfinished steps, so that steps queued are roughly steps done.
 
     Parameters
     ----------
     device : str
-        On ``cpu`` there is nothing to wait for.
+        On ``cpu`` nothing is queued.
     """
 
     def __init__(self, device: str) -> None:
         self._device = device
-        self._under_way: deque[Any] = deque()
+        self._pending: deque[Any] = deque()
 
-    def note(self) -> None:
-        """Note a step that was just given to the current stream; wait for an early one where too many are under way."""
+    def add(self) -> None:
+        """Register a step that was just sent to the current stream; wait for an old one if too many are pending."""
         if self._device != "cuda":
             return
         event = torch.cuda.Event(blocking=True)
         event.record()
-        self._under_way.append(event)
-        if len(self._under_way) > AHEAD:
-            self._under_way.popleft().synchronize()
+        self._pending.append(event)
+        if len(self._pending) > MAX_QUEUED_STEPS:
+            self._pending.popleft().synchronize()
 
 
 def in_batches(
     function: Step[Tensor], batches: Iterable[tuple[Tensor, ...]], count: int, size: int, device: str
 ) -> np.ndarray:
-    """Give the rows that a function makes of batches, one after another: recorded where that pays.
+    """Apply a function to batches and concatenate the rows; record it as a graph if there are enough batches.
 
     Parameters
     ----------
     function : callable
-        From a batch's tensors, (k, ...) each, to rows, (k, columns). It changes nothing.
+        Maps the tensors of a batch, each (k, ...), to rows (k, columns). Must not change anything.
     batches : iterable of tuple of Tensor
         At least one; all but the last have `size` rows.
     count, size : int
-        Batches, rows in each.
+        Number of batches, and rows per batch.
     device : str
         ``cpu`` or ``cuda``.
+
+    Returns
+    -------
+    ndarray, (n, columns)
     """
-    fast, ahead = None, Ahead(device)
-    found: list[Tensor] = []
+    fast, queue = None, StepQueue(device)
+    rows: list[Tensor] = []
     for batch in batches:
         if can_capture(device) and count >= CAPTURE_FROM and len(batch[0]) == size:
-            fast = fast or captured(function, batch)
-            found.append(fast(*batch).clone())  # the next replay writes to the same place
+            fast = fast or capture_step(function, batch)
+            rows.append(fast(*batch).clone())  # the next replay overwrites the tensor
         else:
-            found.append(function(*batch))
-        ahead.note()
-    return torch.cat(found).cpu().numpy()
+            rows.append(function(*batch))
+        queue.add()
+    return torch.cat(rows).cpu().numpy()

@@ -1,6 +1,7 @@
-"""What a model was really computed with: settings may leave it open (``auto``), the stored model does not.
+"""The device, precision and library that a model was computed with, as stored beside it.
 
-Belongs here: the record, without torch, which forests do not need. Does not belong here: choosing (``computing``).
+Settings may leave these open (``auto``); the stored model does not. This module needs no torch, so that forests can
+use it; the choice itself is made in ``computing``.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Literal
+
+from threadpoolctl import threadpool_info
 
 
 @dataclass(frozen=True)
@@ -19,14 +22,14 @@ class Computed:
     device : str
         The GPU's name, or ``cpu`` and the instructions that torch uses there.
     precision : str
-        Numbers computed in: ``float32``, ``float32 (TF32 convolutions)`` (what NVIDIA GPUs from Ampere on take for
-        float32), ``bfloat16`` or ``float64``. A network's weights are float32 in any case.
+        Number format of the computation: ``float32``, ``float32 (TF32 convolutions)`` (the default for float32 on
+        NVIDIA GPUs since Ampere), ``bfloat16`` or ``float64``. The weights of a network are always float32.
     threads : int or None
-        Threads of the CPU that sums were split among, which moves last digits; None where they play no part.
+        CPU threads that sums were split among, which can change the last digits; None if they have no effect.
     execution : str
         ``eager``, ``captured``, ``compiled`` or ``compiled and captured``.
     library : str
-        What computed it, and its version.
+        Library and version.
     """
 
     device: str
@@ -37,9 +40,7 @@ class Computed:
 
 
 def by_scikit_learn(model: Literal["forest", "linear_probe"]) -> Computed:
-    """Say what scikit-learn computes with here. A forest compares numbers, and is the same with any number of threads."""
-    from threadpoolctl import threadpool_info
-
+    """Describe how scikit-learn computes here. A forest only compares numbers, so threads do not change it."""
     library = f"scikit-learn {version('scikit-learn')}"
     if model == "forest":
         return Computed("cpu", "float64", None, "eager", library)

@@ -1,7 +1,7 @@
-"""A side's data on their way to a network: on the device where they fit, else read ahead in the order wanted.
+"""Feed the items of one side of a split to a network in batches.
 
-Belongs here: batches. Does not belong here: what items are (``items``), how pictures are kept (``pictures``), the
-loop over batches (``training``).
+Data that fit stay on the device; the rest is prefetched in the order of the batches. What items are is defined in
+``items``, how pictures are stored in ``pictures``.
 """
 
 from __future__ import annotations
@@ -22,33 +22,39 @@ from iss_assets.modeling.items import InputArray, Items, Preparation
 from iss_assets.modeling.pictures import EncodedFaces, SharedPictures
 
 DEVICE_SHARE: Final = 0.6
-"""Data may take this share of the device's free memory; the rest is for the network."""
+"""Share of the free memory of the device that data may take; the rest is for the network."""
 WINDOW: Final = 1024
-"""Items that are fetched at once where they do not lie in memory: DuckDB gives some 15,000 crops a second then, and a
-few hundred if asked for a batch of 16 at a time."""
+"""Items fetched per query if they are not in memory: DuckDB then returns about 15,000 crops per second, and only a few
+hundred in batches of 16."""
 
 T = TypeVar("T")
 
 
-def room_on(device: str) -> float:
-    """Give the bytes that data may take on a device: on the CPU what is there is there."""
+def memory_budget(device: str) -> float:
+    """Return how many bytes of data may be put on a device; there is no limit on the CPU."""
     if device != "cuda":
         return float("inf")
     free, _ = torch.cuda.mem_get_info()
-    # what torch keeps of an experiment before is not free to others, and is to us
-    kept = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
-    return (free + kept) * DEVICE_SHARE
+    # memory that torch has cached since an earlier experiment is not free for others, but is for us
+    cached = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+    return (free + cached) * DEVICE_SHARE
 
 
 def batch_order(n: int, size: int, seed: int, epoch: int) -> list[np.ndarray]:
-    """Shuffle n places into batches; a last batch of one joins the one before, since it has no variance to normalise.
+    """Shuffle n indices into batches.
+
+    A last batch of one item is merged into the one before: batch normalization needs a variance.
 
     Parameters
     ----------
     n, size : int
-        Items, items a batch.
+        Number of items, and items per batch.
     seed, epoch : int
-        The order follows from these two alone.
+        They alone determine the order.
+
+    Returns
+    -------
+    list of ndarray of int64
     """
     places = np.random.default_rng([seed, epoch]).permutation(n)
     starts = list(range(size, n, size))
@@ -58,12 +64,12 @@ def batch_order(n: int, size: int, seed: int, epoch: int) -> list[np.ndarray]:
 
 
 class Data:
-    """A side's inputs and targets, given batch by batch on a device.
+    """Inputs and targets of one side of a split, delivered batch by batch on a device.
 
-    Bytes stay bytes, three a pixel, until the network takes them. What fits on a GPU lies there, also faces that are
-    too many for this side's memory. What does not is sent batch by batch, some batches ahead; what does not fit in
-    memory either is fetched by windows of the order, one ahead. The order is the same wherever the data lie, and so is
-    what is learnt.
+    Pictures stay bytes, three per pixel, until they enter the network. Inputs that fit on a GPU are stored there, even
+    faces that do not fit in main memory. Other inputs are sent batch by batch, a few batches ahead; those that do not
+    fit in main memory either are fetched in windows of the order, one window ahead. The order does not depend on where
+    the data are, and neither does the trained model.
 
     Parameters
     ----------
@@ -73,22 +79,22 @@ class Data:
         Fitted on the training side.
     device : str
         ``cpu`` or ``cuda``.
-    room : float, optional
-        Bytes that data may take on the device; by default a share of what is free there.
+    budget : float, optional
+        Bytes that data may take on the device; by default `memory_budget`.
 
     Attributes
     ----------
     widths : dict of str to int
-        Columns of each vector input, in the experiment's order.
+        Number of columns of each vector input, in the order of the experiment.
     """
 
-    def __init__(self, items: Items, preparation: Preparation, device: str, room: float | None = None):
+    def __init__(self, items: Items, preparation: Preparation, device: str, budget: float | None = None):
         self.device = device
         vectors = preparation.vectors(items)
         self.widths = {name: vectors[name].shape[1] for name in items.inputs if name in vectors}
-        self._near: dict[str, tuple[Tensor, Tensor | None]] = {}
-        self._far: dict[str, InputArray] = {}
-        room = room_on(device) if room is None else room
+        self._on_device: dict[str, tuple[Tensor, Tensor | None]] = {}
+        self._streamed: dict[str, InputArray] = {}
+        budget = memory_budget(device) if budget is None else budget
         for name, values in {
             **vectors,
             **{n: v for n, v in items.inputs.items() if n not in vectors},
@@ -97,55 +103,57 @@ class Data:
                 size = 0 if values.sent_to(device) else values.shared_bytes
             else:
                 size = values.nbytes
-            # what stays encoded does so for want of memory on this side, not on a GPU's
-            if size > room or (isinstance(values, EncodedFaces) and device == "cpu"):
-                self._far[name] = values
+            # faces stay encoded because main memory is too small for them, which is not true of a GPU
+            if size > budget or (isinstance(values, EncodedFaces) and device == "cpu"):
+                self._streamed[name] = values
                 continue
-            room -= size
+            budget -= size
             if isinstance(values, SharedPictures | EncodedFaces):
-                self._near[name] = values.on_device(device), torch.from_numpy(values.places).to(device)
+                self._on_device[name] = values.on_device(device), torch.from_numpy(values.places).to(device)
             else:
-                self._near[name] = torch.from_numpy(np.ascontiguousarray(values)).to(device), None
+                self._on_device[name] = torch.from_numpy(np.ascontiguousarray(values)).to(device), None
         self._target = torch.from_numpy(items.target).to(device)
 
     @property
-    def sent_by_batch(self) -> tuple[str, ...]:
-        """Names of the inputs that do not lie on the device."""
-        return tuple(self._far)
+    def streamed_inputs(self) -> tuple[str, ...]:
+        """Names of the inputs that are not stored on the device."""
+        return tuple(self._streamed)
 
     def batches(self, order: list[np.ndarray]) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
-        """Give inputs and targets of each batch of places."""
-        for index, sent in self.sent(order):
-            yield self.take(index, *sent)
+        """Yield inputs and targets of each batch."""
+        for index, streamed in self.send(order):
+            yield self.take(index, *streamed)
 
-    def sent(self, order: list[np.ndarray]) -> Iterator[tuple[Tensor, tuple[Tensor, ...]]]:
-        """Give each batch's places, on the device, and those of its inputs that do not lie there: arguments of `take`."""
-        # sent once: a transfer at every batch would stop the GPU each time
+    def send(self, order: list[np.ndarray]) -> Iterator[tuple[Tensor, tuple[Tensor, ...]]]:
+        """Yield the arguments of `take` for each batch: its indices on the device, and its streamed inputs."""
+        # one transfer for all batches: a transfer per batch would stall the GPU each time
         indices = torch.from_numpy(np.concatenate(order)).to(self.device).split([len(p) for p in order])
-        ahead: Iterator[dict[str, Tensor]] = self._far_batches(order) if self._far else repeat({})
-        for index, far in zip(indices, ahead, strict=False):
-            yield index, tuple(far[name].to(self.device, non_blocking=True) for name in self._far)
+        streamed: Iterator[dict[str, Tensor]] = (
+            self._streamed_batches(order) if self._streamed else repeat({})
+        )
+        for index, inputs in zip(indices, streamed, strict=False):
+            yield index, tuple(inputs[name].to(self.device, non_blocking=True) for name in self._streamed)
 
-    def take(self, index: Tensor, *sent: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """Give a batch's inputs and targets; nothing in it waits for the device, so that it can be part of a graph."""
-        inputs = {n: v[index if rows is None else rows[index]] for n, (v, rows) in self._near.items()}
-        return {**inputs, **dict(zip(self._far, sent, strict=True))}, self._target[index]
+    def take(self, index: Tensor, *streamed: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """Return inputs and targets of a batch without waiting for the device, so that it can be part of a graph."""
+        inputs = {n: v[index if rows is None else rows[index]] for n, (v, rows) in self._on_device.items()}
+        return {**inputs, **dict(zip(self._streamed, streamed, strict=True))}, self._target[index]
 
-    def _far_batches(self, order: list[np.ndarray]) -> Iterator[dict[str, Tensor]]:
-        many = max(1, WINDOW // len(order[0]))
-        windows = (order[start : start + many] for start in range(0, len(order), many))
+    def _streamed_batches(self, order: list[np.ndarray]) -> Iterator[dict[str, Tensor]]:
+        per_window = max(1, WINDOW // len(order[0]))
+        windows = (order[start : start + per_window] for start in range(0, len(order), per_window))
         decoders = min(8, os.cpu_count() or 1)
         with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(decoders) as decoder:
-            fetched = in_advance(reader, (partial(self._fetch, window) for window in windows), 1)
+            fetched = prefetch(reader, (partial(self._fetch, window) for window in windows), 1)
             batches = (partial(self._decode, window, places) for window, split in fetched for places in split)
-            yield from in_advance(decoder, batches, decoders)
+            yield from prefetch(decoder, batches, decoders)
 
     def _fetch(self, window: list[np.ndarray]) -> tuple[dict[str, InputArray], list[np.ndarray]]:
-        """Get a window's items into memory, and where in them each of its batches lies."""
+        """Load the items of a window; return them and the indices of each batch within the window."""
         places = np.concatenate(window)
         found: dict[str, InputArray] = {
             name: values.fetch(places) if isinstance(values, EncodedFaces) else values[places]
-            for name, values in self._far.items()
+            for name, values in self._streamed.items()
         }
         return found, np.split(np.arange(len(places)), np.cumsum([len(p) for p in window])[:-1])
 
@@ -154,19 +162,19 @@ class Data:
         return {name: t.pin_memory() for name, t in batch.items()} if self.device == "cuda" else batch
 
 
-def in_advance(pool: Executor, tasks: Iterable[Callable[[], T]], most: int) -> Iterator[T]:
-    """Give the results of tasks in their order, while a pool works on at most so many that come after.
+def prefetch(pool: Executor, tasks: Iterable[Callable[[], T]], limit: int) -> Iterator[T]:
+    """Yield the results of tasks in order while a pool works on the next ones, at most `limit` of them.
 
     Examples
     --------
     >>> with ThreadPoolExecutor() as pool:
-    ...     list(in_advance(pool, (partial(pow, n, 2) for n in range(4)), 2))
+    ...     list(prefetch(pool, (partial(pow, n, 2) for n in range(4)), 2))
     [0, 1, 4, 9]
     """
     waiting: deque[Future[T]] = deque()
     for task in tasks:
         waiting.append(pool.submit(task))
-        if len(waiting) > most:
+        if len(waiting) > limit:
             yield waiting.popleft().result()
     while waiting:
         yield waiting.popleft().result()

@@ -1,7 +1,4 @@
-"""Embeddings of faces by a frozen backbone, made once a patient and learnt from in seconds (``probe``).
-
-Belongs here: making them. Does not belong here: loading crops and keeping embeddings (``warehouse``, ``assets``).
-"""
+"""Embed faces with a frozen backbone, once per patient; the linear probe (``probe``) learns from them in seconds."""
 
 from __future__ import annotations
 
@@ -11,22 +8,23 @@ from typing import Final
 import numpy as np
 
 from iss_assets.modeling.items import InputArray
+from iss_assets.modeling.weights import initial_resnet50
 from iss_assets.settings import TrainingSettings
 
 EMBEDDING_WIDTH: Final = 2048
-"""Outputs of ResNet50 before its last layer."""
+"""Number of outputs of ResNet50 before its last layer."""
 
 _BATCH: Final = 64
 
 
 @dataclass(frozen=True)
 class Embedded:
-    """Embeddings and the backbone they are of.
+    """Embeddings and the origin of the backbone that made them.
 
     Attributes
     ----------
     vectors : ndarray of float32, (n, 2048)
-        One row a crop; it does not depend on the others.
+        One row per crop; it does not depend on the other crops.
     weights_origin : str
         ``imagenet``, ``file`` or ``random``.
     """
@@ -36,14 +34,14 @@ class Embedded:
 
 
 def embed_faces(crops: InputArray, settings: TrainingSettings) -> Embedded:
-    """Embed face crops with ResNet50's first weights, frozen, its last layer left off.
+    """Embed face crops with the initial weights of ResNet50, frozen and without the last layer.
 
     Parameters
     ----------
     crops : ndarray of uint8 or EncodedFaces, (n, side, side, 3)
-        RGB, n possibly 0.
+        RGB; n may be 0.
     settings : TrainingSettings
-        First weights, seed (for random ones) and device.
+        Initial weights, seed (for random weights) and device.
 
     Returns
     -------
@@ -52,14 +50,13 @@ def embed_faces(crops: InputArray, settings: TrainingSettings) -> Embedded:
     Raises
     ------
     iss_assets.modeling.weights.WeightsUnavailable
-        If pretrained weights are wanted and cannot be had.
+        If pretrained weights are required and unavailable.
     """
     import torch
 
     from iss_assets.modeling.capture import in_batches, own_stream
-    from iss_assets.modeling.computing import choose_device, mixed, repeatable
+    from iss_assets.modeling.computing import choose_device, mixed_precision, repeatable
     from iss_assets.modeling.networks import FacesToPictures
-    from iss_assets.modeling.weights import initial_resnet50
 
     device = choose_device(settings)
     with torch.random.fork_rng(devices=[]):
@@ -74,7 +71,7 @@ def embed_faces(crops: InputArray, settings: TrainingSettings) -> Embedded:
         network = network.to(device).to(memory_format=torch.channels_last).eval()
 
         def embed(batch: torch.Tensor) -> torch.Tensor:
-            with mixed(settings, device):
+            with mixed_precision(settings, device):
                 return network(batch).float()
 
         batches = (

@@ -1,10 +1,7 @@
-"""The experiments as data: the paper's section 4, line by line, and one of our own.
+"""The experiments as data: inputs, targets and model of each, following section 4 of the paper, and one of our own.
 
-Belongs here: what each experiment sees, what it predicts, which model does it.
-Does not belong here: what was published (``protocol.published``), how the models look (``networks``, ``forests``,
-``probe``), how they are trained (``training``).
-
-An experiment more is one entry in `EXPERIMENTS` and, if need be, one network in ``networks``.
+To add an experiment, add an entry to `EXPERIMENTS` and, if needed, a network in ``networks``. Published figures are in
+``protocol.published``.
 """
 
 from __future__ import annotations
@@ -18,11 +15,11 @@ from iss_assets.protocol import terms
 from iss_assets.settings import TrainingSettings
 
 CODE_VERSION: Final = "2"
-"""Raised whenever a change of this package changes what networks and the probe predict."""
+"""Version of the code of networks and probe; increase it with every change of what they predict."""
 
 FOREST_CODE_VERSION: Final = "3"
-"""The same for forests, which are grown again in minutes: days of network training need not go stale with them. Since 3
-a tree draws as many frames as there are, not as many submissions."""
+"""Version of the code of forests. It is separate because forests are grown in minutes and networks in days. Since
+version 3 each tree draws as many rows as there are frames, not as many as there are submissions."""
 
 Item = Literal["frame", "chunk", "submission"]
 Input = Literal["faces", "landmarks", "scores", "mel", "audio_features", "embeddings"]
@@ -38,17 +35,17 @@ class Experiment:
     name : str
         Name in every table and file.
     paper_number : int or None
-        Number of the experiment in section 4; None for ours.
+        Number of the experiment in section 4 of the paper; None for our own.
     title : str
         Name of the model in Table 5.
     inputs : tuple of str
-        What the model sees; the keys of ``Items.inputs``.
+        Inputs of the model; keys of ``Items.inputs``.
     item : str
-        What is predicted one at a time: a ``frame``, a 4-second ``chunk`` or a ``submission``.
+        Unit of prediction: a ``frame``, a 4-second ``chunk`` or a ``submission``.
     classes : int
-        Four pain levels, or two: no pain and pain.
+        4 for the pain levels, 2 for no pain and pain.
     model : str
-        Which model learns it.
+        Kind of model.
     """
 
     name: str
@@ -61,34 +58,34 @@ class Experiment:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The classes in the order of the model's outputs; the first is always the one without pain."""
+        """Names of the classes in the order of the model's outputs; the first one is always no pain."""
         return terms.PAIN_LEVELS if self.classes == 4 else terms.PAIN_CLASSES
 
     @property
     def uses_backbone(self) -> bool:
-        """Whether first weights of ResNet50 are needed, for the model or for the embeddings it sees."""
+        """Whether initial weights of ResNet50 are needed, for the model itself or for its embeddings."""
         return self.model != "forest"
 
     @property
     def is_network(self) -> bool:
-        """Whether training goes through epochs of gradient descent."""
+        """Whether the model is trained by gradient descent in epochs."""
         return self.model not in ("forest", "linear_probe")
 
     @property
     def code_version(self) -> str:
-        """The version of the code that trains this kind of model."""
+        """Version of the code that trains this kind of model."""
         return FOREST_CODE_VERSION if self.model == "forest" else CODE_VERSION
 
     def target(self, level: str) -> str:
-        """Give the class of a patient with this pain level."""
+        """Return the class of a patient with this pain level."""
         return level if self.classes == 4 else terms.pain_class(level)
 
     def reads(self, setting: str) -> bool:
-        """Say whether a field of `TrainingSettings` changes what this experiment's model learns; see `READ_BY`."""
+        """Return whether a field of `TrainingSettings` affects this experiment's model; see `READ_BY`."""
         return READ_BY[setting](self)
 
     def settings_read(self, settings: TrainingSettings) -> dict[str, Any]:
-        """Give the settings that change what this experiment's model learns, as JSON has them."""
+        """Return the settings that affect this experiment's model, as JSON values."""
         return {n: v for n, v in settings.model_dump(mode="json").items() if self.reads(n)}
 
 
@@ -111,7 +108,7 @@ def _faces(e: Experiment) -> bool:
 READ_BY: Final[Mapping[str, Callable[[Experiment], bool]]] = MappingProxyType(
     {
         "profile": _every,  # printed with every result
-        # who is on which side is part of a fold's data; the weights' file is told by its content
+        # the patients on each side are part of the data of a fold; a weights file is identified by its content
         "folds": _none,
         "split_seed": _none,
         "split_file": _none,
@@ -129,7 +126,7 @@ READ_BY: Final[Mapping[str, Callable[[Experiment], bool]]] = MappingProxyType(
         "missing_scores": lambda e: "scores" in e.inputs,
         "class_weights": _every,
         "precision": lambda e: e.uses_backbone,
-        # where and how fast a model is computed; what was really used is stored with it
+        # these affect where and how fast a model is computed; what was used is stored with it
         "device": _none,
         "compile": _none,
         "compile_from_steps": _none,
@@ -138,9 +135,9 @@ READ_BY: Final[Mapping[str, Callable[[Experiment], bool]]] = MappingProxyType(
         "encoded_faces_gb": _none,
     }
 )
-"""Field of `TrainingSettings` to the experiments whose models it changes. A changed setting makes these stale and no
-others. First weights (``initial_weights``, ``resnet50_weights``) count by their content beside this: see
-``weights.weights_fingerprint``."""
+"""For each field of `TrainingSettings`, whether it affects the model of an experiment. Changing a setting makes only
+those experiments stale. Initial weights (``initial_weights``, ``resnet50_weights``) are compared by content instead:
+see ``weights.weights_fingerprint``."""
 
 
 EXPERIMENTS: Final = (
@@ -159,21 +156,21 @@ EXPERIMENTS: Final = (
     Experiment("fusion_3", 6, "Fusion 3", ("faces", "landmarks", "scores"), "frame", 2, "fusion_3"),
     # Experiment 7: "Mel spectrogram image and 25 audio features from 4-second chunks"
     Experiment("audio_static", 7, "Static Audio", ("mel", "audio_features"), "chunk", 2, "audio_static"),
-    # Ours: what a practitioner would try first
+    # Our own: what a practitioner would try first
     Experiment("embedding_probe", None, "Embedding probe", ("embeddings",), "frame", 2, "linear_probe"),
 )
-"""All experiments in the order of Table 5, ours last."""
+"""All experiments in the order of Table 5, followed by our own."""
 
 BY_NAME: Final[Mapping[str, Experiment]] = MappingProxyType({e.name: e for e in EXPERIMENTS})
 
 
 def experiment(name: str) -> Experiment:
-    """Give the experiment of this name.
+    """Return the experiment with this name.
 
     Raises
     ------
     ValueError
-        If there is none; the message lists those there are.
+        If there is none; the message lists the valid names.
     """
     if name not in BY_NAME:
         raise ValueError(f"there is no experiment {name!r}; there are {', '.join(BY_NAME)}")

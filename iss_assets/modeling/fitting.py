@@ -1,10 +1,8 @@
-"""One fold of any experiment: fit on the training side, predict the patients left out.
+"""Fit one fold of any experiment on the training side of a split, and predict the patients left out.
 
-Belongs here: the two calls that assets and notebooks make, the same for every experiment, and the model's file.
-Does not belong here: how each kind of model learns (``forests``, ``probe``, ``training``).
-
-A model's file is ``model.safetensors``: numbers only, safe to open, with what the preparation learnt on the training
-side inside, so that predicting needs nothing else.
+Assets and notebooks call `fit_fold` and `predict_fold` for every kind of model (``forests``, ``probe``, ``training``).
+The model file ``model.safetensors`` holds only numbers and is safe to open. It includes the preprocessing fitted on the
+training side, so prediction needs nothing else.
 """
 
 from __future__ import annotations
@@ -25,6 +23,7 @@ from iss_assets.modeling.experiments import Experiment
 from iss_assets.modeling.files import read_arrays, write_arrays
 from iss_assets.modeling.forests import Forest, grow_forest
 from iss_assets.modeling.items import Items, Preparation, class_weights, fit_preparation
+from iss_assets.modeling.probe import Probe, fit_probe
 from iss_assets.modeling.weights import wanted_origin
 from iss_assets.settings import TrainingSettings
 
@@ -44,34 +43,34 @@ PREDICTIONS: Final = pa.schema(
         ("weight", pa.float64()),
     ]
 )
-"""``frame_predictions`` without ``split``, which the caller knows."""
+"""Columns of ``frame_predictions`` without ``split``, which the caller adds."""
 
 
 @dataclass(frozen=True)
 class FittedFold:
-    """A trained model and what ``fold_models`` wants to know of it.
+    """A trained model and its row in ``fold_models``.
 
     Attributes
     ----------
     weights : Path
-        The model's file.
+        Path of the model file.
     weights_origin : str
-        ``imagenet``, ``file``, ``random``, or ``none`` where no network is in it. A probe's is its embeddings'.
+        ``imagenet``, ``file``, ``random``, or ``none`` without a network. For a probe, the origin of its embeddings.
     history : list of dict
-        One entry an epoch: ``epoch``, ``loss``, ``accuracy`` (on the training side, while learning), ``seconds``.
-        A single entry for models without epochs.
+        One entry per epoch: ``epoch``, ``loss``, ``accuracy`` (on the training side, during training), ``seconds``.
+        Models without epochs have a single entry.
     train_items : int
-        Items learnt from.
+        Number of training items.
     train_patients : list of str
-        Whose they are.
+        The patients whose items these are.
     settings : str
         The settings as JSON, file names without their folders.
     profile, seed, code_version
         As in ``fold_models``.
     computed : Computed
-        What it was computed with.
+        Device, precision and library.
     seconds : float
-        Time that fitting took.
+        Duration of the fit.
     """
 
     weights: Path
@@ -99,17 +98,17 @@ def fit_fold(
     Parameters
     ----------
     experiment : Experiment
-        What to learn.
+        The experiment.
     train : Items
-        The training side; the caller vouches that no test patient is in it.
+        The training side; the caller guarantees that it contains no test patient.
     settings : TrainingSettings
-        Epochs, seed, first weights, device, ...
+        Epochs, seed, initial weights, device, ...
     out_dir : Path
-        Folder of this fold; gets ``model.safetensors``. Networks also keep ``checkpoint.safetensors`` there while
-        they learn: a training that was killed goes on from its last epoch when it is called again with the same
+        Folder of this fold, where ``model.safetensors`` is written. Networks also write ``checkpoint.safetensors``
+        there during training: an interrupted run resumes after its last epoch when it is called again with the same
         items and settings.
     progress : callable, optional
-        Called with each epoch's entry of the history.
+        Called with the history entry of each epoch.
 
     Returns
     -------
@@ -118,9 +117,9 @@ def fit_fold(
     Raises
     ------
     ValueError
-        Without items to learn from.
+        If there are no training items.
     iss_assets.modeling.weights.WeightsUnavailable
-        If pretrained weights are wanted and can be had neither from a file nor from the hub.
+        If pretrained weights are required and neither a file nor the hub provides them.
     """
     job = partial(fitting_steps, experiment, train, settings, out_dir, progress)
     ((_, fitted),) = folds_side_by_side(experiment, [job], settings)
@@ -134,11 +133,11 @@ def fitting_steps(
     out_dir: Path,
     progress: Callable[[dict[str, float]], None] | None = None,
 ) -> Generator[int, None, FittedFold]:
-    """Do what `fit_fold` does, stopping after each step of a network, for `folds_side_by_side`."""
+    """Fit a fold like `fit_fold`, but yield after each training step, for `folds_side_by_side`."""
     if len(train) == 0:
         raise ValueError(
-            f"{experiment.name}: the training side has no items; see what was left out and why, "
-            "or start without this experiment"
+            f"{experiment.name}: the training side has no items; check which items were excluded and why, "
+            "or run without this experiment"
         )
     started = time.perf_counter()
     out_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -154,12 +153,10 @@ def fitting_steps(
         arrays, used = forest.arrays(), by_scikit_learn(experiment.model)
         history = [_summary(forest.probabilities(x), train)]
     elif experiment.model == "linear_probe":
-        from iss_assets.modeling.probe import fit_probe
-
         x, weight = columns_of(experiment, preparation, train), train.weight * per_class[train.target]
         probe = fit_probe(x, train.target, weight, classes)
         arrays, used = probe.arrays(), by_scikit_learn(experiment.model)
-        origin = wanted_origin(settings)  # of the backbone that made the embeddings
+        origin = wanted_origin(settings)  # of the backbone of the embeddings
         history = [_summary(probe.probabilities(x), train)]
     else:
         from iss_assets.modeling.computing import choose_device
@@ -176,7 +173,7 @@ def fitting_steps(
         "experiment": experiment.name,
         "code_version": experiment.code_version,
         "weights_origin": origin,
-        # what it was computed beside is no part of a model: the file is the same with one fold at once or five
+        # only settings that affect the model, so that the file does not depend on the number of concurrent folds
         "settings": json.dumps(experiment.settings_read(settings), sort_keys=True),
     }
     write_arrays(out_dir / MODEL_FILE, arrays | preparation.arrays(), described)
@@ -198,41 +195,41 @@ def fitting_steps(
 def predict_fold(
     experiment: Experiment, weights: Path | FittedFold, test: Items, settings: TrainingSettings
 ) -> pa.Table:
-    """Predict test items with a fold's model.
+    """Predict test items with the model of a fold.
 
-    The paper evaluates with a batch size of one. A network in evaluation mode treats every item by itself (batch
-    normalisation uses the averages learnt in training), so predicting in batches gives the same answers faster.
+    The paper evaluates with a batch size of one. In evaluation mode a network treats every item independently (batch
+    normalization uses the averages from training), so larger batches give the same predictions faster.
 
     Parameters
     ----------
     experiment : Experiment
-        What the model was fitted for.
+        The experiment that the model was fitted for.
     weights : Path or FittedFold
-        The model's file.
+        The model file.
     test : Items
-        Items of patients that the model has not seen; possibly none.
+        Items of patients who were not in the training side; may be empty.
     settings : TrainingSettings
         Device and batch size.
 
     Returns
     -------
     pyarrow.Table
-        In the shape of `PREDICTIONS`, in the order of `test`.
+        Columns of `PREDICTIONS`, rows in the order of `test`.
 
     Raises
     ------
     ValueError
-        If the file belongs to another experiment or another version of the code.
+        If the file belongs to another experiment or was written by another version of the code.
     """
     file = weights.weights if isinstance(weights, FittedFold) else weights
     arrays, described = read_arrays(file)
     if described.get("experiment") != experiment.name:
         raise ValueError(
-            f"{file.name} holds a model of {described.get('experiment')}, not of {experiment.name}"
+            f"{file.name} contains a model of {described.get('experiment')}, not of {experiment.name}"
         )
     if described.get("code_version") != experiment.code_version:
         raise ValueError(
-            f"{file.name} was made by another version of the training code: train this fold again"
+            f"{file.name} was written by another version of the training code: train this fold again"
         )
     if len(test) == 0:
         return PREDICTIONS.empty_table()
@@ -240,8 +237,6 @@ def predict_fold(
     if experiment.model == "forest":
         probabilities = Forest.from_arrays(arrays).probabilities(columns_of(experiment, preparation, test))
     elif experiment.model == "linear_probe":
-        from iss_assets.modeling.probe import Probe
-
         probabilities = Probe.from_arrays(arrays).probabilities(columns_of(experiment, preparation, test))
     else:
         from iss_assets.modeling.computing import choose_device
@@ -254,29 +249,29 @@ def predict_fold(
     return prediction_table(experiment, test, probabilities)
 
 
-Work = TypeVar("Work")
+Result = TypeVar("Result")
 
 
 def folds_side_by_side(
     experiment: Experiment,
-    jobs: Sequence[Callable[[], Generator[int, None, Work]]],
+    jobs: Sequence[Callable[[], Generator[int, None, Result]]],
     settings: TrainingSettings,
-) -> Generator[tuple[int, Work], None, None]:
-    """Do the jobs of an experiment's folds; those of networks several at once on a GPU.
+) -> Generator[tuple[int, Result], None, None]:
+    """Run the jobs of the folds of an experiment; networks run several folds at once on a GPU.
 
     Parameters
     ----------
     experiment : Experiment
-        Forests take all cores by themselves and are grown one after another.
+        Forests use all cores, so their folds run one after another.
     jobs : sequence of callables
-        Each begins work that goes on step by step, as `fitting_steps` does.
+        Each returns a generator that does the work step by step, like `fitting_steps`.
     settings : TrainingSettings
         ``folds_at_once`` and device.
 
     Yields
     ------
     tuple
-        Number of the job and its result, as each is done.
+        Index of a job and its result, as soon as it is done.
     """
     if not experiment.is_network:
         for number, job in enumerate(jobs):
@@ -288,17 +283,17 @@ def folds_side_by_side(
     yield from side_by_side(jobs, settings.folds_at_once, choose_device(settings))
 
 
-def _exhaust(steps: Generator[Any, None, Work]) -> Work:
+def _exhaust(steps: Generator[Any, None, Result]) -> Result:
     while True:
         try:
             next(steps)
         except StopIteration as done:
-            result: Work = done.value
+            result: Result = done.value
             return result
 
 
 def prediction_table(experiment: Experiment, test: Items, probabilities: np.ndarray) -> pa.Table:
-    """Put probabilities, (n, classes), beside the items that they belong to; see `PREDICTIONS`."""
+    """Combine items and their class probabilities, (n, classes), into a table with the columns of `PREDICTIONS`."""
     predicted = probabilities.argmax(axis=1)
     names = np.asarray(experiment.class_names)
     columns = {
@@ -317,7 +312,7 @@ def prediction_table(experiment: Experiment, test: Items, probabilities: np.ndar
 
 
 def settings_text(settings: TrainingSettings) -> str:
-    """Give the settings as JSON, files by name only: where they lie on this machine is nobody's business."""
+    """Return the settings as JSON with file names instead of paths, which must not leave this machine."""
     values = settings.model_dump(mode="json")
     for name in ("split_file", "resnet50_weights"):
         path = getattr(settings, name)
@@ -326,7 +321,7 @@ def settings_text(settings: TrainingSettings) -> str:
 
 
 def columns_of(experiment: Experiment, preparation: Preparation, items: Items) -> np.ndarray:
-    """Put an experiment's vectors side by side, as forests and the probe see them: (n, columns)."""
+    """Concatenate the vectors of an experiment to the input matrix of forests and probe, (n, columns)."""
     vectors = preparation.vectors(items)
     return np.concatenate([vectors[name] for name in experiment.inputs], axis=1)
 

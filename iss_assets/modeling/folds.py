@@ -1,13 +1,15 @@
-"""The cross-validation's splits: which patient is tested in which (paper, section 4, "Training Details").
+"""Assign whole patients to the splits of the cross-validation (paper, section 4, "Training Details").
 
-Belongs here: the assignment of whole patients to splits, and reading an explicit one.
-Does not belong here: what is trained on them (``training``), where they are kept (``warehouse``).
+The rules, in order of priority:
 
-The rule, in order. (1) A split file wins. (2) A patient keeps the split once given. (3) The first assignment deals
-the patients, shuffled within their level, one after another onto the splits, so that splits differ by one patient at
-most, in all and in each level. (4) Who joins later goes to the smallest split, among those to the one with the fewest
-of the same level. With fewer patients than folds there are as many splits as patients, and further ones open as
-patients join.
+1. A split file wins.
+2. A patient keeps the split assigned earlier.
+3. The first assignment shuffles patients within each pain level and distributes them over the splits in turn, so that
+   split sizes differ by at most one patient, overall and within each level.
+4. A patient who joins later goes to the smallest split; among equals, to the one with the fewest patients of the same
+   level.
+
+With fewer patients than folds there is one split per patient, and more splits are added as patients join.
 """
 
 from __future__ import annotations
@@ -28,12 +30,12 @@ from iss_assets.schemas.modeling import CvSplits
 
 
 class SplitFileError(ValueError):
-    """A split file cannot be used; the message says file, line and what to do."""
+    """A split file is invalid; the message names file, line and remedy."""
 
 
 @dataclass(frozen=True, order=True)
 class PatientLevel:
-    """A patient and the pain level that splits are stratified by."""
+    """A patient and the pain level by which splits are stratified."""
 
     patient_id: str
     pain_level: str
@@ -46,33 +48,33 @@ def assign_splits(
     previous: pa.Table | None = None,
     split_file: Mapping[str, int] | None = None,
 ) -> pa.Table:
-    """Assign whole patients to the splits in which they are tested.
+    """Assign each patient to the split in which they are tested.
 
     Parameters
     ----------
     patients : iterable of PatientLevel
         The study's patients, in any order.
     folds : int
-        Splits wanted, at least 2. Paper: 10, and its 29 patients give nine splits of three and one of two.
+        Number of splits, at least 2. The paper has 10: nine with three patients and one with two.
     seed : int
         Seed of the first assignment.
     previous : pyarrow.Table, optional
-        Earlier rows of ``cv_splits``. Patients keep the splits that were made for the same `folds` and `seed`: who
-        changes these settings asks for a new assignment. Splits that came from a file are not kept, since it either
-        names the patient still or was taken back.
+        Earlier rows of ``cv_splits``. Patients keep splits that were assigned with the same `folds` and `seed`; changing
+        these settings requests a new assignment. Splits from a file are not kept: either the file still lists the
+        patient, or it was withdrawn.
     split_file : mapping of patient id to split, optional
-        An explicit assignment (see `read_split_file`), which wins. Patients that it does not name are assigned as
-        joining; those that it names and the study does not know are left out (see `not_enrolled`).
+        An explicit assignment (see `read_split_file`), which has priority. Patients that it does not list are assigned
+        as if they joined later; listed patients who are not enrolled are ignored (see `not_enrolled`).
 
     Returns
     -------
     pyarrow.Table
-        In the shape of ``cv_splits``, one row a patient in order of id.
+        Rows of ``cv_splits``, one per patient, ordered by id.
 
     Raises
     ------
     ValueError
-        With fewer than two patients, a patient twice, an unknown level, or all patients in one split.
+        For fewer than two patients, a duplicate patient, an unknown level, or if all patients are in one split.
 
     Examples
     --------
@@ -87,7 +89,7 @@ def assign_splits(
     if len(ordered) < 2:
         raise ValueError(
             f"cross-validation needs at least two patients with usable data, and there are {len(ordered)}: "
-            "submit more, or see which videos were called unusable and why"
+            "add submissions, or check which videos are unusable and why"
         )
     if folds < 2:
         raise ValueError(f"cross-validation needs at least two folds, not {folds}")
@@ -97,25 +99,25 @@ def assign_splits(
     explicit = {p: s for p, s in (split_file or {}).items() if p in levels}
     split = dict(explicit)
     source = dict.fromkeys(explicit, "file")
-    for row in _kept(previous, folds, seed):
+    for row in _reusable_rows(previous, folds, seed):
         if row["patient_id"] in levels and row["patient_id"] not in explicit:
             split[row["patient_id"]] = row["split"]
             source[row["patient_id"]] = row["source"]
     first_time = not split
     splits = range(1, max([min(folds, len(ordered)), *split.values()]) + 1)
     rng = np.random.default_rng(seed)
-    waiting = [p for p in _shuffled_by_level(levels, rng) if p not in split]
-    for place, patient in enumerate(waiting):
+    unassigned = [p for p in _shuffled_by_level(levels, rng) if p not in split]
+    for place, patient in enumerate(unassigned):
         if first_time:
             split[patient] = splits[place % len(splits)]
         else:
             size = Counter(split.values())
-            alike = Counter(s for p, s in split.items() if levels[p] == levels[patient])
-            split[patient] = min(splits, key=lambda s: (size[s], alike[s], s))
+            same_level = Counter(s for p, s in split.items() if levels[p] == levels[patient])
+            split[patient] = min(splits, key=lambda s: (size[s], same_level[s], s))
         source[patient] = "seed" if first_time else "joined"
     if len(set(split.values())) < 2:
         raise ValueError(
-            "all patients are in one split, so that none is left to train on: assign them anew with another "
+            "all patients are in one split, so none is left to train on: assign them again with another "
             "ISS_TRAINING__SPLIT_SEED, or name at least two splits in the split file"
         )
     ids = [p.patient_id for p in ordered]
@@ -137,23 +139,23 @@ def assign_splits(
 
 
 def cohort_hash(rows: Iterable[tuple[str, str, int]]) -> str:
-    """Hash patients, levels and splits, whatever their order (16 hexadecimal digits)."""
+    """Return a hash of patients, levels and splits that does not depend on their order (16 hexadecimal digits)."""
     lines = sorted(f"{patient}\t{level}\t{split}\n" for patient, level, split in rows)
     return hashlib.sha256("".join(lines).encode()).hexdigest()[:16]
 
 
 def splits_in(cv_splits: pa.Table) -> list[int]:
-    """Give the numbers of the splits that have patients, in order."""
+    """Return the sorted numbers of the splits that have patients."""
     return sorted(set(cv_splits["split"].to_pylist()))
 
 
 def sides(cv_splits: pa.Table, split: int) -> tuple[list[str], list[str]]:
-    """Give the patients to train on and those to test on in one split.
+    """Return the training patients and the test patients of a split, both sorted.
 
     Raises
     ------
     ValueError
-        If nobody is tested in this split.
+        If the split has no test patients.
     """
     pairs = list(zip(cv_splits["patient_id"].to_pylist(), cv_splits["split"].to_pylist(), strict=True))
     train = [patient for patient, place in pairs if place != split]
@@ -164,29 +166,30 @@ def sides(cv_splits: pa.Table, split: int) -> tuple[list[str], list[str]]:
 
 
 def read_split_file(path: Path) -> dict[str, int]:
-    """Read an explicit assignment: a csv with the columns ``patient_id`` and ``split``.
+    """Read an explicit assignment: a CSV file with the columns ``patient_id`` and ``split``.
 
-    Comma or semicolon, with or without a byte order mark; further columns are ignored.
+    The delimiter is a comma or a semicolon; a byte order mark and additional columns are ignored.
 
     Raises
     ------
     SplitFileError
-        With file name and line: file missing or not UTF-8, column missing, bad or repeated patient id, a split that
-        is not a whole number from 1 to 1000, fewer than two splits. Values are never quoted.
+        If the file is missing or not UTF-8, a column is missing, a patient id is invalid or repeated, a split is not a
+        whole number from 1 to 1000, or there are fewer than two splits. The message names file and line, but never
+        quotes a value.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise SplitFileError(f"split file {path.name} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise SplitFileError(f"split file {path.name} is not UTF-8: save it as UTF-8 csv") from error
+        raise SplitFileError(f"split file {path.name} is not UTF-8: save it as CSV in UTF-8") from error
     header = text.split("\n", 1)[0]
     delimiter = ";" if header.count(";") > header.count(",") else ","
     reader = csv.DictReader(text.splitlines(), delimiter=delimiter)
     reader.fieldnames = [(name or "").strip().lower() for name in reader.fieldnames or []]
-    for wanted in ("patient_id", "split"):
-        if wanted not in reader.fieldnames:
-            raise SplitFileError(f"{path.name}, line 1: column {wanted} is missing")
+    for required in ("patient_id", "split"):
+        if required not in reader.fieldnames:
+            raise SplitFileError(f"{path.name}, line 1: column {required} is missing")
     assigned: dict[str, int] = {}
     for row in reader:
         where = f"{path.name}, line {reader.line_num}"
@@ -194,7 +197,7 @@ def read_split_file(path: Path) -> dict[str, int]:
         if not terms.PATIENT_ID.match(patient):
             raise SplitFileError(f"{where}: patient_id is empty or not letters, digits and hyphens")
         if patient in assigned:
-            raise SplitFileError(f"{where}: this patient stands further up already")
+            raise SplitFileError(f"{where}: this patient is already listed above")
         if not (number.isascii() and number.isdigit() and len(number) <= 4 and 1 <= int(number) <= 1000):
             raise SplitFileError(f"{where}: split is not a whole number from 1 to 1000")
         assigned[patient] = int(number)
@@ -204,12 +207,12 @@ def read_split_file(path: Path) -> dict[str, int]:
 
 
 def not_enrolled(split_file: Mapping[str, int], patients: Iterable[PatientLevel]) -> list[str]:
-    """Give the patients whom a split file names and the study does not know, in order."""
+    """Return the sorted patients who are listed in a split file but not enrolled."""
     return sorted(set(split_file) - {p.patient_id for p in patients})
 
 
-def _kept(previous: pa.Table | None, folds: int, seed: int) -> list[dict[str, Any]]:
-    """Give the rows of an earlier assignment that still hold."""
+def _reusable_rows(previous: pa.Table | None, folds: int, seed: int) -> list[dict[str, Any]]:
+    """Return the rows of an earlier assignment that are still valid."""
     if previous is None:
         return []
     return [
@@ -220,7 +223,7 @@ def _kept(previous: pa.Table | None, folds: int, seed: int) -> list[dict[str, An
 
 
 def _shuffled_by_level(levels: Mapping[str, str], rng: np.random.Generator) -> list[str]:
-    """List patients level by level, in the order of the levels, shuffled within each."""
+    """List patients by level, shuffled within each level."""
     return [
         patient
         for level in terms.PAIN_LEVELS

@@ -1,9 +1,7 @@
-"""Experiments 2 and 3: random forests on landmarks and on scores (paper, section 4).
+"""Grow the random forests of Experiments 2 and 3, on landmarks and on scores (paper, section 4).
 
-Belongs here: growing a forest and keeping it as plain arrays. Does not belong here: choosing items, files.
-
-Forests are grown by scikit-learn and kept as arrays of nodes: a file of numbers can be opened in ten years and by
-anybody safely, a pickled estimator only by the same version and only if it is trusted.
+scikit-learn grows the forests, and they are stored as arrays of nodes. Unlike a pickled estimator, such a file can be
+opened safely by anyone and by any later version.
 """
 
 from __future__ import annotations
@@ -18,14 +16,16 @@ from typing import Any
 import numpy as np
 
 LEAF = -1
+"""Value of `Forest.feature` and of the children of a leaf."""
+
 TREES = 100
-"""Trees of a forest (paper, section 4, "Training Details"; scikit-learn's default)."""
+"""Number of trees (paper, section 4, "Training Details"; also the default of scikit-learn)."""
 
 SMALL = 5_000
-"""Up to so many items, sharing the trees among threads costs more than it saves."""
+"""Forests of up to this many items are grown in one thread: more threads would cost more than they save."""
 
 CHUNK = 2_000
-"""Items that go through all trees at once: 200,000 places in trees, some MB."""
+"""Items predicted at once: with 100 trees 200,000 node indices, a few MB."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,13 @@ class Forest:
     Attributes
     ----------
     roots : ndarray of int64, (trees,)
-        Node at which each tree begins.
+        Index of the root node of each tree.
     feature : ndarray of int32, (nodes,)
-        Column that a node looks at; -1 for a leaf.
+        Column that a node splits on; -1 for a leaf.
     threshold : ndarray of float64, (nodes,)
-        Values up to it go left.
+        Values up to the threshold go left.
     left, right : ndarray of int32, (nodes,)
-        Next nodes.
+        Child nodes.
     share : ndarray of float64, (nodes, classes)
         Share of each class among the training items of a node.
     """
@@ -54,12 +54,17 @@ class Forest:
     share: np.ndarray
 
     def probabilities(self, x: np.ndarray) -> np.ndarray:
-        """Give the mean over trees of the leaf's shares: (n, classes) float64, rows adding up to 1.
+        """Average the class shares of the leaves over all trees.
 
         Parameters
         ----------
         x : ndarray of float32, (n, columns)
             Without missing values.
+
+        Returns
+        -------
+        ndarray of float64, (n, classes)
+            Each row adds up to 1.
         """
         x = np.ascontiguousarray(x, np.float32)
         total = np.zeros((len(x), self.share.shape[1]))
@@ -69,31 +74,31 @@ class Forest:
         return total / len(self.roots)
 
     def _leaves(self, x: np.ndarray) -> np.ndarray:
-        """Give the leaf that each item reaches in each tree: (trees, n)."""
+        """Return the leaf that each item reaches in each tree, (trees, n)."""
         node = np.repeat(self.roots[:, None], len(x), axis=1).ravel()
         item = np.tile(np.arange(len(x)), len(self.roots))
-        going = np.flatnonzero(self.feature[node] != LEAF)
-        while len(going):
-            here = node[going]
-            goes_left = x[item[going], self.feature[here]] <= self.threshold[here]
-            node[going] = np.where(goes_left, self.left[here], self.right[here])
-            going = going[self.feature[node[going]] != LEAF]
+        active = np.flatnonzero(self.feature[node] != LEAF)
+        while len(active):
+            here = node[active]
+            goes_left = x[item[active], self.feature[here]] <= self.threshold[here]
+            node[active] = np.where(goes_left, self.left[here], self.right[here])
+            active = active[self.feature[node[active]] != LEAF]
         return node.reshape(len(self.roots), len(x))
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Give everything under flat names, for the weights file."""
+        """Return all arrays by name, for the model file."""
         return {f"forest.{name}": getattr(self, name) for name in self.__dataclass_fields__}
 
     @classmethod
     def from_arrays(cls, flat: dict[str, np.ndarray]) -> Forest:
-        """Undo `arrays`."""
+        """Create a forest from the result of `arrays`."""
         return cls(**{name: flat[f"forest.{name}"] for name in cls.__dataclass_fields__})
 
 
 def grow_forest(
     x: np.ndarray, target: np.ndarray, weight: np.ndarray, classes: int, seed: int, trees: int = TREES
 ) -> Forest:
-    """Grow a random forest as the paper does: 100 trees, gini, min_samples_split 2, min_samples_leaf 1.
+    """Grow a random forest with the paper's settings: 100 trees, gini, min_samples_split 2, min_samples_leaf 1.
 
     Parameters
     ----------
@@ -102,62 +107,66 @@ def grow_forest(
     target : ndarray of int64, (n,)
         Classes.
     weight : ndarray of float64, (n,)
-        Weight of each item, 1 on average or more: a submission weighs as many items as it has frames. The forest is
-        then, in distribution, the one grown on a table that repeats each item that many times (the paper's table of
-        frames): each tree draws ``weight.sum()`` rows with replacement, an item in proportion to its weight.
+        Weight of each item. A submission has a weight equal to its number of frames, so that the forest has the same
+        distribution as one grown on the paper's table of frames, which repeats each submission that many times: each
+        tree draws ``weight.sum()`` rows with replacement, with probabilities proportional to the weights.
     classes : int
-        Classes of the experiment; one that the training side does not have gets probability 0.
+        Number of classes of the experiment; a class absent from the training side gets probability 0.
     seed : int
-        Same seed, same forest, however many cores.
+        The forest depends only on the seed and the data, not on the number of cores.
     trees : int
-        Trees.
+        Number of trees.
 
     Raises
     ------
     ValueError
-        Without items.
+        If there are no items.
 
     Notes
     -----
-    The forest is the one of ``RandomForestClassifier(trees, max_samples=round(weight.sum()), random_state=seed)``, node
-    by node (a test holds it against that). Its trees are grown here one by one with scikit-learn's own builder, since
-    the classifier checks every tree's arguments anew: 0.07 s a forest of 100, where growing it on 15 scores takes
-    0.01 s. The tests against chance grow thousands.
+    The forest equals ``RandomForestClassifier(trees, max_samples=round(weight.sum()), random_state=seed)`` node by node
+    (a test compares them). The trees are grown one by one with scikit-learn's own builder because the classifier
+    validates the arguments of every tree: 0.07 s per forest of 100 trees, while growing it on 15 scores takes 0.01 s.
+    The tests against chance grow thousands of forests.
 
-    ``RandomForestClassifier`` 1.9 uses weights for the draw only (``ensemble/_forest.py``: ``_generate_sample_indices``
-    draws rows with ``p = sample_weight / sum``, and a tree weighs a row by how often it was drawn). How many are drawn
-    is ``max_samples``: by default the number of *items*, far too few where an item stands for hundreds of frames.
+    ``RandomForestClassifier`` 1.9 uses weights only to draw rows (``ensemble/_forest.py``: ``_generate_sample_indices``
+    draws with ``p = sample_weight / sum``, and a tree weights a row by how often it was drawn). ``max_samples`` sets how
+    many are drawn. The default is the number of *items*, far too few if an item represents hundreds of frames.
+
+    References
+    ----------
+    Breiman, "Random forests", Machine Learning 45 (2001), 5-32.
     """
     if len(x) == 0:
         raise ValueError("a forest needs at least one item to learn from")
     x = np.ascontiguousarray(x, np.float32)
-    seen, place = np.unique(target, return_inverse=True)
+    present, place = np.unique(target, return_inverse=True)
     y = np.ascontiguousarray(place.reshape(-1, 1), np.float64)
     drawn = max(1, round(float(weight.sum())))
     until = (weight / weight.sum()).cumsum()
     draw = np.random.RandomState(seed)
     seeds = [int(draw.randint(np.iinfo(np.int32).max)) for _ in range(trees)]
-    grow = partial(_grow_trees, x, y, len(seen), until / until[-1], drawn)
+    grow = partial(_grow_trees, x, y, len(present), until / until[-1], drawn)
     if len(x) > SMALL:
         with ThreadPoolExecutor(processors()) as pool:
             grown = [tree for one in pool.map(grow, [[seed] for seed in seeds]) for tree in one]
     else:
         grown = grow(seeds)
-    return _to_arrays(grown, seen, classes)
+    return _to_arrays(grown, present, classes)
 
 
 def processors() -> int:
-    """Give the number of processors that this process may use."""
+    """Return the number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _grow_trees(
     x: np.ndarray, y: np.ndarray, classes: int, until: np.ndarray, drawn: int, seeds: Sequence[int]
 ) -> list[Any]:
-    """Grow a tree a seed on `drawn` rows drawn with replacement; each is a scikit-learn ``Tree``.
+    """Grow one scikit-learn ``Tree`` per seed, on `drawn` rows drawn with replacement.
 
-    As ``RandomForestClassifier`` does: a tree's seed draws its rows and then, from its beginning again, its columns.
-    Rows are drawn as ``RandomState.choice`` draws them, from the running sum of their shares, `until`.
+    This follows ``RandomForestClassifier``: the seed of a tree draws its rows, and after reseeding its columns. Rows are
+    drawn like in ``RandomState.choice``, from the cumulative sum of their probabilities, `until`.
     """
     from sklearn.tree._criterion import Gini
     from sklearn.tree._splitter import BestSplitter
@@ -165,7 +174,7 @@ def _grow_trees(
 
     of_classes = np.array([classes], np.intp)
     columns = max(1, int(np.sqrt(x.shape[1])))
-    random = np.random.RandomState()  # seeded for each tree: making one costs more than a small tree
+    random = np.random.RandomState()  # reseeded for each tree: creating one costs more than a small tree
     grown = []
     for seed in seeds:
         random.seed(seed)
@@ -180,11 +189,11 @@ def _grow_trees(
     return grown
 
 
-def _to_arrays(trees: list[Any], seen: np.ndarray, classes: int) -> Forest:
+def _to_arrays(trees: list[Any], present: np.ndarray, classes: int) -> Forest:
     sizes = np.array([tree.node_count for tree in trees])
     roots = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64)
     share = np.zeros((int(sizes.sum()), classes))
-    share[:, seen] = np.concatenate([tree.value[:, 0, :] for tree in trees])
+    share[:, present] = np.concatenate([tree.value[:, 0, :] for tree in trees])
     leaf = np.concatenate([tree.children_left == LEAF for tree in trees])
     feature = np.concatenate([tree.feature for tree in trees]).astype(np.int32)
     base = np.repeat(roots, sizes)

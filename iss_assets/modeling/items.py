@@ -1,7 +1,6 @@
-"""What models learn from: items (frames, chunks, submissions) as arrays, and what is fitted on the training side.
+"""Items (frames, chunks, submissions) as arrays, and the preprocessing fitted on the training side.
 
-Belongs here: the arrays, choosing among them, scaling and imputing. Does not belong here: where they come from
-(``warehouse.items``), how pictures are kept (``pictures``), the models.
+``datasets.items`` loads them from the warehouse; ``pictures`` stores their pictures.
 """
 
 from __future__ import annotations
@@ -22,14 +21,14 @@ SCORE_COLUMNS: Final = (
     "skin_dark",
     *(f"timeframe_{name.replace(' ', '_').lower()}" for name in terms.TIMEFRAMES),
 )
-"""The 15 columns of the input ``scores``: nine answers (0 to 10; yes/no as 1/0; NaN where missing), sex, skin group
+"""The 15 columns of the input ``scores``: nine answers (0 to 10; yes/no as 1/0; NaN if missing), then sex, skin group
 and timeframe as 0/1 (paper, section 4, Experiments 2 and 3)."""
 
 ANSWERS: Final = len(terms.SCORES)
-"""The first so many of `SCORE_COLUMNS` can be missing; the rest never are."""
+"""Number of leading `SCORE_COLUMNS` that can be missing; the others never are."""
 
 MEL_FLOOR_DB: Final = -80.0
-"""Lowest value of a spectrogram in dB against its loudest (librosa's ``power_to_db`` with ``top_db=80``)."""
+"""Lowest value of a spectrogram in dB relative to its maximum (``power_to_db`` of librosa with ``top_db=80``)."""
 
 
 InputArray = np.ndarray | EncodedFaces | SharedPictures
@@ -37,20 +36,20 @@ InputArray = np.ndarray | EncodedFaces | SharedPictures
 
 @dataclass(frozen=True)
 class Items:
-    """Items of one experiment in a fixed order; every array has n rows.
+    """Items of one experiment in a fixed order. Every array has n rows.
 
     Attributes
     ----------
     patient_id, video_id : ndarray of str, (n,)
-        Whose, and from which video or submission.
+        Patient, and video or submission.
     frame_index, chunk_index : ndarray of int32, (n,)
-        -1 where an item is not a frame or not a chunk.
+        -1 if the item is not a frame, or not a chunk.
     level : ndarray of str, (n,)
         The patient's pain level.
     target : ndarray of int64, (n,)
         Index into the experiment's ``class_names``.
     weight : ndarray of float64, (n,)
-        Frames of a submission; 1 for frames and chunks.
+        Number of frames for a submission; 1 for frames and chunks.
     inputs : dict
         By name: ``faces`` uint8 (n, side, side, 3) RGB; ``landmarks`` float32 (n, 1404), 468 points x, y, z;
         ``scores`` float32 (n, 15), see `SCORE_COLUMNS`; ``mel`` float32 (n, 128, 173) in dB; ``audio_features``
@@ -76,23 +75,23 @@ class Items:
         return len(self.target)
 
     def take(self, index: np.ndarray) -> Items:
-        """Give some items: by boolean mask, or by place in the order wanted."""
-        places = np.flatnonzero(index) if index.dtype == bool else index
+        """Select items with a boolean mask, or with indices in the desired order."""
+        indices = np.flatnonzero(index) if index.dtype == bool else index
         return Items(
-            **{name: getattr(self, name)[places] for name in _COLUMNS},
+            **{name: getattr(self, name)[indices] for name in _COLUMNS},
             inputs={
-                name: values[places] if isinstance(values, np.ndarray) else values.select(places)
+                name: values[indices] if isinstance(values, np.ndarray) else values.select(indices)
                 for name, values in self.inputs.items()
             },
         )
 
     def of(self, patients: Sequence[str]) -> Items:
-        """Give the items of some patients, in the same order."""
+        """Select the items of some patients without changing the order."""
         return self.take(np.isin(self.patient_id, np.asarray(patients, dtype=str)))
 
     @property
     def patients(self) -> list[str]:
-        """The patients, in order."""
+        """Sorted patient ids."""
         return sorted(set(self.patient_id.tolist()))
 
 
@@ -109,12 +108,12 @@ def make_items(
     chunk_index: np.ndarray | None = None,
     weight: np.ndarray | None = None,
 ) -> Items:
-    """Make the items of an experiment from arrays; targets follow from the levels.
+    """Create the items of an experiment from arrays; targets are derived from the pain levels.
 
     Raises
     ------
     ValueError
-        If an input of the experiment is missing, or lengths differ.
+        If an input of the experiment is missing, or if lengths differ.
     """
     for name in experiment.inputs:
         if name not in inputs:
@@ -135,30 +134,31 @@ def make_items(
     )
 
 
-def evenly_spaced(n: int, most: int | None) -> np.ndarray:
-    """Choose at most `most` of n places, evenly spaced and always the same ones.
+def evenly_spaced(n: int, limit: int | None) -> np.ndarray:
+    """Return at most `limit` evenly spaced indices of n, always the same ones.
 
     Examples
     --------
     >>> evenly_spaced(10, 3).tolist()
     [1, 5, 8]
     """
-    if most is None or n <= most:
+    if limit is None or n <= limit:
         return np.arange(n)
-    return ((np.arange(most) + 0.5) * n / most).astype(np.int64)
+    return ((np.arange(limit) + 0.5) * n / limit).astype(np.int64)
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """What is learnt from the training side before the model: medians of the answers, and scales.
+    """Preprocessing fitted on the training side: medians of the answers, and scales.
 
     Attributes
     ----------
     medians : ndarray of float32, (9,), or empty
-        Median of each answer over the training side's items, weighted; fills missing answers.
+        Weighted median of each answer over the training items; replaces missing answers.
     centre, scale : dict of ndarray of float32
-        Mean and standard deviation of ``scores`` and ``audio_features``, by input. Forests see values unscaled: they
-        only compare. Landmarks stay raw (paper, Experiment 4: "raw landmarks"); spectrograms have a fixed scale.
+        Mean and standard deviation of ``scores``, ``audio_features`` and ``embeddings``, by input. Forests get unscaled
+        values because they only compare them. Landmarks stay raw (paper, Experiment 4: "raw landmarks"), and
+        spectrograms have a fixed scale.
     """
 
     medians: np.ndarray
@@ -166,9 +166,9 @@ class Preparation:
     scale: dict[str, np.ndarray]
 
     def vectors(self, items: Items) -> dict[str, np.ndarray]:
-        """Give ``scores``, ``audio_features``, ``landmarks`` and ``embeddings`` ready for a model.
+        """Return ``scores``, ``audio_features``, ``landmarks`` and ``embeddings`` as float32, ready for a model.
 
-        ``scores`` gets a 16th column that is 1 where an answer was imputed.
+        ``scores`` gets a 16th column that is 1 if any answer was imputed.
         """
         ready: dict[str, np.ndarray] = {}
         for name, values in items.inputs.items():
@@ -189,7 +189,7 @@ class Preparation:
         return np.column_stack([filled, missing.any(axis=1)]).astype(np.float32)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Give everything under flat names, for the weights file."""
+        """Return all arrays by name, for the model file."""
         flat = {"prepare.medians": self.medians}
         for name in self.centre:
             flat[f"prepare.centre.{name}"] = self.centre[name]
@@ -198,7 +198,7 @@ class Preparation:
 
     @classmethod
     def from_arrays(cls, flat: dict[str, np.ndarray]) -> Preparation:
-        """Undo `arrays`."""
+        """Create a preparation from the result of `arrays`."""
         centre = {
             n.removeprefix("prepare.centre."): a for n, a in flat.items() if n.startswith("prepare.centre.")
         }
@@ -206,19 +206,19 @@ class Preparation:
 
 
 def fit_preparation(train: Items, scaled: bool) -> Preparation:
-    """Learn medians and scales from the training side, and from it only.
+    """Fit medians and scales on the training side only.
 
     Parameters
     ----------
     train : Items
         The training side of a split.
     scaled : bool
-        Whether the model wants scaled vectors (networks and the linear probe do, forests do not).
+        Whether the model needs scaled vectors (networks and the linear probe do, forests do not).
 
     Notes
     -----
-    An answer that nobody on the training side gave is filled with 0, "no pain" and "does not interfere"; the flag
-    says that it is no answer. A column that never varies keeps the scale 1.
+    An answer that is missing for all training patients is replaced by 0 ("no pain", "does not interfere"); the flag
+    marks it as imputed. A constant column keeps the scale 1.
     """
     medians = np.zeros(0, np.float32)
     if "scores" in train.inputs:
@@ -239,12 +239,15 @@ def fit_preparation(train: Items, scaled: bool) -> Preparation:
 
 
 def class_weights(target: np.ndarray, weight: np.ndarray, classes: int) -> np.ndarray:
-    """Weigh classes inversely to their share: n / (classes seen x n of the class); 0 for a class not seen.
+    """Compute class weights inversely proportional to class frequency.
+
+    The weight of a class is n / (number of classes present x n of the class), and 0 for an absent class. This is
+    ``class_weight="balanced"`` of scikit-learn (King and Zeng, Political Analysis 9, 2001).
 
     Parameters
     ----------
     target, weight : ndarray, (n,)
-        Classes and weights of the training side.
+        Classes and weights of the training items.
     classes : int
         Number of classes of the experiment.
 
@@ -253,8 +256,8 @@ def class_weights(target: np.ndarray, weight: np.ndarray, classes: int) -> np.nd
     ndarray of float64, (classes,)
     """
     mass = np.bincount(target, weights=weight, minlength=classes)
-    seen = mass > 0
-    return np.divide(mass.sum(), seen.sum() * mass, out=np.zeros(classes), where=seen)
+    present = mass > 0
+    return np.divide(mass.sum(), present.sum() * mass, out=np.zeros(classes), where=present)
 
 
 def _weighted_median(column: np.ndarray, weight: np.ndarray) -> float:

@@ -1,9 +1,7 @@
-"""Several folds at once on one GPU, from one thread: each advances a step in turn, on a stream of its own.
+"""Train several folds concurrently on one GPU from one thread: they take turns, each on its own stream.
 
-Belongs here: whose turn it is, how many at once. Does not belong here: what a step is (``training``, ``capture``).
-
-A fold's steps, their order and their kernels are the same however many run beside it, and so is its model. On the CPU
-folds go one after another: a step takes all cores there.
+The number of concurrent folds does not change the steps of a fold, their order or their kernels, and therefore not its
+model. On the CPU folds run one after another because a step uses all cores. What a step does is in ``training``.
 """
 
 from __future__ import annotations
@@ -24,22 +22,22 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Steps = Generator[int, None, T]
-"""Work that stops after each step, giving the items it has taken (0 while it gets ready), and ends with a result."""
+"""A job that yields after each step the number of items of the step (0 during setup), and returns a result."""
 
 WINDOW_S: Final = 1.0
-"""Seconds over which the rate of all folds together is measured."""
+"""Seconds over which the total rate of all folds is measured."""
 SETTLE_STEPS: Final = 16
-"""Steps of each fold before that: twice what the processor may be ahead of the GPU."""
+"""Steps of each fold before a measurement starts: twice the number that may be queued on the GPU."""
 GAIN: Final = 1.02
-"""One more fold must make the whole this much faster for another to be tried."""
-ROOM: Final = 1.5
-"""Free memory wanted for one more fold, over what the last one took."""
+"""Another fold is added if the last one increased the total rate by at least this factor."""
+MEMORY_MARGIN: Final = 1.5
+"""Free memory required for another fold, as a multiple of what the last one needed."""
 
 
 @dataclass
 class _Lane:
     job: int
-    place: int
+    stream: int
     steps: Steps[Any]
     taken: int = 0
 
@@ -47,30 +45,30 @@ class _Lane:
 def side_by_side(
     jobs: Sequence[Callable[[], Steps[T]]], at_once: int | None, device: str
 ) -> Generator[tuple[int, T], None, None]:
-    """Do jobs, several at once, and give (number of the job, result) as each is done.
+    """Run jobs concurrently and yield (index of the job, result) as soon as each is done.
 
     Parameters
     ----------
     jobs : sequence of callables
-        Each begins its work when called.
+        Each starts its work when called.
     at_once : int or None
-        Jobs at once; None lets `Pace` find out. On the CPU it is always one.
+        Number of concurrent jobs; None lets `Pace` determine it. Always one on the CPU.
     device : str
         ``cpu`` or ``cuda``.
     """
     pace = Pace(1 if device == "cpu" else at_once, len(jobs), device)
     waiting = deque(enumerate(jobs))
-    free = list(range(len(jobs)))
+    free_streams = list(range(len(jobs)))
     lanes: list[_Lane] = []
     try:
         with repeatable():
             while waiting or lanes:
                 if waiting and len(lanes) < pace.at_once:
                     number, job = waiting.popleft()
-                    lanes.append(_Lane(number, free.pop(0), job()))
-                    pace.changed(lanes)
+                    lanes.append(_Lane(number, free_streams.pop(0), job()))
+                    pace.restart()
                 for lane in list(lanes):
-                    with torch.cuda.stream(stream_of(lane.place, device)):  # None changes nothing
+                    with torch.cuda.stream(stream_of(lane.stream, device)):  # None has no effect
                         try:
                             taken = next(lane.steps)
                         except StopIteration as done:
@@ -78,39 +76,39 @@ def side_by_side(
                             lanes.remove(lane)
                         else:
                             lane.taken += taken > 0
-                            pace.note(taken, lanes)
+                            pace.step_done(taken, lanes)
                             continue
-                    free.insert(0, lane.place)
-                    pace.changed(lanes)
+                    free_streams.insert(0, lane.stream)
+                    pace.restart()
                     yield lane.job, result
     finally:
-        for lane in lanes:  # one failed, or nobody wants the rest: checkpoints stay
+        for lane in lanes:  # after an error, or if the caller stopped early; checkpoints are kept
             lane.steps.close()
 
 
-def finish(steps: Steps[T], device: str) -> T:
-    """Do one job to its end."""
+def run_to_end(steps: Steps[T], device: str) -> T:
+    """Run a single job and return its result."""
     ((_, result),) = side_by_side([lambda: steps], 1, device)
     return result
 
 
 class Pace:
-    """Finds out how many folds at once make the whole fastest: one more as long as that pays and there is memory.
+    """Determines how many concurrent folds are fastest: adds one while that increases the rate and memory is free.
 
-    What is learnt does not depend on what it finds.
+    The models do not depend on the number.
 
     Parameters
     ----------
     at_once : int or None
-        So many from the start; None finds out.
+        A fixed number; None determines it.
     jobs : int
-        More are never needed.
+        Total number of jobs, an upper limit.
     device : str
         ``cpu`` or ``cuda``.
     clock : callable
-        Seconds that have passed.
+        Returns a time in seconds.
     memory : callable
-        Bytes that torch holds, and bytes that are free to it.
+        Returns the bytes reserved by torch, and the bytes free on the device.
     """
 
     def __init__(
@@ -126,16 +124,16 @@ class Pace:
         self._jobs, self._clock = jobs, clock
         self._memory = memory or _cuda_memory
         self._best = 0.0
-        self._held = self._memory()[0] if self._growing else 0
+        self._reserved = self._memory()[0] if self._growing else 0
         self._started = 0.0
         self._items = -1
 
-    def changed(self, lanes: Sequence[_Lane]) -> None:
-        """Begin measuring anew: a fold came or went."""
+    def restart(self) -> None:
+        """Restart the measurement because a fold was added or removed."""
         self._items = -1
 
-    def note(self, taken: int, lanes: Sequence[_Lane]) -> None:
-        """Count items; after a while, decide on one more fold."""
+    def step_done(self, taken: int, lanes: Sequence[_Lane]) -> None:
+        """Count the items of a step; at the end of a measurement, decide whether to add a fold."""
         if not self._growing:
             return
         if self._items < 0:
@@ -146,14 +144,13 @@ class Pace:
         took = self._clock() - self._started
         if took < WINDOW_S:
             return
-        rate, (held, free) = self._items / took, self._memory()
-        log.info("%d folds at once: %.0f items a second", self.at_once, rate)
-        pays, fits = rate > self._best * GAIN, free > ROOM * (held - self._held)
-        self._best, self._held, self._items = max(rate, self._best), held, -1
-        self._growing = pays and fits and self.at_once < self._jobs
+        rate, (reserved, free) = self._items / took, self._memory()
+        log.info("%d concurrent folds: %.0f items per second", self.at_once, rate)
+        is_faster, fits = rate > self._best * GAIN, free > MEMORY_MARGIN * (reserved - self._reserved)
+        self._best, self._reserved, self._items = max(rate, self._best), reserved, -1
+        self._growing = is_faster and fits and self.at_once < self._jobs
         self.at_once += self._growing
 
 
 def _cuda_memory() -> tuple[int, int]:
-    held = torch.cuda.memory_reserved()
-    return held, torch.cuda.mem_get_info()[0]
+    return torch.cuda.memory_reserved(), torch.cuda.mem_get_info()[0]

@@ -1,11 +1,8 @@
-"""The networks of Experiments 1 and 4 to 7 (paper, section 4), each trained end to end.
+"""The network architectures of Experiments 1 and 4 to 7 (paper, section 4), each trained end to end.
 
-Belongs here: how the networks look. Does not belong here: how they learn (``training``), which first weights they
-have (``weights``).
-
-Every network takes a dictionary of tensors by input name and gives (n, classes) logits. Shapes in the docstrings are
-for faces of 160 px and spectrograms of 128 x 173; the tests pin them. The paper names the parts and leaves widths to
-its supplement, so the widths of the small networks are ours.
+Every network maps a dictionary of tensors by input name to logits (n, classes). Shapes in the docstrings are for faces
+of 160 px and spectrograms of 128 x 173; tests check them. The paper names the parts but leaves their widths to its
+supplement, so the widths of the small networks are our choice.
 """
 
 from __future__ import annotations
@@ -21,18 +18,17 @@ from iss_assets.modeling.items import MEL_FLOOR_DB
 
 IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
 IMAGENET_DEVIATION: Final = (0.229, 0.224, 0.225)
-"""What torchvision's ImageNet weights were trained with; shares of full scale, RGB."""
+"""Mean and standard deviation of RGB values (0 to 1) with which torchvision's ImageNet weights were trained."""
 
 VECTOR_FEATURES: Final = 64
 """Outputs of the landmark-, pain- and audio-specific networks."""
 
 
-class ImageNetNormalisation(nn.Module):
-    """Pictures (n, 3, rows, columns), shares of full scale, as ImageNet's networks want them.
+class ImageNetNormalization(nn.Module):
+    """Normalizes pictures (n, 3, rows, columns) with values from 0 to 1 for ImageNet weights.
 
-    Mean and deviation lie beside the weights, on their device and in no file: making them anew would stop the GPU at
-    every batch. They are numbers also where a network is built without any (on torch's meta device, to be filled from
-    a file).
+    Mean and deviation are non-persistent buffers: creating them for every batch would stall the GPU, and they must not
+    be in the model file. They have values even if the network is built on torch's meta device and loaded from a file.
     """
 
     mean: Tensor
@@ -45,27 +41,27 @@ class ImageNetNormalisation(nn.Module):
             self.register_buffer(name, numbers, persistent=False)
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """Give the normalised pictures."""
+        """Normalize the pictures."""
         return (pictures - self.mean) / self.deviation
 
 
-class FacesToPictures(ImageNetNormalisation):
-    """From crops (n, side, side, 3) uint8 to normalised pictures (n, 3, side, side), channels last."""
+class FacesToPictures(ImageNetNormalization):
+    """Converts crops (n, side, side, 3) uint8 to normalized pictures (n, 3, side, side), channels last."""
 
     def forward(self, faces: Tensor) -> Tensor:
-        """Give the pictures."""
+        """Convert to pictures."""
         return super().forward(faces.permute(0, 3, 1, 2) / 255)
 
 
-class MelToPictures(ImageNetNormalisation):
-    """From spectrograms (n, 128, 173) in dB to normalised pictures (n, 3, 128, 173), channels last.
+class MelToPictures(ImageNetNormalization):
+    """Converts spectrograms (n, 128, 173) in dB to normalized pictures (n, 3, 128, 173), channels last.
 
-    -80 to 0 dB become 0 to 1, the same in all three channels, then ImageNet's normalisation. Nothing is resized:
-    a convolutional network takes any size, and a pixel stays a Mel band and a hop.
+    -80 to 0 dB are mapped to 0 to 1, the same in all three channels, followed by the ImageNet normalization. Nothing is
+    resized: a convolutional network accepts any size, and each pixel remains one Mel band and one hop.
     """
 
     def forward(self, mel: Tensor) -> Tensor:
-        """Give the pictures."""
+        """Convert to pictures."""
         shares = (mel / -MEL_FLOOR_DB + 1).clamp(0, 1)
         pictures = super().forward(shares[:, None].expand(-1, 3, -1, -1))
         return pictures.contiguous(memory_format=torch.channels_last)
@@ -84,16 +80,16 @@ class FaceNetwork(nn.Module):
         self.backbone.fc = nn.Linear(2048, classes)
 
     def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Give logits (n, classes)."""
+        """Compute logits (n, classes)."""
         return self.backbone(self.pictures(inputs["faces"]))
 
 
 class VectorFusion(nn.Module):
-    """Experiments 4 and 5, Fusion 1 and 2: ResNet50's outputs beside raw vectors, into a feed-forward network.
+    """Experiments 4 and 5, Fusion 1 and 2: outputs of ResNet50 and raw vectors into a feed-forward network.
 
-    Fusion 1: 1000 outputs of ResNet50's own last layer + 1404 landmarks = 2404.
-    Fusion 2: the same + 16 (nine scores, sex, skin, four timeframes, flag of imputation) = 2420.
-    Then, the same in both: -> 512 -> 128 -> (n, 2), with ReLU between.
+    Fusion 1: 1000 outputs of ResNet50's own last layer + 1404 landmarks = 2404 features.
+    Fusion 2: the same + 16 (nine scores, sex, skin, four timeframes, imputation flag) = 2420 features.
+    The rest is the same in both: -> 512 -> 128 -> (n, 2), with ReLU in between.
     """
 
     def __init__(self, backbone: nn.Module, widths: Mapping[str, int], classes: int):
@@ -110,16 +106,17 @@ class VectorFusion(nn.Module):
         )
 
     def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Give logits (n, classes)."""
-        seen = self.backbone(self.pictures(inputs["faces"]))
-        return self.head(torch.cat([seen, *(inputs[name].to(seen.dtype) for name in self.vectors)], dim=1))
+        """Compute logits (n, classes)."""
+        features = self.backbone(self.pictures(inputs["faces"]))
+        vectors = (inputs[name].to(features.dtype) for name in self.vectors)
+        return self.head(torch.cat([features, *vectors], dim=1))
 
 
 class CutBackbone(nn.Module):
-    """ResNet50 up to a layer within one of its blocks, ``layer4.0.conv1`` say; weights keep their names.
+    """ResNet50 up to a layer within one of its blocks, for example ``layer4.0.conv1``; weights keep their names.
 
-    torchvision's feature extractor would do the same, but it patches all of torch's modules for a moment while it
-    traces, which folds that train beside it do not bear.
+    torchvision's feature extractor does the same, but it temporarily patches all torch modules while tracing, which
+    breaks folds that are training concurrently.
     """
 
     def __init__(self, backbone: nn.Module, layer: str):
@@ -134,48 +131,48 @@ class CutBackbone(nn.Module):
         self.add_module(stage, nn.Sequential(*blocks[: int(block)], cut))
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """Give the layer's map."""
+        """Compute the feature map of the layer."""
         for name in self.path:
             pictures = self.get_submodule(name)(pictures)
         return pictures
 
 
 class CutBlock(nn.Module):
-    """The beginning of a block of ResNet50, on its main way or on its short cut."""
+    """The first layers of a ResNet50 block, on its main path or its shortcut."""
 
     def __init__(self, block: nn.Module, inner: str):
         super().__init__()
         self.path: tuple[str, ...]
         if inner.startswith("downsample."):
-            short = list(block.get_submodule("downsample").children())
+            shortcut = list(block.get_submodule("downsample").children())
             self.path = ("downsample",)
-            self.add_module("downsample", nn.Sequential(*short[: int(inner.split(".")[1]) + 1]))
+            self.add_module("downsample", nn.Sequential(*shortcut[: int(inner.split(".")[1]) + 1]))
             return
-        self.path = _MAIN_WAY[: _MAIN_WAY.index(inner) + 1]
+        self.path = _MAIN_PATH[: _MAIN_PATH.index(inner) + 1]
         for name in self.path:
             self.add_module(name, block.get_submodule(name))
 
-    def forward(self, seen: Tensor) -> Tensor:
-        """Give the map of the last layer that is left."""
+    def forward(self, features: Tensor) -> Tensor:
+        """Compute the feature map of the last remaining layer."""
         for name in self.path:
-            seen = self.get_submodule(name)(seen)
-        return seen
+            features = self.get_submodule(name)(features)
+        return features
 
 
-_MAIN_WAY: Final = ("conv1", "bn1", "relu", "conv2", "bn2", "relu", "conv3", "bn3")
-"""torchvision's bottleneck block, from its input to where the short cut joins."""
+_MAIN_PATH: Final = ("conv1", "bn1", "relu", "conv2", "bn2", "relu", "conv3", "bn3")
+"""Layers of torchvision's bottleneck block from its input to where the shortcut is added."""
 
 
 class MapFusion(nn.Module):
-    """Experiments 6 and 7, Fusion 3 and Static Audio: a feature map beside learnt vectors, into a CNN.
+    """Experiments 6 and 7, Fusion 3 and Static Audio: a feature map and learned vectors into a CNN.
 
     Fusion 3: faces -> ResNet50 up to ``layer4[0].conv1`` -> map (n, 512, 10, 10); landmarks 1404 -> 128 -> 64;
     scores 16 -> 128 -> 64. Static Audio: spectrogram -> map (n, 512, 8, 11); features 25 -> 128 -> 64.
 
-    The vectors are laid on every place of the map, so that concatenation keeps the picture's geometry for the CNN:
-    (n, 640, 10, 10) and (n, 576, 8, 11). The CNN, the same in both: 3x3 convolution to 256, 3x3 convolution to 128,
-    each with batch normalisation and ReLU; mean over places; linear -> (n, 2). What lies behind the layer in ResNet50
-    is neither computed nor kept.
+    The vectors are repeated at every position of the map, so that concatenation preserves the spatial layout for the
+    CNN: (n, 640, 10, 10) and (n, 576, 8, 11). The CNN is the same in both: 3x3 convolution to 256, 3x3 convolution to
+    128, each with batch normalization and ReLU; mean over positions; linear -> (n, 2). Later layers of ResNet50 are
+    neither computed nor stored.
     """
 
     def __init__(
@@ -207,18 +204,18 @@ class MapFusion(nn.Module):
         )
 
     def feature_map(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Give the backbone's map (n, 512, rows, columns)."""
+        """Compute the feature map of the backbone, (n, 512, rows, columns)."""
         return self.backbone(self.pictures(inputs[self.picture]))
 
     def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Give logits (n, classes)."""
-        seen = self.feature_map(inputs)
-        rows, columns = seen.shape[2:]
-        laid = [
-            network(inputs[name])[:, :, None, None].to(seen.dtype).expand(-1, -1, rows, columns)
+        """Compute logits (n, classes)."""
+        features = self.feature_map(inputs)
+        rows, columns = features.shape[2:]
+        repeated = [
+            network(inputs[name])[:, :, None, None].to(features.dtype).expand(-1, -1, rows, columns)
             for name, network in self.vectors.items()
         ]
-        return self.head(torch.cat([seen, *laid], dim=1))
+        return self.head(torch.cat([features, *repeated], dim=1))
 
 
 def build_network(
@@ -229,18 +226,18 @@ def build_network(
     Parameters
     ----------
     experiment : Experiment
-        One that is a network.
+        An experiment whose model is a network.
     backbone : torch.nn.Module
         torchvision's ResNet50 with 1000 outputs.
     widths : mapping of str to int
-        Columns of each vector input, in the experiment's order.
+        Number of columns of each vector input, in the order of the experiment.
     feature_layer : str
-        Layer whose map Fusion 3 and Static Audio take.
+        Layer whose feature map Fusion 3 and Static Audio use.
 
     Raises
     ------
     ValueError
-        If the experiment is no network, or ResNet50 has no such layer.
+        If the model of the experiment is not a network, or if ResNet50 has no such layer.
     """
     network: nn.Module
     if experiment.model == "resnet50":
@@ -254,13 +251,13 @@ def build_network(
         raise ValueError(f"experiment {experiment.name} is a {experiment.model}, not a network")
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
-            # it counts batches for a momentum of None only; each of the 53 counts would be a GPU kernel of its own
+            # only a momentum of None needs the batch count, and each of the 53 counters would launch a GPU kernel
             module.num_batches_tracked = None
     return network
 
 
 def _channels(backbone: nn.Module, layer: str) -> int:
-    """Give the channels of a layer's map."""
+    """Return the number of channels of the feature map of a layer."""
     modules = dict(backbone.named_modules())
     module = modules.get(layer) if layer.startswith("layer") else None
     if not isinstance(module, nn.Conv2d | nn.BatchNorm2d):

@@ -1,10 +1,8 @@
-"""Pictures that models learn from, wherever there is room for them.
+"""Store the pictures that models learn from where there is enough memory.
 
-Belongs here: decoded pictures that all sides of all splits share, and encoded ones that are fetched and decoded when
-wanted. Does not belong here: choosing which (``warehouse.items``), batches (``data``).
-
-In order of speed and hunger: decoded on the device, decoded in memory, encoded in memory, encoded in the warehouse.
-All give the same pixels, so a model does not depend on where its pictures lay.
+From fastest to most economical: decoded on the device, decoded in memory, encoded in memory, encoded in the warehouse.
+All yield the same pixels, so a model does not depend on where its pictures were stored. ``datasets.items`` chooses
+among them.
 """
 
 from __future__ import annotations
@@ -22,14 +20,14 @@ if TYPE_CHECKING:
 
 
 class StoredFiles:
-    """Picture files that stay where they are stored until some are taken.
+    """Picture files that are fetched from storage on demand.
 
     Parameters
     ----------
     fetch : callable
-        From places, (n,) int64, to the n files there, in that order.
+        Maps indices, (n,) int64, to the n files in that order.
     n : int
-        Files in all.
+        Total number of files.
     """
 
     def __init__(self, fetch: Callable[[np.ndarray], pa.ChunkedArray], n: int):
@@ -40,23 +38,23 @@ class StoredFiles:
         return self._n
 
     def take(self, places: np.ndarray) -> pa.ChunkedArray:
-        """Fetch the files at some places, in that order."""
+        """Fetch files by index, in that order."""
         return self._fetch(places)
 
 
 class EncodedFaces:
-    """Crops kept as picture files and decoded when indexed, for studies whose pixels do not fit in memory.
+    """Face crops stored as picture files and decoded when indexed, for studies whose pixels do not fit in memory.
 
-    They may still fit on a GPU, which can have more memory than a process is allowed: `on_device`.
+    They may still fit on a GPU with more memory than the process may use: see `on_device`.
 
     Parameters
     ----------
     files : pyarrow.Array, pyarrow.ChunkedArray or StoredFiles
-        One picture file a place (any format that OpenCV reads).
+        One picture file per entry, in any format that OpenCV reads.
     side : int
-        Side in pixels that crops are resized to.
+        Side length in pixels to which crops are resized.
     places : ndarray of int64, (n,), optional
-        Which of the files, in order; all by default.
+        Indices of the files, in order; all by default.
     """
 
     def __init__(
@@ -73,64 +71,64 @@ class EncodedFaces:
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """The shape that all crops together would have."""
+        """Shape of the decoded crops."""
         return (len(self), self.side, self.side, 3)
 
     @property
     def decoded_bytes(self) -> int:
-        """Memory that all crops together would take."""
+        """Size of the decoded crops in bytes."""
         return len(self) * self.side * self.side * 3
 
     @property
     def shared_bytes(self) -> int:
-        """Memory that the crops of all files would take, once for all selections of them."""
+        """Size in bytes of the decoded crops of all files, shared by all selections."""
         return len(self._files) * self.side * self.side * 3
 
     def __getitem__(self, index: np.ndarray) -> np.ndarray:
-        """Decode some crops: (n, side, side, 3) uint8 RGB."""
+        """Decode crops by index, (n, side, side, 3) uint8 RGB."""
         places, files = self.places[index], self._files
         if isinstance(files, StoredFiles):
             files, places = files.take(places), np.arange(len(index))
         out = np.empty((len(index), self.side, self.side, 3), np.uint8)
 
         def decode(place: int) -> None:
-            # one by one, as Arrow's own `take` copies all pieces of an array in pieces for it
+            # one by one, because `take` of Arrow first concatenates all chunks of a chunked array
             out[place] = decode_picture(files[int(places[place])].as_buffer(), self.side)
 
         if len(index) <= _FEW:
             for place in range(len(index)):
                 decode(place)
         else:
-            with ThreadPoolExecutor() as pool:  # OpenCV decodes outside the interpreter's lock
+            with ThreadPoolExecutor() as pool:  # OpenCV releases the GIL while decoding
                 list(pool.map(decode, range(len(index))))
         return out
 
     def select(self, index: np.ndarray) -> EncodedFaces:
-        """Give some of the crops, still encoded and where they are, sharing what has been sent to devices."""
+        """Select crops without fetching them; copies on devices are shared."""
         view = EncodedFaces(self._files, self.side, self.places[index])
         view._sent, view._sending = self._sent, self._sending
         return view
 
     def fetch(self, index: np.ndarray) -> EncodedFaces:
-        """Give some of the crops, still encoded, in memory."""
+        """Load crops by index into memory, still encoded."""
         if not isinstance(self._files, StoredFiles):
             return self.select(index)
         return EncodedFaces(self._files.take(self.places[index]), self.side)
 
     def decode(self) -> np.ndarray:
-        """Decode all crops: (n, side, side, 3) uint8 RGB."""
+        """Decode all crops, (n, side, side, 3) uint8 RGB."""
         return self[np.arange(len(self))]
 
     def sent_to(self, device: str) -> bool:
-        """Say whether the crops of all files lie on this device already."""
+        """Return whether the crops of all files are already on this device."""
         return device in self._sent
 
     def on_device(self, device: str) -> Tensor:
-        """Give the crops of all files as a tensor on a device, decoded and sent there once, a window at a time."""
+        """Return the crops of all files as a tensor on a device; the first call decodes and sends them in windows."""
         import torch
 
         n = len(self._files)
-        with self._sending:  # folds side by side ask at the same time
+        with self._sending:  # concurrent folds can ask at the same time
             if device not in self._sent:
                 crops = torch.empty((n, self.side, self.side, 3), dtype=torch.uint8, device=device)
                 for start in range(0, n, _WINDOW):
@@ -142,21 +140,21 @@ class EncodedFaces:
 
 
 _WINDOW = 1024
-"""Crops decoded at once on their way to a device: 80 MB."""
+"""Number of crops decoded at once for a device: 80 MB."""
 
 _FEW = 64
-"""Up to so many crops are decoded one after another: a batch's, of which several are made ready at once anyway."""
+"""Up to this many crops are decoded in one thread; batches are this small and already prepared in parallel."""
 
 
 class SharedPictures:
-    """Decoded pictures: a view of one array that all sides of all splits share, in memory and on each device.
+    """View of an array of decoded pictures that all sides of all splits share, in memory and on each device.
 
     Parameters
     ----------
     values : ndarray, (m, ...)
         All pictures.
     places : ndarray of int64, (n,), optional
-        Which of them, in order; all by default.
+        Indices of the pictures, in order; all by default.
     """
 
     def __init__(self, values: np.ndarray, places: np.ndarray | None = None):
@@ -175,45 +173,45 @@ class SharedPictures:
 
     @property
     def shared_bytes(self) -> int:
-        """Memory that the whole array takes, once for all views."""
+        """Size in bytes of the whole array, which all views share."""
         return self._values.nbytes
 
     def __getitem__(self, index: Any) -> np.ndarray:
-        """Give some pictures, or parts of them, as an array would."""
+        """Index the pictures like an array."""
         first, *rest = index if isinstance(index, tuple) else (index,)
         return self._values[(self.places[first], *rest)]
 
     def __array__(self, dtype: Any = None) -> np.ndarray:
-        """Give all pictures of this view as a copy."""
+        """Copy the pictures of this view to an array."""
         return np.asarray(self[:], dtype)
 
     def select(self, index: np.ndarray) -> SharedPictures:
-        """Give a view of some of the pictures, sharing the array and what has been sent to devices."""
+        """Select pictures; the array and its copies on devices are shared."""
         view = SharedPictures(self._values, self.places[index])
         view._sent, view._sending = self._sent, self._sending
         return view
 
     def sent_to(self, device: str) -> bool:
-        """Say whether the array lies on this device already."""
+        """Return whether the array is already on this device."""
         return device in self._sent
 
     def on_device(self, device: str) -> Tensor:
-        """Give the whole array as a tensor on a device, sent there once; on the CPU it is the same memory."""
+        """Return the whole array as a tensor on a device, sent by the first call; on the CPU it shares the memory."""
         import torch
 
-        with self._sending:  # folds side by side ask at the same time
+        with self._sending:  # concurrent folds can ask at the same time
             if device not in self._sent:
                 self._sent[device] = torch.from_numpy(self._values).to(device)
             return self._sent[device]
 
 
 def decode_picture(file: pa.Buffer, side: int) -> np.ndarray:
-    """Decode one picture file: (side, side, 3) uint8 RGB, resized where it has another size.
+    """Decode a picture file to (side, side, 3) uint8 RGB, resized if necessary.
 
     Raises
     ------
     ValueError
-        If it is no picture.
+        If the file is not a picture.
     """
     import cv2
 

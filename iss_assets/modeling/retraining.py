@@ -1,8 +1,4 @@
-"""Forests that are trained again and again, for tests by permutation: every split, and no model kept.
-
-Belongs here: a whole cross-validation in memory, on given levels and splits.
-Does not belong here: models that are kept (``fitting``), what the accuracies are tested for (``evaluation``).
-"""
+"""Cross-validate forests in memory on given levels and splits, without storing models, for permutation tests."""
 
 from __future__ import annotations
 
@@ -19,23 +15,25 @@ from iss_assets.modeling.items import Items, class_weights, evenly_spaced, fit_p
 from iss_assets.settings import TrainingSettings
 
 
-def subsample(items: Items, most: int) -> Items:
-    """Take at most so many items, the same number of each patient where there are enough, evenly spaced."""
-    if len(items) <= most:
+def subsample(items: Items, limit: int) -> Items:
+    """Select at most `limit` items, evenly spaced and with an equal share for each patient."""
+    if len(items) <= limit:
         return items
-    each = max(1, most // len(items.patients))
+    each = max(1, limit // len(items.patients))
     owned = [np.flatnonzero(items.patient_id == patient) for patient in items.patients]
     return items.take(np.sort(np.concatenate([own[evenly_spaced(len(own), each)] for own in owned])))
 
 
 def relabel(experiment: Experiment, items: Items, levels: Mapping[str, str]) -> Items:
-    """Give the same items with other pain levels of their patients."""
+    """Return the same items with other pain levels for their patients."""
     level = [
         levels.get(patient, own)
         for patient, own in zip(items.patient_id.tolist(), items.level.tolist(), strict=True)
     ]
-    fresh = make_items(experiment, items.patient_id, items.video_id, level, items.inputs, weight=items.weight)
-    return replace(fresh, frame_index=items.frame_index, chunk_index=items.chunk_index)
+    relabeled = make_items(
+        experiment, items.patient_id, items.video_id, level, items.inputs, weight=items.weight
+    )
+    return replace(relabeled, frame_index=items.frame_index, chunk_index=items.chunk_index)
 
 
 def cross_validate(
@@ -50,29 +48,29 @@ def cross_validate(
     Parameters
     ----------
     experiment : Experiment
-        One whose model is a forest.
+        An experiment whose model is a forest.
     items : Items
-        All items; those of patients without a split are left out.
+        All items; those of patients without a split are ignored.
     splits : mapping of patient id to split
-        Where each patient is tested.
+        The split in which each patient is tested.
     settings : TrainingSettings
         Seed, class weights.
     trees : int
-        Trees of each forest.
+        Number of trees of each forest.
 
     Returns
     -------
     pyarrow.Table
-        ``patient_id``, ``predicted``, ``pain_probability`` and ``weight`` of every item. With as many trees as `fit_fold` grows, the
-        predictions are those of the models that `fit_fold` makes.
+        ``patient_id``, ``predicted``, ``pain_probability`` and ``weight`` of every item. With `TREES` trees, the
+        predictions equal those of `fit_fold` and `predict_fold`.
 
     Raises
     ------
     ValueError
-        If the experiment's model is no forest, or a training side has no items.
+        If the model of the experiment is not a forest, or if a training side has no items.
     """
     if experiment.model != "forest":
-        raise ValueError(f"{experiment.name} is no forest: training it again and again would take too long")
+        raise ValueError(f"{experiment.name} is not a forest: training it repeatedly would take too long")
     items = items.of(list(splits))
     place = np.array([splits[patient] for patient in items.patient_id.tolist()])
     names = np.asarray(experiment.class_names)

@@ -1,12 +1,9 @@
-"""How a network learns (paper, section 4, "Training Details"): read it from top to bottom.
+"""Train networks (paper, section 4, "Training Details"), write checkpoints, and predict.
 
-Belongs here: the loop, its checkpoint, predicting. Does not belong here: batches (``data``), how networks look
-(``networks``), what a fold is (``folds``), models that need no epochs (``forests``, ``probe``).
-
-Same seed, same machine, same result, byte for byte: first weights and the order of items follow from the seed and the
-epoch alone, nothing is dropped out, and CUDA is asked for its deterministic convolutions and products. So a training
-that was killed and goes on from its last epoch ends with the same numbers as one that was not, and one beside others
-with the same numbers as one alone. On a GPU a step is recorded once and replayed (``capture``).
+Results are reproducible byte for byte on the same machine with the same seed: initial weights and the order of items
+depend only on seed and epoch, there is no dropout, and CUDA uses deterministic convolutions and products. An
+interrupted run that resumes after its last epoch therefore ends with the same weights as an uninterrupted one, and so
+does a fold that trains concurrently with others. On a GPU a step is recorded once and replayed (``capture``).
 """
 
 from __future__ import annotations
@@ -28,16 +25,22 @@ from torch.nn import functional
 
 from iss_assets.modeling.capture import (
     CAPTURE_FROM,
-    Ahead,
     Step,
+    StepQueue,
     can_capture,
-    captured,
+    capture_step,
     in_batches,
-    kept,
     own_stream,
+    snapshot,
 )
 from iss_assets.modeling.computed import Computed
-from iss_assets.modeling.computing import compiled, compiles, computed, mixed, repeatable
+from iss_assets.modeling.computing import (
+    compile_network,
+    describe_computation,
+    mixed_precision,
+    repeatable,
+    should_compile,
+)
 from iss_assets.modeling.data import Data, batch_order
 from iss_assets.modeling.experiments import Experiment
 from iss_assets.modeling.files import read_arrays, write_arrays
@@ -60,13 +63,13 @@ class Trained:
     Attributes
     ----------
     arrays : dict of ndarray
-        The network's state under ``network.*``.
+        State of the network, with names ``network.*``.
     history : list of dict
         ``epoch``, ``loss``, ``accuracy``, ``seconds`` of each epoch.
     origin : str
-        Where the first weights came from.
+        Origin of the initial weights.
     computed : Computed
-        What it was computed with.
+        Device, precision and library.
     """
 
     arrays: dict[str, np.ndarray]
@@ -85,43 +88,52 @@ def training_steps(
     out_dir: Path,
     progress: Callable[[dict[str, float]], None] | None = None,
 ) -> Steps[Trained]:
-    """Train a network end to end: Adam, cross entropy, all epochs, no early stop (paper, "Training Details").
+    """Train a network end to end: Adam, cross entropy, all epochs, no early stopping (paper, "Training Details").
 
-    Stops after each step, so that others can take theirs (``lanes.side_by_side``; ``lanes.finish`` for one alone).
-    Whoever stops it for good can have it taken up again at its last epoch.
+    Yields after each step, so that other folds can take turns (``lanes.side_by_side``; ``lanes.run_to_end`` for a
+    single fold). An interrupted run resumes after its last complete epoch.
 
     Parameters
     ----------
     experiment : Experiment
-        One that is a network.
+        An experiment whose model is a network.
     train : Items
-        The training side, at least two items.
+        The training side, with at least two items.
     preparation : Preparation
         Fitted on `train`.
     per_class : ndarray, (classes,)
-        Weight of each class in the loss; ones as in the paper.
+        Weight of each class in the loss; the paper uses ones.
     settings : TrainingSettings
-        Epochs, batch size, learning rate, seed, first weights, precision, compilation.
+        Epochs, batch size, learning rate, seed, initial weights, precision, compilation.
     device : str
         ``cpu`` or ``cuda``.
     out_dir : Path
-        Where ``checkpoint.safetensors`` lies while training is under way.
+        Folder of ``checkpoint.safetensors`` during training.
     progress : callable, optional
-        Called with each epoch's entry of the history.
+        Called with the history entry of each epoch.
 
     Yields
     ------
     int
-        Items of each step; 0 once everything is ready for the first.
+        Number of items of each step; 0 after the setup.
 
     Returns
     -------
     Trained
+
+    Raises
+    ------
+    ValueError
+        For fewer than two items, or if the loss is not finite.
+
+    References
+    ----------
+    Kingma and Ba, "Adam: A method for stochastic optimization", ICLR 2015.
     """
     if len(train) < 2:
         raise ValueError(f"{experiment.name}: a network needs at least two items to learn from")
     data = Data(train, preparation, device)
-    with torch.random.fork_rng(devices=[]):  # leave the caller's random numbers alone
+    with torch.random.fork_rng(devices=[]):  # keeps the random state of the caller
         torch.manual_seed(settings.seed)
         backbone, origin = initial_resnet50(settings)
         network = build_network(experiment, backbone, data.widths, settings.feature_layer)
@@ -132,50 +144,50 @@ def training_steps(
     )
     weight = torch.from_numpy(per_class).float().to(device)
     n, size = len(train), settings.batch_size
-    batches = [len(places) for places in batch_order(n, size, settings.seed, epoch=1)]
+    batches = [len(indices) for indices in batch_order(n, size, settings.seed, epoch=1)]
     steps = len(batches) * settings.epochs
-    faster = compiles(settings, device, steps)
-    recorded = can_capture(device) and size in batches and steps >= CAPTURE_FROM
-    used = computed(settings, device, faster, recorded)
-    forward = compiled(network, settings) if faster else network
-    loss_sum, right = torch.zeros((), device=device), torch.zeros((), device=device)
+    compiles = should_compile(settings, device, steps)
+    captures = can_capture(device) and size in batches and steps >= CAPTURE_FROM
+    used = describe_computation(settings, device, compiles, captures)
+    forward = compile_network(network, settings) if compiles else network
+    loss_sum, correct = torch.zeros((), device=device), torch.zeros((), device=device)
 
     def step(*batch: Tensor) -> None:
         inputs, target = data.take(*batch)
-        with mixed(settings, device):
+        with mixed_precision(settings, device):
             logits = forward(inputs)
         loss = functional.cross_entropy(logits.float(), target, weight)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
-        # summed on the device: reading a number back would wait for it
+        # summed on the device, because reading a value back would wait for it
         loss_sum.add_(loss.detach() * len(target))
-        right.add_((logits.argmax(1) == target).sum())
+        correct.add_((logits.argmax(1) == target).sum())
 
     checkpoint = out_dir / CHECKPOINT_FILE
     run = _run_key(experiment, train, preparation, settings, origin, used)
     history = _resume(checkpoint, run, network, optimizer)
-    full: Step[None] = step
-    if recorded:
-        places = batch_order(n, size, settings.seed, epoch=1)
-        index, sent = next(data.sent([p for p in places if len(p) == size][:1]))
-        full = captured(step, (index, *sent), restore=kept(network, optimizer))
-    ahead = Ahead(device)
+    full_step: Step[None] = step
+    if captures:
+        order = batch_order(n, size, settings.seed, epoch=1)
+        index, streamed = next(data.send([indices for indices in order if len(indices) == size][:1]))
+        full_step = capture_step(step, (index, *streamed), restore=snapshot(network, optimizer))
+    queue = StepQueue(device)
     yield 0
     for epoch in range(len(history) + 1, settings.epochs + 1):
         started = time.perf_counter()
         loss_sum.zero_()
-        right.zero_()
-        for index, sent in data.sent(batch_order(n, size, settings.seed, epoch)):
-            (full if len(index) == size else step)(index, *sent)
-            ahead.note()
+        correct.zero_()
+        for index, streamed in data.send(batch_order(n, size, settings.seed, epoch)):
+            (full_step if len(index) == size else step)(index, *streamed)
+            queue.add()
             yield len(index)
-        loss, accuracy = float(loss_sum) / n, float(right) / n  # here the device is waited for
+        loss, accuracy = float(loss_sum) / n, float(correct) / n  # waits for the device
         took = time.perf_counter() - started
         history.append({"epoch": epoch, "loss": loss, "accuracy": accuracy, "seconds": took})
         if not np.isfinite(loss):
             raise ValueError(
-                f"{experiment.name}: the loss is not finite in epoch {epoch}: inputs hold values that are no numbers, "
+                f"{experiment.name}: the loss is not finite in epoch {epoch}: inputs contain NaN or infinite values, "
                 "or ISS_TRAINING__LEARNING_RATE is too high"
             )
         if epoch < settings.epochs:
@@ -196,22 +208,26 @@ def predict_network(
     settings: TrainingSettings,
     device: str,
 ) -> np.ndarray:
-    """Give class probabilities, (n, classes) float64, of items that the network has not seen.
+    """Predict class probabilities of items with a trained network.
 
     Parameters
     ----------
     experiment : Experiment
-        What the network was trained for.
+        The experiment that the network was trained for.
     arrays : dict of ndarray
-        Its state, as `training_steps` gave it.
+        State of the network, as returned by `training_steps`.
     preparation : Preparation
         Fitted on the training side.
     test : Items
         At least one item.
     settings : TrainingSettings
-        Those it was trained with.
+        Settings that it was trained with.
     device : str
         ``cpu`` or ``cuda``.
+
+    Returns
+    -------
+    ndarray of float64, (n, classes)
     """
     with own_stream(device), repeatable():
         data = Data(test, preparation, device)
@@ -222,13 +238,13 @@ def predict_network(
 
         def probabilities(*batch: Tensor) -> Tensor:
             inputs, _ = data.take(*batch)
-            with mixed(settings, device):
+            with mixed_precision(settings, device):
                 logits = network(inputs)
             return logits.double().softmax(1)
 
         order = np.split(np.arange(len(test)), range(PREDICTION_BATCH, len(test), PREDICTION_BATCH))
-        sent = ((index, *far) for index, far in data.sent(order))
-        return in_batches(probabilities, sent, len(order), PREDICTION_BATCH, device)
+        batches = ((index, *streamed) for index, streamed in data.send(order))
+        return in_batches(probabilities, batches, len(order), PREDICTION_BATCH, device)
 
 
 def _run_key(
@@ -239,9 +255,9 @@ def _run_key(
     origin: str,
     used: Computed,
 ) -> str:
-    """Hash what a training is made of and computed with, so that a checkpoint of another is never taken up."""
+    """Hash the data, settings and computation of a training run, so that only its own checkpoint is resumed."""
     digest = hashlib.sha256()
-    words = [
+    parts = [
         experiment.name,
         experiment.settings_read(settings),
         experiment.code_version,
@@ -249,26 +265,26 @@ def _run_key(
         weights_fingerprint(settings),
         asdict(used),
     ]
-    digest.update(json.dumps(words).encode())
+    digest.update(json.dumps(parts).encode())
     for column in (train.patient_id, train.video_id, train.frame_index, train.chunk_index, train.target):
         digest.update(np.ascontiguousarray(column).tobytes())
     for fitted in preparation.arrays().values():
         digest.update(fitted.tobytes())
-    sample = evenly_spaced(len(train), 64)  # all pixels would take longer to hash than they are worth
+    sample = evenly_spaced(len(train), 64)  # hashing all pixels would take too long
     for values in train.inputs.values():
         digest.update(np.ascontiguousarray(values[sample]).tobytes())
     return digest.hexdigest()
 
 
 def _load(network: nn.Module, arrays: dict[str, np.ndarray], assign: bool = False) -> None:
-    """Give a network its state back; the counts of batches that earlier versions stored are left out."""
+    """Load the state of a network; batch counts stored by earlier versions are ignored."""
     state = OrderedDict(
         (name.removeprefix("network."), torch.from_numpy(values))
         for name, values in arrays.items()
         if name.startswith("network.") and not name.endswith("num_batches_tracked")
     )
-    # without it, torch takes the state for one of before it counted batches, and adds counts that are not wanted
-    state._metadata = network.state_dict()._metadata  # type: ignore[attr-defined]
+    # without the metadata, torch assumes a format without batch counts and adds them
+    state._metadata = network.state_dict()._metadata  # type: ignore[attr-defined]  # set by torch, not declared
     network.load_state_dict(state, assign=assign)
 
 
@@ -289,16 +305,16 @@ def _save(
 def _resume(
     path: Path, run: str, network: nn.Module, optimizer: torch.optim.Optimizer
 ) -> list[dict[str, float]]:
-    """Take up a checkpoint of the same training; give the history up to it, empty where there is none."""
+    """Load the checkpoint of the same training run, if any; return its history, otherwise an empty list."""
     if not path.exists():
         return []
     try:
         arrays, described = read_arrays(path)
     except ValueError:
-        log.warning("%s is damaged; this fold starts at the first epoch", path.name)
+        log.warning("%s is damaged; this fold starts from the first epoch", path.name)
         return []
     if described.get("run") != run:
-        log.info("%s is of another training; this fold starts at the first epoch", path.name)
+        log.info("%s belongs to another training run; this fold starts from the first epoch", path.name)
         return []
     tensors = {name: torch.from_numpy(values) for name, values in arrays.items()}
     _load(network, arrays)
@@ -308,12 +324,11 @@ def _resume(
         if name.startswith("adam."):
             _, number, key = name.split(".")
             parameter = parameters[int(number)]
-            if (
-                value.shape == parameter.shape
-            ):  # fused Adam walks memory, so moments must lie as the weights do
+            if value.shape == parameter.shape:
+                # fused Adam needs moments with the memory layout of the weights
                 value = torch.empty_like(parameter, requires_grad=False).copy_(value)
             state.setdefault(int(number), {})[key] = value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     history: list[dict[str, float]] = json.loads(described["history"])
-    log.info("going on after epoch %d", len(history))
+    log.info("resuming after epoch %d", len(history))
     return history

@@ -1,7 +1,4 @@
-"""First weights of ResNet50: from torchvision's hub, from a file, or random by choice.
-
-Belongs here: finding and checking them. Does not belong here: what is built on them (``networks``).
-"""
+"""Load and check the initial weights of ResNet50: from torchvision's hub, from a file, or random if chosen."""
 
 from __future__ import annotations
 
@@ -11,39 +8,41 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.error import URLError
 
+from safetensors import SafetensorError
+
 from iss_assets.modeling.files import content_hash
 from iss_assets.settings import TrainingSettings
 
 if TYPE_CHECKING:
     from torch import nn
 
-WAYS_OUT = (
-    "Either name a file with torchvision's ImageNet weights of ResNet50 (resnet50-*.pth, or .safetensors) in "
-    "ISS_TRAINING__RESNET50_WEIGHTS, or choose training from scratch with ISS_TRAINING__INITIAL_WEIGHTS=random, "
-    "which is printed with every result"
+REMEDIES = (
+    "Either set ISS_TRAINING__RESNET50_WEIGHTS to a file with torchvision's ImageNet weights of ResNet50 "
+    "(resnet50-*.pth, or .safetensors), or train from scratch with ISS_TRAINING__INITIAL_WEIGHTS=random, which is "
+    "printed with every result"
 )
 
 
 class WeightsUnavailable(RuntimeError):
-    """Pretrained weights are wanted and cannot be had; the message names both ways out."""
+    """Pretrained weights are required but unavailable; the message names both remedies."""
 
 
 def initial_resnet50(settings: TrainingSettings) -> tuple[nn.Module, str]:
-    """Give torchvision's ResNet50 with its first weights, and where they come from.
+    """Create torchvision's ResNet50 with its initial weights.
 
     The paper fine-tunes a ResNet50 "pretrained on ImageNet" of 2021: torchvision's ``IMAGENET1K_V1``.
 
     Returns
     -------
     network : torch.nn.Module
-        1000 outputs, on the CPU. Random weights follow torch's current seed.
+        With 1000 outputs, on the CPU. Random weights depend on torch's current seed.
     origin : str
         ``file``, ``imagenet`` (the hub, or its cache) or ``random``.
 
     Raises
     ------
     WeightsUnavailable
-        If neither file nor hub gives ImageNet weights. They are never replaced by random ones.
+        If neither file nor hub provides ImageNet weights. They are never replaced by random weights.
     """
     from torchvision.models import resnet50
 
@@ -58,16 +57,16 @@ def initial_resnet50(settings: TrainingSettings) -> tuple[nn.Module, str]:
 
 
 def wanted_origin(settings: TrainingSettings) -> str:
-    """Give the origin that first weights have under these settings: ``file``, ``imagenet`` or ``random``."""
+    """Return the origin of the initial weights under these settings: ``file``, ``imagenet`` or ``random``."""
     if settings.initial_weights == "random":
         return "random"
     return "imagenet" if settings.resnet50_weights is None else "file"
 
 
 def weights_fingerprint(settings: TrainingSettings) -> str:
-    """Give what tells first weights apart: the origin and, of a file, its content.
+    """Return a fingerprint of the initial weights: their origin and, for a file, a hash of its content.
 
-    A file that is replaced under the same name is another one; where it lies does not matter.
+    The path of the file does not matter; replacing its content does.
     """
     origin, path = wanted_origin(settings), settings.resnet50_weights
     if origin != "file" or path is None:
@@ -76,7 +75,7 @@ def weights_fingerprint(settings: TrainingSettings) -> str:
 
 
 def empty_resnet50() -> nn.Module:
-    """Give a ResNet50 without numbers, to be filled with ``load_state_dict(..., assign=True)``."""
+    """Create a ResNet50 without values, to be loaded with ``load_state_dict(..., assign=True)``."""
     import torch
     from torchvision.models import resnet50
 
@@ -86,36 +85,36 @@ def empty_resnet50() -> nn.Module:
 
 @dataclass(frozen=True)
 class FoundWeights:
-    """Whether first weights can be had, said without downloading anything.
+    """Availability of the initial weights.
 
     Attributes
     ----------
     available : bool
-        Whether they lie on this machine, or none are needed.
+        Whether they are on this machine, or not needed.
     text : str
-        What was found, for a person.
-    mend : str
-        What to do about it; empty where nothing is to be done.
+        What was found, for display.
+    remedy : str
+        What to do about it; empty if nothing needs to be done.
     """
 
     available: bool
     text: str
-    mend: str = ""
+    remedy: str = ""
 
 
 def find_weights(settings: TrainingSettings) -> FoundWeights:
-    """Look for the first weights that the settings ask for, without downloading anything."""
+    """Look for the initial weights required by the settings, without downloading anything."""
     import torch
     from torchvision.models import ResNet50_Weights
 
     if settings.initial_weights == "random":
-        return FoundWeights(True, "random by choice: results are no measure of the paper's")
+        return FoundWeights(True, "random by choice: results are not comparable with the paper's")
     if settings.resnet50_weights is not None:
         name = settings.resnet50_weights.name
         if settings.resnet50_weights.is_file():
             return FoundWeights(True, f"ImageNet, from the file {name}")
         return FoundWeights(
-            False, f"the file {name} in ISS_TRAINING__RESNET50_WEIGHTS is not there", WAYS_OUT
+            False, f"the file {name} in ISS_TRAINING__RESNET50_WEIGHTS does not exist", REMEDIES
         )
     cached = Path(torch.hub.get_dir()) / "checkpoints" / Path(ResNet50_Weights.IMAGENET1K_V1.url).name
     if cached.is_file():
@@ -123,30 +122,29 @@ def find_weights(settings: TrainingSettings) -> FoundWeights:
     return FoundWeights(
         False,
         "ImageNet, to be downloaded from torchvision's hub when first needed",
-        f"nothing where the hub can be reached. {WAYS_OUT}",
+        f"nothing if the hub is reachable. {REMEDIES}",
     )
 
 
 def _from_file(path: Path) -> Mapping[str, Any]:
     import torch
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     if not path.is_file():
-        raise WeightsUnavailable(f"the weights file {path.name} is not there. {WAYS_OUT}.")
+        raise WeightsUnavailable(f"the weights file {path.name} does not exist. {REMEDIES}.")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        # weights_only: a file from elsewhere must not be able to run code
+        # weights_only: a foreign file must not be able to run code
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, RuntimeError, OSError, EOFError, ValueError) as error:
-        raise WeightsUnavailable(f"the weights file {path.name} cannot be read. {WAYS_OUT}.") from error
-    except Exception as error:  # torch raises pickle's own errors, which are of no common class
+        raise WeightsUnavailable(f"the weights file {path.name} cannot be read. {REMEDIES}.") from error
+    except Exception as error:  # torch raises errors of pickle, which have no common base class
         raise WeightsUnavailable(
-            f"the weights file {path.name} is no file of plain weights. {WAYS_OUT}."
+            f"the weights file {path.name} does not contain plain weights. {REMEDIES}."
         ) from error
     if not isinstance(state, Mapping):
-        raise WeightsUnavailable(f"the weights file {path.name} is no file of plain weights. {WAYS_OUT}.")
+        raise WeightsUnavailable(f"the weights file {path.name} does not contain plain weights. {REMEDIES}.")
     return state
 
 
@@ -157,7 +155,7 @@ def _from_hub() -> Mapping[str, Any]:
         return ResNet50_Weights.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True)
     except (URLError, OSError, RuntimeError) as error:
         raise WeightsUnavailable(
-            f"ImageNet weights of ResNet50 are neither in torchvision's cache nor can its hub be reached. {WAYS_OUT}."
+            f"ImageNet weights of ResNet50 are neither in torchvision's cache nor is its hub reachable. {REMEDIES}."
         ) from error
 
 
@@ -169,5 +167,5 @@ def _check(network: nn.Module, state: Mapping[str, Any], path: Path | None) -> N
     if not fits or set(state) - set(wanted):
         name = path.name if path is not None else "from the hub"
         raise WeightsUnavailable(
-            f"the weights {name} are not those of torchvision's ResNet50 with its 1000 outputs. {WAYS_OUT}."
+            f"the weights {name} do not match torchvision's ResNet50 with its 1000 outputs. {REMEDIES}."
         )

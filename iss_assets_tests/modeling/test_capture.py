@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from iss_assets.modeling import capture, training
-from iss_assets.modeling.capture import captured, kept
+from iss_assets.modeling.capture import capture_step, snapshot
 from iss_assets.modeling.embeddings import embed_faces
 from iss_assets.modeling.experiments import EXPERIMENTS, experiment
 from iss_assets.modeling.fitting import fit_fold, predict_fold
@@ -92,7 +92,7 @@ def test_pictures_that_do_not_lie_on_the_device_are_copied_to_where_the_graph_re
 ) -> None:
     items = planted_items(FACES, each=5)
     near = fit_fold(FACES, items, SETTINGS, tmp_path / "near")
-    monkeypatch.setattr("iss_assets.modeling.data.room_on", lambda device: 1000.0)
+    monkeypatch.setattr("iss_assets.modeling.data.memory_budget", lambda device: 1000.0)
     far = fit_fold(FACES, items, SETTINGS, tmp_path / "far")
     assert recorded.replays == 2 * 2 * SETTINGS.epochs
     assert near.weights.read_bytes() == far.weights.read_bytes()
@@ -140,7 +140,7 @@ def test_warming_up_leaves_weights_averages_and_optimizer_as_they_were_and_where
         moments = [t for of in optimizer.state.values() for t in of.values()]
         return [t.clone() for t in (*network.state_dict().values(), *moments)]
 
-    before, restore = state(), kept(network, optimizer)
+    before, restore = state(), snapshot(network, optimizer)
     step()
     places = [t.data_ptr() for t in network.state_dict().values()]
     restore()
@@ -155,7 +155,7 @@ def test_warming_up_leaves_weights_averages_and_optimizer_as_they_were_and_where
 
 def test_a_replay_takes_new_values_and_gives_them_in_the_same_place(recorded) -> None:
     with torch.inference_mode():
-        double = captured(lambda x: x * 2, (torch.zeros(3),))
+        double = capture_step(lambda x: x * 2, (torch.zeros(3),))
         first = double(torch.tensor([1.0, 2.0, 3.0]))
         assert first.tolist() == [2, 4, 6]
         second = double(torch.tensor([5.0, 5.0, 5.0]))
@@ -168,7 +168,7 @@ def test_the_stand_in_notices_when_something_moves(recorded) -> None:
     def step(x: torch.Tensor) -> None:
         weight.add_(x)
 
-    fast = captured(step, (torch.zeros(2),))
+    fast = capture_step(step, (torch.zeros(2),))
     fast(torch.ones(2))
     weight = torch.ones(2)
     with pytest.raises(AssertionError, match="has moved"):

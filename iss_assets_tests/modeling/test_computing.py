@@ -12,11 +12,11 @@ import torch
 from iss_assets.modeling import computing
 from iss_assets.modeling.computing import (
     choose_device,
-    compiled,
-    compiles,
-    computed,
+    compile_network,
+    describe_computation,
     precision,
     repeatable,
+    should_compile,
 )
 from iss_assets.modeling.experiments import experiment
 from iss_assets.modeling.fitting import fit_fold, predict_fold
@@ -76,7 +76,7 @@ def test_only_full_batches_go_the_compiled_way(monkeypatch: pytest.MonkeyPatch) 
         taken.append("plain")
 
     monkeypatch.setattr(torch, "compile", lambda network, dynamic: lambda inputs: taken.append("compiled"))
-    forward = compiled(network, TrainingSettings())
+    forward = compile_network(network, TrainingSettings())
     for size in (16, 5, 17):
         forward({"scores": torch.zeros(size, 2)})
     assert taken == ["compiled", "plain", "plain"]
@@ -85,12 +85,12 @@ def test_only_full_batches_go_the_compiled_way(monkeypatch: pytest.MonkeyPatch) 
 def test_long_trainings_are_compiled_on_cuda_and_any_where_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(computing, "can_compile", lambda: True)
     auto = TrainingSettings(compile_from_steps=100)
-    assert [compiles(auto, "cuda", steps) for steps in (99, 100)] == [False, True]
-    assert not compiles(auto, "cpu", 10**9)
-    assert compiles(TrainingSettings(compile="always"), "cpu", 1)
-    assert not compiles(TrainingSettings(compile="never"), "cuda", 10**9)
+    assert [should_compile(auto, "cuda", steps) for steps in (99, 100)] == [False, True]
+    assert not should_compile(auto, "cpu", 10**9)
+    assert should_compile(TrainingSettings(compile="always"), "cpu", 1)
+    assert not should_compile(TrainingSettings(compile="never"), "cuda", 10**9)
     monkeypatch.setattr(computing, "can_compile", lambda: False)
-    assert not compiles(auto, "cuda", 100)
+    assert not should_compile(auto, "cuda", 100)
 
 
 def test_the_compiler_needs_triton_a_c_compiler_and_pythons_headers(
@@ -148,17 +148,20 @@ def test_cudas_flags_are_as_before_afterwards_also_after_an_error(monkeypatch: p
 
 def test_what_was_really_used_is_said_of_a_cpu_and_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.set_num_threads(1)
-    here = computed(TrainingSettings(precision="float32"), "cpu", False, False)
+    here = describe_computation(TrainingSettings(precision="float32"), "cpu", False, False)
     assert (here.precision, here.threads, here.execution) == ("float32", 1, "eager")
     assert here.device.startswith("cpu (") and here.library == f"torch {torch.__version__}"
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA H100 80GB HBM3")
     for capability, plain in (((9, 0), "float32 (TF32 convolutions)"), ((7, 5), "float32")):
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda value=capability: value)
-        there = computed(TrainingSettings(precision="float32"), "cuda", True, True)
+        there = describe_computation(TrainingSettings(precision="float32"), "cuda", True, True)
         assert there.precision == plain
     assert (there.device, there.threads) == ("NVIDIA H100 80GB HBM3", None)
     assert there.execution == "compiled and captured"
-    assert computed(TrainingSettings(precision="bfloat16"), "cuda", False, True).precision == "bfloat16"
+    assert (
+        describe_computation(TrainingSettings(precision="bfloat16"), "cuda", False, True).precision
+        == "bfloat16"
+    )
 
 
 @pytest.mark.parametrize("name", ["forest_pain", "embedding_probe", "resnet50_2_static"])

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from iss_assets.modeling import data, pictures
-from iss_assets.modeling.data import Data, batch_order, in_advance, room_on
+from iss_assets.modeling.data import Data, batch_order, memory_budget, prefetch
 from iss_assets.modeling.experiments import experiment
 from iss_assets.modeling.items import Items, fit_preparation
 from iss_assets.modeling.pictures import EncodedFaces, SharedPictures, StoredFiles
@@ -60,7 +60,7 @@ def test_batches_do_not_depend_on_where_the_data_lie(how, room, monkeypatch: pyt
     ready = Data(kept(items, how), preparation, "cpu", room)
     assert ready.widths == {"landmarks": 1404, "scores": 16}
     far = {float("inf"): (), 30_000: ("landmarks", "faces"), 0: ("landmarks", "scores", "faces")}[room]
-    assert set(ready.sent_by_batch) == {*far, *(("faces",) if how in ("encoded", "stored") else ())}
+    assert set(ready.streamed_inputs) == {*far, *(("faces",) if how in ("encoded", "stored") else ())}
     batches = list(ready.batches(order))
     assert len(batches) == len(order)
     for places, (inputs, target) in zip(order, batches, strict=True):
@@ -120,12 +120,12 @@ def test_faces_that_this_side_has_no_memory_for_are_decoded_onto_a_gpu_that_has(
     sides = encoded.of(["0000", "0001"]), encoded.of(["0002", "0003"])
     size = 20 * 32 * 32 * 3
     preparation = fit_preparation(items, scaled=True)
-    assert Data(sides[0], preparation, "meta", size - 1).sent_by_batch == ("faces",)
+    assert Data(sides[0], preparation, "meta", size - 1).streamed_inputs == ("faces",)
     assert not encoded.inputs["faces"].sent_to("meta")
-    assert Data(sides[0], preparation, "meta", size).sent_by_batch == ()
+    assert Data(sides[0], preparation, "meta", size).streamed_inputs == ()
     # sent for all sides at once, so that the next one needs no room
     ready = Data(sides[1], preparation, "meta", 0)
-    assert ready.sent_by_batch == ()
+    assert ready.streamed_inputs == ()
     inputs, _ = next(ready.batches([np.arange(3)]))
     assert inputs["faces"].shape == (3, 32, 32, 3) and inputs["faces"].device.type == "meta"
     faces = sides[1].inputs["faces"]
@@ -135,8 +135,8 @@ def test_faces_that_this_side_has_no_memory_for_are_decoded_onto_a_gpu_that_has(
 def test_memory_that_torch_keeps_for_itself_counts_as_room(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("mem_get_info", (6e9, 24e9)), ("memory_reserved", 15e9), ("memory_allocated", 1e9)):
         monkeypatch.setattr(torch.cuda, name, lambda value=value: value)
-    assert room_on("cuda") == 20e9 * data.DEVICE_SHARE
-    assert room_on("cpu") == float("inf")
+    assert memory_budget("cuda") == 20e9 * data.DEVICE_SHARE
+    assert memory_budget("cpu") == float("inf")
 
 
 def test_work_in_advance_keeps_its_order_and_its_limit() -> None:
@@ -154,7 +154,7 @@ def test_work_in_advance_keeps_its_order_and_its_limit() -> None:
             yield lambda number=number: task(number)
 
     with ThreadPoolExecutor(4) as pool:
-        results = in_advance(pool, tasks(), 2)
+        results = prefetch(pool, tasks(), 2)
         assert next(results) == 0
         assert max(begun) <= 2
         hold.set()

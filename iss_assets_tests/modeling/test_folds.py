@@ -147,7 +147,7 @@ def test_a_split_file_wins_over_the_seed_and_over_earlier_splits(tmp_path: Path)
         ("patient_id,split\n0001\n", "line 2: split is not a whole number"),
         ("patient_id,split\n0001,99999999999\n", "line 2: split is not a whole number"),
         ("patient_id,split\n../x,1\n", "line 2: patient_id is empty or not"),
-        ("patient_id,split\n0001,1\n0001,2\n", "line 3: this patient stands further up"),
+        ("patient_id,split\n0001,1\n0001,2\n", "line 3: this patient is already listed above"),
         ("patient_id,split\n0001,1\n0002,1\n", "at least two splits"),
     ],
 )

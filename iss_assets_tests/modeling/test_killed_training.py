@@ -59,7 +59,7 @@ def test_a_killed_training_leaves_its_place_in_the_pool_and_goes_on_from_its_las
         end_dead_runs(instance)
         assert not instance.event_log_storage.get_concurrency_run_ids()
         assert runner.run_job(load, instance, "train", "it", partitions=("resnet50_2_static|01",) * 2).success
-    assert "going on after epoch" in caplog.text
+    assert "resuming after epoch" in caplog.text
     assert not checkpoint.exists()
     epochs = store.query("select json_array_length(history) as n from fold_models")["n"].to_pylist()
     assert epochs == [8]

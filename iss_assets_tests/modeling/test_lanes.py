@@ -167,14 +167,14 @@ def test_nothing_is_decided_before_the_folds_have_settled() -> None:
     card = Card({1: 100.0, 2: 100.0})
     pace = Pace(None, 2, "cuda", clock=lambda: card.now, memory=card.memory)
     lane = lanes._Lane(0, 0, iter(()))
-    pace.changed([lane])
+    pace.restart()
     for _ in range(SETTLE_STEPS - 1):
         lane.taken += 1
         card.now += WINDOW_S
-        pace.note(16, [lane])
+        pace.step_done(16, [lane])
     assert pace.at_once == 1
     for _ in range(3):
         lane.taken += 1
         card.now += WINDOW_S
-        pace.note(16, [lane])
+        pace.step_done(16, [lane])
     assert pace.at_once == 2

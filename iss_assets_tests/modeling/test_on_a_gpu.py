@@ -105,7 +105,7 @@ def test_pictures_sent_batch_by_batch_teach_the_same_as_those_on_the_gpu(
     tmp_path: Path, faces: Items, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     near = fit_fold(FACES, faces, SETTINGS, tmp_path / "near")
-    monkeypatch.setattr(data, "room_on", lambda device: 10_000.0)
+    monkeypatch.setattr(data, "memory_budget", lambda device: 10_000.0)
     far = fit_fold(FACES, invent(FACES, N, 96), SETTINGS, tmp_path / "far")
     assert near.weights.read_bytes() == far.weights.read_bytes()
 

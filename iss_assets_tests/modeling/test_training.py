@@ -69,7 +69,7 @@ def test_a_checkpoint_of_other_items_or_a_damaged_one_is_not_taken_up(
     def kill(_: dict[str, float]) -> None:
         raise Killed
 
-    for seed, message in ((0, None), (1, "is of another training"), (1, "is damaged")):
+    for seed, message in ((0, None), (1, "belongs to another training run"), (1, "is damaged")):
         if message == "is damaged":
             (tmp_path / CHECKPOINT_FILE).write_bytes(b"\0" * 100)
         told: list[float] = []
@@ -130,7 +130,7 @@ def test_a_checkpoint_that_began_from_another_weights_file_is_not_taken_up(
         save_file(torchvision.models.resnet50(weights=None).state_dict(), file)
         with pytest.raises(Killed):
             fit_fold(FACES, planted_items(FACES, each=2), settings, tmp_path / "fold", progress=kill)
-    assert "is of another training" in caplog.text
+    assert "belongs to another training run" in caplog.text
 
 
 @pytest.mark.parametrize("weighted", [False, True])

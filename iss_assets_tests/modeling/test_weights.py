@@ -52,7 +52,7 @@ def test_without_file_and_hub_the_error_names_both_ways_out(no_hub: Path) -> Non
         initial_resnet50(TrainingSettings())
     assert both_ways_out(caught.value)
     found = find_weights(TrainingSettings())
-    assert not found.available and both_ways_out(ValueError(found.mend))
+    assert not found.available and both_ways_out(ValueError(found.remedy))
 
 
 def test_weights_in_the_hubs_cache_need_no_network(no_hub: Path, state: dict[str, torch.Tensor]) -> None:
