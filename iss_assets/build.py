@@ -34,9 +34,6 @@ def build_defs(
     """
     settings = settings or Settings()
 
-    def load() -> dg.Definitions:
-        return build_defs(settings, resource_overrides)
-
     results = [training.cv_splits, training.embeddings, training.folds]
     results += [evaluation.patient_accuracy, evaluation.evaluation]
     return dg.Definitions(
@@ -57,7 +54,7 @@ def build_defs(
         ],
         asset_checks=build_checks(results),
         jobs=jobs.ALL,
-        schedules=build_schedules(settings, load),
+        schedules=build_schedules(settings),
         sensors=build_sensors(settings),
         resources={"warehouse": WarehouseResource(), **(resource_overrides or {})},
         executor=dg.in_process_executor,

@@ -71,8 +71,8 @@ STAGES: tuple[Stage, ...] = (
         "check_scores", ("bpi_scores",), {"bpi_scores": scores.RULES}, scores.QUERIES, also_needs=("videos",)
     ),
     Stage("check_videos", ("videos",)),
-    Stage("check_seen", ("frames", "faces", "landmarks")),
-    Stage("check_heard", ("audio", "mel_spectrograms", "audio_features")),
+    Stage("check_visual", ("frames", "faces", "landmarks")),
+    Stage("check_audio", ("audio", "mel_spectrograms", "audio_features")),
     Stage("check_quality", ("video_quality",), {"video_quality": quality.RULES}, quality.QUERIES),
 )
 """Every stage from the study folder to the quality of a video."""

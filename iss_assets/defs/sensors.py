@@ -1,10 +1,7 @@
-"""What the daemon does by itself: look at the study folder, keep alerts, send them.
+"""What the daemon does on its own: watch the study folder, carry on a training, record alerts, send them.
 
-Belongs here: sensors, which read, call one pure function and hand its answer to Dagster.
-Does not belong here: decisions (``pipeline.planning``, ``alerting.rules``), reading (``pipeline.observing``), sending (``alerts``).
-See "Sensors" in Dagster's concept pages.
-
-Training is in no sensor: it runs on request or on a schedule.
+A sensor reads, calls one pure function and hands its answer to Dagster. Decisions are made in ``pipeline.planning``,
+``pipeline.training`` and ``alerting.rules``. See "Sensors" in Dagster's concept pages.
 """
 
 from __future__ import annotations
@@ -14,13 +11,40 @@ import time
 import dagster as dg
 
 from iss_assets.alerting.store import close_gone, deliver
-from iss_assets.defs.jobs import marts_job, patient_job, study_job
+from iss_assets.defs.jobs import (
+    accuracy_job,
+    embeddings_job,
+    evaluation_job,
+    marts_job,
+    patient_job,
+    patient_report_job,
+    report_job,
+    study_job,
+    train_job,
+)
 from iss_assets.defs.partitions import patients_partitions
 from iss_assets.defs.resources import WarehouseResource
 from iss_assets.pipeline.observing import observe
-from iss_assets.pipeline.planning import Plan, plan
+from iss_assets.pipeline.partition_keys import PATIENTS
+from iss_assets.pipeline.planning import MARTS, Plan, plan
 from iss_assets.pipeline.run_alerts import known_of, record_runs
-from iss_assets.pipeline.run_history import STATE_TAG, SUBJECT_TAG, finished_since
+from iss_assets.pipeline.run_history import (
+    RANGE_END_TAG,
+    RANGE_START_TAG,
+    STATE_TAG,
+    SUBJECT_TAG,
+    TRAINING_STEP_TAG,
+    TRAINING_TAG,
+    finished_since,
+    newest_training,
+    subjects_in_flight,
+)
+from iss_assets.pipeline.training import (
+    TrainingRun,
+    chosen_experiments,
+    next_page_runs,
+    next_training_runs,
+)
 from iss_assets.settings import Settings
 
 
@@ -32,7 +56,12 @@ def build_sensors(settings: Settings) -> list[dg.SensorDefinition]:
     settings : Settings
         Intervals; where the study and its warehouse are comes from the resource ``warehouse`` at each tick.
     """
-    return [_study_sensor(settings), _alert_watch(settings), _alert_delivery(settings)]
+    return [
+        _study_sensor(settings),
+        _training_sensor(settings),
+        _alert_watch(settings),
+        _alert_delivery(settings),
+    ]
 
 
 def _study_sensor(settings: Settings) -> dg.SensorDefinition:
@@ -78,6 +107,67 @@ def to_result(decision: Plan, context: dg.SensorEvaluationContext) -> dg.SensorR
     if not requests and not additions:
         return dg.SensorResult(skip_reason=decision.summary())
     return dg.SensorResult(run_requests=requests, dynamic_partitions_requests=additions)
+
+
+def _training_sensor(settings: Settings) -> dg.SensorDefinition:
+    @dg.sensor(
+        name="training_sensor",
+        jobs=[
+            embeddings_job,
+            train_job,
+            accuracy_job,
+            evaluation_job,
+            marts_job,
+            report_job,
+            patient_report_job,
+        ],
+        minimum_interval_seconds=settings.alerts.interval_s,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description=(
+            "Carries on the training that the schedule `weekly_training` started: requests what is stale in the order "
+            "of `iss train` (embeddings, models, accuracies, evaluation, marts, pages), each batch when the one "
+            "before has finished. Starts no training itself."
+        ),
+    )
+    def training_sensor(context: dg.SensorEvaluationContext, warehouse: WarehouseResource) -> dg.SensorResult:
+        training = newest_training(context.instance)
+        if training is None or training.training_id == context.cursor:
+            return dg.SensorResult(skip_reason="no training is under way")
+        if training.unfinished:
+            return dg.SensorResult(
+                skip_reason=f"{len(training.unfinished)} runs of a training have not finished"
+            )
+        current, store = warehouse.settings(), warehouse.warehouse()
+        batch = next_training_runs(
+            store,
+            current,
+            chosen_experiments(current),
+            context.instance.get_dynamic_partitions(PATIENTS),
+            training.done,
+            thorough=True,
+        ) or next_page_runs(context.instance, store, current, training.done)
+        if not batch:
+            return dg.SensorResult(skip_reason="the training has finished", cursor=training.training_id)
+        if batch[0].job == MARTS and MARTS in subjects_in_flight(context.instance):
+            return dg.SensorResult(skip_reason="the SQL marts are being made")
+        return dg.SensorResult(run_requests=[_request(run, training.training_id) for run in batch])
+
+    return training_sensor
+
+
+def _request(run: TrainingRun, training_id: str) -> dg.RunRequest:
+    first, last = run.partitions or (None, None)
+    tags = {**run.tags, TRAINING_TAG: training_id, TRAINING_STEP_TAG: run.subject}
+    if first is not None and last is not None and first != last:
+        tags |= {RANGE_START_TAG: first, RANGE_END_TAG: last}
+    return dg.RunRequest(
+        # once in each training
+        run_key=f"{training_id}:{run.subject}",
+        job_name=run.job,
+        partition_key=first if first == last else None,
+        run_config=run.config,
+        tags=tags,
+    )
 
 
 def _alert_watch(settings: Settings) -> dg.SensorDefinition:

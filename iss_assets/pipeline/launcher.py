@@ -24,7 +24,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from iss_assets.pipeline.home import open_instance, without_folders
 from iss_assets.pipeline.partition_keys import PATIENTS
-from iss_assets.pipeline.run_history import HOST_TAG, PID_TAG, end_dead_runs
+from iss_assets.pipeline.run_history import (
+    HOST_TAG,
+    PID_TAG,
+    RANGE_END_TAG,
+    RANGE_START_TAG,
+    end_dead_runs,
+)
 from iss_assets.pipeline.staleness import folder_is_stale, stale_patients
 from iss_assets.settings import Settings
 
@@ -221,70 +227,35 @@ def judge(
     load: Load,
 ) -> None:
     """Bring splits, folds, accuracies and the evaluation up to date, in that order, and stop at what fails."""
-    from iss_assets.datasets.items import trainable_patients
-    from iss_assets.pipeline.partition_keys import fold_key
-    from iss_assets.pipeline.staleness import (
-        embeddings_mark,
-        evaluation_mark,
-        judged_folds,
-        make_splits,
-        predictions_mark,
-        stale_experiments,
-    )
+    from iss_assets.pipeline.staleness import judged_folds
+    from iss_assets.pipeline.training import SPLITS, next_training_runs, why_not_trained
     from iss_assets.warehouse.database import Warehouse
-    from iss_assets.warehouse.ledger import STUDY, WHOLE, ledger
 
     warehouse = Warehouse(settings.warehouse_path, settings.warehouse)
-    able = [p.patient_id for p in trainable_patients(warehouse, settings.training)]
-    if len(able) < 2:
-        summary.notes.append(
-            f"No experiment was run: {len(able)} patients have videos that training may take, and at least two are "
-            "needed. Why: iss quality"
-        )
+    if reason := why_not_trained(warehouse, settings):
+        summary.notes.append(reason)
         return
-
-    def run(job: str, subject: str, first: str | None = None, last: str | None = None) -> bool:
-        outcome = run_job(load, instance, job, subject, partitions=(first, last) if first and last else None)
-        summary.outcomes.append(outcome)
-        return outcome.success
-
-    held = ledger(warehouse)
-    if held.get((STUDY, WHOLE, "cv_splits")) != make_splits(warehouse, settings)[1] and not run(
-        "splits", "the splits"
-    ):
-        return
-    if "embedding_probe" in experiments:
-        late = [
-            p for p in able if held.get((p, WHOLE, "embeddings")) != embeddings_mark(warehouse, settings, p)
-        ]
-        for patient in late:
-            if not run("embed", f"embeddings of {patient}", patient, patient):
+    patients, done = instance.get_dynamic_partitions(PATIENTS), dict[str, bool]()
+    while batch := next_training_runs(warehouse, settings, experiments, patients, done, thorough=thorough):
+        for number, run in enumerate(batch, start=1):
+            if run.job == "train":
+                tell(f"fitting {run.subject}")
+            elif run.job == "evaluate":
+                tell("evaluating the experiments")
+            with _evaluation_told(progress):
+                outcome = run_job(
+                    load, instance, run.job, run.subject, partitions=run.partitions, config=run.config
+                )
+            summary.outcomes.append(outcome)
+            done[run.subject] = outcome.success
+            if run.job == "train" and progress is not None:
+                progress(number, len(batch), run.subject)
+            if run.job == "embed" and not outcome.success:
+                # what one patient's faces cannot be embedded with, no other's can
+                done |= dict.fromkeys((other.subject for other in batch), False)
                 break
-    stale = stale_experiments(warehouse, settings, experiments)
-    # a split file may name more splits than the settings ask for
-    last = warehouse.query("select max(split) n from cv_splits")["n"][0].as_py()
-    for done, name in enumerate(stale, start=1):
-        tell(f"fitting {name}")
-        run("train", name, fold_key(name, 1), fold_key(name, last))
-        if progress is not None:
-            progress(done, len(stale), name)
-    summary.notes += [f"Left out of the results: {line}" for line in judged_folds(warehouse)[1]]
-    mark = predictions_mark(warehouse)
-    held = ledger(warehouse)
-    behind = [p for p in able if held.get((p, WHOLE, "patient_accuracy")) != mark]
-    if behind:
-        every = instance.get_dynamic_partitions(PATIENTS)
-        if not run("accuracy", "patients' accuracies", every[0], every[-1]):
-            return
-    # a thorough evaluation is good enough for a quick run, but not the other way round
-    enough = {
-        evaluation_mark(warehouse, settings, retrain=r) for r in ((True,) if thorough else (True, False))
-    }
-    if held.get((STUDY, WHOLE, "experiment_results")) not in enough:
-        tell("judging the experiments")
-        config = {"ops": {"evaluation": {"config": {"retrain": thorough}}}}
-        with _evaluation_told(progress):
-            summary.outcomes.append(run_job(load, instance, "evaluate", "the evaluation", config=config))
+    if done.get(SPLITS, True):
+        summary.notes += [f"Left out of the results: {line}" for line in judged_folds(warehouse)[1]]
 
 
 @contextmanager
@@ -311,35 +282,21 @@ def finish(
     instance: DagsterInstance, settings: Settings, summary: Summary, tell: Tell, *, load: Load
 ) -> None:
     """Bring what follows from everything else up to date: alerts, marts, pages."""
-    from iss_assets.pipeline.observing import MARTS, PAGES, marts_state, pages_state
     from iss_assets.pipeline.run_alerts import tell_of_runs
-    from iss_assets.pipeline.run_history import STATE_TAG, SUBJECT_TAG
+    from iss_assets.pipeline.training import next_page_runs
     from iss_assets.warehouse.database import Warehouse
 
     before = {o.run_id for o in summary.outcomes}
     repository = load().get_repository_def()
     tell_of_runs(instance, settings, sorted(before), repository)
     warehouse = Warehouse(settings.warehouse_path, settings.warehouse)
-    state = marts_state(instance, warehouse, settings.warehouse.sql_dir)
-    if state is not None:
-        tell("making the SQL marts and pages")
-        tags = {SUBJECT_TAG: MARTS, STATE_TAG: state}
-        summary.outcomes.append(run_job(load, instance, "marts", "the SQL marts and pages", tags=tags))
-    written = (settings.reports_dir / "study_report.html").exists()
-    # also after a command that was killed when everything was made but the pages
-    told = pages_state(instance, warehouse)
-    if summary.outcomes or told is not None or not written:
-        tell("writing the reports")
-        every = instance.get_dynamic_partitions(PATIENTS)
-        last = {} if told is None else {SUBJECT_TAG: PAGES, STATE_TAG: told}
-        summary.outcomes.append(
-            run_job(load, instance, "report", "the study report", tags={} if every else last)
-        )
-        if every:
-            span = (every[0], every[-1])
-            summary.outcomes.append(
-                run_job(load, instance, "patient_reports", "the patients' pages", partitions=span, tags=last)
-            )
+    done = {o.subject: o.success for o in summary.outcomes}
+    while batch := next_page_runs(instance, warehouse, settings, done):
+        tell("making the SQL marts and pages" if batch[0].job == "marts" else "writing the reports")
+        for run in batch:
+            outcome = run_job(load, instance, run.job, run.subject, partitions=run.partitions, tags=run.tags)
+            summary.outcomes.append(outcome)
+            done[run.subject] = outcome.success
     tell_of_runs(instance, settings, sorted({o.run_id for o in summary.outcomes} - before), repository)
 
 
@@ -516,10 +473,7 @@ def _execute(
     if partitions and partitions[0] == partitions[1]:
         key = partitions[0]
     elif partitions:
-        own |= {
-            "dagster/asset_partition_range_start": partitions[0],
-            "dagster/asset_partition_range_end": partitions[1],
-        }
+        own |= {RANGE_START_TAG: partitions[0], RANGE_END_TAG: partitions[1]}
     result = (
         load()
         .resolve_job_def(job)

@@ -6,6 +6,7 @@ import json
 import os
 import socket
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import dagster as dg
@@ -60,6 +61,15 @@ SUBJECT_TAG, STATE_TAG = "iss/subject", "iss/state"
 
 
 PARTITION_TAG = "dagster/partition"
+RANGE_START_TAG = "dagster/asset_partition_range_start"
+RANGE_END_TAG = "dagster/asset_partition_range_end"
+
+
+TRAINING_SCHEDULE = "weekly_training"
+"""The schedule that starts a training."""
+TRAINING_TAG, TRAINING_STEP_TAG = "iss/training", "iss/training_step"
+"""On the runs that follow: the id of the run that the schedule started, and what this one brings up to date."""
+_SCHEDULE_TAG = "dagster/schedule_name"
 
 
 TAKEN_UP_TAG = "iss/taken_up"
@@ -77,6 +87,43 @@ def subjects_in_flight(instance: dg.DagsterInstance) -> frozenset[str]:
     """Give the patients, and the study-wide jobs, that runs not yet ended work on, whoever launched them."""
     runs = instance.get_runs(dg.RunsFilter(statuses=list(NOT_FINISHED_STATUSES)))
     return frozenset(run.tags.get(PARTITION_TAG) or run.tags.get(SUBJECT_TAG) or run.job_name for run in runs)
+
+
+@dataclass(frozen=True)
+class Training:
+    """The runs of one training that the schedule started.
+
+    Attributes
+    ----------
+    training_id : str
+        Id of the run that the schedule requested.
+    unfinished : tuple of str
+        Ids of runs that are queued or running.
+    done : dict
+        What finished runs were to bring up to date, to whether they succeeded.
+    """
+
+    training_id: str
+    unfinished: tuple[str, ...]
+    done: dict[str, bool]
+
+
+def newest_training(instance: dg.DagsterInstance) -> Training | None:
+    """Return the newest training that the schedule started, None before the first."""
+    started = instance.get_runs(
+        # earlier versions trained inside one run, of a job of the schedule's own name
+        dg.RunsFilter(job_name="splits", tags={_SCHEDULE_TAG: TRAINING_SCHEDULE}),
+        limit=1,
+    )
+    if not started:
+        return None
+    followed = instance.get_runs(dg.RunsFilter(tags={TRAINING_TAG: started[0].run_id}))
+    runs = [*started, *followed]
+    return Training(
+        started[0].run_id,
+        tuple(run.run_id for run in runs if not run.is_finished),
+        {run.tags.get(TRAINING_STEP_TAG, ""): run.is_success for run in runs if run.is_finished},
+    )
 
 
 def attempts_of(instance: dg.DagsterInstance, subjects: Sequence[str]) -> dict[str, list[Attempt]]:

@@ -98,7 +98,7 @@ def test_a_fold_made_again_alone_in_another_way_is_not_averaged_with_the_others(
 ) -> None:
     for name, value in {**PAPER, "SEED": "5"}.items():
         monkeypatch.setenv(f"ISS_TRAINING__{name}", value)
-    quick = {"ops": {"evaluation": {"config": {"retrain": False}}}}
+    quick = {"ops": {"evaluate_experiments": {"config": {"retrain": False}}}}
     with open_instance(Settings(home=home)) as instance:
         for job, more in (
             ("train", {"partitions": ("forest_pain|02",) * 2}),

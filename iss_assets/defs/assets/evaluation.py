@@ -100,7 +100,7 @@ class HowToJudge(dg.Config):
 
 
 @dg.multi_asset(
-    name="evaluation",
+    name="evaluate_experiments",
     specs=[
         dg.AssetSpec(
             **describe(

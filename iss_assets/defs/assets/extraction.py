@@ -100,7 +100,7 @@ def extraction_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         )
 
     @dg.multi_asset(
-        name="seen",
+        name="extract_visual",
         specs=[
             spec(
                 Frames,
@@ -134,7 +134,7 @@ def extraction_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         yield from extract(context, warehouse, VISUAL_TABLES, see)
 
     @dg.multi_asset(
-        name="heard",
+        name="extract_audio",
         specs=[
             spec(
                 Audio,

@@ -63,7 +63,7 @@ def _assets_of(models: SqlModels) -> dg.AssetsDefinition:
     """
 
     @dg.multi_asset(
-        name="sql_models",
+        name="build_sql_models",
         specs=[_spec_of(model) for model in models.models.values()],
         check_specs=[spec for model in models.models.values() for spec in _check_specs_of(model)],
         can_subset=True,

@@ -117,7 +117,7 @@ def embeddings(context: dg.AssetExecutionContext, warehouse: WarehouseResource) 
 
 
 @dg.multi_asset(
-    name="folds",
+    name="train_folds",
     specs=[
         dg.AssetSpec(
             **describe(

@@ -127,7 +127,7 @@ def test_a_run_builds_the_table_and_tells_rows_lineage_and_a_preview(
 ) -> None:
     result = run(folder, resource)
     assert result.success
-    metadata = result.asset_materializations_for_node("sql_models")[0].metadata
+    metadata = result.asset_materializations_for_node("build_sql_models")[0].metadata
     assert metadata["dagster/row_count"].value == 1
     assert "| F | 1 |" in metadata["preview"].value
     sources = metadata["dagster/column_lineage"].value.deps_by_column
@@ -155,7 +155,7 @@ def test_a_broken_model_is_an_asset_that_fails_with_file_and_line_and_the_others
     assert "marts/broken.sql:2: unknown table nowhere" in (specs["broken"].description or "")
     result = run(folder, resource)
     assert not result.success
-    assert result.asset_materializations_for_node("sql_models")
+    assert result.asset_materializations_for_node("build_sql_models")
     failure = next(e for e in result.all_events if e.is_step_failure)
     assert "marts/broken.sql:2" in str(failure.step_failure_data.user_failure_data.description)
 
@@ -171,7 +171,7 @@ def test_a_model_that_fails_on_the_data_fails_the_step_and_keeps_the_others(
     write(folder, "marts/worse.sql", "select n from bad")
     result = run(folder, resource)
     assert not result.success
-    made = [m.asset_key.to_user_string() for m in result.asset_materializations_for_node("sql_models")]
+    made = [m.asset_key.to_user_string() for m in result.asset_materializations_for_node("build_sql_models")]
     assert made == ["patients_by_sex"]
     assert {e.asset_key.to_user_string() for e in result.get_asset_check_evaluations()} == {"patients_by_sex"}
     (failure,) = (e.step_failure_data.user_failure_data for e in result.all_events if e.is_step_failure)
@@ -189,9 +189,9 @@ def test_one_model_can_be_made_by_itself(folder: Path, resource: WarehouseResour
     )
     result = run(folder, resource, only="oldest")
     assert result.success
-    assert [m.asset_key.to_user_string() for m in result.asset_materializations_for_node("sql_models")] == [
-        "oldest"
-    ]
+    assert [
+        m.asset_key.to_user_string() for m in result.asset_materializations_for_node("build_sql_models")
+    ] == ["oldest"]
     assert [e.asset_key.to_user_string() for e in result.get_asset_check_evaluations()] == ["oldest"]
 
 

@@ -1,0 +1,200 @@
+"""What training needs next: the order of splits, models, accuracies, evaluation and pages, decided in one place.
+
+`iss train` and `iss run` execute each run in their own process; the training sensor requests it from Dagster's queue.
+Both ask here again after every batch, so a batch holds only what can run side by side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from iss_assets.datasets.items import trainable_patients
+from iss_assets.modeling.experiments import BY_NAME, experiment
+from iss_assets.pipeline.observing import MARTS, PAGES, marts_state, pages_state
+from iss_assets.pipeline.partition_keys import PATIENTS, fold_key
+from iss_assets.pipeline.run_history import STATE_TAG, SUBJECT_TAG
+from iss_assets.pipeline.staleness import (
+    embeddings_mark,
+    evaluation_mark,
+    make_splits,
+    predictions_mark,
+    stale_experiments,
+)
+from iss_assets.settings import Settings
+from iss_assets.warehouse.database import Warehouse
+from iss_assets.warehouse.ledger import STUDY, WHOLE, ledger
+
+if TYPE_CHECKING:
+    from dagster import DagsterInstance
+
+SPLITS, ACCURACY, EVALUATION = "the splits", "patients' accuracies", "the evaluation"
+"""Subjects of the runs over all experiments."""
+MARTS_AND_PAGES, REPORT, PATIENT_PAGES = "the SQL marts and pages", "the study report", "the patients' pages"
+"""Subjects of the runs that show the results."""
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """One run that training needs.
+
+    Attributes
+    ----------
+    job : str
+        Name of the job.
+    subject : str
+        What a person calls it; unique within one training.
+    partitions : tuple of str, optional
+        First and last partition; a single one if they are the same.
+    config : dict
+        Run configuration.
+    tags : dict
+        Tags of the run: what it brings up to date, and to which state.
+    """
+
+    job: str
+    subject: str
+    partitions: tuple[str, str] | None = None
+    config: dict[str, Any] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+
+
+def why_not_trained(warehouse: Warehouse, settings: Settings) -> str | None:
+    """Return why no experiment can be run; None where one can."""
+    eligible = len(trainable_patients(warehouse, settings.training))
+    if eligible >= 2:
+        return None
+    return (
+        f"No experiment was run: {eligible} patients have videos that can be trained on, and at least two are needed. "
+        "Why: iss quality"
+    )
+
+
+def chosen_experiments(settings: Settings) -> list[str]:
+    """Return the experiments that the weekly training keeps up to date.
+
+    Raises
+    ------
+    ValueError
+        If the setting names one that does not exist.
+    """
+    return [experiment(name).name for name in settings.sensors.training_experiments] or list(BY_NAME)
+
+
+def next_training_runs(
+    warehouse: Warehouse,
+    settings: Settings,
+    experiments: Sequence[str],
+    patients: Sequence[str],
+    done: Mapping[str, bool],
+    *,
+    thorough: bool,
+) -> list[TrainingRun]:
+    """Return the next batch of runs, in the order splits, embeddings, models, accuracies, evaluation.
+
+    Parameters
+    ----------
+    warehouse : Warehouse
+        What there is.
+    settings : Settings
+        Training and evaluation.
+    experiments : sequence of str
+        Names of the experiments to bring up to date.
+    patients : sequence of str
+        Partitions of patients, in Dagster's order.
+    done : mapping
+        Subjects that this training has run already, to whether they succeeded. None of them is returned again, and
+        nothing is returned that needs one that failed.
+    thorough : bool
+        Whether the evaluation also trains forests on permuted labels.
+
+    Returns
+    -------
+    list of TrainingRun
+        Empty where everything is current, a step failed that all later ones need, or fewer than two patients have
+        videos that can be trained on.
+    """
+    eligible = [p.patient_id for p in trainable_patients(warehouse, settings.training)]
+    if len(eligible) < 2:
+        return []
+    recorded = ledger(warehouse)
+    if (
+        SPLITS not in done
+        and recorded.get((STUDY, WHOLE, "cv_splits")) != make_splits(warehouse, settings)[1]
+    ):
+        return [TrainingRun("splits", SPLITS)]
+    if not done.get(SPLITS, True):
+        return []
+    for batch in (
+        _embeddings(warehouse, settings, experiments, eligible, recorded),
+        _models(warehouse, settings, experiments),
+    ):
+        if waiting := [run for run in batch if run.subject not in done]:
+            return waiting
+    mark = predictions_mark(warehouse)
+    behind = any(recorded.get((p, WHOLE, "patient_accuracy")) != mark for p in eligible)
+    if behind and patients and ACCURACY not in done:
+        return [TrainingRun("accuracy", ACCURACY, (patients[0], patients[-1]))]
+    if not done.get(ACCURACY, True):
+        return []
+    # a thorough evaluation is good enough for a quick run, but not the other way round
+    enough = {
+        evaluation_mark(warehouse, settings, retrain=r) for r in ((True,) if thorough else (True, False))
+    }
+    if recorded.get((STUDY, WHOLE, "experiment_results")) not in enough and EVALUATION not in done:
+        config = {"ops": {"evaluate_experiments": {"config": {"retrain": thorough}}}}
+        return [TrainingRun("evaluate", EVALUATION, config=config)]
+    return []
+
+
+def _embeddings(
+    warehouse: Warehouse,
+    settings: Settings,
+    experiments: Sequence[str],
+    eligible: Sequence[str],
+    recorded: Mapping[tuple[str, str, str], str],
+) -> Iterator[TrainingRun]:
+    for patient in eligible if "embedding_probe" in experiments else ():
+        if recorded.get((patient, WHOLE, "embeddings")) != embeddings_mark(warehouse, settings, patient):
+            yield TrainingRun("embed", f"embeddings of {patient}", (patient, patient))
+
+
+def _models(warehouse: Warehouse, settings: Settings, experiments: Sequence[str]) -> Iterator[TrainingRun]:
+    # a split file may name more splits than the settings ask for
+    last = warehouse.query("select max(split) n from cv_splits")["n"][0].as_py()
+    for name in stale_experiments(warehouse, settings, experiments):
+        yield TrainingRun("train", name, (fold_key(name, 1), fold_key(name, last)))
+
+
+def next_page_runs(
+    instance: DagsterInstance, warehouse: Warehouse, settings: Settings, done: Mapping[str, bool]
+) -> list[TrainingRun]:
+    """Return the next batch of runs that show the results: the marts, then the pages made from them.
+
+    Parameters
+    ----------
+    instance : dagster.DagsterInstance
+        Says what the last of these runs were made from.
+    warehouse : Warehouse
+        What there is.
+    settings : Settings
+        Where the SQL models and the pages are.
+    done : mapping
+        Subjects that were run already, to whether they succeeded. Where there are any, the pages are written even if
+        their tables have not changed: a run that failed is shown too.
+    """
+    state = marts_state(instance, warehouse, settings.warehouse.sql_dir)
+    if state is not None and MARTS_AND_PAGES not in done:
+        return [TrainingRun("marts", MARTS_AND_PAGES, tags={SUBJECT_TAG: MARTS, STATE_TAG: state})]
+    # also after a command that was killed when everything was made but the pages
+    state = pages_state(instance, warehouse)
+    written = (settings.reports_dir / "study_report.html").exists()
+    if REPORT in done or not (done or state is not None or not written):
+        return []
+    patients = instance.get_dynamic_partitions(PATIENTS)
+    last = {} if state is None else {SUBJECT_TAG: PAGES, STATE_TAG: state}
+    report = TrainingRun("report", REPORT, tags={} if patients else last)
+    if not patients:
+        return [report]
+    return [report, TrainingRun("patient_reports", PATIENT_PAGES, (patients[0], patients[-1]), tags=last)]
