@@ -157,9 +157,9 @@ def test_every_table_down_to_the_quality_is_filled_with_believable_values(made: 
 
 def test_the_study_report_shows_what_the_study_looks_like(made: Settings) -> None:
     page = (made.reports_dir / "study_report.html").read_text(encoding="utf-8")
-    for caption in ("Frames of a patient", "Patients by skin type", "Enrollment towards the goal"):
+    for caption in ("Frames per patient", "Patients by skin type", "Enrollment toward the goal"):
         assert f"<figcaption>{caption}</figcaption>" in page, caption
-    assert page.count('class="marks"') >= 10
+    assert page.count('class="chart') >= 10
 
 
 def test_the_run_can_be_seen_in_dagster_afterwards(made: Settings) -> None:

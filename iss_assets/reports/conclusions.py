@@ -1,13 +1,9 @@
-"""What a report may honestly say, in sentences made from the tables.
-
-Belongs here: the first lines of the study report. Does not belong here: how they look (``templates``).
-"""
+"""The first lines of the study report: what may be concluded, in sentences made from the tables."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
@@ -15,16 +11,8 @@ import pandas as pd
 from iss_assets.evaluation.comparable import LeftOut
 from iss_assets.evaluation.frames import rows_of
 from iss_assets.protocol.published import describe, sees_face_or_voice
+from iss_assets.reports.templating import Banner
 from iss_assets.settings import EvaluationSettings
-
-
-@dataclass(frozen=True)
-class Banner:
-    """A warning above everything else; `kind` is empty or ``bad``."""
-
-    head: str
-    text: str
-    kind: str = ""
 
 
 def banners(
@@ -35,18 +23,18 @@ def banners(
     cohort_hash: str | None,
     left_out: Sequence[LeftOut] = (),
 ) -> list[Banner]:
-    """Give the warnings that stand above a report: failed alarms, invented patients, how and on whom was trained.
+    """Return the warnings above a report: failed alarms, invented patients, how the models were trained and on whom.
 
     Parameters
     ----------
     results, fold_models, canaries : pandas.DataFrame
-        ``experiment_results``, the rows of ``fold_models`` that are judged, ``canary_results``.
+        ``experiment_results``, the evaluated rows of ``fold_models``, ``canary_results``.
     invented : bool
         Whether the patients are invented.
     cohort_hash : str or None
-        Today's, of ``cv_splits``.
+        The current hash in ``cv_splits``.
     left_out : sequence of LeftOut
-        Folds that are not judged.
+        Folds that are not evaluated.
     """
     found = []
     failed = canaries[canaries["passed"].eq(False)] if len(canaries) else canaries
@@ -69,7 +57,7 @@ def banners(
         found.append(
             Banner(
                 "These figures mean nothing clinically.",
-                f"Here {_and(meaningless)}. The page shows that the way from video to result works, and no more.",
+                f"Here {_and(meaningless)}. The page shows that the pipeline works from video to result, and no more.",
             )
         )
     stale = fold_models[fold_models["cohort_hash"] != cohort_hash] if cohort_hash else fold_models.iloc[:0]
@@ -77,8 +65,8 @@ def banners(
         found.append(
             Banner(
                 "Some models are older than the cohort.",
-                f"{len(stale)} of {len(fold_models)} trained folds have not seen the patients as they are split now; "
-                "train them again before reading differences.",
+                f"{len(stale)} of {len(fold_models)} trained folds were not trained on the patients as they are split now; "
+                "train them again before comparing models.",
             )
         )
     if len(set(results["profile"])) > 1:
@@ -87,7 +75,7 @@ def banners(
         found.append(
             Banner(
                 "Experiments were trained in different profiles.",
-                f"{_and(said)}: differences between them are also differences of the training.",
+                f"{_and(said)}: differences between them also come from the training.",
             )
         )
     if left_out:
@@ -99,7 +87,7 @@ def banners(
         found.append(
             Banner(
                 "Some trained folds are left out of every figure here.",
-                " ".join(said) + " Train them again, or go back to the settings that they were trained with.",
+                " ".join(said) + " Train them again, or go back to the settings they were trained with.",
             )
         )
     return found
@@ -108,12 +96,12 @@ def banners(
 def conclusion(
     results: pd.DataFrame, permutations: pd.DataFrame, patients: int, settings: EvaluationSettings
 ) -> tuple[str, list[str]]:
-    """Give the leading sentence of a report and the points under it.
+    """Return the leading sentence of a report and the points below it.
 
     Parameters
     ----------
     results, permutations : pandas.DataFrame
-        ``experiment_results`` and ``permutation_results``, either may be empty.
+        ``experiment_results`` and ``permutation_results``; either may be empty.
     patients : int
         Patients in the study.
     settings : EvaluationSettings
@@ -122,30 +110,30 @@ def conclusion(
     if results.empty:
         return "No experiment has been evaluated yet; this page shows what has been collected.", []
     label = {e: _label(e) for e in results["experiment"]}
-    judged = results[results["beats_baseline"].notna()]
-    losing = judged[judged["beats_baseline"] == "no"]
-    unclear = judged[judged["beats_baseline"] == "not shown"]
-    too_few = judged[judged["beats_baseline"] == "cannot be shown"]
-    winning = judged[judged["beats_baseline"] == "yes"]
-    rule = _best_rule(list(judged["experiment"]))
+    tested = results[results["beats_baseline"].notna()]
+    losing = tested[tested["beats_baseline"] == "no"]
+    unclear = tested[tested["beats_baseline"] == "not shown"]
+    too_few = tested[tested["beats_baseline"] == "cannot be shown"]
+    winning = tested[tested["beats_baseline"] == "yes"]
+    rule = _best_rule(list(tested["experiment"]))
     points = [
         f"Best baseline with {_classes(classes)} classes: “{baseline_label(first['best_baseline'])}”, "
         f"{first['best_baseline_accuracy']:.3f}."
-        for classes, group in judged.groupby("classes")
+        for classes, group in tested.groupby("classes")
         for first in [group.sort_values("patients").iloc[-1]]
     ]
-    if judged.empty:
-        lead = "No baseline has been evaluated, so it cannot be said whether any model has learned something."
+    if tested.empty:
+        lead = "No baseline has been evaluated, so nothing can be said about whether any model has learned something."
     elif winning.empty:
         lead = (
-            f"{'The model is not' if len(judged) == 1 else f'None of the {len(judged)} models is'} shown to beat the "
+            f"{'The model is not' if len(tested) == 1 else f'None of the {len(tested)} models is'} shown to beat the "
             f"{rule}."
         )
-    elif len(winning) == len(judged):
-        lead = f"{'The model beats' if len(judged) == 1 else f'All {len(judged)} models beat'} the {rule}."
+    elif len(winning) == len(tested):
+        lead = f"{'The model beats' if len(tested) == 1 else f'All {len(tested)} models beat'} the {rule}."
     else:
         lead = (
-            f"{len(winning)} of {len(judged)} models {'beats' if len(winning) == 1 else 'beat'} the {rule}: "
+            f"{len(winning)} of {len(tested)} models {'beats' if len(winning) == 1 else 'beat'} the {rule}: "
             f"{_and([label[e] for e in winning['experiment']])}."
         )
     if len(losing):
@@ -190,37 +178,53 @@ def conclusion(
 
 
 def _chance(permutations: pd.DataFrame, alpha: float) -> list[str]:
-    """Say which models do better than chance, and of which that could not have come out."""
+    """Say which models do better than chance, and for which that could not have been shown."""
     if permutations.empty:
         return ["No test against chance has been made."]
     head = (
         f"Against chance (labels permuted among patients, Holm over {len(permutations)} "
         f"experiment{'s' if len(permutations) > 1 else ''}, level {alpha:.2g})"
     )
-    able = permutations["p_least_holm"] <= alpha
-    said = []
-    if able.any():
-        above = permutations[able & (permutations["p_value_holm"] <= alpha)]
+    conclusive = permutations["p_least_holm"] <= alpha
+    points = []
+    if conclusive.any():
+        above = permutations[conclusive & (permutations["p_value_holm"] <= alpha)]
         better = [f"{_label(r.experiment)} (p = {r.p_value_holm:.3g})" for r in rows_of(above)]
-        said.append(
+        points.append(
             f"{head}: "
             + (f"better than chance are {_and(better)}" if better else "none is shown to be better")
             + "."
         )
-    for row in rows_of(permutations[~able]):
-        said.append(
-            f"{head}: nothing can be said about {_label(row.experiment)}. {row.most_permutations:,} permutations of "
-            f"these patients' labels give no p below {row.p_least:.3g}, which is {row.p_least_holm:.3g} after Holm: no "
-            f"result, however good, could have been told from chance.{_more(row, len(permutations), alpha)}"
+    if not conclusive.all():
+        points.append(f"{head}: {_inconclusive(permutations[~conclusive], len(permutations), alpha)}")
+    return points
+
+
+def _inconclusive(permutations: pd.DataFrame, tests: int, alpha: float) -> str:
+    """Say once, for all models that it concerns, why no result could have been told from chance."""
+    reasons: dict[str, list[str]] = {}
+    helped: list[str] = []
+    needed = math.ceil(tests / alpha) - 1
+    for row in rows_of(permutations):
+        reason = (
+            f"{row.most_permutations:,} permutations of these patients' labels give no p below {row.p_least:.3g}, "
+            f"which is {row.p_least_holm:.3g} after Holm"
         )
-    return said
-
-
-def _more(row: Any, tests: int, alpha: float) -> str:
-    """Say how many permutations would do, where the number of patients does not forbid it."""
-    wanted = math.ceil(tests / alpha) - 1
-    limited = row.p_least > 1 / (row.most_permutations + 1) + 1e-12
-    return "" if limited or row.most_permutations >= wanted else f" {wanted:,} permutations would do."
+        reasons.setdefault(reason, []).append(_label(row.experiment))
+        limited_by_patients = row.p_least > 1 / (row.most_permutations + 1) + 1e-12
+        if not limited_by_patients and row.most_permutations < needed:
+            helped.append(_label(row.experiment))
+    models = [name for names in reasons.values() for name in names]
+    said = "; ".join(
+        reason if len(reasons) == 1 else f"{reason} ({_and(names)})" for reason, names in reasons.items()
+    )
+    enough = ""
+    if helped:
+        enough = f" {needed:,} permutations would do{'' if len(helped) == len(models) else f' for {_and(helped)}'}."
+    return (
+        f"nothing can be said about {_and(models)}. {said}: no result, however good, could have been told from "
+        f"chance.{enough}"
+    )
 
 
 def _classes(classes: Any) -> str:
@@ -228,7 +232,7 @@ def _classes(classes: Any) -> str:
 
 
 def _best_rule(experiments: Sequence[str]) -> str:
-    """Name what models are held against; what the rule lacks is only worth a word where the models have it."""
+    """Name what models are compared with; say that it uses neither face nor voice only where the models use them."""
     if experiments and all(sees_face_or_voice(e) for e in experiments):
         return "best rule that sees neither face nor voice"
     return "best simple rule"
@@ -241,7 +245,7 @@ def _against(row: Any) -> str:
 
 
 def baseline_label(baseline: str) -> str:
-    """Give a baseline's name as a reader would write it."""
+    """Return a baseline's name as a reader would write it."""
     return {
         "sex_and_skin": "sex × skin",
         "always_none": "never pain",

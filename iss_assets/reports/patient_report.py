@@ -1,12 +1,9 @@
-"""One patient's page: pain scores over time, quality over time, accuracy in each experiment. No face.
-
-Belongs here: what the page shows of one patient. Does not belong here: the study's page (``study_report``).
-"""
+"""One patient's page: pain scores over time, quality over time, accuracy in each experiment. No face."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,29 +12,28 @@ import pandas as pd
 from iss_assets.evaluation.baselines import quality_measures
 from iss_assets.evaluation.frames import Rows, as_frame, number_or_none, rows_of
 from iss_assets.protocol import terms
-from iss_assets.reports import conclusions, report_tables
-from iss_assets.reports import evaluation_figures as figures
-from iss_assets.reports.templating import write_page
+from iss_assets.reports import charts, report_tables
+from iss_assets.reports.templating import INVENTED, STUDY, Frame, write_page
 
 MEASURES = {"face_rate": "Frames with a face", "landmark_rate": "Faces with landmarks"}
-"""Shares drawn over time besides the scores."""
+"""Shares drawn over time besides the scores, with their titles."""
 
 SCORE_HEADS = ("Now", "Chronic", "Activity", "Mood", "Walking", "Work", "Relations", "Sleep", "Enjoyment")
-"""The nine answers in the order of `terms.SCORES`, short."""
+"""Short headings of the nine answers, in the order of `terms.SCORES`."""
 
 
 @dataclass(frozen=True)
 class PatientReportInputs:
-    """What a patient's page is made of.
+    """The tables and facts that a patient's page is made from.
 
     Attributes
     ----------
     patient_id
         Whose page.
     patients, bpi_scores, videos, video_quality
-        The tables of those names; rows of other patients are left aside.
+        The tables of those names; rows of other patients are ignored.
     patient_accuracy
-        All patients' rows, so that the patient's level can be shown beside; None where nothing has been trained.
+        All patients' rows, so that others of the same pain level can be shown; None where nothing has been trained.
     study_name, invented, made_at
         As in `StudyReportInputs`.
     """
@@ -48,25 +44,32 @@ class PatientReportInputs:
     videos: Rows
     video_quality: Rows
     patient_accuracy: Rows | None = None
-    study_name: str = "Intelligent Sight and Sound"
+    study_name: str = STUDY
     invented: bool = False
     made_at: datetime | None = None
 
     def own(self, name: str) -> pd.DataFrame:
-        """Give the patient's own rows of a table."""
+        """Return the patient's own rows of a table."""
         frame = as_frame(getattr(self, name))
         return frame[frame["patient_id"] == self.patient_id].reset_index(drop=True)
 
 
 def write_patient_report(inputs: PatientReportInputs, path: Path) -> Path:
-    """Write a patient's page as one HTML file, replacing an older one at once.
+    """Write a patient's page as one HTML file.
 
     Raises
     ------
     KeyError
         If ``patients`` does not hold the patient.
     """
-    return write_page("patient_report.html.jinja", _context(inputs), path)
+    frame = Frame(
+        f"Patient {inputs.patient_id}",
+        "Patient report · research use, not for clinical decisions",
+        inputs.made_at,
+        inputs.study_name,
+        banners=[INVENTED] if inputs.invented else [],
+    )
+    return write_page("patient_report.html.jinja", frame, _context(inputs), path)
 
 
 def _context(inputs: PatientReportInputs) -> dict[str, Any]:
@@ -76,15 +79,9 @@ def _context(inputs: PatientReportInputs) -> dict[str, Any]:
     person = next(rows_of(known))
     scores = _with_clock(inputs.own("bpi_scores"))
     videos, quality = inputs.own("videos"), inputs.own("video_quality")
-    made_at = inputs.made_at or datetime.now(UTC)
     usable = int(quality["usable"].astype(bool).sum())
-    banners = [conclusions.Banner("Invented patient.", "Nothing on this page was measured on a person.")]
     return {
-        "title": f"Patient {person.patient_id}",
-        "kicker": "Patient report · research use, not for clinical decisions",
-        "meta": f"{inputs.study_name} · made {made_at:%-d %B %Y, %H:%M} UTC",
-        "banners": banners if inputs.invented else [],
-        "facts": [
+        "summary": [
             ("Cohort", str(person.cohort), ""),
             (
                 "Pain target",
@@ -107,9 +104,9 @@ def _context(inputs: PatientReportInputs) -> dict[str, Any]:
 
 
 def _with_clock(scores: pd.DataFrame) -> pd.DataFrame:
-    """Add ``clock``, what the clock said where the patient was, and put the questionnaires in order of time.
+    """Add ``clock``, the patient's local time, and sort the questionnaires by time.
 
-    Where the offset from UTC is unknown the time stands as it was written.
+    Where the offset from UTC is unknown, the time is kept as it was written.
     """
     moment = pd.to_datetime(scores["submitted_at"], utc=True).dt.tz_localize(None)
     local = moment + pd.to_timedelta(scores["utc_offset_minutes"].astype(float), unit="min")
@@ -119,7 +116,7 @@ def _with_clock(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def _clock_words(clock: datetime, offset: float | None) -> str:
-    """Say a local time with its offset: ``2021-03-31 09:05 −05:00``."""
+    """Write a local time with its offset: ``2021-03-31 09:05 −05:00``."""
     if offset is None or pd.isna(offset):
         return f"{clock:%Y-%m-%d %H:%M}, offset unknown"
     hours, minutes = divmod(abs(int(offset)), 60)
@@ -127,10 +124,10 @@ def _clock_words(clock: datetime, offset: float | None) -> str:
 
 
 def _scores(scores: pd.DataFrame) -> dict[str, Any]:
-    """Draw the answers over time; the first one large."""
+    """Draw the answers over time, the first one large."""
     times = list(scores["clock"])
     drawn = {
-        name: figures.time_line(
+        name: charts.time_line(
             times, [number_or_none(v) for v in scores[name]], title, 0, 10, name == "pain_now"
         )
         for name in terms.SCORES
@@ -141,7 +138,7 @@ def _scores(scores: pd.DataFrame) -> dict[str, Any]:
     return {
         "pain_now": drawn.pop("pain_now", None),
         "interference": [(name.replace("_", " ").capitalize(), svg) for name, svg in drawn.items()],
-        "chronic": f"Chronic pain was answered {len(chronic)} times, with yes {int(chronic.astype(bool).sum())} times."
+        "chronic": f"Chronic pain: answered {len(chronic)} times, {int(chronic.astype(bool).sum())} times with yes."
         if len(chronic)
         else "",
         "score_table": report_tables.simple(
@@ -167,13 +164,13 @@ def _scores(scores: pd.DataFrame) -> dict[str, Any]:
 
 
 def _quality(scores: pd.DataFrame, videos: pd.DataFrame, quality: pd.DataFrame) -> dict[str, Any]:
-    """Draw quality over time; a video without a questionnaire has no time and stands in the table only."""
+    """Draw quality over time; a video without a questionnaire has no time and is in the table only."""
     when = dict(zip(scores["submission_id"], scores["clock"], strict=True))
     measured = quality_measures(quality)
     measured["at"] = measured["video_id"].map(when)
     timed = measured.dropna(subset=["at"]).sort_values("at")
     plots = [
-        (title, figures.time_line(list(timed["at"]), [number_or_none(v) for v in timed[name]], title, 0, 1))
+        (title, charts.time_line(list(timed["at"]), [number_or_none(v) for v in timed[name]], title, 0, 1))
         for name, title in MEASURES.items()
         if timed[name].notna().any()
     ]
@@ -197,7 +194,7 @@ def _quality(scores: pd.DataFrame, videos: pd.DataFrame, quality: pd.DataFrame) 
         "quality_plots": plots,
         "video_table": report_tables.simple(
             "Every video.",
-            ["Video", "Day", "Seconds", "Face", "Landmarks", "Troubles", "Usable"],
+            ["Video", "Day", "Seconds", "Face", "Landmarks", "Flags", "Usable"],
             rows,
             "No video was submitted.",
         ),
@@ -230,17 +227,17 @@ def _accuracy(inputs: PatientReportInputs) -> report_tables.DataTable:
                 )
             )
     return report_tables.simple(
-        "Accuracy by the models that have not seen this patient.",
+        "Accuracy of the models that were not trained on this patient.",
         [
             "Model",
             "Split",
             "Items",
             "Accuracy",
-            "Others of the level",
+            "Others at this level",
             "Mostly predicted",
             "Mean pain probability",
         ],
         rows,
         "The patient has not been evaluated in any experiment yet.",
-        "One patient's accuracy says how well a model did on one person, not how well it does.",
+        "One patient's accuracy says how well a model did on one person, not how well it does in general.",
     )

@@ -1,95 +1,89 @@
-"""The quality page: one self-contained HTML file in the look of the study report.
+"""The quality page: what to do next, rates over time, by patient and by reason, and the alerts.
 
-Belongs here: what the template is given. Does not belong here: reading (``quality_report``), looks (``templates``; the
-style sheet, the page's frame and the time line are those of ``iss_assets.evaluation``).
-
-The page asks for nothing from anywhere, holds ids and numbers only, and says everything in words and hatching that
-it says in colour.
+The page makes no requests, holds ids and numbers only, and says in words and hatching whatever it says in color.
 """
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, time
+from datetime import datetime, time
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from iss_assets.alerting.rules import WHOLE_STUDY
 from iss_assets.protocol.catalogue import CATALOGUE
+from iss_assets.reports.charts import time_line
 from iss_assets.reports.quality_report import Item, Level, QualityReport, Week, check_title
 from iss_assets.reports.quality_text import HEADINGS, headline, shorten, subject
-from iss_assets.reports.templating import write_page
+from iss_assets.reports.templating import INVENTED, Banner, Frame, write_page
 
-_TOLD = {
+_DELIVERY = {
     "waiting": "waiting",
     "delivered": "delivered",
     "given_up": "given up",
     "not_needed": "not needed",
 }
+"""The column ``delivery`` of ``alerts`` in a reader's words."""
+
 _REASONS_OVER_TIME = 6
 _LISTED = 12
-"""Videos or patients of an item that are shown at once; the rest is folded."""
+"""Videos or patients of an item that are shown at once; the rest is folded away."""
 
 
 def write_quality_page(
     report: QualityReport, path: Path, *, invented: bool = False, made_at: datetime | None = None
 ) -> Path:
-    """Write the page, in place of an older one at once.
+    """Write the page.
 
     Parameters
     ----------
     report : QualityReport
-        What `quality_report` gave.
+        What `quality_report` returned.
     path : Path
-        The file; its folder is made.
+        The file; its folder is created.
     invented : bool
         Whether the patients are invented (the sample study); the page then says so.
     made_at : datetime, optional
-        Time of the page; now if not given.
+        Time of the page; by default now.
 
     Returns
     -------
     Path
         `path`.
     """
-    return write_page("quality.html.jinja", _context(report, invented, made_at or datetime.now(UTC)), path)
-
-
-def _context(report: QualityReport, invented: bool, made_at: datetime) -> dict[str, Any]:
     totals = report.totals
     checked = totals["checked_at"]
-    banners = []
-    if invented:
-        banners.append(
-            {
-                "kind": "",
-                "head": "Invented patients.",
-                "text": "This is the sample study; nobody on this page exists.",
-            }
-        )
+    banners = [INVENTED] if invented else []
     unchecked = totals["patients"] - totals["checked"]
     if unchecked > 0:
         banners.append(
-            {
-                "kind": "",
-                "head": f"{unchecked} of {totals['patients']} patients have not been checked yet.",
-                "text": "Their runs are still to come or have failed.",
-            }
+            Banner(
+                f"{unchecked} of {totals['patients']} patients have not been checked yet.",
+                "Their runs are still to come or have failed.",
+            )
         )
+    frame = Frame(
+        "Quality of the study",
+        "For the study coordinator",
+        made_at,
+        notes=[f"last check {checked:%-d %B %Y, %H:%M} UTC"] if checked else [],
+        banners=banners,
+    )
+    return write_page("quality.html.jinja", frame, _context(report), path)
+
+
+def _context(report: QualityReport) -> dict[str, Any]:
+    totals = report.totals
     return {
-        "title": "Quality of the study",
-        "kicker": "For the study coordinator",
-        "meta": f"Made {made_at:%-d %B %Y, %H:%M} UTC"
-        + (f" · last check {checked:%-d %B %Y, %H:%M} UTC" if checked else ""),
-        "banners": banners,
         "headline": headline(report),
-        "facts": [
-            ("Patients that need attention", f"{report.patients_in_trouble} of {totals['patients']}"),
-            ("Patients with nothing usable", len(report.patients_at(Level.PATIENT))),
-            ("Patients with data lost", len(report.patients_at(Level.DATA))),
-            ("Usable videos", _of(totals["usable"], totals["measured"])),
-            ("Videos with a flag", _of(totals["flagged"], totals["measured"])),
-            ("Videos submitted", totals["videos"]),
+        "measured": totals["measured"],
+        "summary": [
+            ("Patients that need attention", f"{report.patients_with_issues} of {totals['patients']}", ""),
+            ("Patients with nothing usable", len(report.patients_at(Level.PATIENT)), ""),
+            ("Patients with data lost", len(report.patients_at(Level.DATA)), ""),
+            ("Usable videos", _of(totals["usable"], totals["measured"]), ""),
+            ("Videos with a flag", _of(totals["flagged"], totals["measured"]), ""),
+            ("Videos submitted", totals["videos"], ""),
         ],
         "levels": [
             {
@@ -122,7 +116,7 @@ def _context(report: QualityReport, invented: bool, made_at: datetime) -> dict[s
                 "status": f"{a['status']}: {a['reason']}" if a["reason"] else a["status"],
                 "since": f"{a['first_seen']:%Y-%m-%d %H:%M}",
                 "changed": f"{a['changed_at']:%Y-%m-%d %H:%M}",
-                "told": _TOLD[a["delivery"]]
+                "notified": _DELIVERY[a["delivery"]]
                 + (
                     f" {a['told_at']:%Y-%m-%d %H:%M}" if a["told_at"] and a["delivery"] == "delivered" else ""
                 ),
@@ -134,7 +128,7 @@ def _context(report: QualityReport, invented: bool, made_at: datetime) -> dict[s
 
 
 def _shown(item: Item) -> dict[str, Any]:
-    """Give an item as the template shows it."""
+    """Return an item as the template shows it."""
     return {
         "subject": subject(item),
         "word": "Error" if item.severity == "ERROR" else "Warning",
@@ -157,7 +151,7 @@ def _titles() -> dict[str, str]:
 
 
 def _bars(row: dict[str, Any]) -> dict[str, Any]:
-    """Give a patient's line: counts, and their shares of the measured videos in percent."""
+    """Return a patient's row: counts, and their shares of the measured videos in percent."""
     parts = {name: row[name] for name in ("clean", "flagged", "unusable")}
     measured = max(1, row["measured"])
     return {**row, "parts": [(name, n, 100 * n / measured) for name, n in parts.items() if n]}
@@ -165,8 +159,6 @@ def _bars(row: dict[str, Any]) -> dict[str, Any]:
 
 def _plots(weeks: list[Week]) -> list[tuple[str, str, Any]]:
     """Draw the usable share and the most frequent flags' shares by week."""
-    from iss_assets.reports.evaluation_figures import time_line
-
     if len(weeks) < 2:
         return []
     times = [datetime.combine(week.start, time()) for week in weeks]
@@ -177,11 +169,14 @@ def _plots(weeks: list[Week]) -> list[tuple[str, str, Any]]:
     videos = sum(week.videos for week in weeks)
     usable = sum(week.usable * week.videos for week in weeks)
     lines: list[tuple[str, str, list[float]]] = [
-        ("Usable", f"{_percent(usable, videos)} of all videos", [week.usable for week in weeks])
+        (
+            "Usable",
+            f"{round(usable)} of {videos} videos, {_percent(usable, videos)}",
+            [week.usable for week in weeks],
+        )
     ]
     for flag in sorted(counts, key=lambda f: (-counts[f], f))[:_REASONS_OVER_TIME]:
-        number = round(counts[flag])
-        said = f"{number} video{'' if number == 1 else 's'}, {_percent(counts[flag], videos)}"
+        said = f"{round(counts[flag])} of {videos} videos, {_percent(counts[flag], videos)}"
         lines.append(
             (flag.replace("_", " ").capitalize(), said, [week.flags.get(flag, 0.0) for week in weeks])
         )

@@ -1,7 +1,7 @@
-"""What to do now, the most costly first, and how often things go wrong: one read of the warehouse.
+"""What to do now, the most costly first, and how often things go wrong, read from the warehouse at one moment.
 
-Belongs here: queries, what an item is, what it costs the study. Does not belong here: looks (``quality_page``, ``quality_text``), what
-is wrong with a video (``protocol.flags``), words about checks (``protocol.catalogue``).
+`quality_page` and `quality_text` show it. What is wrong with a video is decided by ``protocol.flags``, and checks are
+described in ``protocol.catalogue``.
 """
 
 from __future__ import annotations
@@ -94,11 +94,11 @@ group by week
 order by week
 """
 
-_ALERTS = "select * from alerts order by changed_at desc, patient_id, check_name limit $most"
+_ALERTS = "select * from alerts order by changed_at desc, patient_id, check_name limit $limit"
 
 
 class Level(IntEnum):
-    """What an item costs the study, the worst first; the order of the page."""
+    """What an item costs the study, the worst first: the order of the page."""
 
     BROKEN = 0
     """The pipeline could not do its work, so that the cost is not even known: failed runs, checks, damaged tables."""
@@ -118,15 +118,15 @@ class Level(IntEnum):
 class Cost:
     """What an item costs the study.
 
-    Items are ordered by level, then by the share of the patient's data, the largest first: a patient counts as much
-    as another one, however many videos there are (accuracy is a mean over patients).
+    Items are ordered by level, then by the share of the patient's data, the largest first: every patient counts the
+    same, however many videos there are (accuracy is a mean over patients).
 
     Attributes
     ----------
     level : Level
         Kind of loss.
     share : float
-        Share of the patient's videos, or answers, that it concerns.
+        Share of the patient's videos, or answers, that are affected.
     says : str
         The same in words; empty where the title says it all.
     """
@@ -153,13 +153,13 @@ class Item:
     cost : Cost
         What it costs the study.
     details : tuple of (str, str)
-        Ids of videos or submissions, of patients in a list, each with what there is to say about it.
+        Ids of videos or submissions, or of patients in a list, each with a comment.
     what_to_do : str
-        One sentence or two.
+        One or two sentences.
     since : datetime or None
-        When it was first seen; None where no alert has been kept yet.
+        When it first occurred; None where no alert has been stored yet.
     delivery : str or None
-        Whether somebody was told: the column of ``alerts``.
+        Whether somebody was notified: the column of ``alerts``.
     """
 
     patient_id: str
@@ -175,7 +175,7 @@ class Item:
 
     @property
     def patients(self) -> tuple[str, ...]:
-        """Whom it is about."""
+        """The patients that it is about."""
         if self.patient_id != WHOLE_STUDY:
             return (self.patient_id,)
         return tuple(name for name, _ in self.details) if self.cost.level == Level.REMINDER else ()
@@ -217,7 +217,7 @@ class QualityReport:
     alerts: list[dict[str, Any]] = field(default_factory=list)
 
     def patients_at(self, level: Level) -> set[str]:
-        """Give the patients whose most costly item is of this level."""
+        """Return the patients whose most costly item is of this level."""
         worst: dict[str, Level] = {}
         for item in self.items:
             for patient in item.patients:
@@ -225,15 +225,15 @@ class QualityReport:
         return {patient for patient, at in worst.items() if at == level}
 
     @property
-    def patients_in_trouble(self) -> int:
+    def patients_with_issues(self) -> int:
         """Patients with something wrong; a reminder alone does not count."""
         return sum(len(self.patients_at(level)) for level in Level if level < Level.REMINDER)
 
 
 def quality_report(
-    warehouse: Warehouse, patients: Sequence[str] = (), most_alerts: int = 100
+    warehouse: Warehouse, patients: Sequence[str] = (), alert_limit: int = 100
 ) -> QualityReport:
-    """Read the present state of the study's quality.
+    """Read the current state of the study's quality.
 
     Parameters
     ----------
@@ -241,7 +241,7 @@ def quality_report(
         Where the tables are.
     patients : sequence of str
         Only items of these patients; everything if empty.
-    most_alerts : int
+    alert_limit : int
         Newest alerts listed.
     """
     with warehouse.read() as connection:
@@ -252,7 +252,7 @@ def quality_report(
         failed, videos = rows(_FAILED, run_failed=RUN_FAILED), rows(_VIDEOS)
         totals = rows(_TOTALS)[0]
         by_patient, by_reason, weeks = rows(_BY_PATIENT), rows(_BY_REASON), rows(_OVER_TIME)
-        alerts = rows(_ALERTS, most=most_alerts)
+        alerts = rows(_ALERTS, limit=alert_limit)
     if patients:
         failed, videos = ([r for r in found if r["patient_id"] in patients] for found in (failed, videos))
     return QualityReport(
@@ -284,8 +284,8 @@ def _items(failed: Iterable[Mapping[str, Any]], videos: Iterable[Mapping[str, An
         else:
             items.append(_item(row, info, known))
     items += [_reminder(find(*key), rows) for key, rows in reminders.items()]
-    told = {video for item in items for video, _ in item.details}
-    if unusual := {v: r["problem"] for v, r in known.items() if r["problem"] and v not in told}:
+    reported = {video for item in items for video, _ in item.details}
+    if unusual := {v: r["problem"] for v, r in known.items() if r["problem"] and v not in reported}:
         items.append(_unusual_files(unusual))
     return sorted(items, key=_place)
 
@@ -337,7 +337,7 @@ def cost_of(row: Mapping[str, Any], info: CheckInfo | None) -> Cost:
     if row["check_name"] == RUN_FAILED:
         return Cost(Level.BROKEN, 1.0, "What is shown here may be out of date.")
     if "error" in numbers:
-        return Cost(Level.BROKEN, 0.0, "The check could not be made.")
+        return Cost(Level.BROKEN, 0.0, "The check could not be run.")
     if error and (info is None or info.name == SCHEMA):
         return Cost(Level.BROKEN, 0.5, "The stored rows cannot be relied on.")
     if row["patient_id"] == WHOLE_STUDY:
@@ -373,7 +373,7 @@ def _share(part: float, whole: float) -> float:
 
 
 def _about(video: Mapping[str, Any] | None, info: CheckInfo | None) -> str:
-    """Say what is wrong with a video of an item: which of the cause's flags it has, and what its file is like."""
+    """Say what is wrong with a video of an item: which of the cause's flags it has, and what is unusual about its file."""
     if video is None:
         return ""
     words = []
@@ -383,7 +383,7 @@ def _about(video: Mapping[str, Any] | None, info: CheckInfo | None) -> str:
 
 
 def _reminder(info: CheckInfo, rows: Sequence[Mapping[str, Any]]) -> Item:
-    """Make one list of what many patients need to be reminded of, those with most of it first."""
+    """Merge a reminder to many patients into one list, the worst first."""
 
     names = [name for _, name, _, _ in Formatter().parse(info.reminder) if name]
 

@@ -1,7 +1,4 @@
-"""What ``iss quality`` prints.
-
-Belongs here: the report as plain text. Does not belong here: reading (``quality_report``).
-"""
+"""The quality report as plain text: what ``iss quality`` prints."""
 
 from __future__ import annotations
 
@@ -13,14 +10,14 @@ from typing import Final
 from iss_assets.reports.quality_report import Item, Level, QualityReport
 
 HEADINGS: Final[dict[Level, tuple[str, str]]] = {
-    Level.BROKEN: ("Not working", "Get these running first: until then the rest may be out of date."),
+    Level.BROKEN: ("Not working", "Fix these first: until then the rest may be out of date."),
     Level.PATIENT: ("Patients with nothing usable", "These patients are lost to the study for now."),
     Level.DATA: ("Data lost", "Videos that cannot be used, and answers that are missing."),
     Level.DOUBT: ("Poor quality, still used", "Nothing is lost, but the next videos should be better."),
-    Level.REMINDER: ("Reminders", "Nothing is lost; one list for each reminder."),
-    Level.STUDY: ("The study as a whole", "About no single patient."),
+    Level.REMINDER: ("Reminders", "Nothing is lost. One list per reminder."),
+    Level.STUDY: ("The study as a whole", "Not about any single patient."),
 }
-"""What each level is called, and what it means for the reader."""
+"""The heading of each level, and what the level means."""
 
 _WORST: Final[dict[Level, str]] = {
     Level.BROKEN: "with a failed run or check",
@@ -31,16 +28,16 @@ _WORST: Final[dict[Level, str]] = {
 
 
 def headline(report: QualityReport) -> str:
-    """Say in a sentence or two how things stand."""
+    """Summarize the report in one or two sentences."""
     totals = report.totals
     if not totals["patients"]:
-        return "The warehouse holds no patient yet; start with `iss run`."
+        return "The warehouse has no patients yet; start with `iss run`."
     if not totals["checked"]:
         return "No patient has been checked yet; start with `iss run`."
     if not report.items:
-        return f"No trouble: {totals['checked']} of {totals['patients']} patients checked, all is well."
+        return f"No issues: {totals['checked']} of {totals['patients']} patients checked."
     parts = [f"{n} {says}" for level, says in _WORST.items() if (n := len(report.patients_at(level)))]
-    number = report.patients_in_trouble
+    number = report.patients_with_issues
     need = f"{number} of {totals['patients']} patients {'needs' if number == 1 else 'need'} attention"
     reminded = {p for item in report.items if item.cost.level == Level.REMINDER for p in item.patients}
     return (
@@ -51,12 +48,12 @@ def headline(report: QualityReport) -> str:
 
 
 def format_quality(report: QualityReport, width: int = 100) -> str:
-    """Give what to do, the most costly first, under a heading for each level of cost.
+    """Format what to do, the most costly first, under a heading for each level of cost.
 
     Parameters
     ----------
     report : QualityReport
-        What `quality_report` gave.
+        What `quality_report` returned.
     width : int
         Columns of the terminal.
     """
@@ -91,24 +88,24 @@ def _lines(item: Item, width: int) -> list[str]:
 
 
 def subject(item: Item) -> str:
-    """Say whom an item is about."""
+    """Return who an item is about."""
     if not item.patients:
         return "Study"
     return f"Patient {item.patients[0]}" if len(item.patients) == 1 else count(len(item.patients), "patient")
 
 
-def listed(details: Sequence[tuple[str, str]], most: int = 12) -> str:
-    """Give ids with what there is to say about each, in a row, the rest as a number."""
+def listed(details: Sequence[tuple[str, str]], limit: int = 12) -> str:
+    """Return ids with their comments in one line, the rest as a number."""
     texts = [f"{name} ({about.rstrip('.')})" if about else name for name, about in details]
-    return shorten(texts, most)
+    return shorten(texts, limit)
 
 
-def shorten(ids: Sequence[str], most: int = 6) -> str:
-    """Give ids in a row, the rest as a number."""
-    more = f" and {len(ids) - most} more" if len(ids) > most else ""
-    return ", ".join(ids[:most]) + more
+def shorten(ids: Sequence[str], limit: int = 6) -> str:
+    """Return ids in one line, the rest as a number."""
+    more = f" and {len(ids) - limit} more" if len(ids) > limit else ""
+    return ", ".join(ids[:limit]) + more
 
 
 def count(number: int, what: str) -> str:
-    """Give a number with what is counted."""
+    """Return a number with what is counted."""
     return f"{number} {what}{'' if number == 1 else 's'}"

@@ -34,7 +34,11 @@ class Cell:
 
 @dataclass(frozen=True)
 class DataTable:
-    """A table of the report; `texts` are the numbers of columns set left, `absent` stands there without rows."""
+    """A table of a page.
+
+    `texts` are the numbers of the columns that are aligned left, `absent` is shown where there are no rows, and
+    `hints` explain the columns to a reader who points at their headings.
+    """
 
     caption: str
     head: list[str]
@@ -43,6 +47,7 @@ class DataTable:
     absent: str = "Nothing yet."
     texts: frozenset[int] = field(default_factory=lambda: frozenset({0}))
     sortable: bool = True
+    hints: tuple[str, ...] = ()
 
 
 def number(value: Any, digits: int = 3, signed: bool = False, css: str = "", small: str = "") -> Cell:

@@ -1,19 +1,19 @@
 """The study page: one HTML file with every table and figure of the study, which opens offline.
 
-Belongs here: what stands on the page and in which order. Does not belong here: SQL beyond ``select *`` (that is a
-mart), drawing (``study_figures``, ``gallery``), the report of the experiments (``study_report``).
+What is on the page and in which order. The numbers come from the marts, the figures from `gallery`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from iss_assets.reports.gallery import mart_figures
-from iss_assets.reports.templating import write_page
+from iss_assets.reports.gallery import MartFigure, mart_figures
+from iss_assets.reports.report_tables import Cell, DataTable
+from iss_assets.reports.templating import INVENTED, Banner, Frame, write_page
 from iss_assets.warehouse.database import Warehouse
 from iss_assets.warehouse.sql.build import built_models
 from iss_assets.warehouse.sql.models import SqlModel, SqlModels, load_models
@@ -22,32 +22,11 @@ Rows = list[dict[str, Any]]
 
 
 @dataclass
-class Figure:
-    """One drawing with its caption."""
-
-    caption: str
-    svg: str
-    wide: bool = False
-
-
-@dataclass
-class Cell:
-    """One value of a table as it is shown and as it is sorted."""
-
-    text: str
-    order: str
-    number: bool
-
-
-@dataclass
-class TableView:
-    """One mart as a table."""
+class MartTable:
+    """One mart as a table, with its name in the warehouse."""
 
     name: str
-    description: str
-    columns: list[tuple[str, str, bool]]
-    """Heading, explanation, and whether numbers stand below."""
-    rows: list[list[Cell]]
+    table: DataTable
 
 
 @dataclass
@@ -57,14 +36,19 @@ class Section:
     anchor: str
     title: str
     text: str
-    figures: list[Figure]
-    tables: list[TableView]
-    folded: list[TableView]
+    figures: list[MartFigure]
+    tables: list[MartTable]
+    folded: list[MartTable]
+
+    @property
+    def heading(self) -> tuple[str, str]:
+        """Anchor and title, for the contents."""
+        return self.anchor, self.title
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """What belongs into a section: marts whose figures are drawn, tables shown, tables folded away."""
+    """What a section contains: marts whose figures are drawn, tables shown, tables folded away."""
 
     anchor: str
     title: str
@@ -80,6 +64,7 @@ def write_study_page(
     *,
     title: str = "Study page",
     note: str | None = None,
+    invented: bool = False,
     models: SqlModels | None = None,
 ) -> Path:
     """Write the study page.
@@ -89,13 +74,15 @@ def write_study_page(
     warehouse : Warehouse
         With the marts built; a mart that is not built yet is named on the page as missing.
     path : Path
-        The file; its folder is made.
+        The file; its folder is created.
     title : str
         Heading of the page.
     note : str, optional
-        A sentence that everybody must see, for example that the patients are invented.
+        A sentence that every reader must see.
+    invented : bool
+        Whether the patients are invented (the sample study); the page then says so.
     models : SqlModels, optional
-        The SQL models; those of the settings without.
+        The SQL models; by default those of the settings.
 
     Returns
     -------
@@ -105,17 +92,27 @@ def write_study_page(
     models = models or load_models(warehouse.settings.sql_dir)
     data = _read_marts(warehouse, models)
     missing = sorted(m.name for m in models.models.values() if m.group == "marts" and m.name not in data)
-    context = {
-        "title": title,
-        "note": note,
-        "made_at": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "headline": _headline(data),
-        "refused": _refused(warehouse),
-        "sections": _sections(data, models),
-        "missing": missing,
-        "broken": [str(e) for e in models.errors],
-    }
-    return write_page("study_page.html.jinja", context, path)
+    banners = [INVENTED] if invented else []
+    if note:
+        banners.append(Banner(note))
+    if missing:
+        banners.append(Banner("Not built yet, and so not on this page:", f"{', '.join(missing)}."))
+    if models.errors:
+        banners.append(Banner("Broken SQL models:", f"{'; '.join(map(str, models.errors))}.", "bad"))
+    if refused := _refused(warehouse):
+        counts = ", ".join(f"{r['n']} × {r['code'].replace('_', ' ')}" for r in refused)
+        banners.append(
+            Banner(
+                "Rows and files of the study folder that could not be used:",
+                f"{counts}. The table rejected_rows names file and line.",
+            )
+        )
+    return write_page(
+        "study_page.html.jinja",
+        Frame(title, "The study in tables and figures", banners=banners),
+        {"headline": _headline(data), "sections": _sections(data, models)},
+        path,
+    )
 
 
 def _read_marts(warehouse: Warehouse, models: SqlModels) -> dict[str, Rows]:
@@ -148,18 +145,22 @@ def _refused(warehouse: Warehouse) -> Rows:
 
 
 def _headline(data: dict[str, Rows]) -> list[tuple[str, str, str]]:
-    """Give the numbers that everyone asks for first: value, name, detail."""
+    """Return the numbers that everyone asks for first: name, value, detail."""
     if not data.get("study_summary"):
         return []
     (summary,) = data["study_summary"]
     goal = sum(r["goal"] for r in data.get("cohort_enrollment", []))
     return [
-        (_show(summary["patients"]), "patients", f"{summary['enrolled']} enrolled of {goal}" if goal else ""),
-        (_show(summary["videos"]), "videos", f"{_show(summary['videos_per_patient'])} a patient"),
-        (_show(summary["frames"]), "frames", f"{_show(summary['frames_per_patient'])} a patient"),
-        (_show(summary["total_minutes"]), "minutes", f"{_show(summary['seconds_per_video'])} s a video"),
-        (_show(summary["faces"]), "faces", f"{_share(summary['faces'], summary['frames'])} of frames"),
-        (_show(summary["landmarks"]), "meshes", f"{_share(summary['landmarks'], summary['faces'])} of faces"),
+        ("Patients", _show(summary["patients"]), f"{summary['enrolled']} enrolled of {goal}" if goal else ""),
+        ("Videos", _show(summary["videos"]), f"{_show(summary['videos_per_patient'])} per patient"),
+        ("Frames", _show(summary["frames"]), f"{_show(summary['frames_per_patient'])} per patient"),
+        ("Minutes", _show(summary["total_minutes"]), f"{_show(summary['seconds_per_video'])} s per video"),
+        ("Faces", _show(summary["faces"]), f"{_share(summary['faces'], summary['frames'])} of frames"),
+        (
+            "Face meshes",
+            _show(summary["landmarks"]),
+            f"{_share(summary['landmarks'], summary['faces'])} of faces",
+        ),
     ]
 
 
@@ -167,14 +168,14 @@ _SECTIONS: Final = (
     _Plan(
         "enrollment",
         "Enrollment",
-        "Sixteen cohorts of seven (the paper's Table 2). The projection draws today's pace on; it knows no pauses.",
+        "Sixteen cohorts of seven (the paper's Table 2). The projection continues today's pace and knows no pauses.",
         drawn=("cohort_enrollment", "enrollment_progress"),
         shown=("cohort_enrollment",),
         folded=("enrollment_progress", "study_projection"),
     ),
     _Plan(
         "data",
-        "What there is",
+        "Data collected",
         "The paper's Table 4 and Figure 2: patients with a usable video.",
         drawn=("patient_summary",),
         shown=("pain_level_balance", "participant_flow"),
@@ -183,20 +184,20 @@ _SECTIONS: Final = (
     _Plan(
         "adherence",
         "Submissions",
-        "The protocol asks for three check-ins a week, at most one a day, for three months.",
+        "The protocol asks for three check-ins a week, at most one per day, for three months.",
         drawn=("submission_adherence",),
     ),
     _Plan(
         "scores",
         "Pain scores",
-        "Submissions of one patient resemble each other: the second figure takes each patient once.",
+        "Submissions of one patient resemble each other, so the second figure counts each patient once.",
         drawn=("pain_score_correlations",),
         folded=("pain_score_correlations",),
     ),
     _Plan(
         "quality",
         "Quality",
-        "Whether faces are found and videos can be used, over time and for everybody alike.",
+        "Whether faces are found and videos can be used, over time and in every group of patients.",
         drawn=("quality_over_time", "quality_flags"),
         shown=("quality_by_group", "quality_by_patient"),
         folded=("quality_flags", "quality_over_time", "audio_summary"),
@@ -215,21 +216,17 @@ MARTS: Final = tuple(dict.fromkeys(n for plan in _SECTIONS for n in (*plan.drawn
 
 
 def _sections(data: dict[str, Rows], models: SqlModels) -> list[Section]:
-    """Fill the plan with what is there; a section without anything is left out."""
+    """Fill the plan with the marts that are built; leave out a section without any."""
 
-    def tables(names: tuple[str, ...]) -> list[TableView]:
-        return [_table(models.models[n], data[n]) for n in names if data.get(n)]
+    def tables(names: tuple[str, ...]) -> list[MartTable]:
+        return [MartTable(n, _table(models.models[n], data[n])) for n in names if data.get(n)]
 
     sections = [
         Section(
             plan.anchor,
             plan.title,
             plan.text,
-            [
-                Figure(f.caption, f.svg, f.wide)
-                for name in plan.drawn
-                for f in mart_figures(name, data.get(name, []))
-            ],
+            [figure for name in plan.drawn for figure in mart_figures(name, data.get(name, []))],
             tables(plan.shown),
             tables(plan.folded),
         )
@@ -238,21 +235,28 @@ def _sections(data: dict[str, Rows], models: SqlModels) -> list[Section]:
     return [s for s in sections if s.figures or s.tables or s.folded]
 
 
-def _table(model: SqlModel, rows: Rows) -> TableView:
-    # a column in which nothing is known yet only takes room
+def _table(model: SqlModel, rows: Rows) -> DataTable:
+    # a column in which nothing is known yet only takes up room
     kept = [c for c in model.columns if any(r[c.name] is not None for r in rows)]
-    return TableView(
-        model.name,
+    return DataTable(
         model.description,
-        [(c.name.replace("_", " "), c.description, any(_is_number(r[c.name]) for r in rows)) for c in kept],
+        [c.name.replace("_", " ") for c in kept],
         [[_cell(row[c.name]) for c in kept] for row in rows],
+        note=_share_of(rows),
+        texts=frozenset(n for n, c in enumerate(kept) if not any(_is_number(r[c.name]) for r in rows)),
+        hints=tuple(c.description for c in kept),
     )
 
 
+def _share_of(rows: Rows) -> str:
+    """Say how many videos the shares of a table are of, where every row is a share of the same videos."""
+    if not rows or not {"videos", "video_share"} <= rows[0].keys():
+        return ""
+    return f"Shares are of {round(rows[0]['videos'] / rows[0]['video_share']):,} measured videos."
+
+
 def _cell(value: Any) -> Cell:
-    number = _is_number(value)
-    order = repr(float(value)) if number else _show(value)
-    return Cell(_show(value), "" if value is None else order, number)
+    return Cell(_show(value), "" if value is None else float(value) if _is_number(value) else None)
 
 
 def _is_number(value: Any) -> bool:
@@ -260,7 +264,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _show(value: Any) -> str:
-    """Write a value for people: no more digits than it has meaning."""
+    """Write a value with no more digits than are meaningful."""
     if value is None:
         return ""
     if isinstance(value, bool):

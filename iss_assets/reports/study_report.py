@@ -1,17 +1,13 @@
 """The study report: one self-contained page that says what was run on whom and what may be concluded.
 
-Belongs here: what the report is given and how its page is put together.
-Does not belong here: statistics, tables (``report_tables``), drawing (``evaluation_figures``), the patient's page
-(``patient_report``).
-
-The page makes no request of its own, holds ids and numbers only, and never a face, a word or a file's name.
+The page makes no requests and holds ids and numbers only: no face, no words of a patient, no file name.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +18,12 @@ from iss_assets.evaluation.comparable import comparable_folds
 from iss_assets.evaluation.frames import Rows, as_frame, number_or_none, rows_of
 from iss_assets.evaluation.intervals import COVERAGE
 from iss_assets.protocol import published as paper
-from iss_assets.reports import conclusions, report_tables, tripod
-from iss_assets.reports import evaluation_figures as figures
+from iss_assets.protocol.terms import COHORT_GOAL, COHORTS
+from iss_assets.reports import charts, conclusions, report_tables, tripod
+from iss_assets.reports.gallery import MartFigure
 from iss_assets.reports.report_answers import associations_reach, checklist_answers, flow, missing_tables
 from iss_assets.reports.report_settings import models_table, settings_tables, training_settings_table
-from iss_assets.reports.templating import write_page
+from iss_assets.reports.templating import STUDY, Frame, write_page
 from iss_assets.schemas.registry import BY_NAME
 from iss_assets.settings import EvaluationSettings
 
@@ -40,18 +37,17 @@ class StudyReportInputs:
     patients, bpi_scores, videos, video_quality
         The tables of those names. Of ``videos`` only ids, status and duration are read.
     extracted
-        One row a video: ``video_id``, ``patient_id``, ``frames``, ``faces``, ``landmarks`` (meshes found).
+        One row per video: ``video_id``, ``patient_id``, ``frames``, ``faces``, ``landmarks`` (meshes found).
     cv_splits, fold_models, patient_accuracy, experiment_results
         The tables of those names; None where nothing has been trained.
     relabelled
-        Experiments that learnt a pain level which has been corrected since; see `comparable.experiments_with_old_levels`.
+        Experiments trained on a pain level that has been corrected since; see `comparable.relabelled`.
     evaluation
-        Further evaluation tables by name, as `evaluate_study` gives them; what is not there is said to be missing.
+        Further evaluation tables by name, as `evaluate_study` returns them; the page says which are missing.
     rejected_rows, study_problems
         The tables of those names.
     study_figures
-        Headings with their figures, each a caption, an SVG, and whether it is wider than a phone: what the study looks
-        like, as on the study page.
+        Headings with their figures: what the study looks like, as on the study page.
     settings
         ``Settings().model_dump(mode="json")``; only the sections of `report_settings.SHOWN_SETTINGS` are printed.
     evaluation_settings
@@ -79,16 +75,16 @@ class StudyReportInputs:
     evaluation: Mapping[str, Rows] = field(default_factory=dict)
     rejected_rows: Rows | None = None
     study_problems: Rows | None = None
-    study_figures: Sequence[tuple[str, Sequence[tuple[str, str, bool]]]] = ()
+    study_figures: Sequence[tuple[str, Sequence[MartFigure]]] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     evaluation_settings: EvaluationSettings = field(default_factory=EvaluationSettings)
-    study_name: str = "Intelligent Sight and Sound"
+    study_name: str = STUDY
     invented: bool = False
     made_at: datetime | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
 
     def frame(self, name: str) -> pd.DataFrame:
-        """Give a table by its name as a pandas frame, without rows where it was not given."""
+        """Return a table by its name as a pandas frame, without rows where it was not provided."""
         given = getattr(self, name, None)
         if given is None:
             given = self.evaluation.get(name)
@@ -96,28 +92,47 @@ class StudyReportInputs:
 
 
 def write_study_report(inputs: StudyReportInputs, path: Path) -> Path:
-    """Write the study report as one HTML file, replacing an older one at once.
+    """Write the study report as one HTML file.
 
     Parameters
     ----------
     inputs : StudyReportInputs
         Tables, settings, names.
     path : pathlib.Path
-        The file; its folder is made.
+        The file; its folder is created.
 
     Returns
     -------
     pathlib.Path
         `path`.
     """
-    return write_page("study_report.html.jinja", _context(inputs), path)
+    compared, left_out = comparable_folds(
+        inputs.frame("fold_models"), inputs.frame("cv_splits"), inputs.relabelled
+    )
+    inputs = replace(inputs, fold_models=compared)
+    frame = Frame(
+        inputs.study_name,
+        "Study report · research use, not for clinical decisions",
+        inputs.made_at,
+        inputs.study_name,
+        [f"{name} {version}" for name, version in inputs.versions.items()],
+        conclusions.banners(
+            inputs.frame("experiment_results"),
+            compared,
+            inputs.frame("canary_results"),
+            inputs.invented,
+            _cohort_hash(inputs.frame("cv_splits")),
+            left_out,
+        ),
+    )
+    return write_page("study_report.html.jinja", frame, _context(inputs), path)
+
+
+def _cohort_hash(splits: pd.DataFrame) -> str | None:
+    return str(splits["cohort_hash"].iloc[0]) if len(splits) else None
 
 
 def _context(inputs: StudyReportInputs) -> dict[str, Any]:
-    judged, left_out = comparable_folds(
-        inputs.frame("fold_models"), inputs.frame("cv_splits"), inputs.relabelled
-    )
-    inputs = replace(inputs, fold_models=judged)
     frame = inputs.frame
     settings = inputs.evaluation_settings
     results, accuracies, models = frame("experiment_results"), frame("patient_accuracy"), frame("fold_models")
@@ -127,24 +142,17 @@ def _context(inputs: StudyReportInputs) -> dict[str, Any]:
         frame("paired_differences"),
     )
     splits, canaries, bins = frame("cv_splits"), frame("canary_results"), frame("calibration")
-    cohort_hash = str(splits["cohort_hash"].iloc[0]) if len(splits) else None
     experiments = paper.order(sorted(set(accuracies["experiment"])))
     lead, points = conclusions.conclusion(
         results, frame("permutation_results"), accuracies["patient_id"].nunique(), settings
     )
-    made_at = inputs.made_at or datetime.now(UTC)
     steps = flow(inputs)
     t = report_tables
     trained = {_label(r.experiment): t.training_words(r.profile, r.weights_origin) for r in rows_of(results)}
     context = {
-        "title": inputs.study_name,
-        "kicker": "Study report · research use, not for clinical decisions",
-        "meta": f"Made {made_at:%-d %B %Y, %H:%M} UTC"
-        + "".join(f" · {name} {version}" for name, version in inputs.versions.items()),
-        "banners": conclusions.banners(results, models, canaries, inputs.invented, cohort_hash, left_out),
         "lead": lead,
         "points": points,
-        "facts": _facts(results, models, splits, accuracies),
+        "summary": _facts(results, models, splits, accuracies),
         "people_flow": steps["patients"],
         "data_flow": steps["data"],
         "cohorts": _cohorts(frame("patients")),
@@ -154,7 +162,7 @@ def _context(inputs: StudyReportInputs) -> dict[str, Any]:
             (
                 paper.describe(e)[1],
                 f"{paper.describe(e)[0]}, {(group['accuracy'] > 0.5).mean():.1%} of patients above 0.5",
-                figures.accuracy_bars(group, f"{paper.describe(e)[1]}, accuracy by patient"),
+                charts.accuracy_bars(group, f"{paper.describe(e)[1]}, accuracy by patient"),
             )
             for e in experiments
             for group in [accuracies[accuracies["experiment"] == e]]
@@ -172,7 +180,7 @@ def _context(inputs: StudyReportInputs) -> dict[str, Any]:
         "calibration_plots": [
             (
                 paper.describe(e)[1],
-                figures.calibration_plot(bins[bins["experiment"] == e], paper.describe(e)[1]),
+                charts.calibration_plot(bins[bins["experiment"] == e], paper.describe(e)[1]),
             )
             for e in experiments
             if (bins["experiment"] == e).any()
@@ -189,7 +197,7 @@ def _context(inputs: StudyReportInputs) -> dict[str, Any]:
         "small_cell": settings.small_cell,
         "canaries": t.simple(
             "Alarms.",
-            ["Alarm", "On", "Found", "Held against", "Verdict", "In words"],
+            ["Alarm", "On", "Found", "Limit", "Verdict", "In words"],
             [
                 (
                     c.canary,
@@ -198,12 +206,12 @@ def _context(inputs: StudyReportInputs) -> dict[str, Any]:
                     t.number(c.limit_value),
                     t.Cell("for information")
                     if c.passed is None or pd.isna(c.passed)
-                    else t.Cell("as it must be" if c.passed else "ALARM", css="good" if c.passed else "bad"),
+                    else t.Cell("as expected" if c.passed else "ALARM", css="good" if c.passed else "bad"),
                     c.detail,
                 )
                 for c in rows_of(canaries)
             ],
-            "No alarm has been tried yet: nothing here shows that the models were not told the answer.",
+            "No alarm has been tested yet: nothing here shows that the answer did not leak into the models.",
         ),
         "quality_associations": t.simple(
             "Quality of the recordings against pain, patients' means.",
@@ -218,8 +226,8 @@ def _context(inputs: StudyReportInputs) -> dict[str, Any]:
                 )
                 for q in rows_of(frame("quality_associations").sort_values("p_value"))
             ],
-            "No quality measures have been set against pain yet.",
-            "0.5 is no association. Where light or sound goes with pain, a model can learn the room and not the patient."
+            "No quality measures have been compared with pain yet.",
+            "0.5 is no association. Where light or sound is associated with pain, a model can learn the room and not the patient."
             + associations_reach(inputs),
         ),
         "stability": t.simple(
@@ -268,7 +276,7 @@ def _facts(
         ("Last training", f"{trained:%-d %b %Y}" if trained is not None else "–", ""),
         (
             "Cohort",
-            str(splits["cohort_hash"].iloc[0])[:12] if len(splits) else "–",
+            (_cohort_hash(splits) or "–")[:12],
             "hash of patients and splits",
         ),
     ]
@@ -276,8 +284,6 @@ def _facts(
 
 def _cohorts(patients: pd.DataFrame) -> report_tables.DataTable:
     counts = patients["cohort"].value_counts()
-    from iss_assets.protocol.terms import COHORT_GOAL, COHORTS
-
     return report_tables.simple(
         "Patients by cohort, beside the paper's Table 2.",
         ["Cohort", "Pain", "Skin", "Sex", "Enrolled", "Goal", "Paper"],
@@ -306,7 +312,7 @@ def _interval_plot(results: pd.DataFrame, baselines: pd.DataFrame, classes: int)
     for r in rows_of(chosen):
         known = paper.BY_NAME.get(r.experiment)
         rows.append(
-            figures.IntervalRow(
+            charts.IntervalRow(
                 paper.describe(r.experiment)[1],
                 float(r.all_classes),
                 number_or_none(r.all_classes_low),
@@ -318,7 +324,7 @@ def _interval_plot(results: pd.DataFrame, baselines: pd.DataFrame, classes: int)
     for b in rows_of(rules):
         label = conclusions.baseline_label(b.baseline)
         rows.append(
-            figures.IntervalRow(
+            charts.IntervalRow(
                 label,
                 float(b.all_classes),
                 number_or_none(b.all_classes_low),
@@ -329,7 +335,7 @@ def _interval_plot(results: pd.DataFrame, baselines: pd.DataFrame, classes: int)
         )
     best = float(rules["all_classes"].max()) if len(rules) else None
     title = f"Mean accuracy over patients, {'two' if classes == 2 else 'four'} classes"
-    return {"title": title, "svg": figures.interval_plot(rows, title, best)}
+    return {"title": title, "svg": charts.interval_plot(rows, title, best)}
 
 
 def _confusion(counts: pd.DataFrame, experiment: str) -> report_tables.DataTable:

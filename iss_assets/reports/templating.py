@@ -1,21 +1,72 @@
-"""The one way from a template to a page: one Jinja environment, and pages that are put in place whole."""
+"""The one way from data to a page: one Jinja environment, one frame around every page, one atomic write."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Final
 
-if TYPE_CHECKING:
-    from jinja2 import Environment
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+STUDY: Final = "Intelligent Sight and Sound"
+"""What the study is called on a page that is not told otherwise."""
+
+
+@dataclass(frozen=True)
+class Banner:
+    """A warning above everything else; `kind` is empty or ``bad``."""
+
+    head: str
+    text: str = ""
+    kind: str = ""
+
+
+INVENTED: Final = Banner("Invented patients.", "Nothing on this page was measured on a person.")
+"""What a page of the sample study says first."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What every page has around its content.
+
+    Attributes
+    ----------
+    title
+        The heading.
+    kind
+        What the page is, or for whom, in a few words above the heading.
+    made_at
+        When the page was made; now if None.
+    study
+        Name of the study.
+    notes
+        Further facts of the line below the heading, such as software versions.
+    banners
+        Warnings above the content.
+    """
+
+    title: str
+    kind: str
+    made_at: datetime | None = None
+    study: str = STUDY
+    notes: Sequence[str] = ()
+    banners: Sequence[Banner] = ()
+
+    @property
+    def meta(self) -> str:
+        """The line below the heading: the study unless it is the heading, when the page was made, the notes."""
+        made = f"made {self.made_at or datetime.now(UTC):%-d %B %Y, %H:%M} UTC"
+        line = " · ".join([*([self.study] if self.study != self.title else []), made, *self.notes])
+        return line[0].upper() + line[1:]
 
 
 @cache
 def _environment() -> Environment:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
     return Environment(
         loader=PackageLoader("iss_assets.reports"),
         autoescape=lambda name: bool(name) and str(name).endswith(".html.jinja"),
@@ -25,24 +76,41 @@ def _environment() -> Environment:
     )
 
 
-def write_page(template: str, context: Mapping[str, Any], path: Path) -> Path:
-    """Fill a template and put the page in place in one step, so that nobody reads half of it.
+@cache
+def picture_style() -> str:
+    """Return the chart rules of the style sheet with the light colors filled in, for a chart outside of any page."""
+    loader = _environment().loader
+    assert loader is not None
+    sheet, _, _ = loader.get_source(_environment(), "style.css")
+    _, _, rest = sheet.partition("/* charts */")
+    rules, _, _ = rest.partition("/* end of charts */")
+    light = {
+        name: re.sub(r"light-dark\(([^,]+),.*\)", r"\1", value)
+        for name, value in re.findall(r"(--[\w-]+): ([^;]+);", sheet.partition("}")[0])
+    }
+    return re.sub(r"var\((--[\w-]+)\)", lambda found: light[found[1]], rules).strip()
+
+
+def write_page(template: str, frame: Frame, context: Mapping[str, Any], path: Path) -> Path:
+    """Fill a template and replace the page in one step, so that nobody reads half of it.
 
     Parameters
     ----------
     template : str
         File in ``templates/``.
+    frame : Frame
+        What is around the content.
     context : mapping
-        Its values; everything is escaped unless it is marked as safe.
+        The content; everything is escaped unless it is marked as safe.
     path : Path
-        The page; its folder is made.
+        The page; its folder is created.
 
     Returns
     -------
     Path
         `path`.
     """
-    page = _environment().get_template(template).render(**context)
+    page = _environment().get_template(template).render(page=frame, **context)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     partial.write_text(page, encoding="utf-8")

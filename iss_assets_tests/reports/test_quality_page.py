@@ -319,14 +319,14 @@ def test_an_item_says_since_when(study: Warehouse) -> None:
 
 def test_a_warehouse_without_patients_says_what_to_do(warehouse: Warehouse, tmp_path: Path) -> None:
     report = quality_report(warehouse)
-    assert format_quality(report) == "The warehouse holds no patient yet; start with `iss run`."
+    assert format_quality(report) == "The warehouse has no patients yet; start with `iss run`."
     page = write_quality_page(report, tmp_path / "q.html").read_text()
-    assert "There has been no alert." in page
+    assert "There have been no alerts." in page
 
 
-def test_a_study_without_trouble_says_so(unchecked: Warehouse) -> None:
+def test_a_study_without_issues_says_so(unchecked: Warehouse) -> None:
     keep(unchecked, check_result("0001", "video_quality", "glare", passed=True))
-    assert format_quality(quality_report(unchecked)).startswith("No trouble: 1 of 30 patients checked")
+    assert format_quality(quality_report(unchecked)).startswith("No issues: 1 of 30 patients checked")
 
 
 def test_rates_add_up(study: Warehouse) -> None:

@@ -11,9 +11,11 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 import pytest
+from markupsafe import escape
 
 from iss_assets.evaluation.comparable import OTHER_SPLITS, LeftOut
 from iss_assets.reports.conclusions import banners, conclusion
+from iss_assets.reports.gallery import mart_figures
 from iss_assets.reports.patient_report import PatientReportInputs, write_patient_report
 from iss_assets.reports.report_answers import associations_reach
 from iss_assets.reports.report_settings import models_table, training_settings_table
@@ -98,10 +100,6 @@ def full(study: Path, judged, tmp_path_factory: pytest.TempPathFactory) -> Page:
 
 
 def test_the_page_shows_what_the_study_looks_like(study: Path, tmp_path: Path) -> None:
-    from markupsafe import escape
-
-    from iss_assets.reports.gallery import mart_figures
-
     patients = [
         {
             "analyzed": True,
@@ -116,11 +114,11 @@ def test_the_page_shows_what_the_study_looks_like(study: Path, tmp_path: Path) -
         }
         for i in range(1, 6)
     ]
-    drawn = [(f.caption, f.svg, f.wide) for f in mart_figures("patient_summary", patients)]
+    drawn = mart_figures("patient_summary", patients)
     given = inputs(study, study_figures=[("Figure 2", drawn)])
     page = write_study_report(given, tmp_path / "page.html").read_text(encoding="utf-8")
-    assert len(drawn) == 8 and all(svg in page for _, svg, _ in drawn)
-    assert all(f"<figcaption>{escape(caption)}</figcaption>" in page for caption, _, _ in drawn)
+    assert len(drawn) == 8 and all(f.svg in page for f in drawn)
+    assert all(f"<figcaption>{escape(f.caption)}</figcaption>" in page for f in drawn)
     assert "<h3>Figure 2</h3>" in page
     without = write_study_report(inputs(study), tmp_path / "without.html").read_text(encoding="utf-8")
     assert "Figure 2</h3>" not in without

@@ -15,7 +15,8 @@ from iss_assets.defs.assets.evaluation import EVALUATION_TABLES
 from iss_assets.defs.partitions import patients_partitions
 from iss_assets.defs.resources import WarehouseResource
 from iss_assets.pipeline.staleness import relabelled_experiments
-from iss_assets.reports.study_page import MARTS
+from iss_assets.reports.gallery import MartFigure, mart_figures
+from iss_assets.reports.study_page import MARTS, read_marts
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Warehouse
 
@@ -124,17 +125,11 @@ def report_inputs(store: Warehouse, settings: Settings) -> Any:
     )
 
 
-def study_figures(store: Warehouse) -> list[tuple[str, list[tuple[str, str, bool]]]]:
-    """Draw what the study looks like from the marts that are built, by heading: caption, SVG, whether it is wide."""
-    from iss_assets.reports.gallery import mart_figures
-    from iss_assets.reports.study_page import read_marts
-
+def study_figures(store: Warehouse) -> list[tuple[str, list[MartFigure]]]:
+    """Draw what the study looks like, from the marts that are built, by heading."""
     rows = read_marts(store, [name for _, names in STUDY_FIGURES for name in names])
     drawn = [
-        (
-            heading,
-            [(f.caption, f.svg, f.wide) for name in names for f in mart_figures(name, rows.get(name, []))],
-        )
+        (heading, [figure for name in names for figure in mart_figures(name, rows.get(name, []))])
         for heading, names in STUDY_FIGURES
     ]
     return [(heading, found) for heading, found in drawn if found]
@@ -186,8 +181,9 @@ def study_page(warehouse: WarehouseResource) -> dg.MaterializeResult:
     from iss_assets.synthetic.sample import is_sample_study
 
     store, settings = warehouse.warehouse(), warehouse.settings()
-    note = "Every patient here is invented." if is_sample_study(settings.study) else None
-    path = write_study_page(store, settings.reports_dir / "study_page.html", note=note)
+    path = write_study_page(
+        store, settings.reports_dir / "study_page.html", invented=is_sample_study(settings.study)
+    )
     return dg.MaterializeResult(metadata=link(path, settings))
 
 

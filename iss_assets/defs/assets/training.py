@@ -24,6 +24,8 @@ from iss_assets.modeling.experiments import (
     FOREST_CODE_VERSION,
 )
 from iss_assets.pipeline.staleness import embeddings_mark, make_splits, split_file_of
+from iss_assets.reports.charts import training_curves
+from iss_assets.reports.gallery import MartFigure, as_markdown
 from iss_assets.schemas.modeling import CvSplits, Embeddings, FoldModels, FramePredictions
 from iss_assets.warehouse.database import Replacement
 from iss_assets.warehouse.ledger import STUDY, fingerprint, ledger_entry
@@ -186,9 +188,6 @@ def folds(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> It
 
 def curves(resource: WarehouseResource, made: Mapping[str, Sequence[int]]) -> dict[str, dg.MetadataValue]:
     """Give, for each network, how loss and accuracy went while its folds were learning."""
-    from iss_assets.reports.gallery import MartFigure, as_markdown
-    from iss_assets.reports.study_figures import training_curves
-
     drawn: dict[str, dg.MetadataValue] = {}
     for name, splits in made.items():
         rows = resource.warehouse().query(
@@ -202,7 +201,7 @@ def curves(resource: WarehouseResource, made: Mapping[str, Sequence[int]]) -> di
             if "epoch" in epoch
         ]
         if epochs and BY_NAME[name].is_network:
-            caption = f"learning of {name}"
+            caption = f"training of {name}"
             drawn[caption] = dg.MetadataValue.md(as_markdown(MartFigure(caption, training_curves(epochs))))
     return drawn
 
