@@ -64,7 +64,6 @@ NOT_YET = (
     "iss_assets.modeling",
     "iss_assets.pipeline",
     "iss_assets.reports",
-    "iss_assets.warehouse",
 )
 """Packages whose imports are still to be moved to the top. Take a package off the list once its imports are."""
 

@@ -1,1 +1,1 @@
-"""Alerts: which news is worth a message, the outbox, and sending."""
+"""Alerts: what is reported to whom and when, the outbox, and sending."""

@@ -1,11 +1,8 @@
-"""A process that sends messages through apprise and says on its output which were taken.
+"""The process that sends messages through apprise (``python -m iss_assets.alerting.sender``) and reports each outcome.
 
-Belongs here: what runs as ``python -m iss_assets.alerting.sender``. Does not belong here: what is sent (``alerting.rules``),
-to whom and how often (``alerts``).
-
-It is a process of its own because nothing else can end a receiver that answers one byte a minute: whoever started it
-kills it at its deadline. Addresses hold passwords, so they come in through a pipe and never stand in a command line,
-an environment or a log.
+It is a separate process because nothing else can stop a receiver that answers one byte per minute: the process that
+started it kills it at the deadline. Addresses hold passwords, so they arrive through a pipe and never appear on a command
+line, in an environment variable or in a log.
 """
 
 from __future__ import annotations
@@ -21,19 +18,19 @@ from typing import Any, Final
 KEY_HEADER: Final = "Idempotency-Key"
 """As in the IETF's draft "The Idempotency-Key HTTP Header Field"."""
 KEY_FIELD: Final = "idempotency_key"
-_SAYING = threading.Lock()
-"""`print` writes a line and its end one after the other, and threads would mix them up."""
+_PRINTING = threading.Lock()
+"""`print` writes a line and its end separately, and threads would mix them up."""
 
 
 def send_all(job: Mapping[str, Any]) -> None:
-    """Send every message, the addresses side by side, each one's messages in order.
+    """Send every message: addresses in parallel, the messages of each in order.
 
     Parameters
     ----------
     job : mapping
         ``read_timeout`` in seconds, and ``addresses``: a list of mappings with ``url`` and ``messages``, each with
-        ``number``, ``title``, ``body``, ``kind`` and ``key``. A line ``{"number": ..., "taken": ...}`` is printed for each
-        message as soon as its fate is known. After a failure the address's other messages are not tried.
+        ``number``, ``title``, ``body``, ``kind`` and ``key``. A line ``{"number": ..., "taken": ...}`` is printed
+        for each message as soon as its outcome is known. After a failure the address's other messages are not tried.
     """
     threads = [
         threading.Thread(target=_send_to, args=(a["url"], a["messages"], job["read_timeout"]), daemon=True)
@@ -57,7 +54,7 @@ def _send_to(url: str, messages: Sequence[Mapping[str, Any]], read_timeout: floa
         taken = False
         if usable:
             for plugin in sender:
-                _mark(plugin, message["key"])
+                _add_key(plugin, message["key"])
             try:
                 taken = bool(
                     sender.notify(
@@ -68,16 +65,16 @@ def _send_to(url: str, messages: Sequence[Mapping[str, Any]], read_timeout: floa
                     )
                 )
             except Exception:
-                # a plugin's own failure is a message not taken; what it says could hold the address
+                # an error of a plugin is a message not accepted; its text could hold the address
                 taken = False
-        with _SAYING:
+        with _PRINTING:
             print(json.dumps({"number": message["number"], "taken": taken}), flush=True)
         if not taken:
             return
 
 
-def _mark(plugin: Any, key: str) -> None:
-    """Send the key along where a receiver of this kind can be told: webhooks and mail, in a header and a field."""
+def _add_key(plugin: Any, key: str) -> None:
+    """Add the key for receivers that have a place for it: webhooks and mail, in a header and a field."""
     for name, entry in (("headers", KEY_HEADER), ("payload_extras", KEY_FIELD)):
         more = getattr(plugin, name, None)
         if isinstance(more, dict):
@@ -88,5 +85,5 @@ if __name__ == "__main__":
     logging.disable(logging.CRITICAL)
     send_all(json.load(sys.stdin))
     sys.stdout.flush()
-    # threads of a plugin must not keep the process
+    # a plugin's threads must not keep the process alive
     os._exit(0)

@@ -1,10 +1,8 @@
-"""Alerts kept in the warehouse and sent: the shell around ``alerting.rules``.
+"""Alerts in the warehouse, and sending them: the table ``alerts`` is the outbox.
 
-Belongs here: reading what runs found, keeping the table ``alerts``, handing messages to the sending process.
-Does not belong here: what is told and when (``alerting.rules``), apprise (``alerting.sender``).
-
-The table is the outbox. What has been found is written first and sent later, by whoever comes next; a receiver that
-is down, slow or broken holds up nothing, and nothing is lost when the sender is killed.
+What runs found is written first and sent later, by the next command or sensor. A receiver that is down, slow or broken
+delays nothing else, and nothing is lost if the sender is killed. ``rules`` decides how alerts change, ``messages`` what
+messages say, ``sender`` is the process that sends them.
 """
 
 from __future__ import annotations
@@ -19,29 +17,26 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from iss_assets.alerting.rules import (
-    Alert,
-    Known,
-    Message,
-    address_mark,
-    after_round,
-    close,
-    outbox,
-    recipients,
-    with_keys,
-)
+from iss_assets.alerting.messages import Message, outbox, with_keys
+from iss_assets.alerting.rules import Alert, Known, address_hash, after_round, close, recipients
 from iss_assets.schemas.operations import Alerts
 from iss_assets.settings import AlertSettings, Settings
 from iss_assets.warehouse.database import Warehouse
 
-_LATEST = "select * from alerts qualify row_number() over (partition by patient_id, asset, check_name order by last_seen desc, first_seen desc) = 1"
+LATEST_ALERTS: Final = """
+select * from alerts
+qualify row_number() over (
+    partition by patient_id, asset, check_name order by last_seen desc, first_seen desc
+) = 1
+"""
+"""The newest alert of each patient, asset and check."""
 
 
 @dataclass(frozen=True)
 class Delivery:
-    """What a round of sending did, in numbers: messages taken and not taken, alerts that still wait, given up."""
+    """The result of a round of sending: messages accepted and not accepted, alerts still waiting, alerts given up."""
 
     taken: int = 0
     refused: int = 0
@@ -50,17 +45,17 @@ class Delivery:
 
 
 def close_gone(warehouse: Warehouse, known: Known) -> list[Alert]:
-    """Close alerts of checks and patients that are gone, raise those again that are back; give what changed.
+    """Close alerts of checks and patients that are gone, raise those that are back again, and return what changed.
 
-    Results of checks that are gone are deleted as well: nothing would ever make them again.
+    Results of checks that are gone are deleted as well, because no run would ever replace them.
     """
-    rows = warehouse.query(_LATEST).to_pylist()
-    gone = close([Alert.of(row) for row in rows], known, datetime.now(UTC))
+    rows = warehouse.query(LATEST_ALERTS).to_pylist()
+    changed = close([Alert.of(row) for row in rows], known, datetime.now(UTC))
     kept = warehouse.query("select distinct asset, check_name from check_results").to_pylist()
     removed = [r for r in kept if (r["asset"], r["check_name"]) not in known.checks]
-    if gone or removed:
+    if changed or removed:
         with warehouse.write() as writer:
-            for alert in gone:
+            for alert in changed:
                 rows = Alerts.check_rows(Alerts.from_rows([alert.row()]))
                 writer.replace(Alerts, rows, {"alert_id": alert.alert_id})
             for row in removed:
@@ -68,49 +63,49 @@ def close_gone(warehouse: Warehouse, known: Known) -> list[Alert]:
                     "delete from check_results where asset = ? and check_name = ?",
                     [row["asset"], row["check_name"]],
                 )
-    return gone
+    return changed
 
 
 def deliver(warehouse: Warehouse, settings: Settings) -> Delivery:
-    """Send what waits, in one round that ends after `AlertSettings.timeout_s` whatever receivers do.
+    """Send what is waiting, in one round that ends after `AlertSettings.timeout_s` whatever receivers do.
 
-    Only one round is at work at a time; a second one that comes meanwhile does nothing.
+    Only one round runs at a time; a second one that starts meanwhile does nothing.
     """
     alerts = settings.alerts
-    urls = {address_mark(url.get_secret_value()): url.get_secret_value() for url in alerts.urls}
-    marks = list(urls)
-    with _only_one(settings.home) as first:
-        if not first or not marks:
+    urls = {address_hash(url.get_secret_value()): url.get_secret_value() for url in alerts.urls}
+    addresses = list(urls)
+    with _one_round_at_a_time(settings.home) as first:
+        if not first or not addresses:
             return Delivery(waiting=len(_waiting(warehouse)))
         waiting = _waiting(warehouse)
-        messages = outbox(waiting, marks, alerts, datetime.now(UTC))
+        messages = outbox(waiting, addresses, alerts, datetime.now(UTC))
         if messages:
             waiting = with_keys(waiting, messages)
-            _note_keys(warehouse, waiting)
+            _record_keys(warehouse, waiting)
         taken, refused = _send(messages, urls, alerts) if messages else ({}, {})
         now = datetime.now(UTC)
         after: list[tuple[Alert, Alert]] = []
         for alert in waiting:
-            if not recipients(alert, marks, alerts):
-                after.append((alert, _quiet(alert)))
+            if not recipients(alert, addresses, alerts):
+                after.append((alert, _without_recipients(alert)))
             elif alert.alert_id in taken or alert.alert_id in refused:
                 took, did_not = taken.get(alert.alert_id, []), refused.get(alert.alert_id, [])
-                after.append((alert, after_round(alert, took, did_not, marks, alerts, now)))
-        _keep(warehouse, after)
+                after.append((alert, after_round(alert, took, did_not, addresses, alerts, now)))
+        _record_outcome(warehouse, after)
         return Delivery(
-            taken=sum(_in(m, taken) for m in messages),
-            refused=sum(_in(m, refused) for m in messages),
+            taken=sum(_has(m, taken) for m in messages),
+            refused=sum(_has(m, refused) for m in messages),
             waiting=len(_waiting(warehouse)),
             given_up=sum(b.delivery == "given_up" for _, b in after),
         )
 
 
-def _quiet(alert: Alert) -> Alert:
+def _without_recipients(alert: Alert) -> Alert:
     return Alert(**{**alert.__dict__, "delivery": "not_needed"})
 
 
-def _in(message: Message, fates: Mapping[str, Sequence[str]]) -> bool:
-    return any(message.address in fates.get(a.alert_id, ()) for a in message.alerts)
+def _has(message: Message, outcomes: Mapping[str, Sequence[str]]) -> bool:
+    return any(message.address in outcomes.get(a.alert_id, ()) for a in message.alerts)
 
 
 def _waiting(warehouse: Warehouse) -> list[Alert]:
@@ -118,8 +113,8 @@ def _waiting(warehouse: Warehouse) -> list[Alert]:
     return [Alert.of(row) for row in rows]
 
 
-def _note_keys(warehouse: Warehouse, waiting: Sequence[Alert]) -> None:
-    """Write which message tells of an alert before it is sent: it keeps its key though the sender be killed."""
+def _record_keys(warehouse: Warehouse, waiting: Sequence[Alert]) -> None:
+    """Record each alert's message before it is sent, so that a retry has the same key even if the sender is killed."""
     with warehouse.write() as writer:
         for alert in waiting:
             row = alert.row()
@@ -129,10 +124,10 @@ def _note_keys(warehouse: Warehouse, waiting: Sequence[Alert]) -> None:
             )
 
 
-def _keep(warehouse: Warehouse, after: Sequence[tuple[Alert, Alert]]) -> None:
-    """Write the fate of alerts, save those that a run has changed while they were being sent.
+def _record_outcome(warehouse: Warehouse, after: Sequence[tuple[Alert, Alert]]) -> None:
+    """Write what became of alerts, except of those that a run changed while they were being sent.
 
-    Who has heard of such a one is still kept, so that its mending is told to them.
+    Their recipients are still recorded, so that they are notified when the issue is resolved.
     """
     if not after:
         return
@@ -153,21 +148,21 @@ def _keep(warehouse: Warehouse, after: Sequence[tuple[Alert, Alert]]) -> None:
 def _send(
     messages: Sequence[Message], urls: Mapping[str, str], settings: AlertSettings
 ) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
-    """Send messages; give the addresses that took and that refused each alert, by alert id.
+    """Send messages and return the addresses that accepted and that refused each alert, by alert id.
 
-    What an address was not asked to take before the deadline is in neither, unless it took nothing at all.
+    A message that was not tried before the deadline is in neither, unless its address accepted nothing at all.
     """
-    fates = _run_sender(messages, urls, settings)
+    outcomes = _run_sender(messages, urls, settings)
     taken: dict[str, list[str]] = {}
     refused: dict[str, list[str]] = {}
-    alive = {m.address for number, m in enumerate(messages) if fates.get(number)}
-    failed = {m.address for number, m in enumerate(messages) if fates.get(number) is False}
+    alive = {m.address for number, m in enumerate(messages) if outcomes.get(number)}
+    failed = {m.address for number, m in enumerate(messages) if outcomes.get(number) is False}
     for number, message in enumerate(messages):
-        fate = fates.get(number)
-        if fate is None and message.address in alive and message.address not in failed:
+        outcome = outcomes.get(number)
+        if outcome is None and message.address in alive and message.address not in failed:
             continue
         for alert in message.alerts:
-            (taken if fate else refused).setdefault(alert.alert_id, []).append(message.address)
+            (taken if outcome else refused).setdefault(alert.alert_id, []).append(message.address)
     return taken, refused
 
 
@@ -187,7 +182,7 @@ def _run_sender(
         )
     job = {
         "read_timeout": settings.timeout_s,
-        "addresses": [{"url": urls[mark], "messages": listed} for mark, listed in addresses.items()],
+        "addresses": [{"url": urls[address], "messages": listed} for address, listed in addresses.items()],
     }
     with subprocess.Popen(
         [sys.executable, "-m", "iss_assets.alerting.sender"],
@@ -204,17 +199,17 @@ def _run_sender(
         except BaseException:
             process.kill()
             raise
-    fates: dict[int, bool] = {}
+    outcomes: dict[int, bool] = {}
     for line in output.splitlines():
         # the last line may have been cut off by the kill
         if line.endswith("}"):
-            said = json.loads(line)
-            fates[said["number"]] = said["taken"]
-    return fates
+            outcome = json.loads(line)
+            outcomes[outcome["number"]] = outcome["taken"]
+    return outcomes
 
 
 @contextmanager
-def _only_one(home: Path) -> Iterator[bool]:
+def _one_round_at_a_time(home: Path) -> Iterator[bool]:
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     handle = os.open(home / "alerts.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:

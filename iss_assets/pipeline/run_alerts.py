@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from iss_assets.alerting.rules import RUN_FAILED, WHOLE_STUDY, Alert, Key, Known, Observation, update
-from iss_assets.alerting.store import _LATEST, Delivery, close_gone, deliver
+from iss_assets.alerting.store import LATEST_ALERTS, Delivery, close_gone, deliver
 from iss_assets.pipeline.run_history import PARTITION_TAG, TAKEN_UP_TAG, errors_of, finished_since
 from iss_assets.protocol import terms
 from iss_assets.schemas.operations import Alerts
@@ -101,7 +101,7 @@ def record_runs(
         return []
     with warehouse.write() as writer:
         latest: dict[Key, Alert] = {}
-        for row in writer.query(_LATEST).to_pylist():
+        for row in writer.query(LATEST_ALERTS).to_pylist():
             alert = Alert.of(row)
             latest[alert.key] = alert
         changed = update(latest, observations)

@@ -7,7 +7,9 @@ Does not belong here: words about a video's quality (``protocol.flags``), lookin
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from string import Formatter
 from typing import Final, Literal
 
 from iss_assets.protocol.flags import CAUSES
@@ -65,6 +67,11 @@ class CheckInfo:
         if patient == WHOLE_STUDY:
             return text.replace("patient {patient}", "the whole study")
         return text.format(patient=patient)
+
+    def extent(self, numbers: Mapping[str, float]) -> str:
+        """Return how much of a reminder there is, from a check's numbers; empty if a number is missing."""
+        names = [name for _, name, _, _ in Formatter().parse(self.reminder) if name]
+        return self.reminder.format_map(numbers) if numbers.keys() >= {*names} else ""
 
     def advise_all(self) -> str:
         """Give the hint of a reminder for all the patients in a list."""

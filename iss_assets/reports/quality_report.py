@@ -392,7 +392,7 @@ def _reminder(info: CheckInfo, rows: Sequence[Mapping[str, Any]]) -> Item:
         if not numbers.keys() >= {*names}:  # a result of an earlier version
             return 0.0, ""
         amount, *whole = (numbers[name] for name in names)
-        return amount / (whole[0] or 1) if whole else amount, info.reminder.format_map(numbers)
+        return amount / (whole[0] or 1) if whole else amount, info.extent(numbers)
 
     ordered = sorted(rows, key=lambda r: (-extent(r)[0], r["patient_id"]))
     alone = len(rows) == 1

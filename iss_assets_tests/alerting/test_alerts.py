@@ -20,19 +20,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from iss_assets.alerting.messages import Message, line, outbox, with_keys
 from iss_assets.alerting.rules import (
     RUN_FAILED,
     Alert,
     Known,
-    Message,
     Observation,
-    address_mark,
+    address_hash,
     after_round,
     close,
-    line,
-    outbox,
     update,
-    with_keys,
 )
 from iss_assets.alerting.store import close_gone, deliver
 from iss_assets.cli.location import load
@@ -94,7 +91,7 @@ def test_a_failed_check_raises_an_alert_and_a_passed_one_none() -> None:
     assert after(seen(passed=True)) == {}
 
 
-def test_the_same_trouble_is_not_told_twice() -> None:
+def test_the_same_issue_is_not_reported_twice() -> None:
     alert = told(one(seen()), "a")
     (again,) = update({alert.key: alert}, [seen(5, run="run-two")])
     assert again.delivery == "delivered"
@@ -104,7 +101,7 @@ def test_the_same_trouble_is_not_told_twice() -> None:
 
 
 @pytest.mark.parametrize("change", [{"ids": ("s1", "s2")}, {"severity": "ERROR"}])
-def test_a_trouble_that_changes_is_told_again(change: dict[str, object]) -> None:
+def test_an_issue_that_changes_is_reported_again(change: dict[str, object]) -> None:
     alert = told(one(seen()), "a")
     (changed,) = update({alert.key: alert}, [seen(5, run="run-two", **change)])  # type: ignore[arg-type]
     assert (changed.delivery, changed.run_id, changed.alert_id) == ("waiting", "run-two", alert.alert_id)
@@ -117,21 +114,21 @@ def test_numbers_that_move_a_little_are_no_change() -> None:
     assert update({alert.key: alert}, [moved])[0].delivery == "delivered"
 
 
-def test_mending_is_told_to_those_who_had_heard_of_it() -> None:
+def test_a_resolved_issue_is_reported_to_those_who_were_notified() -> None:
     alert = told(one(seen()), "a")
-    (mended,) = update({alert.key: alert}, [seen(9, passed=True, ids=(), run="run-three")])
-    assert (mended.status, mended.delivery) == ("resolved", "waiting")
-    (message,) = outbox([mended], ["a", "newcomer"], RULES, T0 + timedelta(hours=1))
+    (resolved,) = update({alert.key: alert}, [seen(9, passed=True, ids=(), run="run-three")])
+    assert (resolved.status, resolved.delivery) == ("resolved", "waiting")
+    (message,) = outbox([resolved], ["a", "newcomer"], RULES, T0 + timedelta(hours=1))
     assert message.address == "a"
     assert message.kind == "success"
     assert "resolved: patient 0012" in message.body
 
 
-def test_what_was_mended_before_anybody_heard_of_it_is_not_told() -> None:
+def test_an_issue_resolved_before_anyone_was_notified_is_not_reported() -> None:
     assert one(seen(), seen(1, passed=True)).delivery == "not_needed"
 
 
-def test_a_trouble_that_comes_back_is_a_new_alert() -> None:
+def test_an_issue_that_comes_back_is_a_new_alert() -> None:
     first = one(seen(), seen(1, passed=True))
     again = one(seen(), seen(1, passed=True), seen(2))
     assert again.alert_id != first.alert_id
@@ -152,7 +149,7 @@ KNOWN = Known(
         ({"patients": frozenset({"0001"})}, "not enrolled any more"),
     ],
 )
-def test_a_trouble_that_no_run_will_look_at_again_is_closed_and_told(
+def test_an_issue_that_no_run_will_look_at_again_is_closed_and_reported(
     lost: dict[str, object], reason: str
 ) -> None:
     alert = told(one(seen()), "a")
@@ -167,7 +164,7 @@ def test_a_trouble_that_no_run_will_look_at_again_is_closed_and_told(
     assert close([closed], replace(KNOWN, **lost), T0) == [], "told once"  # type: ignore[arg-type]
 
 
-def test_one_who_comes_back_has_the_troubles_from_before() -> None:
+def test_a_patient_who_comes_back_has_the_issues_from_before() -> None:
     gone = replace(KNOWN, patients=frozenset())
     (closed,) = close([told(one(seen()), "a")], gone, T0)
     (again,) = close([told(closed, "a")], KNOWN, T0 + timedelta(days=1))
@@ -181,7 +178,7 @@ def test_one_who_comes_back_has_the_troubles_from_before() -> None:
     assert (later.status, later.alert_id != closed.alert_id) == ("raised", True)
 
 
-def test_what_was_closed_before_anybody_heard_of_it_is_not_told() -> None:
+def test_an_issue_closed_before_anyone_was_notified_is_not_reported() -> None:
     (closed,) = close([one(seen())], replace(KNOWN, patients=frozenset()), T0)
     assert closed.delivery == "not_needed"
 
@@ -193,7 +190,7 @@ def test_a_failed_step_is_closed_when_the_program_has_no_such_step_any_more() ->
     assert close([alert], replace(KNOWN, steps=frozenset()), T0)[0].reason == "check removed"
 
 
-def test_a_trouble_of_the_whole_study_belongs_to_nobody_who_could_leave() -> None:
+def test_an_issue_of_the_whole_study_stays_when_patients_leave() -> None:
     assert close([one(seen(patient="*"))], replace(KNOWN, patients=frozenset()), T0) == []
 
 
@@ -202,7 +199,7 @@ def test_runs_read_again_in_any_order_change_nothing() -> None:
     assert update(alerts, [seen(1, passed=True), seen(0)]) == []
 
 
-def test_messages_are_grouped_by_run_and_carry_the_gravest_severity() -> None:
+def test_messages_are_grouped_by_run_and_have_the_worst_severity() -> None:
     alerts = after(
         seen(check="glare"),
         seen(check="face_missing", severity="ERROR"),
@@ -210,7 +207,7 @@ def test_messages_are_grouped_by_run_and_carry_the_gravest_severity() -> None:
     )
     first, second = outbox(alerts.values(), ["a"], RULES, T0)
     assert (first.kind, second.kind) == ("failure", "warning")
-    assert first.title == "Study: 2 troubles (patient 0012)"
+    assert first.title == "Study: 2 issues (patient 0012)"
     assert first.body.splitlines() == [
         "Run run-one",
         "ERROR raised: patient 0012, The face is missing, cut off or too small (video_quality / face_missing); s1; affected 1",
@@ -219,7 +216,7 @@ def test_messages_are_grouped_by_run_and_carry_the_gravest_severity() -> None:
         "WARN raised: patient 0012, Glare: the picture is too bright (video_quality / glare); s1; affected 1",
         "   Ask patient 0012 to turn away from the sun or lamp, and to keep windows out of the picture.",
     ]
-    assert second.title == "Study: 1 trouble (patient 0004)"
+    assert second.title == "Study: 1 issue (patient 0004)"
 
 
 def test_many_runs_at_once_share_the_last_message() -> None:
@@ -229,14 +226,14 @@ def test_many_runs_at_once_share_the_last_message() -> None:
     assert messages[-1].body.count("Run run-") == 6
 
 
-def test_warnings_stay_at_home_where_only_errors_are_wanted() -> None:
+def test_warnings_are_not_sent_if_only_errors_are_wanted() -> None:
     alerts = after(seen(check="glare"), seen(check="face_missing", severity="ERROR"))
     settings = AlertSettings(least_severity="ERROR")
     (message,) = outbox(alerts.values(), ["a"], settings, T0)
     assert [a.check_name for a in message.alerts] == ["face_missing"]
 
 
-def test_a_receiver_that_refuses_is_tried_later_and_later_and_at_last_given_up() -> None:
+def test_a_receiver_that_refuses_is_tried_at_growing_intervals_and_then_given_up() -> None:
     alert = one(seen())
     waits = []
     for _ in range(2):
@@ -246,6 +243,68 @@ def test_a_receiver_that_refuses_is_tried_later_and_later_and_at_last_given_up()
     assert outbox([alert], ["a"], RULES, T0 + timedelta(seconds=119)) == []
     assert outbox([alert], ["a"], RULES, T0 + timedelta(seconds=120))
     assert after_round(alert, [], ["a"], ["a"], RULES, T0).delivery == "given_up"
+
+
+def reminder(patient: int, short: int, *, at: int = 0, passed: bool = False) -> Observation:
+    """Return the outcome of a reminder's check in the patient's own run."""
+    return Observation(
+        f"run-{patient:04d}",
+        f"{patient:04d}",
+        "bpi_scores",
+        "fewer_than_three_a_week",
+        passed,
+        "WARN",
+        T0 + timedelta(minutes=at),
+        (),
+        {"affected": short, "short weeks": short, "weeks": 10},
+    )
+
+
+def test_a_reminder_to_a_hundred_patients_is_one_message_with_the_list_of_them() -> None:
+    alerts = after(*(reminder(n, 1 + n % 3) for n in range(100)))
+    (message,) = outbox(alerts.values(), ["a"], RULES, T0)
+    assert message.title == "Study: Fewer than three check-ins a week: 100 patients"
+    what, listed, todo = message.body.splitlines()
+    assert what == "Fewer than three check-ins a week (bpi_scores / fewer_than_three_a_week)"
+    assert listed.startswith(
+        "WARN raised: 100 patients: 0000 (1 of 10 weeks), 0001 (2 of 10 weeks), 0002 (3 of "
+    )
+    assert [f"{n:04d}" in listed for n in range(100)] == [True] * 100
+    assert todo == "   Remind these patients of three check-ins a week, and ask what keeps them from it."
+    assert (message.kind, len(message.alerts)) == ("warning", 100)
+
+
+def test_a_reminder_says_who_is_new_who_changed_and_who_no_longer_needs_it() -> None:
+    alerts = after(*(reminder(n, 2) for n in range(4)))
+    known = {key: told(alert, "a") for key, alert in alerts.items()}
+    news = [reminder(1, 0, at=5, passed=True), reminder(2, 0, at=5, passed=True), reminder(7, 4, at=5)]
+    (message,) = outbox(update(known, news), ["a"], RULES, T0 + timedelta(hours=1))
+    assert message.title == "Study: Fewer than three check-ins a week: 1 patient, 2 resolved"
+    assert message.body.splitlines()[1:] == [
+        "WARN raised: 1 patient: 0007 (4 of 10 weeks)",
+        "WARN resolved: 2 patients: 0001, 0002",
+        "   Remind patient 0007 of three check-ins a week, and ask what keeps them from it.",
+    ]
+
+
+def test_a_reminder_and_an_issue_of_one_run_are_two_messages_and_share_one_if_there_is_room_for_one() -> None:
+    alerts = after(reminder(12, 1), reminder(13, 1), replace(seen(check="glare"), run_id="run-0012"))
+    rule, run = sorted(outbox(alerts.values(), ["a"], RULES, T0), key=lambda m: -len(m.alerts))
+    assert [len(rule.alerts), len(run.alerts)] == [2, 1]
+    (both,) = outbox(alerts.values(), ["a"], AlertSettings(messages=1), T0)
+    assert both.title == "Study: 3 issues (patients 0012, 0013)"
+    lines = both.body.splitlines()
+    assert lines[0] == "Run run-0012"
+    assert "WARN raised: 2 patients: 0012 (1 of 10 weeks), 0013 (1 of 10 weeks)" in lines
+
+
+def test_a_reminder_that_was_refused_is_sent_again_as_it_was_whoever_has_come_in_since() -> None:
+    alerts = after(reminder(1, 2), reminder(2, 2))
+    (first,) = outbox(alerts.values(), ["a"], RULES, T0)
+    refused = tried(alerts, [first])
+    again, new = outbox([*refused, one(reminder(3, 1))], ["a"], RULES, T0 + timedelta(hours=1))
+    assert (again.key, again.title, again.body) == (first.key, first.title, first.body)
+    assert ([a.patient_id for a in new.alerts], new.title) == (["0003"], "Study: 1 issue (patient 0003)")
 
 
 def tried(alerts: dict[object, Alert], messages: list[Message], *, taken: bool = False) -> list[Alert]:
@@ -267,7 +326,7 @@ def test_a_message_keeps_its_key_at_every_try_whatever_has_come_in_since() -> No
     assert new.key != first.key
 
 
-def test_one_of_its_troubles_that_changes_leaves_the_message_and_the_rest_keeps_the_key() -> None:
+def test_an_issue_that_changes_leaves_its_message_and_the_rest_keeps_the_key() -> None:
     alerts = after(seen(check="glare"), seen(check="dark"))
     (first,) = outbox(alerts.values(), ["a"], RULES, T0)
     latest = {a.key: a for a in tried(alerts, [first])}
@@ -291,7 +350,7 @@ def test_many_runs_that_shared_a_message_share_it_again() -> None:
     ], "no more messages a round than the settings say"
 
 
-def test_a_message_of_several_troubles_waits_until_all_of_them_are_due() -> None:
+def test_a_message_about_several_issues_waits_until_all_of_them_are_due() -> None:
     alerts = after(seen(check="glare"), seen(check="dark"))
     (first,) = outbox(alerts.values(), ["a"], RULES, T0)
     one_, other = tried(alerts, [first])
@@ -301,7 +360,7 @@ def test_a_message_of_several_troubles_waits_until_all_of_them_are_due() -> None
     assert (again.key, len(again.alerts)) == (first.key, 2)
 
 
-def test_every_address_and_every_return_of_a_trouble_has_a_key_of_its_own() -> None:
+def test_every_address_and_every_return_of_an_issue_has_its_own_key() -> None:
     alert = one(seen())
     keys = {m.key for m in outbox([alert], ["a", "b"], RULES, T0)}
     for change in (seen(1, ids=("s1", "s2")), seen(2)):
@@ -318,7 +377,7 @@ def test_a_row_of_an_earlier_version_has_no_keys() -> None:
     assert Alert.of(keyed.row()) == keyed
 
 
-def test_one_that_took_the_message_is_not_sent_it_again_for_the_sake_of_another() -> None:
+def test_a_receiver_that_accepted_a_message_does_not_get_it_again_because_another_refused() -> None:
     alert = after_round(one(seen()), ["a"], ["b"], ["a", "b"], RULES, T0)
     assert alert.delivery == "waiting"
     (message,) = outbox([alert], ["a", "b"], RULES, T0 + timedelta(hours=1))
@@ -453,7 +512,7 @@ def test_a_failed_check_reaches_a_receiver_with_ids_and_numbers_only(
     done = deliver(warehouse, with_alerts(settings, receiver.url))
     assert (done.taken, done.refused, done.waiting) == (1, 0, 0)
     (message,) = receiver.got
-    assert message["title"] == "Study: 1 trouble (patient 0012)"
+    assert message["title"] == "Study: 1 issue (patient 0012)"
     assert message["message"].splitlines()[1:] == [
         "WARN raised: patient 0012, The picture is dark or grainy (video_quality / dark_or_grainy); s1, s2; affected 2",
         "   Ask patient 0012 to record in a brighter room, with the light in front of them.",
@@ -464,7 +523,7 @@ def test_a_failed_check_reaches_a_receiver_with_ids_and_numbers_only(
     assert len(receiver.got) == 1, "told once"
 
 
-def test_mending_reaches_the_receiver_and_the_same_again_does_not(
+def test_a_resolved_issue_reaches_the_receiver_once(
     settings: Settings, warehouse: Warehouse, instance: dg.DagsterInstance, receivers: Callable[[], Receiver]
 ) -> None:
     receiver = receivers()
@@ -504,7 +563,7 @@ def test_a_removed_check_is_closed_at_the_receiver_and_its_results_go(
     assert close_gone(warehouse, KNOWN) == []
     assert len(close_gone(warehouse, replace(KNOWN, checks=frozenset()))) == 1
     deliver(warehouse, to)
-    assert [m["title"].split(" (")[0] for m in receiver.got] == ["Study: 1 trouble", "Study: 1 closed"]
+    assert [m["title"].split(" (")[0] for m in receiver.got] == ["Study: 1 issue", "Study: 1 closed"]
     assert warehouse.query("select * from check_results").num_rows == 0
 
 
@@ -535,7 +594,7 @@ def test_the_next_command_tells_of_runs_whose_own_command_was_killed_before_it_c
     assert rows_of(warehouse) == before
 
 
-def test_a_run_whose_work_is_taken_up_tells_what_it_checked_and_is_no_trouble_itself(
+def test_a_run_whose_work_is_taken_up_reports_what_it_checked_and_is_no_issue_itself(
     instance: dg.DagsterInstance,
 ) -> None:
     run = run_checks(instance, "0012")
@@ -561,18 +620,18 @@ def test_the_command_line_closes_what_belongs_to_nobody_who_is_enrolled(
     assert found == {"0012": ("raised", None), "0013": ("closed", "not enrolled any more")}
 
 
-@pytest.mark.parametrize("trouble", ["500", "slow", "drip", "down"])
-def test_a_receiver_in_trouble_delays_nothing_and_is_tried_again(
+@pytest.mark.parametrize("fault", ["500", "slow", "drip", "down"])
+def test_a_broken_receiver_delays_nothing_and_is_tried_again(
     settings: Settings,
     warehouse: Warehouse,
     instance: dg.DagsterInstance,
     receivers: Callable[[], Receiver],
-    trouble: str,
+    fault: str,
 ) -> None:
     good, bad = receivers(), receivers()
-    bad.answer = trouble
+    bad.answer = fault
     url = bad.url
-    if trouble == "down":
+    if fault == "down":
         bad.server.shutdown()
         bad.server.server_close()
     record_runs(instance, warehouse, [run_checks(instance, "0012")])
@@ -581,7 +640,7 @@ def test_a_receiver_in_trouble_delays_nothing_and_is_tried_again(
     assert time.monotonic() - start < 9, "a round ends at its deadline"
     assert (done.taken, done.refused, done.waiting) == (1, 1, 1)
     assert len(good.got) == 1
-    if trouble == "down":
+    if fault == "down":
         return
     bad.answer = "ok"
     assert deliver(warehouse, with_alerts(settings, url, good.url)).waiting == 0
@@ -597,7 +656,7 @@ def test_one_that_answers_after_the_deadline_can_tell_that_it_has_the_message_al
     assert deliver(warehouse, with_alerts(settings, receiver.url, timeout_s=3)).refused == 1
     (row,) = rows_of(warehouse)
     ((key, field_),) = receiver.keys
-    assert key == field_ == json.loads(str(row["message_keys"]))[address_mark(receiver.url)]
+    assert key == field_ == json.loads(str(row["message_keys"]))[address_hash(receiver.url)]
     # what comes meanwhile is told in a message of its own
     record_runs(instance, warehouse, [run_checks(instance, "0013")])
     receiver.answer = "ok"
@@ -625,7 +684,7 @@ def test_a_message_whose_sender_was_killed_keeps_its_key(
         deliver(warehouse, with_alerts(settings, receiver.url))
     noted = json.loads(str(rows_of(warehouse)[0]["message_keys"]))
     deliver(warehouse, with_alerts(settings, receiver.url))
-    assert receiver.keys == [(noted[address_mark(receiver.url)],) * 2]
+    assert receiver.keys == [(noted[address_hash(receiver.url)],) * 2]
 
 
 def test_writers_are_not_held_up_while_a_slow_receiver_is_waited_for(
@@ -639,7 +698,7 @@ def test_writers_are_not_held_up_while_a_slow_receiver_is_waited_for(
     while not slow.tried:
         time.sleep(0.05)
         assert round_.is_alive()
-    # the trouble is mended while its message is on its way, and that is not lost
+    # the issue is resolved while its message is on its way, and that is not lost
     start = time.monotonic()
     record_runs(instance, warehouse, [run_checks(instance, "0012", passed=True)])
     assert time.monotonic() - start < 3
@@ -697,7 +756,7 @@ def test_addresses_are_secret(
         json.dumps(rows_of(warehouse), default=str),
     ):
         assert "s3cret" not in text
-    assert len(address_mark(receiver.url)) == 8
+    assert len(address_hash(receiver.url)) == 8
 
 
 def test_a_failed_step_is_an_alert_with_the_class_of_its_error_and_is_mended_by_its_success(
@@ -855,7 +914,7 @@ def test_under_a_real_daemon_a_failed_check_is_told_once_though_the_receiver_was
         daemon.wait(timeout=30)
         log.close()
     (message,) = receiver.got
-    assert message["title"] == "Study: 1 trouble (patient 0012)"
+    assert message["title"] == "Study: 1 issue (patient 0012)"
     (row,) = rows_of(Warehouse(settings.warehouse_path, settings.warehouse))
     assert (row["delivery"], row["patient_id"], row["affected"]) == ("delivered", "0012", ["s1"])
     assert "s3cret" not in (tmp_path / "daemon.log").read_text()
