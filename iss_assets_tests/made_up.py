@@ -155,7 +155,8 @@ def _partition(total: int, parts: int, random: np.random.Generator) -> list[int]
 
 
 def _videos(owners: list[dict[str, Any]], lengths: list[int], random: np.random.Generator) -> list[Video]:
-    videos, seen = [], {}
+    videos: list[Video] = []
+    seen: dict[str, int] = {}
     for owner, frames in zip(owners, lengths, strict=True):
         patient_id = owner["patient_id"]
         number = seen[patient_id] = seen.get(patient_id, 0) + 1

@@ -208,7 +208,7 @@ def test_the_lock_file_is_whole_and_right_for_every_supported_version(version: s
         assert requirement.specifier.contains(locked[name], prereleases=True), (requirement, locked[name])
         package = metadata.distribution(name)
         assert package.version == locked[name], f"{name}: the environment is not the locked one"
-        assert f"{version}.5" in SpecifierSet(package.metadata.get("Requires-Python") or ""), name
+        assert f"{version}.5" in SpecifierSet(package.metadata["Requires-Python"] or ""), name
         for extra in ("", *requirement.extras):
             if (name, extra) in reached:
                 continue

@@ -76,7 +76,7 @@ def work_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def in_this_process(monkeypatch: pytest.MonkeyPatch):
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     work_in_this_process(monkeypatch)
 
 
@@ -147,7 +147,7 @@ def test_a_decoder_that_kills_its_process_costs_one_file_and_one_killed_by_someb
 
 
 def test_damaged_files_of_every_kind_become_rows_with_a_reason_and_good_ones_beside_them_are_read(
-    settings: Settings, in_this_process
+    settings: Settings, in_this_process: None
 ) -> None:
     from benchmarks.damage import KINDS, write_study
 

@@ -200,7 +200,7 @@ def _pictures(patient: str, video: str) -> dict[type[Table], arrow.Table]:
         "detected": [True] * FRAMES,
         "crop": [b"png"] * FRAMES,
         "points": arrow.FixedSizeListArray.from_arrays(
-            arrow.array(np.tile(np.float32(mesh()), FRAMES)),
+            arrow.array(np.tile(np.asarray(mesh(), np.float32), FRAMES)),
             type=Landmarks.arrow_schema().field("points").type,
         ),
     }
@@ -209,7 +209,7 @@ def _pictures(patient: str, video: str) -> dict[type[Table], arrow.Table]:
         for c in ("luminance", "contrast", "sharpness", "noise", "glare", "motion", "probability")
     }
     columns |= {c: [100.0] * FRAMES for c in ("x1", "y1")} | {c: [260.0] * FRAMES for c in ("x2", "y2")}
-    tables = {}
+    tables: dict[type[Table], arrow.Table] = {}
     for table in (Frames, Faces, Landmarks):
         fields = table.arrow_schema()
         tables[table] = arrow.table(

@@ -20,12 +20,12 @@ from iss_assets.datasets.items import (
 )
 from iss_assets.modeling.experiments import Experiment, experiment
 from iss_assets.modeling.fitting import fit_fold, predict_fold
-from iss_assets.modeling.items import SCORE_COLUMNS
+from iss_assets.modeling.items import SCORE_COLUMNS, EncodedFaces, Items
 from iss_assets.modeling.pictures import StoredFiles
 from iss_assets.pipeline.staleness import embeddings_mark, fold_marks
 from iss_assets.schemas.modeling import FramePredictions
 from iss_assets.settings import Settings, TrainingSettings
-from iss_assets.warehouse.database import WarehouseError
+from iss_assets.warehouse.database import Warehouse, WarehouseError
 from iss_assets_tests.modeling.conftest import SIDE, crop
 
 SETTINGS = TrainingSettings(image_side=SIDE)
@@ -42,14 +42,19 @@ FACES, LANDMARKS, PAIN, FUSION, SOUND, PROBE = (
 )
 
 
-def test_faces_come_decoded_in_the_order_of_patient_video_and_frame(study: Path) -> None:
+def array_of(items: Items, name: str) -> np.ndarray:
+    """Return an input as one array."""
+    return np.asarray(items.inputs[name])
+
+
+def test_faces_come_decoded_in_the_order_of_patient_video_and_frame(study: Warehouse) -> None:
     items = load_items(study, FACES, SETTINGS)
     assert items.patients == ["0001", "0002", "0003"]
     assert len(items) == 3 * 2 * 5
     keys = list(zip(items.patient_id, items.video_id, items.frame_index, strict=True))
     assert keys == sorted(keys)
     expected = np.stack([crop(int(p), f) for p, _, f in keys])
-    assert np.array_equal(items.inputs["faces"], expected)
+    assert np.array_equal(array_of(items, "faces"), expected)
     assert items.target.tolist() == [0] * 10 + [1] * 20
     assert set(items.chunk_index) == {-1}
 
@@ -75,22 +80,24 @@ def test_rows_stored_in_any_order_come_in_the_order_of_their_place_and_are_not_c
         assert in_order(connection, "select 0::bigint as place, 1 as x where false").num_rows == 0
 
 
-def test_faces_too_many_for_memory_stay_encoded_and_are_the_same(study: Path) -> None:
+def test_faces_too_many_for_memory_stay_encoded_and_are_the_same(study: Warehouse) -> None:
     encoded = load_items(study, FACES, TrainingSettings(image_side=SIDE, decoded_faces_gb=0)).inputs["faces"]
-    assert not isinstance(encoded, np.ndarray)
-    assert np.array_equal(encoded.decode(), load_items(study, FACES, SETTINGS).inputs["faces"])
+    assert isinstance(encoded, EncodedFaces)
+    assert np.array_equal(encoded.decode(), array_of(load_items(study, FACES, SETTINGS), "faces"))
 
 
 def test_faces_too_many_even_when_encoded_stay_in_the_warehouse_and_are_the_same_and_teach_the_same(
-    study: Path, tmp_path: Path
+    study: Warehouse, tmp_path: Path
 ) -> None:
     small = SETTINGS.model_copy(update={"epochs": 1, "initial_weights": "random", "device": "cpu"})
     left = small.model_copy(update={"decoded_faces_gb": 0.0, "encoded_faces_gb": 0.0})
     items, stored = load_items(study, FACES, small), load_items(study, FACES, left)
-    files = stored.inputs["faces"]._files
+    crops = stored.inputs["faces"]
+    assert isinstance(crops, EncodedFaces)
+    files = crops._files
     assert isinstance(files, StoredFiles) and len(files) == len(items)
     places = np.array([29, 3, 3, 17])
-    assert np.array_equal(stored.inputs["faces"][places], items.inputs["faces"][places])
+    assert np.array_equal(stored.inputs["faces"][places], array_of(items, "faces")[places])
     train = ["0001", "0002"]
     one = fit_fold(FACES, items.of(train), small, tmp_path / "one")
     two = fit_fold(FACES, stored.of(train), small, tmp_path / "two")
@@ -99,7 +106,7 @@ def test_faces_too_many_even_when_encoded_stay_in_the_warehouse_and_are_the_same
     assert rows[0].equals(rows[1])
 
 
-def test_faces_that_change_in_the_warehouse_while_a_model_learns_are_an_error(study: Path) -> None:
+def test_faces_that_change_in_the_warehouse_while_a_model_learns_are_an_error(study: Warehouse) -> None:
     left = SETTINGS.model_copy(update={"decoded_faces_gb": 0.0, "encoded_faces_gb": 0.0})
     faces = load_items(study, FACES, left).inputs["faces"]
     with study.write() as writer:
@@ -109,44 +116,44 @@ def test_faces_that_change_in_the_warehouse_while_a_model_learns_are_an_error(st
         faces[np.arange(len(faces))]
 
 
-def test_landmarks_are_taken_where_a_mesh_was_found(study: Path) -> None:
+def test_landmarks_are_taken_where_a_mesh_was_found(study: Warehouse) -> None:
     items = load_items(study, LANDMARKS, SETTINGS, patients=["0002"])
     assert items.frame_index.tolist() == [0, 1, 2, 3] * 2
-    assert items.inputs["landmarks"].shape == (8, 1404)
-    assert items.inputs["landmarks"].dtype == np.float32
-    assert np.allclose(items.inputs["landmarks"][:, 7], 2 + items.frame_index / 10)
+    assert array_of(items, "landmarks").shape == (8, 1404)
+    assert array_of(items, "landmarks").dtype == np.float32
+    assert np.allclose(array_of(items, "landmarks")[:, 7], 2 + items.frame_index / 10)
 
 
-def test_scores_are_one_row_a_submission_weighted_by_its_frames(study: Path) -> None:
+def test_scores_are_one_row_a_submission_weighted_by_its_frames(study: Warehouse) -> None:
     items = load_items(study, PAIN, SETTINGS)
     assert items.video_id.tolist() == ["s1a", "s1b", "s2a", "s2b", "s3a", "s3b"]
     assert items.weight.tolist() == [6.0] * 6
-    first = dict(zip(SCORE_COLUMNS, items.inputs["scores"][2].tolist(), strict=True))
+    first = dict(zip(SCORE_COLUMNS, array_of(items, "scores")[2].tolist(), strict=True))
     assert first["pain_now"] == 2
     assert (first["chronic_pain"], first["sex_female"], first["skin_dark"]) == (1, 1, 1)
     assert [first[f"timeframe_{t}"] for t in ("early_am", "late_am", "early_pm", "late_pm")] == [0, 1, 0, 0]
     assert np.isnan(first["mood"])
-    assert np.isnan(items.inputs["scores"][4:, :9]).all()
-    assert not np.isnan(items.inputs["scores"][:, 9:]).any()
+    assert np.isnan(array_of(items, "scores")[4:, :9]).all()
+    assert not np.isnan(array_of(items, "scores")[:, 9:]).any()
 
 
-def test_fusion_takes_faces_that_have_a_mesh_with_the_scores_of_their_submission(study: Path) -> None:
+def test_fusion_takes_faces_that_have_a_mesh_with_the_scores_of_their_submission(study: Warehouse) -> None:
     items = load_items(study, FUSION, SETTINGS)
     assert len(items) == 3 * 2 * 4
     assert {name: len(v) for name, v in items.inputs.items()} == dict.fromkeys(FUSION.inputs, 24)
-    assert items.inputs["scores"][items.patient_id == "0002"][:, 0].tolist() == [2] * 8
+    assert array_of(items, "scores")[items.patient_id == "0002"][:, 0].tolist() == [2] * 8
 
 
-def test_sound_takes_whole_chunks_and_not_the_row_for_the_whole_video(study: Path) -> None:
+def test_sound_takes_whole_chunks_and_not_the_row_for_the_whole_video(study: Warehouse) -> None:
     items = load_items(study, SOUND, SETTINGS)
     assert items.chunk_index.tolist() == [0, 1] * 6
-    assert items.inputs["mel"].shape == (12, 128, 173)
-    assert np.allclose(items.inputs["mel"][1, 5], -10 + 0.05)
-    assert items.inputs["audio_features"][1, 3] == 4
+    assert array_of(items, "mel").shape == (12, 128, 173)
+    assert np.allclose(array_of(items, "mel")[1, 5], -10 + 0.05)
+    assert array_of(items, "audio_features")[1, 3] == 4
     assert set(items.frame_index) == {-1}
 
 
-def test_patients_without_answers_can_be_left_out_and_are_named_with_the_reason(study: Path) -> None:
+def test_patients_without_answers_can_be_left_out_and_are_named_with_the_reason(study: Warehouse) -> None:
     strict = TrainingSettings(image_side=SIDE, missing_scores="leave_out")
     assert load_items(study, PAIN, strict).patients == ["0001", "0002"]
     assert load_items(study, FUSION, strict).patients == ["0001", "0002"]
@@ -156,7 +163,7 @@ def test_patients_without_answers_can_be_left_out_and_are_named_with_the_reason(
 
 
 @pytest.mark.parametrize("chosen", [FACES, LANDMARKS, PAIN, FUSION, SOUND], ids=lambda e: e.name)
-def test_what_is_left_out_is_reported_by_patient_and_reason(study: Path, chosen: Experiment) -> None:
+def test_what_is_left_out_is_reported_by_patient_and_reason(study: Warehouse, chosen: Experiment) -> None:
     rows = left_out(study, chosen, SETTINGS).to_pylist()
     assert [(r["patient_id"], r["video_id"], r["reason"]) for r in rows] == [
         ("0004", "s4a", "dark"),
@@ -168,7 +175,7 @@ def test_what_is_left_out_is_reported_by_patient_and_reason(study: Path, chosen:
     assert left_out(study, chosen, SETTINGS, ["0001", "0005"])["patient_id"].to_pylist() == ["0005"]
 
 
-def test_videos_that_give_nothing_are_reported_even_when_usable(study: Path) -> None:
+def test_videos_that_give_nothing_are_reported_even_when_usable(study: Warehouse) -> None:
     for table in ("landmarks", "mel_spectrograms"):
         with study.write() as writer:
             writer.execute(f"delete from {table} where video_id = 's1a'")
@@ -187,7 +194,7 @@ def _videos(rows: pa.Table) -> set[tuple[str, str]]:
     return set(zip(rows["video_id"].to_pylist(), rows["reason"].to_pylist(), strict=True))
 
 
-def test_unusable_videos_are_taken_when_the_setting_says_so(study: Path) -> None:
+def test_unusable_videos_are_taken_when_the_setting_says_so(study: Warehouse) -> None:
     everything = TrainingSettings(image_side=SIDE, only_usable=False)
     assert load_items(study, FACES, everything).patients == ["0001", "0002", "0003", "0004", "0006"]
     assert left_out(study, FACES, everything)["patient_id"].to_pylist() == ["0005"]
@@ -196,13 +203,13 @@ def test_unusable_videos_are_taken_when_the_setting_says_so(study: Path) -> None
     ]  # fmt: skip
 
 
-def test_the_cross_validation_is_over_patients_with_something_usable(study: Path) -> None:
+def test_the_cross_validation_is_over_patients_with_something_usable(study: Warehouse) -> None:
     assert [(p.patient_id, p.pain_level) for p in trainable_patients(study, SETTINGS)] == [
         ("0001", "None"), ("0002", "Low"), ("0003", "Moderate"),
     ]  # fmt: skip
 
 
-def test_a_limit_of_frames_a_patient_takes_evenly_spaced_ones(study: Path) -> None:
+def test_a_limit_of_frames_a_patient_takes_evenly_spaced_ones(study: Warehouse) -> None:
     few = TrainingSettings(image_side=SIDE, frames_per_patient=4, chunks_per_patient=1)
     items = load_items(study, FACES, few)
     assert len(items) == 3 * 4
@@ -211,7 +218,7 @@ def test_a_limit_of_frames_a_patient_takes_evenly_spaced_ones(study: Path) -> No
     assert len(load_items(study, PAIN, few)) == 6
 
 
-def test_crops_for_embeddings_come_with_their_keys(study: Path) -> None:
+def test_crops_for_embeddings_come_with_their_keys(study: Warehouse) -> None:
     keys, crops = load_crops(study, SETTINGS, "0002")
     assert keys["video_id"].to_pylist() == ["s2a"] * 5 + ["s2b"] * 5
     assert np.array_equal(crops[3], crop(2, 3))
@@ -220,7 +227,7 @@ def test_crops_for_embeddings_come_with_their_keys(study: Path) -> None:
     assert crops.shape == (0, SIDE, SIDE, 3)
 
 
-def test_embeddings_are_taken_where_a_patient_has_them_and_missed_where_not(study: Path) -> None:
+def test_embeddings_are_taken_where_a_patient_has_them_and_missed_where_not(study: Warehouse) -> None:
     with study.write() as writer:
         writer.execute(
             "insert into embeddings by name select video_id, patient_id, frame_index, fingerprint, "
@@ -229,7 +236,7 @@ def test_embeddings_are_taken_where_a_patient_has_them_and_missed_where_not(stud
         )
     items = load_items(study, PROBE, SETTINGS)
     assert len(items) == 5 * 5
-    assert np.allclose(items.inputs["embeddings"][:, 3], items.frame_index + 0.3)
+    assert np.allclose(array_of(items, "embeddings")[:, 3], items.frame_index + 0.3)
     assert ("s2a", "no_embeddings") in _videos(left_out(study, PROBE, SETTINGS))
     before = data_hash(study, PROBE, SETTINGS)
     with study.write() as writer:
@@ -238,11 +245,11 @@ def test_embeddings_are_taken_where_a_patient_has_them_and_missed_where_not(stud
 
 
 @pytest.mark.parametrize("chosen", [FACES, PAIN, FUSION, SOUND], ids=lambda e: e.name)
-def test_a_patient_without_anything_gives_no_items(study: Path, chosen) -> None:
+def test_a_patient_without_anything_gives_no_items(study: Warehouse, chosen: Experiment) -> None:
     assert len(load_items(study, chosen, SETTINGS, patients=["0005"])) == 0
 
 
-def test_the_data_hash_changes_with_scores_labels_fingerprints_and_selection_only(study: Path) -> None:
+def test_the_data_hash_changes_with_scores_labels_fingerprints_and_selection_only(study: Warehouse) -> None:
     before = {e.name: data_hash(study, e, SETTINGS) for e in (FACES, PAIN, SOUND)}
     assert before == {e.name: data_hash(study, e, SETTINGS) for e in (FACES, PAIN, SOUND)}
     assert data_hash(study, FACES, SETTINGS, ["0001"]) != before[FACES.name]
@@ -260,7 +267,9 @@ def test_the_data_hash_changes_with_scores_labels_fingerprints_and_selection_onl
 
 
 @pytest.mark.parametrize("chosen", [LANDMARKS, PAIN], ids=lambda e: e.name)
-def test_what_is_loaded_can_be_learnt_and_predicted(study: Path, chosen, tmp_path: Path) -> None:
+def test_what_is_loaded_can_be_learnt_and_predicted(
+    study: Warehouse, chosen: Experiment, tmp_path: Path
+) -> None:
     items = load_items(study, chosen, SETTINGS)
     fitted = fit_fold(chosen, items.of(["0001", "0002"]), SETTINGS, tmp_path)
     rows = predict_fold(chosen, fitted, items.of(["0003"]), SETTINGS)
@@ -268,7 +277,7 @@ def test_what_is_loaded_can_be_learnt_and_predicted(study: Path, chosen, tmp_pat
 
 
 def test_a_fold_is_stale_when_its_weights_file_is_replaced_or_a_setting_counts_and_a_forest_is_not(
-    study: Path, tmp_path: Path
+    study: Warehouse, tmp_path: Path
 ) -> None:
     file = tmp_path / "resnet50.pth"
     file.write_bytes(b"first")
@@ -296,7 +305,7 @@ def test_a_fold_is_stale_when_its_weights_file_is_replaced_or_a_setting_counts_a
     assert marks(PAIN) == forest
 
 
-def test_embeddings_are_stale_when_the_weights_file_is_replaced(study: Path, tmp_path: Path) -> None:
+def test_embeddings_are_stale_when_the_weights_file_is_replaced(study: Warehouse, tmp_path: Path) -> None:
     file = tmp_path / "resnet50.pth"
     file.write_bytes(b"first")
     settings = Settings(training=TrainingSettings(image_side=SIDE, resnet50_weights=file))

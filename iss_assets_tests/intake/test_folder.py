@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -103,7 +104,9 @@ def test_its_rows_fit_the_warehouse_tables(make_study: MakeStudy) -> None:
     ids=["bom", "crlf", "cr", "semicolon", "tab", "spaces", "blank", "quoted", "header case", "trailing"],
 )
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
-def test_every_usual_way_of_writing_csv_is_read_alike(make_study: MakeStudy, change, encoding: str) -> None:
+def test_every_usual_way_of_writing_csv_is_read_alike(
+    make_study: MakeStudy, change: Callable[[str], str], encoding: str
+) -> None:
     plain = read_study(make_study())
     enrollment = change("\n".join([ENROLLMENT_HEADER, *PATIENTS, ""])).encode(encoding)
     surveys = change("\n".join([SURVEY_HEADER, *SURVEYS, ""])).encode(encoding)
@@ -430,7 +433,7 @@ def test_a_patient_folder_that_cannot_be_listed_is_an_error_and_not_an_empty_one
     root = make_study()
     scandir = os.scandir
 
-    def broken(path):
+    def broken(path: str | Path) -> Iterator[os.DirEntry[str]]:
         if Path(path).name == "0001":
             raise PermissionError(13, "Permission denied")
         return scandir(path)

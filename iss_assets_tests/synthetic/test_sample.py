@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -117,7 +118,7 @@ def test_an_interrupted_study_is_completed(tmp_path: Path) -> None:
         if done == 2:
             raise KeyboardInterrupt
 
-    arguments = {"patients": 4, "seconds": 0.5, "submissions_per_patient": 1, "workers": 1}
+    arguments: dict[str, Any] = {"patients": 4, "seconds": 0.5, "submissions_per_patient": 1, "workers": 1}
     with pytest.raises(KeyboardInterrupt):
         write_sample_study(tmp_path / "study", progress=stop, **arguments)
     assert calls[-1][:2] == (2, 5)
@@ -130,7 +131,7 @@ def test_an_interrupted_study_is_completed(tmp_path: Path) -> None:
 
 
 def test_a_study_is_the_same_for_the_same_seed_only(tmp_path: Path) -> None:
-    arguments = {"patients": 1, "seconds": 0.5, "submissions_per_patient": 1}
+    arguments: dict[str, Any] = {"patients": 1, "seconds": 0.5, "submissions_per_patient": 1}
     write_sample_study(tmp_path / "a", **arguments)
     write_sample_study(tmp_path / "b", **arguments)
     write_sample_study(tmp_path / "c", seed=1, **arguments)

@@ -64,7 +64,7 @@ def test_faces_of_every_skin_type_are_found_by_mtcnn_and_face_mesh(speech: Speec
         two = look_for(scene(speech, LOOK, "several_faces", size=(640, 480)), 1.0)[1]
         empty = look_for(scene(speech, None), 1.0)[1]
     assert (found, meshes) == (len(looks), len(looks))
-    assert len(two) == 2
+    assert two is not None and len(two) == 2
     assert empty is None
 
 
