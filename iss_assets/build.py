@@ -23,7 +23,7 @@ from iss_assets.settings import Settings
 def build_defs(
     settings: Settings | None = None, resource_overrides: Mapping[str, object] | None = None
 ) -> dg.Definitions:
-    """Give fresh Definitions.
+    """Return fresh Definitions.
 
     Parameters
     ----------

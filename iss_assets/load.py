@@ -36,7 +36,7 @@ Home = Path | str | None
 
 
 def warehouse(home: Home = None) -> Warehouse:
-    """Give the study's warehouse.
+    """Return the study's warehouse.
 
     Raises
     ------
@@ -247,7 +247,7 @@ class TrainingSet:
         return sorted({self.split_of[p] for p in self.items.patients if p in self.split_of})
 
     def fold(self, split: int) -> tuple[TrainingSet, TrainingSet]:
-        """Give the training and the test side of one split: whole patients, never one on both sides.
+        """Return the training and the test side of one split: whole patients, never one on both sides.
 
         Raises
         ------
@@ -264,7 +264,7 @@ class TrainingSet:
         return train, test
 
     def to_numpy(self) -> tuple[np.ndarray, np.ndarray]:
-        """Give one row of numbers an item and its target: float32 (n, k) and int64 (n,).
+        """Return one row of numbers an item and its target: float32 (n, k) and int64 (n,).
 
         Raises
         ------
@@ -279,7 +279,7 @@ class TrainingSet:
         return np.concatenate(flat, axis=1), self.target
 
     def to_pandas(self) -> pd.DataFrame:
-        """Give one row an item: whose it is, its target, and columns with a name (scores, audio features)."""
+        """Return one row an item: whose it is, its target, and columns with a name (scores, audio features)."""
 
         items = self.items
         columns: dict[str, Any] = {
@@ -298,7 +298,7 @@ class TrainingSet:
         return pd.DataFrame(columns)
 
     def to_torch(self) -> Dataset[Any]:
-        """Give a map-style dataset of (inputs by name, target); pictures as float32 (3, side, side) in 0 to 1."""
+        """Return a map-style dataset of (inputs by name, target); pictures as float32 (3, side, side) in 0 to 1."""
         return _torch_dataset(self)
 
 

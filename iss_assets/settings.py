@@ -57,7 +57,7 @@ class Section(BaseModel):
         return {name: value for name, value in given.items() if name not in cls.retired}
 
     def digest(self) -> str:
-        """Give a short hash of every value of this section (16 hexadecimal digits)."""
+        """Return a short hash of every value of this section (16 hexadecimal digits)."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 def shipped_folder(name: str) -> Path:
-    """Give the folder of this name that comes with the package.
+    """Return the folder of this name that comes with the package.
 
     A folder of that name beside an installed package belongs to somebody else and is not looked at.
 

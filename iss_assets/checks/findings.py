@@ -65,7 +65,7 @@ def found_in(
     severity: Severity | None = None,
     lost: bool = False,
 ) -> Finding:
-    """Give the finding of a rule that fails for each submission or video in `affected`, of `of` looked at."""
+    """Return the finding of a rule that fails for each submission or video in `affected`, of `of` looked at."""
     ids = tuple(sorted(set(affected)))
     return Finding(
         not ids,
@@ -78,5 +78,5 @@ def found_in(
 
 
 def masked(word: str) -> str:
-    """Give an id or a fixed word as it is, and nothing of any other text, which could say who somebody is."""
+    """Return an id or a fixed word as it is, and nothing of any other text, which could say who somebody is."""
     return word if _WORD.fullmatch(word) else "(not an id)"

@@ -53,12 +53,12 @@ def report_cause(data: Data, settings: Settings, *, cause: Cause) -> Finding:
 
 
 def _brought(flags: Sequence[str], raised: Sequence[str]) -> list[str]:
-    """Give the flags of a video that are put down to those that were raised."""
+    """Return the flags of a video that are put down to those that were raised."""
     return [flag for flag in flags if flag not in raised and roots_of(flag, flags) & {*raised}]
 
 
 def _measures(text: str, cause: Cause) -> dict[str, Any]:
-    """Give the measures that are named after one of the flags: ``dark_share`` for ``dark``."""
+    """Return the measures that are named after one of the flags: ``dark_share`` for ``dark``."""
     return {
         name: round(value, 4)
         for name, value in json.loads(text).items()

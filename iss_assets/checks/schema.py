@@ -110,7 +110,7 @@ def _fault(column: str, check: str, rows: int, examples: list[str] | None = None
 
 
 def _ids(table: type[Table], keys: list[str]) -> list[str]:
-    """Give the video or submission ids among a table's example keys."""
+    """Return the video or submission ids among a table's example keys."""
     if table.__key__[0] not in ("video_id", "submission_id"):
         return []
     return [key.split("|")[0] for key in keys if not key.startswith("(")]

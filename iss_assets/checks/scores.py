@@ -199,7 +199,7 @@ def unknown_time(data: Data, settings: Settings) -> Finding:
 
 
 def _dated(data: Data) -> list[Row]:
-    """Give the surveys whose local day is known, in the order of time."""
+    """Return the surveys whose local day is known, in the order of time."""
     return [r for r in data["scores"] if r["day"] is not None]
 
 

@@ -59,7 +59,7 @@ class Stage:
 
 
 def results_fingerprint(settings: Settings) -> str:
-    """Give the fingerprint that results have which were made with these settings and this code."""
+    """Return the fingerprint that results have which were made with these settings and this code."""
     sections = (settings.checks, settings.quality, settings.video)
     return fingerprint("checks", CHECKS_CODE_VERSION, [section.digest() for section in sections])
 
@@ -79,7 +79,7 @@ STAGES: tuple[Stage, ...] = (
 
 
 def unchecked(warehouse: Warehouse, settings: Settings) -> dict[str, list[str]]:
-    """Give the patients with tables that were made but not checked since, or with other settings or code.
+    """Return the patients with tables that were made but not checked since, or with other settings or code.
 
     A run that is killed between an asset and its checks leaves such a table; nothing else would show it. Neither would
     it show that a week of the enrollment has ended since, which is seen by what others submitted.

@@ -109,7 +109,7 @@ def load_crops(
 
 
 def trainable_patients(warehouse: Warehouse, settings: TrainingSettings) -> list[PatientLevel]:
-    """Give the patients whom the cross-validation is over: those with a video that training may take.
+    """Return the patients whom the cross-validation is over: those with a video that training may take.
 
     The paper analyses 29 of its 30 patients so: "data from one patient (0009) in Cohort 2B was unusable".
     """

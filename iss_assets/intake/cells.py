@@ -53,7 +53,7 @@ class CellError(ValueError):
 
 
 def patient_id(text: str) -> str:
-    """Give a patient id.
+    """Return a patient id.
 
     Raises
     ------
@@ -73,7 +73,7 @@ def patient_id(text: str) -> str:
 
 
 def submission_id(text: str) -> str:
-    """Give a submission id.
+    """Return a submission id.
 
     Raises
     ------
@@ -93,7 +93,7 @@ def submission_id(text: str) -> str:
 
 
 def cohort(text: str) -> str:
-    """Give a cohort number of Table 2."""
+    """Return a cohort number of Table 2."""
     number = text.upper()
     if number not in {c.number for c in terms.COHORTS}:
         raise CellError("bad_cohort", "A cohort is one of 1A to 4D; correct it.")
@@ -101,7 +101,7 @@ def cohort(text: str) -> str:
 
 
 def sex(text: str) -> str:
-    """Give ``M`` or ``F``."""
+    """Return ``M`` or ``F``."""
     try:
         return _SEX_WORDS[text.casefold()]
     except KeyError:
@@ -109,7 +109,7 @@ def sex(text: str) -> str:
 
 
 def skin_type(text: str) -> str:
-    """Give a Fitzpatrick type; 1 to 6 are taken as I to VI, ``1.0`` too, as pandas writes it."""
+    """Return a Fitzpatrick type; 1 to 6 are taken as I to VI, ``1.0`` too, as pandas writes it."""
     match = _WHOLE.fullmatch(text)
     if match and 1 <= int(match[1]) <= 6:
         return terms.SKIN_TYPES[int(match[1]) - 1]
@@ -119,7 +119,7 @@ def skin_type(text: str) -> str:
 
 
 def score(text: str) -> int:
-    """Give a whole number from 0 to 10; ``3.0`` is one, as spreadsheets write it."""
+    """Return a whole number from 0 to 10; ``3.0`` is one, as spreadsheets write it."""
     match = _WHOLE.fullmatch(text)
     if not match or int(match[1]) > 10:
         raise CellError(
@@ -129,7 +129,7 @@ def score(text: str) -> int:
 
 
 def pain_target(text: str) -> int:
-    """Give a pain target, a whole number from 0 to 10."""
+    """Return a pain target, a whole number from 0 to 10."""
     try:
         return score(text)
     except CellError:
@@ -144,7 +144,7 @@ def is_number(text: str) -> bool:
 
 
 def yes_or_no(text: str, *, codes: bool) -> bool:
-    """Give a yes/no answer.
+    """Return a yes/no answer.
 
     Parameters
     ----------
@@ -170,7 +170,7 @@ def yes_or_no(text: str, *, codes: bool) -> bool:
 
 
 def setting(text: str) -> str:
-    """Give ``home`` or ``clinic``."""
+    """Return ``home`` or ``clinic``."""
     if text.casefold() not in terms.SETTINGS:
         raise CellError(
             "bad_setting", "The setting is home or clinic; correct it, or leave it empty if unknown."
@@ -179,7 +179,7 @@ def setting(text: str) -> str:
 
 
 def day(text: str, order: DateOrder = "") -> date:
-    """Give a day written as 2021-03-31; midnight may follow, as spreadsheets and pandas write a day.
+    """Return a day written as 2021-03-31; midnight may follow, as spreadsheets and pandas write a day.
 
     Parameters
     ----------
@@ -224,7 +224,7 @@ def _date_of(found: re.Match[str], order: DateOrder) -> date:
 
 
 def _clock(found: re.Match[str]) -> tuple[int, int, int, int]:
-    """Give hour (0 to 23), minute, second, microsecond; fractions beyond the microsecond are cut."""
+    """Return hour (0 to 23), minute, second, microsecond; fractions beyond the microsecond are cut."""
     hour, minute, second = int(found["hour"]), int(found["minute"]), int(found["second"] or 0)
     if found["half"]:
         if not 1 <= hour <= 12:
@@ -248,7 +248,7 @@ def _unclear(text: str, found: re.Match[str] | None, order: DateOrder) -> str:
 
 
 def utc_offset(text: str) -> int:
-    """Give an offset from UTC in minutes: ``+02:00``, ``-5``, ``UTC-05:00``, ``+0530``, ``Z``.
+    """Return an offset from UTC in minutes: ``+02:00``, ``-5``, ``UTC-05:00``, ``+0530``, ``Z``.
 
     Examples
     --------
@@ -287,7 +287,7 @@ class WrittenTime:
 
 
 def moment(text: str, order: DateOrder = "") -> WrittenTime:
-    """Give a time written in ISO 8601 or as spreadsheets and forms write it, with or without an offset.
+    """Return a time written in ISO 8601 or as spreadsheets and forms write it, with or without an offset.
 
     Taken are ``T`` or a space in the middle, one digit or two for the hour, seconds and fractions or none, AM and PM, and
     as offsets ``Z``, ``UTC``, ``+05:30``, ``+0530``, ``+05``, ``GMT-5``; a zone name in brackets behind the offset (RFC

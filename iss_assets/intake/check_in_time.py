@@ -57,7 +57,7 @@ class CheckInTime:
         return terms.timeframe(self.local) if self.local else None
 
     def row(self) -> dict[str, Any]:
-        """Give the columns of ``bpi_scores`` that tell the time."""
+        """Return the columns of ``bpi_scores`` that tell the time."""
         return {
             "submitted_at": self.submitted_at,
             "written_time": self.written_time,

@@ -193,7 +193,7 @@ def _decode(content: bytes, file: str, problems: ProblemLog) -> str:
 
 
 def _encoding_of(content: bytes) -> str:
-    """Give the encoding by the byte order mark, or, without one, by every second byte of the beginning being zero."""
+    """Return the encoding by the byte order mark, or, without one, by every second byte of the beginning being zero."""
     if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return "utf-16"
     start = content[:40]
@@ -205,7 +205,7 @@ def _encoding_of(content: bytes) -> str:
 
 
 def _plain(name: str) -> str:
-    """Give a column's name in lower case, with a space for every line break and run of spaces."""
+    """Return a column's name in lower case, with a space for every line break and run of spaces."""
     return " ".join(name.split()).casefold()
 
 

@@ -93,7 +93,7 @@ class StudyFolder:
         return tuple(self._patient_by_id)
 
     def patient(self, patient_id: str) -> PatientRow:
-        """Give a patient.
+        """Return a patient.
 
         Raises
         ------
@@ -103,15 +103,15 @@ class StudyFolder:
         return self._patient_by_id[patient_id]
 
     def submissions_of(self, patient_id: str) -> tuple[SubmissionRow, ...]:
-        """Give a patient's accepted survey rows by submission id."""
+        """Return a patient's accepted survey rows by submission id."""
         return self._submissions_of.get(patient_id, ())
 
     def videos_of(self, patient_id: str) -> tuple[VideoFile, ...]:
-        """Give a patient's videos by submission id."""
+        """Return a patient's videos by submission id."""
         return self._videos_of.get(patient_id, ())
 
     def expected(self, patient_id: str) -> tuple[str, ...]:
-        """Give the ids of the videos that the warehouse should hold for a patient: no more, no fewer."""
+        """Return the ids of the videos that the warehouse should hold for a patient: no more, no fewer."""
         return tuple(video.submission_id for video in self.videos_of(patient_id))
 
 
@@ -260,13 +260,13 @@ def _grouped(rows: Iterable[Any]) -> dict[str, tuple[Any, ...]]:
 
 
 def patient_rows(study: StudyFolder, patient_id: str | None = None) -> list[dict[str, Any]]:
-    """Give rows of the table ``patients``, of all or of one."""
+    """Return rows of the table ``patients``, of all or of one."""
     wanted = study.patients if patient_id is None else (study.patient(patient_id),)
     return [_without_line(p) | {"skin_group": p.skin_group, "pain_level": p.pain_level} for p in wanted]
 
 
 def score_rows(study: StudyFolder, patient_id: str | None = None) -> list[dict[str, Any]]:
-    """Give rows of the table ``bpi_scores``, of all or of one patient, with timeframe and missing answers counted."""
+    """Return rows of the table ``bpi_scores``, of all or of one patient, with timeframe and missing answers counted."""
     wanted = study.submissions if patient_id is None else study.submissions_of(patient_id)
     return [
         {"submission_id": s.submission_id, "patient_id": s.patient_id, "setting": s.setting}
@@ -278,10 +278,10 @@ def score_rows(study: StudyFolder, patient_id: str | None = None) -> list[dict[s
 
 
 def rejected_rows(study: StudyFolder) -> list[dict[str, Any]]:
-    """Give rows of the table ``rejected_rows``."""
+    """Return rows of the table ``rejected_rows``."""
     return [asdict(problem) for problem in study.rejected]
 
 
 def problem_rows(study: StudyFolder) -> list[dict[str, Any]]:
-    """Give rows of the table ``study_problems``."""
+    """Return rows of the table ``study_problems``."""
     return [asdict(problem) for problem in study.problems]

@@ -122,14 +122,14 @@ def read_enrollment(
 
 
 def numbers_without_zeros(patients: Mapping[str, PatientRow]) -> dict[str, PatientRow]:
-    """Give the patients whose ids are numbers, by the number without its leading zeros."""
+    """Return the patients whose ids are numbers, by the number without its leading zeros."""
     return {
         patient_id.lstrip("0"): patient for patient_id, patient in patients.items() if patient_id.isdecimal()
     }
 
 
 def find_by_number(patient_id: str, without_zeros: Mapping[str, PatientRow]) -> PatientRow | None:
-    """Give the patient whose id differs from this unknown one by leading zeros only."""
+    """Return the patient whose id differs from this unknown one by leading zeros only."""
     return without_zeros.get(patient_id.lstrip("0")) if patient_id.isdecimal() else None
 
 

@@ -127,7 +127,7 @@ class _Lister:
         self.problems = problems
 
     def files(self, patients: Mapping[str, PatientRow], *, expected: bool) -> Iterator[_Found]:
-        """Give every file that has a usable name, by name; `expected` says that there should be some."""
+        """Return every file that has a usable name, by name; `expected` says that there should be some."""
         top = self.root / VIDEOS
         if not os.path.lexists(top):
             if expected:
@@ -251,7 +251,7 @@ _NOT_A_FILE = (
 def _choose(
     files: list[_Found], submissions: Mapping[str, SubmissionRow], rejected: ProblemLog
 ) -> _Found | None:
-    """Give the one file of a submission (and kind) that is used, and note why the others are not."""
+    """Return the one file of a submission (and kind) that is used, and note why the others are not."""
     submission = submissions.get(files[0].submission_id)
     owners = {file.patient_id for file in files}
     if submission is None and len(owners) > 1:

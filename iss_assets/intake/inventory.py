@@ -50,7 +50,7 @@ class Described(NamedTuple):
 
 
 def sha256_of(path: Path) -> str:
-    """Give the SHA-256 of a file, read in pieces.
+    """Return the SHA-256 of a file, read in pieces.
 
     Raises
     ------
@@ -69,7 +69,7 @@ def describe_video(
     trust_probe: bool,
     prober: Callable[[str], VideoInfo] | None = None,
 ) -> Described:
-    """Give a video's row of the table ``videos``.
+    """Return a video's row of the table ``videos``.
 
     Parameters
     ----------
@@ -133,7 +133,7 @@ def describe_video(
 
 
 def without_probe(row: Mapping[str, Any], problem: str) -> dict[str, Any]:
-    """Give the row of a video of which nothing that the probe found can be kept."""
+    """Return the row of a video of which nothing that the probe found can be kept."""
     return {
         **row,
         **dict.fromkeys(_PROBED),
@@ -144,7 +144,7 @@ def without_probe(row: Mapping[str, Any], problem: str) -> dict[str, Any]:
 
 
 def stand_in(name: str, size: int, mtime_ns: int) -> str:
-    """Give what stands in for the hash of a file that cannot be read.
+    """Return what stands in for the hash of a file that cannot be read.
 
     No other file has it, and not this one either once it can be read.
     """

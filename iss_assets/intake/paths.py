@@ -15,6 +15,6 @@ def leads_out(root: Path, path: Path) -> bool:
 
 
 def printable(name: str) -> str:
-    """Give a file name that can stand in a table: bytes that are no text and control characters are escaped."""
+    """Return a file name that can stand in a table: bytes that are no text and control characters are escaped."""
     text = name.encode("utf-8", "backslashreplace").decode("utf-8")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)

@@ -157,5 +157,5 @@ class ProblemLog:
         return iter(self._problems.values())
 
     def sorted(self) -> tuple[Problem, ...]:
-        """Give the problems by file, line and column."""
+        """Return the problems by file, line and column."""
         return tuple(sorted(self, key=lambda p: (p.file, p.line, p.column_name, p.code)))

@@ -1,8 +1,7 @@
-"""Every check by name: what it is on, how bad it is, what to do about it, and where the rule comes from.
+"""The catalogue of checks: what each looks at, how severe a failure is, what to do about it, where the rule comes from.
 
-Belongs here: words about checks, once. The checks themselves, `iss quality`, alerts and pages all read them here.
-Does not belong here: words about a video's quality (``protocol.flags``), looking at data (``scores``, ``quality``,
-``schema``), Dagster.
+Checks, `iss quality`, alerts and pages all take their wording from here, and `iss docs` writes the tables of
+``docs/checks.md``. The wording about a video's quality is in ``protocol.flags``.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from iss_assets.protocol.flags import CAUSES
 Severity = Literal["WARN", "ERROR"]
 
 WHOLE_STUDY: Final = "*"
-"""Stands for the patient id in results about the whole study."""
+"""Takes the place of the patient id in results about the whole study."""
 
 
 @dataclass(frozen=True)
@@ -27,27 +26,27 @@ class CheckInfo:
     Attributes
     ----------
     name : str
-        Stable, snake_case; unique on its asset.
+        Stable name in snake_case, unique on its asset.
     asset : str
-        The asset, which is also the table, that it is shown on.
+        The asset (also the name of the table) that shows it.
     title : str
         What a failure means, in a few words.
     severity : str
-        ``ERROR`` where nothing can be used before it is mended, else ``WARN``. A check may raise a warning to an
+        ``ERROR`` where nothing can be used until it is fixed, else ``WARN``. A check may raise a warning to an
         error when everything is affected.
     hint : str
         What the coordinator does about it, one sentence; ``{patient}`` stands for the patient id.
     source : str
         Where the rule or its threshold comes from.
     blocking : bool
-        Whether what follows is not made in the same run after an error.
+        Whether a failure stops everything downstream in the same run.
     flags : tuple of str
         The flags of ``video_quality`` that it reports.
     hint_if_lost : str
-        Takes the place of the hint where nothing of the patient is left for training; `hint` if empty.
+        Replaces the hint where none of the patient's data is left for training; `hint` if empty.
     reminder : str
-        For checks on how a patient takes part: nothing is lost, and pages tell of all patients in one list. Says how
-        much of it there is, with the names of the check's numbers in braces; empty for every other check.
+        For checks on participation: nothing is lost, and pages list all patients together. Says how many there are,
+        with the names of the check's numbers in braces; empty for every other check.
     """
 
     name: str
@@ -62,7 +61,7 @@ class CheckInfo:
     reminder: str = ""
 
     def advise(self, patient: str, *, lost: bool = False) -> str:
-        """Give the hint for a patient, or `WHOLE_STUDY`; nothing is left of the patient for training if `lost`."""
+        """Return the hint for a patient, or for `WHOLE_STUDY`; `lost` says that none of the patient's data is left."""
         text = (lost and self.hint_if_lost) or self.hint
         if patient == WHOLE_STUDY:
             return text.replace("patient {patient}", "the whole study")
@@ -74,7 +73,7 @@ class CheckInfo:
         return self.reminder.format_map(numbers) if numbers.keys() >= {*names} else ""
 
     def advise_all(self) -> str:
-        """Give the hint of a reminder for all the patients in a list."""
+        """Return the hint of a reminder for all patients in a list."""
         return self.hint.replace("patient {patient}", "these patients")
 
 
@@ -88,13 +87,13 @@ _SCORES: Final = (
         "Scores are missing",
         "WARN",
         "Ask patient {patient} to answer all nine questions with every video, and whether any of them is hard to answer.",
-        f"protocol, the paper's section 3.2.1; {_SIX}, trouble 6",
+        f"protocol, the paper's section 3.2.1; {_SIX}, issue 6",
         hint_if_lost="Find out whether the answers of patient {patient} reached the study; if not, ask for them.",
     ),
     CheckInfo(
         "rejected_answers",
         "bpi_scores",
-        "Rows or answers in surveys.csv that could not be used",
+        "Rows or answers in surveys.csv could not be used",
         "WARN",
         "Correct the rows of patient {patient} in surveys.csv; the table rejected_rows gives line, column and reason.",
         "study folder, docs/study_folder.md",
@@ -111,7 +110,7 @@ _SCORES: Final = (
     CheckInfo(
         "chronic_pain_flips",
         "bpi_scores",
-        "Question 2 (pain for more than three months): first yes, later no",
+        "Question 2 (pain for more than three months) changed from yes to no",
         "WARN",
         "Explain question 2 to patient {patient} again: it asks about pain that has lasted more than three months.",
         "protocol, the paper's section 3.2.1",
@@ -122,7 +121,7 @@ _SCORES: Final = (
         "bpi_scores",
         "More than one check-in on the same day",
         "WARN",
-        "Tell patient {patient} that one check-in a day is enough, and look whether one was sent twice.",
+        "Tell patient {patient} that one check-in a day is enough, and check whether one was sent twice.",
         _TABLE_3,
         reminder="{days} days",
     ),
@@ -138,7 +137,7 @@ _SCORES: Final = (
     CheckInfo(
         "unknown_time",
         "bpi_scores",
-        "Check-ins whose local time is unknown",
+        "The local time of check-ins is unknown",
         "WARN",
         "Add the offset from UTC to the times of patient {patient} in surveys.csv, or utc_offset in enrollment.csv, or "
         "set ISS_READING__UTC_OFFSET for the whole study.",
@@ -217,9 +216,9 @@ _STUDY: Final = (
     CheckInfo(
         "study_scores",
         "study_expectations",
-        "The nine answers are distributed oddly over the study",
+        "The nine answers have an unusual distribution across the study",
         "WARN",
-        "Look at the questions that the Data Docs name: the export or the question itself may be at fault.",
+        "Review the questions that the Data Docs name: the export or the question itself may be at fault.",
         "settings, checks",
     ),
     CheckInfo(
@@ -243,7 +242,7 @@ _STUDY: Final = (
         "study_expectations",
         "Flags are raised more often in one sex or skin type than in the other",
         "WARN",
-        "Have the flag's measure looked at for this group before its videos are left out of training.",
+        "Have the flag's measure reviewed for this group before its videos are left out of training.",
         "settings, checks.group_gap; the paper's Ethics section",
     ),
 )
@@ -254,32 +253,32 @@ CATALOGUE: Final = (*_ENROLLMENT, *_SCORES, *_QUALITY, *_STUDY)
 BY_KEY: Final = {(check.asset, check.name): check for check in CATALOGUE}
 
 BLOCKING_TABLES: Final = ("patients", "bpi_scores", "videos", "frames", "faces", "landmarks", "audio")
-"""Tables whose faults make everything after them meaningless."""
+"""Tables whose faults make everything downstream meaningless."""
 
 BROKEN_HINT: Final = (
-    "Tell the engineer: this check could not be made, so nothing is known; the run's log says where."
+    "Tell the engineer: this check could not run, so nothing is known; the run's log says where it failed."
 )
-"""What to do about a check that broke, whatever it looks for."""
+"""What to do about a check that could not run, whatever it looks for."""
 
 SCHEMA: Final = "schema"
-"""Name of the check that each table has on its shape."""
+"""Name of the check that every table has on its columns, types and keys."""
 
 
 def schema_check(table: str) -> CheckInfo:
-    """Give the schema check of a table."""
+    """Return a table's schema check."""
     return CheckInfo(
         SCHEMA,
         table,
         "Rows, columns or keys do not fit the table's model",
         "ERROR",
-        "Tell the engineer: the rows of patient {patient} in this table were not made by this version, or changed by hand.",
+        "Tell the engineer: the rows of patient {patient} in this table were written by another version, or changed by hand.",
         "the table's model, docs/data_dictionary.md",
         blocking=table in BLOCKING_TABLES,
     )
 
 
 def find(asset: str, name: str) -> CheckInfo:
-    """Give a check by the asset that it is on and its name.
+    """Return the check with this name on this asset.
 
     Raises
     ------

@@ -1,8 +1,7 @@
 """What can be wrong with a video: every flag, the cause that it belongs to, and what a coordinator does about it.
 
-Belongs here: words, and which trouble brings which other along. Does not belong here: finding troubles (``quality``),
-looking them up in tables (``checks``); so this imports nothing heavy and can be read by the command line, alerts and
-pages.
+This is the wording that the command line, checks, alerts and pages show, and which flag explains which other. Whether a
+video has a flag is decided in ``media.quality``.
 
 A flag is one measured fact about one video. A cause is what a coordinator acts on: it has one or more flags, one
 check, one alert, one piece of advice. A dark video is often grainy and shows no face; that is one cause, not three.
@@ -22,7 +21,7 @@ class Cause:
     Attributes
     ----------
     check : str
-        The check that reports it, and no other does.
+        The one check that reports it.
     title : str
         What is wrong, in a few words.
     flags : mapping of str to str
@@ -48,7 +47,7 @@ CAUSES: Final = (
         "The video cannot be read",
         {"unreadable": "nothing can be decoded"},
         "Upload the videos of patient {patient} again; if they still cannot be read, ask for new ones.",
-        f"{_SIX}, trouble 6",
+        f"{_SIX}, issue 6",
     ),
     Cause(
         "duplicate_files",
@@ -69,12 +68,12 @@ CAUSES: Final = (
         "Part of the picture is missing",
         {"wrong_frame_count": "pictures missing"},
         "Upload the videos of patient {patient} again; if they are still incomplete, ask for new ones.",
-        "ten frames a second, the paper's section 3.3.1",
+        "ten frames per second, the paper's section 3.3.1",
     ),
     Cause(
         "frozen_picture",
         "The picture freezes",
-        {"frozen": "picture stands still"},
+        {"frozen": "picture frozen"},
         "Ask patient {patient} to close other apps before recording, and to record again.",
     ),
     Cause(
@@ -120,14 +119,14 @@ CAUSES: Final = (
         "The picture is dark or grainy",
         {"dark": "too dark", "grainy": "grainy"},
         "Ask patient {patient} to record in a brighter room, with the light in front of them.",
-        f"{_SIX}, trouble 4",
+        f"{_SIX}, issue 4",
     ),
     Cause(
         "glare",
         "Glare: the picture is too bright",
         {"glare": "glare"},
         "Ask patient {patient} to turn away from the sun or lamp, and to keep windows out of the picture.",
-        f"{_SIX}, trouble 3",
+        f"{_SIX}, issue 3",
     ),
     Cause(
         "blurred_picture",
@@ -140,14 +139,14 @@ CAUSES: Final = (
         "A mask or a hand covers the face",
         {"mask": "mouth and chin covered"},
         "Ask patient {patient} to record without a mask where that is safe, with nothing in front of the face.",
-        f"{_SIX}, trouble 2",
+        f"{_SIX}, issue 2",
     ),
     Cause(
         "signage",
         "Signs or lettering in the background",
         {"signage": "lettering"},
         "Ask patient {patient} to sit in front of a plain wall.",
-        f"{_SIX}, trouble 1",
+        f"{_SIX}, issue 1",
     ),
     Cause(
         "no_sound",
@@ -159,14 +158,14 @@ CAUSES: Final = (
             "sound_cut": "sound for part of the video only",
         },
         "Ask patient {patient} to allow the app to use the microphone, and to speak until the end.",
-        f"{_SIX}, trouble 6",
+        f"{_SIX}, issue 6",
     ),
     Cause(
         "quiet_or_muffled",
         "The voice is quiet or muffled",
         {"quiet": "quiet", "muffled": "muffled"},
         "Ask patient {patient} to speak up, closer to the phone, with nothing over the microphone.",
-        f"{_SIX}, trouble 5",
+        f"{_SIX}, issue 5",
     ),
     Cause(
         "disturbed_sound",
@@ -178,45 +177,45 @@ CAUSES: Final = (
 """Every cause, in the order in which its flags are reported."""
 
 CAUSE_OF: Final[dict[str, Cause]] = {flag: cause for cause in CAUSES for flag in cause.flags}
-"""Flag to the one cause that it belongs to."""
+"""Each flag's cause."""
 
 FLAGS: Final[dict[str, str]] = {flag: says for cause in CAUSES for flag, says in cause.flags.items()}
-"""Every flag, in the order in which they are reported, and what it says about one video."""
+"""Every flag in the order of reporting, with what it says about one video."""
 
-_SEEING: Final = ("landmarks_missing", "landmarks_implausible")
+_ON_LANDMARKS: Final = ("landmarks_missing", "landmarks_implausible")
 
-BRINGS: Final[dict[str, tuple[str, ...]]] = {
+EXPLAINS: Final[dict[str, tuple[str, ...]]] = {
     # a damaged file lacks sound as well, and a decoder holds the last picture that it has
     "wrong_frame_count": ("frozen", "sound_cut"),
     # little light: sensor noise, long exposure; where all is black nothing moves and no face is found
-    "dark": ("grainy", "blurred", "frozen", "face_missing", "face_small", *_SEEING),
-    "grainy": ("face_missing", *_SEEING),
+    "dark": ("grainy", "blurred", "frozen", "face_missing", "face_small", *_ON_LANDMARKS),
+    "grainy": ("face_missing", *_ON_LANDMARKS),
     # MTCNN misses faces that are blown out
-    "glare": ("face_missing", *_SEEING),
-    "blurred": ("face_missing", *_SEEING),
-    # what is taken for a face while the patient's own is away has no mesh or a wrong one
-    "face_missing": _SEEING,
-    "face_leaves": _SEEING,
-    "face_small": _SEEING,
-    # the larger of two faces is now one person's and now the other's
-    "several_faces": ("other_person", *_SEEING),
+    "glare": ("face_missing", *_ON_LANDMARKS),
+    "blurred": ("face_missing", *_ON_LANDMARKS),
+    # whatever is mistaken for a face while the patient is out of the picture has no mesh or a wrong one
+    "face_missing": _ON_LANDMARKS,
+    "face_leaves": _ON_LANDMARKS,
+    "face_small": _ON_LANDMARKS,
+    # the larger of two faces alternates between the two people
+    "several_faces": ("other_person", *_ON_LANDMARKS),
     # a mask hides half of the mesh and damps high tones
-    "mask": ("face_missing", "muffled", *_SEEING),
+    "mask": ("face_missing", "muffled", *_ON_LANDMARKS),
     # detectors and embeddings are trained on upright faces
-    "rotated": ("face_missing", "other_person", *_SEEING),
-    # noise is judged against the voice, and a voice that can hardly be heard is not recognized as speech
+    "rotated": ("face_missing", "other_person", *_ON_LANDMARKS),
+    # noise is measured relative to the voice, and a barely audible voice is not recognized as speech
     "quiet": ("muffled", "noisy_sound", "no_speech"),
     "muffled": ("no_speech",),
     "clipped": ("noisy_sound", "no_speech"),
     "noisy_sound": ("no_speech",),
 }
-"""What a trouble brings along: in a video that has both flags, only the first is something to act on."""
+"""Which flags another flag explains: in a video that has both, only the explaining one needs action."""
 
 
 def root_flags(flags: Collection[str]) -> list[str]:
-    """Give the flags of a video that no other of its flags brings along.
+    """Return the flags of a video that none of its other flags explains.
 
-    A flag that is not in `FLAGS` (a row of another version) is a root.
+    A flag that is not in `FLAGS` (a row of another version) counts as unexplained.
 
     Parameters
     ----------
@@ -233,24 +232,24 @@ def root_flags(flags: Collection[str]) -> list[str]:
     >>> root_flags(["face_missing", "dark", "grainy", "quiet"])
     ['dark', 'quiet']
     """
-    brought = {other for flag in flags for other in BRINGS.get(flag, ())}
-    return [flag for flag in flags if flag not in brought]
+    explained = {other for flag in flags for other in EXPLAINS.get(flag, ())}
+    return [flag for flag in flags if flag not in explained]
 
 
 def roots_of(flag: str, flags: Collection[str]) -> set[str]:
-    """Give the flags of a video that are behind one of them: itself where no other brings it along.
+    """Return the flags of a video that explain one of them: the flag itself where no other does.
 
     Examples
     --------
     >>> roots_of("landmarks_missing", ["landmarks_missing", "face_missing", "dark"])
     {'dark'}
     """
-    bringing = [other for other in flags if flag in BRINGS.get(other, ())]
-    return {root for other in bringing for root in roots_of(other, flags)} if bringing else {flag}
+    explaining = [other for other in flags if flag in EXPLAINS.get(other, ())]
+    return {root for other in explaining for root in roots_of(other, flags)} if explaining else {flag}
 
 
 def causes_of(flags: Collection[str]) -> dict[str, list[str]]:
-    """Group the flags of one video by what to act on: a cause's check to its root flags.
+    """Group the unexplained flags of one video by cause: check name to flags.
 
     Examples
     --------

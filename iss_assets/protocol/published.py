@@ -1,7 +1,6 @@
 """The figures that the paper published, with their place in it.
 
-Belongs here: numbers read from the paper, and the names that it gives to its experiments.
-Does not belong here: anything that this project measures.
+Numbers read from the paper and its names for the experiments; nothing that this project measures.
 """
 
 from __future__ import annotations
@@ -149,12 +148,12 @@ def sees_face_or_voice(experiment: str) -> bool:
 
 
 def analyzed_by_cohort() -> dict[str, int]:
-    """Give the 29 analyzed patients by cohort: Table 2 less the one whose data could not be used."""
+    """Return the 29 analyzed patients by cohort: Table 2 without the patient whose data could not be used."""
     return {number: count - (number == UNUSABLE_COHORT) for number, count in TABLE_2.items()}
 
 
 def describe(experiment: str) -> tuple[str, str, str]:
-    """Give number, label and data of an experiment; one that is not known here goes by its own name."""
+    """Return an experiment's number, label and data; an experiment that is not in the paper keeps its own name."""
     if experiment in BY_NAME:
         known = BY_NAME[experiment]
         return known.number, known.label, known.data

@@ -1,7 +1,6 @@
 """The study's own terms: patients, cohorts, pain levels, the nine scores, the time of day.
 
-Belongs here: vocabulary of the protocol and pure functions on it.
-Does not belong here: reading files (``folder``), making data (``sample``), anything that measures media.
+The vocabulary of the protocol, and pure functions on it.
 
 Every definition names its place in *Intelligent Sight and Sound: A Chronic Cancer Pain Dataset*
 (Ordun et al., 2021), called "the paper" in this package.
@@ -21,7 +20,7 @@ SUBMISSION_ID: Final = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
 """A submission id: letters, digits, ``_ . -``; at most 64, never starting with a dot."""
 
 PROMPT_SUFFIX: Final = "_prompt"
-"""A video whose stem ends so is the Question 10 reading and not the Question 11 narrative."""
+"""A video whose stem ends in this is the Question 10 reading, not the Question 11 narrative."""
 
 SEXES: Final = ("M", "F")
 SKIN_TYPES: Final = ("I", "II", "III", "IV", "V", "VI")
@@ -32,8 +31,8 @@ PAIN_CLASSES: Final = ("No Pain", "Pain")
 TIMEFRAMES: Final = ("early AM", "late AM", "early PM", "late PM")
 
 OFFSET_SOURCES: Final = ("written", "patient", "study", "unknown")
-"""Where the offset from UTC of a check-in's local time comes from, in this order: written with the time itself, the
-patient's of ``enrollment.csv``, the study's of the settings. Where none of them is there the local time is unknown."""
+"""Where the UTC offset of a check-in's local time comes from, in this order: written with the time itself, the patient's
+in ``enrollment.csv``, the study's in the settings. Where none is given, the local time is unknown."""
 
 INTERFERENCE_ITEMS: Final = (
     "general_activity",
@@ -56,12 +55,12 @@ ENROLLMENT_GOAL: Final = 112
 """Patients wanted in the whole study (section 3): sixteen cohorts of seven."""
 
 WEEKLY_SUBMISSIONS: Final = 3
-"""Check-ins a week that the protocol asks for, at most one a day (Table 3)."""
+"""Check-ins per week that the protocol asks for, at most one per day (Table 3)."""
 
 
 @dataclass(frozen=True)
 class Cohort:
-    """One line of the paper's Table 2.
+    """One row of the paper's Table 2.
 
     Attributes
     ----------
@@ -92,7 +91,7 @@ COHORTS: Final = tuple(
 
 
 def pain_level(pain_target: int) -> str:
-    """Give the level of a pain target: 0 None, 1-3 Low, 4-6 Moderate, 7-10 Severe (section 3.1).
+    """Return the level of a pain target: 0 None, 1-3 Low, 4-6 Moderate, 7-10 Severe (section 3.1).
 
     Parameters
     ----------
@@ -107,7 +106,7 @@ def pain_level(pain_target: int) -> str:
     Raises
     ------
     ValueError
-        If the target lies outside 0 to 10.
+        If the target is outside 0 to 10.
 
     Examples
     --------
@@ -115,22 +114,22 @@ def pain_level(pain_target: int) -> str:
     ['None', 'Low', 'Moderate', 'Severe']
     """
     if not 0 <= pain_target <= 10:
-        raise ValueError(f"a pain target lies between 0 and 10, not {pain_target}")
+        raise ValueError(f"a pain target is between 0 and 10, not {pain_target}")
     return PAIN_LEVELS[(pain_target + 2) // 3 if pain_target < 7 else 3]
 
 
 def pain_class(level: str) -> str:
-    """Give the two-level class: Low, Moderate and Severe together are "Pain" (section 4, Experiment 1)."""
+    """Return the two-class label: Low, Moderate and Severe together are "Pain" (section 4, Experiment 1)."""
     return PAIN_CLASSES[int(PAIN_LEVELS.index(level) > 0)]
 
 
 def skin_group(skin_type: str) -> str:
-    """Give the group of a Fitzpatrick type: I to III light, IV to VI dark (section 3.1)."""
+    """Return the group of a Fitzpatrick type: I to III light, IV to VI dark (section 3.1)."""
     return SKIN_GROUPS[SKIN_TYPES.index(skin_type) // 3]
 
 
 def cohort_of(pain_target: int, skin_type: str, sex: str) -> str:
-    """Give the cohort number that a patient's sex, skin type and pain target put them in (Table 2).
+    """Return the number of the cohort that a patient with this sex, skin type and pain target belongs to (Table 2).
 
     Examples
     --------
@@ -145,15 +144,15 @@ def cohort_of(pain_target: int, skin_type: str, sex: str) -> str:
 
 
 def timeframe(local: datetime) -> str:
-    """Give the time of day of a check-in.
+    """Return the time of day of a check-in.
 
-    The paper names "early AM, late PM, etc." (section 4) without borders; this project uses four bins of six
+    The paper names "early AM, late PM, etc." (section 4) without limits; this project uses four bins of six
     hours: early AM 0-6, late AM 6-12, early PM 12-18, late PM 18-24.
 
     Parameters
     ----------
     local : datetime
-        What the clock said where the patient was; its time zone, if any, is not looked at.
+        The clock time where the patient was; its time zone, if any, is ignored.
 
     Examples
     --------

@@ -35,17 +35,17 @@ class Audio(Table):
     )
     snr_db: object = column(
         "DOUBLE",
-        "Level of speech over the noise floor; empty without 0.3 s of speech.",
+        "Level of speech above the noise floor; empty without 0.3 s of speech.",
         unit="dB",
         nullable=True,
     )
     clipped_share: object = column(
-        "DOUBLE", "Share of samples on a plateau at which the wave is cut off; 0 is normal.", **SHARE
+        "DOUBLE", "Share of samples on a plateau where the waveform is cut off; 0 is normal.", **SHARE
     )
     speech_share: object = column("DOUBLE", "Share of the time in which somebody speaks.", **SHARE)
     high_band_db: object = column(
         "DOUBLE",
-        "Energy above 4 kHz against the whole, during speech; empty when silent.",
+        "Energy above 4 kHz relative to the total, during speech; empty when silent.",
         unit="dB",
         nullable=True,
     )
@@ -61,27 +61,27 @@ class Audio(Table):
         nullable=True,
     )
     noise_dbfs: object = column(
-        "DOUBLE", "Noise floor against full scale; empty when silent.", unit="dB", nullable=True
+        "DOUBLE", "Noise floor relative to full scale; empty when silent.", unit="dB", nullable=True
     )
     mid_band_db: object = column(
         "DOUBLE",
-        "Energy from 2 to 4 kHz against the whole, during speech; empty when silent.",
+        "Energy from 2 to 4 kHz relative to the total, during speech; empty when silent.",
         unit="dB",
         nullable=True,
     )
     inserted_silence_s: object = column(
         "DOUBLE",
-        "Silence put in where the track starts late, or has a hole that the picture does not share.",
+        "Silence inserted where the track starts late, or has a gap that the picture does not.",
         unit="s",
         ge=0,
         nullable=True,
     )
     broken_packets: object = column("INTEGER", "Damaged packets that were skipped.", ge=0, nullable=True)
-    problem: object = column("VARCHAR", "What is wrong, in words; empty when nothing is.", nullable=True)
+    problem: object = column("VARCHAR", "What is wrong, in words; empty if nothing is.", nullable=True)
     downmix: object = column(
         "VARCHAR",
-        "What of the track's channels is heard: mono (it has one), mean (of all that agree), left, right, center, or "
-        "channel 3 and the like; empty if nothing was decoded.",
+        "Which of the track's channels was used: mono (it has one), mean (of all that agree), left, right, center, or "
+        "channel 3 and so on; empty if nothing was decoded.",
         nullable=True,
     )
     fingerprint: object = column("VARCHAR", "Fingerprint of the extraction.")
@@ -100,7 +100,7 @@ class MelSpectrograms(Table):
     chunk_index: object = column("INTEGER", "Number of the chunk from 0.", ge=0)
     steps: object = column("INTEGER", "Time steps (173 for 4 s).", ge=1)
     mel: object = column(
-        "FLOAT[][]", "128 bands of `steps` values in dB against the chunk's loudest.", unit="dB"
+        "FLOAT[][]", "128 bands of `steps` values in dB relative to the chunk's loudest.", unit="dB"
     )
     fingerprint: object = column("VARCHAR", "Fingerprint of the extraction.")
 
@@ -139,6 +139,6 @@ class AudioFeatures(Table):
     chroma_stft: object = column("DOUBLE", "Mean of the chromagram.")
     spectral_centroid: object = column("DOUBLE", "Mean spectral centroid.", unit="Hz")
     spectral_bandwidth: object = column("DOUBLE", "Mean spectral bandwidth.", unit="Hz")
-    rolloff: object = column("DOUBLE", "Mean frequency below which 85 % of the energy lies.", unit="Hz")
+    rolloff: object = column("DOUBLE", "Mean frequency below which 85 % of the energy is found.", unit="Hz")
     zero_crossing_rate: object = column("DOUBLE", "Mean zero-crossing rate.", **SHARE)
     fingerprint: object = column("VARCHAR", "Fingerprint of the extraction.")

@@ -1,12 +1,11 @@
-"""What a table of the warehouse is: a pandera model that also knows its SQL types, key and grain.
+"""The base of every table model: a pandera model that also knows its SQL types, key and grain.
 
-Belongs here: the base class of every table model and what is derived from a model (DDL, column names, validation
-of an Arrow table). The tables themselves are defined one file per stage and listed in
-``registry``.
+The base class of every table model and what is derived from one (DDL, column names, validation of an Arrow table). The
+tables themselves are defined in one module per stage and listed in ``registry``.
 
 Columns come in two kinds. *Plain* columns (numbers, text, times) are checked by pandera. *Packed* columns (pictures,
-points, spectrograms, waveforms) would cost a Python object a value in pandas, so they stay in Arrow and only their
-type and their nulls are checked.
+points, spectrograms, waveforms) would cost one Python object per value in pandas, so they stay in Arrow, and only
+their type and nulls are checked.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from iss_assets.imports import environment_kept
 from iss_assets.protocol import terms
 
 with environment_kept():
-    # pandera tells pyarrow to drop the offsets of datetimes, for the whole process
+    # pandera makes pyarrow drop the offsets of datetimes, for the whole process
     import pandera.pandas as pa
 
 _ARROW_OF_SQL = {
@@ -67,7 +66,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class InvalidTable(ValueError):
-    """Rows do not fit their table's model; `failures` lists every fault with counts and example keys."""
+    """Rows that do not fit their table's model; `failures` lists every fault with counts and example keys."""
 
     def __init__(self, table: str, failures: list[dict[str, Any]]):
         self.table = table
@@ -96,7 +95,7 @@ class Column:
 
     @property
     def arrow_type(self) -> arrow.DataType:
-        """The Arrow type that rows are handed over in."""
+        """The Arrow type of the column's values."""
         return _ARROW_OF_SQL[self.sql]
 
 
@@ -108,9 +107,18 @@ def column(sql: str, description: str, *, unit: str | None = None, **checks: Any
 class Table(pa.DataFrameModel):
     """Base of every table model.
 
-    The class docstring's first line says what a row is. `Config.metadata` carries ``table`` (its name), ``key`` (the
-    columns that identify a row) and ``partition`` (the columns that a writer replaces at a time, often
-    ``patient_id``; empty for a table replaced whole).
+    The first line of the class docstring says what one row is.
+
+    Attributes
+    ----------
+    __table__ : str
+        The table's name.
+    __key__ : tuple of str
+        The columns that identify a row.
+    __partition__ : tuple of str
+        The columns by which a writer replaces rows, often ``patient_id``; empty for a table that is replaced as a whole.
+    __references__ : tuple of (str, str)
+        Columns whose values must exist in another table, with that table's name.
     """
 
     __table__: ClassVar[str]
@@ -119,14 +127,14 @@ class Table(pa.DataFrameModel):
     __references__: ClassVar[tuple[tuple[str, str], ...]] = ()
 
     class Config:
-        """Extra columns are faults, and every fault is listed."""
+        """Treat extra columns as faults."""
 
         strict = True
 
     @classmethod
     @cache
     def columns(cls) -> tuple[Column, ...]:
-        """Give the columns in order."""
+        """Return the columns in order."""
         schema = cls.to_schema()
         return tuple(
             Column(
@@ -142,15 +150,15 @@ class Table(pa.DataFrameModel):
     @classmethod
     @cache
     def arrow_schema(cls) -> arrow.Schema:
-        """Give the schema that rows are written in."""
+        """Return the Arrow schema in which rows are written."""
         return arrow.schema([(c.name, c.arrow_type) for c in cls.columns()])
 
     @classmethod
     def ddl(cls, name: str | None = None) -> str:
-        """Give the ``create table`` statement, with comments left to `comments`.
+        """Return the ``create table`` statement, without comments on columns.
 
-        Pictures and sound are compressed by themselves (JPEG, FLAC): DuckDB's search for what they share takes twice as
-        long as writing them, and makes them 5 % smaller at most.
+        Pictures and sound are compressed already (JPEG, FLAC): DuckDB's own compression takes twice as long as writing
+        them, and saves at most 5 %.
         """
         body = ",\n  ".join(
             f"{c.name} {c.sql}{' using compression uncompressed' if c.sql == 'BLOB' else ''}"
@@ -161,25 +169,25 @@ class Table(pa.DataFrameModel):
 
     @classmethod
     def grain(cls) -> str:
-        """Say what one row is: the first line of the docstring; the table's name where Python runs without docstrings."""
+        """Return what one row is: the docstring's first line, or the table's name where Python drops docstrings."""
         return (cls.__doc__ or cls.__table__).strip().splitlines()[0]
 
     @classmethod
     def from_rows(cls, rows: Sequence[dict[str, Any]]) -> arrow.Table:
-        """Make an Arrow table of this shape from dictionaries; keys left out become nulls.
+        """Build an Arrow table in this schema from dictionaries; missing keys become nulls.
 
         Raises
         ------
         InvalidTable
-            If a moment has no offset from UTC, or a clock's time or a day has one: Arrow would take UTC for granted, or
-            drop the offset where an environment variable tells it to.
+            If a moment has no UTC offset, or a clock time or a day has one: Arrow would assume UTC, or drop the offset
+            where an environment variable says so.
         """
         columns = [_array(cls, c, [row.get(c.name) for row in rows]) for c in cls.columns()]
         return arrow.Table.from_arrays(columns, schema=cls.arrow_schema())
 
     @classmethod
     def check_rows(cls, rows: arrow.Table) -> arrow.Table:
-        """Validate rows against this model and give them back in the column order of the model.
+        """Validate rows against this model and return them in the model's column order.
 
         Raises
         ------
@@ -194,7 +202,7 @@ class Table(pa.DataFrameModel):
 
 
 def _array(table: type[Table], column: Column, values: list[Any]) -> arrow.Array:
-    """Put Python's values of one column into Arrow; moments as numbers, so that nothing can take their offset away."""
+    """Convert one column's Python values to Arrow; moments as numbers, so that their offset cannot get lost."""
     if column.sql not in ("DATE", "TIMESTAMP", "TIMESTAMP WITH TIME ZONE"):
         return arrow.array(values, column.arrow_type)
     values = [None if value is None or value is pd.NaT else value for value in values]
@@ -253,14 +261,14 @@ def find_faults(table: type[Table], rows: arrow.Table) -> list[dict[str, Any]]:
             fault(name, "is empty", rows[name].null_count)
     plain = [n for n in present if not columns[n].packed and n not in misfits]
     keys = [k for k in table.__key__ if k in plain]
-    asked = [n for n in plain if _may_be_faulty(table, columns[n], rows[n])]
-    frame = _to_pandas(rows.select(list(dict.fromkeys([*asked, *keys]))))
+    to_check = [n for n in plain if _may_be_faulty(table, columns[n], rows[n])]
+    frame = _to_pandas(rows.select(list(dict.fromkeys([*to_check, *keys]))))
 
     def examples(index: pd.Index) -> list[str]:
         return ["|".join(str(v) for v in row) for row in frame.loc[index[:5], keys].itertuples(index=False)]
 
     try:
-        _schema_of(table, tuple(asked)).validate(frame[asked], lazy=True)
+        _schema_of(table, tuple(to_check)).validate(frame[to_check], lazy=True)
     except pa.errors.SchemaErrors as error:
         cases = error.failure_cases
         for (where, check), group in cases.groupby(["column", "check"], dropna=False, sort=False):
@@ -276,27 +284,27 @@ def find_faults(table: type[Table], rows: arrow.Table) -> list[dict[str, Any]]:
 
 
 def _may_be_faulty(table: type[Table], column: Column, values: arrow.ChunkedArray) -> bool:
-    """Say whether pandera has to look: a column without a rule, whose type Arrow has checked, can only lack values."""
+    """Return whether pandera must check a column: one without rules, whose type Arrow has checked, can only have nulls."""
     if column.name in _with_rules(table):
         return True
     if column.nullable:
         return False
-    # pandas takes a number that is none for a missing one
+    # pandas treats NaN as missing
     floating = arrow.types.is_floating(values.type)
     return bool(values.null_count or (floating and np.isnan(values.to_numpy()).any()))
 
 
 @cache
 def _with_rules(table: type[Table]) -> frozenset[str]:
-    """Name the columns whose values a rule of their own restricts."""
+    """Return the columns that have rules of their own."""
     return frozenset(n for n, c in table.to_schema().columns.items() if c.checks or c.unique)
 
 
 @cache
 def _schema_of(table: type[Table], columns: tuple[str, ...]) -> pa.DataFrameSchema:
-    """Give a table's schema for some of its columns, whose types were checked in Arrow: no value is turned into another.
+    """Return a table's schema for some of its columns, without type conversion: Arrow has checked the types.
 
-    Kept, as pandera takes longer to leave columns out than to check them.
+    Cached, because pandera takes longer to drop columns than to check them.
     """
     schema = table.to_schema()
     some = schema.remove_columns([n for n in schema.columns if n not in columns])
@@ -305,12 +313,12 @@ def _schema_of(table: type[Table], columns: tuple[str, ...]) -> pa.DataFrameSche
 
 def _fits(values: arrow.ChunkedArray, wanted: arrow.DataType) -> bool:
     if not arrow.types.is_null(values.type) and _kind_of_time(values.type) != _kind_of_time(wanted):
-        # Arrow would cast one into the other as if every clock showed UTC
+        # Arrow would cast one to the other as if every clock showed UTC
         return False
     try:
         values.cast(wanted)
     except (arrow.ArrowInvalid, arrow.ArrowNotImplementedError):
-        # a value out of range, or two types between which Arrow has no cast: the caller tells it as a fault
+        # a value out of range, or no cast between the two types: the caller reports a fault
         return False
     return True
 
@@ -321,7 +329,7 @@ def _kind_of_time(type: arrow.DataType) -> str:
     return "day" if arrow.types.is_date(type) else "other"
 
 
-# numbers with a point have NaN for what is missing, and a NaN in Arrow is missing too
+# floating-point numbers have NaN for missing values, and a NaN in Arrow counts as missing too
 _NULLABLE = {
     arrow.int32(): pd.Int32Dtype(),
     arrow.int64(): pd.Int64Dtype(),

@@ -1,7 +1,4 @@
-"""The data dictionary in ``docs/``, made from the table models so that it cannot go stale unseen.
-
-Belongs here: turning models into Markdown. Does not belong here: the models.
-"""
+"""The data dictionary, ``docs/data_dictionary.md``, written from the table models."""
 
 from __future__ import annotations
 
@@ -11,8 +8,9 @@ from iss_assets.schemas.registry import TABLES
 _HEAD = """\
 # Data dictionary
 
-Every table of the warehouse, in the order in which the data flow. Made by `iss docs` from the pandera models in
-`iss_assets/schemas/`; do not edit it here. The SQL marts describe their columns in `dbt_like_sql/`.
+Every table of the warehouse, in the order of the data flow. `iss docs` writes this page from the pandera models in
+`iss_assets/schemas/`; do not edit it here. The SQL models describe their columns in the `schema.yml` files of
+`dbt_like_sql/`.
 
 | table | one row is | key |
 |---|---|---|
@@ -20,7 +18,7 @@ Every table of the warehouse, in the order in which the data flow. Made by `iss 
 
 
 def data_dictionary() -> str:
-    """Give the dictionary as Markdown: an index, then a section a table with types, units and meanings."""
+    """Return the dictionary as Markdown: an index, then one section per table with types, units and meanings."""
     index = "".join(
         f"| [{t.__table__}](#{t.__table__}) | {t.grain()[0].lower()}{t.grain()[1:]} | {', '.join(t.__key__)} |\n"
         for t in TABLES

@@ -24,7 +24,7 @@ class PatientAccuracy(Table):
     predicted: object = column("VARCHAR", "The class predicted for most items (weighted).", isin=_CLASSES)
     items: object = column("BIGINT", "Test items.", ge=1)
     weight: object = column("DOUBLE", "Sum of the items' weights.", gt=0)
-    accuracy: object = column("DOUBLE", "Share of items predicted right, weighted by `weight`.", **SHARE)
+    accuracy: object = column("DOUBLE", "Share of items predicted correctly, weighted by `weight`.", **SHARE)
     pain_probability: object = column(
         "DOUBLE", "Mean probability of pain over the items, weighted by `weight`.", **SHARE
     )
@@ -38,7 +38,7 @@ class PatientAccuracy(Table):
 
 
 class ExperimentResults(Table):
-    """One experiment's line of Table 5, with intervals."""
+    """One experiment's row of Table 5, with intervals."""
 
     __table__ = "experiment_results"
     __key__ = ("experiment",)
@@ -80,24 +80,27 @@ class ExperimentResults(Table):
     )
     beats_baseline: object = column(
         "VARCHAR",
-        "no: not higher; not shown: higher, but the interval holds 0 or p (Holm) is not small; cannot be shown: higher, "
-        "but so few patients differ, for so many experiments, that p (Holm) could not have been small; yes; empty where no baseline was judged.",
+        "no: not higher; not shown: higher, but the interval includes 0 or p (Holm) is not small; cannot be shown: "
+        "higher, but with so few differing patients and so many experiments, p (Holm) could not have been small; yes; "
+        "empty where no baseline was evaluated.",
         isin=("no", "not shown", "cannot be shown", "yes"),
         nullable=True,
     )
     sensitivity: object = column(
         "DOUBLE", "Share of patients with pain for whom pain is predicted.", nullable=True
     )
-    specificity: object = column("DOUBLE", "Share of patients without pain for whom none is.", nullable=True)
+    specificity: object = column(
+        "DOUBLE", "Share of patients without pain for whom no pain is predicted.", nullable=True
+    )
     brier: object = column("DOUBLE", "Brier score of the patients' mean pain probability.", nullable=True)
     scaled_brier: object = column(
         "DOUBLE", "1 - Brier score / Brier score of the share of patients in pain.", nullable=True
     )
-    models: object = column("INTEGER", "Trained splits behind this line.", ge=0)
+    models: object = column("INTEGER", "Trained splits behind this row.", ge=0)
     intervals: object = column("VARCHAR", "Every figure's interval, as JSON.", nullable=True)
     profile: object = column("VARCHAR", "paper or demo.")
     weights_origin: object = column("VARCHAR", "Where the first weights came from.")
-    cohort_hash: object = column("VARCHAR", "Cohort hash that was trained on.")
+    cohort_hash: object = column("VARCHAR", "Hash of the cohort trained on.")
 
 
 class ExperimentMetrics(Table):
@@ -113,11 +116,11 @@ class ExperimentMetrics(Table):
     low: object = column("DOUBLE", "Lower end of its interval.", nullable=True)
     high: object = column("DOUBLE", "Upper end.", nullable=True)
     method: object = column("VARCHAR", "BCa, percentile, Clopper-Pearson (shares of patients), or none.")
-    note: object = column("VARCHAR", "What to mind; empty for nothing.", nullable=True)
+    note: object = column("VARCHAR", "A caveat; empty if there is none.", nullable=True)
     reference: object = column(
         "DOUBLE",
         "What a model that has learned nothing would have: AUROC of models trained on permuted labels (where models are "
-        "trained again), Brier score of the share of patients in pain; empty for other figures.",
+        "retrained), Brier score of the share of patients in pain; empty for other figures.",
         nullable=True,
     )
 
@@ -161,9 +164,10 @@ class BaselineAccuracy(Table):
     split: object = column("INTEGER", "Split in which the patient is tested.", ge=1)
     pain_level: object = column("VARCHAR", "The patient's level.", isin=terms.PAIN_LEVELS)
     items: object = column("BIGINT", "Test items (submissions or videos; 1 for the patient).", ge=1)
-    accuracy: object = column("DOUBLE", "Share of items predicted right.", **SHARE)
+    accuracy: object = column("DOUBLE", "Share of items predicted correctly.", **SHARE)
     fallback: object = column(
-        "BOOLEAN", "Nothing was known of the patient, and the majority of the training side was predicted."
+        "BOOLEAN",
+        "Nothing was known about the patient, so the majority class of the training side was predicted.",
     )
 
 
@@ -184,7 +188,7 @@ class BaselineResults(Table):
     above_half: object = column("DOUBLE", "Share of patients above 0.5.", **SHARE)
     above_half_low: object = column("DOUBLE", "Lower end of its exact interval.", nullable=True)
     above_half_high: object = column("DOUBLE", "Upper end.", nullable=True)
-    fallbacks: object = column("INTEGER", "Patients of whom nothing was known.", ge=0)
+    fallbacks: object = column("INTEGER", "Patients about whom nothing was known.", ge=0)
 
 
 class PermutationResults(Table):
@@ -200,39 +204,41 @@ class PermutationResults(Table):
         "predictions.",
         isin=("retrained", "retrained, smaller", "fixed predictions"),
     )
-    permutations: object = column("INTEGER", "Permutations of patients' labels that were made.", ge=1)
-    most_permutations: object = column("INTEGER", "Permutations that were to be made at most.", ge=1)
-    stopped: object = column("BOOLEAN", "Whether the test stopped before, since p could no longer be small.")
+    permutations: object = column("INTEGER", "Permutations of patients' labels that were computed.", ge=1)
+    most_permutations: object = column(
+        "INTEGER", "Largest number of permutations that the settings allowed.", ge=1
+    )
+    stopped: object = column("BOOLEAN", "Whether the test stopped early, because p could no longer be small.")
     observed: object = column("DOUBLE", "Mean accuracy over patients.", **SHARE)
     chance_mean: object = column("DOUBLE", "Mean of the permutations.", **SHARE)
     chance_high: object = column(
         "DOUBLE",
-        "Their 95th percentile (that of the setting `confidence`); empty where too few were made.",
+        "Their 95th percentile (that of the setting `confidence`); empty where too few were computed.",
         nullable=True,
         **SHARE,
     )
     chance_auroc: object = column(
         "DOUBLE",
-        "Mean AUROC of models trained on permuted labels; empty where no model is trained again.",
+        "Mean AUROC of models trained on permuted labels; empty where no model is retrained.",
         nullable=True,
         **SHARE,
     )
     p_value: object = column(
         "DOUBLE",
-        "One-sided. All permutations made: the share at least as good, the observed one counted. Stopped: those at "
-        "least as good over all made (Besag and Clifford 1991).",
+        "One-sided. All permutations computed: the share at least as good, counting the observed one. Stopped early: "
+        "those at least as good over all computed (Besag and Clifford 1991).",
         **SHARE,
     )
     p_value_holm: object = column("DOUBLE", "After Holm over experiments.", **SHARE)
     p_least: object = column(
         "DOUBLE",
-        "The smallest p that so many permutations, or labels of so few patients, can give.",
+        "The smallest p possible with this number of permutations and patients.",
         **SHARE,
     )
     p_least_holm: object = column(
         "DOUBLE",
-        "The smallest p that this test could have had after Holm, the others being as they are: above alpha, no "
-        "result could have been told from chance.",
+        "The smallest p this test could have had after Holm, given the other tests: above alpha, no result could have "
+        "been distinguished from chance.",
         **SHARE,
     )
 
@@ -248,11 +254,13 @@ class PairedDifferences(Table):
     second_kind: object = column("VARCHAR", "experiment or baseline.", isin=("experiment", "baseline"))
     classes: object = column("INTEGER", "Two or four.", isin=(2, 4))
     patients: object = column("INTEGER", "Patients that both were tested on.", ge=1)
-    difference: object = column("DOUBLE", "Mean over patients of first minus second.", ge=-1, le=1)
+    difference: object = column("DOUBLE", "Mean over patients of the first minus the second.", ge=-1, le=1)
     low: object = column("DOUBLE", "Lower end of its interval.", nullable=True)
     high: object = column("DOUBLE", "Upper end.", nullable=True)
     p_value: object = column("DOUBLE", "Two-sided, by flipping signs of patients' differences.", **SHARE)
-    p_least: object = column("DOUBLE", "The smallest p that so many patients that differ can give.", **SHARE)
+    p_least: object = column(
+        "DOUBLE", "The smallest p possible with this number of differing patients.", **SHARE
+    )
     p_value_holm: object = column("DOUBLE", "After Holm over the pairs of this kind.", **SHARE)
 
 
@@ -266,7 +274,7 @@ class SubgroupResults(Table):
     attribute: object = column("VARCHAR", "sex, skin_group, sex_and_skin or cohort.")
     group_name: object = column("VARCHAR", "The group.")
     patients: object = column("INTEGER", "Patients in it.", ge=1)
-    small: object = column("BOOLEAN", "Fewer patients than the marked cell size.")
+    small: object = column("BOOLEAN", "Whether it has fewer patients than the setting `small_cell`.")
     accuracy: object = column("DOUBLE", "Mean accuracy over its patients.", **SHARE)
     low: object = column("DOUBLE", "Lower end of its interval.", nullable=True)
     high: object = column("DOUBLE", "Upper end.", nullable=True)
@@ -283,14 +291,14 @@ class SubgroupResults(Table):
     gap: object = column(
         "DOUBLE",
         "Attributes of two groups: accuracy of the first group by name minus the second's, patients with and without "
-        "pain weighing the same in both.",
+        "pain weighted equally in both.",
         nullable=True,
         ge=-1,
         le=1,
     )
     gap_low: object = column("DOUBLE", "Lower end of its interval.", nullable=True)
     gap_high: object = column("DOUBLE", "Upper end.", nullable=True)
-    gap_note: object = column("VARCHAR", "Why there is no gap, or what to mind.", nullable=True)
+    gap_note: object = column("VARCHAR", "Why there is no gap, or a caveat.", nullable=True)
 
 
 class QualityAssociations(Table):
@@ -309,19 +317,19 @@ class QualityAssociations(Table):
 
 
 class CanaryResults(Table):
-    """One alarm for leakage: what was tried, what came out, whether that is as it must be."""
+    """One leakage test: what was tried, the result, and whether it is as expected."""
 
     __table__ = "canary_results"
     __key__ = ("canary", "subject")
 
     canary: object = column("VARCHAR", "What was tried.")
-    subject: object = column("VARCHAR", "Experiment, features or study that it was tried on.")
-    value: object = column("DOUBLE", "What came out.", nullable=True)
-    limit_value: object = column("DOUBLE", "What it is held against.", nullable=True)
+    subject: object = column("VARCHAR", "Experiment, features or study that was tested.")
+    value: object = column("DOUBLE", "The result.", nullable=True)
+    limit_value: object = column("DOUBLE", "The limit that the result is compared with.", nullable=True)
     passed: object = column(
-        "BOOLEAN", "Whether it is as it must be; empty where it only informs.", nullable=True
+        "BOOLEAN", "Whether the result is as expected; empty where it is for information only.", nullable=True
     )
-    detail: object = column("VARCHAR", "In words.")
+    detail: object = column("VARCHAR", "Description of the result.")
 
 
 class SplitStability(Table):

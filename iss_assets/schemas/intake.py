@@ -29,7 +29,7 @@ class Patients(Table):
     enrolled_on: object = column("DATE", "Day of enrollment.", nullable=True)
     utc_offset_minutes: object = column(
         "INTEGER",
-        "The patient's offset from UTC; counts for times that are written without one.",
+        "The patient's UTC offset, used for times written without one.",
         unit="min",
         nullable=True,
         ge=-14 * 60,
@@ -49,17 +49,17 @@ class BpiScores(Table):
     patient_id: object = column("VARCHAR", "Patient id.", **PATIENT_ID)
     submitted_at: object = column(
         "TIMESTAMP WITH TIME ZONE",
-        "Moment of submission; empty where no offset from UTC is known, so that the moment is not either.",
+        "Moment of submission; empty where no UTC offset is known.",
         nullable=True,
     )
     written_time: object = column(
         "TIMESTAMP",
-        "The time as it stands in surveys.csv, without its offset; on whatever clock wrote it.",
+        "The time as written in surveys.csv, without its offset.",
         nullable=True,
     )
     utc_offset_minutes: object = column(
         "INTEGER",
-        "Offset from UTC of the local time of the check-in; empty where it is unknown.",
+        "UTC offset of the check-in's local time; empty where unknown.",
         unit="min",
         nullable=True,
         ge=-14 * 60,
@@ -67,16 +67,16 @@ class BpiScores(Table):
     )
     utc_offset_source: object = column(
         "VARCHAR",
-        "Where that offset comes from: written with the time, else the patient's, else the study's, else unknown.",
+        "Source of that offset: written with the time, else the patient's, else the study's, else unknown.",
         isin=terms.OFFSET_SOURCES,
         nullable=True,
     )
     submitted_on: object = column(
-        "DATE", "Local day of the check-in; empty where its offset is unknown.", nullable=True
+        "DATE", "Local day of the check-in; empty where its UTC offset is unknown.", nullable=True
     )
     timeframe: object = column(
         "VARCHAR",
-        "Local time of day, four bins of six hours; empty where its offset is unknown.",
+        "Local time of day in four bins of six hours; empty where the UTC offset is unknown.",
         isin=terms.TIMEFRAMES,
         nullable=True,
     )
@@ -106,30 +106,30 @@ class BpiScores(Table):
 
 
 class RejectedRows(Table):
-    """One row of the study folder's csv files, or one file, that could not be used."""
+    """One row or cell of the study folder's csv files, or one file, that could not be used."""
 
     __table__ = "rejected_rows"
     __key__ = ("file", "line", "code", "column_name")
 
     file: object = column("VARCHAR", "File, relative to the study folder.")
-    line: object = column("INTEGER", "Line in the file, 1 being the header; 0 where there is none.", ge=0)
-    column_name: object = column("VARCHAR", "Column at fault, empty where it is the whole row.")
-    patient_id: object = column("VARCHAR", "Patient id, where a valid one is known.", nullable=True)
-    submission_id: object = column("VARCHAR", "Submission id, where a valid one is known.", nullable=True)
-    code: object = column("VARCHAR", "Kind of trouble, a fixed word.")
+    line: object = column("INTEGER", "Line in the file, counted from 1; 0 for the whole file.", ge=0)
+    column_name: object = column("VARCHAR", "Column with the problem; empty for the whole row or file.")
+    patient_id: object = column("VARCHAR", "Patient id, if a valid one is known.", nullable=True)
+    submission_id: object = column("VARCHAR", "Submission id, if a valid one is known.", nullable=True)
+    code: object = column("VARCHAR", "Kind of problem, a fixed word.")
     reason: object = column("VARCHAR", "What is wrong and what to do; never quotes the value.")
 
 
 class StudyProblems(Table):
-    """One trouble of the study folder that is reported though nothing was rejected."""
+    """One problem in the study folder that is reported although nothing was rejected."""
 
     __table__ = "study_problems"
     __key__ = ("file", "line", "code", "column_name")
 
     file: object = column("VARCHAR", "File, relative to the study folder.")
-    line: object = column("INTEGER", "Line in the file, 1 being the header; 0 where there is none.", ge=0)
-    column_name: object = column("VARCHAR", "Column at fault, empty where it is the whole row.")
-    patient_id: object = column("VARCHAR", "Patient id, where known.", nullable=True)
-    submission_id: object = column("VARCHAR", "Submission id, where known.", nullable=True)
-    code: object = column("VARCHAR", "Kind of trouble, a fixed word.")
+    line: object = column("INTEGER", "Line in the file, counted from 1; 0 for the whole file.", ge=0)
+    column_name: object = column("VARCHAR", "Column with the problem; empty for the whole row or file.")
+    patient_id: object = column("VARCHAR", "Patient id, if known.", nullable=True)
+    submission_id: object = column("VARCHAR", "Submission id, if known.", nullable=True)
+    code: object = column("VARCHAR", "Kind of problem, a fixed word.")
     reason: object = column("VARCHAR", "What is wrong and what to do; never quotes the value.")

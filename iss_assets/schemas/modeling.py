@@ -15,21 +15,23 @@ class CvSplits(Table):
 
     patient_id: object = column("VARCHAR", "Patient id.", **PATIENT_ID)
     split: object = column("INTEGER", "The split in which the patient is tested, from 1.", ge=1)
-    pain_level: object = column("VARCHAR", "The level that splits are stratified by.", isin=terms.PAIN_LEVELS)
+    pain_level: object = column(
+        "VARCHAR", "The level by which splits are stratified.", isin=terms.PAIN_LEVELS
+    )
     source: object = column(
         "VARCHAR",
-        "Who chose the split: a split file, the seeded assignment, or the smallest fitting split on joining later.",
+        "How the split was chosen: a split file, the seeded assignment, or, for later patients, the smallest suitable split.",
         isin=("file", "seed", "joined"),
     )
     folds: object = column(
-        "INTEGER", "Splits that the settings asked for; there are fewer with fewer patients.", ge=2
+        "INTEGER", "Number of splits in the settings; fewer patients give fewer splits.", ge=2
     )
     seed: object = column("BIGINT", "Seed of the assignment.")
     cohort_hash: object = column("VARCHAR", "Hash of all patients, levels and splits.")
 
 
 class Embeddings(Table):
-    """One face as a frozen ResNet50 sees it."""
+    """One face's embedding by a frozen ResNet50."""
 
     __table__ = "embeddings"
     __key__ = ("video_id", "frame_index")
@@ -72,24 +74,24 @@ class FoldModels(Table):
     device: object = column(
         "VARCHAR",
         "What the model was computed on: the GPU's name, or cpu with the instructions used. Empty in this and the next "
-        "four columns: fitted by a version that did not record it.",
+        "four columns: trained by a version that did not record it.",
         nullable=True,
     )
     precision: object = column(
         "VARCHAR",
-        "Numbers that were really computed in: float32, float32 (TF32 convolutions), bfloat16, float64.",
+        "Precision actually used: float32, float32 (TF32 convolutions), bfloat16, float64.",
         nullable=True,
     )
     threads: object = column(
-        "INTEGER", "Threads of the CPU that sums were split among; empty on a GPU.", nullable=True, ge=1
+        "INTEGER", "CPU threads that computed the sums; empty on a GPU.", nullable=True, ge=1
     )
     execution: object = column(
         "VARCHAR",
         "How training steps ran: eager, captured (as CUDA graphs), compiled, compiled and captured.",
         nullable=True,
     )
-    library: object = column("VARCHAR", "What computed it, with its version.", nullable=True)
-    cohort_hash: object = column("VARCHAR", "Cohort hash that was trained on.")
+    library: object = column("VARCHAR", "Library that trained it, with its version.", nullable=True)
+    cohort_hash: object = column("VARCHAR", "Hash of the cohort trained on.")
     data_hash: object = column("VARCHAR", "Hash of the training data's fingerprints.")
     code_version: object = column("VARCHAR", "Version of the training code.")
 
@@ -110,7 +112,7 @@ class FramePredictions(Table):
     target: object = column("VARCHAR", "True class.")
     predicted: object = column("VARCHAR", "Predicted class.")
     probability: object = column("DOUBLE", "Probability of the predicted class.", **SHARE)
-    pain_probability: object = column("DOUBLE", "Probability of any pain (1 minus that of none).", **SHARE)
+    pain_probability: object = column("DOUBLE", "Probability of any pain (1 minus that of no pain).", **SHARE)
     weight: object = column(
         "DOUBLE", "Weight in the patient's accuracy: a submission's frames; 1 for frames.", ge=0
     )

@@ -1,4 +1,4 @@
-"""Every table of the warehouse, in the order in which the data flow; each is defined in the module of its stage."""
+"""All tables of the warehouse; each is defined in the module of its stage."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ TABLES: tuple[type[Table], ...] = (
     Alerts,
     Extractions,
 )
-"""Every table, in the order in which the data flow."""
+"""Every table, in the order of the data flow."""
 
 EVALUATION: tuple[type[Table], ...] = (
     ExperimentResults,
@@ -81,4 +81,4 @@ EVALUATION: tuple[type[Table], ...] = (
 those of an earlier version they are recreated empty, and the next evaluation fills them."""
 
 BY_NAME: dict[str, type[Table]] = {t.__table__: t for t in TABLES}
-"""The tables by their name in the warehouse."""
+"""Table name to model."""

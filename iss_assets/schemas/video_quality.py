@@ -19,9 +19,12 @@ class VideoQuality(Table):
     face_rate: object = column("DOUBLE", "Share of frames with a face.", nullable=True, **SHARE)
     landmark_rate: object = column("DOUBLE", "Share of faces with a mesh.", nullable=True, **SHARE)
     measures: object = column(
-        "VARCHAR", "Every measure behind the flags, as JSON: name to value; names are in docs/quality.md."
+        "VARCHAR",
+        "Every measure behind the flags, as JSON: name to value; docs/quality.md explains the names.",
     )
-    flags: object = column("VARCHAR[]", "Troubles found, fixed words.")
-    usable: object = column("BOOLEAN", "Whether training may take it.")
-    unusable_reason: object = column("VARCHAR", "Why not, a flag's word; empty when usable.", nullable=True)
+    flags: object = column("VARCHAR[]", "Quality issues found, fixed words.")
+    usable: object = column("BOOLEAN", "Whether training may use the video.")
+    unusable_reason: object = column(
+        "VARCHAR", "Why not, a flag or a fixed word; empty when usable.", nullable=True
+    )
     fingerprint: object = column("VARCHAR", "Fingerprint of the measures.")

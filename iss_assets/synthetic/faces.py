@@ -100,7 +100,7 @@ class _Curve:
         return np.asarray((a * x + b) * x + c, np.float32)
 
     def belly(self, x: Floats) -> Floats:
-        """Give 1 in the middle, falling to 0 at both ends."""
+        """Return 1 in the middle, falling to 0 at both ends."""
         middle, half = (self.left + self.right) / 2, (self.right - self.left) / 2
         return np.clip(1 - ((x - middle) / half) ** 2, 0, 1).astype(np.float32)
 
@@ -296,7 +296,7 @@ class Head:
         return np.asarray(picture * shade[..., None], np.float32)
 
     def _reshape(self, rgba: Pixels) -> Pixels:
-        """Give the head its own proportions; eyes and mouth keep their place within a pixel or two."""
+        """Return the head its own proportions; eyes and mouth keep their place within a pixel or two."""
         look, fw = self.look, FACE_WIDTH
         x = self._x - self.centre[0]
         dx = x * 0.035 * look.width
@@ -360,7 +360,7 @@ class Head:
         self._depth = depth.astype(np.float32)
 
     def show(self, expression: Expression) -> Pixels:
-        """Give the head with an expression.
+        """Return the head with an expression.
 
         Returns
         -------
@@ -402,7 +402,7 @@ class Head:
 
 
 def filled(points: Points, shape: tuple[int, int], feather: float) -> Floats:
-    """Give a filled outline as a mask of `shape`, 0 to 1, softened by `feather` pixels."""
+    """Return a filled outline as a mask of `shape`, 0 to 1, softened by `feather` pixels."""
     mask = np.zeros(shape, np.uint8)
     corners = np.round(np.array(points) * 16).astype(np.int32)
     cv2.fillPoly(mask, [corners], (255,), cv2.LINE_AA, shift=4)

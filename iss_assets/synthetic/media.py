@@ -63,7 +63,7 @@ _TIME_BASE: Final = Fraction(1, 90_000)
 
 
 def picture_times(film: Film, seconds: float, seed: int) -> list[float]:
-    """Give the moments of a film's pictures, in seconds from 0.
+    """Return the moments of a film's pictures, in seconds from 0.
 
     A variable rate jumps between one and two intervals, as phones do when light or processor run short.
     """

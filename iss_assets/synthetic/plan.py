@@ -125,7 +125,7 @@ def plan(patients: int, seed: int, submissions_per_patient: int | None = None) -
 
 
 def _cohorts(patients: int) -> list[str]:
-    """Give cohort numbers: the paper's thirty, then always the emptiest cohort."""
+    """Return cohort numbers: the paper's thirty, then always the emptiest cohort."""
     numbers = list(FIRST_COHORTS[:patients])
     filled = Counter(numbers)
     while len(numbers) < patients:

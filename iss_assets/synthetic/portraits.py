@@ -128,7 +128,7 @@ PORTRAITS: Final = {"collins": _COLLINS, "hopper": _HOPPER}
 
 @lru_cache(maxsize=2)
 def portrait_pixels(name: str) -> Pixels:
-    """Give a portrait's pixels (RGB) from the package that ships it."""
+    """Return a portrait's pixels (RGB) from the package that ships it."""
     if name == "collins":
         from skimage.data import astronaut
 

@@ -101,7 +101,7 @@ class Scene:
         )
 
     def picture_at(self, time_s: float) -> Pixels:
-        """Give the picture of a moment.
+        """Return the picture of a moment.
 
         Returns
         -------
@@ -324,7 +324,7 @@ class _Light:
         self._seed = settings.day_seed
 
     def on(self, picture: Pixels, time_s: float) -> Pixels:
-        """Give the picture as the camera records it."""
+        """Return the picture as the camera records it."""
         height, width = picture.shape[:2]
         lit = cv2.LUT(picture, self._curves)
         if self._glare is not None:

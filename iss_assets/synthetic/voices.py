@@ -75,7 +75,7 @@ class Speech:
     mouth: Floats
 
     def mouth_at(self, time_s: float) -> float:
-        """Give how wide the mouth is open at a time."""
+        """Return how wide the mouth is open at a time."""
         step = int(time_s * SAMPLE_RATE / _HOP)
         return float(self.mouth[step]) if 0 <= step < len(self.mouth) else 0.0
 
@@ -184,7 +184,7 @@ def _render(voice: Voice, track: _Track, samples: int, rng: np.random.Generator)
 
 
 def _tract(hz: Doubles, formants: Doubles) -> Doubles:
-    """Give the vocal tract's gain, (frequencies, steps): resonances in cascade."""
+    """Return the vocal tract's gain, (frequencies, steps): resonances in cascade."""
     gain = np.ones((len(hz), len(formants)))
     for number in range(formants.shape[1]):
         at = formants[:, number]
@@ -195,20 +195,20 @@ def _tract(hz: Doubles, formants: Doubles) -> Doubles:
 
 
 def _room(samples: int, rng: np.random.Generator) -> Doubles:
-    """Give the noise of a quiet room, root mean square 1: falling with frequency."""
+    """Return the noise of a quiet room, root mean square 1: falling with frequency."""
     noise = sosfilt(butter(1, 400, "low", fs=SAMPLE_RATE, output="sos"), rng.normal(size=samples))
     noise = noise + 0.02 * rng.normal(size=samples)
     return np.asarray(noise / noise.std(), np.float64)
 
 
 def quiet(speech: Speech) -> Speech:
-    """Give the same spoken so quietly that it hardly rises above the room."""
+    """Return the same spoken so quietly that it hardly rises above the room."""
     rng = np.random.default_rng(len(speech.sound))
     room = _room(len(speech.sound), rng) * 10 ** (-62 / 20)
     return replace(speech, sound=(speech.sound * 10 ** (-29 / 20) + room).astype(np.float32))
 
 
 def muffled(speech: Speech) -> Speech:
-    """Give the same through a cloth over the microphone: hardly anything above 1.5 kHz is left."""
+    """Return the same through a cloth over the microphone: hardly anything above 1.5 kHz is left."""
     cloth = butter(4, 1500, "low", fs=SAMPLE_RATE, output="sos")
     return replace(speech, sound=np.asarray(sosfilt(cloth, speech.sound), np.float32))

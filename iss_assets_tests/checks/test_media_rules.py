@@ -10,7 +10,7 @@ import pytest
 from iss_assets.checks.stages import STAGES
 from iss_assets.media import quality
 from iss_assets.protocol.catalogue import CATALOGUE, find
-from iss_assets.protocol.flags import BRINGS, CAUSE_OF, FLAGS, causes_of, root_flags, roots_of
+from iss_assets.protocol.flags import CAUSE_OF, EXPLAINS, FLAGS, causes_of, root_flags, roots_of
 from iss_assets.settings import QualitySettings
 from iss_assets_tests.checks.conftest import GOOD, OTHER, InventedStudy
 
@@ -29,15 +29,15 @@ def test_a_flag_alone_fails_exactly_one_check_of_the_whole_graph(study: Invented
     assert study.failing(OTHER) == set(), "a flag is the patient's own"
 
 
-@pytest.mark.parametrize(("cause", "brought"), [(a, b) for a, bs in BRINGS.items() for b in bs])
+@pytest.mark.parametrize(("cause", "explained"), [(a, b) for a, bs in EXPLAINS.items() for b in bs])
 def test_a_flag_and_what_it_brings_along_fail_one_check(
-    study: InventedStudy, cause: str, brought: str
+    study: InventedStudy, cause: str, explained: str
 ) -> None:
-    both = [name for name in FLAGS if name in (cause, brought)]
+    both = [name for name in FLAGS if name in (cause, explained)]
     flag(study, *both)
     assert study.failing(GOOD, ("check_quality",)) == {f"video_quality:{CAUSE_OF[cause].check}"}
     found = study.finding("video_quality", CAUSE_OF[cause].check)
-    assert found.numbers["also flagged"] == {FIRST: [brought]}, "nothing is hidden"
+    assert found.numbers["also flagged"] == {FIRST: [explained]}, "nothing is hidden"
 
 
 def test_two_causes_in_one_video_are_two_checks(study: InventedStudy) -> None:
@@ -69,7 +69,7 @@ def test_a_flag_without_a_cause_cannot_be_raised() -> None:
 
 
 def test_what_brings_what_along_ends_somewhere_and_names_only_flags() -> None:
-    assert {*BRINGS, *(b for bs in BRINGS.values() for b in bs)} <= set(FLAGS)
+    assert {*EXPLAINS, *(b for bs in EXPLAINS.values() for b in bs)} <= set(FLAGS)
     everything = list(FLAGS)
     for name in FLAGS:
         assert roots_of(name, everything) <= set(root_flags(everything))
