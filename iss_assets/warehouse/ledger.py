@@ -1,9 +1,7 @@
-"""What is current and what is stale: fingerprints, and the ledger that remembers them.
+"""Fingerprints, and the ledger that remembers which one each table's rows were made with.
 
-Belongs here: pure functions from files, settings and code versions to fingerprints, and the reading and writing of
-the ledger table ``extractions``. Does not belong here: doing the work that is found stale.
-
-A fingerprint is a hash of everything that a table's rows were made from. Equal fingerprints: nothing to do.
+A fingerprint is a hash of everything that rows were made from: files, settings and code versions. If the ledger (the
+table ``extractions``) has the same fingerprint, there is nothing to do. ``pipeline.staleness`` compares the two.
 """
 
 from __future__ import annotations
@@ -17,13 +15,19 @@ from functools import lru_cache
 import duckdb
 import pyarrow as arrow
 
+from iss_assets.intake.inventory import INVENTORY_CODE_VERSION
+from iss_assets.media.identity import weights_file
+from iss_assets.modeling.files import content_hash
 from iss_assets.schemas.base import Table
 from iss_assets.schemas.operations import Extractions
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Replacement, Warehouse
 
 WHOLE = "*"
-"""Stands for the video id in ledger rows of tables that are made for a patient at once."""
+"""Subject of ledger rows for tables that are made for a whole patient, or the whole study."""
+
+STUDY = "*"
+"""Patient id of ledger rows for tables about the whole study."""
 
 VISUAL_TABLES = ("frames", "faces", "landmarks")
 SOUND_TABLES = ("audio", "mel_spectrograms", "audio_features")
@@ -38,9 +42,9 @@ def fingerprint(*parts: object) -> str:
 
 
 def code_versions(settings: Settings) -> dict[str, str]:
-    """Give the version of each extracted table's code and settings together.
+    """Return the version of each extracted table's code and settings together.
 
-    It is a table's ``code_version`` in Dagster, so a change of either shows as stale in the UI.
+    It is the table's ``code_version`` in Dagster, so a change of either shows as stale in the UI.
     """
     from iss_assets.media.audio import AUDIO_CODE_VERSION
     from iss_assets.media.quality import QUALITY_CODE_VERSION
@@ -48,23 +52,29 @@ def code_versions(settings: Settings) -> dict[str, str]:
     from iss_assets.media.visual import LANDMARK_CODE_VERSION, VISUAL_CODE_VERSION
 
     clock = (TIMELINE_CODE_VERSION, settings.video.longest_pause_s, settings.video.max_seconds)
-    seen = fingerprint("visual", VISUAL_CODE_VERSION, clock, settings.video.digest(), settings.faces.digest())
-    mesh = fingerprint("mesh", seen, LANDMARK_CODE_VERSION, settings.landmarks.digest())
-    heard = fingerprint("sound", AUDIO_CODE_VERSION, clock, settings.audio.digest())
+    visual = fingerprint(
+        "visual", VISUAL_CODE_VERSION, clock, settings.video.digest(), settings.faces.digest()
+    )
+    mesh = fingerprint("mesh", visual, LANDMARK_CODE_VERSION, settings.landmarks.digest())
+    sound = fingerprint("sound", AUDIO_CODE_VERSION, clock, settings.audio.digest())
     return {
-        "frames": seen,
-        "faces": seen,
+        "frames": visual,
+        "faces": visual,
         "landmarks": mesh,
-        **dict.fromkeys(SOUND_TABLES, heard),
+        **dict.fromkeys(SOUND_TABLES, sound),
         "video_quality": fingerprint(
-            "quality", mesh, heard, QUALITY_CODE_VERSION, settings.quality.digest(), *identity_mark(settings)
+            "quality",
+            mesh,
+            sound,
+            QUALITY_CODE_VERSION,
+            settings.quality.digest(),
+            *identity_fingerprint(settings),
         ),
     }
 
 
 def inventory_version(settings: Settings) -> str:
-    """Give the version of the probe's code and settings."""
-    from iss_assets.intake.inventory import INVENTORY_CODE_VERSION
+    """Return the version of the probe's code and settings."""
     from iss_assets.media.timeline import TIMELINE_CODE_VERSION
 
     video = settings.video
@@ -72,11 +82,8 @@ def inventory_version(settings: Settings) -> str:
     return fingerprint(INVENTORY_CODE_VERSION, TIMELINE_CODE_VERSION, limits)
 
 
-def identity_mark(settings: Settings) -> tuple[str, ...]:
-    """Give what tells the weights apart by which persons are compared: their content; nothing where there are none."""
-    from iss_assets.media.identity import weights_file
-    from iss_assets.modeling.files import content_hash
-
+def identity_fingerprint(settings: Settings) -> tuple[str, ...]:
+    """Return the hash of the weights that compare persons; empty if there are none."""
     try:
         path = weights_file(settings.quality)
     except FileNotFoundError:
@@ -85,7 +92,7 @@ def identity_mark(settings: Settings) -> tuple[str, ...]:
 
 
 def video_fingerprints(sha256: str, versions: Mapping[str, str]) -> dict[str, str]:
-    """Give the fingerprint that each table's rows of one video have when they are current."""
+    """Return the fingerprint that each table's rows of one video have if they are current."""
     return dict(_video_fingerprints(sha256, tuple(versions[table] for table in VIDEO_TABLES)))
 
 
@@ -95,7 +102,7 @@ def _video_fingerprints(sha256: str, versions: tuple[str, ...]) -> tuple[tuple[s
 
 
 def ledger(warehouse: Warehouse, patient_id: str | None = None) -> dict[tuple[str, str, str], str]:
-    """Read the ledger: (patient, video, table) to fingerprint; of one patient, or of all."""
+    """Read the ledger: (patient, subject, table) to fingerprint; of one patient, or of all."""
     with warehouse.read() as connection:
         return read_ledger(connection, patient_id)
 
@@ -103,7 +110,7 @@ def ledger(warehouse: Warehouse, patient_id: str | None = None) -> dict[tuple[st
 def read_ledger(
     connection: duckdb.DuckDBPyConnection, patient_id: str | None = None
 ) -> dict[tuple[str, str, str], str]:
-    """Read the ledger as `ledger` does, where the warehouse is open already."""
+    """Read the ledger as `ledger` does, if the warehouse is already open."""
     condition = "" if patient_id is None else " where patient_id = ?"
     rows = connection.execute(
         f"select patient_id, subject, table_name, fingerprint from extractions{condition}",
@@ -114,7 +121,7 @@ def read_ledger(
 
 
 def ledger_rows(entries: Iterable[tuple[str, str, str, str, int]], problem: str | None = None) -> arrow.Table:
-    """Make ledger rows from (patient, video, table, fingerprint, rows), and what was unusual about the file."""
+    """Make ledger rows from (patient, subject, table, fingerprint, rows), and what was unusual about the file."""
     now = datetime.now(UTC)
     names = ("patient_id", "subject", "table_name", "fingerprint", "rows")
     return Extractions.from_rows(
@@ -133,7 +140,7 @@ def read_notes(
     hashes: Mapping[str, str],
     versions: Mapping[str, str],
 ) -> dict[tuple[str, str], str]:
-    """Read what extraction found unusual about a patient's files: (video, table) to words.
+    """Read what extraction found unusual about a patient's files: (video, table) to a sentence.
 
     Parameters
     ----------
@@ -142,9 +149,9 @@ def read_notes(
     patient_id : str
         The patient.
     hashes : mapping
-        Videos to the hash of their present file; what was found in another one is left out.
+        Videos to the hash of their current file; notes about an earlier file are left out.
     versions : mapping
-        See `code_versions`; what other code found is left out too.
+        See `code_versions`; notes of other code are left out too.
     """
     rows = connection.execute(
         "select subject, table_name, fingerprint, problem from extractions "
@@ -153,19 +160,27 @@ def read_notes(
     ).fetchall()
     return {
         (video, table): problem
-        for video, table, mark, problem in rows
-        if video in hashes and video_fingerprints(hashes[video], versions).get(table) == mark
+        for video, table, stored, problem in rows
+        if video in hashes and video_fingerprints(hashes[video], versions).get(table) == stored
     }
 
 
-STUDY = "*"
-"""Stands for the patient id in ledger rows of tables about the whole study."""
+def ledger_entry(patient: str, table: type[Table], made_from: str, rows: int) -> Replacement:
+    """Return the replacement of the ledger's row for a table of a patient, or of the `STUDY`.
 
-
-def ledger_entry(patient: str, table: type[Table], mark: str, rows: int) -> Replacement:
-    """Give the ledger's replacement that says: this table of this patient is current."""
+    Parameters
+    ----------
+    patient : str
+        Patient id, or `STUDY`.
+    table : type of Table
+        The table.
+    made_from : str
+        Fingerprint of what its rows were made from.
+    rows : int
+        Rows written.
+    """
     return Replacement(
         Extractions,
-        ledger_rows([(patient, WHOLE, table.__table__, mark, rows)]),
+        ledger_rows([(patient, WHOLE, table.__table__, made_from, rows)]),
         {"patient_id": patient, "table_name": table.__table__},
     )
