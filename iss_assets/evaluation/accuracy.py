@@ -1,7 +1,6 @@
-"""Accuracy as the paper computes it: per test patient, from the patient's own split only.
+"""Compute accuracy like the paper: one value per test patient, and the means over patients of Table 5.
 
-Belongs here: from item predictions to one accuracy a patient, and Table 5's means over patients.
-Does not belong here: intervals, baselines and tests (``results`` brings them together).
+Each patient is evaluated only with the model of their own split. ``results`` adds intervals, baselines and tests.
 """
 
 from __future__ import annotations
@@ -20,26 +19,28 @@ TABLE_5_COLUMNS = ("all_classes", "no_pain", "pain", "none", "low", "moderate", 
 
 
 class RefusedPredictions(ValueError):
-    """Predictions that would make an accuracy dishonest: seen in training, or not from the patient's own split."""
+    """Predictions that would bias the accuracy: the patient was in training, or the model is of another split."""
 
 
 def class_names(classes: int) -> tuple[str, ...]:
-    """Give the class names of a two-class or four-class experiment."""
+    """Return the class names of a two-class or four-class experiment."""
     return {2: terms.PAIN_CLASSES, 4: terms.PAIN_LEVELS}[classes]
 
 
 def class_of(level: str, classes: int) -> str:
-    """Give a pain level's class in a two-class or four-class experiment."""
+    """Return the class of a pain level in a two-class or four-class experiment."""
     return level if classes == 4 else terms.pain_class(level)
 
 
 def patient_accuracy(predictions: pa.Table, splits: pa.Table, fold_models: pa.Table) -> pa.Table:
-    """Compute each test patient's accuracy (paper, section 5, "Accuracy Calculation").
+    """Compute the accuracy of each test patient (paper, section 5, "Accuracy Calculation").
+
+    The accuracy is the weighted share of the patient's items whose predicted class is right.
 
     Parameters
     ----------
     predictions : pyarrow.Table
-        Rows of ``frame_predictions``, one experiment or several.
+        Rows of ``frame_predictions`` of one or more experiments.
     splits : pyarrow.Table
         ``cv_splits``.
     fold_models : pyarrow.Table
@@ -48,14 +49,13 @@ def patient_accuracy(predictions: pa.Table, splits: pa.Table, fold_models: pa.Ta
     Returns
     -------
     pyarrow.Table
-        ``patient_accuracy``. A patient whose items all have weight zero (a survey without a single frame) has no
-        accuracy and no row.
+        ``patient_accuracy``. A patient whose items all have weight zero (a survey without frames) has no row.
 
     Raises
     ------
     RefusedPredictions
-        If a patient is predicted in more than one split, in another split than its own, by a model that was trained
-        on the patient or of which nothing is known, or against another label than its own.
+        If a patient is predicted in more than one split, in a split other than their own, by a model that was trained
+        on the patient or is unknown, or with a label other than their own.
     """
     columns = ["experiment", "split", "patient_id", "target", "predicted", "pain_probability", "weight"]
     items = predictions.select(columns).to_pandas()
@@ -64,8 +64,8 @@ def patient_accuracy(predictions: pa.Table, splits: pa.Table, fold_models: pa.Ta
     if items.empty:
         return PatientAccuracy.from_rows([])
     _refuse_foreign(items, own_split, fold_models)
-    wanted = fold_models.select(["experiment", "split", "profile", "weights_origin"]).to_pylist()
-    trained = {(model.pop("experiment"), model.pop("split")): model for model in wanted}
+    models = fold_models.select(["experiment", "split", "profile", "weights_origin"]).to_pylist()
+    trained = {(model.pop("experiment"), model.pop("split")): model for model in models}
 
     rows = []
     for experiment, of_experiment in items.groupby("experiment", sort=True):
@@ -75,8 +75,8 @@ def patient_accuracy(predictions: pa.Table, splits: pa.Table, fold_models: pa.Ta
             target = class_of(levels[str(patient)], classes)
             if set(of_patient["target"]) != {target}:
                 raise RefusedPredictions(
-                    f"{experiment}: patient {patient} has the class {target!r} in cv_splits and another in the "
-                    "predictions; train the experiment again"
+                    f"{experiment}: patient {patient} has the class {target!r} in cv_splits and a different one "
+                    "in the predictions; train the experiment again"
                 )
             row = _one_patient(of_patient, target, names)
             if row is not None:
@@ -113,17 +113,17 @@ def _one_patient(items: pd.DataFrame, target: str, names: tuple[str, ...]) -> di
 
 
 def _classes_of(experiment: str, items: pd.DataFrame) -> int:
-    seen = set(items["target"]) | set(items["predicted"])
+    names = set(items["target"]) | set(items["predicted"])
     for classes in (2, 4):
-        if seen <= set(class_names(classes)):
+        if names <= set(class_names(classes)):
             return classes
     raise RefusedPredictions(
-        f"{experiment}: targets and predictions mix two-class and four-class names, or hold unknown ones"
+        f"{experiment}: targets and predictions mix two-class and four-class names, or contain unknown names"
     )
 
 
 def _refuse_foreign(items: pd.DataFrame, own_split: Mapping[str, int], fold_models: pa.Table) -> None:
-    """Refuse every (experiment, split, patient) that may not be evaluated together."""
+    """Raise an error for any combination of experiment, split and patient that would bias the accuracy."""
     models = {
         (row["experiment"], row["split"]): set(row["train_patients"])
         for row in fold_models.select(["experiment", "split", "train_patients"]).to_pylist()
@@ -138,12 +138,12 @@ def _refuse_foreign(items: pd.DataFrame, own_split: Mapping[str, int], fold_mode
     for experiment, split, patient in triples.itertuples(index=False):
         if own_split.get(patient) != split:
             raise RefusedPredictions(
-                f"{experiment}: patient {patient} is predicted in split {split}, which is not the patient's own in "
-                "cv_splits"
+                f"{experiment}: patient {patient} is predicted in split {split}, which is not the patient's own split "
+                "in cv_splits"
             )
         if (experiment, split) not in models:
             raise RefusedPredictions(
-                f"{experiment}: no row of fold_models says what split {split} was trained on"
+                f"{experiment}: no row of fold_models describes the training data of split {split}"
             )
         if patient in models[experiment, split]:
             raise RefusedPredictions(
@@ -152,32 +152,32 @@ def _refuse_foreign(items: pd.DataFrame, own_split: Mapping[str, int], fold_mode
 
 
 def table_5(accuracies: pd.DataFrame) -> dict[str, float | None]:
-    """Compute one experiment's line of Table 5: plain means over patients.
+    """Compute the row of an experiment in Table 5: unweighted means over patients.
 
     Parameters
     ----------
     accuracies : pandas.DataFrame
-        One row a patient: ``pain_level`` and ``accuracy``.
+        One row per patient: ``pain_level`` and ``accuracy``.
 
     Returns
     -------
     dict
         ``all_classes``; ``no_pain`` and ``pain``; the four levels; ``above_half`` and ``above_three_quarters`` (share
-        of patients strictly above). None where there is no such patient. "All Classes" is the mean over patients and
-        not over items or levels: the paper's 0.657 for Fusion 3 is (13 x 0.582 + 16 x 0.717) / 29.
+        of patients strictly above). None if there is no such patient. "All Classes" is the mean over patients, not
+        over items or levels: the paper's 0.657 for Fusion 3 is (13 x 0.582 + 16 x 0.717) / 29.
     """
 
     def mean(rows: pd.DataFrame) -> float | None:
         return float(rows["accuracy"].mean()) if len(rows) else None
 
     has_pain = accuracies["pain_level"] != "None"
-    line = {
+    row = {
         "all_classes": mean(accuracies),
         "no_pain": mean(accuracies[~has_pain]),
         "pain": mean(accuracies[has_pain]),
     }
     for level in terms.PAIN_LEVELS:
-        line[level.lower()] = mean(accuracies[accuracies["pain_level"] == level])
-    for name, border in (("above_half", 0.5), ("above_three_quarters", 0.75)):
-        line[name] = float((accuracies["accuracy"] > border).mean()) if len(accuracies) else None
-    return line
+        row[level.lower()] = mean(accuracies[accuracies["pain_level"] == level])
+    for name, threshold in (("above_half", 0.5), ("above_three_quarters", 0.75)):
+        row[name] = float((accuracies["accuracy"] > threshold).mean()) if len(accuracies) else None
+    return row

@@ -1,12 +1,12 @@
-"""Baselines in the experiments' folds: what one gets without looking at a face or hearing a voice.
+"""Evaluate baselines that use neither face nor voice, in the same folds as the experiments.
 
-Belongs here: rules fitted on the training side of each split and applied to its test patients, and fixed rules.
-Does not belong here: comparison of experiments with them (``permutation``, ``results``).
+Rules are fitted on the training side of each split and applied to its test patients; ``permutation`` and ``results``
+compare experiments with them.
 
-They matter because the pain target is one label a patient and the cohort is small and uneven: in the paper's own
+Baselines matter because there is one pain label per patient and the cohort is small and unbalanced. In the paper's own
 cohort, guessing by sex and skin group alone is right for 19 of 29 patients in sample (0.655, from Table 2) and for 0.62
-of them on average when it is cross-validated, where its best network reaches 0.657 (Table 5). The two constants stand beside the majority because leaving a patient out tips the
-majority of a nearly even cohort against that very patient.
+of them on average when cross-validated, while its best network reaches 0.657 (Table 5). The two constant rules are
+included because in a nearly balanced cohort, leaving a patient out shifts the majority against that patient.
 """
 
 from __future__ import annotations
@@ -24,41 +24,43 @@ import pyarrow as pa
 from iss_assets.evaluation.accuracy import class_names, class_of, table_5
 from iss_assets.evaluation.frames import rows_of
 from iss_assets.evaluation.intervals import bca_interval, mean_of, share_interval
+from iss_assets.modeling.folds import PatientLevel, assign_splits
 from iss_assets.protocol import terms
 from iss_assets.protocol.published import analyzed_by_cohort
 from iss_assets.schemas.evaluation import BaselineAccuracy, BaselineResults
 from iss_assets.settings import EvaluationSettings
 
 BASELINES = {
-    "majority": "the commonest class of the training side",
-    "always_none": "no pain for everybody",
-    "always_pain": "pain for everybody (two classes only)",
-    "sex": "commonest class of the sex",
-    "skin": "commonest class of the skin group",
-    "sex_and_skin": "commonest class of sex and skin group together",
-    "timeframe": "commonest class of the time of day of a submission",
-    "pain_now": "pain where the patient says so in the submission: pain now above 0 (two classes only)",
+    "majority": "the most common class of the training side",
+    "always_none": "no pain for every patient",
+    "always_pain": "pain for every patient (two classes only)",
+    "sex": "the most common class of the sex",
+    "skin": "the most common class of the skin group",
+    "sex_and_skin": "the most common class of sex and skin group combined",
+    "timeframe": "the most common class of the time of day of a submission",
+    "pain_now": "the answer of the patient in the submission: pain if pain now is above 0 (two classes only)",
     "quality": "a forest on the quality measures of a video: light, noise, glare, sound",
 }
-"""Every baseline, in the order of the report, with what it predicts."""
+"""What each baseline predicts, in the order of the report."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """The commonest class of each cell, and of all for cells that were never seen."""
+    """Predicts the most common class of a cell, or of all cells for one that is not in the training data."""
 
     by_cell: Mapping[Hashable, str]
     otherwise: str
 
     def predict(self, cell: Hashable) -> str:
-        """Give the class of a cell."""
+        """Return the class of a cell."""
         return self.by_cell.get(cell, self.otherwise)
 
 
 def fit_rule(cells: Iterable[tuple[Hashable, str, float]], names: tuple[str, ...]) -> Rule:
     """Fit a rule to (cell, class, weight) triples.
 
-    A tie within a cell goes to the class that is commoner over all cells, a tie over all to the first of `names`.
+    Ties within a cell are resolved in favor of the class that is more common overall, and overall ties in favor of the
+    first of `names`.
     """
     overall: dict[str, float] = defaultdict(float)
     by_cell: dict[Hashable, dict[str, float]] = defaultdict(lambda: defaultdict(float))
@@ -66,16 +68,16 @@ def fit_rule(cells: Iterable[tuple[Hashable, str, float]], names: tuple[str, ...
         overall[name] += weight
         by_cell[cell][name] += weight
 
-    def commonest(counts: dict[str, float]) -> str:
+    def most_common(counts: dict[str, float]) -> str:
         return max(names, key=lambda name: (round(counts[name], 9), round(overall[name], 9)))
 
-    return Rule({cell: commonest(counts) for cell, counts in by_cell.items()}, commonest(overall))
+    return Rule({cell: most_common(counts) for cell, counts in by_cell.items()}, most_common(overall))
 
 
 def published_rule_accuracy() -> float:
-    """Give the share of the paper's 29 patients for whom a rule by sex and skin group is right, in sample.
+    """Return the in-sample accuracy of a rule by sex and skin group for the paper's 29 patients.
 
-    From Table 2 alone: 7 of 11 men with light skin, 4 of 6 women, 5 of 9 men with dark skin, 3 of 3 women: 19 of 29.
+    From Table 2: 7 of 11 men and 4 of 6 women with light skin, 5 of 9 men and 3 of 3 women with dark skin: 19 of 29.
     """
     counts = analyzed_by_cohort()
     cells = [
@@ -87,12 +89,10 @@ def published_rule_accuracy() -> float:
 
 
 def published_rule_cross_validated(seeds: int = 200) -> list[float]:
-    """Give the same rule's accuracy on patients that it was not fitted to, for so many assignments to ten folds.
+    """Return the cross-validated accuracy of the same rule for a number of assignments to ten folds.
 
-    The 29 patients are dealt out as the study's own are, stratified by pain level; seeds are 0, 1, ...
+    The 29 patients are assigned like those of the study, stratified by pain level; seeds are 0, 1, ...
     """
-    from iss_assets.modeling.folds import PatientLevel, assign_splits
-
     cohort_of = {
         f"{cohort.number}-{number}": cohort
         for cohort in terms.COHORTS
@@ -122,31 +122,31 @@ def baseline_accuracy(
     video_quality: pd.DataFrame,
     settings: EvaluationSettings,
 ) -> pa.Table:
-    """Evaluate every baseline on every patient of the splits, each patient by its own split.
+    """Evaluate every baseline on every patient, each with the rule fitted for their own split.
 
     Parameters
     ----------
     patients, splits, bpi_scores, video_quality : pandas.DataFrame
         The warehouse tables of those names (``splits`` is ``cv_splits``).
     settings : EvaluationSettings
-        Gives the seed of the forest on quality measures.
+        Seed of the forest on quality measures.
 
     Returns
     -------
     pyarrow.Table
-        ``baseline_accuracy``. Sex and skin give one item a patient, the time of day and pain now one a submission, quality one
-        a video. Each patient weighs the same in training however many items it has. A patient without items is given
-        the training side's commonest class and marked.
+        ``baseline_accuracy``. There is one item per patient for sex and skin, per submission for time of day and pain
+        now, and per video for quality. In training every patient has the same weight. A patient without items gets the
+        most common class of the training side, with ``fallback`` set.
     """
     people = splits[["patient_id", "split", "pain_level"]].merge(
         patients[["patient_id", "sex", "skin_group"]], on="patient_id", how="left"
     )
-    one = people["patient_id"]
+    ids = people["patient_id"]
     cells = {
-        "majority": pd.DataFrame({"patient_id": one, "cell": "all"}),
-        "sex": pd.DataFrame({"patient_id": one, "cell": people["sex"]}),
-        "skin": pd.DataFrame({"patient_id": one, "cell": people["skin_group"]}),
-        "sex_and_skin": pd.DataFrame({"patient_id": one, "cell": people["sex"] + " " + people["skin_group"]}),
+        "majority": pd.DataFrame({"patient_id": ids, "cell": "all"}),
+        "sex": pd.DataFrame({"patient_id": ids, "cell": people["sex"]}),
+        "skin": pd.DataFrame({"patient_id": ids, "cell": people["skin_group"]}),
+        "sex_and_skin": pd.DataFrame({"patient_id": ids, "cell": people["sex"] + " " + people["skin_group"]}),
         "timeframe": bpi_scores[["patient_id", "timeframe"]].dropna().rename(columns={"timeframe": "cell"}),
     }
     quality = quality_measures(video_quality)
@@ -161,10 +161,10 @@ def baseline_accuracy(
                 if name in ("always_pain", "pain_now") and classes == 4:
                     continue
                 if name in ("always_none", "always_pain"):
-                    said = class_names(classes)[name == "always_pain"]
-                    guesses = {p: [said] for p in test["patient_id"]}
+                    constant = class_names(classes)[name == "always_pain"]
+                    guesses = {p: [constant] for p in test["patient_id"]}
                 elif name == "pain_now":
-                    guesses = _told(test, bpi_scores)
+                    guesses = _self_reported(test, bpi_scores)
                 elif name == "quality":
                     guesses = _forest_guesses(train, test, quality, settings.seed)
                 else:
@@ -206,8 +206,8 @@ def _rule_guesses(
     return {str(p): [rule.predict(c) for c in group["cell"]] for p, group in wanted.groupby("patient_id")}
 
 
-def _told(test: pd.DataFrame, bpi_scores: pd.DataFrame) -> dict[str, list[str]]:
-    """Take patients at their word, submission by submission; one without an answer gives no guess."""
+def _self_reported(test: pd.DataFrame, bpi_scores: pd.DataFrame) -> dict[str, list[str]]:
+    """Predict from the patient's own answer in each submission, if there is one."""
     wanted = bpi_scores[bpi_scores["patient_id"].isin(test["patient_id"]) & bpi_scores["pain_now"].notna()]
     return {
         str(patient): [terms.PAIN_CLASSES[int(now > 0)] for now in group["pain_now"]]
@@ -218,7 +218,7 @@ def _told(test: pd.DataFrame, bpi_scores: pd.DataFrame) -> dict[str, list[str]]:
 def _forest_guesses(
     train: pd.DataFrame, test: pd.DataFrame, quality: pd.DataFrame, seed: int
 ) -> dict[str, list[str]]:
-    """Train a small forest on the training side's videos; medians for gaps come from there as well."""
+    """Train a small forest on the training videos, and fill missing values with their medians."""
     from sklearn.ensemble import RandomForestClassifier
 
     measures = [c for c in quality.columns if c not in ("patient_id", "video_id")]
@@ -238,24 +238,24 @@ def _forest_guesses(
 
 
 def quality_measures(video_quality: pd.DataFrame) -> pd.DataFrame:
-    """Spread the numeric measures of ``video_quality`` into columns, one row a video.
+    """Expand the numeric measures of ``video_quality`` into columns, one row per video.
 
     Returns
     -------
     pandas.DataFrame
-        ``patient_id``, ``video_id``, ``face_rate``, ``landmark_rate`` and every number of the column ``measures``;
-        NaN where a video lacks one. Yes/no measures count as 0 and 1.
+        ``patient_id``, ``video_id``, ``face_rate``, ``landmark_rate`` and every number in the column ``measures``, NaN
+        if missing. Boolean measures are 0 or 1.
     """
     rows = []
     for row in rows_of(video_quality[["patient_id", "video_id", "face_rate", "landmark_rate", "measures"]]):
-        found = {
+        measures = {
             k: float(v) for k, v in json.loads(row.measures).items() if isinstance(v, bool | int | float)
         }
         rows.append(
             {
                 "patient_id": row.patient_id,
                 "video_id": row.video_id,
-                **found,
+                **measures,
                 "face_rate": row.face_rate,
                 "landmark_rate": row.landmark_rate,
             }
@@ -269,10 +269,10 @@ def quality_measures(video_quality: pd.DataFrame) -> pd.DataFrame:
 
 
 def baseline_results(accuracies: pd.DataFrame, settings: EvaluationSettings) -> pa.Table:
-    """Summarise ``baseline_accuracy`` over patients, with BCa intervals; gives ``baseline_results``."""
+    """Summarize ``baseline_accuracy`` over patients with intervals; return ``baseline_results``."""
     rows: list[dict[str, object]] = []
     for (baseline, classes), group in accuracies.groupby(["baseline", "classes"], sort=False):
-        line = table_5(group)
+        means = table_5(group)
         interval = bca_interval(
             mean_of(group["accuracy"]),
             len(group),
@@ -288,12 +288,12 @@ def baseline_results(accuracies: pd.DataFrame, settings: EvaluationSettings) -> 
                 "baseline": baseline,
                 "classes": classes,
                 "patients": len(group),
-                "all_classes": line["all_classes"],
+                "all_classes": means["all_classes"],
                 "all_classes_low": interval.low,
                 "all_classes_high": interval.high,
-                "no_pain": line["no_pain"],
-                "pain": line["pain"],
-                "above_half": line["above_half"],
+                "no_pain": means["no_pain"],
+                "pain": means["pain"],
+                "above_half": means["above_half"],
                 "above_half_low": above.low,
                 "above_half_high": above.high,
                 "fallbacks": int(group["fallback"].sum()),

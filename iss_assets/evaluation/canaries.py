@@ -1,7 +1,7 @@
-"""Alarms for leakage: signs that a model was told what it should have found out.
+"""Detect leakage: signs that a model had access to information about the test patients.
 
-Belongs here: proof that splits share nothing, shuffled labels, the probe for identity, quality against label.
-Does not belong here: what a shell does with a failed alarm.
+The canaries check for shared data between splits, train on shuffled labels, measure how well features identify a
+patient, and test quality measures for association with the label.
 """
 
 from __future__ import annotations
@@ -20,28 +20,32 @@ from iss_assets.evaluation.accuracy import class_of
 from iss_assets.evaluation.baselines import quality_measures
 from iss_assets.evaluation.frames import rows_of
 from iss_assets.evaluation.intervals import holm
-from iss_assets.evaluation.permutation import FitPredict, Tell, label_permutations, retrained_scores
+from iss_assets.evaluation.permutation import (
+    FitPredict,
+    ReportTrainings,
+    label_permutations,
+    retrained_scores,
+)
 from iss_assets.schemas.evaluation import QualityAssociations
 from iss_assets.settings import EvaluationSettings
 
 FLAT_CONTRAST = 0.004
-"""Frames with less contrast than about one step of 8-bit luma (1/255) are flat: black pictures of two patients are
-identical and say nothing about either."""
+"""Frames with less contrast than about one step of 8-bit luma (1/255) are flat. Black pictures of two patients are
+identical without any leakage."""
 
 
 @dataclass(frozen=True)
 class LeakageReport:
-    """What `check_leakage` looked at and what it found.
+    """Result of `check_leakage`.
 
     Attributes
     ----------
     patients, videos, frames : int
-        How many were compared: those of the videos and frames given.
+        Number of patients, videos and frames compared.
     flat_frames : int
-        Frames without contrast, left out of the comparison.
+        Number of frames without contrast, which are not compared.
     leaks : list of dict
-        ``kind`` (``patient``, ``video``, ``frame``, ``trained_on_test``, ``no_split``), ``patients`` (sorted ids) and
-        ``count``.
+        ``kind`` (``patient``, ``video``, ``frame`` or ``trained_on_test``), ``patients`` (sorted ids) and ``count``.
     """
 
     patients: int
@@ -52,15 +56,15 @@ class LeakageReport:
 
     @property
     def clean(self) -> bool:
-        """Whether nothing stands on both sides."""
+        """Whether no leak was found."""
         return not self.leaks
 
     def sentence(self) -> str:
-        """Say in words what was found, with patient ids and without contents."""
+        """Describe the result in one sentence that contains patient ids but no data."""
         if self.clean:
             return (
                 f"{self.patients} patients, {self.videos} videos and {self.frames:,} frames compared: no patient, no "
-                "video file and no identical frame stands on both sides of a split."
+                "video file and no identical frame is on both sides of a split."
             )
         return "; ".join(
             f"{leak['kind']}: {leak['count']} shared, patients {', '.join(map(str, leak['patients']))}"
@@ -74,23 +78,23 @@ def check_leakage(
     frames: pd.DataFrame,
     fold_models: pd.DataFrame | None = None,
 ) -> LeakageReport:
-    """Prove that no patient, video file or identical frame stands on both sides of a split.
+    """Check that no patient, video file or identical frame is on both sides of a split.
 
     Parameters
     ----------
     splits : pandas.DataFrame
         ``cv_splits``: ``patient_id`` and ``split``.
     videos : pandas.DataFrame
-        ``patient_id`` and ``sha256`` of the videos that were learnt from or predicted.
+        ``patient_id`` and ``sha256`` of the videos used for training or prediction.
     frames : pandas.DataFrame
-        Their frames: ``patient_id``, ``picture_hash`` and, so that flat pictures can be left out, ``contrast``.
+        Their frames: ``patient_id``, ``picture_hash`` and, to exclude flat pictures, ``contrast``.
     fold_models : pandas.DataFrame, optional
-        ``experiment``, ``split``, ``train_patients``: what was really trained on.
+        ``experiment``, ``split`` and ``train_patients``, the patients who were used for training.
 
     Returns
     -------
     LeakageReport
-        Two patients of one split may share a file or a frame (both are tested together); of two splits never.
+        Patients in the same split may share a file or a frame, because they are tested together.
     """
     leaks: list[dict[str, Any]] = []
     repeated = splits.loc[splits["patient_id"].duplicated(), "patient_id"].unique()
@@ -115,15 +119,15 @@ def check_leakage(
             )
     if fold_models is not None:
         for model in rows_of(fold_models):
-            seen = sorted(p for p in model.train_patients if place.get(p) == model.split)
-            if seen:
-                leaks.append({"kind": "trained_on_test", "patients": seen, "count": len(seen)})
+            leaked = sorted(p for p in model.train_patients if place.get(p) == model.split)
+            if leaked:
+                leaks.append({"kind": "trained_on_test", "patients": leaked, "count": len(leaked)})
     patients = len(set(videos["patient_id"]) & set(place.index))
     return LeakageReport(patients, len(videos), int((~flat).sum()), int(flat.sum()), leaks)
 
 
 def leakage_canary(report: LeakageReport) -> dict[str, object]:
-    """Turn a `LeakageReport` into a row of ``canary_results``; where nothing was compared, nothing is proved."""
+    """Convert a `LeakageReport` to a row of ``canary_results``; it neither passes nor fails if nothing was compared."""
     compared = min(report.patients, report.videos, report.frames) > 0 or not report.clean
     return {
         "canary": "shared patients, files, frames",
@@ -144,77 +148,77 @@ def shuffled_labels_canary(
     settings: EvaluationSettings,
     pool: Executor,
     workers: int,
-    tell: Tell = lambda done, what: None,
+    report: ReportTrainings = lambda done, what: None,
 ) -> dict[str, object]:
-    """Train on labels dealt out anew: the accuracy must fall to chance.
+    """Train on permuted labels: the accuracy must drop to chance.
 
     Parameters
     ----------
     experiment : str
-        Name for the row.
+        Name of the experiment in the row.
     levels, splits : mapping
-        Patient to pain level, and to split.
+        Pain level and split of each patient.
     classes : int
-        Two or four.
+        2 or 4.
     fit_predict : callable
-        Trains all folds on given levels and splits and gives test predictions.
+        Trains all folds on given levels and splits and returns test predictions.
     settings : EvaluationSettings
         ``shuffle_repeats`` and seed.
     pool, workers
-        Where trainings run, and how many at once.
-    tell : callable
-        Told of each training.
+        Executor of the training runs, and its number of workers.
+    report : callable
+        Called after each training run.
 
     Returns
     -------
     dict
-        A row of ``canary_results``. It fails when the mean over repeats lies more than three standard errors above
-        the share of the commonest class, which is the most that an honest model can expect of labels without meaning.
+        A row of ``canary_results``. The canary fails if the mean over repeats is more than three standard errors above
+        the share of the most common class, the best accuracy that can be expected with meaningless labels.
     """
     draws = islice(label_permutations(levels, splits, (settings.seed, 3)), settings.shuffle_repeats)
-    found = []
-    for against in retrained_scores(fit_predict, draws, classes, pool, workers):
-        found.append(against.accuracy)
-        tell(1, f"{experiment}: shuffled labels, {len(found)} of {settings.shuffle_repeats}")
+    accuracies = []
+    for score in retrained_scores(fit_predict, draws, classes, pool, workers):
+        accuracies.append(score.accuracy)
+        report(1, f"{experiment}: shuffled labels, {len(accuracies)} of {settings.shuffle_repeats}")
     names = [class_of(level, classes) for level in levels.values()]
     chance = max(names.count(name) for name in set(names)) / len(names)
-    limit = chance + 3 * float(np.std(found, ddof=1)) / np.sqrt(len(found))
-    value = float(np.mean(found))
+    limit = chance + 3 * float(np.std(accuracies, ddof=1)) / np.sqrt(len(accuracies))
+    value = float(np.mean(accuracies))
     return {
         "canary": "shuffled labels",
         "subject": experiment,
         "value": value,
         "limit_value": float(limit),
         "passed": bool(value <= limit),
-        "detail": f"Trained {len(found)} times on labels dealt out anew among patients: mean accuracy {value:.3f}; the "
-        f"commonest class has {chance:.3f}.",
+        "detail": f"Trained {len(accuracies)} times on labels permuted among patients: mean accuracy {value:.3f}; the share "
+        f"of the most common class is {chance:.3f}.",
     }
 
 
 def identity_probe(
     subject: str, features: pd.DataFrame, levels: Mapping[str, str], splits: pd.DataFrame
 ) -> list[dict[str, object]]:
-    """Ask how much features say about who it is, and how much of the label is only that.
+    """Measure how well features identify a patient, and how much that inflates accuracy in a leaky split.
 
     Parameters
     ----------
     subject : str
-        What the features are, for the rows.
+        Name of the features in the rows.
     features : pandas.DataFrame
-        One row a video: ``patient_id``, ``video_id`` and numbers. Patients with one video are left out.
+        One row per video: ``patient_id``, ``video_id`` and numbers. Patients with one video are ignored.
     levels : mapping
-        Patient to pain level.
+        Pain level of each patient.
     splits : pandas.DataFrame
         ``cv_splits``.
 
     Returns
     -------
     list of dict
-        Rows of ``canary_results``, each by the nearest neighbour among standardised features (gaps filled and scaled
-        on the training side): the patient found from the patient's other videos; the label found the leaky way (from
-        any other video, the patient's own among them); the label found the honest way (from patients of other splits
-        only). They inform and do not pass or fail: a face tells who it is. A leaky figure far above the honest one is
-        what a split by frames or videos would have published.
+        Rows of ``canary_results``, all from the nearest neighbor in standardized features (missing values filled and
+        scaled on the training side): how often it is the same patient; how often it has the same label if it may be
+        another video of the patient (leaky); the same if it must be from another split. These rows neither pass nor
+        fail, because a face always identifies a person. A leaky value far above the other one is what a split by frames
+        or videos would have reported.
     """
     data = features[features["patient_id"].map(features["patient_id"].value_counts()) > 1]
     split = data["patient_id"].map(splits.set_index("patient_id")["split"])
@@ -222,17 +226,17 @@ def identity_probe(
     if data["patient_id"].nunique() < 2:
         return []
     values = data.drop(columns=["patient_id", "video_id"]).to_numpy(float)
-    who = data["patient_id"].to_numpy()
-    label = np.array([class_of(levels[p], 2) for p in who])
+    patient = data["patient_id"].to_numpy()
+    label = np.array([class_of(levels[p], 2) for p in patient])
     people = data["patient_id"].nunique()
 
     def nearest(allowed: np.ndarray, row: int) -> int:
-        side = values[allowed]
-        centre = np.nan_to_num(np.nanmedian(side, axis=0))
-        filled = np.where(np.isnan(side), centre, side)
+        others = values[allowed]
+        median = np.nan_to_num(np.nanmedian(others, axis=0))
+        filled = np.where(np.isnan(others), median, others)
         scale = filled.std(axis=0)
         scale[scale == 0] = 1
-        one = np.where(np.isnan(values[row]), centre, values[row])
+        one = np.where(np.isnan(values[row]), median, values[row])
         return int(np.flatnonzero(allowed)[np.argmin((((filled - one) / scale) ** 2).sum(axis=1))])
 
     numbers = np.arange(len(values))
@@ -240,32 +244,34 @@ def identity_probe(
     other_split = np.array([nearest(place != place[row], row) for row in numbers])
 
     def by_patient(right: np.ndarray) -> float:
-        return float(pd.Series(right).groupby(who).mean().mean())
+        return float(pd.Series(right).groupby(patient).mean().mean())
 
     base = {"subject": subject, "passed": None}
     return [
         {
             **base,
             "canary": "identity from features",
-            "value": by_patient(who[any_other] == who),
+            "value": by_patient(patient[any_other] == patient),
             "limit_value": 1 / people,
-            "detail": f"Patient found from the patient's other videos, {people} patients; chance is 1 in {people}.",
+            "detail": f"How often the most similar video is of the same patient, {people} patients; chance is 1 in {people}.",
         },
         {
             **base,
             "canary": "label, leaky split",
             "value": by_patient(label[any_other] == label),
             "limit_value": by_patient(label[other_split] == label),
-            "detail": "Label found with the patient's own other videos allowed, against the same probe held to other "
-            "patients: the gap is recognition of persons, not of pain.",
+            "detail": "How often the most similar video has the same label, if it may be of the same patient; the limit is "
+            "the same for other patients only. The gap is recognition of persons, not of pain.",
         },
     ]
 
 
 def quality_associations(video_quality: pd.DataFrame, levels: Mapping[str, str]) -> pa.Table:
-    """Test every quality measure, averaged over a patient's videos, against pain; gives ``quality_associations``.
+    """Test the association of every quality measure with pain; return ``quality_associations``.
 
-    An association means that a model could find pain in light or sound that have nothing to do with it.
+    Measures are averaged over the videos of a patient and compared between patients with and without pain (two-sided
+    test of Mann and Whitney, Ann. Math. Statist. 18, 1947). The AUROC is U / (n1 x n2). An association means that a
+    model could predict pain from unrelated differences in light or sound.
     """
     from scipy.stats import mannwhitneyu
 

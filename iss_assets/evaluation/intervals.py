@@ -1,12 +1,11 @@
-"""Figures over patients and their bootstrap intervals.
+"""Statistics over patients with confidence intervals, and Holm's correction.
 
-Belongs here: statistics written as functions of how often each patient is counted, the bias-corrected and
-accelerated (BCa) bootstrap over patients, exact intervals of shares, Holm's correction. Does not belong here: which figures a study reports
-(``results``), tests by permutation (``permutation``).
+Intervals of means come from the bias-corrected and accelerated (BCa) bootstrap over patients, intervals of shares are
+exact. Permutation tests are in ``permutation``.
 
-A statistic takes a matrix of counts, one row a resample and one column a patient, and gives one value a row. The
-estimate is the row of ones, the jackknife the rows with one zero, a bootstrap resample a multinomial row: one
-definition serves all three, and thousands of resamples cost one matrix product.
+A statistic takes a matrix of counts with one row per resample and one column per patient, and returns one value per
+row. A row of ones yields the estimate, rows with a single zero the jackknife, and multinomial rows the bootstrap. The
+same definition serves all three, and thousands of resamples cost one matrix product.
 """
 
 from __future__ import annotations
@@ -19,34 +18,35 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 COVERAGE_OF_FOUR = (
-    "in a simulation, 95 % intervals over four patients held the truth in 75 to 85 % of studies"
+    "in a simulation, 95 % intervals over four patients contained the true value in 75 to 85 % of studies"
 )
 COVERAGE = (
-    "Intervals resample patients and take the trained models as given: what would have come out with other patients to "
-    "learn from is not in them. In a simulation of the whole procedure with 29 patients, 95 % intervals of mean accuracy "
-    "held the same models' accuracy on new patients in 90 % of studies, and the mean of repeated studies in 89 %."
+    "Intervals resample patients but not the trained models, so they do not include the variation from training on "
+    "other patients. In a simulation of the whole procedure with 29 patients, 95 % intervals of mean accuracy contained "
+    "the same models' accuracy on new patients in 90 % of studies, and the mean of repeated studies in 89 %."
 )
-"""What `benchmarks.coverage` found (1,000 studies), as the report says it."""
+"""Result of `benchmarks.coverage` (1,000 studies), as worded in the report."""
 
 Array = NDArray[np.float64]
 Statistic = Callable[[Array], Array]
+"""Maps counts of shape (rows, patients) to values of shape (rows,)."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate with its interval.
+    """An estimate with its confidence interval.
 
     Attributes
     ----------
     estimate, low, high : float or None
-        None where not defined; `note` says why.
+        None if not defined; `note` gives the reason.
     patients : int
-        Patients behind the estimate.
+        Number of patients.
     method : str
-        ``BCa``; ``percentile`` where the acceleration is not defined; ``Clopper-Pearson`` for a share of patients;
+        ``BCa``; ``percentile`` if the acceleration is not defined; ``Clopper-Pearson`` for a share of patients;
         ``none``.
     note : str or None
-        What a reader must mind.
+        A limitation to report with the interval.
     """
 
     estimate: float | None
@@ -63,18 +63,18 @@ def _ratio(top: Array, bottom: Array) -> Array:
 
 
 def mean_of(values: ArrayLike, among: ArrayLike | None = None) -> Statistic:
-    """Give the mean of `values` over patients, or over the patients marked in `among`; both of shape (patients,)."""
+    """Return the statistic "mean over patients", or over those selected by `among`; both of shape (patients,)."""
     v = np.asarray(values, float)
-    marked = np.ones_like(v) if among is None else np.asarray(among, float)
+    selected = np.ones_like(v) if among is None else np.asarray(among, float)
 
     def statistic(counts: Array) -> Array:
-        return _ratio(counts @ (v * marked), counts @ marked)
+        return _ratio(counts @ (v * selected), counts @ selected)
 
     return statistic
 
 
 def mean_of_class_means(values: ArrayLike, classes: Sequence[str]) -> Statistic:
-    """Give the plain mean over classes of the mean of `values` over the class's patients."""
+    """Return the statistic "unweighted mean over classes of the mean of `values` over the patients of a class"."""
     names = sorted(set(classes))
     parts = [mean_of(values, np.array([c == name for c in classes])) for name in names]
 
@@ -85,9 +85,14 @@ def mean_of_class_means(values: ArrayLike, classes: Sequence[str]) -> Statistic:
 
 
 def scaled_brier(probability: ArrayLike, positive: ArrayLike) -> Statistic:
-    """Give 1 minus the Brier score over the one of a model that says the share of patients in pain to everybody.
+    """Return the statistic "1 - Brier score / reference", the scaled Brier score.
 
-    1 is perfect, 0 no better than knowing the share, below 0 worse (Steyerberg et al., Epidemiology 21, 2010).
+    The reference predicts the share of patients in pain for every patient. 1 is perfect, 0 is no better than the
+    reference, and negative values are worse.
+
+    References
+    ----------
+    Steyerberg et al., "Assessing the performance of prediction models", Epidemiology 21 (2010), 128-138.
     """
     p, y = np.asarray(probability, float), np.asarray(positive, float)
     error, share = mean_of((p - y) ** 2), mean_of(y)
@@ -100,9 +105,14 @@ def scaled_brier(probability: ArrayLike, positive: ArrayLike) -> Statistic:
 
 
 def auroc(scores: ArrayLike, positive: ArrayLike) -> Statistic:
-    """Give the area under the ROC curve over patients: the share of (pain, no pain) pairs in the right order.
+    """Return the statistic "area under the ROC curve": the share of (pain, no pain) pairs in the right order.
 
-    Ties count one half (Mann-Whitney; Hanley and McNeil, Radiology 143, 1982).
+    Ties count one half (Mann-Whitney).
+
+    References
+    ----------
+    Hanley and McNeil, "The meaning and use of the area under a receiver operating characteristic (ROC) curve",
+    Radiology 143 (1982), 29-36.
     """
     s, y = np.asarray(scores, float), np.asarray(positive, bool)
     order = (s[y][:, None] > s[~y][None, :]) + 0.5 * (s[y][:, None] == s[~y][None, :])
@@ -130,26 +140,27 @@ def bca_interval(
     Parameters
     ----------
     statistic : callable
-        From counts of shape (rows, patients) to values of shape (rows,); NaN where it is not defined.
+        Maps counts of shape (rows, patients) to values of shape (rows,), NaN if not defined.
     patients : int
         Number of patients.
     confidence : float
         Coverage, 0.95 for a 95 % interval.
     samples : int
-        Resamples of patients with replacement.
+        Number of resamples of patients with replacement.
     seed : int
-        Same seed, same interval.
+        Seed of the resamples.
 
     Returns
     -------
     Interval
-        No interval for one patient, or where all resamples agree (every patient alike): resampling cannot show what
-        was not seen, and a width of zero would pretend certainty.
+        Without bounds for a single patient, or if all resamples agree because all patients are alike: an interval of
+        width zero would suggest certainty.
 
     References
     ----------
-    Efron, "Better bootstrap confidence intervals", JASA 82 (1987): z0 from the share of resamples below the
-    estimate, a from the jackknife's skewness. Ties with the estimate count one half, as in `scipy.stats.bootstrap`.
+    Efron, "Better bootstrap confidence intervals", JASA 82 (1987), 171-185: z0 is derived from the share of resamples
+    below the estimate, and a from the skewness of the jackknife. Ties with the estimate count one half, as in
+    `scipy.stats.bootstrap`.
     """
     from scipy.stats import norm
 
@@ -163,7 +174,7 @@ def bca_interval(
     drawn = statistic(_resamples(patients, samples, seed))
     valid = drawn[~np.isnan(drawn)]
     lost = 1 - len(valid) / len(drawn)
-    note = f"{lost:.0%} of resamples held one class only and were left out" if lost >= 0.005 else None
+    note = f"{lost:.0%} of resamples contained one class only and were excluded" if lost >= 0.005 else None
     if len(valid) == 0 or np.ptp(valid) < 1e-12:
         return Interval(estimate, None, None, patients, "none", "all patients alike: no interval")
 
@@ -191,15 +202,16 @@ def share_interval(yes: int, patients: int, *, confidence: float = 0.95) -> Inte
     Parameters
     ----------
     yes, patients : int
-        Patients of whom it is true, of how many.
+        Number of patients with the property, and in total.
     confidence : float
-        The interval covers the true share at least so often, whatever it is and however few the patients.
+        Minimum coverage of the true share, whatever its value and the number of patients.
 
     References
     ----------
     Clopper and Pearson, "The use of confidence or fiducial limits illustrated in the case of the binomial", Biometrika
-    26 (1934): the ends are the shares that would make so many or more, and so many or fewer, rare; quantiles of beta
-    distributions. Unlike a resampling interval it says something where all patients agree.
+    26 (1934), 404-413. At the lower (upper) bound, a count of at least (at most) `yes` has the probability of one tail;
+    both bounds are quantiles of beta distributions. Unlike a bootstrap interval, it is informative if all patients
+    agree.
 
     Examples
     --------
@@ -218,7 +230,11 @@ def share_interval(yes: int, patients: int, *, confidence: float = 0.95) -> Inte
 
 
 def holm(p_values: ArrayLike) -> Array:
-    """Adjust p-values for testing several hypotheses (Holm, Scand. J. Statist. 6, 1979); NaN stays NaN.
+    """Adjust p-values for multiple testing; NaN stays NaN.
+
+    References
+    ----------
+    Holm, "A simple sequentially rejective multiple test procedure", Scand. J. Statist. 6 (1979), 65-70.
 
     Examples
     --------
@@ -235,14 +251,14 @@ def holm(p_values: ArrayLike) -> Array:
 
 
 def least_holm(p_values: ArrayLike, least: ArrayLike) -> Array:
-    """Give the smallest p after Holm's correction that each test could have had, the other tests being as they are.
+    """Compute the smallest Holm-adjusted p that each test could have reached, given the results of the others.
 
     Parameters
     ----------
     p_values : array-like of shape (tests,)
-        What came out.
+        Observed p-values.
     least : array-like of shape (tests,)
-        The smallest p that each test can give.
+        Smallest p-value that each test can yield.
 
     Examples
     --------
@@ -250,9 +266,9 @@ def least_holm(p_values: ArrayLike, least: ArrayLike) -> Array:
     [0.06, 0.06, 0.003]
     """
     p, smallest = np.asarray(p_values, float), np.asarray(least, float)
-    found = np.empty_like(p)
+    adjusted = np.empty_like(p)
     for place in range(len(p)):
         best = p.copy()
         best[place] = smallest[place]
-        found[place] = holm(best)[place]
-    return found
+        adjusted[place] = holm(best)[place]
+    return adjusted

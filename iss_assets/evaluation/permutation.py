@@ -1,8 +1,8 @@
-"""Tests over patients: against chance by permuted labels, and of pairs by flipped signs.
+"""Test experiments against chance by permuting labels, and pairs of experiments by flipping signs, over patients.
 
-Belongs here: permutation of *patients'* labels (one label a patient: permuting within a patient, as
-``permutation_test_score`` does with groups, changes nothing), with the folds kept as stratified as they were; paired differences over patients.
-Does not belong here: how a model is trained; a callable that trains on given labels is handed in.
+Labels are permuted between patients. There is one label per patient, so permuting within a patient, like
+``permutation_test_score`` of scikit-learn with groups, would change nothing. Folds stay stratified. The callers pass
+functions that train a model on given labels.
 """
 
 from __future__ import annotations
@@ -28,43 +28,46 @@ from iss_assets.schemas.evaluation import PairedDifferences, PermutationResults
 from iss_assets.settings import EvaluationSettings
 
 FitPredict = Callable[[Mapping[str, str], Mapping[str, int]], pa.Table]
-"""Trains one experiment in all folds on given pain levels (patient to level) and splits (patient to number), and gives
-its test predictions, with the columns patient_id, predicted, pain_probability and weight of ``frame_predictions``."""
+"""Trains an experiment in all folds with given pain levels and splits (both by patient) and returns its test
+predictions with the columns patient_id, predicted, pain_probability and weight of ``frame_predictions``."""
 
 
-SAME = 1e-8
-"""Accuracies that differ by less are equal."""
+TOLERANCE = 1e-8
+"""Accuracies that differ by less are considered equal."""
 
-Tell = Callable[[int, str], None]
-"""Told of each training: how many more are done, and what it was."""
+ReportTrainings = Callable[[int, str], None]
+"""Called with the number of additional training runs that are done, and a description."""
 
 
 def p_from_permutations(observed: float, permuted: NDArray[np.float64]) -> float:
-    """Give the one-sided p: permutations at least as good as observed, the observed one counted among them.
+    """Compute the one-sided p-value (1 + number of permutations at least as good) / (1 + permutations).
 
-    Counting it keeps the test valid: no finite number of permutations can give 0 (Phipson and Smyth, Stat. Appl.
-    Genet. Mol. Biol. 9, 2010). Equal figures count as equal: `predicted_shares` are kept to nine places, and the
-    means of two different labelings differ by one item of one patient, a millionth, at least.
+    Ties are decided with a tolerance: `predicted_shares` are stored with nine decimals, while the means of two different
+    labelings differ by at least one item of one patient, about a millionth.
+
+    References
+    ----------
+    Phipson and Smyth, "Permutation p-values should never be zero", Stat. Appl. Genet. Mol. Biol. 9 (2010), article 39.
     """
-    return float((1 + np.sum(permuted >= observed - SAME)) / (1 + len(permuted)))
+    return float((1 + np.sum(permuted >= observed - TOLERANCE)) / (1 + len(permuted)))
 
 
 def fixed_permutations(accuracies: pd.DataFrame, permutations: int, seed: int) -> NDArray[np.float64]:
-    """Permute patients' labels against predictions that stay as they are.
+    """Compute the accuracy of fixed predictions for permuted labels of the patients.
 
     Parameters
     ----------
     accuracies : pandas.DataFrame
         One experiment's rows of ``patient_accuracy``.
     permutations : int
-        How many.
+        Number of permutations.
     seed : int
-        Seed.
+        Seed of the permutations.
 
     Returns
     -------
     numpy.ndarray of shape (permutations,)
-        Mean over patients of the share of items that are predicted as the permuted label.
+        Mean over patients of the share of items predicted as the permuted label.
     """
     names = class_names(int(accuracies["classes"].iloc[0]))
     shares = np.array([[json.loads(s)[n] for n in names] for s in accuracies["predicted_shares"]])
@@ -76,14 +79,14 @@ def fixed_permutations(accuracies: pd.DataFrame, permutations: int, seed: int) -
 
 @dataclass(frozen=True)
 class PredictionScore:
-    """What predictions reach against given levels.
+    """Performance of predictions for given pain levels.
 
     Attributes
     ----------
     accuracy : float
         Mean over patients of weighted item accuracy.
     auroc : float
-        Area under the ROC curve of the patients' mean pain probability; NaN where all have pain, or none.
+        Area under the ROC curve of the patients' mean pain probability; NaN if all patients have pain, or none.
     """
 
     accuracy: float
@@ -91,70 +94,74 @@ class PredictionScore:
 
 
 def score_predictions(predictions: pa.Table, levels: Mapping[str, str], classes: int) -> PredictionScore:
-    """Judge predictions (`FitPredict`) against `levels` (patient to pain level)."""
+    """Score predictions (see `FitPredict`) against the pain level of each patient."""
     items = predictions.select(["patient_id", "predicted", "pain_probability", "weight"]).to_pandas()
     target = items["patient_id"].map({p: class_of(level, classes) for p, level in levels.items()})
     items["right"] = (items["predicted"] == target) * items["weight"]
-    items["sure"] = items["pain_probability"] * items["weight"]
-    sums = items.groupby("patient_id")[["right", "sure", "weight"]].sum()
+    items["pain"] = items["pain_probability"] * items["weight"]
+    sums = items.groupby("patient_id")[["right", "pain", "weight"]].sum()
     sums = sums[sums["weight"] > 0]
-    means = sums[["right", "sure"]].div(sums["weight"], axis=0)
+    means = sums[["right", "pain"]].div(sums["weight"], axis=0)
     pain = [levels[str(patient)] != "None" for patient in means.index]
     return PredictionScore(
-        float(means["right"].mean()), float(auroc(means["sure"], pain)(np.ones((1, len(means))))[0])
+        float(means["right"].mean()), float(auroc(means["pain"], pain)(np.ones((1, len(means))))[0])
     )
 
 
 def permute_labels(
     levels: Mapping[str, str], splits: Mapping[str, int], rng: np.random.Generator
 ) -> tuple[dict[str, str], dict[str, int]]:
-    """Deal the patients' pain levels out anew among the same patients, each level with the split that it stood in.
+    """Permute pain levels between patients; each level keeps its split, so that folds stay stratified.
 
-    Splits are stratified by level. Levels dealt out alone would leave folds that are not, and a model that leans
-    towards the commonest level of its training side then does worse than it would under stratified folds: chance
-    would look too low and every p too small.
+    Without stratification, a model that favors the most common level of its training side would perform worse than in
+    stratified folds. Chance would be underestimated, and p-values would be too small.
+
+    Returns
+    -------
+    levels, splits : dict
+        Permuted pain level, and the split that belongs to it, of each patient.
     """
     names = list(levels)
-    given = [names[place] for place in rng.permutation(len(names))]
+    source = [names[place] for place in rng.permutation(len(names))]
     return (
-        {name: levels[other] for name, other in zip(names, given, strict=True)},
-        {name: splits[other] for name, other in zip(names, given, strict=True)},
+        {name: levels[other] for name, other in zip(names, source, strict=True)},
+        {name: splits[other] for name, other in zip(names, source, strict=True)},
     )
 
 
 def label_permutations(
     levels: Mapping[str, str], splits: Mapping[str, int], seed: tuple[int, int]
 ) -> Iterator[tuple[dict[str, str], dict[str, int]]]:
-    """Deal out again and again, without end; same seed, same deals."""
+    """Yield an endless sequence of permutations (see `permute_labels`) that depends only on the seed."""
     rng = np.random.default_rng(seed)
     while True:
         yield permute_labels(levels, splits, rng)
 
 
-Given = TypeVar("Given")
-Made = TypeVar("Made")
+Task = TypeVar("Task")
+Result = TypeVar("Result")
 
-AHEAD = 2
-"""Tasks that wait for each worker of a pool; what is ahead when a test stops is lost."""
+TASKS_PER_WORKER = 2
+"""Tasks submitted per worker of a pool; those that are unfinished when a test stops are wasted."""
 
 
 def in_order(
-    work: Callable[[Given], Made], given: Iterable[Given], pool: Executor, workers: int
-) -> Generator[Made, None, None]:
-    """Do tasks side by side and give the results in the order of the tasks, however many workers there are.
+    work: Callable[[Task], Result], tasks: Iterable[Task], pool: Executor, workers: int
+) -> Generator[Result, None, None]:
+    """Run tasks concurrently and yield their results in the order of the tasks, regardless of the number of workers.
 
-    A caller that wants no more closes the iterator: what has not begun is dropped, so that `given` may be endless.
+    Closing the generator cancels tasks that have not started, so `tasks` may be endless.
     """
-    waiting: deque[Future[Made]] = deque()
-    source = iter(given)
+    waiting: deque[Future[Result]] = deque()
+    source = iter(tasks)
     try:
-        for task in itertools.islice(source, workers * AHEAD):
+        for task in itertools.islice(source, workers * TASKS_PER_WORKER):
             waiting.append(pool.submit(work, task))
         while waiting:
-            made = waiting.popleft().result()
+            result = waiting.popleft().result()
             for task in itertools.islice(source, 1):
                 waiting.append(pool.submit(work, task))
-            yield made
+            yield result
     finally:
         for future in waiting:
             future.cancel()
@@ -167,9 +174,9 @@ def retrained_scores(
     pool: Executor,
     workers: int,
 ) -> Generator[PredictionScore, None, None]:
-    """Train on each draw of levels and splits, and judge against these levels, in the order of the draws.
+    """Train on each draw of levels and splits, and yield the score for these levels in the order of the draws.
 
-    Draws are worked on side by side in `pool`; threads do, since trees are grown outside the interpreter's lock.
+    Draws run concurrently in `pool`. Threads are sufficient because scikit-learn releases the GIL while growing trees.
     """
 
     def one(draw: tuple[Mapping[str, str], Mapping[str, int]]) -> PredictionScore:
@@ -188,7 +195,7 @@ class SequentialTest:
     p_value : float
         See `sequential_test`.
     drawn : numpy.ndarray, (draws,)
-        The figures drawn before the test stopped.
+        The statistics drawn before the test stopped.
     stopped : bool
         Whether it stopped before the last draw.
     """
@@ -198,48 +205,48 @@ class SequentialTest:
     stopped: bool
 
 
-def draws_to_stop(alpha: float, most: int) -> int:
-    """Give the number of draws as good as observed after which p can no longer be `alpha` or less.
+def draws_to_stop(alpha: float, limit: int) -> int:
+    """Return the number of draws at least as good as observed after which p can no longer be `alpha` or less.
 
-    With h of `most` draws as good, the plain p is (h + 1) / (most + 1). The smallest h for which that exceeds alpha is
-    floor(alpha x (most + 1)): 10 of 199 at 0.05. A test that stops there says "p <= alpha" exactly where all draws
-    would have said so.
+    With h of `limit` draws at least as good, the full test yields p = (h + 1) / (limit + 1). The smallest h for which p
+    exceeds alpha is floor(alpha x (limit + 1)): 10 for 199 draws at 0.05. A test that stops there rejects at alpha if
+    and only if the full test does.
 
     Examples
     --------
     >>> draws_to_stop(0.05, 199), draws_to_stop(0.05, 99), draws_to_stop(0.01, 19)
     (10, 5, 1)
     """
-    return max(1, int(np.floor(alpha * (most + 1) + 1e-9)))
+    return max(1, int(np.floor(alpha * (limit + 1) + 1e-9)))
 
 
-def sequential_test(observed: float, draws: Iterable[float], most: int, enough: int) -> SequentialTest:
-    """Test one-sided whether `observed` is larger than draws from its null distribution, and stop when that is clear.
+def sequential_test(observed: float, draws: Iterable[float], limit: int, stop_after: int) -> SequentialTest:
+    """Test one-sided whether `observed` is larger than draws from its null distribution, and stop when it is clear.
 
     Parameters
     ----------
     observed : float
-        The figure of the true labels.
+        Statistic of the true labels.
     draws : iterable of float
-        Figures of labels dealt out anew, in a fixed order; no more are taken than are needed.
-    most : int
-        At most so many draws.
-    enough : int
-        Stop at the draw that is the so manieth as good as observed.
+        Statistics of permuted labels in a fixed order; only as many as needed are consumed.
+    limit : int
+        Maximum number of draws.
+    stop_after : int
+        Stop after this number of draws at least as good as observed (see `draws_to_stop`).
 
     Returns
     -------
     SequentialTest
-        p is h / l where the h-th draw as good as observed was the l-th of all (h is `enough`), and (g + 1) / (n + 1)
-        where all n draws were made and g < h were as good.
+        If draw number l is the h-th one at least as good as observed (h is `stop_after`), p = h / l. If all n draws were
+        made and g < h of them were at least as good, p = (g + 1) / (n + 1).
 
     Notes
     -----
-    Both are valid without correction: under the null hypothesis the observed figure is exchangeable with the draws.
-    p <= h / l means that fewer than h of the first l - 1 draws were as good, so that the observed figure is among the h
-    largest of l: that has a probability of h / l at most (less with ties, which count as "as good"). In the same way
-    p <= (g + 1) / (n + 1) means that it is among the g + 1 largest of n + 1. The number of workers, or how far they
-    have come, has no part in it, as draws are counted in their order.
+    Both p-values are valid without correction because under the null hypothesis the observed statistic is exchangeable
+    with the draws. p <= h / l means that fewer than h of the first l - 1 draws were at least as good, so the observed
+    statistic is among the h largest of l, which has a probability of at most h / l (less with ties, which count as at
+    least as good). Likewise, p <= (g + 1) / (n + 1) means that it is among the g + 1 largest of n + 1. The result does
+    not depend on the number of workers because draws are counted in order.
 
     References
     ----------
@@ -247,26 +254,26 @@ def sequential_test(observed: float, draws: Iterable[float], most: int, enough: 
     """
     drawn: list[float] = []
     as_good = 0
-    for value in itertools.islice(draws, most):
+    for value in itertools.islice(draws, limit):
         drawn.append(value)
-        as_good += value >= observed - SAME
-        if as_good == enough:
+        as_good += value >= observed - TOLERANCE
+        if as_good == stop_after:
             break
-    p = as_good / len(drawn) if as_good == enough else (as_good + 1) / (len(drawn) + 1)
-    return SequentialTest(float(p), np.array(drawn), len(drawn) < most)
+    p = as_good / len(drawn) if as_good == stop_after else (as_good + 1) / (len(drawn) + 1)
+    return SequentialTest(float(p), np.array(drawn), len(drawn) < limit)
 
 
 @dataclass(frozen=True)
 class Retraining:
-    """How an experiment is trained again for the tests by permutation.
+    """How an experiment is retrained for the permutation tests.
 
     Attributes
     ----------
     fit_predict : callable
         Trains all folds on given levels and splits.
     smaller : bool
-        Whether it trains a smaller model, or on some of the items. What that reaches with the true labels is then
-        observed in the same way, and is not the accuracy of the experiment's own models.
+        Whether it trains a smaller model or uses only some of the items. The observed accuracy then comes from the same
+        smaller model, not from the models of the experiment.
     """
 
     fit_predict: FitPredict
@@ -281,7 +288,7 @@ def permutation_tests(
     settings: EvaluationSettings,
     pool: Executor,
     workers: int,
-    tell: Tell = lambda done, what: None,
+    report: ReportTrainings = lambda done, what: None,
 ) -> pa.Table:
     """Test every experiment against chance.
 
@@ -292,65 +299,67 @@ def permutation_tests(
     levels, splits : mapping
         Pain level and split of every patient.
     retraining : mapping
-        For the experiments that are cheap enough: how all folds are trained again on permuted labels. The others are
-        tested with fixed predictions, which does not see what training itself could have picked up.
+        How to retrain all folds on permuted labels, for experiments that are cheap enough. The others are tested with
+        fixed predictions, which ignores what the model could have learned from permuted labels.
     settings : EvaluationSettings
-        Numbers of permutations, level and seed.
+        Numbers of permutations, significance level and seed.
     pool, workers
-        Where trainings run, and how many at once.
-    tell : callable
-        Told how many trainings are done, and of what.
+        Executor of the training runs, and its number of workers.
+    report : callable
+        Called with the number of training runs that are done, and a description.
 
     Returns
     -------
     pyarrow.Table
-        ``permutation_results``, p-values with Holm's correction over the experiments. Models trained again are tested
-        sequentially (`sequential_test`): the training stops when p can no longer be `settings.alpha` or less.
+        ``permutation_results``, with Holm's correction over the experiments. Retrained models are tested sequentially
+        (see `sequential_test`): training stops when p can no longer be `settings.alpha` or less.
     """
     rows: list[dict[str, Any]] = []
     for experiment, group in accuracies.groupby("experiment", sort=False):
         observed, name = float(group["accuracy"].mean()), str(experiment)
         classes, chance_auroc = int(group["classes"].iloc[0]), None
         if name in retraining:
-            again = retraining[name]
-            method = "retrained, smaller" if again.smaller else "retrained"
-            if again.smaller:
-                observed = score_predictions(again.fit_predict(levels, splits), levels, classes).accuracy
-            most = settings.retrained_permutations
+            retrain = retraining[name]
+            method = "retrained, smaller" if retrain.smaller else "retrained"
+            if retrain.smaller:
+                observed = score_predictions(retrain.fit_predict(levels, splits), levels, classes).accuracy
+            limit = settings.retrained_permutations
             draws = retrained_scores(
-                again.fit_predict,
+                retrain.fit_predict,
                 label_permutations(levels, splits, (settings.seed, 1)),
                 classes,
                 pool,
                 workers,
             )
-            judged: list[PredictionScore] = []
+            scores: list[PredictionScore] = []
 
             def accuracy_of(
                 draws: Iterator[PredictionScore] = draws,
-                judged: list[PredictionScore] = judged,
+                scores: list[PredictionScore] = scores,
                 name: str = name,
             ) -> Iterator[float]:
-                for one in draws:
-                    judged.append(one)
-                    tell(1, f"{name}: permutation {len(judged)} of at most {settings.retrained_permutations}")
-                    yield one.accuracy
+                for score in draws:
+                    scores.append(score)
+                    report(
+                        1, f"{name}: permutation {len(scores)} of at most {settings.retrained_permutations}"
+                    )
+                    yield score.accuracy
 
             with closing(draws):
-                test = sequential_test(observed, accuracy_of(), most, draws_to_stop(settings.alpha, most))
-            tell(most - len(judged), f"{name}: p = {test.p_value:.3f} after {len(judged)} permutations")
-            areas = np.array([one.auroc for one in judged])
+                test = sequential_test(observed, accuracy_of(), limit, draws_to_stop(settings.alpha, limit))
+            report(limit - len(scores), f"{name}: p = {test.p_value:.3f} after {len(scores)} permutations")
+            areas = np.array([score.auroc for score in scores])
             chance_auroc = None if np.isnan(areas).all() else float(np.nanmean(areas))
         else:
-            method, most = "fixed predictions", settings.permutations
-            permuted = fixed_permutations(group, most, settings.seed)
+            method, limit = "fixed predictions", settings.permutations
+            permuted = fixed_permutations(group, limit, settings.seed)
             test = SequentialTest(p_from_permutations(observed, permuted), permuted, False)
         rows.append(
             {
                 "experiment": name,
                 "method": method,
                 "permutations": len(test.drawn),
-                "most_permutations": most,
+                "most_permutations": limit,
                 "stopped": test.stopped,
                 "observed": observed,
                 "chance_mean": float(test.drawn.mean()),
@@ -359,7 +368,7 @@ def permutation_tests(
                 else None,
                 "chance_auroc": chance_auroc,
                 "p_value": test.p_value,
-                "p_least": max(1 / (most + 1), 1 / count_labelings(group["target"])),
+                "p_least": max(1 / (limit + 1), 1 / count_labelings(group["target"])),
             }
         )
     p, least = [r["p_value"] for r in rows], [r["p_least"] for r in rows]
@@ -369,7 +378,7 @@ def permutation_tests(
 
 
 def count_labelings(targets: Iterable[str]) -> int:
-    """Count the ways to deal classes out among patients: no permutation test can give a p below 1 over this.
+    """Count the distinct ways to assign the classes to patients; no permutation test can yield p below its inverse.
 
     Examples
     --------
@@ -381,9 +390,14 @@ def count_labelings(targets: Iterable[str]) -> int:
 
 
 def sign_flip_p(differences: NDArray[np.float64], permutations: int, seed: int) -> float:
-    """Give the two-sided p that patients' differences are symmetric about 0.
+    """Compute the two-sided p-value of the hypothesis that differences of patients are symmetric about 0.
 
-    All 2^n sign patterns are used up to twelve patients that differ, random ones beyond.
+    All 2^n sign patterns are used for up to twelve nonzero differences, random ones beyond.
+
+    References
+    ----------
+    Fisher, "The Design of Experiments" (1935), section 21; Good, "Permutation, Parametric and Bootstrap Tests of
+    Hypotheses", 3rd edition (2005), chapter 3.
     """
     d = differences[np.abs(differences) > 1e-12]
     if len(d) == 0:
@@ -397,7 +411,7 @@ def sign_flip_p(differences: NDArray[np.float64], permutations: int, seed: int) 
 
 
 def least_sign_flip_p(differences: NDArray[np.float64], permutations: int) -> float:
-    """Give the smallest p that `sign_flip_p` can give for as many patients that differ."""
+    """Return the smallest p that `sign_flip_p` can yield for the same number of nonzero differences."""
     differing = int(np.sum(np.abs(differences) > 1e-12))
     return max(
         2.0 ** (1 - differing) if differing else 1.0, 0.0 if differing <= 12 else 1 / (permutations + 1)
@@ -407,7 +421,7 @@ def least_sign_flip_p(differences: NDArray[np.float64], permutations: int) -> fl
 def paired_differences(
     accuracies: pd.DataFrame, baselines: pd.DataFrame, settings: EvaluationSettings
 ) -> pa.Table:
-    """Compare experiments with one another and with every baseline, over the patients that both were tested on.
+    """Compare experiments with each other and with every baseline, over the patients that both were tested on.
 
     Parameters
     ----------
@@ -419,8 +433,8 @@ def paired_differences(
     Returns
     -------
     pyarrow.Table
-        ``paired_differences``: two-class models with two-class ones, four with four. Holm's correction is over the
-        pairs of experiments, and apart from them over the pairs with baselines.
+        ``paired_differences`` between models with the same number of classes. Holm's correction is applied to the pairs
+        of experiments and, separately, to the pairs with baselines.
     """
     models = {
         (str(e), "experiment", int(g["classes"].iloc[0])): g.set_index("patient_id")["accuracy"]

@@ -1,7 +1,6 @@
-"""Every figure of an experiment over patients: Table 5 with intervals, and what Table 5 leaves out.
+"""Compute the reported figures of an experiment: those of Table 5 with intervals, and additional ones.
 
-Belongs here: which figures are reported and how they are put together from the parts.
-Does not belong here: how an interval or a test is made (``intervals``, ``permutation``).
+Intervals and tests themselves are in ``intervals`` and ``permutation``.
 """
 
 from __future__ import annotations
@@ -46,41 +45,44 @@ def figures(accuracies: pd.DataFrame, settings: EvaluationSettings) -> dict[str,
     -------
     dict of str to Interval
         Table 5's means, shares above 0.5 and 0.75, ``balanced_accuracy`` (mean over classes of patients' accuracies),
-        ``auroc``, ``brier`` and ``scaled_brier`` of the patients' mean pain probability, ``sensitivity`` and
-        ``specificity`` of the class predicted for most of a patient's items, ``calibration_in_the_large`` (mean pain
-        probability minus share of patients with pain). A mean over one level resamples that level's patients. Shares of
-        patients have exact intervals, the others BCa.
+        ``auroc``, ``brier`` (Brier, Monthly Weather Review 78, 1950) and ``scaled_brier`` of the patients' mean pain
+        probability, ``sensitivity`` and ``specificity`` of the class predicted for most items of a patient, and
+        ``calibration_in_the_large`` (mean pain probability minus share of patients with pain). For a mean over one level
+        only the patients of this level are resampled. Shares of patients have exact intervals, the others BCa.
     """
     accuracy = accuracies["accuracy"].to_numpy(float)
     probability = accuracies["pain_probability"].to_numpy(float)
     levels = accuracies["pain_level"].to_numpy()
     pain = levels != "None"
-    said_pain = (~accuracies["predicted"].isin(["None", "No Pain"])).to_numpy()
-    everybody = np.ones(len(accuracies), bool)
+    predicted_pain = (~accuracies["predicted"].isin(["None", "No Pain"])).to_numpy()
+    everyone = np.ones(len(accuracies), bool)
     groups = {"no_pain": ~pain, "pain": pain, **{name.lower(): levels == name for name in terms.PAIN_LEVELS}}
 
-    wanted: dict[str, tuple[Statistic, int]] = {}
+    statistics: dict[str, tuple[Statistic, int]] = {}
     shares: dict[str, Interval] = {}
 
     def add(name: str, values: np.ndarray, among: np.ndarray) -> None:
-        wanted[name] = (mean_of(values[among]), int(among.sum()))
+        statistics[name] = (mean_of(values[among]), int(among.sum()))
 
     def add_share(name: str, true: np.ndarray, among: np.ndarray) -> None:
         yes, patients = int((true & among).sum()), int(among.sum())
         shares[name] = share_interval(yes, patients, confidence=settings.confidence)
 
-    add("all_classes", accuracy, everybody)
+    add("all_classes", accuracy, everyone)
     for name, among in groups.items():
         add(name, accuracy, among)
-    add_share("above_half", accuracy > 0.5, everybody)
-    add_share("above_three_quarters", accuracy > 0.75, everybody)
-    add_share("sensitivity", said_pain, pain)
-    add_share("specificity", ~said_pain, ~pain)
-    add("brier", (probability - pain) ** 2, everybody)
-    add("calibration_in_the_large", probability - pain, everybody)
-    wanted["scaled_brier"] = (scaled_brier(probability, pain), len(accuracies))
-    wanted["auroc"] = (auroc(probability, pain), len(accuracies))
-    wanted["balanced_accuracy"] = (mean_of_class_means(accuracy, list(accuracies["target"])), len(accuracies))
+    add_share("above_half", accuracy > 0.5, everyone)
+    add_share("above_three_quarters", accuracy > 0.75, everyone)
+    add_share("sensitivity", predicted_pain, pain)
+    add_share("specificity", ~predicted_pain, ~pain)
+    add("brier", (probability - pain) ** 2, everyone)
+    add("calibration_in_the_large", probability - pain, everyone)
+    statistics["scaled_brier"] = (scaled_brier(probability, pain), len(accuracies))
+    statistics["auroc"] = (auroc(probability, pain), len(accuracies))
+    statistics["balanced_accuracy"] = (
+        mean_of_class_means(accuracy, list(accuracies["target"])),
+        len(accuracies),
+    )
     return shares | {
         name: bca_interval(
             statistic,
@@ -89,26 +91,26 @@ def figures(accuracies: pd.DataFrame, settings: EvaluationSettings) -> dict[str,
             samples=settings.bootstrap_samples,
             seed=settings.seed,
         )
-        for name, (statistic, patients) in wanted.items()
+        for name, (statistic, patients) in statistics.items()
     }
 
 
 def references(accuracies: pd.DataFrame, chance_auroc: float | None) -> dict[str, float | None]:
-    """Give what figures of one experiment would be for a model that has learned nothing.
+    """Return the expected figures of a model that has learned nothing.
 
     Parameters
     ----------
     accuracies : pandas.DataFrame
         The experiment's rows of ``patient_accuracy``.
     chance_auroc : float or None
-        Mean AUROC of models trained on permuted labels. It is not 0.5: leaving patients out shifts the share of pain on
-        the training side away from theirs, so that a model without worth leans the wrong way for each of them.
+        Mean AUROC of models trained on permuted labels. It is not 0.5: leaving patients out shifts the share of pain in
+        the training side away from their class, so an uninformative model is biased against each of them.
 
     Returns
     -------
     dict of str to float or None
-        ``auroc``; ``brier``, of a model that says the share of patients in pain to everybody: share x (1 - share);
-        ``scaled_brier``, 0 by definition.
+        ``auroc``; ``brier`` of a model that predicts the share of patients in pain for everyone, share x (1 - share);
+        ``scaled_brier``, which is 0 by definition.
     """
     share = float((accuracies["pain_level"] != "None").mean())
     return {"auroc": chance_auroc, "brier": share * (1 - share), "scaled_brier": 0.0}
@@ -117,7 +119,7 @@ def references(accuracies: pd.DataFrame, chance_auroc: float | None) -> dict[str
 def experiment_metrics(
     accuracies: pd.DataFrame, settings: EvaluationSettings, permutations: pd.DataFrame | None = None
 ) -> pa.Table:
-    """Compute `figures` and their `references` for every experiment; gives ``experiment_metrics``.
+    """Compute `figures` and `references` of every experiment; return ``experiment_metrics``.
 
     Parameters
     ----------
@@ -126,7 +128,7 @@ def experiment_metrics(
     settings : EvaluationSettings
         Confidence, resamples, seed.
     permutations : pandas.DataFrame, optional
-        ``permutation_results``, for the reference of the AUROC.
+        ``permutation_results``, for the reference value of the AUROC.
     """
     chance = (
         {}
@@ -166,7 +168,7 @@ def experiment_results(
     *,
     alpha: float,
 ) -> pa.Table:
-    """Put one line an experiment together: Table 5, intervals, the best baseline, chance.
+    """Assemble one row per experiment: Table 5, intervals, the best baseline, and the test against chance.
 
     Parameters
     ----------
@@ -175,18 +177,19 @@ def experiment_results(
     metrics : pandas.DataFrame
         ``experiment_metrics`` of these accuracies.
     differences, baselines, permutations : pandas.DataFrame, optional
-        ``paired_differences``, ``baseline_accuracy`` and ``permutation_results``; their columns stay empty without.
+        ``paired_differences``, ``baseline_accuracy`` and ``permutation_results``; without them their columns are empty.
     alpha : float
-        Error that all claims to beat a baseline together may have.
+        Family-wise error rate of all claims to beat a baseline.
 
     Returns
     -------
     pyarrow.Table
-        ``experiment_results``. The best baseline is the one with the highest mean over this experiment's patients,
-        picked after the fact: a hard judge, on purpose. An experiment is said to beat it where the interval of the
-        difference lies above 0 and the p of flipped signs, by Holm over the experiments, does not exceed `alpha`: of
-        nine experiments without worth, one in five studies would have an interval above 0 by chance. Where so few
-        patients differ, or so many experiments are judged, that no p could have been so small, it "cannot be shown".
+        ``experiment_results``. The best baseline has the highest mean over the patients of the experiment; choosing it
+        afterward makes the comparison deliberately strict. An experiment beats it if the interval of the difference is
+        above 0 and the sign-flip p, Holm-adjusted over the experiments, does not exceed `alpha`. Without the second
+        condition, one in five studies with nine uninformative experiments would report an improvement by chance. The
+        result is "cannot be shown" if no p could have been small enough, because too few patients differ or too many
+        experiments are compared.
     """
     rows: list[dict[str, Any]] = []
     for experiment, group in accuracies.groupby("experiment", sort=False):
@@ -215,17 +218,17 @@ def experiment_results(
             row |= _best_baseline(str(experiment), group, baselines, differences)
         if permutations is not None:
             test = permutations[permutations["experiment"] == experiment]
-            for found in rows_of(test):
+            for result in rows_of(test):
                 row |= {
-                    "p_value": found.p_value,
-                    "p_value_holm": found.p_value_holm,
-                    "p_value_method": found.method,
+                    "p_value": result.p_value,
+                    "p_value_holm": result.p_value_holm,
+                    "p_value_method": result.method,
                 }
         rows.append(row)
-    judged = [row for row in rows if "best_baseline" in row]
-    p_plain = [row["baseline_p_holm"] for row in judged]
-    bests = least_holm(p_plain, [row.pop("baseline_p_least") for row in judged])
-    for row, p, least in zip(judged, holm(p_plain), bests, strict=True):
+    compared = [row for row in rows if "best_baseline" in row]
+    p_plain = [row["baseline_p_holm"] for row in compared]
+    bests = least_holm(p_plain, [row.pop("baseline_p_least") for row in compared])
+    for row, p, least in zip(compared, holm(p_plain), bests, strict=True):
         low, difference = row["baseline_difference_low"], row["baseline_difference"]
         shown = low is not None and low > 0 and p <= alpha
         if difference <= 1e-12:
@@ -261,12 +264,12 @@ def _best_baseline(
 
 
 def _common(values: pd.Series) -> str:
-    """Give the one value of a column, or all of them where folds differ."""
+    """Return the common value of a column, or all values if folds differ."""
     return ", ".join(sorted(set(values))) or "unknown"
 
 
 def confusion_counts(accuracies: pd.DataFrame) -> pa.Table:
-    """Count patients by true class and class predicted for most of their items; gives ``confusion_counts``."""
+    """Count patients by true class and class predicted for most of their items; return ``confusion_counts``."""
     rows = []
     for experiment, group in accuracies.groupby("experiment", sort=False):
         names = class_names(int(group["classes"].iloc[0]))
@@ -285,7 +288,7 @@ def confusion_counts(accuracies: pd.DataFrame) -> pa.Table:
 
 
 def calibration(accuracies: pd.DataFrame, bins: int) -> pa.Table:
-    """Compare predicted pain probability with the share of patients in pain, in equal bins; gives ``calibration``."""
+    """Compare mean pain probability with the share of patients in pain in equal-width bins; return ``calibration``."""
     rows = []
     edges = np.linspace(0, 1, bins + 1)
     for experiment, group in accuracies.groupby("experiment", sort=False):

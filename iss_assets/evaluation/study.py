@@ -1,7 +1,4 @@
-"""The whole evaluation of a study in one call.
-
-Belongs here: the order of the parts and what each is given. Does not belong here: the parts.
-"""
+"""Run the whole evaluation of a study in one call."""
 
 from __future__ import annotations
 
@@ -15,41 +12,47 @@ import pyarrow as pa
 
 from iss_assets.evaluation import baselines, canaries, permutation, results, subgroups
 from iss_assets.evaluation.frames import Rows, as_frame
-from iss_assets.evaluation.permutation import FitPredict, Retraining, Tell, in_order, score_predictions
+from iss_assets.evaluation.permutation import (
+    FitPredict,
+    ReportTrainings,
+    Retraining,
+    in_order,
+    score_predictions,
+)
 from iss_assets.modeling.forests import processors
 from iss_assets.protocol import published
 from iss_assets.schemas.evaluation import CanaryResults, SplitStability
 from iss_assets.settings import EvaluationSettings
 
 CODE_VERSION: Final = "4"
-"""Raised whenever a change of this package changes a figure."""
+"""Version of this package; increase it with every change of a figure."""
 
 SeedPredict = Callable[[int], pa.Table]
-"""Assigns patients to splits anew by a seed, trains all folds, gives the test predictions."""
+"""Assigns patients to splits with a seed, trains all folds and returns the test predictions."""
 
 Progress = Callable[[int, int, str], None]
-"""Told how many trainings are done, of how many at most, and what the last one was."""
+"""Called with the number of training runs that are done, their maximum number, and a description of the last one."""
 
 
 @dataclass(frozen=True)
 class EvaluationInputs:
-    """What `evaluate_study` needs; tables are the warehouse's, as Arrow tables or pandas frames.
+    """Inputs of `evaluate_study`; tables are warehouse tables, as Arrow tables or data frames.
 
     Attributes
     ----------
     patient_accuracy, splits, fold_models, patients, bpi_scores, video_quality
         The tables of those names (``splits`` is ``cv_splits``).
     videos, frames
-        ``patient_id`` and ``sha256``; ``patient_id``, ``picture_hash`` and ``contrast``. Without both, the proof that
-        splits share nothing is not made and the table of canaries lacks it.
+        ``patient_id`` and ``sha256``; ``patient_id``, ``picture_hash`` and ``contrast``. Unless both are given, the check
+        for data shared between splits is skipped.
     retraining
-        Experiments that are trained again on permuted labels for the test against chance, and how.
+        For each experiment to retrain on permuted labels for the test against chance: how to do it.
     fit_predict
-        Experiments that are trained as they are on shuffled labels, for the alarm; each with a callable.
+        For each experiment to train unchanged on shuffled labels for the leakage canary: a callable.
     by_seed
-        Experiments that are trained again under other split seeds, each with a callable.
+        For each experiment to retrain with other split seeds: a callable.
     features
-        Name to a frame of one row a video (``patient_id``, ``video_id``, numbers) for the identity probe.
+        Data frames for the identity probe by name, with one row per video (``patient_id``, ``video_id``, numbers).
     """
 
     patient_accuracy: Rows
@@ -72,19 +75,19 @@ def evaluate_study(
     progress: Progress = lambda done, of, what: None,
     workers: int | None = None,
 ) -> dict[str, pa.Table]:
-    """Judge every experiment that has predictions.
+    """Evaluate every experiment that has predictions.
 
     Parameters
     ----------
     inputs : EvaluationInputs
-        Tables, and callables for what needs training again.
+        Tables, and callables for retraining.
     settings : EvaluationSettings
         Confidence, resamples, permutations, seeds.
     progress : callable
-        Told of every training that is done again, with the number of all that may come; a test that stops early counts
-        what it did not need as done.
+        Called after every training run, with the maximum number of runs; when a test stops early, the runs that it
+        skips count as done.
     workers : int, optional
-        Trainings at once, in threads of one pool; the processors there are, if None. No figure depends on it.
+        Number of concurrent training runs, in threads; by default the number of processors. It affects no figure.
 
     Returns
     -------
@@ -93,6 +96,11 @@ def evaluate_study(
         ``experiment_metrics``, ``confusion_counts``, ``calibration``, ``baseline_accuracy``, ``baseline_results``,
         ``permutation_results``, ``paired_differences``, ``subgroup_results``, ``quality_associations``,
         ``canary_results``, ``split_stability``.
+
+    Raises
+    ------
+    ValueError
+        If a callable is given for an experiment that has no rows in ``patient_accuracy``.
     """
     accuracies, splits = as_frame(inputs.patient_accuracy), as_frame(inputs.splits)
     patients, fold_models = as_frame(inputs.patients), as_frame(inputs.fold_models)
@@ -104,18 +112,16 @@ def evaluate_study(
     classes = {str(e): int(g["classes"].iloc[0]) for e, g in accuracies.groupby("experiment", sort=False)}
     unknown = sorted((set(inputs.retraining) | set(inputs.fit_predict) | set(inputs.by_seed)) - set(classes))
     if unknown:
-        raise ValueError(
-            f"training was offered for {', '.join(unknown)}, which patient_accuracy does not hold"
-        )
+        raise ValueError(f"patient_accuracy has no rows of {', '.join(unknown)}, which should be retrained")
 
-    at_once = workers or processors()
-    tell = _counter(inputs, settings, progress)
-    with ThreadPoolExecutor(at_once) as pool:
+    concurrency = workers or processors()
+    report = _counter(inputs, settings, progress)
+    with ThreadPoolExecutor(concurrency) as pool:
         chance = permutation.permutation_tests(
-            accuracies, levels, tested_in, inputs.retraining, settings, pool, at_once, tell
+            accuracies, levels, tested_in, inputs.retraining, settings, pool, concurrency, report
         )
-        alarms = _canaries(inputs, splits, fold_models, levels, classes, settings, pool, at_once, tell)
-        stability = _stability(inputs, levels, classes, settings, pool, at_once, tell)
+        alarms = _canaries(inputs, splits, fold_models, levels, classes, settings, pool, concurrency, report)
+        stability = _stability(inputs, levels, classes, settings, pool, concurrency, report)
     base = baselines.baseline_accuracy(patients, splits, as_frame(inputs.bpi_scores), quality, settings)
     differences = permutation.paired_differences(accuracies, as_frame(base), settings)
     metrics = results.experiment_metrics(accuracies, settings, as_frame(chance))
@@ -143,8 +149,8 @@ def evaluate_study(
     }
 
 
-def _counter(inputs: EvaluationInputs, settings: EvaluationSettings, progress: Progress) -> Tell:
-    """Count trainings for `progress`, which wants to know of how many."""
+def _counter(inputs: EvaluationInputs, settings: EvaluationSettings, progress: Progress) -> ReportTrainings:
+    """Return a function that adds up training runs and passes them to `progress` with their maximum number."""
     of = (
         len(inputs.retraining) * settings.retrained_permutations
         + len(inputs.fit_predict) * settings.shuffle_repeats
@@ -152,12 +158,12 @@ def _counter(inputs: EvaluationInputs, settings: EvaluationSettings, progress: P
     )
     done = 0
 
-    def tell(more: int, what: str) -> None:
+    def report(more: int, what: str) -> None:
         nonlocal done
         done += more
         progress(done, of, what)
 
-    return tell
+    return report
 
 
 def _stability(
@@ -167,12 +173,12 @@ def _stability(
     settings: EvaluationSettings,
     pool: Executor,
     workers: int,
-    tell: Tell,
+    report: ReportTrainings,
 ) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = []
     for experiment, train in inputs.by_seed.items():
-        made = in_order(train, settings.stability_seeds, pool, workers)
-        for seed, predictions in zip(settings.stability_seeds, made, strict=True):
+        results = in_order(train, settings.stability_seeds, pool, workers)
+        for seed, predictions in zip(settings.stability_seeds, results, strict=True):
             rows.append(
                 {
                     "experiment": experiment,
@@ -181,7 +187,7 @@ def _stability(
                     "all_classes": score_predictions(predictions, levels, classes[experiment]).accuracy,
                 }
             )
-            tell(1, f"{experiment}: other splits, seed {seed}")
+            report(1, f"{experiment}: other splits, seed {seed}")
     return rows
 
 
@@ -194,17 +200,19 @@ def _canaries(
     settings: EvaluationSettings,
     pool: Executor,
     workers: int,
-    tell: Tell,
+    report: ReportTrainings,
 ) -> list[dict[str, object]]:
     tested_in = dict(zip(splits["patient_id"], splits["split"], strict=True))
     rows = []
     if inputs.videos is not None and inputs.frames is not None:
-        report = canaries.check_leakage(splits, as_frame(inputs.videos), as_frame(inputs.frames), fold_models)
-        rows.append(canaries.leakage_canary(report))
+        leakage = canaries.check_leakage(
+            splits, as_frame(inputs.videos), as_frame(inputs.frames), fold_models
+        )
+        rows.append(canaries.leakage_canary(leakage))
     for experiment, train in inputs.fit_predict.items():
         rows.append(
             canaries.shuffled_labels_canary(
-                experiment, levels, tested_in, classes[experiment], train, settings, pool, workers, tell
+                experiment, levels, tested_in, classes[experiment], train, settings, pool, workers, report
             )
         )
     for name, features in inputs.features.items():

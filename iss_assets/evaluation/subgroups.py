@@ -1,8 +1,4 @@
-"""Figures of an experiment in groups of patients: sex, skin, cohort.
-
-Belongs here: grouping of patient rows, fairlearn's group metrics on them, marks for small cells.
-Does not belong here: figures over all patients (``results``).
-"""
+"""Evaluate experiments in groups of patients by sex, skin group and cohort."""
 
 from __future__ import annotations
 
@@ -22,46 +18,47 @@ ATTRIBUTES = ("sex", "skin_group", "sex_and_skin", "cohort")
 
 
 def mean_accuracy(_true: pd.Series, _predicted: pd.Series, accuracy: pd.Series) -> float:
-    """Give the mean of patients' accuracies."""
+    """Return the mean of the patients' accuracies."""
     return float(accuracy.mean())
 
 
 def predicted_share(_true: pd.Series, predicted: pd.Series) -> float:
-    """Give the share of patients for whom pain (1) is predicted."""
+    """Return the share of patients for whom pain (1) is predicted."""
     return float(predicted.mean())
 
 
 def sensitivity(true: pd.Series, predicted: pd.Series) -> float:
-    """Give the share of patients in pain for whom pain is predicted; NaN without any (fairlearn's own gives 0)."""
+    """Return the share of patients in pain for whom pain is predicted; NaN if there are none (0 in fairlearn)."""
     among = predicted[true == 1]
     return float(among.mean()) if len(among) else math.nan
 
 
 def specificity(true: pd.Series, predicted: pd.Series) -> float:
-    """Give the share of patients without pain for whom none is predicted; NaN without any."""
+    """Return the share of patients without pain for whom no pain is predicted; NaN if there are none."""
     among = predicted[true == 0]
     return float(1 - among.mean()) if len(among) else math.nan
 
 
 def gap(accuracies: pd.DataFrame, groups: pd.Series, settings: EvaluationSettings) -> Interval:
-    """Compare two groups of patients at the same mix of patients with and without pain.
+    """Compare the accuracy of two groups, adjusted for their shares of patients with pain.
 
     Parameters
     ----------
     accuracies : pandas.DataFrame
         One experiment's rows of ``patient_accuracy``.
     groups : pandas.Series
-        Each patient's group.
+        Group of each patient.
     settings : EvaluationSettings
-        Confidence, resamples, seed, size of a small cell.
+        Confidence, resamples, seed, size of a small group.
 
     Returns
     -------
     Interval
-        Mean over the two classes (no pain, pain) of the first group's mean accuracy minus the second's, groups in order
-        of name. A plain difference of means would show a gap between groups that differ in nothing but how many of
-        their patients have pain, as the paper's do (Table 2), since models do better on one class than on the other.
-        Not defined for other than two groups, or where a group lacks patients with or without pain.
+        Mean over the two classes (no pain, pain) of the difference between the mean accuracies of the two groups, first
+        minus second in order of name (direct standardization). Models are more accurate for one class than for the
+        other, so an unadjusted difference would show a gap between groups that differ only in their share of patients
+        with pain, like those of the paper (Table 2). Not defined unless there are exactly two groups, each with
+        patients with and without pain.
     """
     names = sorted(groups.dropna().unique())
     patients = len(accuracies)
@@ -88,7 +85,7 @@ def gap(accuracies: pd.DataFrame, groups: pd.Series, settings: EvaluationSetting
     if smallest >= settings.small_cell:
         return found
     if smallest == 1:
-        # resamples of one patient do not vary: the interval would leave out what is least known
+        # resamples of one patient do not vary, so the interval would ignore the largest uncertainty
         few = "no interval: the smallest group and class has one patient"
         return Interval(found.estimate, None, None, patients, "none", few)
     few = f"{smallest} patients in the smallest group and class"
@@ -105,14 +102,14 @@ def subgroup_results(
     accuracies, patients : pandas.DataFrame
         ``patient_accuracy`` and ``patients``.
     settings : EvaluationSettings
-        ``small_cell`` marks groups of fewer patients.
+        Groups with fewer patients than ``small_cell`` are flagged as small.
 
     Returns
     -------
     pyarrow.Table
-        ``subgroup_results``. Rates are fairlearn's `MetricFrame` on patient rows: one row a patient, pain or no pain
-        against the class predicted for most of the patient's items. A cohort holds one pain level only, so that its
-        accuracy is that of the level and says little about fairness.
+        ``subgroup_results``. Rates are computed by `MetricFrame` of fairlearn with one row per patient: pain or no pain,
+        and the class predicted for most items of the patient. All patients of a cohort have the same pain level, so the
+        accuracy of a cohort is that of its level and says little about fairness.
     """
     from fairlearn.metrics import MetricFrame
 
@@ -121,7 +118,7 @@ def subgroup_results(
     rows: list[dict[str, object]] = []
     for experiment, group in accuracies.merge(people, on="patient_id").groupby("experiment", sort=False):
         pain = (group["pain_level"] != "None").astype(int)
-        said = (~group["predicted"].isin(["None", "No Pain"])).astype(int)
+        predicted = (~group["predicted"].isin(["None", "No Pain"])).astype(int)
         for attribute in ATTRIBUTES:
             frame = MetricFrame(
                 metrics={
@@ -131,7 +128,7 @@ def subgroup_results(
                     "specificity": specificity,
                 },
                 y_true=pain,
-                y_pred=said,
+                y_pred=predicted,
                 sensitive_features=group[attribute],
                 sample_params={"accuracy": {"accuracy": group["accuracy"]}},
             )
@@ -146,8 +143,8 @@ def subgroup_results(
                     seed=settings.seed,
                 )
                 right = {
-                    "sensitivity": said[among & (pain == 1)] == 1,
-                    "specificity": said[among & (pain == 0)] == 0,
+                    "sensitivity": predicted[among & (pain == 1)] == 1,
+                    "specificity": predicted[among & (pain == 0)] == 0,
                 }
                 shares = {
                     metric: share_interval(int(of.sum()), len(of), confidence=settings.confidence)

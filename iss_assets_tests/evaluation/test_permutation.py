@@ -160,10 +160,10 @@ def test_the_auroc_is_that_of_scikit_learn_over_patients_weighted_means() -> Non
 def test_a_sequential_test_stops_at_the_draw_that_settles_it() -> None:
     """Besag and Clifford's h / l: the second of the draws as good as 0.5 is the fourth."""
     drawn = iter([0.4, 0.5, 0.3, 0.9, 0.9])
-    test = sequential_test(0.5, drawn, most=19, enough=2)
+    test = sequential_test(0.5, drawn, limit=19, stop_after=2)
     assert test.p_value == 2 / 4 and test.drawn.tolist() == [0.4, 0.5, 0.3, 0.9] and test.stopped
     assert next(drawn) == 0.9, "no more is drawn than is needed"
-    whole = sequential_test(0.5, iter([0.1] * 18 + [0.6]), most=19, enough=2)
+    whole = sequential_test(0.5, iter([0.1] * 18 + [0.6]), limit=19, stop_after=2)
     assert whole.p_value == 2 / 20 and not whole.stopped
 
 

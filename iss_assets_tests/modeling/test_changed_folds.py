@@ -81,7 +81,10 @@ def test_folds_of_other_splits_are_gone_or_left_out_aloud_and_count_again_under_
     # the other keeps its folds for the day its settings return, but they are in no figure, and the report says so
     assert rows(home, RESULTS) == [(MESH, 3, 2, "demo")]
     assert rows(home, "select distinct experiment from patient_accuracy") == [(MESH,)]
-    assert "3 folds of Random Forest Pain, profile paper: the patients are split in another way now." in page
+    assert (
+        "3 folds of Random Forest Pain, profile paper: the assignment of patients to splits has changed."
+        in page
+    )
     assert "older than the cohort" not in page
     # a model of the old splits has trained on patients of today's test sides, which is no leak: it is not judged
     leak = "select detail from canary_results where canary = 'shared patients, files, frames'"
@@ -109,7 +112,10 @@ def test_a_fold_made_again_alone_in_another_way_is_not_averaged_with_the_others(
             assert runner.run_job(load, instance, job, job, **more).success
     assert rows(home, RESULTS) == [(MESH, 3, 3, "paper"), (PAIN, 1, 1, "paper")]
     page = (home / "reports" / "study_report.html").read_text(encoding="utf-8")
-    assert "2 folds of Random Forest Pain, profile paper: trained in another way than the newest fold" in page
+    assert (
+        "2 folds of Random Forest Pain, profile paper: trained with other settings or code than the newest fold"
+        in page
+    )
 
 
 def test_a_split_file_with_more_splits_than_there_can_be_is_refused_before_anything_is_done(
