@@ -219,9 +219,10 @@ def read_surveys(
     study_offset = _study_offset(settings)
     submissions: dict[str, SubmissionRow] = {}
     contested: dict[str, list[_RowReader]] = {}
+    without_offset: dict[int, str] = {}
     for reader in readers:
         submission = _read_submission(
-            reader, patients, without_zeros, codes, settings, study_offset, problems
+            reader, patients, without_zeros, codes, settings, study_offset, without_offset, problems
         )
         if submission is None:
             continue
@@ -233,6 +234,7 @@ def read_surveys(
             contested.setdefault(submission.submission_id, []).append(reader)
         else:
             _report_repeated(reader, first == submission, first.line, "submission", problems)
+    _report_missing_offsets(without_offset, problems)
     _report_utc(submissions, patients, settings, problems)
     for submission_id, later in contested.items():
         first = submissions.pop(submission_id)
@@ -253,6 +255,37 @@ def read_surveys(
         for reader in later:
             reader.reject("id_of_two_patients", reason, "submission_id")
     return submissions
+
+
+def _report_missing_offsets(without_offset: Mapping[int, str], problems: ProblemLog) -> None:
+    """Report, once for the file, the lines whose time has no usable offset, and which offset was used instead."""
+    if not without_offset:
+        return
+    lines = {
+        source: [line for line, used in without_offset.items() if used == source]
+        for source in ("patient", "study", "unknown")
+    }
+    count = "1 time has" if len(without_offset) == 1 else f"{len(without_offset)} times have"
+    sentences = [f"{count} no offset from UTC ({_lines(list(without_offset))})."]
+    if lines["patient"]:
+        sentences.append(f"For {len(lines['patient'])} the patient's own of {ENROLLMENT} was used.")
+    if lines["study"]:
+        sentences.append(
+            f"For {len(lines['study'])} the patient has none and the study's of the settings was used."
+        )
+    if lines["unknown"]:
+        sentences.append(
+            f"For {len(lines['unknown'])} nothing says which it is ({_lines(lines['unknown'])}), so the day and time "
+            "of day of these check-ins are unknown and no week counts them. Add the offset to the times, or utc_offset to "
+            f"the patients in {ENROLLMENT}, or set ISS_READING__UTC_OFFSET for the whole study."
+        )
+    problems.add(
+        "time_without_offset",
+        " ".join(sentences),
+        file=SURVEYS,
+        line=min(without_offset),
+        column="submitted_at",
+    )
 
 
 def _report_utc(
@@ -291,6 +324,7 @@ def _read_submission(
     codes: bool,
     settings: ReadingSettings,
     study_offset: int | None,
+    without_offset: dict[int, str],
     problems: ProblemLog,
 ) -> SubmissionRow | None:
     submission_id = reader.read("submission_id", cells.submission_id)
@@ -317,12 +351,7 @@ def _read_submission(
         return None
     time = check_in_time(written, patient.utc_offset_minutes, study_offset, settings.utc_means)
     if written.offset_minutes is None or time.utc_offset_source == "unknown":
-        problems.add(
-            "time_without_offset",
-            _OFFSET_ADVICE[time.utc_offset_source],
-            column="submitted_at",
-            **reader.where,
-        )
+        without_offset[reader.line] = time.utc_offset_source
     answers = {
         name: reader.read_optional(
             name, (lambda text: cells.yes_or_no(text, codes=codes)) if name == "chronic_pain" else cells.score
@@ -340,13 +369,6 @@ def _read_submission(
 
 
 _LARGEST_OFFSET: Final = timedelta(minutes=cells.LARGEST_OFFSET)
-_OFFSET_ADVICE: Final = {
-    "patient": f"The time has no offset from UTC; the patient's own of {ENROLLMENT} was used.",
-    "study": "The time has no offset from UTC and the patient has none; the study's of the settings was used.",
-    "unknown": "Nothing says which offset from UTC the local time has, so the day and time of day of this check-in are "
-    f"unknown and no week counts it. Add the offset to the time, or utc_offset to the patient in {ENROLLMENT}, or set "
-    "ISS_READING__UTC_OFFSET for the whole study.",
-}
 
 
 def _check_times(submission: SubmissionRow, patient: PatientRow, now: datetime, problems: ProblemLog) -> None:
@@ -399,7 +421,13 @@ def _check_value_map(values: Mapping[str, Mapping[str, str]], columns: Sequence[
         )
 
 
+def _lines(lines: Sequence[int]) -> str:
+    return f"line{'s' if len(lines) > 1 else ''} {_listed(lines)}"
+
+
 def _listed(lines: Sequence[int]) -> str:
     if len(lines) > 5:
         return f"{', '.join(map(str, lines[:5]))} and {len(lines) - 5} more"
+    if len(lines) == 1:
+        return str(lines[0])
     return " and ".join([", ".join(map(str, lines[:-1])), str(lines[-1])])

@@ -76,7 +76,12 @@ def test_a_study_without_offsets_is_read_with_the_setting_and_says_where_each_ca
     )
     unknown = read_study(folder)
     assert [s.time.utc_offset_source for s in unknown.submissions] == ["patient", "unknown", "written"]
-    assert [p.line for p in unknown.problems if p.code == "time_without_offset"] == [2, 3]
+    (reported,) = [p for p in unknown.problems if p.code == "time_without_offset"]
+    assert (reported.file, reported.line, reported.column_name) == ("surveys.csv", 2, "submitted_at")
+    assert reported.reason.startswith(
+        "2 times have no offset from UTC (lines 2 and 3). For 1 the patient's own"
+    )
+    assert "For 1 nothing says which it is (line 3)" in reported.reason
     known = read_study(folder, ReadingSettings(utc_offset="-08:00"))
     assert [s.time.utc_offset_source for s in known.submissions] == ["patient", "study", "written"]
     assert [r["submitted_at"] for r in score_rows(known)] == [
@@ -84,6 +89,18 @@ def test_a_study_without_offsets_is_read_with_the_setting_and_says_where_each_ca
         datetime(2021, 1, 13, 4, 5, tzinfo=UTC),
         datetime(2021, 1, 13, 11, 5, tzinfo=UTC),
     ]
+
+
+def test_a_file_without_offsets_is_reported_once_with_the_count_and_the_first_lines(
+    make_study: MakeStudy,
+) -> None:
+    rows = [f"s{n},0002,2021-01-12T20:05:00,{ANSWERS}" for n in range(40)]
+    study = read_study(make_study(surveys=rows, videos=()), ReadingSettings(utc_offset="-08:00"))
+    (reported,) = [p for p in study.problems if p.code == "time_without_offset"]
+    assert reported.reason == (
+        "40 times have no offset from UTC (lines 2, 3, 4, 5, 6 and 35 more). "
+        "For 40 the patient has none and the study's of the settings was used."
+    )
 
 
 def test_times_that_are_all_in_utc_are_told_once_where_patients_live_elsewhere(make_study: MakeStudy) -> None:
