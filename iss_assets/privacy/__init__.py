@@ -1,0 +1,1 @@
+"""Patients' rights: who looked at what, and what leaves the home."""
