@@ -478,6 +478,11 @@ class AlertSettings(Section):
 class RunSettings(Section):
     """How work is spread over the machine."""
 
+    retired: ClassVar[Mapping[str, str]] = {
+        "reports_port": "ISS_RUN__REPORTS_PORT is ignored: pages and Dagster share ISS_SERVER__PORT. "
+        "Remove this setting.",
+    }
+
     workers: int = Field(default_factory=lambda: max(1, min(8, os.cpu_count() or 1)), ge=1)
     """Patients worked on side by side, each in a process of its own."""
     threads: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1)
@@ -490,12 +495,74 @@ class RunSettings(Section):
     itself for ordinary phone video, so a machine may be twenty times as slow or busy."""
     video_memory_gb: float = Field(4.0, gt=0)
     """Most memory for a video that is read again because reading it failed. Ordinary ones stay below 1.5 GB."""
-    reports_port: int = Field(3001, ge=1, le=65535)
-    """Port on which `iss ui` serves the report pages, on this machine only, so that the UI can link to them."""
     contact_sheet: bool = False
     """Put a few face crops of each patient into the metadata of ``faces``, where everybody with the UI sees them."""
     train_on_run: tuple[str, ...] = ("forest_pain",)
     """Experiments that `iss run` keeps up to date; the others, which can take days, wait for `iss train`."""
+
+
+class ServerSettings(Section):
+    """The web application, ``iss serve``: where it listens, and who may sign in."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on. The default is this machine only; set a certificate or a reverse proxy before others."""
+    port: int = Field(3000, ge=0, le=65535)
+    """Port to listen on; Dagster's own default."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Host names that requests may be for, besides localhost and `public_url`'s. Others are refused (DNS rebinding)."""
+    public_url: str | None = Field(None, pattern=r"^https?://[^/?#]+/?$")
+    """The address that browsers use, where a reverse proxy stands in front: ``https://pain.example.org``."""
+    certificate: Path | None = None
+    """A TLS certificate (PEM, with its chain), so that the server itself speaks HTTPS."""
+    certificate_key: Path | None = None
+    """The certificate's private key (PEM)."""
+    trusted_proxies: tuple[str, ...] = ()
+    """Addresses of reverse proxies whose ``X-Forwarded-For`` and ``X-Forwarded-Proto`` are believed."""
+    session_idle_minutes: float = Field(30.0, gt=0)
+    """A session ends after so many minutes without a request. NIST SP 800-63B, AAL2: 30 minutes."""
+    session_hours: float = Field(12.0, gt=0)
+    """A session ends after so many hours. NIST SP 800-63B, AAL2: 12 hours."""
+    sign_in_attempts: int = Field(5, ge=1)
+    """Wrong passwords for a name before waits begin, which double each time; four times as many for an address."""
+    sign_in_window_s: float = Field(900.0, gt=0)
+    """Wrong passwords are forgotten after so many seconds, and no wait is longer."""
+    oidc_issuer: str | None = None
+    """An OpenID Connect provider for single sign-on, by its issuer address. Without one, accounts are those of `iss user`."""
+    oidc_client_id: str | None = None
+    """The client that the provider knows this server as; its redirect address is ``/sign-in/oidc/callback``."""
+    oidc_client_secret: SecretStr | None = None
+    """The client's secret, if it has one. PKCE is always used."""
+    oidc_scope: str = "openid profile"
+    """What is asked for."""
+    oidc_name_claim: str = "preferred_username"
+    """The claim that names a person in the audit log; ``sub`` where it is missing."""
+    oidc_role_claim: str = "roles"
+    """The claim that holds a person's roles; dots reach into nested objects (``realm_access.roles``)."""
+    oidc_roles: dict[str, Literal["researcher", "coordinator", "admin"]] = {
+        "iss-researcher": "researcher",
+        "iss-coordinator": "coordinator",
+        "iss-admin": "admin",
+    }
+    """From the provider's role to ours; other values give no access."""
+
+    @property
+    def https(self) -> bool:
+        """Whether browsers reach the server by HTTPS."""
+        return self.certificate is not None or bool(self.public_url and self.public_url.startswith("https:"))
+
+    def origin(self, host: str) -> str:
+        """Return the address that a browser uses, without a path, for a request's Host header."""
+        if self.public_url:
+            return self.public_url.rstrip("/")
+        return f"{'https' if self.https else 'http'}://{host}"
+
+    @model_validator(mode="after")
+    def _complete(self) -> ServerSettings:
+        if (self.certificate is None) != (self.certificate_key is None):
+            raise ValueError("certificate and certificate_key belong together")
+        if self.oidc_issuer and not self.oidc_client_id:
+            raise ValueError("oidc_issuer needs oidc_client_id")
+        return self
 
 
 class Settings(BaseSettings):
@@ -527,6 +594,7 @@ class Settings(BaseSettings):
     checks: CheckSettings = CheckSettings()
     alerts: AlertSettings = AlertSettings()
     run: RunSettings = RunSettings()
+    server: ServerSettings = ServerSettings()
 
     @classmethod
     def settings_customise_sources(
@@ -567,6 +635,16 @@ class Settings(BaseSettings):
     def reports_dir(self) -> Path:
         """Report pages."""
         return self.home / "reports"
+
+    @property
+    def accounts_path(self) -> Path:
+        """Who may sign in to `iss serve`."""
+        return self.home / "accounts.json"
+
+    @property
+    def audit_path(self) -> Path:
+        """The audit log."""
+        return self.home / "audit.jsonl"
 
     @property
     def dagster_home(self) -> Path:

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from iss_assets.cli.options import Home, load_settings, open_warehouse, user_errors
+from iss_assets.cli.options import Home, Purpose, load_settings, open_warehouse, user_errors
+from iss_assets.privacy.audit import Action, AuditLog, sha256_of, system_user
 from iss_assets.warehouse.export import export_tables, exportable_tables
 
 
@@ -29,6 +30,7 @@ def export(
         bool,
         typer.Option("--with-media", help="Also face crops, voices and spectrograms (Parquet only)."),
     ] = False,
+    purpose: Purpose = "",
     home: Home = None,
 ) -> None:
     """Write tables and marts to files, with a data dictionary (datapackage.json)."""
@@ -36,6 +38,12 @@ def export(
     with user_errors():
         warehouse = open_warehouse(settings)
         names = [n.strip() for n in tables.split(",") if n.strip()] or exportable_tables(warehouse)
+        audit, who = AuditLog(settings.audit_path), system_user()
+        where = {"to": str(to.resolve()), "purpose": purpose, "with_media": with_media}
+        audit.record(who, Action.EXPORT_BEGUN, None, **where, tables=names)
+        checksums = {}
         for written in export_tables(warehouse, names, format.value, to, with_media=with_media):
             left_out = f" without {', '.join(written.left_out)}" if written.left_out else ""
             typer.echo(f"{written.path.name}: {written.rows} rows{left_out}")
+            checksums[written.path.name] = sha256_of(written.path)
+        audit.record(who, Action.EXPORTED, None, **where, sha256=checksums)

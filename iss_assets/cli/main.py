@@ -1,7 +1,7 @@
 """The command ``iss`` and the list of its subcommands.
 
-A subcommand is a module in this folder with a function of the same name. To add one, write the module and add its name
-to `COMMANDS`. The module is imported when the subcommand is called, so that ``iss --help`` answers at once; its line in
+A subcommand is a module in this folder with a function of the same name; one with subcommands of its own also has a
+``typer.Typer`` named ``group``. To add one, write the module and add its name to `COMMANDS`. The module is imported when the subcommand is called, so that ``iss --help`` answers at once; its line in
 that list is read from the source.
 
 Exit status: 0 success, 1 something failed and everything else was done, 2 wrong usage or nothing could be started.
@@ -25,7 +25,10 @@ COMMANDS = (
     "quality",
     "export",
     "sql",
+    "serve",
     "ui",
+    "user",
+    "audit",
     "doctor",
     "docs",
     "guide",
@@ -60,8 +63,11 @@ def _docstring(command: str) -> str:
 
 def _load(command: str) -> Any:
     name = _function_name(command)
+    module = import_module(f"iss_assets.cli.{name}")
+    if hasattr(module, "group"):
+        return typer.main.get_command(module.group)
     single = typer.Typer(add_completion=False)
-    single.command(command)(getattr(import_module(f"iss_assets.cli.{name}"), name))
+    single.command(command)(getattr(module, name))
     return typer.main.get_command(single)
 
 

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from pydantic_settings.exceptions import SettingsError
 
 from iss_assets.intake.records import StudyFolderError
+from iss_assets.privacy.audit import AuditError
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Warehouse, WarehouseError
 from iss_assets.warehouse.locking import LockTimeout
@@ -32,6 +33,8 @@ Home = Annotated[
 Patients = Annotated[
     list[str] | None, typer.Option("--patient", help="Only this patient; repeat it for more.")
 ]
+
+Purpose = Annotated[str, typer.Option("--purpose", help="What the copy is for; kept in the audit log.")]
 
 
 def load_settings(study: Path | None, home: Path | None) -> Settings:
@@ -81,7 +84,7 @@ def user_errors() -> Iterator[None]:
         name = f": {Path(os.fsdecode(error.filename)).name}" if error.filename else ""
         print_error(f"{error.strerror}{name}" if error.strerror else str(error))
         raise typer.Exit(2) from error
-    except (StudyFolderError, WarehouseError, LockTimeout, ValueError) as error:
+    except (StudyFolderError, WarehouseError, LockTimeout, AuditError, ValueError) as error:
         print_error(str(error))
         raise typer.Exit(2) from error
 

@@ -7,11 +7,13 @@ from typing import Annotated
 
 import typer
 
-from iss_assets.cli.options import Home, load_settings, open_warehouse, user_errors
+from iss_assets.cli.options import Home, Purpose, load_settings, open_warehouse, user_errors
+from iss_assets.privacy.audit import Action, AuditLog, sha256_of, system_user
 
 
 def snapshot(
     file: Annotated[Path, typer.Argument(help="File to write.")],
+    purpose: Purpose = "",
     home: Home = None,
 ) -> None:
     """Copy the warehouse consistently, for work of any length (notebooks, DuckDB's own shell)."""
@@ -19,6 +21,10 @@ def snapshot(
     with user_errors():
         if file.exists():
             raise ValueError(f"{file.name} already exists")
-        open_warehouse(settings).snapshot(file)
+        warehouse, audit = open_warehouse(settings), AuditLog(settings.audit_path)
+        where = {"to": str(file.resolve()), "purpose": purpose}
+        audit.record(system_user(), Action.SNAPSHOT_BEGUN, None, **where)
+        warehouse.snapshot(file)
         file.chmod(0o600)
+        audit.record(system_user(), Action.SNAPSHOT_TAKEN, None, **where, sha256=sha256_of(file))
     typer.echo(f"{file}: contains faces and voices; protect it like the warehouse")

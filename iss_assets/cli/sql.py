@@ -9,6 +9,7 @@ import typer
 
 from iss_assets.cli.options import Home, load_settings, open_warehouse, user_errors
 from iss_assets.cli.output import Format, print_rows
+from iss_assets.privacy.audit import Action, AuditLog, system_user
 
 
 def sql(
@@ -19,8 +20,10 @@ def sql(
     """Query the warehouse, read-only."""
     settings = load_settings(None, home)
     with user_errors():
+        warehouse = open_warehouse(settings)
+        AuditLog(settings.audit_path).record(system_user(), Action.QUERIED, None, query=query)
         try:
-            with open_warehouse(settings).read() as connection:
+            with warehouse.read() as connection:
                 connection.execute("set enable_external_access = false")
                 rows = connection.execute(query).to_arrow_table()
         except duckdb.Error as error:

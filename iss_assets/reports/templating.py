@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 STUDY: Final = "Intelligent Sight and Sound"
 """What the study is called on a page that is not told otherwise."""
@@ -66,9 +66,10 @@ class Frame:
 
 
 @cache
-def _environment() -> Environment:
+def environment(*packages: str) -> Environment:
+    """Return the environment of the report templates, with those of further packages in front."""
     return Environment(
-        loader=PackageLoader("iss_assets.reports"),
+        loader=ChoiceLoader([PackageLoader(name) for name in (*packages, "iss_assets.reports")]),
         autoescape=lambda name: bool(name) and str(name).endswith(".html.jinja"),
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -79,9 +80,9 @@ def _environment() -> Environment:
 @cache
 def picture_style() -> str:
     """Return the chart rules of the style sheet with the light colors filled in, for a chart outside of any page."""
-    loader = _environment().loader
+    loader = environment().loader
     assert loader is not None
-    sheet, _, _ = loader.get_source(_environment(), "style.css")
+    sheet, _, _ = loader.get_source(environment(), "style.css")
     _, _, rest = sheet.partition("/* charts */")
     rules, _, _ = rest.partition("/* end of charts */")
     light = {
@@ -110,7 +111,7 @@ def write_page(template: str, frame: Frame, context: Mapping[str, Any], path: Pa
     Path
         `path`.
     """
-    page = _environment().get_template(template).render(page=frame, **context)
+    page = environment().get_template(template).render(page=frame, **context)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     partial.write_text(page, encoding="utf-8")

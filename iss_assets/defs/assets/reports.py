@@ -63,11 +63,11 @@ def _page(name: str, text: str, **more: Any) -> dict[str, Any]:
 
 
 def link(path: Path, settings: Settings) -> dict[str, Any]:
-    """Give the metadata that says where a page lies: its name within the home, and a link that `iss ui` serves."""
+    """Give the metadata that says where a page lies: its name within the home, and a link within `iss serve`."""
     name = path.relative_to(settings.reports_dir).as_posix()
     return {
         "file in the home": f"{settings.reports_dir.name}/{name}",
-        "open": dg.MetadataValue.url(f"http://127.0.0.1:{settings.run.reports_port}/{name}"),
+        "open": dg.MetadataValue.url(f"/reports/{name}"),
     }
 
 

@@ -1,0 +1,221 @@
+"""`iss serve`: one port, one process to stop, and everything behind it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import uvicorn
+from dagster import DagsterInstance
+from dagster_webserver.app import create_app_from_workspace_process_context
+
+from iss_assets.pipeline.home import open_instance, prepare_home
+from iss_assets.server.application import DAGSTER, DagsterApps, build_application
+from iss_assets.server.children import Children
+from iss_assets.server.dagster_private import GrpcServerTarget, WorkspaceProcessContext, code_server_answers
+from iss_assets.settings import Settings
+
+READY_S: Final = 120.0
+"""Seconds within which the code server must answer."""
+_LONGEST_SOCKET: Final = 100
+"""Bytes; the kernel takes 107 for the path of a socket."""
+LOCATION: Final = "iss_assets"
+
+Say = Callable[[str], None]
+
+
+class ServeError(RuntimeError):
+    """The application cannot be started."""
+
+
+def serve(settings: Settings, say: Say) -> int:
+    """Serve until a signal or until one of the processes ends.
+
+    Parameters
+    ----------
+    settings : Settings
+        Study, home, and where to listen.
+    say : callable
+        Prints a line for the person at the terminal.
+
+    Returns
+    -------
+    int
+        0 after SIGINT or SIGTERM, 1 after a crash of a part.
+
+    Raises
+    ------
+    ServeError
+        If the port is taken, or a part does not start.
+    """
+    server = settings.server
+    listening = _listen(server.host, server.port)
+    port = listening.getsockname()[1]
+    settings = settings.model_copy(update={"server": server.model_copy(update={"port": port})})
+    dagster_home = prepare_home(settings)
+    stopped_by: list[str] = []
+    with _socket_folder(settings.home.resolve()) as folder, _stopping(stopped_by) as stop:
+        code_socket = folder / "code.sock"
+        children = Children(settings.home / "serve.log", _environment())
+        try:
+            say("Starting ...")
+            children.start("the code server", _code_server(code_socket))
+            children.wait_until(lambda: stop.is_set() or code_server_answers(code_socket), READY_S)
+            if stop.is_set():
+                return 0
+            workspace = dagster_home / "serve.yaml"
+            workspace.write_text(_workspace(code_socket), "utf-8")
+            children.start(
+                "the daemon", [sys.executable, "-m", "dagster._daemon", "run", "-w", str(workspace)]
+            )
+            return _run(settings, listening, code_socket, children, stop, stopped_by, say)
+        except RuntimeError as error:
+            raise ServeError(str(error)) from error
+        finally:
+            children.stop()
+            listening.close()
+
+
+def _run(
+    settings: Settings,
+    listening: socket.socket,
+    code_socket: Path,
+    children: Children,
+    stop: threading.Event,
+    stopped_by: list[str],
+    say: Say,
+) -> int:
+    server = settings.server
+    address = (
+        server.public_url
+        or f"{'https' if server.certificate else 'http'}://{_shown(server.host)}:{server.port}"
+    )
+
+    def announce(secret: str) -> None:
+        say(f"Sign in once with this link: {address.rstrip('/')}/link?token={secret}")
+
+    with open_instance(settings) as instance, _dagster_apps(instance, code_socket) as dagster:
+        application = build_application(settings, dagster, announce)
+        config = uvicorn.Config(
+            application, log_level="warning", access_log=False, lifespan="off", server_header=False,
+            ssl_certfile=server.certificate, ssl_keyfile=server.certificate_key, timeout_graceful_shutdown=2,
+            proxy_headers=bool(server.trusted_proxies), forwarded_allow_ips=list(server.trusted_proxies),
+            ws="websockets-sansio",
+        )  # fmt: skip
+        web = _Server(config)
+        thread = threading.Thread(target=web.run, kwargs={"sockets": [listening]}, daemon=True)
+        thread.start()
+        say(f"Serving on {address}. Ctrl-C stops it.")
+        ended = None
+        while not stop.wait(0.3):
+            ended = children.ended() or (None if thread.is_alive() else ("the web server", 1))
+            if ended:
+                say(
+                    f"{ended[0]} ended with status {ended[1]}; everything is being stopped. See serve.log in the home."
+                )
+                break
+        web.should_exit = True
+        thread.join(4)
+    return 1 if ended else 0
+
+
+class _Server(uvicorn.Server):
+    """Without signal handlers of its own: it runs in a thread."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@contextmanager
+def _stopping(stopped_by: list[str]) -> Iterator[threading.Event]:
+    """Set an event on SIGINT and SIGTERM instead of ending where the program stands."""
+    stop = threading.Event()
+
+    def note(number: int, _: Any) -> None:
+        stopped_by.append(signal.Signals(number).name)
+        stop.set()
+
+    before = {
+        number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    }
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _dagster_apps(instance: DagsterInstance, code_socket: Path) -> Iterator[DagsterApps]:
+    target = GrpcServerTarget(host="localhost", port=None, socket=str(code_socket), location_name=LOCATION)
+    with (
+        WorkspaceProcessContext(instance, target, read_only=False) as full,
+        WorkspaceProcessContext(instance, target, read_only=True) as read_only,
+    ):
+        yield DagsterApps(
+            create_app_from_workspace_process_context(full, path_prefix=DAGSTER, live_data_poll_rate=2000),
+            create_app_from_workspace_process_context(
+                read_only, path_prefix=DAGSTER, live_data_poll_rate=2000
+            ),
+        )
+
+
+@contextmanager
+def _socket_folder(home: Path) -> Iterator[Path]:
+    """Give a folder that only this user can enter, short enough for the path of a socket."""
+    wanted = home / "run"
+    if len(os.fsencode(wanted / "code.sock")) <= _LONGEST_SOCKET:
+        wanted.mkdir(mode=0o700, exist_ok=True)
+        wanted.chmod(0o700)
+        (wanted / "code.sock").unlink(missing_ok=True)
+        yield wanted
+        (wanted / "code.sock").unlink(missing_ok=True)
+        return
+    other = Path(tempfile.mkdtemp(prefix="iss-"))
+    try:
+        yield other
+    finally:
+        shutil.rmtree(other, ignore_errors=True)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, number, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listening = socket.socket(family, kind, number)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(128)
+    except OSError as error:
+        raise ServeError(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
+    return listening
+
+
+def _shown(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _code_server(code_socket: Path) -> list[str]:
+    return [
+        sys.executable, "-m", "dagster", "api", "grpc", "--socket", str(code_socket),
+        "--module-name", "iss_assets.definitions", "--location-name", LOCATION,
+    ]  # fmt: skip
+
+
+def _workspace(code_socket: Path) -> str:
+    server = {"grpc_server": {"host": "localhost", "socket": str(code_socket), "location_name": LOCATION}}
+    return json.dumps({"load_from": [server]}, indent=1) + "\n"  # JSON is YAML
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "DAGSTER_DISABLE_TELEMETRY": "1"}
