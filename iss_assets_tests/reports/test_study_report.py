@@ -413,7 +413,8 @@ def test_experiments_of_different_profiles_and_folds_that_are_left_out_are_told(
     found = banners(both, pd.DataFrame({"cohort_hash": ["c"]}), none, False, "c", left_out)
     assert "demo (Fusion 3) and paper (Static Audio)" in found[1].text
     assert (
-        "2 folds of Fusion 2 and 2 folds of Fusion 3, profile paper: the patients are split" in found[2].text
+        "2 folds of Fusion 2 and 2 folds of Fusion 3, profile paper: the assignment of patients"
+        in found[2].text
     )
 
 
