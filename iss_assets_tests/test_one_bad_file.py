@@ -254,7 +254,7 @@ def test_a_new_version_of_the_code_gives_a_file_that_failed_a_new_chance(
         "died",
         "Reading it stopped the program twice; submit the video again.",
     )
-    store.replace_all(verdicts.judge_rows(rows, [failed]))
+    store.replace_all(verdicts.verdict_and_video_replacements(rows, [failed]))
     again = WarehouseResource(study=str(settings.study), home=str(settings.home))
     take_stock(again)
     assert statuses(settings) == {"0001-good": "ok", "0001-second": "unreadable"}
@@ -280,8 +280,8 @@ def test_a_person_can_have_files_that_failed_read_again(
     failed = verdicts.Verdict(
         "0001-second", "0001", "picture", hash_, versions["picture"], "unreadable", "memory", "Too large."
     )
-    store.replace_all(verdicts.judge_rows(rows, [failed]))
-    assert verdicts.forgive(store, ["0002"]) == 0 and "videos" not in stale(settings)["0001"]
-    assert verdicts.forgive(store) == 1 and "videos" in stale(settings)["0001"]
+    store.replace_all(verdicts.verdict_and_video_replacements(rows, [failed]))
+    assert verdicts.retry_failed_files(store, ["0002"]) == 0 and "videos" not in stale(settings)["0001"]
+    assert verdicts.retry_failed_files(store) == 1 and "videos" in stale(settings)["0001"]
     take_stock(resource)
     assert statuses(settings) == {"0001-good": "ok", "0001-second": "ok"}

@@ -131,9 +131,9 @@ def run_study(
     summary = Summary(enrolled=len(enrolled))
     if retry:
         from iss_assets.warehouse.database import Warehouse
-        from iss_assets.warehouse.verdicts import forgive
+        from iss_assets.warehouse.verdicts import retry_failed_files
 
-        files = forgive(Warehouse(settings.warehouse_path, settings.warehouse), patients)
+        files = retry_failed_files(Warehouse(settings.warehouse_path, settings.warehouse), patients)
         tell(f"{files} videos that failed are read again")
     with open_instance(settings, many_runs=True) as instance:
         begin_telling(instance)
@@ -169,7 +169,7 @@ def bring_patients(
 ) -> None:
     """Run the stale patients, and then those whom that made stale: a new video can be a copy of another's."""
     from iss_assets.warehouse.database import Warehouse
-    from iss_assets.warehouse.pieces import join_pieces
+    from iss_assets.warehouse.row_groups import merge_row_groups
 
     for _ in range(2):
         stale = [p for p in stale_patients(folder, settings) if not patients or p in patients]
@@ -181,7 +181,7 @@ def bring_patients(
             summary.outcomes.append(outcome)
             progress(done, len(waiting), outcome.subject)
             if done % _JOIN_AFTER == 0:
-                join_pieces(Warehouse(settings.warehouse_path, settings.warehouse))
+                merge_row_groups(Warehouse(settings.warehouse_path, settings.warehouse))
 
 
 def train_models(

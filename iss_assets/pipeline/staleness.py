@@ -289,14 +289,14 @@ def lapsed_verdicts(
     warehouse: Warehouse, settings: Settings, videos: Mapping[str, Sequence[Mapping[str, Any]]]
 ) -> set[str]:
     """Give the patients with a file that failed with another version of the code or of itself: it gets a new chance."""
-    from iss_assets.warehouse.verdicts import holding, read_verdicts, stage_versions
+    from iss_assets.warehouse.verdicts import read_verdicts, stage_versions, valid_verdicts
 
     with warehouse.read() as connection:
         verdicts = read_verdicts(connection)
     if not verdicts:
         return set()
     hashes = {row["video_id"]: row["sha256"] for rows in videos.values() for row in rows}
-    standing = holding(verdicts, hashes, stage_versions(settings))
+    standing = valid_verdicts(verdicts, hashes, stage_versions(settings))
     return {v.patient_id for v in verdicts if v not in standing}
 
 

@@ -21,7 +21,7 @@ from iss_assets.settings import WarehouseSettings
 from iss_assets.warehouse.engine import Opened
 from iss_assets.warehouse.locking import LockTimeout, hold
 from iss_assets.warehouse.migration import Migration, UnknownSchema, plan_migration
-from iss_assets.warehouse.spool import Rows, gathered, portions
+from iss_assets.warehouse.spool import Rows, batches, portions
 
 _TOGETHER = 100
 """Partitions that one statement removes."""
@@ -76,7 +76,7 @@ class Writer:
         for table, columns, own in _together(replacements):
             self._remove(table, columns, [tuple(r.where.values()) for r in own])
             self._insert(table, [r.rows for r in own if isinstance(r.rows, arrow.Table)])
-            for parts in gathered(part for r in own if callable(r.rows) for part in portions(r.rows)):
+            for parts in batches(part for r in own if callable(r.rows) for part in portions(r.rows)):
                 self._insert(table, parts)
         return [(r.rows() if callable(r.rows) else r.rows).num_rows for r in replacements]
 

@@ -38,7 +38,7 @@ def portions(rows: Rows) -> Iterator[arrow.Table]:
         yield rows().slice(start, _PORTION)
 
 
-def gathered(parts: Iterable[arrow.Table]) -> Iterator[list[arrow.Table]]:
+def batches(parts: Iterable[arrow.Table]) -> Iterator[list[arrow.Table]]:
     """Put small portions that follow each other together, up to the size of a portion of crops and meshes.
 
     A row of sound is as large as many portions, so bytes count too.
@@ -55,7 +55,7 @@ def gathered(parts: Iterable[arrow.Table]) -> Iterator[list[arrow.Table]]:
         yield together
 
 
-def mapped(path: Path) -> arrow.Table:
+def map_file(path: Path) -> arrow.Table:
     """Map an Arrow file; its rows come into memory as they are touched."""
     with arrow.memory_map(str(path)) as source:
         return arrow.ipc.open_file(source).read_all()
@@ -107,9 +107,9 @@ class Spool:
     def get(self, video_id: str, table: str, fingerprint: str) -> arrow.Table | None:
         """Give a stored table, mapped from disk, or None if that extraction is not here."""
         path = self._path(video_id, table, fingerprint)
-        return mapped(path) if path.exists() else None
+        return map_file(path) if path.exists() else None
 
-    def note(self, video_id: str, table: str, fingerprint: str, text: str | None) -> None:
+    def write_note(self, video_id: str, table: str, fingerprint: str, text: str | None) -> None:
         """Keep what was unusual about a file beside the table that was made from it."""
         path = self._path(video_id, table, fingerprint).with_suffix(".txt")
         if text is None:
@@ -118,7 +118,7 @@ class Spool:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         path.write_text(text, encoding="utf-8")
 
-    def noted(self, video_id: str, table: str, fingerprint: str) -> str | None:
+    def read_note(self, video_id: str, table: str, fingerprint: str) -> str | None:
         """Give what `note` kept."""
         path = self._path(video_id, table, fingerprint).with_suffix(".txt")
         return path.read_text(encoding="utf-8") if path.exists() else None

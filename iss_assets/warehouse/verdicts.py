@@ -61,7 +61,7 @@ def _libraries() -> tuple[str, ...]:
     return tuple(metadata.version(name) for name in ("av", "mediapipe", "librosa"))
 
 
-def verdict_on(reading: Reading, error: BrokenFile, versions: Mapping[str, str]) -> Verdict:
+def verdict_from(reading: Reading, error: BrokenFile, versions: Mapping[str, str]) -> Verdict:
     """Give the verdict that follows from a failure.
 
     Without a picture there is nothing to look at; without sound, landmarks or quality the rest can still be used.
@@ -88,14 +88,14 @@ def read_verdicts(connection: duckdb.DuckDBPyConnection, patient_id: str | None 
     return [Verdict(*row) for row in rows]
 
 
-def holding(
+def valid_verdicts(
     verdicts: Iterable[Verdict], hashes: Mapping[str, str], versions: Mapping[str, str]
 ) -> list[Verdict]:
     """Give the verdicts that still hold: on the present files (video to hash), with the present code."""
     return [v for v in verdicts if hashes.get(v.video_id) == v.sha256 and versions.get(v.stage) == v.version]
 
 
-def with_verdicts(row: Mapping[str, Any], verdicts: Iterable[Verdict]) -> dict[str, Any]:
+def apply_verdicts(row: Mapping[str, Any], verdicts: Iterable[Verdict]) -> dict[str, Any]:
     """Give a video's row of ``videos`` with status and problem as the verdicts on it make them."""
     judged = dict(row)
     for verdict in verdicts:
@@ -109,7 +109,7 @@ def with_verdicts(row: Mapping[str, Any], verdicts: Iterable[Verdict]) -> dict[s
     return judged
 
 
-def in_full(
+def complete_video_row(
     row: Mapping[str, Any], verdicts: Iterable[Verdict], notes: Mapping[tuple[str, str], str]
 ) -> dict[str, Any]:
     """Give a video's row of ``videos`` with everything that is known to be wrong or unusual about its file.
@@ -123,7 +123,7 @@ def in_full(
     notes : mapping
         See ``ledger.read_notes``.
     """
-    full = with_verdicts({**row, "problem": row.get("file_problem")}, verdicts)
+    full = apply_verdicts({**row, "problem": row.get("file_problem")}, verdicts)
     for table in VIDEO_TABLES:
         note = notes.get((row["video_id"], table))
         if note and note not in (full["problem"] or ""):
@@ -131,7 +131,7 @@ def in_full(
     return full
 
 
-def keep_verdicts(verdicts: Collection[Verdict]) -> list[Replacement]:
+def verdict_replacements(verdicts: Collection[Verdict]) -> list[Replacement]:
     """Give the replacements that remember these verdicts, and nothing else of the same videos and stages."""
     return [
         Replacement(
@@ -143,7 +143,9 @@ def keep_verdicts(verdicts: Collection[Verdict]) -> list[Replacement]:
     ]
 
 
-def judge_rows(rows: Mapping[str, Mapping[str, Any]], verdicts: Iterable[Verdict]) -> list[Replacement]:
+def verdict_and_video_replacements(
+    rows: Mapping[str, Mapping[str, Any]], verdicts: Iterable[Verdict]
+) -> list[Replacement]:
     """Give the replacements that keep verdicts, and what they make of their videos' rows (by id) of ``videos``."""
     by_video: dict[str, list[Verdict]] = {}
     for verdict in verdicts:
@@ -152,17 +154,17 @@ def judge_rows(rows: Mapping[str, Mapping[str, Any]], verdicts: Iterable[Verdict
         replacement
         for video_id, own in by_video.items()
         for replacement in (
-            *keep_verdicts(own),
+            *verdict_replacements(own),
             Replacement(
                 Videos,
-                Videos.from_rows([with_verdicts(rows[video_id], own)]),
+                Videos.from_rows([apply_verdicts(rows[video_id], own)]),
                 {"patient_id": own[0].patient_id, "video_id": video_id},
             ),
         )
     ]
 
 
-def forgive(warehouse: Warehouse, patients: Collection[str] = ()) -> int:
+def retry_failed_files(warehouse: Warehouse, patients: Collection[str] = ()) -> int:
     """Let every file that failed be tried again, of these patients or of all; give their number.
 
     For a machine that has been given more memory or another library meanwhile.
@@ -178,7 +180,7 @@ def forgive(warehouse: Warehouse, patients: Collection[str] = ()) -> int:
     return int(files["n"][0].as_py())
 
 
-def without_rows(patient_id: str, video_id: str) -> list[Replacement]:
+def removal_of_extracted(patient_id: str, video_id: str) -> list[Replacement]:
     """Give the replacements that remove everything extracted from a video."""
     where = {"patient_id": patient_id, "video_id": video_id}
     return [

@@ -9,7 +9,7 @@ import pyarrow as arrow
 import pytest
 
 from iss_assets.media.row_store import RowStore
-from iss_assets.warehouse.spool import Spool, gathered, mapped, portions
+from iss_assets.warehouse.spool import Spool, batches, map_file, portions
 
 SCHEMA = arrow.schema([("frame_index", arrow.int32()), ("crop", arrow.binary())])
 
@@ -26,7 +26,7 @@ def test_batches_kept_in_a_file_are_those_kept_in_memory(tmp_path: Path) -> None
         store.add(batch(700, 1900))
     memory, file = (store.table() for store in stores)
     assert memory.equals(file) and memory.num_rows == 2600
-    assert mapped(tmp_path / "faces.arrow").equals(memory)
+    assert map_file(tmp_path / "faces.arrow").equals(memory)
     assert RowStore(SCHEMA, tmp_path, "empty").table().num_rows == 0
 
 
@@ -42,14 +42,14 @@ def test_portions_of_what_waits_are_all_of_it_in_order_and_small(count) -> None:
 def test_large_rows_are_not_put_together_however_few_they_are() -> None:
     large = arrow.table({"waveform": arrow.array([bytes(9 * 2**20)], arrow.binary())})
     small = arrow.table({"waveform": arrow.array([bytes(2**20)], arrow.binary())})
-    groups = list(gathered([large, large, small, small, large]))
+    groups = list(batches([large, large, small, small, large]))
     assert [[part.nbytes // 2**20 for part in group] for group in groups] == [[9], [9, 1, 1], [9]]
 
 
 @pytest.mark.parametrize("counts", [[], [0], [300, 300, 300, 300, 300], [1024, 1, 2600, 0, 5]])
 def test_small_portions_are_put_together_in_order_and_stay_small(counts) -> None:
     parts = [arrow.Table.from_batches([batch(place, count)]) for place, count in enumerate(counts)]
-    groups = list(gathered(iter(parts)))
+    groups = list(batches(iter(parts)))
     assert [part for group in groups for part in group] == parts
     rows = [[part.num_rows for part in group] for group in groups]
     assert all(sum(own) <= 1024 or len(own) == 1 for own in rows)

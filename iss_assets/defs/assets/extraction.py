@@ -43,17 +43,17 @@ from iss_assets.warehouse.ledger import (
     read_notes,
     video_fingerprints,
 )
-from iss_assets.warehouse.spool import Spool, mapped
+from iss_assets.warehouse.spool import Spool, map_file
 from iss_assets.warehouse.verdicts import (
     Verdict,
-    holding,
-    in_full,
-    judge_rows,
-    keep_verdicts,
+    complete_video_row,
     read_verdicts,
+    removal_of_extracted,
     stage_versions,
-    verdict_on,
-    without_rows,
+    valid_verdicts,
+    verdict_and_video_replacements,
+    verdict_from,
+    verdict_replacements,
 )
 
 
@@ -282,7 +282,7 @@ def extract_alone(
         ).fetchall()
         hashes = {row["video_id"]: row["sha256"] for row in submitted}
         notes = read_notes(connection, patient, hashes, versions)
-        verdicts = holding(read_verdicts(connection, patient), hashes, stage_versions(settings))
+        verdicts = valid_verdicts(read_verdicts(connection, patient), hashes, stage_versions(settings))
     stored = {(video_id, name): rows for video_id, name, rows in entries}
     todo: list[tuple[Video, set[str]]] = []
     for row in submitted:
@@ -318,13 +318,13 @@ def extract_alone(
                     video.fingerprints[name],
                     stored[video.video_id, name],
                 )
-                note = spool.noted(video.video_id, name, video.fingerprints[name])
+                note = spool.read_note(video.video_id, name, video.fingerprints[name])
                 notes.pop((video.video_id, name), None)
                 if note:
                     notes[video.video_id, name] = note
                 key = entry_key(patient, video.video_id, name)
                 made.append(Replacement(Extractions, ledger_rows([entry], note), key))
-        rows = {v.video_id: in_full(v.row, [*verdicts, *found.verdicts], notes) for v, _ in todo}
+        rows = {v.video_id: complete_video_row(v.row, [*verdicts, *found.verdicts], notes) for v, _ in todo}
         settled = found.failed.keys() | found.out.keys() | {v.video_id for v in found.verdicts}
         for video, _ in todo:
             if rows[video.video_id] != video.row and video.video_id not in settled:
@@ -423,7 +423,7 @@ def read_all(
             except BrokenFile as error:
                 made = rule_out(found, reading, error, settings)
                 # at once: should this run die at another video, the next one must know of this one
-                warehouse.replace_all(keep_verdicts(found.verdicts[-1:]))
+                warehouse.replace_all(verdict_replacements(found.verdicts[-1:]))
             except ChangedFile as error:
                 if video.path.parent.is_dir():
                     found.out[video.video_id], found.problems[video.video_id] = None, str(error)
@@ -446,7 +446,7 @@ def read_all(
                 found.problems[video.video_id] = made.problem
             if (teller := TELLERS[names]) in wanted:
                 own = None if any(v.video_id == video.video_id for v in found.verdicts) else made.problem
-                spool.note(video.video_id, teller, video.fingerprints[teller], own)
+                spool.write_note(video.video_id, teller, video.fingerprints[teller], own)
             spool.put(
                 video.video_id, video.fingerprints, {n: made.rows.get(n, nothing_of(n)) for n in wanted}
             )
@@ -492,7 +492,7 @@ def with_pictures(made: Extracted, wanted: set[str]) -> Extracted:
 
     frames = made.rows.get("frames")
     if "frames" in wanted and (
-        frames is None or (mapped(frames) if isinstance(frames, Path) else frames).num_rows == 0
+        frames is None or (map_file(frames) if isinstance(frames, Path) else frames).num_rows == 0
     ):
         raise RefusedFile(
             "unreadable", "UnreadableVideo", "No picture of the video can be decoded; submit it again."
@@ -502,7 +502,7 @@ def with_pictures(made: Extracted, wanted: set[str]) -> Extracted:
 
 def rule_out(found: Found, reading: Reading, error: BrokenFile, settings: Settings) -> Extracted:
     """Note that a file is at fault; give what is left of it for this stage, which is nothing."""
-    verdict = verdict_on(reading, error, stage_versions(settings))
+    verdict = verdict_from(reading, error, stage_versions(settings))
     found.verdicts.append(verdict)
     found.problems[verdict.video_id] = verdict.problem
     if verdict.status != "ok":
@@ -538,9 +538,9 @@ def judged(
     found: Found, patient: str, rows: Mapping[str, Mapping[str, Any]], submitted: int
 ) -> list[Replacement]:
     """Give the replacements that keep the verdicts, with what they make of the videos' rows (by id)."""
-    made = judge_rows(rows, found.verdicts)
+    made = verdict_and_video_replacements(rows, found.verdicts)
     for video_id, why in found.out.items():
-        made += without_rows(patient, video_id)
+        made += removal_of_extracted(patient, video_id)
         if why is None:
             row = unread_row(rows[video_id], found.problems[video_id])
             where = {"patient_id": patient, "video_id": video_id}

@@ -22,7 +22,12 @@ from iss_assets.schemas.video_quality import VideoQuality
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Replacement, Warehouse
 from iss_assets.warehouse.ledger import code_versions, ledger_entry
-from iss_assets.warehouse.verdicts import Verdict, judge_rows, stage_versions, verdict_on
+from iss_assets.warehouse.verdicts import (
+    Verdict,
+    stage_versions,
+    verdict_and_video_replacements,
+    verdict_from,
+)
 
 if TYPE_CHECKING:
     from iss_assets.media.isolation import Guard
@@ -67,7 +72,7 @@ def quality_assets(settings: Settings) -> list[dg.AssetsDefinition]:
                 [
                     Replacement(VideoQuality, table, {"patient_id": patient}),
                     ledger_entry(patient, VideoQuality, mark, len(rows)),
-                    *judge_rows(judged, verdicts),
+                    *verdict_and_video_replacements(judged, verdicts),
                 ]
             )
         flags: dict[str, list[str]] = {}
@@ -154,7 +159,7 @@ def assess_patient(
         try:
             return careful.attempt(reading, work, *args)
         except BrokenFile as error:
-            verdicts[video["video_id"]] = verdict_on(reading, error, stage_versions(settings))
+            verdicts[video["video_id"]] = verdict_from(reading, error, stage_versions(settings))
             return None
 
     videos = {video["video_id"]: video for video in own.to_pylist()}

@@ -18,7 +18,7 @@ from iss_assets.defs.resources import WarehouseResource
 from iss_assets.reports.gallery import as_markdown, mart_figures
 from iss_assets.schemas.registry import BY_NAME
 from iss_assets.warehouse.database import WarehouseError
-from iss_assets.warehouse.pieces import join_pieces
+from iss_assets.warehouse.row_groups import merge_row_groups
 from iss_assets.warehouse.sql.build import TestResult, run_tests, try_models
 from iss_assets.warehouse.sql.errors import SqlModelError
 from iss_assets.warehouse.sql.models import SqlModel, SqlModels, load_models
@@ -72,7 +72,7 @@ def _assets_of(models: SqlModels) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext, warehouse: WarehouseResource
     ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
         store = warehouse.warehouse()
-        join_pieces(store)
+        merge_row_groups(store)
         wanted = {key.to_user_string() for key in context.selected_asset_keys}
         built = try_models(store, models, wanted)
         if built.removed:

@@ -34,11 +34,11 @@ from iss_assets.warehouse.ledger import (
 )
 from iss_assets.warehouse.verdicts import (
     Verdict,
-    holding,
-    in_full,
+    complete_video_row,
     read_verdicts,
     stage_versions,
-    verdict_on,
+    valid_verdicts,
+    verdict_from,
 )
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ def take_stock(
         verdicts = read_verdicts(connection, patient)
     known = {row["video_id"]: row for row in held.to_pylist()}
     versions = stage_versions(settings)
-    standing = holding(verdicts, {v: row["sha256"] for v, row in known.items()}, versions)
+    standing = valid_verdicts(verdicts, {v: row["sha256"] for v, row in known.items()}, versions)
     lapsed = {v.video_id for v in verdicts} - {v.video_id for v in standing}
     probed = current.startswith(f"{inventory_version(settings)}-")
     files = warehouse.folder().videos_of(patient)
@@ -185,10 +185,10 @@ def take_stock(
             for video in files
         ]
     hashes = {row["video_id"]: row["sha256"] for row, _ in described}
-    standing = [*holding(verdicts, hashes, versions), *found]
+    standing = [*valid_verdicts(verdicts, hashes, versions), *found]
     with warehouse.warehouse().read() as connection:
         notes = read_notes(connection, patient, hashes, code_versions(settings))
-    rows = [in_full(row, standing, notes) for row, _ in described]
+    rows = [complete_video_row(row, standing, notes) for row, _ in described]
     unread = {row["video_id"] for row, settled in described if not settled}
     keep = partial(
         keep_patient_rows,
@@ -263,7 +263,7 @@ def probe_with_care(
     except RefusedFile:
         raise
     except BrokenFile as error:
-        found.append(verdict_on(reading, error, stage_versions(settings)))
+        found.append(verdict_from(reading, error, stage_versions(settings)))
         raise
 
 

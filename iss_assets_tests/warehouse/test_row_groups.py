@@ -11,11 +11,17 @@ from iss_assets.schemas.base import Table
 from iss_assets.schemas.operations import Extractions
 from iss_assets.schemas.registry import TABLES
 from iss_assets.warehouse.database import Replacement, Warehouse
-from iss_assets.warehouse.pieces import FULL, first_to_join, join_pieces, joinable, piece_rows
+from iss_assets.warehouse.row_groups import (
+    FULL,
+    first_to_merge,
+    merge_row_groups,
+    mergeable_tables,
+    row_group_sizes,
+)
 
 
 def _pieces(warehouse: Warehouse, table: type[Table]) -> list[int]:
-    return piece_rows(warehouse.query, table)
+    return row_group_sizes(warehouse.query, table)
 
 
 def _sound(warehouse: Warehouse, n: int, size: int) -> None:
@@ -46,7 +52,7 @@ def test_what_was_written_of_large_rows_stays_where_it_is(tmp_path: Path) -> Non
     assert _pieces(warehouse, Audio) == [1] * 30
     # a table that is written anew each time leaves the places of the older ones behind, several times as much
     assert warehouse.path.stat().st_size < 2.5 * 30 * size
-    assert join_pieces(warehouse) == {}
+    assert merge_row_groups(warehouse) == {}
     assert [len(w) for w in warehouse.query("select waveform from audio")["waveform"].to_pylist()] == [
         size
     ] * 30
@@ -67,10 +73,10 @@ def test_many_small_pieces_become_one_with_the_same_rows_in_the_same_order(tmp_p
     _entries(warehouse, "0003", 4)  # a hole in the middle
     before = warehouse.query("select * from extractions")
     assert len(_pieces(warehouse, Extractions)) == 21
-    assert join_pieces(warehouse) == {"extractions": 20}
+    assert merge_row_groups(warehouse) == {"extractions": 20}
     assert _pieces(warehouse, Extractions) == [1000, before.num_rows - 1000]
     assert warehouse.query("select * from extractions").equals(before)
-    assert join_pieces(warehouse) == {}
+    assert merge_row_groups(warehouse) == {}
 
 
 @pytest.mark.parametrize(
@@ -88,7 +94,7 @@ def test_many_small_pieces_become_one_with_the_same_rows_in_the_same_order(tmp_p
     ],
 )
 def test_pieces_are_joined_where_the_first_of_them_doubles(rows: list[int], first: int | None) -> None:
-    assert first_to_join(rows) == first
+    assert first_to_merge(rows) == first
 
 
 def test_no_row_is_written_more_often_than_the_logarithm_of_all() -> None:
@@ -96,7 +102,7 @@ def test_no_row_is_written_more_often_than_the_logarithm_of_all() -> None:
     written = 0
     for _ in range(4000):
         pieces.append(6)
-        first = first_to_join(pieces)
+        first = first_to_merge(pieces)
         if first is not None:
             written += sum(pieces[first:])
             pieces[first:] = [sum(pieces[first:])]
@@ -105,7 +111,7 @@ def test_no_row_is_written_more_often_than_the_logarithm_of_all() -> None:
 
 
 def test_every_table_is_either_joined_or_has_large_values() -> None:
-    left = {t.__table__ for t in TABLES} - {t.__table__ for t in joinable()}
+    left = {t.__table__ for t in TABLES} - {t.__table__ for t in mergeable_tables()}
     assert left == {"faces", "landmarks", "audio", "mel_spectrograms", "embeddings"}
 
 

@@ -28,12 +28,12 @@ _FEW: Final = 8
 """Fewer pieces than this are left."""
 
 
-def joinable() -> list[type[Table]]:
+def mergeable_tables() -> list[type[Table]]:
     """List the tables whose pieces are joined: those without a column of large values."""
     return [table for table in TABLES if not any(c.sql in _LARGE for c in table.columns())]
 
 
-def join_pieces(warehouse: Warehouse) -> dict[str, int]:
+def merge_row_groups(warehouse: Warehouse) -> dict[str, int]:
     """Put the last pieces of tables together where they are many.
 
     A row is written anew only when the piece that it is in at least doubles, so all of this takes time in proportion to
@@ -49,14 +49,14 @@ def join_pieces(warehouse: Warehouse) -> dict[str, int]:
         def query(sql: str) -> arrow.Table:
             return connection.execute(sql).to_arrow_table()
 
-        late = [t for t in joinable() if first_to_join(piece_rows(query, t)) is not None]
+        late = [t for t in mergeable_tables() if first_to_merge(row_group_sizes(query, t)) is not None]
     joined: dict[str, int] = {}
     for table in late:
         name = table.__table__
         with warehouse.write(threads=1) as writer:
             # somebody may have written since
-            rows = piece_rows(writer.query, table)
-            first = first_to_join(rows)
+            rows = row_group_sizes(writer.query, table)
+            first = first_to_merge(rows)
             if first is None:
                 continue
             start = sum(rows[:first])
@@ -70,7 +70,7 @@ def join_pieces(warehouse: Warehouse) -> dict[str, int]:
     return joined
 
 
-def piece_rows(query: Callable[[str], arrow.Table], table: type[Table]) -> list[int]:
+def row_group_sizes(query: Callable[[str], arrow.Table], table: type[Table]) -> list[int]:
     """Give the rows in each piece of a table, deleted ones included, in the order in which they are stored."""
     sql = (
         f"select max(start + count) as n from pragma_storage_info('{table.__table__}') "
@@ -80,7 +80,7 @@ def piece_rows(query: Callable[[str], arrow.Table], table: type[Table]) -> list[
     return rows
 
 
-def first_to_join(rows: Sequence[int]) -> int | None:
+def first_to_merge(rows: Sequence[int]) -> int | None:
     """Give the first of the last pieces that are worth joining, or None.
 
     Parameters
