@@ -275,9 +275,9 @@ def test_faces_go_into_metadata_only_when_that_is_switched_on(
             assert event is not None and event.asset_materialization is not None
             return set(event.asset_materialization.metadata)
 
-    assert "contact sheet" not in metadata()
+    assert "contact_sheet" not in metadata()
     monkeypatch.setenv("ISS_RUN__CONTACT_SHEET", "true")
-    assert "contact sheet" in metadata()
+    assert "contact_sheet" in metadata()
 
 
 def test_someone_who_is_not_enrolled_cannot_be_asked_for(made: Settings) -> None:

@@ -76,7 +76,8 @@ def _of_check(run_id: str, partition: str, data: dg.AssetCheckEvaluation, at: da
         at=at,
         affected=tuple(i for i in listed if isinstance(i, str) and terms.SUBMISSION_ID.match(i)),
         numbers={
-            name: value.value
+            # earlier versions wrote the words as they are
+            name.replace("_", " "): value.value
             for name, value in data.metadata.items()
             if isinstance(value, dg.IntMetadataValue | dg.FloatMetadataValue) and value.value is not None
         },

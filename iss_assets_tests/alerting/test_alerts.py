@@ -488,7 +488,7 @@ def run_checks(
                     metadata={
                         "affected": len(ids),
                         "ids": dg.MetadataValue.json(list(ids)),
-                        "what to do": "words that are for the page only",
+                        "what_to_do": "words that are for the page only",
                     },
                 )
             ]

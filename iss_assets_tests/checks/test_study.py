@@ -231,7 +231,7 @@ def test_the_asset_reports_each_suite_keeps_the_results_and_links_the_pages(pape
     assert set(found) == {suite.name for suite in SUITES}
     assert not found["study_cohorts"].passed
     (made,) = result.asset_materializations_for_node("study_expectations")
-    assert str(made.metadata["Data Docs"].value).endswith("/data_docs/index.html")
+    assert str(made.metadata["data_docs"].value).endswith("/data_docs/index.html")
     assert (paper.reports_dir / "data_docs" / "index.html").is_file()
     rows = (
         Warehouse(paper.warehouse_path)

@@ -23,6 +23,7 @@ from iss_assets.pipeline.home import open_instance, prepare_home
 from iss_assets.pipeline.staleness import PATIENT_TABLES
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Warehouse
+from iss_assets_tests.defs.test_definitions import keys_that_are_not_snake_case
 from iss_assets_tests.intake.conftest import ENROLLMENT_HEADER, SURVEY_HEADER, SURVEYS, VIDEOS
 from iss_assets_tests.intake.conftest import PATIENTS as ENROLLED
 
@@ -153,6 +154,7 @@ def test_a_backfill_from_the_ui_ends_with_every_patients_partition_and_its_own_c
         )
         for table in PATIENT_TABLES:
             assert instance.get_materialized_partitions(dg.AssetKey(table)) == set(PATIENTS), table
+        assert keys_that_are_not_snake_case(instance) == set()
         seen = {patient: checks_by_partition(instance, run) for patient, run in runs.items()}
     assert all(seen[patient].keys() == {patient} for patient in PATIENTS)
     kept = Warehouse(settings.warehouse_path, settings.warehouse).query(

@@ -18,6 +18,7 @@ from iss_assets.defs.sensors import build_sensors
 from iss_assets.pipeline.run_history import TRAINING_SCHEDULE, newest_training
 from iss_assets.settings import EvaluationSettings, SensorSettings, Settings, TrainingSettings
 from iss_assets.warehouse.database import Warehouse
+from iss_assets_tests.defs.test_definitions import keys_that_are_not_snake_case
 
 
 @pytest.fixture
@@ -200,6 +201,7 @@ def test_a_training_requests_every_step_in_its_order_and_each_once(clinic: Clini
     assert training is not None
     assert len(training.done) == len(clinic.ran) == 8
     assert clinic.cursor == training.training_id
+    assert keys_that_are_not_snake_case(clinic.instance) == set()
     assert isinstance(clinic.tick(), dg.SkipReason), "everything is current"
     with store.write() as writer:
         writer.execute("delete from fold_models")

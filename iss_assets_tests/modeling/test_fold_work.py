@@ -43,11 +43,11 @@ def home(made_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 def fit(home: Path, chosen=FACES, splits=(1, 2, 3)) -> dict[str, object]:
     note = fit_experiment(CONTEXT, WarehouseResource(home=str(home)), chosen, list(splits))
-    return {name: note[name] for name in ("fitted now", "predicted again", "kept", "empty splits")}
+    return {name: note[name] for name in ("fitted", "predicted_again", "kept", "empty_splits")}
 
 
 def done(fitted: int = 0, predicted: int = 0, kept: int = 0, empty: int = 0) -> dict[str, object]:
-    return {"fitted now": fitted, "predicted again": predicted, "kept": kept, "empty splits": empty}
+    return {"fitted": fitted, "predicted_again": predicted, "kept": kept, "empty_splits": empty}
 
 
 def rows(home: Path, sql: str) -> list[dict]:

@@ -5,6 +5,7 @@ Belongs here: the few lines that all asset modules share. Does not belong here: 
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -50,6 +51,17 @@ def describe(table: type[Table], text: str, *, group: str, kinds: set[str], **mo
         },
         **more,
     }
+
+
+def metadata_key(name: str) -> str:
+    """Return a name as a key of Dagster's metadata: lower-case words joined by underscores.
+
+    Examples
+    --------
+    >>> metadata_key("Loss of resnet50, by split")
+    'loss_of_resnet50_by_split'
+    """
+    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
 
 
 def result(

@@ -15,6 +15,7 @@ import pyarrow.compute as compute
 from iss_assets.defs.assets.common import describe, result
 from iss_assets.defs.partitions import patients_partitions
 from iss_assets.defs.resources import WarehouseResource
+from iss_assets.evaluation.study import CODE_VERSION
 from iss_assets.modeling.experiments import BY_NAME
 from iss_assets.modeling.forests import TREES
 from iss_assets.pipeline.progress import PROGRESS
@@ -59,6 +60,7 @@ where list_contains(?, f.patient_id) and list_contains(?, f.experiment || '|' ||
     partitions_def=patients_partitions,
     backfill_policy=dg.BackfillPolicy.single_run(),
     deps=[dg.AssetDep("frame_predictions", partition_mapping=dg.AllPartitionMapping()), "cv_splits"],
+    code_version=CODE_VERSION,
 )
 def patient_accuracy(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult:
     """Compute the accuracy of the chosen patients in every experiment that has predictions."""
@@ -88,7 +90,7 @@ def patient_accuracy(context: dg.AssetExecutionContext, warehouse: WarehouseReso
         PatientAccuracy,
         rows.num_rows,
         mark,
-        {"patients": len(patients), "folds left out": [str(line) for line in left_out]},
+        {"patients": len(patients), "folds_left_out": [str(line) for line in left_out]},
     )
 
 
@@ -110,6 +112,7 @@ class HowToJudge(dg.Config):
                 kinds={"python", "duckdb"},
             ),
             deps=["patient_accuracy", "cv_splits", "fold_models", "video_quality"],
+            code_version=CODE_VERSION,
         )
         for table in EVALUATION_TABLES
     ],

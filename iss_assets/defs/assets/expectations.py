@@ -5,6 +5,7 @@ Belongs here: the asset ``study_expectations``. Does not belong here: the suites
 
 import dagster as dg
 
+from iss_assets.checks.stages import CHECKS_CODE_VERSION
 from iss_assets.checks.study import ASSET, SUITES, read_frames, run_suites
 from iss_assets.defs.assets.common import OWNERS
 from iss_assets.defs.assets.reports import link
@@ -26,6 +27,7 @@ from iss_assets.warehouse.ledger import fingerprint
     owners=OWNERS,
     tags={"stage": "quality"},
     deps=["patients", "bpi_scores", "video_quality", "rejected_rows"],
+    code_version=CHECKS_CODE_VERSION,
     check_specs=[check_spec(check) for check in CATALOGUE if check.asset == ASSET],
 )
 def study_expectations(context: dg.AssetExecutionContext, warehouse: WarehouseResource):  # type: ignore[no-untyped-def]
@@ -40,7 +42,7 @@ def study_expectations(context: dg.AssetExecutionContext, warehouse: WarehouseRe
     findings = [(find(ASSET, suite.name), found[suite.name]) for suite in SUITES]
     yield dg.MaterializeResult(
         metadata={
-            "Data Docs": link(pages / "index.html", settings)["open"],
+            "data_docs": link(pages / "index.html", settings)["open"],
             "suites": len(findings),
             "failed": [check.name for check, outcome in findings if not outcome.passed],
         },

@@ -360,9 +360,9 @@ def extract_alone(
             mark,
             {
                 "videos": len(submitted),
-                "videos extracted now": sum(name in wanted for _, wanted in todo),
-                "videos kept": len(submitted) - sum(name in wanted for _, wanted in todo),
-                "problems in the files": dg.MetadataValue.json(found.problems),
+                "videos_extracted": sum(name in wanted for _, wanted in todo),
+                "videos_kept": len(submitted) - sum(name in wanted for _, wanted in todo),
+                "file_problems": dg.MetadataValue.json(found.problems),
                 **(
                     contact_sheet(warehouse, patient)
                     if name == "faces" and settings.run.contact_sheet
@@ -602,7 +602,7 @@ def contact_sheet(warehouse: Warehouse, patient: str) -> dict[str, dg.MetadataVa
     )
     _, file = cv2.imencode(".jpg", cv2.cvtColor(strip, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 80])
     picture = base64.b64encode(file.tobytes()).decode()
-    return {"contact sheet": dg.MetadataValue.md(f"![faces](data:image/jpeg;base64,{picture})")}
+    return {"contact_sheet": dg.MetadataValue.md(f"![faces](data:image/jpeg;base64,{picture})")}
 
 
 def nothing_of(name: str) -> arrow.Table:

@@ -63,10 +63,10 @@ def fit_experiment(
     ]
     work = [fold for fold, current in folds if not current]
     note: dict[str, Any] = {
-        "fitted now": 0,
-        "predicted again": 0,
+        "fitted": 0,
+        "predicted_again": 0,
         "kept": len(folds) - len(work),
-        "empty splits": len(set(splits) - present),
+        "empty_splits": len(set(splits) - present),
         "predictions": 0,
         "marks": [fold.marks["frame_predictions"] for fold, _ in folds],
     }
@@ -122,7 +122,7 @@ def make_folds(
                     fold_entry(fold.name, "fold_models", fold.marks["fold_models"], 1),
                 ]
                 note["weights"] = fitted.weights_origin
-            note["predicted again" if fitted is None else "fitted now"] += 1
+            note["predicted_again" if fitted is None else "fitted"] += 1
             columns = FramePredictions.arrow_schema()
             column = arrow.repeat(arrow.scalar(fold.split, arrow.int32()), predictions.num_rows)
             rows = predictions.append_column("split", column).select(columns.names).cast(columns)

@@ -85,7 +85,7 @@ def quality_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             mark,
             {
                 "usable": sum(r["usable"] for r in rows),
-                "videos by flag": dg.MetadataValue.json(flags),
+                "videos_by_flag": dg.MetadataValue.json(flags),
             },
         )
 

@@ -58,6 +58,8 @@ def _page(name: str, text: str, **more: Any) -> dict[str, Any]:
         "group_name": "reports",
         "kinds": {"python", "html"},
         "owners": OWNERS,
+        # pages are made of many templates and figures: the release tells them apart
+        "code_version": metadata.version("iss-assets"),
         **more,
     }
 
@@ -66,7 +68,7 @@ def link(path: Path, settings: Settings) -> dict[str, Any]:
     """Give the metadata that says where a page lies: its name within the home, and a link within `iss serve`."""
     name = path.relative_to(settings.reports_dir).as_posix()
     return {
-        "file in the home": f"{settings.reports_dir.name}/{name}",
+        "file_in_home": f"{settings.reports_dir.name}/{name}",
         "open": dg.MetadataValue.url(f"/reports/{name}"),
     }
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 import dagster as dg
 import pyarrow as arrow
 
+from iss_assets.defs.assets.common import metadata_key
 from iss_assets.defs.resources import WarehouseResource
 from iss_assets.reports.gallery import as_markdown, mart_figures
 from iss_assets.schemas.registry import BY_NAME
@@ -161,7 +162,7 @@ def _judged(model: str, results: Iterable[TestResult], wanted: set[str]) -> Iter
             severity=dg.AssetCheckSeverity.ERROR if errors else dg.AssetCheckSeverity.WARN,
             metadata={
                 "tests": len(tests),
-                "failing rows": sum(r.failing_rows for r in failed),
+                "failing_rows": sum(r.failing_rows for r in failed),
                 "failed": dg.MetadataValue.json({r.test.name: r.failing_rows for r in failed}),
             },
         )
@@ -187,6 +188,7 @@ def _broken_asset(name: str, error: SqlModelError) -> dg.AssetsDefinition:
         kinds={"duckdb", "sql"},
         owners=list(OWNERS),
         tags={"broken": "true"},
+        code_version="broken",
     )
     def broken() -> None:
         raise dg.Failure(description=str(error), allow_retries=False)
@@ -231,7 +233,7 @@ def _look(model: SqlModel, rows: list[dict[str, Any]]) -> dict[str, Any]:
     lines += ["| " + " | ".join(_shown(row[n]) for n in names) + " |" for row in rows[:PREVIEW_ROWS]]
     metadata: dict[str, Any] = {"preview": dg.MetadataValue.md("\n".join(lines))}
     for figure in mart_figures(model.name, rows):
-        metadata[figure.caption] = dg.MetadataValue.md(as_markdown(figure))
+        metadata[metadata_key(figure.caption)] = dg.MetadataValue.md(as_markdown(figure))
     return metadata
 
 

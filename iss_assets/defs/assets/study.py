@@ -16,7 +16,7 @@ from iss_assets.defs.assets.common import describe, result
 from iss_assets.defs.assets.reading import guard, patients_turn
 from iss_assets.defs.partitions import patients_partitions
 from iss_assets.defs.resources import WarehouseResource
-from iss_assets.pipeline.staleness import scores_fingerprint, videos_fingerprint
+from iss_assets.pipeline.staleness import SCORES_CODE_VERSION, scores_fingerprint, videos_fingerprint
 from iss_assets.schemas.base import InvalidTable, Table
 from iss_assets.schemas.intake import BpiScores, Patients, RejectedRows, StudyProblems
 from iss_assets.schemas.videos import VideoProblems, Videos
@@ -41,6 +41,9 @@ from iss_assets.warehouse.verdicts import (
     verdict_from,
 )
 
+READING_CODE_VERSION = "1"
+"""Raised where the same enrollment row or the same fault of the study folder gives another row."""
+
 if TYPE_CHECKING:
     from iss_assets.intake.records import VideoFile
     from iss_assets.media.isolation import Guard
@@ -55,7 +58,8 @@ if TYPE_CHECKING:
                 "Everything that was refused, with file and line: nothing is dropped without a row here.",
                 group="study",
                 kinds={"python", "duckdb"},
-            )
+            ),
+            code_version=READING_CODE_VERSION,
         ),
         dg.AssetSpec(
             **describe(
@@ -63,7 +67,8 @@ if TYPE_CHECKING:
                 "What was taken as it is but looks wrong: contradictions, surveys without video, ...",
                 group="study",
                 kinds={"python", "duckdb"},
-            )
+            ),
+            code_version=READING_CODE_VERSION,
         ),
     ],
     name="read_study_folder",
@@ -89,7 +94,7 @@ def study_folder(warehouse: WarehouseResource) -> Iterator[dg.MaterializeResult]
         codes: dict[str, int] = {}
         for row in rows:
             codes[row["code"]] = codes.get(row["code"], 0) + 1
-        yield result(table, len(rows), prints[table], {"by kind": dg.MetadataValue.json(codes)})
+        yield result(table, len(rows), prints[table], {"by_kind": dg.MetadataValue.json(codes)})
 
 
 @dg.asset(
@@ -99,6 +104,7 @@ def study_folder(warehouse: WarehouseResource) -> Iterator[dg.MaterializeResult]
         group="study",
         kinds={"python", "duckdb"},
     ),
+    code_version=READING_CODE_VERSION,
     partitions_def=patients_partitions,
 )
 def patients(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult:
@@ -118,6 +124,7 @@ def patients(context: dg.AssetExecutionContext, warehouse: WarehouseResource) ->
     ),
     partitions_def=patients_partitions,
     deps=["patients"],
+    code_version=SCORES_CODE_VERSION,
 )
 def bpi_scores(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult:
     """Keep one patient's answers."""
@@ -131,31 +138,37 @@ def bpi_scores(context: dg.AssetExecutionContext, warehouse: WarehouseResource) 
         context.partition_key,
         rows,
         {
-            "missing scores": missing,
-            "local time by": dg.MetadataValue.json(dict(Counter(r["utc_offset_source"] for r in rows))),
+            "missing_scores": missing,
+            "local_time_from": dg.MetadataValue.json(dict(Counter(r["utc_offset_source"] for r in rows))),
         },
         mark=scores_fingerprint(rows),
     )
 
 
-@dg.asset(
-    **describe(
-        Videos,
-        "Every narrative video with its hash and what its container says. Unreadable ones stay, with the reason.",
-        group="study",
-        kinds={"python", "duckdb"},
-    ),
-    partitions_def=patients_partitions,
-    deps=["patients"],
-)
-def videos(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult:
-    """Hash and probe one patient's video files; a file that did not change is not opened again."""
-    with patients_turn(warehouse.settings(), context.partition_key):
-        return take_stock(warehouse, context.partition_key, tell=context.log.warning)
+def video_assets(settings: Settings) -> list[dg.AssetsDefinition]:
+    """Return the asset ``videos``; its code version depends on the settings of the probe."""
+
+    @dg.asset(
+        **describe(
+            Videos,
+            "Every narrative video with its hash and what its container says. Unreadable ones stay, with the reason.",
+            group="study",
+            kinds={"python", "duckdb"},
+        ),
+        partitions_def=patients_partitions,
+        deps=["patients"],
+        code_version=inventory_version(settings),
+    )
+    def videos(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult:
+        """Hash and probe one patient's video files; a file that did not change is not opened again."""
+        with patients_turn(warehouse.settings(), context.partition_key):
+            return take_stock(warehouse, context.partition_key, log=context.log.warning)
+
+    return [videos]
 
 
 def take_stock(
-    warehouse: WarehouseResource, patient: str, tell: Callable[[str], None]
+    warehouse: WarehouseResource, patient: str, log: Callable[[str], None]
 ) -> dg.MaterializeResult:
     """Do what `videos` says, nobody else being at work on this patient."""
     from iss_assets.intake.inventory import describe_video, without_probe
@@ -173,7 +186,7 @@ def take_stock(
     probed = current.startswith(f"{inventory_version(settings)}-")
     files = warehouse.folder().videos_of(patient)
     found: list[Verdict] = []
-    with guard(settings, patient, "probe", tell) as careful:
+    with guard(settings, patient, "probe", log) as careful:
         described = [
             describe_video(
                 video,
@@ -236,7 +249,7 @@ def fits(row: Mapping[str, Any]) -> bool:
 def unreadable_in(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Give the metadata that names the unreadable videos."""
     unreadable = [row["video_id"] for row in rows if row["status"] != "ok"]
-    return {"unreadable": len(unreadable), "unreadable videos": unreadable}
+    return {"unreadable": len(unreadable), "unreadable_videos": unreadable}
 
 
 def probe_with_care(

@@ -14,7 +14,7 @@ from typing import Any
 import dagster as dg
 import pyarrow as arrow
 
-from iss_assets.defs.assets.common import describe, result
+from iss_assets.defs.assets.common import describe, metadata_key, result
 from iss_assets.defs.assets.fold_work import fit_experiment
 from iss_assets.defs.partitions import fold_partitions, patients_partitions
 from iss_assets.defs.resources import WarehouseResource
@@ -31,6 +31,8 @@ from iss_assets.warehouse.database import Replacement
 from iss_assets.warehouse.ledger import STUDY, fingerprint, ledger_entry
 
 GROUP = "experiments"
+SPLITS_CODE_VERSION = "1"
+"""Raised where the same patients are assigned to other splits."""
 
 
 @dg.asset(
@@ -41,6 +43,7 @@ GROUP = "experiments"
         kinds={"python", "duckdb"},
     ),
     deps=["patients", "video_quality"],
+    code_version=SPLITS_CODE_VERSION,
 )
 def cv_splits(warehouse: WarehouseResource) -> dg.MaterializeResult:
     """Assign every patient who can be trained on to the split in which they are tested."""
@@ -57,10 +60,8 @@ def cv_splits(warehouse: WarehouseResource) -> dg.MaterializeResult:
         rows.num_rows,
         rows["cohort_hash"][0].as_py(),
         {
-            "patients per split": dg.MetadataValue.json(sizes["patient_id_count"].to_pylist()),
-            "in the split file but not in the study": not_enrolled(named, trainable(warehouse))
-            if named
-            else [],
+            "patients_per_split": dg.MetadataValue.json(sizes["patient_id_count"].to_pylist()),
+            "in_split_file_but_not_enrolled": not_enrolled(named, trainable(warehouse)) if named else [],
         },
     )
 
@@ -81,6 +82,7 @@ def trainable(resource: WarehouseResource) -> list[Any]:
     ),
     partitions_def=patients_partitions,
     deps=["faces", "video_quality"],
+    code_version=CODE_VERSION,
     pool="gpu",
 )
 def embeddings(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult:
@@ -171,7 +173,7 @@ def folds(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> It
     for name, splits in made.items():
         note = fit_experiment(context, warehouse, BY_NAME[name], sorted(splits))
         marks += note.pop("marks")
-        counts["fold_models"] += note["fitted now"] + note["kept"]
+        counts["fold_models"] += note["fitted"] + note["kept"]
         counts["frame_predictions"] += note.pop("predictions")
         notes[name] = note
     for table in (FoldModels, FramePredictions):
@@ -202,7 +204,9 @@ def curves(resource: WarehouseResource, made: Mapping[str, Sequence[int]]) -> di
         ]
         if epochs and BY_NAME[name].is_network:
             caption = f"training of {name}"
-            drawn[caption] = dg.MetadataValue.md(as_markdown(MartFigure(caption, training_curves(epochs))))
+            drawn[metadata_key(caption)] = dg.MetadataValue.md(
+                as_markdown(MartFigure(caption, training_curves(epochs)))
+            )
     return drawn
 
 

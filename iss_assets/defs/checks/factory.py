@@ -23,6 +23,7 @@ import dagster as dg
 from iss_assets.checks.findings import Data, Finding, Rule, masked
 from iss_assets.checks.schema import judge, read_stored
 from iss_assets.checks.stages import SQL, Stage, results_fingerprint
+from iss_assets.defs.assets.common import metadata_key
 from iss_assets.defs.partitions import patients_partitions
 from iss_assets.defs.resources import WarehouseResource
 from iss_assets.protocol.catalogue import BROKEN_HINT, SCHEMA, WHOLE_STUDY, CheckInfo
@@ -222,7 +223,7 @@ def keep(warehouse: Warehouse, settings: Settings, subject: str, findings: Findi
 def result(check: CheckInfo, found: Finding, subject: str) -> dg.AssetCheckResult:
     """Give a finding as Dagster's result."""
     numbers = {
-        name: dg.MetadataValue.json(value) if isinstance(value, dict | list | tuple) else value
+        metadata_key(name): dg.MetadataValue.json(value) if isinstance(value, dict | list | tuple) else value
         for name, value in found.numbers.items()
     }
     advice = hint(check, found, subject)
@@ -233,7 +234,7 @@ def result(check: CheckInfo, found: Finding, subject: str) -> dg.AssetCheckResul
         severity=dg.AssetCheckSeverity[found.severity or check.severity],
         description=check.title if not found.passed else None,
         metadata={
-            **({"what to do": advice} if advice else {}),
+            **({"what_to_do": advice} if advice else {}),
             **numbers,
             **({"ids": dg.MetadataValue.json(list(found.affected))} if found.affected else {}),
             "threshold": found.threshold,

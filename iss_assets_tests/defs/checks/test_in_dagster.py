@@ -111,7 +111,7 @@ def test_a_failed_check_says_how_many_which_against_what_and_what_to_do(
     found = evaluations(run(study, instance, GOOD, QUALITY))["video_quality:dark_or_grainy"]
     metadata = {name: value.value for name, value in found.metadata.items()}
     assert found.severity == dg.AssetCheckSeverity.WARN
-    assert metadata["what to do"] == (
+    assert metadata["what_to_do"] == (
         "Ask patient 0001 to record in a brighter room, with the light in front of them."
     )
     assert metadata["ids"] == ["0001-00", "0001-02"]
@@ -186,7 +186,7 @@ def test_a_rule_that_breaks_is_a_failed_check_and_no_crashed_run(
     assert not broken.passed
     assert broken.severity == dg.AssetCheckSeverity.ERROR
     assert "JSONDecodeError" in str(broken.metadata["error"].value)
-    assert "Tell the engineer" in str(broken.metadata["what to do"].value)
+    assert "Tell the engineer" in str(broken.metadata["what_to_do"].value)
     assert found["video_quality:face_mask"].passed, "the others are made"
 
 

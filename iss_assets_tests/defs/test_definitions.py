@@ -1,0 +1,79 @@
+"""What every asset, check and run of the code location has in common."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from iss_assets.build import build_defs
+from iss_assets.defs.assets.common import metadata_key
+from iss_assets.pipeline.staleness import SCORES_CODE_VERSION
+from iss_assets.settings import Settings, VideoSettings, WarehouseSettings
+
+SNAKE_CASE = re.compile(r"(dagster/)?[a-z0-9]+(_[a-z0-9]+)*")
+
+
+def keys_that_are_not_snake_case(instance: dg.DagsterInstance) -> set[str]:
+    """Return metadata keys of every materialization and check of an instance's runs that are not snake_case."""
+    kinds = {dg.DagsterEventType.ASSET_MATERIALIZATION, dg.DagsterEventType.ASSET_CHECK_EVALUATION}
+    found: set[str] = set()
+    seen = 0
+    for run in instance.get_runs():
+        for record in instance.get_records_for_run(run.run_id, of_type=kinds).records:
+            event = record.event_log_entry.dagster_event
+            assert event is not None
+            if event.event_type == dg.DagsterEventType.ASSET_MATERIALIZATION:
+                found |= set(event.step_materialization_data.materialization.metadata)
+            else:
+                found |= set(event.asset_check_evaluation_data.metadata)
+            seen += 1
+    assert seen, "nothing was made"
+    return {key for key in found if not SNAKE_CASE.fullmatch(key)}
+
+
+def versions(settings: Settings) -> dict[str, str | None]:
+    graph = build_defs(settings).resolve_asset_graph()
+    return {
+        node.key.to_user_string(): node.code_version for node in graph.asset_nodes if not node.is_external
+    }
+
+
+def test_every_asset_has_a_code_version(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "sql" / "marts").mkdir(parents=True)
+    (tmp_path / "sql" / "marts" / "broken.sql").write_text("select from where\n")
+    broken = settings.model_copy(update={"warehouse": WarehouseSettings(sql_dir=tmp_path / "sql")})
+    for chosen in (settings, broken):
+        found = versions(chosen)
+        assert len(found) > 25
+        assert [name for name, version in found.items() if not version] == []
+
+
+def test_a_setting_changes_the_code_versions_of_what_is_made_with_it_and_of_no_other(
+    settings: Settings,
+) -> None:
+    shorter = settings.model_copy(update={"video": VideoSettings(max_seconds=600.0)})
+    before, after = versions(settings), versions(shorter)
+    changed = {name for name in before if before[name] != after[name]}
+    assert {"videos", "frames", "faces", "landmarks", "audio", "video_quality"} <= changed
+    assert not {"patients", "bpi_scores", "cv_splits", "experiment_results", "study_report"} & changed
+    assert before["bpi_scores"] == SCORES_CODE_VERSION
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [("short weeks", "short_weeks"), ("told, not failed", "told_not_failed"), ("by_flag", "by_flag")],
+)
+def test_words_become_keys(name: str, key: str) -> None:
+    assert metadata_key(name) == key
+    assert SNAKE_CASE.fullmatch(metadata_key(name))
+    assert not SNAKE_CASE.fullmatch(f"{name} of all")
+
+
+def test_steps_are_named_for_what_they_do(settings: Settings) -> None:
+    nodes = build_defs(settings).resolve_implicit_global_asset_job_def().nodes
+    assert {"extract_visual", "extract_audio", "train_folds", "evaluate_experiments", "build_sql_models"} <= {
+        node.name for node in nodes
+    }
