@@ -104,7 +104,7 @@ def grainy(picture: Picture, clip: Clip, index: int, sigma: float) -> Picture:
     return np.clip(picture + RNG.normal(0, sigma, picture.shape), 0, 255).astype(np.uint8)
 
 
-def mask(picture: Picture, clip: Clip, index: int, colour: tuple[int, int, int]) -> Picture:
+def mask(picture: Picture, clip: Clip, index: int, color: tuple[int, int, int]) -> Picture:
     """Paint a cloth over nose, mouth and chin, shaded as the face below it."""
     box, mesh = _box(clip, index), _mesh(clip, index)
     if box is None or mesh is None:
@@ -122,7 +122,7 @@ def mask(picture: Picture, clip: Clip, index: int, colour: tuple[int, int, int])
     )
     light = np.clip(light / max(1.0, float(np.median(light[cover > 0]))), 0.5, 1.5)[..., None]
     folds = 1 + 0.06 * np.sin(np.arange(len(picture)) / ((x2 - x1) / 18))[:, None, None]
-    cloth = np.array(colour, np.float32) * light * folds
+    cloth = np.array(color, np.float32) * light * folds
     return np.clip(picture * (1 - soft) + cloth * soft, 0, 255).astype(np.uint8)
 
 

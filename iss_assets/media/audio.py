@@ -1,13 +1,11 @@
-"""A video's sound track: decoded, resampled, stored without loss, measured, and cut into 4-second chunks.
+"""A video's sound track: decoded, resampled, stored losslessly, measured, and cut into 4-second chunks.
 
-Belongs here: the way from a file to the tables ``audio``, ``mel_spectrograms`` and ``audio_features``, and from a
-stored waveform to the latter two.
-Does not belong here: the arithmetic of the features (``sound_features``) and of the levels (``speech``), thresholds
-(``quality``), anything about what is said.
+From a file to the tables ``audio``, ``mel_spectrograms`` and ``audio_features``, and from a stored waveform to the
+latter two. The features are computed in ``sound_features``, the levels in ``speech``.
 
-Times are those of the video's timeline (``timeline``): sound before the first picture is left out, silence stands where
-sound is missing, and pauses cut out of the picture are cut out here at the same place. So chunk *n* of the sound belongs
-to chunk *n* of the frames.
+Times are those of the video's timeline (``timeline``): sound before the first picture is left out, missing sound is
+filled with silence, and pauses cut out of the picture are cut out of the sound at the same place. So chunk *n* of the
+sound belongs to chunk *n* of the frames.
 """
 
 from __future__ import annotations
@@ -39,39 +37,39 @@ from iss_assets.schemas.registry import BY_NAME
 from iss_assets.settings import AudioSettings, VideoSettings
 
 AUDIO_CODE_VERSION: Final = "6"
-"""Raised when the same file and settings give other rows than before."""
+"""Part of the fingerprints: raise it when the same file and settings produce different rows than before."""
 
 _CONSTANTS: Final = ("video_id", "patient_id", "fingerprint")
 _GAP_S: Final = 0.1
-"""A hole in the presentation times longer than this is filled with silence, and an overlap longer than this is left out;
-shorter ones are jitter of the clock."""
-_WORTH_SAYING_S: Final = 0.05
-"""Silence that was filled in is reported from here on: less reads as 0.0 s."""
+"""A gap in the presentation times longer than this is filled with silence, and a longer overlap is left out; shorter
+ones are clock jitter."""
+_MIN_REPORTED_S: Final = 0.05
+"""Shortest total of filled-in silence that is reported: less would read as 0.0 s."""
 _ROUNDING_S: Final = 0.005
-"""Start times closer to the first picture than this differ by the rounding of time stamps only."""
+"""Start times closer to the first picture than this differ only by the rounding of time stamps."""
 
 _STEP: Final = np.float32(2.0**-23)
-"""Distance of two values that 24 bits can hold."""
-_NO_SIGN: Final = 1e-10
-"""librosa takes smaller values for zero when it counts zero crossings."""
+"""Difference between adjacent 24-bit values."""
+_ZERO_THRESHOLD: Final = 1e-10
+"""librosa counts smaller values as zero when it counts zero crossings."""
 _MEL_ROWS: Final = 16
-"""Chunks that are put into Arrow together: 1.4 MB."""
+"""Chunks added to the Arrow table at a time: 1.4 MB."""
 
 
 @dataclass(frozen=True)
 class AudioTables:
-    """Rows of one video's sound, in the shape of the tables without video_id, patient_id and fingerprint.
+    """One video's sound as rows of the tables, without video_id, patient_id and fingerprint.
 
     Attributes
     ----------
     audio : pyarrow.Table
         One row.
     mel_spectrograms : pyarrow.Table
-        One row a chunk; none where the sound is shorter than a chunk.
+        One row per chunk; none if the sound is shorter than a chunk.
     audio_features : pyarrow.Table
-        One row a chunk and one, chunk -1, for the whole; none where nothing could be decoded.
+        One row per chunk, and one, chunk -1, for the whole; none if nothing could be decoded.
     problem : str or None
-        What was wrong on the way, in words for the coordinator.
+        What was wrong with the sound, in words for the coordinator.
     """
 
     audio: pa.Table
@@ -82,7 +80,7 @@ class AudioTables:
 
 @dataclass
 class _Track:
-    """What is learned while a track is decoded."""
+    """What is counted while a track is decoded."""
 
     downmix: Downmix
     histogram: PeakHistogram = field(default_factory=PeakHistogram)
@@ -95,10 +93,10 @@ class _Track:
 def extract_audio(
     path: Path, settings: AudioSettings, scratch: Path | None = None, timeline: Timeline | None = None
 ) -> AudioTables | None:
-    """Decode a video's sound track, mixed to mono as ``downmix`` chooses, and calculate all that is kept of it.
+    """Decode a video's sound track, mix it to mono as ``downmix`` chooses, and compute everything that is stored.
 
-    Decoding and resampling (soxr HQ, which is librosa's default) run block by block, samples and the stored waveform
-    wait in files; what is in memory grows by 30 kB a second of sound.
+    Decoding and resampling (soxr HQ, librosa's default) run block by block, and samples and waveform are buffered in
+    files; memory grows by 30 kB per second of sound.
 
     Parameters
     ----------
@@ -107,16 +105,16 @@ def extract_audio(
     settings : AudioSettings
         Rate, chunk length and sizes.
     scratch : Path, optional
-        A folder to keep the rows in, as ``<table>.arrow``; the tables that come back are mapped from there. Without
+        A folder to keep the rows in, as ``<table>.arrow``; the returned tables are memory-mapped from there. Without
         it they are in memory.
     timeline : Timeline, optional
-        Of this file; without it, it is made with the default `VideoSettings`.
+        The timeline of this file; by default it is computed with the default `VideoSettings`.
 
     Returns
     -------
     AudioTables or None
-        None where the file has no sound track. A track of which nothing can be decoded gives an audio row of 0 s
-        and a `problem`.
+        None if the file has no sound track. A track that cannot be decoded at all yields an audio row of 0 s and a
+        `problem`.
 
     Raises
     ------
@@ -162,7 +160,7 @@ def extract_audio(
 
 
 def _audio_row(row: dict[str, Any], flac: IO[bytes], in_memory: bool) -> pa.RecordBatch:
-    """Put the stored waveform to a row's other columns; from the file it lies in, if the row goes to another file."""
+    """Combine a row's columns with the stored waveform, which is memory-mapped if the row goes to a file too."""
     schema = _schema("audio")
     flac.seek(0, io.SEEK_END)
     size = flac.tell()
@@ -181,7 +179,7 @@ def _audio_row(row: dict[str, Any], flac: IO[bytes], in_memory: bool) -> pa.Reco
 
 
 def features_from_waveform(blob: bytes, settings: AudioSettings) -> tuple[pa.Table, pa.Table]:
-    """Make the rows of ``mel_spectrograms`` and ``audio_features`` again from a stored waveform.
+    """Recompute the rows of ``mel_spectrograms`` and ``audio_features`` from a stored waveform.
 
     Parameters
     ----------
@@ -192,19 +190,19 @@ def features_from_waveform(blob: bytes, settings: AudioSettings) -> tuple[pa.Tab
 
     Returns
     -------
-    (pyarrow.Table, pyarrow.Table)
-        What `extract_audio` gave with the same settings, but for the rounding to 24 bits: within 1e-4 or, where a
-        mean is near zero, 1e-4 of its usual size.
+    mel_spectrograms, audio_features : pyarrow.Table
+        What `extract_audio` returned with the same settings, except for the rounding to 24 bits: within a relative
+        error of 1e-4 or, for a mean near zero, 1e-4 of its usual size.
 
     Raises
     ------
     ValueError
-        If the waveform has another rate than the settings.
+        If the waveform's rate differs from the settings.
     """
     samples, rate = read_waveform(blob)
     if len(samples) and rate != settings.sample_rate:
         raise ValueError(
-            f"the stored waveform has {rate} Hz, the settings want {settings.sample_rate}: extract again"
+            f"the stored waveform has {rate} Hz, but the settings say {settings.sample_rate} Hz: extract again"
         )
     return _feature_tables(samples, settings)
 
@@ -212,7 +210,8 @@ def features_from_waveform(blob: bytes, settings: AudioSettings) -> tuple[pa.Tab
 def read_waveform(blob: bytes) -> tuple[NDArray[np.float32], int]:
     """Decode a stored waveform to mono float32 samples (n,) and its rate in hertz.
 
-    That of a track of which nothing could be decoded has no bytes, as FLAC knows no empty file: no samples, rate 0.
+    A track that could not be decoded at all is stored as no bytes, since FLAC has no empty files: it returns no
+    samples and a rate of 0.
     """
     import soundfile
 
@@ -247,7 +246,7 @@ def _feature_tables(
 
 
 def _mel_rows(first: int, mels: list[NDArray[np.float32]]) -> pa.RecordBatch:
-    """Give the rows of consecutive chunks, the first one's number being `first`."""
+    """Return the rows of consecutive chunks, numbered from `first`."""
     columns = [
         pa.array(range(first, first + len(mels)), pa.int32()),
         pa.array([m.shape[1] for m in mels], pa.int32()),
@@ -257,7 +256,7 @@ def _mel_rows(first: int, mels: list[NDArray[np.float32]]) -> pa.RecordBatch:
 
 
 def _nested_lists(matrices: list[NDArray[np.float32]]) -> pa.Array:
-    """Give matrices as lists of rows, without a Python object a value."""
+    """Return matrices as nested Arrow lists without creating a Python object per value."""
     values = np.concatenate([m.ravel() for m in matrices]) if matrices else np.empty(0, np.float32)
     widths = np.concatenate([np.full(len(m), m.shape[1]) for m in matrices]) if matrices else np.empty(0, int)
     inner = np.concatenate([[0], np.cumsum(widths)]).astype(np.int32)
@@ -273,11 +272,11 @@ def _schema(table: str) -> pa.Schema:
 def _store(
     blocks: Iterator[NDArray[np.float32]], settings: AudioSettings, to: IO[bytes], samples: StoredSamples
 ) -> None:
-    """Write FLAC of 24 bits, and put the samples as they are, in 32 bits, into `samples` to be measured.
+    """Write 24-bit FLAC, and append the unrounded 32-bit samples to `samples` to be measured.
 
-    24 bits are finer than any codec of a phone; what a codec lets swing above full scale is cut off there, as in
-    every wav file. What is nearer to zero than half a step keeps its sign: where a recording begins in silence, the
-    filters' ringing is thousandths of a step, and rounded to zero it would have no zero crossings.
+    24 bits are finer than any phone's codec; overshoot above full scale is clipped, as in every wav file. Values
+    closer to zero than half a step keep their sign: where a recording begins in silence, the filters' ringing is
+    thousandths of a step, and rounded to zero it would have no zero crossings.
     """
     import soundfile
 
@@ -286,7 +285,7 @@ def _store(
     ) as file:
         for block in blocks:
             samples.append(block)
-            vanishing = (block < -_NO_SIGN) & (block >= -_STEP / 2)
+            vanishing = (block < -_ZERO_THRESHOLD) & (block >= -_STEP / 2)
             file.write(np.where(vanishing, -_STEP, np.clip(block, -1.0, 1.0)))
 
 
@@ -295,7 +294,7 @@ def _resampled(
 ) -> Iterator[NDArray[np.float32]]:
     import soxr
 
-    resampler, rate, taken, given = None, 0, 0, 0
+    resampler, rate, samples_in, samples_out = None, 0, 0, 0
     for block, block_rate in blocks:
         if resampler is None or block_rate != rate:
             if resampler is not None:
@@ -303,31 +302,31 @@ def _resampled(
             resampler = soxr.ResampleStream(
                 block_rate, settings.sample_rate, 1, dtype="float32", quality="HQ"
             )
-            rate, taken, given = block_rate, 0, 0
+            rate, samples_in, samples_out = block_rate, 0, 0
         out = resampler.resample_chunk(block)
-        taken, given = taken + len(block), given + len(out)
+        samples_in, samples_out = samples_in + len(block), samples_out + len(out)
         yield out
     if resampler is not None:
         rest = resampler.resample_chunk(np.empty(0, np.float32), last=True)
         # librosa rounds the length up and fills with zeros
-        missing = int(np.ceil(taken * settings.sample_rate / rate)) - given
+        missing = int(np.ceil(samples_in * settings.sample_rate / rate)) - samples_out
         yield np.pad(rest[: max(0, missing)], (0, max(0, missing - len(rest))))
 
 
 def _tracks(path: Path, timeline: Timeline) -> list[tuple[int, int]]:
-    """Give the byte at which each part of the file begins, and its sound track; nothing if there is no sound track."""
+    """Return the byte offset and sound track number of each part of the file; empty if there is no sound track."""
     found = [(part.start, part.audio) for part in timeline.parts if part.audio is not None]
     if found:
         return found
     with open_container(path) as container:
-        # where no track decodes, the row of the first one says so
+        # if no track can be decoded, the first one's row reports it
         return [(0, s.index) for s in container.streams.audio[:1]]
 
 
 def _decoded(
     path: Path, parts: Sequence[tuple[int, int]], track: _Track, settings: AudioSettings, timeline: Timeline
 ) -> Iterator[tuple[NDArray[np.float32], int]]:
-    """Give mono blocks at the source's rate in step with the timeline, silence where sound is missing."""
+    """Yield mono blocks at the source's rate, aligned with the timeline, with silence where sound is missing."""
     elapsed = 0.0
     for frame, time_s in _frames(path, parts, track, timeline):
         rate = frame.sample_rate
@@ -340,9 +339,9 @@ def _decoded(
         skipped = round(-gap * rate) if gap < -jitter else 0
         if skipped >= frame.samples:
             continue
-        heard = track.downmix.mix(frame, skipped)
-        track.histogram.add(heard)
-        samples = heard.mean(axis=0, dtype=np.float32)
+        channels = track.downmix.mix(frame, skipped)
+        track.histogram.add(channels)
+        samples = channels.mean(axis=0, dtype=np.float32)
         if gap > jitter and elapsed + gap < settings.max_seconds:
             silence = np.zeros(round(gap * rate), np.float32)
             if gap > _GAP_S:
@@ -357,14 +356,14 @@ def _decoded(
 
 
 def _paused(timeline: Timeline, start_s: float, end_s: float) -> float:
-    """Give the seconds of a stretch in which the picture pauses too, so that no sound is missing."""
+    """Return the seconds between two times in which the picture pauses too, so that no sound is missing."""
     return sum(max(0.0, min(end_s, p.at_s + p.length_s) - max(start_s, p.at_s)) for p in timeline.pauses)
 
 
 def _frames(
     path: Path, parts: Sequence[tuple[int, int]], track: _Track, timeline: Timeline
 ) -> Iterator[tuple[Any, float | None]]:
-    """Give the track's frames with their times on the timeline; None for a frame that follows the one before."""
+    """Yield the track's frames with their times on the timeline; None means directly after the previous frame."""
     times = iter(timeline.sounds)
     for start, index in parts:
         with open_container(path, start) as container:
@@ -377,17 +376,17 @@ def _frames(
                     continue
                 begins = next(times, None) if packet.size else None
                 stamp = packet.pts
-                for frame in _sound_of(packet, track):
+                for frame in _decode_packet(packet, track):
                     if begins is not None and math.isnan(begins):
                         continue
                     if begins is None or stamp is None or frame.pts is None or not frame.time_base:
                         yield frame, None
                     else:
-                        # a decoder leaves out samples that only prepare it, and moves the time stamp by them
+                        # a decoder drops its priming samples and moves the time stamp accordingly
                         yield frame, float(begins + (frame.pts - stamp) * frame.time_base)
 
 
-def _sound_of(packet: Any, track: _Track) -> Sequence[Any]:
+def _decode_packet(packet: Any, track: _Track) -> Sequence[Any]:
     try:
         return packet.decode()  # type: ignore[no-any-return]
     except (av.error.FFmpegError, ValueError):
@@ -396,15 +395,15 @@ def _sound_of(packet: Any, track: _Track) -> Sequence[Any]:
 
 
 def _problem(track: _Track, samples: Samples) -> str | None:
-    troubles = []
+    issues = []
     if len(samples) == 0:
-        troubles.append("no sound could be decoded from the sound track")
+        issues.append("no sound could be decoded from the sound track")
     if track.broken:
-        troubles.append(f"{track.broken} damaged packets of sound were skipped")
-    if track.silence_s >= _WORTH_SAYING_S:
-        troubles.append(f"{track.silence_s:.1f} s without sound data were filled with silence")
+        issues.append(f"{track.broken} damaged packets of sound were skipped")
+    if track.silence_s >= _MIN_REPORTED_S:
+        issues.append(f"{track.silence_s:.1f} s without sound data were filled with silence")
     if track.downmix.changes:
-        troubles.append("the sound changes its channels midway")
+        issues.append("the sound changes its channels midway")
     if track.cut_at is not None:
-        troubles.append(f"sound after {track.cut_at:.0f} s was left out (setting audio.max_seconds)")
-    return sentence(troubles)
+        issues.append(f"sound after {track.cut_at:.0f} s was left out (setting audio.max_seconds)")
+    return sentence(issues)

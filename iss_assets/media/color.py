@@ -1,23 +1,22 @@
-"""From the colors that a file's pixels are coded in to the sRGB that everything here measures.
+"""Color conversion: from a file's coded colors to the sRGB that everything else here measures.
 
-Belongs here: what a picture's color tags mean, HDR to SDR, wide gamut to BT.709.
-Does not belong here: turning and squaring pictures (``upright``).
+What a picture's color tags mean, HDR to SDR, and wide gamut to BT.709.
 
-Ordinary video is left to FFmpeg, which obeys the tags for matrix (BT.601, BT.709, BT.2020) and range; where a file
-does not name its matrix, FFmpeg takes BT.601's. That is right for many files without tags and wrong for others, and
-moves the mean luma by less than 0.01 on faces.
+Ordinary video is left to FFmpeg, which follows the tags for matrix (BT.601, BT.709, BT.2020) and range; if a file
+does not name its matrix, FFmpeg assumes BT.601. That is right for many untagged files and wrong for others, and
+changes the mean luma of faces by less than 0.01.
 
-HDR is made SDR as follows, per picture and the same for every picture:
+HDR is converted to SDR as follows, each picture independently and in the same way:
 
 1. PQ (SMPTE ST 2084) or HLG (ARIB STD-B67) to light in cd/m2, by ITU-R BT.2100-2, tables 4 and 5; HLG for its nominal
    display of 1000 cd/m2, system gamma 1.2.
-2. Diffuse white is 203 cd/m2 (ITU-R BT.2408-7, table 1). It becomes SDR's white, so everything up to skin and paper
-   keeps its light.
+2. Diffuse white is 203 cd/m2 (ITU-R BT.2408-7, table 1). It becomes SDR white, so everything up to skin and paper
+   keeps its luminance.
 3. BT.2020 primaries to BT.709's (ITU-R BT.2087-0 with linear light).
-4. The highlights are rolled off by the EETF of ITU-R BT.2390-11, section 5.4.1, each of R, G and B by itself. The
-   EETF takes highlights from one and a half times diffuse white down to white: no more, since a wider range would
-   darken white itself and hide pictures that are blown out, and a camera for SDR clips them too.
-5. sRGB's curve (IEC 61966-2-1), as photographs and the networks here have it.
+4. The highlights are rolled off by the EETF of ITU-R BT.2390-11, section 5.4.1, separately for R, G and B. The EETF
+   compresses highlights up to one and a half times diffuse white; a wider range would darken white itself and hide
+   overexposure, and an SDR camera clips it too.
+5. The sRGB curve (IEC 61966-2-1), which photographs use and the networks here were trained on.
 """
 
 from __future__ import annotations
@@ -32,14 +31,14 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 SDR_WHITE_NITS: Final = 203.0
-"""Light of diffuse white in HDR, cd/m2 (ITU-R BT.2408-7, table 1)."""
+"""Luminance of diffuse white in HDR, in cd/m2 (ITU-R BT.2408-7, table 1)."""
 HIGHLIGHT_HEADROOM: Final = 1.5
-"""Light that still becomes darker than plain white, over diffuse white."""
+"""Brightest light that is still distinguished from white, as a multiple of diffuse white."""
 
 _CODES: Final = 65536
-"""Values of a channel in 16 bits; as many steps of light are told apart."""
+"""Values of a 16-bit channel, and entries of the lookup tables."""
 _BAND: Final = 2**17
-"""Pixels at a time: what is calculated from them stays in the processor's cache."""
+"""Pixels processed at a time, so that intermediate results stay in the processor's cache."""
 
 _PQ: Final = 16
 _HLG: Final = 18
@@ -48,7 +47,7 @@ _TRANSFERS: Final = {
     11: "iec61966-2-4", 12: "bt1361e", 13: "iec61966-2-1", 14: "bt2020-10", 15: "bt2020-12", _PQ: "smpte2084",
     17: "smpte428", _HLG: "arib-std-b67",
 }  # fmt: skip
-"""FFmpeg's names of the codes of ITU-T H.273, table 3."""
+"""FFmpeg's names for the codes of ITU-T H.273, table 3."""
 _UNKNOWN: Final = frozenset({0, 2, 3})
 _UNSPECIFIED: Final = 2
 _FULL: Final = 2
@@ -72,25 +71,30 @@ _LUMA: Final = {
 """Weights of red and blue in luma, by the code of the matrix (ITU-T H.273, table 4); BT.601's for all others."""
 
 _MATRICES: Final = frozenset({0, 1, 2, 4, 5, 6, 7, 9})
-"""Those that FFmpeg converts to RGB (ITU-T H.273, table 4)."""
+"""Matrix codes that FFmpeg converts to RGB (ITU-T H.273, table 4)."""
 _NEAR_BT2020: Final = frozenset({10, 13, 14})
-"""BT.2020 with constant luminance, and ICtCp: rare, and BT.2020 is the nearest that FFmpeg converts."""
+"""BT.2020 with constant luminance, and ICtCp: rare, and BT.2020 is the closest that FFmpeg converts."""
 
 
 def transfer_name(code: int) -> str:
-    """Give FFmpeg's name of a transfer characteristic; ``unknown`` where a file names none."""
+    """Return FFmpeg's name for a transfer characteristic; ``unknown`` if the file does not specify one."""
     return _TRANSFERS.get(int(code), "unknown")
 
 
 def is_named(code: int) -> bool:
-    """Say whether a color tag (ITU-T H.273) tells anything."""
+    """Return whether a color tag (ITU-T H.273) is specified."""
     return int(code) not in _UNKNOWN
 
 
 def settle_tags(frame: av.VideoFrame) -> None:
-    """Complete a picture's color tags with what follows from the others, so that FFmpeg can convert it.
+    """Fill in a frame's missing color tags from the others, so that FFmpeg can convert it.
 
-    HDR is BT.2020 wherever a file does not say otherwise.
+    HDR is taken as BT.2020 unless the file says otherwise.
+
+    Parameters
+    ----------
+    frame : av.VideoFrame
+        Changed in place.
     """
     if frame.color_trc in (_PQ, _HLG):
         if not is_named(frame.colorspace) and not frame.format.is_rgb:
@@ -102,24 +106,24 @@ def settle_tags(frame: av.VideoFrame) -> None:
 
 
 def needs_conversion(frame: av.VideoFrame) -> bool:
-    """Say whether a picture is more than FFmpeg's own conversion to RGB can do: HDR or a wide gamut."""
+    """Return whether a frame needs `to_sdr`, because it is HDR or wide gamut and FFmpeg's conversion is not enough."""
     return frame.color_trc in (_PQ, _HLG) or frame.color_primaries in _TO_BT709
 
 
 def deep_rgb(frame: av.VideoFrame, reformatter: VideoReformatter, width: int) -> NDArray[np.uint16]:
-    """Give a picture as R, G, B in 16 bits, in the file's own transfer characteristic and primaries.
+    """Return a frame as 16-bit R, G, B, in the file's own transfer characteristic and primaries.
 
-    FFmpeg brings the chroma planes to full size, and the matrix is applied here: FFmpeg's own way to RGB with more than
-    8 bits comes out 0.35 % too dark, which the steep curves of HDR multiply.
+    FFmpeg scales the chroma planes to full size, and the matrix is applied here: FFmpeg's own conversion to RGB with
+    more than 8 bits comes out 0.35 % too dark, which the steep curves of HDR amplify.
 
     Parameters
     ----------
     frame : av.VideoFrame
-        With settled tags.
+        A frame whose tags `settle_tags` has completed.
     reformatter : av.video.reformatter.VideoReformatter
-        Kept from frame to frame.
+        Reused from frame to frame.
     width : int
-        Width wanted.
+        Output width in pixels.
 
     Returns
     -------
@@ -134,7 +138,7 @@ def deep_rgb(frame: av.VideoFrame, reformatter: VideoReformatter, width: int) ->
     full = (2**bits - 1) << (16 - bits)
     dark, bright, chroma = (0, full, full) if planes.color_range == _FULL else (16 << 8, 219 << 8, 224 << 8)
     to_red, to_blue = 2 * (1 - red), 2 * (1 - blue)
-    # Y', Cb, Cr to R', G', B' in shares of full scale (ITU-R BT.2100-2, table 6, solved for R, G and B)
+    # Y', Cb, Cr to R', G', B' as fractions of full scale (ITU-R BT.2100-2, table 6, solved for R, G and B)
     rows = np.array(
         [[1, 0, to_red], [1, -blue / green * to_blue, -red / green * to_red], [1, to_blue, 0]]
     ) / [bright, chroma, chroma]
@@ -162,10 +166,10 @@ def to_sdr(picture: NDArray[np.uint16], transfer: int, primaries: int) -> NDArra
     out = np.empty(picture.shape, np.uint8)
     rows = max(1, _BAND // picture.shape[1])
     for top in range(0, len(picture), rows):
-        # every code is in the table: without the check for it, looking up is twice as fast
+        # every code is in the table: clipping instead of checking bounds makes the lookup twice as fast
         linear: Any = np.take(light, picture[top : top + rows], mode="clip")
         if transfer == _HLG:
-            # the display's system gamma acts on luminance and keeps the hue (BT.2100-2, table 5)
+            # the display's system gamma acts on luminance and preserves hue (BT.2100-2, table 5)
             luminance = cv2.transform(linear, np.array([_BT2020_LUMINANCE], np.float32))
             linear *= (cv2.pow(luminance, 0.2) * np.float32(1000 / SDR_WHITE_NITS))[..., None]
         if matrix is not None:
@@ -178,7 +182,7 @@ def to_sdr(picture: NDArray[np.uint16], transfer: int, primaries: int) -> NDArra
 
 @functools.cache
 def _light_of(transfer: int) -> NDArray[np.float32]:
-    """Give the light of each code: 1 is diffuse white, but for HLG, where it is the scene's light up to 1."""
+    """Return the linear light of each code. 1 is diffuse white, except for HLG, whose scene light ranges from 0 to 1."""
     code = np.arange(_CODES) / (_CODES - 1)
     if transfer == _PQ:
         return (pq_to_nits(code) / SDR_WHITE_NITS).astype(np.float32)
@@ -190,34 +194,34 @@ def _light_of(transfer: int) -> NDArray[np.float32]:
 
 @functools.cache
 def _curve_of(transfer: int) -> NDArray[np.uint8]:
-    """Give the 8-bit value for each step of light from 0 to `HIGHLIGHT_HEADROOM`."""
+    """Return the 8-bit value for each step of light from 0 to `HIGHLIGHT_HEADROOM`."""
     light = np.arange(_CODES) / (_CODES - 1) * HIGHLIGHT_HEADROOM
-    # SDR goes back the way it came, so that greys stay what they are
+    # SDR takes the inverse of its decoding, so that grays do not change
     light = roll_off(light) if transfer in (_PQ, _HLG) else light
     signal = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
     return np.round(255 * np.clip(signal, 0, 1)).astype(np.uint8)
 
 
 def roll_off(light: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Bring highlights down to white: EETF of ITU-R BT.2390-11, section 5.4.1, without lifting black.
+    """Compress highlights to white with the EETF of ITU-R BT.2390-11, section 5.4.1, without lifting black.
 
     Parameters
     ----------
     light : ndarray of float
-        Linear light, diffuse white being 1.
+        Linear light; diffuse white is 1.
 
     Returns
     -------
     ndarray of float
-        At most 1; the same below the knee, which lies at 0.83.
+        At white 1; unchanged below the knee, which is at 0.83.
     """
     peak = float(nits_to_pq(np.array(SDR_WHITE_NITS * HIGHLIGHT_HEADROOM)))
     signal = np.minimum(nits_to_pq(light * SDR_WHITE_NITS) / peak, 1)
-    most = float(nits_to_pq(np.array(SDR_WHITE_NITS)) / peak)
-    knee = 1.5 * most - 0.5
+    white = float(nits_to_pq(np.array(SDR_WHITE_NITS)) / peak)
+    knee = 1.5 * white - 0.5
     t = np.clip((signal - knee) / (1 - knee), 0, 1)
     spline = (
-        (2 * t**3 - 3 * t**2 + 1) * knee + (t**3 - 2 * t**2 + t) * (1 - knee) + (-2 * t**3 + 3 * t**2) * most
+        (2 * t**3 - 3 * t**2 + 1) * knee + (t**3 - 2 * t**2 + t) * (1 - knee) + (-2 * t**3 + 3 * t**2) * white
     )
     rolled = pq_to_nits(spline * peak) / SDR_WHITE_NITS
     return np.where(signal < knee, light, rolled)
@@ -228,12 +232,12 @@ _C1, _C2, _C3 = 3424 / 4096, 2413 / 4096 * 32, 2392 / 4096 * 32
 
 
 def pq_to_nits(signal: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Give the light in cd/m2 of a PQ signal from 0 to 1 (SMPTE ST 2084, equation 4.1)."""
+    """Return the luminance in cd/m2 of a PQ signal from 0 to 1 (SMPTE ST 2084, equation 4.1)."""
     root = signal ** (1 / _M2)
     return 10000 * (np.maximum(root - _C1, 0) / (_C2 - _C3 * root)) ** (1 / _M1)
 
 
 def nits_to_pq(nits: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Give the PQ signal of light in cd/m2 (SMPTE ST 2084, equation 5.1)."""
+    """Return the PQ signal, 0 to 1, of a luminance in cd/m2 (SMPTE ST 2084, equation 5.1)."""
     power = (np.maximum(nits, 0) / 10000) ** _M1
     return ((_C1 + _C2 * power) / (1 + _C3 * power)) ** _M2

@@ -1,10 +1,8 @@
-"""What the edit lists of mp4 and mov files say that FFmpeg does not follow.
+"""Edits in mp4 and mov files that FFmpeg does not follow.
 
-FFmpeg leaves out what an edit list hides and puts its segments one after the other. It does not follow two kinds of
-edits, and plays the media at their place: an empty edit after the first segment (nothing is shown for its length), and
-a dwell (media rate 0: one picture is held for its length). ISO/IEC 14496-12, 8.6.6.
-
-Belongs here: finding those edits in a file's movie box. Does not belong here: what a gap means (``timeline``).
+FFmpeg leaves out what an edit list hides and joins its segments. It ignores two kinds of edits and plays the media
+instead: an empty edit after the first segment (nothing is shown for its length), and a dwell (media rate 0: one
+picture is held for its length). ISO/IEC 14496-12, 8.6.6. They are read here from the file's movie box.
 """
 
 from __future__ import annotations
@@ -14,9 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
-_MOST_BYTES: Final = 64 * 2**20
-"""A movie box larger than this is not read; three hours of video need two megabytes."""
-_MOST_BOXES: Final = 10_000
+_MAX_BYTES: Final = 64 * 2**20
+"""A larger movie box is not read; three hours of video need two megabytes."""
+_MAX_BOXES: Final = 10_000
 
 
 class Edit(NamedTuple):
@@ -25,11 +23,11 @@ class Edit(NamedTuple):
     Attributes
     ----------
     start_s, end_s : float
-        Its stretch of the presentation.
+        Start and end in the presentation, in seconds.
     media_s : float or None
-        The moment of the media that it shows; None for an empty edit.
+        The time in the media that it shows, in seconds; None for an empty edit.
     rate : float
-        1 plays, 0 holds.
+        1 plays, 0 holds a picture.
     """
 
     start_s: float
@@ -39,17 +37,17 @@ class Edit(NamedTuple):
 
     @property
     def is_blank(self) -> bool:
-        """Whether nothing new is shown or heard during the edit."""
+        """Whether the edit plays no new picture or sound."""
         return self.media_s is None or self.rate == 0
 
 
 def unfollowed_edits(path: Path) -> dict[int, list[Edit]]:
-    """Give, by track id, the edits that FFmpeg does not follow: empty ones midway, and rates other than 1.
+    """Return, by track id, the edits that FFmpeg does not follow: empty ones midway, and rates other than 1.
 
     Parameters
     ----------
     path : Path
-        An mp4 or mov file. One whose boxes are broken has no such edits.
+        An mp4 or mov file. If its boxes are broken, the result is empty.
     """
     try:
         with path.open("rb") as file:
@@ -60,8 +58,8 @@ def unfollowed_edits(path: Path) -> dict[int, list[Edit]]:
 
 
 def _movie(file: BinaryIO) -> bytes:
-    """Give the content of the movie box; empty if there is none."""
-    for _ in range(_MOST_BOXES):
+    """Return the content of the movie box; empty if there is none or it is too large."""
+    for _ in range(_MAX_BOXES):
         head = file.read(16)
         if len(head) < 8:
             break
@@ -70,7 +68,7 @@ def _movie(file: BinaryIO) -> bytes:
             size, header = int.from_bytes(head[8:16]), 16
         if kind == b"moov":
             file.seek(header - len(head), 1)
-            return file.read(size - header) if header < size <= _MOST_BYTES else b""
+            return file.read(size - header) if header < size <= _MAX_BYTES else b""
         if size < header:
             break
         file.seek(size - len(head), 1)
@@ -78,7 +76,7 @@ def _movie(file: BinaryIO) -> bytes:
 
 
 def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Give kind and content of the boxes in a box."""
+    """Yield kind and content of the boxes inside a box."""
     at = 0
     while at + 8 <= len(data):
         size, kind = struct.unpack_from(">I4s", data, at)
@@ -111,7 +109,7 @@ def _of_tracks(movie: bytes) -> Iterator[tuple[int, list[Edit]]]:
 
 
 def _after_times(box: bytes) -> int:
-    """Give the number after the times of creation and change: a header's time scale, or a track's id."""
+    """Return the number after the creation and modification times: a header's time scale, or a track's id."""
     return int(struct.unpack_from(">I", box, 20 if box[:1] == b"\1" else 12)[0])
 
 

@@ -1,18 +1,14 @@
-"""Finding the face: MTCNN's three networks, driven so that their cost fits the patient's one large face.
-
-Belongs here: the detector, the choice among several faces, the crop.
-Does not belong here: decoding (``video``), landmarks (``landmarks``), what a face looks like (``measures``).
+"""Face detection: MTCNN's three networks, tuned for videos that show one large face, and the face crop.
 
 The networks, weights, thresholds and box arithmetic are facenet-pytorch's (Zhang et al. 2016, "Joint Face Detection
-and Alignment Using Multitask Cascaded Convolutional Networks"). What differs is where they look. MTCNN's cost is the
-image pyramid of its first network, so
+and Alignment Using Multitask Cascaded Convolutional Networks"). What differs is where they search. Most of MTCNN's
+cost is the image pyramid of its first network, so
 
 - the pyramid is built on a picture halved down to `detection_side`, from `search_share` of the shorter side upwards, at
-  the same scales that facenet-pytorch's default takes; only where nothing is found there does it go on down to
-  `min_face_share`;
-- between full searches a single face is followed: the last box alone goes through the second and third network.
-  A full search comes every `search_every` samples, after a jump in the picture, while several faces are in view, and
-  whenever the followed face is not sure.
+  the scales of facenet-pytorch's default; only if nothing is found there does it continue down to `min_face_share`;
+- between full searches a single face is tracked: only the last box goes through the second and third network. A full
+  search follows every `search_every` samples, after a scene change, while several faces are in view, and whenever the
+  tracked face is uncertain.
 """
 
 from __future__ import annotations
@@ -30,20 +26,20 @@ from iss_assets.media.mtcnn import NETWORKS, pretrained, suppress
 from iss_assets.settings import FaceSettings
 
 _DEFAULT_MIN_FACE: Final = 20.0
-"""facenet-pytorch's smallest face in pixels; its pyramid is aligned with this, and so is ours."""
+"""facenet-pytorch's smallest face in pixels; its pyramid starts from this size, and so does ours."""
 _FACTOR: Final = 0.709
 """facenet-pytorch's step between two scales (about one over the root of two)."""
 CELL: Final = 12
 STRIDE: Final = 2
-_SURE: Final = 0.95
-"""Probability below which a followed face is looked for again in the whole picture. The benchmark's false faces on
-hands and clothes reach 0.7 to 0.97, real ones seldom fall below 0.98."""
+_MIN_TRACKED_PROBABILITY: Final = 0.95
+"""A tracked face with a lower probability triggers a full search. The benchmark's false faces on hands and clothes
+reach 0.7 to 0.97; real ones rarely fall below 0.98."""
 _AS_PROBABLE: Final = 0.01
-"""Faces within this of the most probable one count as equally probable; the largest of them is taken."""
-_JUMP: Final = 0.06
-"""Mean absolute luma difference between samples (0 to 1) above which the picture counts as another scene."""
+"""Faces within this of the largest probable one count as equally probable; the largest of them is chosen."""
+_SCENE_CHANGE: Final = 0.06
+"""Mean absolute luma difference between samples (0 to 1) above which the picture counts as a new scene."""
 _CHUNK: Final = 16
-"""Crops a network call: above it the small networks fall out of the processor's cache."""
+"""Crops per network call: with more, the small networks no longer fit the processor's cache."""
 
 Boxes = NDArray[Any]
 """Rows x1, y1, x2, y2, probability."""
@@ -56,11 +52,11 @@ class Detection:
     Attributes
     ----------
     box : tuple of float
-        x1, y1, x2, y2 in pixels of the upright full-size picture; may reach beyond its edge.
+        x1, y1, x2, y2 in pixels of the upright full-size picture; may extend beyond its edge.
     probability : float
         The third network's probability that this is a face.
     faces_seen : int
-        Faces found in the picture by the last full search.
+        Number of faces found by the last full search.
     """
 
     box: tuple[float, float, float, float]
@@ -70,7 +66,7 @@ class Detection:
 
 @functools.cache
 def load_networks() -> tuple[Any, Any, Any]:
-    """Load P-Net, R-Net and O-Net with facenet-pytorch's weights once a process, for a processor."""
+    """Load P-Net, R-Net and O-Net with facenet-pytorch's weights for the CPU, once per process."""
     from iss_assets.media.openvino_layers import picture_network
 
     pnet, rnet, onet = (picture_network(network, pretrained(name)) for name, network in NETWORKS.items())
@@ -78,9 +74,15 @@ def load_networks() -> tuple[Any, Any, Any]:
 
 
 def choose_face(boxes: Boxes) -> int:
-    """Choose among the faces of one picture: the largest of those that are about as probable as the best.
+    """Return the index of the chosen face of one picture: the largest of those about as probable as the best.
 
-    Size alone (facenet-pytorch's default) takes false faces on hands and clothes, which are large and less probable.
+    Choosing by size alone (facenet-pytorch's default) picks false faces on hands and clothes, which are large and less
+    probable.
+
+    Parameters
+    ----------
+    boxes : ndarray of float, shape (n, 5), n at smallest 1
+        x1, y1, x2, y2, probability.
     """
     probable = np.flatnonzero(boxes[:, 4] >= boxes[:, 4].max() - _AS_PROBABLE)
     areas = (boxes[probable, 2] - boxes[probable, 0]) * (boxes[probable, 3] - boxes[probable, 1])
@@ -88,12 +90,12 @@ def choose_face(boxes: Boxes) -> int:
 
 
 class FaceFinder:
-    """Finds the face in the samples of one video, in order; one object a video.
+    """Finds the face in the samples of one video, in order. Create one object per video.
 
     Parameters
     ----------
     settings : FaceSettings
-        Thresholds, scales, how often to search.
+        Thresholds, scales, and how often to search.
     """
 
     def __init__(self, settings: FaceSettings) -> None:
@@ -101,7 +103,7 @@ class FaceFinder:
         from iss_assets.media.openvino_layers import runner
 
         self._networks = [runner(network) for network in load_networks()]
-        self._followed: Boxes | None = None
+        self._tracked: Boxes | None = None
         self._since_search = 0
         self._shape: tuple[int, ...] = ()
 
@@ -115,53 +117,59 @@ class FaceFinder:
         small : ndarray of uint8, shape (height, width, 3)
             The upright RGB picture, scaled by `shrink`.
         scale : float
-            Scaled over full size.
+            Scaled size over full size.
         motion : float, optional
-            Mean absolute luma difference to the sample before, 0 to 1.
+            Mean absolute luma difference to the previous sample, 0 to 1.
 
         Returns
         -------
         Detection or None
-            With its box in the full-size picture; None where no face is found.
+            With its box in the full-size picture; None if no face is found.
         """
         if small.shape != self._shape:
-            # another size is another picture: a box of the one before says nothing about it
-            self._shape, self._followed = small.shape, None
+            # a new size means a new picture: the previous box does not apply to it
+            self._shape, self._tracked = small.shape, None
         to_small = np.array([scale, scale, scale, scale, 1])
-        boxes = self._follow(small, self._followed * to_small, motion) if self._followed is not None else None
+        boxes = self._track(small, self._tracked * to_small, motion) if self._tracked is not None else None
         if boxes is not None:
             self._since_search += 1
         else:
             boxes = self._search(small, scale)
             self._since_search = 0
         boxes = boxes / to_small
-        self._followed = boxes if len(boxes) == 1 else None
+        self._tracked = boxes if len(boxes) == 1 else None
         return chosen_detection(boxes)
 
-    def _follow(self, small: NDArray[np.uint8], before: Boxes, motion: float | None) -> Boxes | None:
-        """Look where the face was; None where that cannot be trusted."""
-        if self._since_search + 1 >= self._settings.search_every or (motion is not None and motion > _JUMP):
+    def _track(self, small: NDArray[np.uint8], before: Boxes, motion: float | None) -> Boxes | None:
+        """Search where the face was; return None if the result cannot be trusted."""
+        if self._since_search + 1 >= self._settings.search_every or (
+            motion is not None and motion > _SCENE_CHANGE
+        ):
             return None
         boxes = self._refine(small, square(before))
-        sure = len(boxes) == 1 and boxes[0, 4] >= _SURE and _overlap(boxes[0], before[0]) >= 0.5
+        sure = (
+            len(boxes) == 1
+            and boxes[0, 4] >= _MIN_TRACKED_PROBABILITY
+            and _overlap(boxes[0], before[0]) >= 0.5
+        )
         return boxes if sure else None
 
     def _search(self, small: NDArray[np.uint8], scale: float) -> Boxes:
         """Search the whole picture, first for large faces, then for small ones."""
-        least, large, shorter = scales(small.shape, scale, self._settings)
+        smallest, large, shorter = scales(small.shape, scale, self._settings)
         boxes = self._refine(small, self._propose(small, scale, large, shorter))
-        if not len(boxes) and large > least:
-            boxes = self._refine(small, self._propose(small, scale, least, large))
+        if not len(boxes) and large > smallest:
+            boxes = self._refine(small, self._propose(small, scale, smallest, large))
         return boxes
 
-    def _propose(self, small: NDArray[np.uint8], scale: float, least: float, most: float) -> Boxes:
-        """Run the first network over the pyramid's levels for faces of `least` up to `most` pixels."""
+    def _propose(self, small: NDArray[np.uint8], scale: float, smallest: float, largest: float) -> Boxes:
+        """Run the first network on the pyramid's levels for faces from `smallest` up to `largest` pixels."""
         pnet = self._networks[0]
         height, width = small.shape[:2]
         sums: Any = cv2.integral(small, sdepth=cv2.CV_32S)
         whole = np.array([[0, 0, width, height]])
         found = []
-        for zoom in pyramid(scale, least, most, min(height, width)):
+        for zoom in pyramid(scale, smallest, largest, min(height, width)):
             level = as_input(area_means(sums, whole, int(height * zoom + 1), int(width * zoom + 1)))
             regression, probability = pnet(level)
             rows, columns = np.nonzero(probability[0, 1] >= self._settings.thresholds[0])
@@ -180,7 +188,7 @@ class FaceFinder:
         return square(np.column_stack([every[:, :4] + every[:, 5:9] * sides, every[:, 4]]))
 
     def _refine(self, small: NDArray[np.uint8], boxes: Boxes) -> Boxes:
-        """Run the second and third network over proposals and give the faces."""
+        """Run the second and third network on proposals and return the faces."""
         _, rnet, onet = self._networks
         boxes, crops = cut(small, boxes, 24)
         if len(boxes):
@@ -201,15 +209,15 @@ class FaceFinder:
 
 
 def shrink(picture: NDArray[np.uint8], side: int) -> tuple[NDArray[np.uint8], float]:
-    """Halve a picture as often as its shorter side stays at `side` or above.
+    """Halve a picture for as long as its shorter side stays at smallest `side` pixels.
 
-    Halving averages two by two pixels and costs a fifth of scaling by other factors.
+    Halving averages blocks of two by two pixels and costs a fifth of scaling by other factors.
 
     Returns
     -------
     small : ndarray of uint8, shape (height, width, 3)
     scale : float
-        Scaled over full size: 1, 1/2, 1/4, ...
+        Scaled size over full size: 1, 1/2, 1/4, ...
     """
     scale = 1.0
     while min(picture.shape[:2]) // 2 >= side:
@@ -221,32 +229,32 @@ def shrink(picture: NDArray[np.uint8], side: int) -> tuple[NDArray[np.uint8], fl
 
 
 def scales(shape: tuple[int, ...], scale: float, settings: FaceSettings) -> tuple[float, float, float]:
-    """Give the smallest face looked for, the smallest one looked for first, and the picture's shorter side."""
+    """Return, in pixels, the smallest face searched for, the smallest one of the first search, and the shorter side."""
     shorter = min(shape[:2])
-    least = max(_DEFAULT_MIN_FACE * scale, settings.min_face_share * shorter, CELL)
-    return least, max(settings.search_share * shorter, least), shorter
+    smallest = max(_DEFAULT_MIN_FACE * scale, settings.min_face_share * shorter, CELL)
+    return smallest, max(settings.search_share * shorter, smallest), shorter
 
 
-def pyramid(scale: float, least: float, most: float, shorter: float) -> list[float]:
-    """Give the zooms of the scaled picture at which faces of `least` up to `most` pixels fill the first network.
+def pyramid(scale: float, smallest: float, largest: float, shorter: float) -> list[float]:
+    """Return the zoom factors at which faces from `smallest` up to `largest` pixels fit the first network.
 
-    They are those zooms of facenet-pytorch's default pyramid on the full-size picture, so that both ways propose the
+    They are the zoom factors of facenet-pytorch's default pyramid on the full-size picture, so that both propose the
     same boxes.
 
     Parameters
     ----------
     scale : float
-        Scaled over full size.
-    least, most : float
-        Sizes of faces, in pixels of the scaled picture.
+        Scaled size over full size.
+    smallest, largest : float
+        Face sizes in pixels of the scaled picture.
     shorter : float
         Shorter side of the scaled picture.
     """
     zooms = []
     size = _DEFAULT_MIN_FACE * scale
-    while size <= shorter and size < most:
-        # a level also answers to faces somewhat smaller and larger than its own size
-        if size >= least * 0.999:
+    while size <= shorter and size < largest:
+        # a level also responds to faces somewhat smaller and larger than its own size
+        if size >= smallest * 0.999:
             zooms.append(CELL / size)
         size /= _FACTOR
     return zooms
@@ -282,7 +290,7 @@ def crop_face(
 
 
 def chosen_detection(boxes: Boxes) -> Detection | None:
-    """Give the chosen one of a picture's faces, if there are any."""
+    """Return the chosen face of a picture; None if there is none."""
     if not len(boxes):
         return None
     x1, y1, x2, y2, probability = (float(v) for v in boxes[choose_face(boxes)])
@@ -290,24 +298,24 @@ def chosen_detection(boxes: Boxes) -> Detection | None:
 
 
 def as_input(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Scale pictures, shape (n, height, width, 3), as the networks were trained."""
+    """Normalize pictures, shape (n, height, width, 3), to the range that the networks were trained with."""
     return (pixels - np.float32(127.5)) * np.float32(0.0078125)
 
 
 def area_means(sums: NDArray[np.int32], edges: NDArray[Any], height: int, width: int) -> NDArray[np.float32]:
     """Scale parts of a picture to one size by averaging areas, as torch's ``interpolate(mode="area")`` does.
 
-    facenet-pytorch resamples so, and the networks answer differently to OpenCV's INTER_AREA: faces near a threshold
-    come and go. From summed areas any part costs four look-ups a pixel, however large it is.
+    facenet-pytorch resamples this way; with OpenCV's INTER_AREA, faces near a threshold appear and disappear. With a
+    summed-area table, each output pixel costs four lookups however large the part is.
 
     Parameters
     ----------
     sums : ndarray of int32, shape (h + 1, w + 1, 3)
         ``cv2.integral`` of the picture.
     edges : ndarray of int, shape (n, 4)
-        Parts as x1, y1, x2, y2, the ends not included.
+        Parts as x1, y1, x2, y2, ends exclusive.
     height, width : int
-        Size wanted.
+        Output size in pixels.
 
     Returns
     -------
@@ -328,14 +336,14 @@ def area_means(sums: NDArray[np.int32], edges: NDArray[Any], height: int, width:
     total -= flat.take(above + last, axis=0)
     total -= flat.take(below + first, axis=0)
     total += flat.take(above + first, axis=0)
-    # sums of up to 65,000 pixels are whole numbers in float32, and what comes out is rounded once
+    # sums of up to 65,000 pixels are exact in float32, so the mean is rounded only once
     means = total.astype(np.float32)
     means /= ((bottom - top)[:, :, None] * (right - left)[:, None, :]).astype(np.float32)[..., None]
     return means
 
 
 def _run(network: Any, crops: NDArray[np.float32]) -> list[NDArray[Any]]:
-    # what a network gives lies in its own memory until it runs again
+    # a network's outputs share its memory, which the next call overwrites
     parts = [
         [answer.copy() for answer in network(as_input(crops[i : i + _CHUNK]))]
         for i in range(0, len(crops), _CHUNK)
@@ -344,7 +352,14 @@ def _run(network: Any, crops: NDArray[np.float32]) -> list[NDArray[Any]]:
 
 
 def cut(picture: NDArray[np.uint8], boxes: Boxes, side: int) -> tuple[Boxes, NDArray[np.float32]]:
-    """Cut boxes out at one size; boxes wholly outside the picture are dropped."""
+    """Cut boxes out of a picture, scaled to `side` pixels; drop boxes entirely outside the picture.
+
+    Returns
+    -------
+    boxes : ndarray of float32, shape (m, 5)
+        Those that remain.
+    crops : ndarray of float32, shape (m, side, side, 3)
+    """
     height, width = picture.shape[:2]
     edges = boxes[:, :4].astype(np.int32)
     edges[:, :2] = np.maximum(edges[:, :2], 1) - 1
@@ -361,7 +376,7 @@ def cut(picture: NDArray[np.uint8], boxes: Boxes, side: int) -> tuple[Boxes, NDA
 
 
 def square(boxes: Boxes) -> Boxes:
-    """Make boxes square about their middle, by the longer side."""
+    """Make boxes square around their center, with the longer side's length."""
     boxes = boxes.astype(np.float32)
     size = boxes[:, 2:4] - boxes[:, :2]
     longer = size.max(axis=1, keepdims=True, initial=0)
@@ -371,13 +386,13 @@ def square(boxes: Boxes) -> Boxes:
 
 
 def regress(boxes: Boxes, shift: NDArray[Any]) -> Boxes:
-    """Move the boxes' edges by a network's shifts, which are shares of the side."""
+    """Move the boxes' edges by a network's shifts, which are fractions of the side."""
     size = np.tile(boxes[:, 2:4] - boxes[:, :2] + 1, 2)
     return np.column_stack([boxes[:, :4] + shift * size, boxes[:, 4]])
 
 
 def drop_nested(boxes: Boxes) -> Boxes:
-    """Drop every box that lies to 70 % or more inside a more probable one, or the other way round."""
+    """Drop every box that overlaps a more probable one by more than 70 % of the smaller box."""
     order = list(np.argsort(boxes[:, 4])[::-1])
     kept: list[int] = []
     while order:
@@ -388,7 +403,7 @@ def drop_nested(boxes: Boxes) -> Boxes:
 
 
 def _overlap(one: NDArray[Any], other: NDArray[Any], of_smaller: bool = False) -> float:
-    """Give the shared area over the united one, or over the smaller box's, in whole pixels as facenet-pytorch does."""
+    """Return the intersection over the union, or over the smaller box, in whole pixels as facenet-pytorch counts."""
     x = min(one[2], other[2]) - max(one[0], other[0]) + 1
     y = min(one[3], other[3]) - max(one[1], other[1]) + 1
     shared = max(0.0, float(x)) * max(0.0, float(y))

@@ -1,8 +1,4 @@
-"""What a mesh says about how a face stands in the picture: turned, mirrored, implausible, jumping.
-
-Belongs here: geometry of stored landmarks. Does not belong here: finding them (``landmarks``), whose face it is
-(``identity``).
-"""
+"""Geometry of stored landmarks: whether a face is turned, mirrored, implausible or jumping."""
 
 from __future__ import annotations
 
@@ -19,7 +15,7 @@ _LEFT_EYE: Final = (362, 263)
 _MOUTH: Final = (61, 291)
 _NOSE: Final = 4
 _BLOCK: Final = 1024
-"""Meshes at a time."""
+"""Meshes processed at a time."""
 
 
 @dataclass(frozen=True)
@@ -29,13 +25,13 @@ class MeshFindings:
     Attributes
     ----------
     turned : float
-        Eyes not above the mouth: another quarter turn would bring the face nearer to upright.
+        The eyes are not above the mouth: a quarter turn would bring the face closer to upright.
     mirrored : float
-        The right eye where the left should be.
+        The right eye is where the left should be.
     implausible : float
-        Points far outside the crop, eyes on top of one another or a mouth outside the face.
+        Points far outside the crop, eyes on top of each other, or a nose outside the face.
     jumping : float
-        Share of steps between neighbouring samples in which the shape changes more than a face can.
+        Share of steps between neighboring samples in which the shape changes more than a face can.
     roll_deg : float or None
         Median angle of the line between the eyes.
     """
@@ -55,15 +51,20 @@ def examine_meshes(
     Parameters
     ----------
     points : ndarray of float, shape (n, 468, 3)
-        Meshes in shares of their crops.
+        Meshes, in fractions of their crops' sides.
     frame_index : ndarray of int, shape (n,)
-        The samples that they belong to, rising.
+        The samples that they belong to, in ascending order.
     settings : QualitySettings
-        Thresholds; those of meshes begin with ``mesh_``.
+        Thresholds; those for meshes begin with ``mesh_``.
+
+    Returns
+    -------
+    MeshFindings
+        Zeros and None without meshes.
     """
     if len(points) == 0:
         return MeshFindings(0.0, 0.0, 0.0, 0.0, None)
-    # in double precision and with its shape, an hour of meshes takes a gigabyte
+    # all at once, an hour of meshes in double precision would take a gigabyte
     parts = [
         _examine(
             points[max(0, start - 1) : start + _BLOCK],
@@ -72,7 +73,7 @@ def examine_meshes(
         )
         for start in range(0, len(points), _BLOCK)
     ]
-    # each part but the first begins with the last mesh of the one before, for the step between them
+    # each part but the first starts with the last mesh of the previous part, for the step between them
     whole = [parts[0]] + [{k: v if k == "jumped" else v[1:] for k, v in part.items()} for part in parts[1:]]
     of = {name: np.concatenate([part[name] for part in whole]) for name in whole[0]}
     return MeshFindings(
@@ -87,7 +88,7 @@ def examine_meshes(
 def _examine(
     points: NDArray[Any], frame_index: NDArray[Any], settings: QualitySettings
 ) -> dict[str, NDArray[Any]]:
-    """Give a value a mesh, and for ``jumped`` one a step between neighbouring samples."""
+    """Return one value per mesh, and for ``jumped`` one per step between neighboring samples."""
     flat = points[..., :2].astype(np.float64)
     right, left, mouth = (flat[:, list(where)].mean(axis=1) for where in (_RIGHT_EYE, _LEFT_EYE, _MOUTH))
     across, down = left - right, mouth - (left + right) / 2
@@ -100,7 +101,7 @@ def _examine(
     return {
         "roll": np.degrees(np.arctan2(across[:, 1], across[:, 0])),
         "mirrored": across[:, 0] * down[:, 1] - across[:, 1] * down[:, 0] < 0,
-        # a mirrored face has its eyes exchanged: what counts as upright then is where the mouth is
+        # a mirrored face has its eyes swapped, so the position of the mouth decides what is upright
         "turned": np.abs(np.degrees(np.arctan2(down[:, 0], down[:, 1]))) > settings.mesh_turned_degrees,
         "implausible": outside | close | astray,
         "jumped": _jumped(flat, frame_index, settings.mesh_jump),
@@ -108,8 +109,8 @@ def _examine(
 
 
 def _jumped(flat: NDArray[Any], frame_index: NDArray[Any], jump: float) -> NDArray[np.bool_]:
-    centred = flat - flat.mean(axis=1, keepdims=True)
-    shape = centred / np.maximum(np.sqrt((centred**2).sum(axis=2).mean(axis=1)), 1e-6)[:, None, None]
+    centered = flat - flat.mean(axis=1, keepdims=True)
+    shape = centered / np.maximum(np.sqrt((centered**2).sum(axis=2).mean(axis=1)), 1e-6)[:, None, None]
     way = np.linalg.norm(np.diff(shape, axis=0), axis=2).mean(axis=1)
     # the shape has a mean radius of 1, a face is two radii wide
     return way[np.diff(frame_index) == 1] > 2 * jump

@@ -1,15 +1,14 @@
-"""Is it the same person? Vectors that stay alike for one face, and their comparison.
+"""Is it the same person? Face embeddings and their comparison.
 
-Belongs here: embeddings and distances. Does not belong here: what a coordinator is told (``quality``), recognising
-who somebody is: nothing here knows a name, and vectors are compared within one patient's videos only.
+Nobody is identified: no names are used, and vectors are compared only within one patient's videos.
 
-Two ways, and every result says which one it went and how sure it is:
+There are two methods, and every result reports which one was used and how confident it is:
 
 ``vggface2``
     InceptionResnetV1 with facenet-pytorch's VGGFace2 weights, as in the paper (section 3.3.1). The weights are a
-    file named in the settings, or what facenet-pytorch left in its cache. They are never downloaded from here.
+    file named in the settings, or facenet-pytorch's cached copy. They are never downloaded from here.
 ``mesh``
-    Without weights: proportions of the face mesh. They tell very different faces apart and no more.
+    Without weights: proportions of the face mesh. They distinguish very different faces only.
 """
 
 from __future__ import annotations
@@ -29,8 +28,8 @@ WEIGHTS_NAME: Final = "20180402-114759-vggface2.pt"
 """The file of facenet-pytorch's release v2.2.9 that ``InceptionResnetV1(pretrained="vggface2")`` loads."""
 
 HOW_TO_GET_WEIGHTS: Final = (
-    f"put {WEIGHTS_NAME} (facenet-pytorch, release v2.2.9) somewhere and name it in the setting "
-    'quality.identity_weights, or run InceptionResnetV1(pretrained="vggface2") once on a machine with internet'
+    f"save {WEIGHTS_NAME} (facenet-pytorch, release v2.2.9) and put its path in the setting "
+    'quality.identity_weights, or run InceptionResnetV1(pretrained="vggface2") once on a machine with internet access'
 )
 
 _BATCH: Final = 16
@@ -39,27 +38,27 @@ _STABLE: Final = (
     (234, 454), (127, 356), (58, 288), (172, 397), (136, 365), (48, 278), (98, 327), (129, 358), (6, 4), (116, 345),
     (33, 2), (263, 2), (234, 152), (454, 152),
 )  # fmt: skip
-"""Pairs of mesh points whose distance speech and expression change little: eyes, nose, cheekbones, jaw, forehead."""
+"""Pairs of mesh points whose distance changes little with speech and expression: eyes, nose, cheekbones, jaw, forehead."""
 
 
 @dataclass(frozen=True)
 class Embedding:
-    """One vector a face.
+    """One vector per face.
 
     Attributes
     ----------
     method : str
         ``vggface2`` or ``mesh``; only vectors of one method can be compared.
     vectors : ndarray of float32, shape (n, 512) or (n, 24)
-        Rows of unit length (``vggface2``) or logarithms of proportions (``mesh``). A row of NaN where a face could
-        not be described: no mesh.
+        Rows of unit length (``vggface2``) or logarithms of proportions (``mesh``). A face without a mesh is a row of
+        NaN.
     """
 
     method: Literal["vggface2", "mesh"]
     vectors: NDArray[np.float32]
 
-    def centre(self) -> NDArray[np.float32] | None:
-        """Give the one vector that stands for all rows, or None without any."""
+    def center(self) -> NDArray[np.float32] | None:
+        """Return one vector that represents all rows; None if there are none."""
         rows = self.vectors[np.isfinite(self.vectors).all(axis=1)]
         if not len(rows):
             return None
@@ -81,9 +80,9 @@ class Comparison:
         Squared Euclidean distance of unit vectors, 0 to 4 (``vggface2``), or root mean square difference of the
         logarithms of proportions (``mesh``: 0.05 means that proportions differ by 5 %).
     same : bool
-        Whether the distance lies below the setting's threshold.
+        Whether the distance is below the setting's threshold.
     confidence : float
-        0.5 at the threshold, towards 1 away from it; never above 0.7 for ``mesh``.
+        0.5 at the threshold, approaching 1 away from it; never above 0.7 for ``mesh``.
     """
 
     method: str
@@ -93,12 +92,12 @@ class Comparison:
 
 
 def weights_file(settings: QualitySettings) -> Path | None:
-    """Find the VGGFace2 weights: the setting's file, else torch's cache, else None.
+    """Return the path of the VGGFace2 weights: the setting's file, else torch's cached copy, else None.
 
     Raises
     ------
     FileNotFoundError
-        If the setting names a file that is not there.
+        If the setting names a file that does not exist.
     """
     if settings.identity_weights is not None:
         if not settings.identity_weights.is_file():
@@ -114,19 +113,19 @@ def weights_file(settings: QualitySettings) -> Path | None:
 def embed_faces(
     crops: NDArray[Any], points: NDArray[Any], settings: QualitySettings, *, boxes: NDArray[Any] | None = None
 ) -> Embedding:
-    """Describe faces by vectors.
+    """Compute one vector per face.
 
     Parameters
     ----------
     crops : ndarray of uint8, shape (n, 160, 160, 3)
         RGB crops.
     points : ndarray of float, shape (n, 468, 3)
-        Their meshes in the crop's units, NaN where there is none. Used without weights only.
+        Their meshes in the crop's units, NaN where there is none. Used only if there are no weights.
     settings : QualitySettings
-        Names the weights.
+        Contains the path of the weights.
     boxes : ndarray of float, shape (n, 4), optional
-        x1, y1, x2, y2 that the crops were cut from. A crop is square and its box is not: with the boxes the mesh
-        gets its true proportions back.
+        x1, y1, x2, y2 that the crops were cut from. A crop is square but its box is not: the boxes restore the mesh's
+        true proportions.
 
     Returns
     -------
@@ -135,7 +134,7 @@ def embed_faces(
     Raises
     ------
     FileNotFoundError
-        If the setting names weights that are not there.
+        If the setting names weights that do not exist.
     """
     weights = weights_file(settings)
     if weights is None:
@@ -147,7 +146,17 @@ def embed_faces(
 
 
 def compare(first: NDArray[Any], second: NDArray[Any], method: str, settings: QualitySettings) -> Comparison:
-    """Compare two vectors of one method."""
+    """Compare two vectors of the same method.
+
+    Parameters
+    ----------
+    first, second : ndarray of float, shape (d,)
+        Vectors as in `Embedding`.
+    method : str
+        ``vggface2`` or ``mesh``.
+    settings : QualitySettings
+        Contains the thresholds.
+    """
     if method == "vggface2":
         distance, limit, surest = float(np.sum((first - second) ** 2)), settings.identity_distance, 1.0
     else:
@@ -157,9 +166,9 @@ def compare(first: NDArray[Any], second: NDArray[Any], method: str, settings: Qu
 
 
 def mesh_proportions(points: NDArray[Any]) -> NDArray[np.float32]:
-    """Give the logarithms of 24 distances of a mesh against their own geometric mean.
+    """Return the logarithms of 24 distances within a mesh relative to their geometric mean.
 
-    Distances in space do not change when a head turns, and against their mean not when it comes nearer.
+    Distances in space do not change when the head turns, and relative distances do not change when it moves closer.
 
     Parameters
     ----------
@@ -201,6 +210,6 @@ def _network(weights: str, _changed: int) -> Any:
 
     state = torch.load(weights, map_location="cpu", weights_only=True)
     network = InceptionResnetV1(pretrained=None, classify=False)
-    # the release's file carries the classifier of the 8631 identities too
+    # the release's file also contains the classifier of the 8631 identities
     network.load_state_dict({k: v for k, v in state.items() if not k.startswith("logits.")})
     return network.eval()

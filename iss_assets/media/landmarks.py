@@ -1,10 +1,6 @@
-"""Landmarks: MediaPipe's Face Mesh on stored face crops, and the coding of those crops.
+"""Landmarks: MediaPipe's Face Mesh on stored face crops, and the encoding of those crops.
 
-Belongs here: encoding and decoding crops, the 468 points of a crop.
-Does not belong here: finding and cutting faces (``faces``), judging how many meshes were found (``quality``).
-
-The mesh always runs on the crop as it is stored, so that landmarks made again from stored crops are the same to the
-last bit.
+The mesh always runs on the crop as stored, so that landmarks recomputed from stored crops are bit-identical.
 """
 
 from __future__ import annotations
@@ -25,7 +21,7 @@ from numpy.typing import NDArray
 from iss_assets.settings import LandmarkSettings
 
 LANDMARK_CODE_VERSION: Final = "1"
-"""Goes into fingerprints: changes whenever the same crop gives other points."""
+"""Part of the fingerprints: raise it when the same crop produces different points than before."""
 
 POINTS: Final = 468
 POINT_VALUES: Final = 3 * POINTS
@@ -36,46 +32,52 @@ _JPEG: Final = [
     cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
     cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
 ]
-"""JPEG at quality 95 with full colour: 13 kB a crop against 41 kB as PNG and 27 kB as lossless WebP, coded in 0.3 ms
-against 1.5 and 14. It moves the mesh by 0.1 % of the crop's side on average."""
+"""JPEG at quality 95 without chroma subsampling: 13 kB per crop, compared to 41 kB as PNG and 27 kB as lossless WebP,
+encoded in 0.3 ms compared to 1.5 and 14. It moves the mesh by 0.1 % of the crop's side on average."""
 
 _loading = threading.Lock()
 _meshes = threading.local()
 
 
 def encode_crop(crop: NDArray[np.uint8]) -> bytes:
-    """Code an RGB crop, shape (side, side, 3), for storage."""
-    done, data = cv2.imencode(".jpg", cv2.cvtColor(crop, cv2.COLOR_RGB2BGR), _JPEG)
-    if not done:
-        raise ValueError("the crop cannot be coded")
-    return data.tobytes()
-
-
-def decode_crop(data: bytes | memoryview) -> NDArray[np.uint8]:
-    """Give a stored crop as RGB, shape (side, side, 3).
+    """Encode an RGB crop, shape (side, side, 3), for storage.
 
     Raises
     ------
     ValueError
-        If the bytes are no picture.
+        If OpenCV cannot encode it.
+    """
+    done, data = cv2.imencode(".jpg", cv2.cvtColor(crop, cv2.COLOR_RGB2BGR), _JPEG)
+    if not done:
+        raise ValueError("the crop cannot be encoded")
+    return data.tobytes()
+
+
+def decode_crop(data: bytes | memoryview) -> NDArray[np.uint8]:
+    """Decode a stored crop to RGB, shape (side, side, 3).
+
+    Raises
+    ------
+    ValueError
+        If the bytes are not a picture.
     """
     picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
     if picture is None:
-        raise ValueError("a stored crop is no picture; extract its video again")
+        raise ValueError("a stored crop is not a picture; extract its video again")
     return picture  # type: ignore[return-value]
 
 
 def decode_crops(
     crops: arrow.BinaryArray | arrow.ChunkedArray, threads: int | None = None
 ) -> NDArray[np.uint8]:
-    """Decode stored crops, without a Python object a crop and in threads.
+    """Decode stored crops in threads, without creating a Python object per crop.
 
     Parameters
     ----------
     crops : pyarrow BinaryArray, LargeBinaryArray or ChunkedArray of them
-        Coded pictures of one size, none empty.
+        Encoded pictures of one size, none empty.
     threads : int, optional
-        Default: one a processor.
+        By default one per processor.
 
     Returns
     -------
@@ -99,7 +101,7 @@ def decode_crops(
 
 
 def _views(crops: Any) -> Iterator[memoryview]:
-    """Give each value's bytes where they lie."""
+    """Yield each value's bytes without copying them."""
     for chunk in crops.chunks if isinstance(crops, arrow.ChunkedArray) else [crops]:
         wide = arrow.types.is_large_binary(chunk.type)
         _, offsets, data = chunk.buffers()
@@ -113,31 +115,31 @@ def _views(crops: Any) -> Iterator[memoryview]:
 
 
 @contextmanager
-def _native_noise_silenced() -> Iterator[None]:
-    """Send what C++ writes to the error output while networks load to nowhere: it cannot be told otherwise."""
+def _native_stderr_discarded() -> Iterator[None]:
+    """Discard what C++ code writes to standard error while networks load: it has no setting for that."""
     with _loading:
-        kept = os.dup(2)
-        nowhere = os.open(os.devnull, os.O_WRONLY)
+        original = os.dup(2)
+        devnull = os.open(os.devnull, os.O_WRONLY)
         try:
-            os.dup2(nowhere, 2)
+            os.dup2(devnull, 2)
             yield
         finally:
-            os.dup2(kept, 2)
-            os.close(kept)
-            os.close(nowhere)
+            os.dup2(original, 2)
+            os.close(original)
+            os.close(devnull)
 
 
 def load_mesh(settings: LandmarkSettings) -> Callable[[NDArray[np.uint8]], NDArray[np.float32] | None]:
-    """Give Face Mesh as a function of a crop, loaded once a thread and setting.
+    """Return Face Mesh as a function of a crop, loaded once per thread and setting.
 
     Returns
     -------
     callable
-        Takes an RGB crop, gives points of shape (1404,) or None where there is no mesh.
+        Takes an RGB crop and returns points of shape (1404,), or None if there is no mesh.
     """
     loaded = _meshes.__dict__.setdefault("by_settings", {})
     if settings not in loaded:
-        with _native_noise_silenced():
+        with _native_stderr_discarded():
             from mediapipe.python.solutions.face_mesh import FaceMesh
 
             mesh = FaceMesh(
@@ -146,7 +148,7 @@ def load_mesh(settings: LandmarkSettings) -> Callable[[NDArray[np.uint8]], NDArr
                 refine_landmarks=False,
                 min_detection_confidence=settings.min_confidence,
             )
-            # the first picture still logs
+            # processing the first picture logs, too
             mesh.process(np.zeros((160, 160, 3), np.uint8))
         loaded[settings] = mesh
     mesh = loaded[settings]
@@ -171,7 +173,7 @@ def landmarks_from_crops(
     Parameters
     ----------
     crops : pyarrow array of binaries, or any iterable of bytes
-        Coded crops.
+        Encoded crops.
     settings : LandmarkSettings
         `min_confidence`.
 
@@ -179,8 +181,8 @@ def landmarks_from_crops(
     -------
     detected : BooleanArray
         Whether a mesh was found.
-    points : FixedSizeListArray of float32, 1404 a row
-        x, y, z in turn, x and y as shares of the crop's side; null without a mesh.
+    points : FixedSizeListArray of float32, 1404 per row
+        x, y, z in turn, x and y as fractions of the crop's side; null without a mesh.
     """
     find_points = load_mesh(settings)
     views = _views(crops) if isinstance(crops, arrow.Array | arrow.ChunkedArray) else crops
@@ -190,7 +192,7 @@ def landmarks_from_crops(
 def pack_points(
     points: list[NDArray[np.float32] | None],
 ) -> tuple[arrow.BooleanArray, arrow.FixedSizeListArray]:
-    """Put points, shape (1404,) each or None, into Arrow."""
+    """Convert points, shape (1404,) each or None, to the Arrow arrays that `landmarks_from_crops` returns."""
     missing = np.array([p is None for p in points], bool)
     values = np.zeros((len(points), POINT_VALUES), np.float32)
     for row, found in zip(values, points, strict=True):

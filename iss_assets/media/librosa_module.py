@@ -1,11 +1,9 @@
 """librosa, loaded by one process at a time.
 
-On its first import librosa compiles functions with numba and keeps them in files beside its own. Two processes that do
-so at once can mix up their files, and then the one that calls such a function dies of a segmentation fault, as does
-every process after it (numba issue 10128: the files of a function and of its wrapper are written one by one). So every
-import of librosa in this package goes through this module, which holds a lock meanwhile.
-
-Belongs here: that, and the list of librosa's parts that hold such functions. Does not belong here: any use of them.
+On its first import librosa compiles functions with numba and caches them in files next to its own. Two processes that
+do so at the same time can mix up their files; then a process that calls such a function crashes with a segmentation
+fault, and so does every later one (numba issue 10128: the files of a function and of its wrapper are written
+separately). So every import of librosa in this package goes through this module, which holds a lock during the import.
 """
 
 from __future__ import annotations
@@ -30,20 +28,21 @@ def _package_folder(name: str) -> Path:
 
 @contextmanager
 def one_process_at_a_time(folder: Path) -> Iterator[None]:
-    """Hold the lock of a folder; another process that asks for the same one waits.
+    """Hold the lock of a folder while the block runs; another process that asks for it waits.
 
     Parameters
     ----------
     folder : Path
-        Nothing is written to it, so it may be one that only another user may write to.
+        Nothing is written to it, so a read-only folder is fine.
     """
     handle = os.open(folder, os.O_RDONLY)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
-        except OSError as error:  # a network drive that knows no locks
+        except OSError as error:  # a network drive without locks
             _log.warning(
-                "processes that start together are not kept apart: no lock to be had (%s)", error.strerror
+                "no file lock (%s): do not start two processes that import librosa at the same time",
+                error.strerror,
             )
         yield
     finally:

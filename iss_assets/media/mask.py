@@ -1,10 +1,8 @@
-"""Is the lower half of a face covered? Told from the colours of one crop.
+"""Is the lower half of a face covered? Measured from the colors of one crop.
 
-Belongs here: the measure for one crop. Does not belong here: how many crops make a masked video (``quality``).
-
-MTCNN's box is laid out alike for every upright face, so places on the face are shares of the crop's side; a mesh is
-not asked, since Face Mesh fails on many masked faces. Lips and chin of a bare face have about the colour of its
-forehead, on every skin; a beard darkens chin and cheeks and leaves the lips; a mask covers all three.
+MTCNN places its box consistently on every upright face, so places on the face are fractions of the crop's side; the
+mesh is not used, since Face Mesh fails on many masked faces. Lips and chin of a bare face have about the color of its
+forehead, on any skin; a beard darkens chin and cheeks but not the lips; a mask covers all three.
 """
 
 from __future__ import annotations
@@ -25,11 +23,11 @@ _CHEEKS: Final[tuple[Box, ...]] = ((0.64, 0.80, 0.20, 0.33), (0.64, 0.80, 0.67, 
 _CHIN: Final[tuple[Box, ...]] = ((0.90, 0.98, 0.40, 0.60),)
 
 _LIGHTNESS_WEIGHT: Final = 0.5
-"""Light falls unevenly on a face, colour less so: lightness counts half."""
+"""Light varies across a face more than color does, so lightness has half the weight."""
 
 _USUAL_CHROMA: Final = 25.0
 """CIELAB chroma of skin in neutral light is 15 to 30 (Xiao et al., "Characterising the variations in ethnic skin
-colours", Skin Research and Technology 23, 2017); in coloured light all differences grow with it."""
+colours", Skin Research and Technology 23, 2017); in colored light all differences grow with it."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +37,11 @@ class Cover:
     Attributes
     ----------
     difference : float
-        CIELAB difference to the skin of forehead and nose bridge of that one of mouth, cheeks and chin that differs
-        least (lightness at half weight). Bare faces reach 10, a mask starts at 15.
+        CIELAB difference (lightness at half weight) between the skin of forehead and nose bridge and whichever of
+        mouth, cheeks and chin differs least. Bare faces reach 10, a mask starts at 15.
     lips : float
-        How much redder (CIELAB a*) the reddest tenth of the mouth is than chin and cheeks. A bare mouth, bearded or
-        not, shows 4 or more.
+        How much redder (CIELAB a*) the reddest tenth of the mouth is than chin and cheeks. For a bare mouth, bearded
+        or not, it is 4 or more.
     """
 
     difference: float
@@ -51,7 +49,13 @@ class Cover:
 
 
 def measure_cover(crop: NDArray[Any]) -> Cover:
-    """Measure one RGB face crop, (side, side, 3) uint8; about 1 ms at 160 pixels."""
+    """Measure whether one face crop is covered; takes about 1 ms at 160 pixels.
+
+    Parameters
+    ----------
+    crop : ndarray of uint8, shape (side, side, 3)
+        RGB.
+    """
     lab = cv2.cvtColor(crop.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
     skin = np.median(_pixels(lab, _SKIN), axis=0)
     scale = max(1.0, float(np.hypot(skin[1], skin[2])) / _USUAL_CHROMA)

@@ -1,11 +1,11 @@
 """Cheap measures of one sampled picture and one face crop: light, contrast, sharpness, noise, glare, motion.
 
-Belongs here: what is measured on every sampled frame while it is decoded, in well under half a millisecond, and the
-rarer look for lettering.
-Does not belong here: what a measure means for a video (``quality``), finding faces, decoding.
+They are computed on every sampled frame while it is decoded, in well under half a millisecond. What a measure means
+for a video is decided in ``quality``.
 
-Luma is the full-range 8-bit grey picture (0 black, 255 white), as ``cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)`` or
-PyAV's ``frame.reformat(format="gray")`` give it; the limited-range Y plane of a video is not that.
+Luma is the full-range 8-bit gray picture (0 black, 255 white), as returned by
+``cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)`` or PyAV's ``frame.reformat(format="gray")``, not the limited-range Y plane of
+a video.
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ __all__ = [
 ]
 
 Luma = NDArray[Any]
-"""A grey 8-bit picture; dtype and shape are checked where one comes in."""
+"""A gray 8-bit picture; public functions check dtype and shape."""
 
 FRAME_SIDE: Final = 180
-"""Shorter side in pixels of the picture that `measure_frame` wants (scaled with ``cv2.INTER_AREA``)."""
+"""Shorter side in pixels of the picture that `measure_frame` expects (scaled with ``cv2.INTER_AREA``)."""
 
 PATCH_SIDE: Final = 256
-"""Side of the full-resolution patch from the picture's centre in which noise is looked for."""
+"""Side of the full-resolution patch from the picture's center in which noise is measured."""
 
 _BLOWN: Final = 247
-"""Over-exposed from here on (ISO/IEC 29794-5; its reference implementation OFIQ counts luma 247 to 255)."""
+"""Lowest overexposed luma (ISO/IEC 29794-5; its reference implementation OFIQ counts luma 247 to 255)."""
 
 _NOISE_MASK: Final = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
 _BLOCK: Final = 16
 _BLUR_TAPS: Final = 11
-"""Crete et al. blur again over 11 pixels."""
+"""Width in pixels of the second blur of Crete et al."""
 
 
 def _face_ellipse(side: int) -> Luma:
@@ -71,16 +71,16 @@ class FrameMeasures:
     contrast : float
         Standard deviation of luma, 0 to 1.
     highlight : float
-        99th percentile of luma, 0 to 1: how bright the brightest things are. A well exposed picture of a dark
+        99th percentile of luma, 0 to 1: the brightness of the brightest objects. A well exposed picture of a dark
         scene has highlights, an underexposed one has none.
     sharpness : float
         Variance of the Laplacian of the scaled picture, in squared 8-bit steps.
     noise : float
         Standard deviation of noise in 8-bit steps, see `estimate_noise`.
     glare : float
-        Share of the picture that is blown out.
+        Share of the picture that is overexposed.
     motion : float or None
-        Mean absolute difference of luma to the sample before, 0 to 1; None for the first.
+        Mean absolute difference of luma to the previous sample, 0 to 1; None for the first.
     picture_hash : int
         64-bit hash of the scaled picture; identical pictures have equal hashes.
     """
@@ -99,17 +99,17 @@ class FrameMeasures:
 class FaceMeasures:
     """Measures of one face crop; with the prefix ``face_`` they are columns of the table ``frames``.
 
-    Only an upright ellipse inside the crop counts, so that the wall in its corners does not.
+    Only an upright ellipse inside the crop is measured, so that the background in its corners does not count.
 
     Attributes
     ----------
     luminance : float
-        Mean luma, 0 to 1. Depends on skin tone as much as on light; no flag rests on it alone.
+        Mean luma, 0 to 1. It depends on skin tone as much as on light, so no flag is based on it alone.
     highlight : float
         99th percentile of luma, 0 to 1: shine of the skin, whites of the eyes, teeth. Those are bright in good
         light on any skin, which makes it the measure of exposure.
     glare : float
-        Share of the face that is blown out: two of three channels at their limit, so that colour is lost.
+        Share of the face that is overexposed: two of three channels at their limit, so that color is lost.
     sharpness : float
         Variance of the Laplacian of the crop, in squared 8-bit steps.
     """
@@ -121,7 +121,7 @@ class FaceMeasures:
 
 
 def measure_frame(luma: Luma, previous: Luma | None, patch: Luma | None = None) -> FrameMeasures:
-    """Measure one sampled picture; about 0.25 ms.
+    """Measure one sampled picture; takes about 0.25 ms.
 
     Parameters
     ----------
@@ -129,9 +129,9 @@ def measure_frame(luma: Luma, previous: Luma | None, patch: Luma | None = None) 
         The upright picture scaled (``cv2.INTER_AREA``) to a shorter side of `FRAME_SIDE` pixels. Always scale to
         the same size: sharpness and hash depend on it.
     previous : ndarray of uint8, shape (h, w), or None
-        The same of the sample before, for motion; None for the first one or after a change of size.
+        The same for the previous sample, to measure motion; None for the first one or after a change of size.
     patch : ndarray of uint8, shape (up to `PATCH_SIDE`, up to `PATCH_SIDE`), or None
-        The middle of the picture in full resolution, for noise, which scaling down hides. Without it noise is
+        The center of the picture in full resolution, to measure noise, which scaling down hides. Without it noise is
         measured on `luma` and comes out lower.
 
     Returns
@@ -141,7 +141,7 @@ def measure_frame(luma: Luma, previous: Luma | None, patch: Luma | None = None) 
     Raises
     ------
     ValueError
-        If a picture is empty, not two-dimensional or not 8 bit.
+        If a picture is empty, not two-dimensional or not 8-bit.
     """
     _require(luma, 2)
     mean, deviation = cv2.meanStdDev(luma)
@@ -163,12 +163,12 @@ def measure_frame(luma: Luma, previous: Luma | None, patch: Luma | None = None) 
 
 
 def measure_face(crop: NDArray[Any]) -> FaceMeasures:
-    """Measure one RGB face crop; about 0.1 ms.
+    """Measure one RGB face crop; takes about 0.1 ms.
 
     Parameters
     ----------
     crop : ndarray of uint8, shape (side, side, 3)
-        The crop as it is stored (160 x 160 by default), RGB.
+        The crop as stored (160 x 160 by default), RGB.
 
     Returns
     -------
@@ -177,12 +177,12 @@ def measure_face(crop: NDArray[Any]) -> FaceMeasures:
     Raises
     ------
     ValueError
-        If the crop is empty, not square, not RGB or not 8 bit.
+        If the crop is empty, not square, not RGB or not 8-bit.
     """
     _require(crop, 3)
     side = crop.shape[0]
     if crop.shape[1:] != (side, 3):
-        raise ValueError(f"a face crop is a square RGB picture, not {crop.shape}")
+        raise ValueError(f"a face crop must be a square RGB picture, not {crop.shape}")
     ellipse = _ELLIPSES.get(side)
     if ellipse is None:
         ellipse = _ELLIPSES[side] = _face_ellipse(side)
@@ -204,9 +204,9 @@ def estimate_noise(luma: Luma) -> float:
     """Estimate the standard deviation of noise in 8-bit steps.
 
     Immerkaer's operator (J. Immerkaer, "Fast Noise Variance Estimation", Computer Vision and Image Understanding
-    64(2), 1996) takes away what is flat or sloped and leaves noise, edges and texture. So that edges and texture do
-    not count as noise, it is averaged over blocks of 16 x 16 pixels and the lower quartile of the blocks is taken;
-    blocks that are clipped to black or white, where noise cannot be seen, are left out.
+    64(2), 1996) removes flat and sloped areas and leaves noise, edges and texture. So that edges and texture do not
+    count as noise, it is averaged over blocks of 16 x 16 pixels, and the lower quartile of the blocks is returned;
+    blocks clipped to black or white, where noise is invisible, are left out.
 
     Parameters
     ----------
@@ -216,7 +216,7 @@ def estimate_noise(luma: Luma) -> float:
     Returns
     -------
     float
-        0 where every block is clipped or the picture is smaller than a block.
+        0 if every block is clipped or the picture is smaller than a block.
     """
     _require(luma, 2)
     height, width = (n // _BLOCK for n in luma.shape)
@@ -228,7 +228,7 @@ def estimate_noise(luma: Luma) -> float:
     blocks = cv2.resize(response, (width, height), interpolation=cv2.INTER_AREA)[(level > 8) & (level < 247)]
     if blocks.size == 0:
         return 0.0
-    # E|n * M| = 6 sigma sqrt(2/pi) for white noise: the mask's coefficients have the norm 6
+    # E|n * M| = 6 sigma sqrt(2/pi) for white noise: the mask's coefficients have norm 6
     return float(np.percentile(blocks, 25) * np.sqrt(np.pi / 2) / 6)
 
 
@@ -245,27 +245,27 @@ def _percentile(counts: NDArray[Any], share: float) -> float:
 def _require(picture: NDArray[Any], dimensions: int) -> None:
     if picture.dtype != np.uint8 or picture.ndim != dimensions or picture.size == 0:
         raise ValueError(
-            f"a filled 8-bit picture of {dimensions} dimensions is wanted, not {picture.dtype}{picture.shape}"
+            f"expected a non-empty 8-bit picture of {dimensions} dimensions, not {picture.dtype}{picture.shape}"
         )
 
 
 def perceptual_blur(luma: Luma) -> float:
-    """Measure how blurred a picture is, whatever its brightness and contrast; about 0.3 ms at 80 pixels.
+    """Measure how blurred a picture is, regardless of brightness and contrast; takes about 0.3 ms at 80 pixels.
 
-    A sharp picture loses much of the difference between neighbours when it is blurred again, a blurred one little
-    (F. Crete, T. Dolmiere, P. Ladret, M. Nicolas, "The blur effect: perception and estimation with a new
+    A sharp picture loses much of the difference between neighboring pixels when it is blurred again, a blurred one
+    little (F. Crete, T. Dolmiere, P. Ladret, M. Nicolas, "The blur effect: perception and estimation with a new
     no-reference perceptual blur metric", SPIE 6492, 2007). The variance of the Laplacian, in contrast, grows with
-    light and contrast and calls dark skin blurred.
+    light and contrast and would call dark skin blurred.
 
     Parameters
     ----------
     luma : ndarray of uint8, shape (h, w)
-        At least 8 pixels either way.
+        At least 8 pixels in each direction.
 
     Returns
     -------
     float
-        0 (sharp) to 1 (blurred), of the worse direction; 1 for a picture without any contrast.
+        0 (sharp) to 1 (blurred), in the worse direction; 1 for a picture without any contrast.
     """
     _require(luma, 2)
     picture = luma.astype(np.float32)

@@ -1,13 +1,12 @@
 """MTCNN's three networks with facenet-pytorch's weights, and the suppression of overlapping boxes.
 
-Belongs here: the layers (Zhang et al. 2016, "Joint Face Detection and Alignment Using Multitask Cascaded Convolutional
-Networks"), written once for whatever computes them, and how their weights are found.
-Does not belong here: what computes them (``openvino_layers``), pyramid, thresholds, boxes
-(``faces``).
+The layers (Zhang et al. 2016, "Joint Face Detection and Alignment Using Multitask Cascaded Convolutional Networks") are
+written independently of the library that computes them (``openvino_layers``); pyramid, thresholds and boxes are in
+``faces``.
 
-The networks are those of ``facenet_pytorch.models.mtcnn``, and the weights are read from that package's own files, so
-that neither the package nor torch, half a gigabyte of every worker's memory, need be loaded. Tests hold these against
-the package's, answer by answer.
+The networks are those of ``facenet_pytorch.models.mtcnn``. The weights are read from that package's files, so that
+neither the package nor torch, half a gigabyte of every worker's memory, has to be loaded. Tests compare the outputs
+with the package's.
 """
 
 from __future__ import annotations
@@ -26,35 +25,35 @@ from numpy.typing import NDArray
 T = TypeVar("T")
 
 Weights = Mapping[str, NDArray[np.float32]]
-"""By names like ``conv1.weight``."""
+"""Keyed by names like ``conv1.weight``."""
 
 
 class Layers(Protocol[T]):
-    """What a network is made of, on something that computes it: layers are named as their weights are."""
+    """The layers of a network, as some library computes them. A layer's name is that of its weights."""
 
     def conv(self, name: str, x: T) -> T:
         """Convolve (n, c, h, w) without padding."""
 
     def prelu(self, name: str, x: T) -> T:
-        """Multiply what is negative by the channel's slope."""
+        """Multiply negative values by the channel's slope."""
 
     def pool(self, x: T, size: int) -> T:
-        """Take the largest of each window of `size`, 2 apart; the last windows may reach beyond the edge."""
+        """Take the maximum of each window of `size` with stride 2; the last windows may extend beyond the edge."""
 
     def flat(self, x: T) -> T:
         """Flatten (n, c, h, w) in the order of the weights, which were trained with width before height."""
 
     def dense(self, name: str, x: T) -> T:
-        """Multiply (n, c) by a matrix and add an offset."""
+        """Multiply (n, c) by a matrix and add a bias."""
 
     def softmax(self, x: T) -> T:
-        """Turn channels into shares."""
+        """Apply softmax over the channels."""
 
 
 def pnet(net: Layers[T], x: T) -> tuple[T, ...]:
-    """Proposals: a picture of any size, (n, 3, h, w), to box shifts (n, 4, h', w') and face or not (n, 2, h', w').
+    """Propose faces: pictures of any size (n, 3, h, w) to box shifts (n, 4, h', w') and face or not (n, 2, h', w').
 
-    A cell of the output stands for 12 by 12 pixels; cells are 2 pixels apart.
+    Each output cell covers 12 by 12 pixels; cells are 2 pixels apart.
     """
     x = net.pool(net.prelu("prelu1", net.conv("conv1", x)), 2)
     x = net.prelu("prelu3", net.conv("conv3", net.prelu("prelu2", net.conv("conv2", x))))
@@ -62,7 +61,7 @@ def pnet(net: Layers[T], x: T) -> tuple[T, ...]:
 
 
 def rnet(net: Layers[T], x: T) -> tuple[T, ...]:
-    """Refinement: crops (n, 3, 24, 24) to box shifts (n, 4) and face or not (n, 2)."""
+    """Refine proposals: crops (n, 3, 24, 24) to box shifts (n, 4) and face or not (n, 2)."""
     x = net.pool(net.prelu("prelu1", net.conv("conv1", x)), 3)
     x = net.pool(net.prelu("prelu2", net.conv("conv2", x)), 3)
     x = net.prelu("prelu3", net.conv("conv3", x))
@@ -71,7 +70,7 @@ def rnet(net: Layers[T], x: T) -> tuple[T, ...]:
 
 
 def onet(net: Layers[T], x: T) -> tuple[T, ...]:
-    """Verdict: crops (n, 3, 48, 48) to box shifts (n, 4), five points (n, 10) and face or not (n, 2)."""
+    """Decide: crops (n, 3, 48, 48) to box shifts (n, 4), five points (n, 10) and face or not (n, 2)."""
     x = net.pool(net.prelu("prelu1", net.conv("conv1", x)), 3)
     x = net.pool(net.prelu("prelu2", net.conv("conv2", x)), 3)
     x = net.pool(net.prelu("prelu3", net.conv("conv3", x)), 2)
@@ -85,7 +84,7 @@ NETWORKS: Final[Mapping[str, Callable[[Layers[Any], Any], tuple[Any, ...]]]] = {
     "rnet": rnet,
     "onet": onet,
 }
-"""In the order in which a picture goes through them; the names are those of their weights' files."""
+"""In the order in which they run; the names are those of their weight files."""
 
 
 def pretrained(name: str) -> Weights:
@@ -96,22 +95,22 @@ def pretrained(name: str) -> Weights:
     ModuleNotFoundError
         If facenet-pytorch is not installed.
     """
-    package = find_spec("facenet_pytorch")  # finds, without importing
+    package = find_spec("facenet_pytorch")  # finds the package without importing it
     if package is None or package.origin is None:
-        raise ModuleNotFoundError("facenet-pytorch is not installed, and with it MTCNN's weights")
+        raise ModuleNotFoundError("facenet-pytorch, which contains MTCNN's weights, is not installed")
     with (Path(package.origin).parent / "data" / f"{name}.pt").open("rb") as file:
         return _read_tensors(file)
 
 
 class _Storage:
-    """Stands for numbers that follow in the file."""
+    """Placeholder for numbers that follow later in the file."""
 
     def __init__(self) -> None:
         self.values = np.empty(0, np.float32)
 
 
 class _Unpickler(pickle.Unpickler):
-    """Reads torch's dictionaries of tensors without torch, and nothing that could be a command."""
+    """Reads torch's dictionaries of tensors without torch, and refuses anything that could run code."""
 
     def __init__(self, file: BinaryIO) -> None:
         super().__init__(file)
@@ -124,7 +123,7 @@ class _Unpickler(pickle.Unpickler):
             ("torch", "FloatStorage"): np.float32,
         }
         if (module, name) not in known:
-            raise pickle.UnpicklingError("the file holds more than weights")
+            raise pickle.UnpicklingError("the file contains more than weights")
         return known[module, name]
 
     def persistent_load(self, pid: Any) -> _Storage:
@@ -134,22 +133,22 @@ class _Unpickler(pickle.Unpickler):
 def _read_tensors(file: BinaryIO) -> Weights:
     """Read the format that torch wrote before 1.6: pickled names and shapes, then the numbers of each storage.
 
-    Only numbers of float32 are known, which is what networks are stored as.
+    Only float32 is supported, the type in which networks are stored.
     """
-    for _ in range(3):  # magic number, version, what machine wrote it
+    for _ in range(3):  # magic number, version, system information
         pickle.load(file)
     reader = _Unpickler(file)
     tensors: Mapping[str, tuple[_Storage, int, tuple[int, ...], tuple[int, ...]]] = reader.load()
     for key in pickle.load(file):
         count = int(np.frombuffer(file.read(8), "<i8")[0])
         reader.storages[key].values = np.frombuffer(file.read(4 * count), "<f4")
-    return {name: _laid_out(*tensor) for name, tensor in tensors.items()}
+    return {name: _strided(*tensor) for name, tensor in tensors.items()}
 
 
-def _laid_out(
+def _strided(
     storage: _Storage, start: int, shape: tuple[int, ...], steps: tuple[int, ...]
 ) -> NDArray[np.float32]:
-    """Give a tensor in the usual order, wherever the file has its numbers."""
+    """Return a tensor in row-major order, given its offset, shape and strides in the storage."""
     places = sum(
         (step * index for step, index in zip(steps, np.indices(shape, sparse=True), strict=True)), start
     )
@@ -157,21 +156,21 @@ def _laid_out(
 
 
 def suppress(boxes: NDArray[Any], scores: NDArray[Any], overlap: float) -> NDArray[np.int64]:
-    """Drop each box that shares more than `overlap` (IoU) with a better one.
+    """Drop each box that overlaps a better one by more than `overlap` (IoU).
 
     Parameters
     ----------
     boxes : ndarray, shape (n, 4)
         x1, y1, x2, y2.
     scores : ndarray, shape (n,)
-        Positive; the better, the higher.
+        Positive; higher is better.
     overlap : float
-        Shared area over united area.
+        Intersection over union, 0 to 1.
 
     Returns
     -------
     ndarray of int64
-        Indices of those that stay, the best first.
+        Indices of the boxes that remain, best first.
     """
     if len(boxes) == 0:
         return np.empty(0, np.int64)

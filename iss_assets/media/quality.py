@@ -1,8 +1,6 @@
-"""Can a video be trusted? Its measures, the troubles found in it, and whether training may take it.
+"""Can a video be trusted? Its quality measures, the issues found, and whether training may use it.
 
-Belongs here: what measures of one video mean, against the thresholds of ``QualitySettings``.
-Does not belong here: measuring pixels and sound (``measures``, ``mask``, ``speech``), rules over many videos (checks
-of the study), telling people (alerts). Nothing is ever dropped here.
+What one video's measures mean, compared with the thresholds of ``QualitySettings``. Nothing is ever dropped here.
 """
 
 from __future__ import annotations
@@ -26,21 +24,21 @@ from iss_assets.protocol.flags import CAUSE_OF, FLAGS
 from iss_assets.settings import QualitySettings
 
 QUALITY_CODE_VERSION: Final = "3"
-"""Raised when the same rows and settings give other measures or flags than before."""
+"""Part of the fingerprints: raise it when the same rows and settings produce different measures or flags."""
 
-_MOST_EMBEDDED: Final = 40
-"""Faces embedded a video, spread over it."""
-_A_MOMENT: Final = 5
-"""Faces in a row that are taken together when a video is compared with itself: one alone is too uncertain."""
-_MESHES_AT_A_TIME: Final = 1024
-_CROPS_AT_A_TIME: Final = 128
+_MAX_EMBEDDED: Final = 40
+"""Faces embedded per video, evenly spaced."""
+_FACES_PER_MOMENT: Final = 5
+"""Consecutive embedded faces that are averaged when a video is compared with itself: a single one is too uncertain."""
+_MESH_BATCH: Final = 1024
+_CROP_BATCH: Final = 128
 _NARROW_BAND_HZ: Final = 8000
-"""Tracks of this rate hold nothing above 4 kHz; they are judged by what lies below."""
+"""Tracks of this rate contain nothing above 4 kHz; they are assessed by lower frequencies."""
 
 
 @dataclass(frozen=True)
 class PersonVector:
-    """What stands for the face of one video; see `person_of`."""
+    """The vector that represents the face of one video; see `person_of`."""
 
     method: str
     vector: NDArray[np.float32]
@@ -48,7 +46,7 @@ class PersonVector:
 
 @dataclass(frozen=True)
 class OtherVideos:
-    """What an assessment knows of other videos.
+    """What an assessment knows about other videos.
 
     Attributes
     ----------
@@ -64,19 +62,19 @@ class OtherVideos:
 
 @dataclass(frozen=True)
 class VideoAssessment:
-    """The verdict on one video.
+    """The assessment of one video.
 
     Attributes
     ----------
     measures : dict of str to float, str or None
-        Every number behind the flags; ``<flag>_share`` is the share of the video that shows a trouble. None where
-        it could not be measured. ``identity_method`` is a word.
+        Every number behind the flags; ``<flag>_share`` is the share of the video that shows an issue. None if it
+        could not be measured. ``identity_method`` is a name.
     flags : list of str
-        Troubles found, in the order of `FLAGS`; `flags.causes_of` groups them by what to act on.
+        Issues found, in the order of `FLAGS`; `flags.causes_of` groups them by what to act on.
     usable : bool
-        Whether training may take it.
+        Whether training may use it.
     unusable_reason : str or None
-        The flag that says why not.
+        The flag that explains why not.
     """
 
     measures: dict[str, float | str | None]
@@ -92,14 +90,14 @@ class _Findings:
     flags: set[str] = field(default_factory=set)
 
     def share(self, flag: str, affected: NDArray[Any], limit: float | None = None) -> None:
-        """Note the share of the video that a trouble takes and flag it from `limit` on."""
+        """Record the share of the video that shows an issue, and raise the flag if it is at least `limit`."""
         share = float(np.mean(affected)) if len(affected) else None
         self.measures[f"{flag}_share"] = share
         if share is not None and share >= (self.settings.affected_share if limit is None else limit):
             self.flag(flag)
 
     def flag(self, flag: str) -> None:
-        """Raise a flag; one without a cause, which no check would report, is a mistake in this module."""
+        """Raise a flag; one without a cause, which no check would report, is a bug in this module."""
         if flag not in CAUSE_OF:
             raise KeyError(f"flag {flag} belongs to no cause in protocol/flags.py")
         self.flags.add(flag)
@@ -121,25 +119,25 @@ def assess_video(
     max_seconds: float = math.inf,
     others: OtherVideos | None = None,
 ) -> VideoAssessment:
-    """Measure one video's quality and say which troubles it has.
+    """Measure one video's quality and flag its issues.
 
     Parameters
     ----------
     video : mapping
         Its row of ``videos``.
     frames, faces, landmarks : pyarrow.Table
-        Its rows of these tables, in any order; extra columns are ignored. Of the crops, those that `crops_needed`
-        names are enough.
+        Its rows of these tables, in any order; extra columns are ignored. Only the crops listed by `crops_needed` are
+        used.
     audio : mapping or None
-        Its row of ``audio`` (``waveform`` is not needed), None without a sound track.
+        Its row of ``audio`` (``waveform`` is not needed); None without a sound track.
     settings : QualitySettings
         Thresholds.
     fps : float
-        Samples a second that the frames were taken with.
+        Sampled frames per second.
     max_seconds : float
-        Where sampling stops whatever follows; what lies after it is not missing.
+        Second at which sampling stops; frames after it do not count as missing.
     others : OtherVideos, optional
-        For `duplicate` and `other_person`.
+        Needed for the flags `duplicate` and `other_person`.
 
     Returns
     -------
@@ -149,7 +147,7 @@ def assess_video(
     others = others or OtherVideos()
     if video["status"] == "ok" and frames.num_rows > 0:
         frames, faces, landmarks = (_in_order(t) for t in (frames, faces, landmarks))
-        # empty and broken files are all alike; what matters is that they cannot be read
+        # empty and broken files often have equal hashes; what matters is that they cannot be read
         found.flag_if("duplicate", video["sha256"] in others.sha256s)
         _length(found, video, frames, fps, max_seconds)
         _faces(found, frames, faces)
@@ -169,16 +167,16 @@ def assess_video(
 
 
 def crops_needed(count: int, settings: QualitySettings, fps: float) -> NDArray[np.int64]:
-    """Name the faces, by their place in the order of frames, whose crops an assessment looks at.
+    """Return the positions, in frame order, of the faces whose crops an assessment uses.
 
     Parameters
     ----------
     count : int
-        Faces of the video.
+        Number of faces in the video.
     settings : QualitySettings
-        Crops a second.
+        Contains the number of crops per second.
     fps : float
-        Samples a second.
+        Sampled frames per second.
     """
     return np.union1d(_crops_measured(count, settings, fps), _crops_embedded(count))
 
@@ -188,23 +186,31 @@ def _crops_measured(count: int, settings: QualitySettings, fps: float) -> NDArra
 
 
 def _crops_embedded(count: int) -> NDArray[np.int64]:
-    """Spread up to `_MOST_EMBEDDED` over the video."""
-    return np.unique(np.linspace(0, count - 1, min(count, _MOST_EMBEDDED)).round().astype(np.int64))
+    """Return up to `_MAX_EMBEDDED` evenly spaced positions."""
+    return np.unique(np.linspace(0, count - 1, min(count, _MAX_EMBEDDED)).round().astype(np.int64))
 
 
 def person_of(faces: arrow.Table, landmarks: arrow.Table, settings: QualitySettings) -> PersonVector | None:
-    """Give what stands for the face of one video, for `OtherVideos.persons`; None without a describable face."""
+    """Return the vector of one video's face, for `OtherVideos.persons`; None if no face can be embedded.
+
+    Parameters
+    ----------
+    faces, landmarks : pyarrow.Table
+        The video's rows of these tables, in any order.
+    settings : QualitySettings
+        Contains the path of the weights.
+    """
     if faces.num_rows == 0:
         return None
     faces, landmarks = _in_order(faces), _in_order(landmarks)
     points, meshed = _meshes(landmarks)
     embedding, _ = _embedding(faces, points, meshed, settings)
-    centre = embedding.centre()
-    return None if centre is None else PersonVector(embedding.method, centre)
+    center = embedding.center()
+    return None if center is None else PersonVector(embedding.method, center)
 
 
 def _in_order(rows: arrow.Table) -> arrow.Table:
-    """Sort by frame; rows that are in order stay where they are, as a copy of a long video's meshes is large."""
+    """Sort by frame; rows already in order are not copied, as a long video's meshes are large."""
     ordered = bool((np.diff(_numbers(rows, "frame_index")) >= 0).all())
     return rows if ordered else rows.sort_by("frame_index")
 
@@ -219,7 +225,7 @@ def _length(
     found.flag_if("too_long", duration > settings.longest_s)
     expected = min(duration, max_seconds) * fps
     found.measures["frames_expected_share"] = frames.num_rows / max(1.0, expected)
-    # half a second is what a short video may lack
+    # a short video may lack half a second
     tolerance = max(fps / 2, settings.frame_count_tolerance * expected)
     found.flag_if("wrong_frame_count", abs(frames.num_rows - expected) > tolerance)
     motion = _numbers(frames, "motion")
@@ -235,15 +241,15 @@ def _length(
 
 def _faces(found: _Findings, frames: arrow.Table, faces: arrow.Table) -> None:
     settings = found.settings
-    seen = np.isin(_numbers(frames, "frame_index"), _numbers(faces, "frame_index"))
-    found.measures["face_rate"] = float(seen.mean())
-    found.share("face_missing", ~seen)
+    has_face = np.isin(_numbers(frames, "frame_index"), _numbers(faces, "frame_index"))
+    found.measures["face_rate"] = float(has_face.mean())
+    found.share("face_missing", ~has_face)
     found.share("several_faces", _numbers(frames, "faces_seen") > 1, settings.several_share)
     x1, y1, x2, y2 = (_numbers(faces, name) for name in ("x1", "y1", "x2", "y2"))
     side = np.minimum(x2 - x1, y2 - y1)
     found.measures["face_px"] = float(np.median(side)) if len(side) else None
     found.share("face_small", side < settings.small_face_px)
-    # each box lies in the pixels of its own frame: a recording may turn midway
+    # each box is in the pixels of its own frame: a phone may be turned during the recording
     own = np.searchsorted(_numbers(frames, "frame_index"), _numbers(faces, "frame_index"))
     width, height = (_numbers(frames, name)[own] for name in ("width", "height"))
     inside = (np.minimum(x2, width) - np.maximum(x1, 0)) * (np.minimum(y2, height) - np.maximum(y1, 0))
@@ -251,7 +257,7 @@ def _faces(found: _Findings, frames: arrow.Table, faces: arrow.Table) -> None:
 
 
 def _light(found: _Findings, frames: arrow.Table) -> None:
-    """Judge light on the face where there is one, on the whole picture where there is none."""
+    """Assess light on the face, or on the whole picture if there is no face."""
     settings = found.settings
     highlight, face_glare = _numbers(frames, "face_highlight"), _numbers(frames, "face_glare")
     bare = np.isnan(highlight)
@@ -285,7 +291,7 @@ def _crops(found: _Findings, faces: arrow.Table, fps: float) -> None:
     )
     blur, covers = [], []
     for crop, pixels in zip(_decoded(taken["crop"]), side, strict=True):
-        # more pixels than the face had were made up by enlarging it, and are no blur of the lens
+        # a face enlarged to the crop's size looks blurred, so it is measured at its own size
         size = int(np.clip(pixels, 40, 80))
         luma = cv2.resize(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), (size, size), interpolation=cv2.INTER_AREA)
         blur.append(perceptual_blur(luma))
@@ -299,9 +305,9 @@ def _crops(found: _Findings, faces: arrow.Table, fps: float) -> None:
 
 
 def _decoded(crops: arrow.ChunkedArray) -> Iterator[NDArray[np.uint8]]:
-    """Give crops decoded, a few at a time: those of half an hour take 280 MB."""
-    for start in range(0, len(crops), _CROPS_AT_A_TIME):
-        yield from decode_crops(crops.slice(start, _CROPS_AT_A_TIME))
+    """Yield decoded crops, a few at a time: half an hour of them takes 280 MB."""
+    for start in range(0, len(crops), _CROP_BATCH):
+        yield from decode_crops(crops.slice(start, _CROP_BATCH))
 
 
 def _is_masked(cover: Cover, settings: QualitySettings) -> bool:
@@ -310,13 +316,13 @@ def _is_masked(cover: Cover, settings: QualitySettings) -> bool:
 
 
 def _meshes(landmarks: arrow.Table) -> tuple[NDArray[np.float32], NDArray[Any]]:
-    """Give the meshes that there are, (n, 468, 3), and the samples they belong to."""
+    """Return the detected meshes, (n, 468, 3), and the samples they belong to."""
     there = _numbers(landmarks, "detected") > 0
     points = np.empty((int(there.sum()), 468, 3), np.float32)
     filled = 0
-    # piece by piece: filtered and joined as a whole, the meshes of a long video are in memory three times
-    for start in range(0, landmarks.num_rows, _MESHES_AT_A_TIME):
-        part = landmarks.slice(start, _MESHES_AT_A_TIME)
+    # in pieces: filtered and joined all at once, a long video's meshes would be in memory three times
+    for start in range(0, landmarks.num_rows, _MESH_BATCH):
+        part = landmarks.slice(start, _MESH_BATCH)
         found = part.filter(part["detected"])["points"].combine_chunks()
         points[filled : filled + len(found)] = (
             found.flatten().to_numpy(zero_copy_only=False).reshape(-1, 468, 3)
@@ -352,19 +358,19 @@ def _person(
     settings = found.settings
     if faces.num_rows == 0:
         return
-    embedding, second = _embedding(faces, points, meshed, settings)
-    centre = embedding.centre()
-    if centre is None:
+    embedding, moment = _embedding(faces, points, meshed, settings)
+    center = embedding.center()
+    if center is None:
         return
     found.measures["identity_method"] = embedding.method
     moments = [
-        Embedding(embedding.method, embedding.vectors[second == s]).centre() for s in np.unique(second)
+        Embedding(embedding.method, embedding.vectors[moment == m]).center() for m in np.unique(moment)
     ]
-    inside = [compare(m, centre, embedding.method, settings) for m in moments if m is not None]
+    inside = [compare(m, center, embedding.method, settings) for m in moments if m is not None]
     found.share("other_person", np.array([not c.same for c in inside], bool))
     found.measures["identity_within"] = max((c.distance for c in inside), default=None)
     against = [
-        compare(centre, p.vector, embedding.method, settings) for p in persons if p.method == embedding.method
+        compare(center, p.vector, embedding.method, settings) for p in persons if p.method == embedding.method
     ]
     if against:
         middle = sorted(against, key=lambda c: c.distance)[len(against) // 2]
@@ -376,7 +382,7 @@ def _person(
 def _embedding(
     faces: arrow.Table, points: NDArray[Any], meshed: NDArray[Any], settings: QualitySettings
 ) -> tuple[Embedding, NDArray[Any]]:
-    """Embed up to `_MOST_EMBEDDED` bare faces spread over the video; give the stretch of time of each too."""
+    """Embed up to `_MAX_EMBEDDED` unmasked faces from the whole video; also return the moment that each belongs to."""
     index = _numbers(faces, "frame_index")
     chosen = _crops_embedded(len(index))
     taken = faces.take(arrow.array(chosen))
@@ -385,10 +391,10 @@ def _embedding(
     mesh[there] = points[np.searchsorted(meshed, index[chosen][there])]
     boxes = np.stack([_numbers(taken, name) for name in ("x1", "y1", "x2", "y2")], axis=1)
     crops = decode_crops(taken["crop"])
-    # under a mask a mesh is guessed and an embedding that of the mask
+    # under a mask the mesh is a guess, and the embedding describes the mask
     bare = np.array([not _is_masked(measure_cover(crop), settings) for crop in crops], bool)
-    stretch = np.arange(len(chosen)) // _A_MOMENT
-    return embed_faces(crops[bare], mesh[bare], settings, boxes=boxes[bare]), stretch[bare]
+    moment = np.arange(len(chosen)) // _FACES_PER_MOMENT
+    return embed_faces(crops[bare], mesh[bare], settings, boxes=boxes[bare]), moment[bare]
 
 
 def _sound(found: _Findings, video: Mapping[str, Any], audio: Mapping[str, Any] | None) -> None:
@@ -434,7 +440,7 @@ def _unusable(found: _Findings) -> str | None:
 
 
 def _numbers(table: arrow.Table, name: str) -> NDArray[Any]:
-    """Give a column as floats with NaN for nulls."""
+    """Return a column as floats, with NaN for nulls."""
     column = table[name]
     if arrow.types.is_boolean(column.type):
         column = column.cast(arrow.int8())
@@ -446,7 +452,7 @@ def _median(values: NDArray[Any]) -> float | None:
     return float(np.median(values)) if len(values) else None
 
 
-def _runs(marks: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """Give start and end (exclusive) of every stretch of True."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], marks, [False]]).astype(np.int8)))
+def _runs(values: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Return start and end (exclusive) of every run of True."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], values, [False]]).astype(np.int8)))
     return [(int(start), int(end)) for start, end in edges.reshape(-1, 2)]

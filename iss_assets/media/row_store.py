@@ -1,7 +1,4 @@
-"""Rows of a video that come batch by batch: kept in memory, or in a file where a video may be long.
-
-Belongs here: collecting batches of one table. Does not belong here: what is in them (``visual``).
-"""
+"""Collecting a video's rows batch by batch, in memory or, since a video may be long, in a file."""
 
 from __future__ import annotations
 
@@ -16,11 +13,11 @@ class RowStore:
     Parameters
     ----------
     schema : pyarrow.Schema
-        Of the table.
+        The table's schema.
     folder : Path or None
-        Where the file lies; None keeps the batches in memory.
+        Folder of the file; None keeps the batches in memory.
     name : str
-        The file's name without its ending, ``.arrow``.
+        The file's name without its extension, ``.arrow``.
     """
 
     def __init__(self, schema: arrow.Schema, folder: Path | None, name: str) -> None:
@@ -29,14 +26,14 @@ class RowStore:
         self._writer = arrow.ipc.new_file(str(self._path), schema) if self._path else None
 
     def add(self, batch: arrow.RecordBatch) -> None:
-        """Keep a batch."""
+        """Add a batch."""
         if self._writer:
             self._writer.write_batch(batch)
         else:
             self._batches.append(batch)
 
     def table(self) -> arrow.Table:
-        """Give all rows; nothing is added after this."""
+        """Return all rows; nothing can be added after this."""
         if self._writer is None or self._path is None:
             return arrow.Table.from_batches(self._batches, schema=self._schema)
         self._writer.close()

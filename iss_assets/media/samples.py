@@ -1,10 +1,7 @@
 """The samples of a sound track, in memory or in a file.
 
-Belongs here: taking stretches of them. Does not belong here: decoding (``audio``), measuring (``speech``,
-``sound_features``).
-
-Half an hour of sound is 160 MB, and everything that is measured takes it stretch by stretch, several times over. So it
-waits in a file, which is read and not mapped: pages of a mapped file count as the process's memory.
+Half an hour of sound is 160 MB, and every measure reads it in slices, several times. So it is kept in a file, which is
+read and not memory-mapped: pages of a mapped file count as the process's memory.
 """
 
 from __future__ import annotations
@@ -25,16 +22,16 @@ class Samples(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, stretch: slice, /) -> Any:
-        """Give a stretch as an array of float32."""
+        """Return a slice as an array of float32."""
 
 
 class StoredSamples:
-    """Samples in a file without a name, which is gone when it is closed.
+    """Samples in an unnamed temporary file, which disappears when it is closed.
 
     Parameters
     ----------
     folder : Path, optional
-        Where the file is; default: the system's folder for such files.
+        Folder of the file; by default the system's temporary folder.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -50,7 +47,7 @@ class StoredSamples:
         self._file.close()
 
     def append(self, block: NDArray[np.float32]) -> None:
-        """Put samples behind those that are there."""
+        """Append samples."""
         data = np.ascontiguousarray(block, np.float32).view(np.uint8).data
         while len(data):
             data = data[self._file.write(data) :]
@@ -60,13 +57,19 @@ class StoredSamples:
         return self._length
 
     def __getitem__(self, stretch: slice) -> NDArray[np.float32]:
-        """Give a stretch without gaps as an array of its own."""
+        """Return a contiguous slice as a new array.
+
+        Raises
+        ------
+        OSError
+            If the file is shorter than what was written.
+        """
         start, stop, _ = stretch.indices(self._length)
         out = np.empty(max(0, stop - start), np.float32)
         view, place = out.view(np.uint8).data, 4 * start
         while len(view):
             read = os.preadv(self._file.fileno(), [view], place)
             if read == 0:
-                raise OSError("the file with the sound's samples has become shorter")
+                raise OSError("the file with the sound's samples was truncated")
             view, place = view[read:], place + read
         return out

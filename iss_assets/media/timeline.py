@@ -160,7 +160,7 @@ class Timeline:
         return set(order[np.maximum(places, 0)].tolist())
 
     def next_after(self, time_s: float) -> float | None:
-        """Give when the next picture after a moment is shown, None where there is none."""
+        """Return when the next picture after a moment is shown, None where there is none."""
         later = self.pictures[self.pictures > time_s]
         return float(later.min()) if len(later) else None
 
@@ -181,7 +181,7 @@ class PictureClock:
         self._recent: list[int] = []
 
     def time_of(self, frame: av.VideoFrame, damaged: bool) -> float | None:
-        """Give the moment from which a picture is shown, None where it never is.
+        """Return the moment from which a picture is shown, None where it never is.
 
         Parameters
         ----------
@@ -198,7 +198,7 @@ class PictureClock:
         return float(times[number])
 
     def _rank(self, number: int | None, between: bool, damaged: bool) -> int:
-        """Give a picture's place in the order of display, lost pictures counted.
+        """Return a picture's place in the order of display, lost pictures counted.
 
         Before a picture that others refer to come all that were decoded earlier, and those decoded later that are out
         already: so its place is certain whatever was lost. Others follow the one before.
@@ -283,7 +283,7 @@ def measure_time(
 
 
 def _earliest(container: Any, streams: ChosenStreams) -> ChosenStreams:
-    """Give the first of several tracks that follow each other in a transport stream; else what was chosen.
+    """Return the first of several tracks that follow each other in a transport stream; else what was chosen.
 
     A recorder that starts again may give its tracks other numbers. In a short file all of them are known at once.
     """
@@ -349,7 +349,7 @@ class _Reader:
         return Part(start, None if video is None else video.index, None if audio is None else audio.index)
 
     def rest(self, container: Any) -> int | None:
-        """Give the byte from which on a transport stream holds packets of other streams; None if it does not."""
+        """Return the byte from which on a transport stream holds packets of other streams; None if it does not."""
         if container.format.name != "mpegts" or self.cut_short or not self._pictures.count:
             return None
         size = Path(container.name).stat().st_size
@@ -398,7 +398,7 @@ class _Packets:
         return len(self.pts) - 1
 
     def seconds(self, name: str) -> NDArray[np.float64]:
-        """Give ``pts``, ``dts`` or ``length`` in seconds, NaN where there is none."""
+        """Return ``pts``, ``dts`` or ``length`` in seconds, NaN where there is none."""
         numbers = np.array(getattr(self, name), np.int64)
         base = self.stream.time_base if self.stream is not None else Fraction(1)
         # numerator and denominator apart, so that 1001/30000 stays as exact as it was
@@ -439,7 +439,7 @@ class _Track:
     muted: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def pass_over_hidden(self) -> None:
-        """Give packets that an edit list leaves out the clock of the next one that counts.
+        """Return packets that an edit list leaves out the clock of the next one that counts.
 
         They prepare the decoder for a segment, and their own clock lies within the segment before: no restart.
         """
@@ -457,16 +457,16 @@ class _Track:
         self.clock[since:] += seconds
 
     def end_before(self, number: int) -> float:
-        """Give when the packets before `number` end."""
+        """Return when the packets before `number` end."""
         near = slice(max(0, number - _NEAR), number)
         return float((self.stamps[near] + np.minimum(self.length[near], self.step)).max())
 
     def start_from(self, number: int) -> float:
-        """Give when the packets from `number` on begin."""
+        """Return when the packets from `number` on begin."""
         return float(self.stamps[number : number + _NEAR].min())
 
     def at(self, place: int) -> float:
-        """Give the clock at a place in the file."""
+        """Return the clock at a place in the file."""
         return float(self.clock[min(int(np.searchsorted(self.place, place)), len(self.place) - 1)])
 
 
@@ -536,12 +536,12 @@ def _follow_edits(container: Any, tracks: Sequence[tuple[_Packets, _Track | None
 
 
 def _stands_still(stamps: NDArray[np.float64]) -> bool:
-    """Say whether most stamps are those of the packet before."""
+    """Return whether most stamps are those of the packet before."""
     return len(stamps) > 1 and float((np.diff(stamps) == 0).mean()) > 0.6
 
 
 def _filled(values: NDArray[np.float64], step: float) -> NDArray[np.float64]:
-    """Give stamps to packets without one, by their place between their neighbors."""
+    """Return stamps to packets without one, by their place between their neighbors."""
     known = np.flatnonzero(~np.isnan(values))
     numbers = np.arange(len(values))
     if not len(known):
@@ -588,12 +588,12 @@ def _mend(video: _Track, audio: _Track | None, pause: float) -> tuple[int, int]:
 
 
 def _alike(one: float, other: float) -> bool:
-    """Say whether two clocks make the same jump."""
+    """Return whether two clocks make the same jump."""
     return one * other > 0 and abs(one - other) <= max(2.0, 0.1 * abs(one))
 
 
 def _is_hole(own: _Track, other: _Track, number: int) -> bool:
-    """Say whether a jump ahead is a true gap: at this place in the file the other stream's clock says the same."""
+    """Return whether a jump ahead is a true gap: at this place in the file the other stream's clock says the same."""
     beside = other.at(int(own.place[number]))
     return abs(beside - own.clock[number]) <= abs(beside - own.clock[number - 1])
 
@@ -679,7 +679,7 @@ def _heard(audio: _Track, times: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _sound_alone(audio: _Track | None) -> Timeline:
-    """Give the timeline of a file without pictures: second 0 is the first sound."""
+    """Return the timeline of a file without pictures: second 0 is the first sound."""
     if audio is None or audio.hidden.all():
         return Timeline(0.0, 0.0, np.zeros(0), np.zeros(0))
     begin = float(audio.stamps[~audio.hidden].min())
@@ -688,7 +688,7 @@ def _sound_alone(audio: _Track | None) -> Timeline:
 
 
 def _silent(heard: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Give the stretches without sound, the endless ones before and after it included."""
+    """Return the stretches without sound, the endless ones before and after it included."""
     if not len(heard):
         return np.array([[-np.inf, np.inf]])
     heard = heard[np.argsort(heard[:, 0], kind="stable")]
@@ -703,7 +703,7 @@ def _longer(stretches: NDArray[np.float64], seconds: float) -> NDArray[np.float6
 def _shared(
     one: NDArray[np.float64], other: NDArray[np.float64], longest: float
 ) -> list[tuple[float, float]]:
-    """Give what two sets of stretches have in common where that is longer than `longest`."""
+    """Return what two sets of stretches have in common where that is longer than `longest`."""
     found = []
     other = _longer(other, longest)
     for start, end in _longer(one, longest):
@@ -714,7 +714,7 @@ def _shared(
 
 
 def _without(cuts: Sequence[tuple[float, float]]) -> Any:
-    """Give the function from times before to times after the cuts."""
+    """Return the function from times before to times after the cuts."""
 
     def cut(times: NDArray[np.float64]) -> NDArray[np.float64]:
         if not cuts:

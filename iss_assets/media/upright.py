@@ -1,8 +1,6 @@
-"""Turning stored pictures upright, their pixels square, and into RGB.
+"""Making stored pictures upright RGB with square pixels, as the file's display matrix and pixel aspect ratio say.
 
-Belongs here: what a file says about how its pictures are shown (display matrix, shape of pixels), and doing it.
-Everything that looks at a picture gets it from `UprightRgb`.
-Does not belong here: decoding (``video``), what colors mean (``color``).
+Everything that processes a picture gets it from `UprightRgb`.
 """
 
 from __future__ import annotations
@@ -19,14 +17,14 @@ from numpy.typing import NDArray
 from iss_assets.media.color import deep_rgb, is_named, needs_conversion, settle_tags, to_sdr
 
 _COLOR_TAGS: Final = ("colorspace", "color_primaries", "color_trc")
-_MOST_ANAMORPHIC: Final = 4
-"""Pixels of no camera, disk or broadcast are longer than that; the longest in use are 24:11 (VCD still pictures)."""
+_MAX_ASPECT: Final = 4
+"""No camera, disk or broadcast has a larger pixel aspect ratio; the largest in use is 24:11 (VCD still pictures)."""
 _ALMOST_SQUARE: Final = 0.01
-"""Shapes nearer to 1 come from rounding a size to whole blocks, and are no reason to resample a picture."""
+"""Aspect ratios closer to 1 come from rounding a size to whole blocks, and are no reason to resample a picture."""
 
 
 class Orientation(NamedTuple):
-    """How a stored picture becomes upright: swap the axes first, then mirror."""
+    """How a stored picture becomes upright: first swap the axes, then flip."""
 
     transpose: bool = False
     flip_x: bool = False
@@ -34,14 +32,14 @@ class Orientation(NamedTuple):
 
     @property
     def rotation(self) -> int:
-        """Degrees counterclockwise (0, 90, 180, -90), after which a mirrored picture is still to be mirrored."""
+        """Degrees counterclockwise (0, 90, 180, -90); a mirrored picture must also be flipped afterwards."""
         if self.transpose:
             return 90 if self.flip_y else -90
         return 180 if self.flip_y else 0
 
 
 def orientation_of(frame: av.VideoFrame) -> Orientation:
-    """Read a frame's display matrix: quarter turns and mirroring; other angles go to the nearest quarter turn.
+    """Read a frame's display matrix: quarter turns and mirroring; other angles are rounded to a quarter turn.
 
     The matrix maps a stored point (x, y) to (a x + c y, b x + d y), y downwards (ISO/IEC 14496-12, 8.5.2).
     """
@@ -56,7 +54,7 @@ def orientation_of(frame: av.VideoFrame) -> Orientation:
 
 
 def turn_upright(picture: NDArray[Any], orientation: Orientation) -> NDArray[Any]:
-    """Turn a stored picture, shape (height, width, ...), upright; a contiguous array comes back."""
+    """Turn a stored picture, shape (height, width, ...), upright and return a contiguous array."""
     if orientation.transpose:
         picture = picture.swapaxes(0, 1)
     if orientation.flip_x:
@@ -67,23 +65,23 @@ def turn_upright(picture: NDArray[Any], orientation: Orientation) -> NDArray[Any
 
 
 class PictureTags:
-    """Tells each decoded frame of a stream what only the file knows: color tags and the shape of its pixels.
+    """Adds to each decoded frame what only the file knows: color tags and the pixel aspect ratio.
 
-    Make it before the first frame is decoded and call it with every frame that comes out.
+    Create it before the first frame is decoded, and call it with every decoded frame.
 
-    - Color: a frame's own tags count, the container's where a frame has none.
-    - Shape of pixels: the container's where it contradicts the coded stream, as in every player; otherwise the coded
+    - Color: a frame's own tags are used; the container's if a frame has none.
+    - Pixel aspect ratio: the container's if it contradicts the coded stream, as in every player; otherwise the coded
       stream's, which may change midway.
 
     Parameters
     ----------
     stream : av.VideoStream
-        Its decoder has not decoded anything yet.
+        A stream of which nothing has been decoded yet.
 
     Attributes
     ----------
     notes : list of str
-        What is odd about them, in words.
+        What is unusual about them, in words for the coordinator.
     """
 
     def __init__(self, stream: Any) -> None:
@@ -96,7 +94,7 @@ class PictureTags:
         self.notes: list[str] = []
 
     def __call__(self, frame: av.VideoFrame) -> av.VideoFrame:
-        """Complete a frame and give it back."""
+        """Complete a frame in place and return it."""
         for name, code in self._color.items():
             if not is_named(getattr(frame, name)) and is_named(code):
                 setattr(frame, name, code)
@@ -108,17 +106,17 @@ class PictureTags:
         return frame
 
     def _shape(self, frame: av.VideoFrame) -> Fraction | None:
-        """Give width over height of a stored pixel; None where it is square."""
+        """Return width over height of a stored pixel; None if it is square."""
         size = (frame.width, frame.height)
         if size == (self._context.width, self._context.height) or size not in self._of_size:
-            # a decoder that reorders pictures may be some frames ahead of this one, and of another size already
+            # a decoder that reorders pictures may be some frames ahead of this one, and already have another size
             self._of_size[size] = self._context.sample_aspect_ratio
         now = self._of_size[size]
         coded_counts = not self._stated or self._stated == self._coded
         shape = now if coded_counts and now else self._stated
         if not shape or shape == 1:
             return None
-        if not 1 / _MOST_ANAMORPHIC <= shape <= _MOST_ANAMORPHIC:
+        if not 1 / _MAX_ASPECT <= shape <= _MAX_ASPECT:
             note = f"the file names pixels of the shape {shape.numerator}:{shape.denominator}, which no camera has; "
             if not self.notes:
                 self.notes.append(note + "they were taken as square")
@@ -127,7 +125,7 @@ class PictureTags:
 
 
 def upright_size(frame: av.VideoFrame) -> tuple[int, int]:
-    """Give width and height of a frame of `PictureTags` once it is upright and its pixels are square."""
+    """Return the width and height of a frame from `PictureTags` once it is upright and its pixels are square."""
     width, height = _squared_width(frame), frame.height
     return (height, width) if orientation_of(frame).transpose else (width, height)
 
@@ -140,9 +138,9 @@ def _squared_width(frame: av.VideoFrame) -> int:
 
 
 class UprightRgb:
-    """Turns frames into upright RGB pictures of square pixels in sRGB; one object a thread.
+    """Converts frames to upright sRGB pictures with square pixels. Use one object per thread.
 
-    It keeps FFmpeg's scaler, which follows where size, pixel format or colors change from one frame to the next.
+    It keeps FFmpeg's scaler, which adapts if size, pixel format or colors change from one frame to the next.
     """
 
     def __init__(self) -> None:
@@ -157,7 +155,7 @@ class UprightRgb:
         -------
         ndarray of uint8, shape (height, width, 3)
         """
-        # PyAV keeps a frame whose side data were looked at for long, so only the first frame's are
+        # PyAV keeps a frame in memory for long once its side data is read, so it is read only if the rotation changes
         if frame.rotation != self._rotation:
             self._rotation, self._orientation = frame.rotation, orientation_of(frame)
         settle_tags(frame)

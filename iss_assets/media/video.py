@@ -1,10 +1,4 @@
-"""Reading a video file: what is in it, and its picture at every tenth of a second.
-
-Belongs here: what a file holds, and sampling its pictures.
-Does not belong here: opening files (``container``), choosing streams (``streams``), when a picture is shown
-(``timeline``), turning pictures upright (``upright``), anything that looks for a face (``faces``) or measures a picture
-(``measures``); sound.
-"""
+"""Reading a video file: what it contains (`probe`), and its pictures sampled ten times per second (`sample_frames`)."""
 
 from __future__ import annotations
 
@@ -25,37 +19,37 @@ from iss_assets.media.upright import PictureTags, orientation_of, upright_size
 from iss_assets.settings import VideoSettings
 
 _BATCH_BYTES = 32 * 2**20
-"""Bytes of pictures in one batch at most, so that 4K and 8K videos keep to the same memory."""
+"""Maximum bytes of pictures per batch, so that 4K and 8K videos take no more memory than others."""
 
 _TOLERANCE = 1e-6
-"""Seconds by which a time stamp may lie after the sampled moment: rounding of floats only."""
+"""Seconds by which a time stamp may be after the sampled time: floating-point rounding only."""
 
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a readable video file holds.
+    """What a readable video file contains.
 
     Attributes
     ----------
     container, codec : str
-        As FFmpeg names them.
+        FFmpeg's names.
     width, height : int
-        Of the first picture, upright and with square pixels.
+        Size in pixels of the first picture, upright and with square pixels.
     rotation : int
         Degrees, counterclockwise, by which the file's metadata turn the stored picture: a multiple of 90.
     source_fps : float
-        Pictures in the file over its duration.
+        Pictures in the file divided by its duration.
     duration_s : float
-        Length of the timeline: from the first picture that can be decoded to the end. No header is asked.
+        Length of the timeline: from the first decodable picture to the end. Headers are not used.
     has_audio : bool
         Whether there is a sound track that can be decoded.
     audio_codec : str or None
-        Of that track, as FFmpeg names it.
+        FFmpeg's name of that track's codec.
     problem : str or None
-        What is unusual about the file, in words.
+        What is unusual about the file, in words for the coordinator.
     transfer : str
-        Transfer characteristic of the first picture as FFmpeg names it (``bt709``, ``smpte2084`` and ``arib-std-b67``
-        for HDR, ...), ``unknown`` where the file does not say.
+        FFmpeg's name of the first picture's transfer characteristic (``bt709``, ``smpte2084`` and ``arib-std-b67``
+        for HDR, ...), ``unknown`` if the file does not say.
     """
 
     container: str
@@ -72,7 +66,7 @@ class VideoInfo:
 
 
 class SampledFrame(NamedTuple):
-    """One sample: its number, the time on the timeline from which its frame is shown, the stored frame."""
+    """One sample: its number, the time on the timeline at which its frame is first shown, and the stored frame."""
 
     frame_index: int
     time_s: float
@@ -80,25 +74,25 @@ class SampledFrame(NamedTuple):
 
 
 def probe(path: Path, settings: VideoSettings) -> VideoInfo:
-    """Find out what a file holds, and that at least one picture of it can be decoded.
+    """Find out what a file contains, and verify that at least one of its pictures can be decoded.
 
     Parameters
     ----------
     path : Path
         Any file.
     settings : VideoSettings
-        `max_pixels` and `min_seconds` are obeyed.
+        `max_pixels` and `min_seconds` are applied.
 
     Raises
     ------
     UnreadableVideo
-        With the status for the table of videos and a message for people that names neither file nor content.
+        With the status for the table of videos and a message for coordinators that reveals neither name nor content.
     """
     return open_video(path, settings)[0]
 
 
 def open_video(path: Path, settings: VideoSettings) -> tuple[VideoInfo, Timeline]:
-    """Do what `probe` does, and give the timeline too, so that sampling need not make it again."""
+    """Do what `probe` does, and also return the timeline, so that sampling does not have to compute it again."""
     with open_container(path) as container:
         chosen = choose_streams(container)
         if chosen.no_video is not None:
@@ -139,10 +133,10 @@ def open_video(path: Path, settings: VideoSettings) -> tuple[VideoInfo, Timeline
 def sample_frames(
     path: Path, settings: VideoSettings, threads: int = 0, timeline: Timeline | None = None
 ) -> FrameSampler:
-    """Give the frames shown at times 0, 1/fps, 2/fps, ... after the first frame, in batches.
+    """Return the frames shown at times 0, 1/fps, 2/fps, ... after the first frame, in batches.
 
-    Sample k is the last frame whose time on the video's timeline is not after k/fps; so a variable frame rate is
-    sampled evenly, a frame is repeated only where the source shows it for longer, and there are as many samples as fit
+    Sample k is the last frame whose time on the video's timeline is not after k/fps. So a variable frame rate is
+    sampled evenly, a frame is repeated only if the source shows it for longer, and there are as many samples as fit
     into the duration.
 
     Parameters
@@ -152,14 +146,14 @@ def sample_frames(
     settings : VideoSettings
         Rate, batch size and limits.
     threads : int, optional
-        Decoding threads; 0 leaves it to FFmpeg.
+        Decoding threads; 0 lets FFmpeg decide.
     timeline : Timeline, optional
-        Of this file, where it is known already.
+        The timeline of this file, if it is already known.
 
     Returns
     -------
     FrameSampler
-        Iterate over it once; afterwards its `problem` says what was wrong with the file, if anything.
+        Iterate over it once; afterwards its `problem` describes what was wrong with the file, if anything.
     """
     return FrameSampler(path, settings, threads, timeline)
 
@@ -170,7 +164,7 @@ class FrameSampler:
     Attributes
     ----------
     problem : str or None
-        What was wrong, in words; complete only after the last batch.
+        What was wrong, in words for the coordinator; complete only after the last batch.
     """
 
     def __init__(
@@ -181,17 +175,17 @@ class FrameSampler:
         self._threads = threads
         self._timeline = timeline
         self._broken_packets = 0
-        self._counted = False
+        self._timed_by_order = False
         self._cut_short = False
         self._missing_s = 0.0
 
     @property
     def problem(self) -> str | None:
-        """Say in words what was wrong."""
+        """What was wrong, in words for the coordinator; complete only after the last batch."""
         parts = []
         if self._broken_packets:
             parts.append(f"{self._broken_packets} broken pieces of the video were left out")
-        if self._counted:
+        if self._timed_by_order:
             parts.append("the file gives no times of its pictures, which were timed by their order")
         if self._missing_s > 1:
             parts.append(f"no picture can be decoded in the last {self._missing_s:.0f} s")
@@ -200,7 +194,7 @@ class FrameSampler:
         return sentence(parts)
 
     def __iter__(self) -> Iterator[list[SampledFrame]]:
-        """Decode and give batches.
+        """Decode the video and yield batches.
 
         Raises
         ------
@@ -221,32 +215,32 @@ class FrameSampler:
         fps = self._settings.fps
         timeline = self._timeline or read_timeline(self._path, self._settings)
         self._cut_short = timeline.cut_short
-        wanted, shown_at = 0, 0.0
+        index, shown_at = 0, 0.0
         shown: av.VideoFrame | None = None
         for time_s, frame in self._timed_frames(timeline):
-            while shown is not None and wanted / fps < min(time_s, timeline.duration_s) - _TOLERANCE:
-                yield SampledFrame(wanted, shown_at, shown)
-                wanted += 1
+            while shown is not None and index / fps < min(time_s, timeline.duration_s) - _TOLERANCE:
+                yield SampledFrame(index, shown_at, shown)
+                index += 1
             if time_s >= timeline.duration_s - _TOLERANCE:
                 break
             shown, shown_at = frame, time_s
         if shown is None:
             return
-        # held to the end if it is the last one; if those after it cannot be decoded, as long as it was shown
+        # the last picture is held to the end; one followed by undecodable ones only as long as it was shown
         end = timeline.next_after(shown_at)
         if end is None or end > timeline.duration_s:
             end = timeline.duration_s
         self._missing_s = timeline.duration_s - end
-        while wanted / fps < end - _TOLERANCE:
-            yield SampledFrame(wanted, shown_at, shown)
-            wanted += 1
+        while index / fps < end - _TOLERANCE:
+            yield SampledFrame(index, shown_at, shown)
+            index += 1
 
     def _timed_frames(self, timeline: Timeline) -> Iterator[tuple[float, av.VideoFrame]]:
-        """Give every frame with its time, which only grows."""
+        """Yield every frame with its time, in ascending order of time."""
         clock, last = PictureClock(timeline), -1.0
         for frame in self._decoded(timeline):
             time_s = clock.time_of(frame, damaged=self._broken_packets > 0)
-            self._counted |= clock.reordered
+            self._timed_by_order |= clock.reordered
             if time_s is not None and time_s >= last:
                 last = time_s
                 yield time_s, frame
@@ -263,22 +257,22 @@ class FrameSampler:
                 context = stream.codec_context
                 context.thread_type = "AUTO"
                 context.thread_count = self._threads
-                tags, whole = PictureTags(stream), True
+                tags, intact = PictureTags(stream), True
                 for packet in packets_of(container, stream):
                     if packet is None:
                         self._broken_packets += 1
                         continue
                     if not packet.size:
                         continue
-                    whole |= packet.is_keyframe
-                    # a frame that nothing refers to and that is not sampled need not be decoded; after damage it may
-                    # be the only one left
-                    skip = shown is not None and whole and number not in shown
+                    intact |= packet.is_keyframe
+                    # a frame that is neither sampled nor a reference for others does not have to be decoded; after
+                    # damage it may be the only one left
+                    skip = shown is not None and intact and number not in shown
                     context.skip_frame = "NONREF" if skip else "DEFAULT"
                     frames = decode(stream, packet, number)
                     if frames is None:
                         self._broken_packets += 1
-                        whole = False
+                        intact = False
                     yield from self._checked(frames, tags)
                     number += 1
                 yield from self._checked(decode(stream, None, number), tags)
@@ -290,7 +284,7 @@ class FrameSampler:
 
 
 def sentence(parts: Sequence[str]) -> str | None:
-    """Put what is unusual about a file into one sentence; None where there is nothing."""
+    """Join notes on a file into one sentence; return None if there are none."""
     text = "; ".join(parts)
     return f"{text[0].upper()}{text[1:]}." if text else None
 

@@ -1,11 +1,9 @@
-"""One pass over a video: frames with their measures, faces with their crops, landmarks.
+"""One pass over a video: frames with their measures, faces with their crops, and landmarks.
 
-Belongs here: how decoding, detection, measuring and the mesh are put together, and the tables that come out.
-Does not belong here: each of those steps (``video``, ``faces``, ``measures``, ``landmarks``), and what a video's
-measures mean (``quality``).
+It combines the steps of ``video``, ``faces``, ``measures`` and ``landmarks``, and returns the rows of their tables.
 
-Decoding, detection and mesh each run in a thread of their own where more than one is allowed; FFmpeg, OpenCV,
-OpenVINO and MediaPipe all work without Python's lock. Several patients side by side are faster with one thread each.
+With more than one thread, decoding, detection and mesh each run in their own thread; FFmpeg, OpenCV, OpenVINO and
+MediaPipe all release the GIL. Several patients in parallel are faster with one thread each.
 """
 
 from __future__ import annotations
@@ -62,10 +60,10 @@ __all__ = [
 ]
 
 VISUAL_CODE_VERSION: Final = "3"
-"""Goes into fingerprints: changes whenever the same video gives other frames or faces."""
+"""Part of the fingerprints: raise it when the same video produces different frames or faces than before."""
 
 _ADDED_LATER: Final = ("video_id", "patient_id", "fingerprint")
-"""Constants of a video that whoever stores the tables adds."""
+"""Columns that are constant for a video and are added when the tables are stored."""
 
 _WAITING_MESHES: Final = 64
 _WAITING_BATCHES: Final = 1
@@ -73,14 +71,14 @@ _WAITING_BATCHES: Final = 1
 
 @dataclass
 class VisualTables:
-    """What is seen in one video.
+    """The frames, faces and landmarks of one video.
 
     Attributes
     ----------
     frames, faces, landmarks : pyarrow.Table
-        In the shape of the warehouse's tables, without video, patient and fingerprint.
+        Rows of the warehouse's tables, without video_id, patient_id and fingerprint.
     problem : str or None
-        What was wrong with the file though it could be read.
+        What was wrong with the file although it could be read.
     seconds_by_stage : dict of str to float
         Busy seconds of each stage (decode, picture, measure, detect, crop, mesh); stages overlap.
     """
@@ -93,15 +91,15 @@ class VisualTables:
 
 
 @dataclass
-class _Seen:
-    """What one decoded picture gave; samples that repeat the picture share it."""
+class _FrameData:
+    """One decoded picture and what was found in it; samples that repeat the picture share it."""
 
     size: tuple[int, int]
     luma: NDArray[np.uint8]
     patch: NDArray[np.uint8]
     text_luma: NDArray[np.uint8]
     picture: NDArray[np.uint8] | None
-    """Full size; let go of once the face is cut out."""
+    """Full size; released once the face is cropped."""
     small: NDArray[np.uint8]
     scale: float
     detection: Detection | None = None
@@ -119,7 +117,7 @@ def extract_visual(
     threads: int | None = None,
     scratch: Path | None = None,
 ) -> VisualTables:
-    """Extract frames, faces and landmarks of one video in one decoding pass.
+    """Extract the frames, faces and landmarks of one video in one decoding pass.
 
     Parameters
     ----------
@@ -128,13 +126,13 @@ def extract_visual(
     video, faces, landmarks : VideoSettings, FaceSettings, LandmarkSettings
         Sampling, detection, mesh.
     progress : callable, optional
-        Called with samples done and samples expected after every batch.
+        Called after every batch with the number of samples done and expected.
     threads : int, optional
-        1 does everything in the calling thread; more overlap decoding, detection and mesh. Default: one a
+        1 does everything in the calling thread; more overlap decoding, detection and mesh. By default one per
         processor. The result does not depend on it.
     scratch : Path, optional
-        A folder to keep the rows in while the video lasts, as ``<table>.arrow``; the tables that come back are mapped
-        from there. Without it they grow in memory: 16 kB a frame.
+        A folder to keep the rows in, as ``<table>.arrow``; the returned tables are memory-mapped from there. Without
+        it they grow in memory: 16 kB per frame.
 
     Returns
     -------
@@ -143,24 +141,24 @@ def extract_visual(
     Raises
     ------
     UnreadableVideo
-        If nothing can be seen in the file; see `probe`.
+        If the file has no usable picture; see `probe`.
     """
     threads = threads or os.cpu_count() or 1
     info, timeline = open_video(path, video)
     expected = max(1, round(info.duration_s * video.fps))
     source = sample_frames(path, video, threads, timeline)
-    work = _Work(video, faces, landmarks, scratch)
-    work.mesh_thread = _mesh_pool if threads > 1 else _Here()
+    work = _VisualPass(video, faces, landmarks, scratch)
+    work.mesh_thread = _mesh_pool if threads > 1 else _InlineExecutor()
     with _opencv_in_one_thread():
         batches = _timed(iter(source), work.seconds)
-        for batch in _ahead(batches) if threads > 1 else batches:
+        for batch in _prefetched(batches) if threads > 1 else batches:
             work.add(batch)
             if progress is not None:
                 progress(work.samples, max(expected, work.samples))
         return work.finish(source.problem)
 
 
-class _Work:
+class _VisualPass:
     """The state of one video's pass."""
 
     def __init__(
@@ -177,75 +175,75 @@ class _Work:
         self._landmark_settings = landmarks
         self._upright = UprightRgb()
         self._finder = FaceFinder(faces)
-        self._shown: tuple[Any, _Seen] | None = None
+        self._shown: tuple[Any, _FrameData] | None = None
         self._frames: list[dict[str, Any]] = []
         self._faces: list[dict[str, Any]] = []
         self._waiting: deque[tuple[int, Future[Any]]] = deque()
         self._tables = {t: RowStore(_schema(t), scratch, t.__table__) for t in (Frames, Faces, Landmarks)}
 
     def add(self, batch: list[SampledFrame]) -> None:
-        """Look at one batch of samples."""
+        """Process one batch of samples."""
         for sample in batch:
             before = self._shown[1].luma if self._shown else None
             repeated = self._shown is not None and self._shown[0] is sample.frame
-            seen = self._shown[1] if repeated and self._shown else self._look(sample)
+            data = self._shown[1] if repeated and self._shown else self._prepare(sample)
             with self._stage("measure"):
-                measures = measure_frame(seen.luma, before, seen.patch)
+                measures = measure_frame(data.luma, before, data.patch)
             if not repeated:
                 with self._stage("detect"):
-                    seen.detection = self._finder.find(seen.small, seen.scale, measures.motion)
-                self._cut_out(seen)
-            self._shown = (sample.frame, seen)
-            self._note(sample, seen, asdict(measures))
+                    data.detection = self._finder.find(data.small, data.scale, measures.motion)
+                self._crop(data)
+            self._shown = (sample.frame, data)
+            self._record(sample, data, asdict(measures))
             self.samples += 1
-        self._pack()
+        self._flush()
 
     def finish(self, problem: str | None) -> VisualTables:
-        """Wait for the last meshes and give the tables."""
-        self._pack(wait_for_all=True)
+        """Wait for the last meshes and return the tables."""
+        self._flush(wait_for_all=True)
         frames, faces, landmarks = (store.table() for store in self._tables.values())
         return VisualTables(frames, faces, landmarks, problem, dict(self.seconds))
 
-    def _look(self, sample: SampledFrame) -> _Seen:
+    def _prepare(self, sample: SampledFrame) -> _FrameData:
         with self._stage("picture"):
             picture = self._upright(sample.frame)
             small, scale = shrink(picture, self._face_settings.detection_side)
-            grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
+            gray = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
             top, left = ((n - min(n, PATCH_SIDE)) // 2 for n in picture.shape[:2])
             patch = picture[top : top + PATCH_SIDE, left : left + PATCH_SIDE]
-            return _Seen(
+            return _FrameData(
                 size=(picture.shape[1], picture.shape[0]),
-                luma=_scaled(grey, FRAME_SIDE),
+                luma=_scaled(gray, FRAME_SIDE),
                 patch=cv2.cvtColor(np.ascontiguousarray(patch), cv2.COLOR_RGB2GRAY),  # type: ignore[arg-type]
-                text_luma=grey,  # type: ignore[arg-type]
+                text_luma=gray,  # type: ignore[arg-type]
                 picture=picture,
                 small=small,
                 scale=scale,
             )
 
-    def _cut_out(self, seen: _Seen) -> None:
-        picture, seen.picture = seen.picture, None
-        if seen.detection is None or picture is None:
+    def _crop(self, data: _FrameData) -> None:
+        picture, data.picture = data.picture, None
+        if data.detection is None or picture is None:
             return
         with self._stage("crop"):
-            crop = crop_face(picture, seen.detection.box, self._face_settings)
-            seen.crop = encode_crop(crop)
-            stored = decode_crop(seen.crop)
+            crop = crop_face(picture, data.detection.box, self._face_settings)
+            data.crop = encode_crop(crop)
+            stored = decode_crop(data.crop)
         with self._stage("measure"):
-            seen.face = measure_face(stored)
-        seen.points = self.mesh_thread.submit(self._mesh, stored)
+            data.face = measure_face(stored)
+        data.points = self.mesh_thread.submit(self._mesh, stored)
 
     def _mesh(self, crop: NDArray[np.uint8]) -> NDArray[np.float32] | None:
         with self._stage("mesh"):
             return load_mesh(self._landmark_settings)(crop)
 
-    def _note(self, sample: SampledFrame, seen: _Seen, measures: dict[str, Any]) -> None:
-        found = seen.detection
+    def _record(self, sample: SampledFrame, data: _FrameData, measures: dict[str, Any]) -> None:
+        found = data.detection
         text = None
         if sample.frame_index % max(1, round(self._video.fps)) == 0:
             with self._stage("measure"):
-                text_luma = _scaled(seen.text_luma, TEXT_SIDE)
-                zoom = text_luma.shape[1] / seen.size[0]
+                text_luma = _scaled(data.text_luma, TEXT_SIDE)
+                zoom = text_luma.shape[1] / data.size[0]
                 box = (*(zoom * v for v in found.box),) if found else None
                 text = measure_text(text_luma, box)  # type: ignore[arg-type]
         self._frames.append(
@@ -254,15 +252,15 @@ class _Work:
                 "time_s": sample.time_s,
                 "chunk_index": int(sample.frame_index / self._video.fps / self._video.chunk_seconds + 1e-9),
                 **measures,
-                **({f"face_{k}": v for k, v in asdict(seen.face).items()} if seen.face else {}),
+                **({f"face_{k}": v for k, v in asdict(data.face).items()} if data.face else {}),
                 "text_share": text,
                 "faces_seen": found.faces_seen if found else 0,
-                "width": seen.size[0],
-                "height": seen.size[1],
+                "width": data.size[0],
+                "height": data.size[1],
             }
         )
-        if found and seen.points:
-            # a stream may change its picture's size on the way; boxes keep to the picture that they were found in
+        if found and data.points:
+            # a stream may change its picture size midway; boxes are in the pixels of their own picture
             x1, y1, x2, y2 = found.box
             self._faces.append(
                 {
@@ -270,15 +268,15 @@ class _Work:
                     **{"x1": x1, "y1": y1, "x2": x2, "y2": y2},
                     "probability": found.probability,
                     "faces_seen": found.faces_seen,
-                    "crop": seen.crop,
+                    "crop": data.crop,
                 }
             )
-            self._waiting.append((sample.frame_index, seen.points))
+            self._waiting.append((sample.frame_index, data.points))
 
-    def _pack(self, wait_for_all: bool = False) -> None:
-        """Move what is done into Arrow, so that nothing but packed rows grows with the video's length."""
-        self._put(Frames, self._frames)
-        self._put(Faces, self._faces)
+    def _flush(self, wait_for_all: bool = False) -> None:
+        """Move finished rows to Arrow, so that only packed rows grow with the video's length."""
+        self._add_rows(Frames, self._frames)
+        self._add_rows(Faces, self._faces)
         done: list[int] = []
         points = []
         while self._waiting and (
@@ -295,7 +293,7 @@ class _Work:
                 )
             )
 
-    def _put(self, table: Any, rows: list[dict[str, Any]]) -> None:
+    def _add_rows(self, table: Any, rows: list[dict[str, Any]]) -> None:
         if rows:
             schema = _schema(table)
             whole = [{name: row.get(name) for name in schema.names} for row in rows]
@@ -313,14 +311,14 @@ def _schema(table: Any) -> arrow.Schema:
     return arrow.schema([f for f in table.arrow_schema() if f.name not in _ADDED_LATER])
 
 
-def _scaled(grey: Any, side: int) -> NDArray[np.uint8]:
-    """Scale a picture down to this shorter side; a smaller one stays."""
-    height, width = grey.shape
+def _scaled(gray: Any, side: int) -> NDArray[np.uint8]:
+    """Scale a picture down to a shorter side of `side` pixels; a smaller one is returned as is."""
+    height, width = gray.shape
     zoom = side / min(height, width)
     if zoom >= 1:
-        return grey  # type: ignore[no-any-return]
+        return gray  # type: ignore[no-any-return]
     size = (round(width * zoom), round(height * zoom))
-    return cv2.resize(grey, size, interpolation=cv2.INTER_AREA)  # type: ignore[return-value]
+    return cv2.resize(gray, size, interpolation=cv2.INTER_AREA)  # type: ignore[return-value]
 
 
 def _timed(batches: Iterator[Any], seconds: dict[str, float]) -> Iterator[Any]:
@@ -333,8 +331,8 @@ def _timed(batches: Iterator[Any], seconds: dict[str, float]) -> Iterator[Any]:
         yield batch
 
 
-def _ahead(batches: Iterator[Any]) -> Iterator[Any]:
-    """Let an iterator work in a thread, `_WAITING_BATCHES` items ahead; its exception is raised here."""
+def _prefetched(batches: Iterator[Any]) -> Iterator[Any]:
+    """Run an iterator in a thread, `_WAITING_BATCHES` items ahead; its exception is raised here."""
     waiting: queue.Queue[tuple[Any, BaseException | None]] = queue.Queue(_WAITING_BATCHES)
     stopped = threading.Event()
 
@@ -370,8 +368,8 @@ def _ahead(batches: Iterator[Any]) -> Iterator[Any]:
         thread.join()
 
 
-class _Here:
-    """Stands in for a thread: does the work at once."""
+class _InlineExecutor:
+    """Runs work immediately in the calling thread, with the interface of an executor."""
 
     def submit(self, work: Callable[..., Any], *args: Any) -> Future[Any]:
         future: Future[Any] = Future()
@@ -380,12 +378,12 @@ class _Here:
 
 
 _mesh_pool = ThreadPoolExecutor(1, thread_name_prefix="mesh")
-"""Lives as long as the process, and with it the mesh that its thread has loaded."""
+"""Kept for the life of the process, and with it the mesh that its thread has loaded."""
 
 
 @contextmanager
 def _opencv_in_one_thread() -> Iterator[None]:
-    """Keep OpenCV to one thread: its pieces of work here are too small to share out."""
+    """Limit OpenCV to one thread: its tasks here are too small to be split."""
     before = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:

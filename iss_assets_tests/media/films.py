@@ -36,7 +36,7 @@ def portrait(at: float = 0.0, size: tuple[int, int] = SIZE, face_share: float = 
 
 
 def numbered(count: int, size: tuple[int, int] = (64, 48)) -> list[NDArray[np.uint8]]:
-    """Flat grey pictures, each 4 steps brighter than the one before: which one is shown can be read off."""
+    """Flat gray pictures, each 4 steps brighter than the one before: which one is shown can be read off."""
     return [np.full((size[1], size[0], 3), 16 + 4 * i, np.uint8) for i in range(count)]
 
 

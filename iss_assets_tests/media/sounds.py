@@ -47,7 +47,7 @@ def write_media(
     video_s: float = 1.0,
     late_s: float = 0.0,
 ) -> Path:
-    """Write a file with a small grey picture (unless `video_s` is 0) and a mono or (n, 2) stereo track."""
+    """Write a file with a small gray picture (unless `video_s` is 0) and a mono or (n, 2) stereo track."""
     with av.open(str(path), "w") as out:
         picture = track = None
         if video_s:

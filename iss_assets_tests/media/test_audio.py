@@ -62,7 +62,7 @@ def spoken(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _whole_steps() -> np.ndarray:
-    """Give a voice in a room, in 16-bit steps, which no two writers round differently.
+    """Return a voice in a room, in 16-bit steps, which no two writers round differently.
 
     Without the room's noise its pauses would be exactly zero, where librosa's chroma is made of rounding errors.
     """

@@ -178,8 +178,8 @@ def test_a_wide_gamut_in_sdr_is_brought_to_bt709(transfer: int) -> None:
     coded = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
     shown = UprightRgb()(_frame(coded, transfer)).astype(int)
     assert np.percentile(np.abs(shown - colors), 99) <= 1 and np.abs(shown - colors).max() <= 4
-    greys = np.repeat(np.arange(256)[None, :, None], 3, axis=2).repeat(2, axis=0) / 255
-    assert np.abs(UprightRgb()(_frame(greys, transfer))[0, :, 0].astype(int) - np.arange(256)).max() <= 1
+    grays = np.repeat(np.arange(256)[None, :, None], 3, axis=2).repeat(2, axis=0) / 255
+    assert np.abs(UprightRgb()(_frame(grays, transfer))[0, :, 0].astype(int) - np.arange(256)).max() <= 1
 
 
 @pytest.mark.parametrize("full", [False, True])

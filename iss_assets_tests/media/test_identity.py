@@ -80,13 +80,13 @@ def test_boxes_give_a_squeezed_mesh_its_proportions_back() -> None:
     np.testing.assert_allclose(found.vectors, mesh_proportions(MESH[None]), atol=1e-4)
 
 
-def test_a_face_without_mesh_has_no_vector_and_no_part_in_the_centre() -> None:
+def test_a_face_without_mesh_has_no_vector_and_no_part_in_the_center() -> None:
     found = Embedding("mesh", mesh_proportions(np.stack([MESH, np.full_like(MESH, np.nan)])))
     assert np.isnan(found.vectors[1]).all()
-    centre = found.centre()
-    assert centre is not None
-    np.testing.assert_allclose(centre, found.vectors[0])
-    assert Embedding("mesh", found.vectors[1:]).centre() is None
+    center = found.center()
+    assert center is not None
+    np.testing.assert_allclose(center, found.vectors[0])
+    assert Embedding("mesh", found.vectors[1:]).center() is None
 
 
 def test_a_very_different_face_is_another_person_and_confidence_is_modest_without_weights() -> None:

@@ -52,7 +52,7 @@ def test_crops_are_decoded_from_any_arrow_array_in_order(crops: list[bytes]) -> 
 
 
 def test_a_crop_that_is_no_picture_is_an_error(crops: list[bytes]) -> None:
-    with pytest.raises(ValueError, match="no picture"):
+    with pytest.raises(ValueError, match="not a picture"):
         decode_crops(arrow.array([*crops, b"rubbish"], arrow.binary()))
     with pytest.raises(ValueError, match="missing"):
         decode_crops(arrow.array([*crops, None], arrow.binary()))

@@ -101,7 +101,7 @@ def test_a_blown_out_patch_on_the_face_is_glare() -> None:
 
 
 @pytest.mark.parametrize("bad", [np.zeros((0, 5), np.uint8), np.zeros((5, 5)), np.zeros((5, 5, 3), np.uint8)])
-def test_what_is_no_grey_picture_is_refused(bad: np.ndarray) -> None:
+def test_what_is_no_gray_picture_is_refused(bad: np.ndarray) -> None:
     with pytest.raises(ValueError, match="8-bit"):
         measure_frame(bad, None)
 
@@ -158,9 +158,9 @@ def test_lettering_on_the_face_itself_does_not_count() -> None:
 )
 def test_pictures_without_lettering_show_none(name: str) -> None:
     picture = getattr(data, name)()
-    grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) if picture.ndim == 3 else picture
-    zoom = 360 / min(grey.shape)
-    assert measure_text(cv2.resize(grey, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA), None) == 0
+    gray = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) if picture.ndim == 3 else picture
+    zoom = 360 / min(gray.shape)
+    assert measure_text(cv2.resize(gray, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA), None) == 0
 
 
 def test_stripes_dots_and_books_are_no_lettering() -> None:
@@ -174,22 +174,22 @@ def test_stripes_dots_and_books_are_no_lettering() -> None:
         assert measure_text(picture, None) == 0
 
 
-MASKS = {"blue": (150, 190, 215), "white": (225, 225, 225), "black": (28, 28, 30), "grey": (120, 120, 125)}
+MASKS = {"blue": (150, 190, 215), "white": (225, 225, 225), "black": (28, 28, 30), "gray": (120, 120, 125)}
 
 
-def covered(crop: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
+def covered(crop: np.ndarray, color: tuple[int, int, int]) -> np.ndarray:
     """Paint a mask from the middle of the nose down over a crop of 160 pixels."""
     outline = np.array([[14, 82], [80, 74], [146, 82], [140, 125], [112, 159], [48, 159], [20, 125]])
     cover = np.zeros((160, 160), np.uint8)
     cv2.fillPoly(cover, [outline], 255)
     soft = cv2.GaussianBlur(cover, (0, 0), 1).astype(float)[..., None] / 255
-    cloth = np.array(colour) * (1 + 0.06 * np.sin(np.arange(160) / 8))[:, None, None]
+    cloth = np.array(color) * (1 + 0.06 * np.sin(np.arange(160) / 8))[:, None, None]
     return np.clip(crop * (1 - soft) + cloth * soft, 0, 255).astype(np.uint8)
 
 
-@pytest.mark.parametrize("colour", MASKS)
-def test_a_mask_differs_from_the_skin_and_hides_the_lips(colour: str) -> None:
-    found = measure_cover(covered(CROP, MASKS[colour]))
+@pytest.mark.parametrize("color", MASKS)
+def test_a_mask_differs_from_the_skin_and_hides_the_lips(color: str) -> None:
+    found = measure_cover(covered(CROP, MASKS[color]))
     assert found.difference > 14 and found.lips < 4
 
 

@@ -45,7 +45,7 @@ BOX = (181.0, 62.0, 268.0, 172.0)
 
 
 def _mesh() -> np.ndarray:
-    """Give points on an oval with eyes, nose and mouth where they belong."""
+    """Return points on an oval with eyes, nose and mouth where they belong."""
     rng = np.random.default_rng(3)
     angle, radius = rng.uniform(0, 2 * np.pi, 468), np.sqrt(rng.uniform(0, 1, 468))
     mesh = np.stack(
@@ -96,9 +96,9 @@ def _tables(
 ) -> tuple[pa.Table, pa.Table, pa.Table]:
     faces = frames if faces is None else faces
     meshes = faces if meshes is None else meshes
-    grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
-    small = cv2.resize(grey, (180, 180), interpolation=cv2.INTER_AREA)
-    seen, looked = measure_frame(small, None, grey[128:384, 128:384]), measure_face(crop)
+    gray = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+    small = cv2.resize(gray, (180, 180), interpolation=cv2.INTER_AREA)
+    seen, looked = measure_frame(small, None, gray[128:384, 128:384]), measure_face(crop)
     coded = encode_crop(crop)
     frame_rows, face_rows, mesh_rows = [], [], []
     for i in range(frames):
@@ -143,7 +143,7 @@ def _light(picture: np.ndarray, stops: float) -> np.ndarray:
 
 
 def _toned(crop: np.ndarray, reflectance: float) -> np.ndarray:
-    """Give the portrait's skin another tone in the same light: skin reflects less, eyes, teeth and shine do not.
+    """Return the portrait's skin another tone in the same light: skin reflects less, eyes, teeth and shine do not.
 
     Melanin takes more of the blue than of the red; what the skin's surface mirrors never reaches it.
     """
@@ -206,9 +206,9 @@ def test_a_blurred_face_is_blurred_and_a_dark_one_is_not() -> None:
     assert "blurred" not in _assess(crop=_light(CROP, -3)).flags
 
 
-@pytest.mark.parametrize("colour", MASKS)
-def test_a_mask_is_flagged(colour: str) -> None:
-    assert "mask" in _assess(crop=covered(CROP, MASKS[colour])).flags
+@pytest.mark.parametrize("color", MASKS)
+def test_a_mask_is_flagged(color: str) -> None:
+    assert "mask" in _assess(crop=covered(CROP, MASKS[color])).flags
 
 
 @pytest.mark.parametrize("reflectance", [0.6, 0.35])

@@ -38,9 +38,9 @@ def test_block_after_block_is_the_same_as_all_at_once() -> None:
 
 def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.bin").write_bytes(b"not weights at all")
-    with pytest.raises(ValueError, match=r"x\.bin holds no weights"):
+    with pytest.raises(ValueError, match=r"x\.bin does not contain weights"):
         read_weights(tmp_path / "x.bin")
     (tmp_path / "x.bin").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"x\.bin holds no weights"):
+    with pytest.raises(ValueError, match=r"x\.bin does not contain weights"):
         read_weights(tmp_path / "x.bin")
     assert read_weights(weights_file())["_model.stft.forward_basis_buffer"].shape == (258, 1, 256)

@@ -77,7 +77,7 @@ def _tone(start: float, end: float, hertz: float, _default: bool) -> Iterable[av
 
 
 def rename_codec(path: Path, place: int, old: bytes, new: bytes) -> Path:
-    """Give the place-th (from 0) of the tracks of a codec another codec's name, which nobody can decode."""
+    """Return the place-th (from 0) of the tracks of a codec another codec's name, which nobody can decode."""
     data = path.read_bytes()
     at = -1
     for _ in range(place + 1):

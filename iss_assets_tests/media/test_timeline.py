@@ -475,7 +475,7 @@ def _copy(source: Path, target: Path, keep: Callable[[Any], bool]) -> None:
 
 
 def _bases(path: Path) -> tuple[dict[str, int], int]:
-    """Give the time scale of each track of an mp4, and the first decoding time of its pictures."""
+    """Return the time scale of each track of an mp4, and the first decoding time of its pictures."""
     with av.open(str(path)) as film:
         return (
             {s.type: int(1 / s.time_base) for s in film.streams},  # type: ignore[operator]
@@ -489,5 +489,5 @@ def _joined(path: Path, *parts: Path) -> Path:
 
 
 def _away_from(*places: float) -> Callable[[float], float]:
-    """Give what is heard, and nothing that can be compared near these places."""
+    """Return what is heard, and nothing that can be compared near these places."""
     return lambda t: t if all(abs(t - p) > 0.3 for p in places) else -1e9

@@ -11,7 +11,7 @@ import pytest
 
 from iss_assets.media.errors import UnreadableVideo
 from iss_assets.media.landmarks import decode_crops
-from iss_assets.media.visual import VisualTables, _ahead, extract_visual, landmarks_from_crops
+from iss_assets.media.visual import VisualTables, _prefetched, extract_visual, landmarks_from_crops
 from iss_assets.schemas.visual import Faces, Frames, Landmarks
 from iss_assets.settings import FaceSettings, LandmarkSettings, VideoSettings
 from iss_assets_tests.media.films import portrait, write_film
@@ -118,7 +118,7 @@ def test_what_goes_wrong_in_the_decoding_thread_is_raised_after_what_went_well()
 
     got = []
     with pytest.raises(UnreadableVideo, match="third"):
-        for batch in _ahead(batches()):
+        for batch in _prefetched(batches()):
             got.append(batch)
     assert got == [1, 2]
 
