@@ -169,7 +169,8 @@ def _absurd(data: bytes, rng: random.Random, others: Sequence[bytes]) -> bytes:
 
 
 def _found(data: bytes, name: bytes) -> list[int]:
-    places, at = [], data.find(name)
+    places: list[int] = []
+    at = data.find(name)
     while at >= 0 and len(places) < 50:
         places.append(at)
         at = data.find(name, at + 1)

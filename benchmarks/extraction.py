@@ -163,7 +163,7 @@ def make_clips(folder: Path, sizes: list[tuple[int, int]], seconds: float) -> No
                 shift = 0.06 * height * np.array([np.sin(k / 11), np.cos(k / 7)])
                 x, y = np.array([width / 2, height / 2]) - zoom * np.array([165, 110]) + shift
                 move = np.array([[1, 0, x], [0, 1, y]], np.float32)
-                picture = cv2.warpAffine(face, move, (width, height), borderMode=cv2.BORDER_REPLICATE)
+                picture: Any = cv2.warpAffine(face, move, (width, height), borderMode=cv2.BORDER_REPLICATE)
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
             container.mux(stream.encode())
 

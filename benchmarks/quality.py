@@ -115,7 +115,7 @@ def mask(picture: Picture, clip: Clip, index: int, color: tuple[int, int, int]) 
     jaw = (93, 132, 58, 172, 136, 150, 149, 176, 148, 152, 377, 400, 378, 379, 365, 397, 288, 361, 323)
     outline = points[[*left, *nose, *right, *jaw[::-1]]].round().astype(np.int32)
     cover = np.zeros(picture.shape[:2], np.uint8)
-    cv2.fillPoly(cover, [outline], 255)
+    cv2.fillPoly(cover, [outline], (255,))
     soft = cv2.GaussianBlur(cover, (0, 0), max(0.8, (x2 - x1) / 200)).astype(np.float32)[..., None] / 255
     light = cv2.GaussianBlur(
         cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32), (0, 0), (x2 - x1) / 8

@@ -1,9 +1,7 @@
-"""Films whose pictures and sound both tell their source second, so that any cut, pause or shift can be read back.
+"""Test videos whose pictures and sound both encode their source second, so that any cut, pause or shift can be measured.
 
-Belongs here: writing such films with any time stamps, and reading them through the code under test.
-
-A picture is a row of black and white fields, the number of the source frame in binary. The sound is a tone that rises
-by 100 Hz a second, so that its pitch tells the time.
+A picture is a row of black and white fields: the number of the source frame in binary. The sound is a tone that rises
+by 100 Hz per second, so that its pitch encodes the time.
 """
 
 from __future__ import annotations
@@ -48,7 +46,7 @@ def rising_tone(start_s: float, end_s: float) -> NDArray[np.float32]:
 
 
 def second_in(sound: NDArray[np.float32], rate: int) -> float | None:
-    """Tell the source second in the middle of a piece of sound; None where it is silent."""
+    """Return the source second in the middle of a piece of sound; None if it is silent."""
     if not len(sound) or np.abs(sound).max() < 0.01:
         return None
     phase = np.unwrap(np.angle(hilbert(sound)))
@@ -58,7 +56,7 @@ def second_in(sound: NDArray[np.float32], rate: int) -> float | None:
 
 
 def frames(start_s: float, end_s: float, at_s: float | None = None) -> list[tuple[int, float]]:
-    """Source frames of a stretch, as (number, time shown), shown from `at_s` on (default: their own time)."""
+    """Return source frames as (number, time shown), shown from `at_s` on (by default at their own time)."""
     shift = 0.0 if at_s is None else at_s - start_s
     return [(n, n / FPS + shift) for n in range(round(start_s * FPS), round(end_s * FPS))]
 
@@ -75,10 +73,10 @@ def write_marked(
     fps: int = FPS,
     keep: Callable[[str, int, Any], bool] = lambda kind, number, packet: True,
 ) -> Path:
-    """Write a film from source frames, each with the second at which it is shown, and stretches of sound.
+    """Write a video from source frames, each with the second at which it is shown, and pieces of sound.
 
-    A stretch is the source seconds from and to, and the second at which it is heard. `keep` says of a kind, packet
-    number and packet whether it gets into the file.
+    A piece is its first and last source second, and the second at which it is played. `keep` returns for a kind, packet
+    number and packet whether it is written to the file.
     """
     default = {"libx264": {"crf": "14", "preset": "veryfast", "bf": "3", "g": "50", "sc_threshold": "0"}}
     with av.open(str(path), "w", options=muxing or {}) as out:
@@ -116,7 +114,7 @@ def write_marked(
                             ("sound", n, p) for n, p in enumerate(track.encode(ready), len(packets) - count)
                         ]
             packets += [("sound", n, p) for n, p in enumerate(track.encode(), len(packets) - count)]
-        # as a recorder writes it: what belongs together lies together
+        # in the order of a recorder: picture and sound of the same time are next to each other
         packets.sort(key=lambda p: float((p[2].dts if p[2].dts is not None else p[2].pts) * p[2].time_base))
         for kind, number, packet in packets:
             if keep(kind, number, packet):
@@ -125,15 +123,15 @@ def write_marked(
 
 
 def _converted(resampler: av.AudioResampler, frame: av.AudioFrame) -> list[av.AudioFrame]:
-    """Bring a frame into the encoder's format; its time stays, whatever came before."""
+    """Convert a frame to the encoder's format without changing its time."""
     made = av.AudioResampler(resampler.format, "mono", RATE).resample(frame)
     for ready in made:
         ready.pts, ready.time_base = frame.pts, frame.time_base
     return made
 
 
-class Seen:
-    """What the code under test makes of a film: samples as (time, source second), sound, and what it says."""
+class Played:
+    """The code under test's result for a video: samples as (time, source second), sound, and problems."""
 
     def __init__(self, path: Path, settings: VideoSettings | None = None, fps: int = FPS) -> None:
         settings = settings or VideoSettings()
@@ -151,43 +149,45 @@ class Seen:
 
     @property
     def problems(self) -> str:
-        heard = self.tables.problem if self.tables is not None else None
-        return " ".join(filter(None, (self.info.problem, self.sampler.problem, heard)))
+        sound = self.tables.problem if self.tables is not None else None
+        return " ".join(filter(None, (self.info.problem, self.sampler.problem, sound)))
 
     def heard_at(self, second: float) -> float | None:
-        """Tell which source second is heard at a second of the timeline."""
+        """Return which source second is played at a second of the timeline."""
         middle, half = round(second * self.rate), round(0.1 * self.rate)
         return second_in(self.sound[middle - half : middle + half], self.rate)
 
     def agrees(
         self,
         duration_s: float,
-        seen: Callable[[float], float],
-        heard: Callable[[float], float | None] | None = None,
+        picture_at: Callable[[float], float],
+        sound_at: Callable[[float], float | None] | None = None,
         *,
         step_s: float = 1 / FPS,
         sound_off_s: float = 0.02,
         ahead_s: float = 1e-3,
     ) -> None:
-        """Compare with the right answer: the source second of picture and sound at every moment of the timeline.
+        """Compare with the right answer: the source second of picture and sound at every time of the timeline.
 
-        A picture may be older than the moment by less than a source frame, `step_s`, and newer by `ahead_s`. Half a second around every place where the
-        right answer jumps is left out for the sound.
+        A picture may be older than the moment by less than a source frame, `step_s`, and newer by `ahead_s`. For the
+        sound, half a second around every jump of the right answer is left out.
         """
         assert abs(self.info.duration_s - duration_s) < step_s + 1e-3, (self.info.duration_s, duration_s)
         assert abs(len(self.samples) - duration_s * 10) <= 1 + 10 * step_s, (len(self.samples), duration_s)
         for moment, source in self.samples:
-            age = seen(moment) - source
-            assert -ahead_s <= age < step_s + 1e-3, (moment, source, seen(moment))
-        for moment in np.arange(0.3, duration_s - 0.3, 0.25) if heard is not None else ():
-            nearby = [heard(moment + d) for d in (-0.25, 0.0, 0.25)]
+            age = picture_at(moment) - source
+            assert -ahead_s <= age < step_s + 1e-3, (moment, source, picture_at(moment))
+        if sound_at is None:
+            return
+        for moment in np.arange(0.3, duration_s - 0.3, 0.25):
+            nearby = [sound_at(moment + d) for d in (-0.25, 0.0, 0.25)]
             here = nearby[1]
             if any((n is None) != (here is None) for n in nearby):
                 continue
             found = self.heard_at(moment)
             if here is None:
                 assert found is None, (moment, found)
-            elif abs(nearby[2] - nearby[0] - 0.5) < 0.01:  # type: ignore[operator]
+            elif abs(nearby[2] - nearby[0] - 0.5) < 0.01:  # type: ignore[operator]  # none is None if `here` is not
                 assert found is not None and abs(found - here) < sound_off_s, (moment, found, here)
 
 

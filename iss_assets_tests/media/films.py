@@ -1,7 +1,4 @@
-"""Small real videos made on the spot: scikit-image's public-domain portrait, moving.
-
-Belongs here: pictures, encoders and damage for tests of decoding and detection.
-"""
+"""Small real videos generated for tests of decoding and detection: scikit-image's public-domain portrait, moving."""
 
 from __future__ import annotations
 
@@ -17,11 +14,11 @@ from numpy.typing import NDArray
 from skimage import data
 
 SIZE = (320, 240)
-"""Width and height of a film."""
+"""Width and height of a test video."""
 
 
 def portrait(at: float = 0.0, size: tuple[int, int] = SIZE, face_share: float = 0.45) -> NDArray[np.uint8]:
-    """The astronaut on a plain wall, a little further to the right and back at every moment."""
+    """Return the astronaut in front of a plain wall, moving to the right and back with time."""
     source = data.astronaut()[0:300, 60:420]
     width, height = size
     # her face is about 110 pixels high in the source
@@ -31,12 +28,13 @@ def portrait(at: float = 0.0, size: tuple[int, int] = SIZE, face_share: float = 
     )
     shift = 0.08 * min(size) * np.sin(2 * np.pi * at / 3)
     face_x, face_y = (225 - 60) * zoom, 110 * zoom
-    move = np.float32([[1, 0, width / 2 - face_x + shift], [0, 1, height / 2 - face_y]])
-    return cv2.warpAffine(scaled, move, size, borderMode=cv2.BORDER_REPLICATE)
+    move = np.array([[1, 0, width / 2 - face_x + shift], [0, 1, height / 2 - face_y]], np.float32)
+    moved: Any = cv2.warpAffine(scaled, move, size, borderMode=cv2.BORDER_REPLICATE)
+    return moved  # type: ignore[no-any-return]  # OpenCV's stubs do not name the dtype
 
 
 def numbered(count: int, size: tuple[int, int] = (64, 48)) -> list[NDArray[np.uint8]]:
-    """Flat gray pictures, each 4 steps brighter than the one before: which one is shown can be read off."""
+    """Return flat gray pictures, each 4 steps brighter than the last, so that each can be recognized."""
     return [np.full((size[1], size[0], 3), 16 + 4 * i, np.uint8) for i in range(count)]
 
 

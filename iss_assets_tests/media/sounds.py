@@ -1,8 +1,9 @@
-"""Invented sound for tests: a voice of pulses through formants, and media files that carry it."""
+"""Synthetic sound for tests: a voice made of pulses and formant filters, and media files that contain it."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -13,7 +14,7 @@ _VOWELS = ((730, 1090, 2440, 3400), (270, 2290, 3010, 3600), (300, 870, 2240, 33
 
 
 def voice(seconds: float, rate: int = 44100, pitch: float = 120.0, seed: int = 0) -> NDArray[np.float32]:
-    """Syllables of vowels and hisses with pauses, peak 0.5: enough of a voice for a voice-activity detector."""
+    """Return syllables of vowels and hisses with pauses, peak 0.5, which a voice-activity detector takes for a voice."""
     rng = np.random.default_rng(seed)
     out = np.zeros(round(seconds * rate))
     at = int(0.15 * rate)
@@ -49,7 +50,8 @@ def write_media(
 ) -> Path:
     """Write a file with a small gray picture (unless `video_s` is 0) and a mono or (n, 2) stereo track."""
     with av.open(str(path), "w") as out:
-        picture = track = None
+        picture: Any = None
+        track: Any = None
         if video_s:
             picture = out.add_stream("mpeg4", rate=10)
             picture.width = picture.height = 64
@@ -67,12 +69,12 @@ def write_media(
             samples = np.ascontiguousarray(np.atleast_2d(sound.T), np.float32)
             resampler = av.AudioResampler(track.format, track.layout, rate)
             for start in range(0, samples.shape[1], 1024):
-                frame = av.AudioFrame.from_ndarray(
+                piece = av.AudioFrame.from_ndarray(
                     np.ascontiguousarray(samples[:, start : start + 1024]), "fltp", layout
                 )
-                frame.sample_rate = rate
-                frame.pts = start + round(late_s * rate)
-                for ready in resampler.resample(frame):
+                piece.sample_rate = rate
+                piece.pts = start + round(late_s * rate)
+                for ready in resampler.resample(piece):
                     out.mux(track.encode(ready))
             out.mux(track.encode())
     return path

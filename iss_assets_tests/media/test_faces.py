@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import cv2
 import numpy as np
@@ -114,7 +115,8 @@ def test_a_crop_is_facenet_pytorch_s_crop(box: tuple[float, float, float, float]
 def test_areas_are_averaged_as_torch_does() -> None:
     picture = np.random.default_rng(0).integers(0, 256, (97, 131, 3), dtype=np.uint8)
     edges = np.array([[3, 5, 103, 90], [0, 0, 131, 97], [10, 10, 22, 17]])
-    ours = area_means(cv2.integral(picture, sdepth=cv2.CV_32S), edges, 24, 24)
+    sums: Any = cv2.integral(picture, sdepth=cv2.CV_32S)
+    ours = area_means(sums, edges, 24, 24)
     for (x1, y1, x2, y2), mean in zip(edges, ours, strict=True):
         part = torch.from_numpy(picture[y1:y2, x1:x2].copy()).permute(2, 0, 1)[None].float()
         torchs = torch.nn.functional.interpolate(part, size=(24, 24), mode="area")[0].permute(1, 2, 0).numpy()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import cv2
 import numpy as np
@@ -32,7 +33,7 @@ def _wall(level: int = 190) -> np.ndarray:
 
 def _written(word: str, *, ink: int = 30, level: int = 190, size: float = 1.0, font: int = 0) -> np.ndarray:
     wall = _wall(level)
-    cv2.putText(wall, word, (380, 90), font, size, ink, max(1, round(2 * size)), cv2.LINE_AA)
+    cv2.putText(wall, word, (380, 90), font, size, (ink,), max(1, round(2 * size)), cv2.LINE_AA)
     return wall
 
 
@@ -125,7 +126,7 @@ def test_measures_of_a_frame_and_a_face_are_fast() -> None:
     patch = GREY[128:384, 128:384]
     wide = cv2.resize(GREY, (320, 180), interpolation=cv2.INTER_AREA)
 
-    def best(work) -> float:  # the least of many tries, as the machine may be busy
+    def best(work: Callable[[], object]) -> float:  # the minimum of many tries, as the machine may be busy
         def once() -> float:
             began = time.perf_counter()
             work()
@@ -167,7 +168,7 @@ def test_stripes_dots_and_books_are_no_lettering() -> None:
     stripes, dots, books = _wall(), _wall(), _wall(120)
     for i in range(12):
         cv2.rectangle(stripes, (40 + 40 * i, 60), (52 + 40 * i, 120), 40, -1)
-        cv2.circle(dots, (40 + 40 * i, 90), 9, 40, -1)
+        cv2.circle(dots, (40 + 40 * i, 90), 9, (40,), -1)
         high = 100 + int(RNG.integers(0, 30))
         cv2.rectangle(books, (40 + 26 * i, 260 - high), (62 + 26 * i, 260), int(RNG.integers(20, 220)), -1)
     for picture in (stripes, dots, books):
@@ -181,7 +182,7 @@ def covered(crop: np.ndarray, color: tuple[int, int, int]) -> np.ndarray:
     """Paint a mask from the middle of the nose down over a crop of 160 pixels."""
     outline = np.array([[14, 82], [80, 74], [146, 82], [140, 125], [112, 159], [48, 159], [20, 125]])
     cover = np.zeros((160, 160), np.uint8)
-    cv2.fillPoly(cover, [outline], 255)
+    cv2.fillPoly(cover, [outline], (255,))
     soft = cv2.GaussianBlur(cover, (0, 0), 1).astype(float)[..., None] / 255
     cloth = np.array(color) * (1 + 0.06 * np.sin(np.arange(160) / 8))[:, None, None]
     return np.clip(crop * (1 - soft) + cloth * soft, 0, 255).astype(np.uint8)
@@ -197,9 +198,11 @@ def test_a_bare_face_and_a_bearded_one_show_their_lips() -> None:
     bearded = CROP.copy()
     beard = np.zeros((160, 160), np.uint8)
     cv2.fillPoly(
-        beard, [np.array([[24, 96], [50, 112], [110, 112], [136, 96], [130, 140], [80, 159], [30, 140]])], 255
+        beard,
+        [np.array([[24, 96], [50, 112], [110, 112], [136, 96], [130, 140], [80, 159], [30, 140]])],
+        (255,),
     )
-    cv2.ellipse(beard, (80, 126), (27, 10), 0, 0, 360, 0, -1)
+    cv2.ellipse(beard, (80, 126), (27, 10), 0, 0, 360, (0,), -1)
     bearded[beard > 0] = (bearded[beard > 0] * 0.3 + RNG.normal(0, 8, (int((beard > 0).sum()), 1))).clip(
         0, 255
     )

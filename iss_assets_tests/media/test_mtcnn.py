@@ -7,6 +7,8 @@ import pickle
 import subprocess
 import sys
 from collections import OrderedDict
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -32,7 +34,7 @@ def package_answers(name: str, pictures: np.ndarray) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("place", range(3))
-def test_on_a_processor_a_network_answers_as_the_packages_own_but_for_the_last_digits(place) -> None:
+def test_on_a_processor_a_network_answers_as_the_packages_own_but_for_the_last_digits(place: int) -> None:
     name = list(NETWORKS)[place]
     pictures = pictures_for(name)
     answers = runner(load_networks()[place])(pictures)
@@ -51,10 +53,7 @@ def test_a_crops_answer_does_not_depend_on_what_else_is_in_the_batch() -> None:
 
 
 @pytest.mark.parametrize("name", list(NETWORKS))
-def test_weights_are_read_without_torch_as_torch_reads_them(name) -> None:
-    from importlib.util import find_spec
-    from pathlib import Path
-
+def test_weights_are_read_without_torch_as_torch_reads_them(name: str) -> None:
     package = find_spec("facenet_pytorch")
     assert package is not None and package.origin is not None
     theirs = torch.load(Path(package.origin).parent / "data" / f"{name}.pt", weights_only=True)
@@ -72,7 +71,7 @@ def test_a_file_that_names_anything_but_weights_is_not_read_on() -> None:
 
 @pytest.mark.parametrize("overlap", [0.5, 0.7])
 @pytest.mark.parametrize("ties", [False, True])
-def test_the_same_boxes_stay_as_in_torchvision(overlap, ties) -> None:
+def test_the_same_boxes_stay_as_in_torchvision(overlap: float, ties: bool) -> None:
     from torchvision.ops import nms
 
     rng = np.random.default_rng(3)

@@ -299,7 +299,7 @@ def test_frames_missing_for_the_duration_are_flagged() -> None:
         ("sound_cut", {"duration_s": 2.0}),
     ],
 )
-def test_a_trouble_of_sound_is_flagged_alone(flag: str, change: dict[str, Any]) -> None:
+def test_a_sound_issue_is_flagged_alone(flag: str, change: dict[str, Any]) -> None:
     assert _assess(audio={**AUDIO, **change}).flags == [flag]
 
 
@@ -315,8 +315,10 @@ def test_a_telephone_track_is_judged_by_what_it_can_hold() -> None:
 
 
 def test_an_unreadable_video_is_flagged_without_any_rows() -> None:
-    empty = [t.slice(0, 0) for t in _tables()]
-    found = assess_video({**VIDEO, "status": "unreadable", "duration_s": None}, *empty, None, SETTINGS)
+    frames, faces, landmarks = (t.slice(0, 0) for t in _tables())
+    found = assess_video(
+        {**VIDEO, "status": "unreadable", "duration_s": None}, frames, faces, landmarks, None, SETTINGS
+    )
     assert found.flags == ["unreadable"] and found.unusable_reason == "unreadable"
 
 
@@ -353,8 +355,9 @@ def test_a_masked_face_is_not_taken_for_another_person() -> None:
 
 def test_rows_in_any_order_give_the_same_verdict() -> None:
     tables = _tables(frame={"motion": 0.0}, affected=0.5)
-    mixed = [t.take(np.random.default_rng(1).permutation(t.num_rows)) for t in tables]
-    assert assess_video(VIDEO, *tables, AUDIO, SETTINGS) == assess_video(VIDEO, *mixed, AUDIO, SETTINGS)
+    frames, faces, landmarks = (t.take(np.random.default_rng(1).permutation(t.num_rows)) for t in tables)
+    in_order = assess_video(VIDEO, tables[0], tables[1], tables[2], AUDIO, SETTINGS)
+    assert in_order == assess_video(VIDEO, frames, faces, landmarks, AUDIO, SETTINGS)
 
 
 def test_every_flag_has_words_and_the_unusable_ones_are_flags() -> None:
@@ -363,15 +366,19 @@ def test_every_flag_has_words_and_the_unusable_ones_are_flags() -> None:
 
 
 def test_a_video_with_too_few_pictures_to_say_anything_is_too_short_and_nothing_else() -> None:
-    empty = [t.slice(0, 0) for t in _tables()]
-    found = assess_video({**VIDEO, "status": "too_short", "duration_s": 0.2}, *empty, None, SETTINGS)
+    frames, faces, landmarks = (t.slice(0, 0) for t in _tables())
+    found = assess_video(
+        {**VIDEO, "status": "too_short", "duration_s": 0.2}, frames, faces, landmarks, None, SETTINGS
+    )
     assert (found.flags, found.usable, found.unusable_reason) == (["too_short"], False, "too_short")
 
 
 def test_broken_files_that_are_alike_are_unreadable_and_no_copies_of_one_another() -> None:
-    empty = [t.slice(0, 0) for t in _tables()]
+    frames, faces, landmarks = (t.slice(0, 0) for t in _tables())
     others = OtherVideos(sha256s=frozenset({"a" * 64}))
-    found = assess_video({**VIDEO, "status": "unreadable"}, *empty, None, SETTINGS, others=others)
+    found = assess_video(
+        {**VIDEO, "status": "unreadable"}, frames, faces, landmarks, None, SETTINGS, others=others
+    )
     assert found.flags == ["unreadable"]
 
 

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from iss_assets.media.silero import SileroDetector, read_weights, weights_file
 from iss_assets_tests.media.sounds import voice
 
 
-def windows_of(sound):
+def windows_of(sound: NDArray[np.float32]) -> NDArray[np.float32]:
     return sound[: len(sound) // 512 * 512].reshape(-1, 512).astype(np.float32)
 
 

@@ -40,7 +40,7 @@ def write_tracks(
         names = itertools.chain(codecs, itertools.repeat("libx264"))
         made: list[tuple[Any, tuple[Any, ...]]] = []
         for picture in pictures:
-            stream = out.add_stream(next(names), rate=25)
+            stream: Any = out.add_stream(next(names), rate=25)
             stream.width = stream.height = picture[1]
             stream.pix_fmt = "yuvj420p" if stream.name == "mjpeg" else "yuv420p"
             stream.disposition = Disposition(int(picture[2]))  # 1 is the default track
@@ -92,7 +92,8 @@ def rename_codec(path: Path, place: int, old: bytes, new: bytes) -> Path:
 def spoil_track(path: Path, index: int) -> Path:
     """Overwrite the packets of one track with what no decoder takes."""
     with av.open(str(path)) as container:
-        places = [(p.pos, p.size) for p in container.demux(container.streams[index]) if p.size]
+        packets = container.demux(container.streams[index])
+        places = [(p.pos, p.size) for p in packets if p.size and p.pos is not None]
     data = bytearray(path.read_bytes())
     for pos, size in places:
         data[pos : pos + size] = bytes((7 * k + 251) % 256 for k in range(size))

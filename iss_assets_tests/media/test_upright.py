@@ -39,6 +39,7 @@ def write_segments(
     """
     with av.open(str(path), "w") as out:
         stream: Any = None
+        encoder: Any
         at = 0
         for picture, shape, pixels in segments:
             height, width = picture.shape[:2]
