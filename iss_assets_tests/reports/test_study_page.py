@@ -1,7 +1,5 @@
 import base64
-import json
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,8 +19,7 @@ from iss_assets.warehouse.database import Warehouse
 from iss_assets.warehouse.sql.build import build_models
 from iss_assets.warehouse.sql.models import load_models
 from iss_assets_tests.made_up import paper_study_in, tiny_study
-
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+from iss_assets_tests.reports.browser import in_browser
 
 
 @pytest.fixture(scope="module")
@@ -45,37 +42,6 @@ def page(study: Warehouse, tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("page") / "reports" / "study.html"
     write_study_page(study, path, title="A study", note="Invented <patients>.")
     return path.read_text(encoding="utf-8")
-
-
-def in_browser(html: str, script: str, tmp_path: Path) -> Any:
-    """Run a script on a page in a real browser and give what it returns."""
-    if BROWSER is None:
-        pytest.skip("this test opens the page in a browser, and there is no Chromium or Chrome")
-    file = tmp_path / "page.html"
-    report = f"<script>document.title = JSON.stringify((function () {{ {script} }})());</script></body>"
-    file.write_text(html.replace("</body>", report), encoding="utf-8")
-    done = subprocess.run(
-        [
-            str(BROWSER),
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--no-first-run",
-            "--disable-background-networking",
-            "--disable-component-update",
-            "--disable-sync",
-            f"--user-data-dir={tmp_path / 'profile'}",
-            "--dump-dom",
-            f"file://{file}",
-        ],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    found = re.search(r"<title>(.*?)</title>", done.stdout, re.DOTALL)
-    assert found is not None
-    return json.loads(found.group(1).replace("&quot;", '"').replace("&amp;", "&"))
 
 
 def test_the_page_needs_nothing_from_elsewhere(page: str) -> None:
