@@ -1,7 +1,6 @@
-"""The DuckDB file: one writer at a time, readers in between, partitions replaced whole.
+"""The DuckDB file: connections, transactions, and partitions that are replaced whole; one writer at a time.
 
-Belongs here: connections, transactions, the schema's creation. Does not belong here: what tables exist (``tables``),
-what is in them (``assets``), the models in SQL (``warehouse.sql``).
+``schemas`` defines the tables, ``migration`` brings older files to them, ``engine`` opens the file.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from iss_assets.warehouse.migration import Migration, UnknownSchema, plan_migrat
 from iss_assets.warehouse.spool import Rows, batches, portions
 
 _TOGETHER = 100
-"""Partitions that one statement removes."""
+"""Partitions removed by one statement."""
 
 _CURRENT: set[tuple[str, int]] = set()
 """Files, by path and inode, whose tables this process has found to be current."""
@@ -36,13 +35,17 @@ class WarehouseError(RuntimeError):
 
 @dataclass(frozen=True)
 class Replacement:
-    """Rows that take the place of every row whose columns have the values of `where`.
+    """Rows that replace every row whose columns have the values of `where`.
 
     Attributes
     ----------
+    table : type of Table
+        The table.
     rows : pyarrow.Table or callable
-        A callable gives rows that wait on disk, the same ones at every call: what a patient's videos hold need not be
-        in memory at once.
+        A callable returns rows that are on disk, the same ones at every call, so that the rows of all of a patient's
+        videos need not be in memory at once.
+    where : mapping
+        Column to value; empty for the whole table.
     """
 
     table: type[Table]
@@ -65,14 +68,14 @@ class Writer:
         return _fetch(self._connection.execute(sql, params))
 
     def replace(self, table: type[Table], rows: Rows, where: Mapping[str, object]) -> int:
-        """Put `rows`, already checked, in the place of the rows that `where` names; give their number.
+        """Replace the rows that `where` selects by `rows`, which are already checked, and return their number.
 
-        Types that do not fit are DuckDB's error, and columns find their places by name.
+        Columns are matched by name; types that do not fit raise DuckDB's error.
         """
         return self.replace_each([Replacement(table, rows, where)])[0]
 
     def replace_each(self, replacements: Sequence[Replacement]) -> list[int]:
-        """Do what `replace` does for each, in this order, those together that can be; give their numbers of rows."""
+        """Do what `replace` does for each, in this order, and return the numbers of rows; combine what can be combined."""
         for table, columns, own in _together(replacements):
             self._remove(table, columns, [tuple(r.where.values()) for r in own])
             self._insert(table, [r.rows for r in own if isinstance(r.rows, arrow.Table)])
@@ -81,7 +84,7 @@ class Writer:
         return [(r.rows() if callable(r.rows) else r.rows).num_rows for r in replacements]
 
     def _remove(self, table: type[Table], columns: Sequence[str], values: Sequence[Sequence[object]]) -> None:
-        """Remove the rows whose `columns` have one of these `values`; all rows if no column is named."""
+        """Delete the rows whose `columns` have one of these `values`; all rows if there is no column."""
         known = {c.name for c in table.columns()}
         if unknown := set(columns) - known:
             raise WarehouseError(f"{table.__table__} has no column {', '.join(sorted(unknown))}")
@@ -90,7 +93,7 @@ class Writer:
             self._connection.execute(f"delete from {table.__table__} where {condition}", parameters)
 
     def append(self, table: type[Table], rows: Rows) -> int:
-        """Put `rows`, already checked, to those that are there; give their number."""
+        """Add `rows`, which are already checked, and return their number."""
         written = 0
         for portion in portions(rows):
             self._insert(table, [portion])
@@ -100,7 +103,7 @@ class Writer:
     def _insert(self, table: type[Table], parts: Sequence[arrow.Table]) -> None:
         if any(part.num_rows for part in parts):
             portion = arrow.concat_tables(parts)  # noqa: F841
-            # DuckDB finds the variable by its name; a registered view would keep it until the transaction's end
+            # DuckDB finds the variable by name; a registered view would keep it in memory until the end of the transaction
             self._connection.execute(f"insert into {table.__table__} by name select * from portion")
 
 
@@ -110,7 +113,7 @@ class Warehouse:
     Parameters
     ----------
     path : Path
-        The file; it and its tables are made at the first use.
+        The file; it and its tables are created at the first use.
     settings : WarehouseSettings, optional
         Lock timeout.
     """
@@ -122,9 +125,9 @@ class Warehouse:
 
     @contextmanager
     def read(self, threads: int | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
-        """Give a read-only connection to a consistent state; writers wait until the block ends, so keep it short.
+        """Open a read-only connection to a consistent state; writers wait until the block ends, so keep it short.
 
-        For long work take `snapshot`. With `threads`, DuckDB takes no more than that, and memory in proportion.
+        For long work use `snapshot`. `threads` limits DuckDB's threads, and its memory in proportion.
         """
         self._make_file()
         with (
@@ -136,16 +139,15 @@ class Warehouse:
             yield connection
 
     def query(self, sql: str, params: Sequence[object] | None = None) -> arrow.Table:
-        """Run one read-only query and give its rows."""
+        """Run one read-only query and return its rows."""
         with self.read() as connection:
             return _fetch(connection.execute(sql, params))
 
     @contextmanager
     def write(self, threads: int | None = None, extra_mb: int = 0) -> Iterator[Writer]:
-        """Give the one writer, in one transaction: the block's end commits, an exception leaves all as it was.
+        """Open the one writer in one transaction: the end of the block commits, an exception rolls back.
 
-        With `threads`, DuckDB takes no more than that, and memory in proportion and `extra_mb`; default: one a
-        processor.
+        `threads` limits DuckDB's threads (default: one per processor), and its memory in proportion plus `extra_mb`.
         """
         self.create()
         with self._exclusive(threads, extra_mb) as connection, _transaction(connection):
@@ -158,7 +160,7 @@ class Warehouse:
     def replace_all(self, replacements: Sequence[Replacement]) -> list[int]:
         """Check every replacement, then write all of them in one transaction.
 
-        Rows are checked before the lock is taken, so nobody waits for the checking.
+        Rows are checked before the lock is taken, so that no other process waits for it.
 
         Raises
         ------
@@ -166,9 +168,9 @@ class Warehouse:
             If rows do not fit their table's model; then nothing is written.
         """
         checked = _check_together(replacements)
-        # a value is stored as a whole: the sound of half an hour needs more than is given else
-        largest = max((_bytes_a_row(r.rows) for r in replacements), default=0)
-        # storing rows is no faster with more threads, and each packs a block of its own
+        # a value is stored as a whole: half an hour of sound needs more memory than the default
+        largest = max((_bytes_per_row(r.rows) for r in replacements), default=0)
+        # storing rows is no faster with more threads, and each fills a block of its own
         with self.write(threads=1, extra_mb=4 * largest // 2**20) as writer:
             return writer.replace_each(
                 [
@@ -178,7 +180,7 @@ class Warehouse:
             )
 
     def snapshot(self, to: Path) -> Path:
-        """Copy the warehouse to `to`, consistent, for work of any length without holding up writers."""
+        """Copy the warehouse, in a consistent state, to `to`, for work of any length that does not block writers."""
         self._make_file()
         with hold(self._lock, exclusive=False, timeout_s=self.settings.lock_timeout_s):
             for source in (self.path, self.path.with_name(self.path.name + ".wal")):
@@ -187,7 +189,7 @@ class Warehouse:
         return to
 
     def create(self) -> None:
-        """Make the file, or bring its tables to this version; costs nothing once this process has found it current.
+        """Create the file, or migrate its tables to this version; free once this process has found it current.
 
         Raises
         ------
@@ -197,7 +199,7 @@ class Warehouse:
         if self._is_current():
             return
         if self.path.exists():
-            # most files are current, and finding that out makes nobody wait
+            # most files are current, and checking that blocks no reader
             with (
                 hold(self._lock, exclusive=False, timeout_s=self.settings.lock_timeout_s),
                 self._connect(read_only=True) as connection,
@@ -208,7 +210,7 @@ class Warehouse:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with self._exclusive() as connection:
             self.path.chmod(0o600)
-            # some four hundred statements in one transaction are fast, and half of them would be no schema
+            # in one transaction: four hundred single commits are slow, and half of them would leave half a schema
             try:
                 with _transaction(connection):
                     for statement in self._pending(connection).statements:
@@ -221,7 +223,7 @@ class Warehouse:
         self._remember_current()
 
     def _make_file(self) -> None:
-        """Make the file if there is none; an older one stays as it is."""
+        """Create the file if there is none; an older one stays as it is."""
         if not self.path.exists():
             self.create()
 
@@ -265,7 +267,7 @@ class Warehouse:
             opened.close()
 
     def _open(self, read_only: bool) -> Opened:
-        # our own lock is held; only a program that opened the file by itself can still be in the way
+        # we hold our own lock, so only a program that opened the file without it can be in the way
         deadline = time.monotonic() + self.settings.lock_timeout_s
         while True:
             try:
@@ -273,11 +275,11 @@ class Warehouse:
             except duckdb.IOException as error:
                 if "lock" not in str(error).lower():
                     raise WarehouseError(
-                        f"{self.path.name} cannot be opened: it is damaged, unreadable, or no DuckDB file"
+                        f"{self.path.name} cannot be opened: it is damaged, unreadable, or not a DuckDB file"
                     ) from error
                 if time.monotonic() > deadline:
                     raise LockTimeout(
-                        f"another program keeps {self.path.name} open (a notebook, a DuckDB shell?). "
+                        f"another program has {self.path.name} open (a notebook, a DuckDB shell?). "
                         "Close it there, or work on a snapshot: iss snapshot FILE."
                     ) from error
                 time.sleep(0.05)
@@ -295,9 +297,9 @@ def _transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
 
 
 def _one_of(columns: Sequence[str], values: Sequence[Sequence[object]]) -> tuple[str, list[object]]:
-    """Give the condition, and its parameters, that `columns` have one of these `values`.
+    """Return the condition that `columns` have one of these `values`, and its parameters.
 
-    What all of them share is asked for once, and in a form by which DuckDB knows the pieces that cannot have it.
+    Values that all rows share are compared once, in a form that lets DuckDB skip row groups without them.
     """
 
     def same(column: str, value: object) -> str:
@@ -316,9 +318,9 @@ def _one_of(columns: Sequence[str], values: Sequence[Sequence[object]]) -> tuple
 def _together(
     replacements: Sequence[Replacement],
 ) -> list[tuple[type[Table], tuple[str, ...], list[Replacement]]]:
-    """Put replacements of a table together as long as they name other values of the same columns.
+    """Combine replacements of one table as long as they select different values of the same columns.
 
-    Such have no row in common, so it does not matter which of them comes first.
+    They have no row in common, so their order does not matter.
     """
     found: list[tuple[type[Table], tuple[str, ...], list[Replacement]]] = []
     last: dict[type[Table], tuple[tuple[str, ...], list[Replacement], set[tuple[object, ...]]]] = {}
@@ -333,15 +335,15 @@ def _together(
     return found
 
 
-def _bytes_a_row(rows: Rows) -> int:
+def _bytes_per_row(rows: Rows) -> int:
     whole = rows() if callable(rows) else rows
     return int(whole.nbytes // whole.num_rows) if whole.num_rows else 0
 
 
 def _check_together(replacements: Sequence[Replacement]) -> list[arrow.Table | None]:
-    """Check the rows of each table at once, not once a replacement, and give them back in the order they came.
+    """Check the rows of each table together instead of once per replacement, and return them in their order.
 
-    What waits on disk is not kept: None stands in its place.
+    Rows on disk are checked and not kept: their place holds None.
     """
     places: dict[tuple[type[Table], bool], list[tuple[int, arrow.Table]]] = {}
     for place, replacement in enumerate(replacements):

@@ -1,11 +1,8 @@
-"""Opening the warehouse's file, in a DuckDB that is kept running in processes that open it many times a second.
+"""Opening the warehouse's file, in a DuckDB that keeps running in processes that open it many times per second.
 
-Belongs here: opening and closing the file, its format, DuckDB's settings. Does not belong here: whose turn it is
-(``locking``), what is done with the connection (``database``).
-
-Starting DuckDB costs ten milliseconds and more, opening a file in one that runs a few. A patient's run opens the
-warehouse some twenty times, as it must not keep others from it. A process says `keep_running` once; all others start
-DuckDB anew for each use, so that nothing that one use sets can reach another.
+Starting DuckDB takes ten milliseconds or more, opening a file in a running one takes a few. A patient's run opens the
+warehouse about twenty times, because it must not keep other processes out. A process calls `keep_running` once; all others
+start DuckDB for each use, so that no setting of one use can reach another. ``locking`` decides whose turn it is.
 """
 
 from __future__ import annotations
@@ -21,7 +18,7 @@ import duckdb
 
 @dataclass
 class _Engine:
-    """A DuckDB without a file of its own, and who uses the warehouse in it."""
+    """A DuckDB without a file of its own, and the number of connections that use the warehouse in it."""
 
     connection: duckdb.DuckDBPyConnection
     users: int = 0
@@ -30,13 +27,13 @@ class _Engine:
 
 
 DATABASE: Final = "warehouse"
-"""What the file is called in every DuckDB here: what one calls it that opens ``warehouse.duckdb`` by itself."""
+"""Name of the file in every DuckDB here, the one that DuckDB gives ``warehouse.duckdb`` if it is opened directly."""
 
 STORAGE_VERSION: Final = "v1.4.0"
-"""The oldest DuckDB that can open the file, "v" and all. Files of an older format are brought to it when written to.
+"""The oldest DuckDB that can open the file, with the "v". Files of an older format are converted when they are written to.
 
-With it DuckDB writes down what is new of a table's description, not all of it: a transaction into a thousand pieces of
-a table costs 0.05 s instead of 0.3, and opening takes a third of the time.
+With it DuckDB writes only what changed in a table's metadata: a transaction on a table of a thousand row groups takes
+0.05 s instead of 0.3 s, and opening takes a third of the time.
 """
 
 _engines: dict[Path, _Engine] = {}
@@ -46,13 +43,13 @@ _threads: int | None = None
 
 
 def keep_running(threads: int | None = None) -> None:
-    """From here on, keep DuckDB running in this process, with so many threads where a use does not say how many."""
+    """Keep DuckDB running in this process from now on, with this default number of threads."""
     global _keeping, _threads
     _keeping, _threads = True, threads
 
 
 def _forget() -> None:
-    """A forked process must not use its parent's DuckDB, whose threads it has not."""
+    """Drop the parent's DuckDB in a forked process, which does not have its threads."""
     global _guard, _keeping, _threads
     _guard, _keeping, _threads = Lock(), False, None
     _engines.clear()
@@ -67,14 +64,14 @@ class Opened:
     Parameters
     ----------
     path : Path
-        The file. Who opens it holds its lock (``locking``).
+        The file. The caller holds its lock (``locking``).
     read_only : bool
         Whether others may read it at the same time.
 
     Raises
     ------
     duckdb.IOException
-        If another program keeps it open, or it is no DuckDB file.
+        If another program has it open, or it is not a DuckDB file.
     """
 
     def __init__(self, path: Path, read_only: bool):
@@ -100,10 +97,10 @@ class Opened:
             self._engine.users += 1
 
     def configure(self, threads: int | None, memory_mb_per_thread: int, extra_mb: int = 0) -> None:
-        """Set threads (default: those of `keep_running`, or one a processor) and memory, where they are others."""
+        """Set threads (default: those of `keep_running`, or one per processor) and memory, if they differ."""
         threads = threads or _threads or os.cpu_count() or 1
         memory = memory_mb_per_thread * threads + extra_mb
-        # DuckDB stops all threads and starts them again, also where their number stays
+        # DuckDB stops and restarts all threads even if their number stays the same
         if self._engine.threads != threads:
             self.connection.execute(f"set threads = {threads}")
         if self._engine.memory_mb != memory:
@@ -111,7 +108,7 @@ class Opened:
         self._engine.threads, self._engine.memory_mb = threads, memory
 
     def close(self) -> None:
-        """Close it; what was written is in the file then."""
+        """Close it; everything written is in the file then."""
         self.connection.close()
         with _guard:
             self._engine.users -= 1
@@ -119,23 +116,23 @@ class Opened:
                 return
             try:
                 self._engine.connection.execute(f"detach {DATABASE}")
-                fit = not _spilled(self._path).exists()
+                clean = not _spilled(self._path).exists()
             except duckdb.Error:
-                # a DuckDB that met a fault of its own does nothing more; closing it lets go of the file
-                fit = False
-            if not self._kept or not fit:
-                # closing also removes what did not fit into memory and was written beside the file
+                # a DuckDB with an internal error refuses everything; closing it releases the file
+                clean = False
+            if not self._kept or not clean:
+                # closing also removes what did not fit into memory and was written next to the file
                 _engines.pop(self._path, None)
                 self._engine.connection.close()
 
 
 def _started(path: Path) -> _Engine:
-    """Start a DuckDB without a file, which keeps what does not fit into memory beside the warehouse."""
+    """Start a DuckDB without a file that puts what does not fit into memory next to the warehouse."""
     settings: dict[str, str | bool | int | float | list[str]] = {
         "temp_directory": str(_spilled(path)),
-        # it would write tables of large values anew again and again: see `pieces`
+        # it would rewrite tables of large values again and again: see ``row_groups``
         "max_vacuum_tasks": "0",
-        # what is committed goes straight to its place, not into the log first: the file is closed soon after anyway
+        # commits go directly into the file, not into the log first: the file is closed soon after anyway
         "checkpoint_threshold": "1KB",
         "auto_checkpoint_skip_wal_threshold": "0",
     }
@@ -145,17 +142,17 @@ def _started(path: Path) -> _Engine:
 
 
 def pin(connection: duckdb.DuckDBPyConnection) -> None:
-    """Make DuckDB read times alike on every machine.
+    """Make DuckDB read times the same way on every machine.
 
-    Without this it takes the zone of the machine, and the calendar of its language: with Thai settings (``LC_ALL``,
-    ``LANG``) the year 2021 is 2564, and ``date_trunc`` and casts of moments to days give other days.
+    Otherwise it uses the machine's time zone and the calendar of its language: with Thai settings (``LC_ALL``,
+    ``LANG``) the year 2021 is 2564, and ``date_trunc`` and casts of timestamps to dates give other days.
     """
     connection.execute("set global timezone = 'UTC'")
     connection.execute("set global calendar = 'gregorian'")
 
 
 def _spilled(path: Path) -> Path:
-    """Give the folder in which DuckDB keeps what does not fit into memory, where it keeps it by itself."""
+    """Return the folder for what does not fit into memory, DuckDB's default for a file that is opened directly."""
     return path.with_name(path.name + ".tmp")
 
 

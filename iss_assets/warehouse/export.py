@@ -1,9 +1,7 @@
-"""Tables out of the warehouse, for those who do not use DuckDB: files and a data dictionary.
+"""Tables as parquet or csv files with a data dictionary, for people who do not use DuckDB.
 
-Belongs here: parquet and csv files with a frictionless ``datapackage.json``. Does not belong here: loading into
-Python (``load``), the data dictionary of the project's documentation (``warehouse.dictionary``).
-
-Pictures of faces, voices and spectrograms (speech can be made from them again) leave only when asked for by name.
+The data dictionary is a frictionless ``datapackage.json``. Face crops, voices and spectrograms (speech can be reconstructed
+from them) are exported only on request.
 """
 
 from __future__ import annotations
@@ -62,13 +60,13 @@ TAKEN_FOR_MISSING: Final = (
     "nan",
     "null",
 )
-"""Text that pandas reads as a missing value, in quotation marks or not; R does with ``NA``."""
+"""Text that pandas reads as a missing value, quoted or not; R does so with ``NA``."""
 
 PAIN_LEVEL_NONE: Final = "None (0)"
-"""How the pain level None, pain target 0, is written in csv files."""
+"""How the pain level None (pain target 0) is written in csv files."""
 
 _FORMULA: Final = "^[=+@\\-\\t\\r\\n]"
-"""Beginnings by which spreadsheets take text for a formula (OWASP, CSV injection)."""
+"""First characters that make a spreadsheet read text as a formula (OWASP, CSV injection)."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +80,7 @@ class ExportedTable:
     rows : int
         Rows in it.
     left_out : tuple of str
-        Columns that are not in it.
+        Columns that were left out.
     """
 
     path: Path
@@ -101,7 +99,7 @@ class _Column:
 
 @dataclass(frozen=True)
 class _Source:
-    """What is known of a table, from a pandera model or a SQL model."""
+    """What is known about a table, from a pandera model or a SQL model."""
 
     name: str
     description: str
@@ -111,7 +109,7 @@ class _Source:
 
 
 def exportable_tables(warehouse: Warehouse, models: SqlModels | None = None) -> list[str]:
-    """Give the tables that can be exported: those of the warehouse and the SQL models that are built."""
+    """Return the tables that can be exported: those of the warehouse and the SQL models that are built."""
     models = models or load_models(warehouse.settings.sql_dir)
     return [*BY_NAME, *built_models(warehouse, models)]
 
@@ -130,30 +128,30 @@ def export_tables(
     Parameters
     ----------
     warehouse : Warehouse
-        The study's tables. They are copied first, so that no writer waits for the export.
+        The study's tables. The file is copied first, so that no writer waits for the export.
     tables : sequence of str
         Tables and built SQL models by name; see `exportable_tables`.
     format : {"parquet", "csv"}
-        A csv holds single values only: arrays (``points``, ``mel``) and files (``crop``, ``waveform``) are left out
-        of it, and lists of words are joined by ``;``. Text that a reader would take for missing or for a formula is
+        A csv file has single values only: arrays (``points``, ``mel``) and files (``crop``, ``waveform``) are left out,
+        and lists of words are joined by ``;``. Text that a reader would take for a missing value or a formula is
         written so that none does: see `docs/exports.md`.
     to : Path
         Folder; files of the same names are replaced.
     with_media : bool
-        Whether face crops, voices and spectrograms go into parquet files as well.
+        Whether parquet files include face crops, voices and spectrograms.
     models : SqlModels, optional
-        The SQL models; those of the settings without.
+        The SQL models; by default those of the settings.
 
     Returns
     -------
     list of ExportedTable
-        One entry a table, in the order asked for. ``datapackage.json`` beside the files describes every column;
+        One entry per table, in the requested order. ``datapackage.json`` next to the files describes every column;
         ``read_export.py`` and ``read_export.R`` read csv files with their types.
 
     Raises
     ------
     WarehouseError
-        If a table is unknown, or a model is not built or was built by an earlier version; then nothing is written.
+        If a table is unknown, or a model is not built or was built by an earlier version; nothing is written then.
     ValueError
         If the format is neither of the two, or no table is named.
     """
@@ -179,7 +177,7 @@ def export_tables(
                     f"copy ({_select(source, kept, format)}) to '{_quoted(str(path))}' ({options})"
                 )
                 if format == "csv":
-                    _mark_encoding(path)
+                    _add_byte_order_mark(path)
                 counted = connection.execute(f'select count(*) from "{source.name}"').fetchone()
                 rows = int(counted[0]) if counted else 0
                 exported.append(ExportedTable(to / path.name, rows, tuple(left_out)))
@@ -190,7 +188,7 @@ def export_tables(
         scripts = reader_scripts(resources, PAIN_LEVEL_NONE) if format == "csv" else {}
         for name, script in scripts.items():
             (Path(scratch) / name).write_text(script, encoding="utf-8")
-        # everything is there: put it in place, the dictionary last
+        # everything is complete: move it into place, the dictionary last
         for path in [*(Path(scratch) / n for n in (*(e.path.name for e in exported), *scripts)), package]:
             path.chmod(0o600)
             path.replace(to / path.name)
@@ -199,10 +197,10 @@ def export_tables(
 
 def _check_columns(connection: duckdb.DuckDBPyConnection, source: _Source) -> None:
     there = {row[0] for row in connection.execute(f'describe "{source.name}"').fetchall()}
-    lacking = [c.name for c in source.columns if c.name not in there]
-    if lacking:
+    missing = [c.name for c in source.columns if c.name not in there]
+    if missing:
         raise WarehouseError(
-            f"the table {source.name} was made by an earlier version and lacks {', '.join(lacking)}; bring it up to date "
+            f"the table {source.name} was made by an earlier version and lacks {', '.join(missing)}; bring it up to date "
             "with: iss run"
         )
 
@@ -236,10 +234,10 @@ def _left_out(source: _Source, format: str, with_media: bool) -> list[str]:
     ]
 
 
-def _mark_encoding(path: Path) -> None:
-    """Put a byte order mark before a csv file that is not plain ASCII: without it Excel takes another encoding.
+def _add_byte_order_mark(path: Path) -> None:
+    """Add a byte order mark to a csv file that is not plain ASCII: without it Excel assumes another encoding.
 
-    A plain file gets none, since some readers make it part of the first column's name.
+    A plain file gets none, because some readers make it part of the first column's name.
     """
     content = path.read_bytes()
     if not content.isascii():
@@ -259,7 +257,7 @@ def _select(source: _Source, kept: list[_Column], format: str) -> str:
         if column.sql == "TIMESTAMP WITH TIME ZONE":
             return f"strftime({quoted} at time zone 'UTC', '%Y-%m-%dT%H:%M:%S.%fZ') as {quoted}"
         if column.sql == "BOOLEAN":
-            # in lower case R reads text
+            # R reads lower case as text
             return f"case when {quoted} then 'TRUE' when not {quoted} then 'FALSE' end as {quoted}"
         if column.sql == "TIMESTAMP":
             return f"strftime({quoted}, '%Y-%m-%dT%H:%M:%S.%f') as {quoted}"
@@ -270,7 +268,7 @@ def _select(source: _Source, kept: list[_Column], format: str) -> str:
 
 
 def _as_text(value: str) -> str:
-    """Give SQL for text that no reader takes for a missing value, and no spreadsheet for a formula."""
+    """Return SQL for text that no reader takes for a missing value, and no spreadsheet for a formula."""
     words = ", ".join(f"'{word}'" for word in TAKEN_FOR_MISSING)
     return (
         f"case when {value} = 'None' then '{PAIN_LEVEL_NONE}' when {value} in ({words}) then '(' || {value} || ')' "
@@ -279,14 +277,14 @@ def _as_text(value: str) -> str:
 
 
 def _blank(connection: duckdb.DuckDBPyConnection, source: _Source, kept: list[_Column]) -> set[str]:
-    """Give the columns in which some text or list is empty; in a csv that is an empty cell, like a missing value."""
+    """Return the columns with empty text or lists; in csv these are empty cells, like missing values."""
     tests = {"VARCHAR": "\"{}\" = ''", "VARCHAR[]": 'len("{}") = 0'}
-    asked = [c for c in kept if c.sql in tests]
-    if not asked:
+    texts = [c for c in kept if c.sql in tests]
+    if not texts:
         return set()
-    sums = ", ".join(f"count(*) filter ({tests[c.sql].format(c.name)})" for c in asked)
+    sums = ", ".join(f"count(*) filter ({tests[c.sql].format(c.name)})" for c in texts)
     counts = connection.execute(f'select {sums} from "{source.name}"').fetchone() or ()
-    return {c.name for c, count in zip(asked, counts, strict=True) if count}
+    return {c.name for c, count in zip(texts, counts, strict=True) if count}
 
 
 def _resource(

@@ -1,9 +1,7 @@
-"""Scripts beside an export that read its csv files with their types, in pandas and in R.
+"""Scripts next to an export that read its csv files with their types, in pandas and in R.
 
-Belongs here: the two scripts, made from the data dictionary. Does not belong here: writing the files (``export``).
-
-A csv file does not say what its columns are, and readers guess: an id 0007 becomes the number 7, and a column of nothing
-but F becomes FALSE in R.
+A csv file does not say what its columns are, so readers guess: an id 0007 becomes the number 7, and a column of nothing but
+F becomes FALSE in R. The scripts are made from the data dictionary of the export.
 """
 
 from __future__ import annotations
@@ -27,7 +25,7 @@ TYPES = {{"string": "string", "integer": "Int64", "number": "float64", "boolean"
 
 
 def read_export(folder="."):
-    """Give a data frame for every table, by its name."""
+    """Return a data frame for each table, by name."""
     tables = {{}}
     for name, columns in COLUMNS.items():
         tables[name] = pd.read_csv(
@@ -69,7 +67,7 @@ read_export <- function(folder = ".") {{
 
 
 def reader_scripts(resources: Sequence[Mapping[str, Any]], none: str) -> dict[str, str]:
-    """Give the two scripts by file name.
+    """Return the two scripts by file name.
 
     Parameters
     ----------

@@ -1,9 +1,7 @@
 """A fair readers-and-writer lock between processes and threads, on ``flock``.
 
-Belongs here: waiting one's turn. Does not belong here: DuckDB.
-
-DuckDB's own file lock shuts readers out as well and fails instead of waiting, so every connection of this project
-first takes its turn here. ``flock`` goes away with the process that held it: a killed run leaves no lock behind.
+DuckDB's own file lock excludes readers too, and fails instead of waiting, so every connection of this project first waits
+for its turn here. ``flock`` ends with the process that holds it: a killed run leaves no lock behind.
 """
 
 from __future__ import annotations
@@ -17,11 +15,11 @@ from pathlib import Path
 from typing import Final
 
 _LONGEST_PAUSE_S: Final = 0.005
-"""Between two looks at a lock that somebody holds, most of the time for a few hundredths of a second."""
+"""Longest pause between two tries; locks are mostly held for a few hundredths of a second."""
 
 
 class LockTimeout(TimeoutError):
-    """The turn did not come in time."""
+    """The lock was not free in time."""
 
 
 def _acquire(handle: int, operation: int, deadline: float, path: Path) -> None:
@@ -44,13 +42,13 @@ def _acquire(handle: int, operation: int, deadline: float, path: Path) -> None:
 def hold(path: Path, *, exclusive: bool, timeout_s: float) -> Iterator[None]:
     """Hold the lock at `path`, shared or exclusive, while the block runs.
 
-    A second file, ``<path>.turn``, is a turnstile that everyone passes through: a waiting writer stands in it, so
-    readers that come later queue behind and cannot starve it.
+    A second file, ``<path>.turn``, is a turnstile: a waiting writer holds it, so that readers that come later queue
+    behind the writer and cannot starve it.
 
     Raises
     ------
     LockTimeout
-        If the turn does not come within `timeout_s` seconds.
+        If the lock is not free within `timeout_s` seconds.
     """
     deadline = time.monotonic() + timeout_s
     main = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

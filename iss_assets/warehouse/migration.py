@@ -41,7 +41,7 @@ _REPLACED_VALUES: Final[Mapping[int, Mapping[tuple[str, str], Mapping[str, str]]
 
 _ANOTHER_VERSION: Final = (
     "this warehouse was made by another version. Keep the file, name a new ISS_HOME, and run again: "
-    "everything is made anew from the study."
+    "everything is computed again from the study folder."
 )
 
 

@@ -1,9 +1,7 @@
-"""Extracted videos that wait on disk until their patient's transaction.
+"""Extracted videos that wait on disk for their patient's transaction.
 
-Belongs here: Arrow files between extraction and commit. Does not belong here: deciding what is stale (``pipeline.staleness``).
-
-The unit of work is a video, the unit of replacement a patient. A run that is killed after nine of ten videos has
-changed nothing in the warehouse, and the next run finds the nine here and does only the tenth.
+The unit of work is a video, the unit of replacement a patient. A run that is killed after nine of ten videos has changed
+nothing in the warehouse, and the next run finds the nine here and extracts only the tenth.
 """
 
 from __future__ import annotations
@@ -18,16 +16,16 @@ import pyarrow as arrow
 import pyarrow.ipc
 
 Rows: TypeAlias = arrow.Table | Callable[[], arrow.Table]
-"""Rows in memory, or a function that gives rows which wait on disk, the same ones at every call."""
+"""Rows in memory, or a function that returns rows on disk, the same ones at every call."""
 
 _PORTION: Final = 1024
-"""Rows at a time of what waits on disk: 16 MB of crops and meshes."""
+"""Rows read from disk at a time: 16 MB of crops and meshes."""
 _PORTION_BYTES: Final = 16 * 2**20
-"""Small portions are put together up to this."""
+"""Small portions are combined up to this size."""
 
 
 def portions(rows: Rows) -> Iterator[arrow.Table]:
-    """Give rows in portions. What waits on disk is mapped anew for each, so that no more than one is in memory."""
+    """Yield rows in portions; a file is mapped again for each, so that only one is in memory."""
     whole = rows() if callable(rows) else rows
     count = whole.num_rows
     if not callable(rows) or count <= _PORTION:
@@ -39,7 +37,7 @@ def portions(rows: Rows) -> Iterator[arrow.Table]:
 
 
 def batches(parts: Iterable[arrow.Table]) -> Iterator[list[arrow.Table]]:
-    """Put small portions that follow each other together, up to the size of a portion of crops and meshes.
+    """Combine consecutive small portions, up to the size of a portion of crops and meshes.
 
     A row of sound is as large as many portions, so bytes count too.
     """
@@ -56,7 +54,7 @@ def batches(parts: Iterable[arrow.Table]) -> Iterator[list[arrow.Table]]:
 
 
 def map_file(path: Path) -> arrow.Table:
-    """Map an Arrow file; its rows come into memory as they are touched."""
+    """Map an Arrow file into memory; its rows are read when they are used."""
     with arrow.memory_map(str(path)) as source:
         return arrow.ipc.open_file(source).read_all()
 
@@ -69,7 +67,7 @@ class Spool:
     root : Path
         The spool folder of the home.
     patient_id : str
-        A checked id (``protocol.terms``), safe as a name, as the video ids that the methods take.
+        A checked id (``protocol.terms``), safe as a file name, as are the video ids that the methods take.
     """
 
     def __init__(self, root: Path, patient_id: str):
@@ -79,7 +77,7 @@ class Spool:
         return self._folder / f"{video_id}.{table}.{fingerprint}.arrow"
 
     def scratch(self) -> Path:
-        """Give an empty folder for files of the video at work; `put` and `clear` remove it."""
+        """Make an empty folder for files of the video in progress; `put` and `clear` remove it."""
         folder = self._folder / "scratch"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True, mode=0o700)
@@ -90,7 +88,7 @@ class Spool:
     ) -> None:
         """Store one video's tables; each file appears whole or not at all.
 
-        An Arrow file in the scratch folder is taken over as it is.
+        An Arrow file in the scratch folder is moved, not copied.
         """
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         for name, rows in tables.items():
@@ -105,12 +103,12 @@ class Spool:
         shutil.rmtree(self._folder / "scratch", ignore_errors=True)
 
     def get(self, video_id: str, table: str, fingerprint: str) -> arrow.Table | None:
-        """Give a stored table, mapped from disk, or None if that extraction is not here."""
+        """Return a stored table, mapped from disk, or None if there is no such extraction."""
         path = self._path(video_id, table, fingerprint)
         return map_file(path) if path.exists() else None
 
     def write_note(self, video_id: str, table: str, fingerprint: str, text: str | None) -> None:
-        """Keep what was unusual about a file beside the table that was made from it."""
+        """Store what was unusual about a video file with the table that was extracted from it; None removes it."""
         path = self._path(video_id, table, fingerprint).with_suffix(".txt")
         if text is None:
             path.unlink(missing_ok=True)
@@ -119,25 +117,25 @@ class Spool:
         path.write_text(text, encoding="utf-8")
 
     def read_note(self, video_id: str, table: str, fingerprint: str) -> str | None:
-        """Give what `note` kept."""
+        """Return what `write_note` stored."""
         path = self._path(video_id, table, fingerprint).with_suffix(".txt")
         return path.read_text(encoding="utf-8") if path.exists() else None
 
     def take(self, video_id: str, table: str, fingerprint: str) -> arrow.Table:
-        """Give a table that was put here; it stays until `clear`.
+        """Return a table that `put` stored; it stays until `clear`.
 
         Raises
         ------
         FileNotFoundError
-            If somebody removed it.
+            If it was removed.
         """
         rows = self.get(video_id, table, fingerprint)
         if rows is None:
-            raise FileNotFoundError(f"{table} of video {video_id} is gone from the spool; run again")
+            raise FileNotFoundError(f"{table} of video {video_id} is missing from the spool; run again")
         return rows
 
     def clear(self, tables: Iterable[str]) -> None:
-        """Remove what waits for these tables, once it is in the warehouse."""
+        """Remove the files of these tables, after their rows are in the warehouse."""
         shutil.rmtree(self._folder / "scratch", ignore_errors=True)
         for table in tables:
             for path in self._folder.glob(f"*.{table}.*"):

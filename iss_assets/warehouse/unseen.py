@@ -1,8 +1,4 @@
-"""What the trained models have not seen.
-
-Belongs here: comparing what the study holds with what models were trained and tested on.
-Does not belong here: training, deciding when to train: that is a person's or a schedule's.
-"""
+"""Patients and submissions that the trained models have not seen."""
 
 from __future__ import annotations
 
@@ -33,7 +29,7 @@ order by all
 
 @dataclass(frozen=True)
 class ModelsBehind:
-    """What models have not seen.
+    """What the trained models have not seen.
 
     Attributes
     ----------
@@ -48,22 +44,22 @@ class ModelsBehind:
     submissions: tuple[str, ...]
 
     def __str__(self) -> str:
-        """Say it in one line."""
+        """Return it in one line."""
         if not self.models:
             return "No model has been trained yet."
         if not self.patients and not self.submissions:
             return "The models have seen every patient and submission."
         return (
-            f"The models have not seen {_many(self.patients, 'patient')} and {_many(self.submissions, 'submission')}; "
+            f"The models have not seen {_count(self.patients, 'patient')} and {_count(self.submissions, 'submission')}; "
             "training starts on request or by schedule only."
         )
 
 
 def models_behind(warehouse: Warehouse) -> ModelsBehind:
-    """Give the patients and submissions that models could learn from and have not seen.
+    """Return the patients and submissions that models could learn from and have not seen.
 
-    A submission counts if it has an answer or a usable video, unless no video of its patient is usable: others are in no
-    model by design.
+    A submission counts if it has an answer or a usable video, unless its patient has videos and none is usable: such
+    patients are in no model by design.
     """
     with warehouse.read() as connection:
         rows = connection.execute(_UNSEEN).fetchall()
@@ -75,5 +71,5 @@ def models_behind(warehouse: Warehouse) -> ModelsBehind:
     )
 
 
-def _many(ids: tuple[str, ...], what: str) -> str:
+def _count(ids: tuple[str, ...], what: str) -> str:
     return f"{len(ids)} {what}{'' if len(ids) == 1 else 's'}"

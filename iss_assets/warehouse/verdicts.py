@@ -1,7 +1,6 @@
-"""Files that failed: what is remembered of them, so that no run fails on the same file twice.
+"""Files that failed: the table ``video_problems`` records them, so that no run fails on the same file twice.
 
-Belongs here: reading and writing the table ``video_problems``, and what a verdict makes of a video's row.
-Does not belong here: finding out that a file is at fault (``media.isolation``).
+``media.isolation`` finds out that a file is at fault.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from iss_assets.warehouse.ledger import (
 
 
 class Verdict(NamedTuple):
-    """One row of ``video_problems``; a verdict holds for one file, with one version of code and settings."""
+    """One row of ``video_problems``; it is valid for one file, with one version of code and settings."""
 
     video_id: str
     patient_id: str
@@ -44,7 +43,7 @@ class Verdict(NamedTuple):
 
 
 def stage_versions(settings: Settings) -> dict[str, str]:
-    """Give the version of each stage's code, settings and decoder: a new one is a new chance for every file."""
+    """Return the version of each stage's code, settings and decoder; a new one gives every file another try."""
     made = code_versions(settings)
     versions = {
         "probe": inventory_version(settings),
@@ -62,9 +61,9 @@ def _libraries() -> tuple[str, ...]:
 
 
 def verdict_from(reading: Reading, error: BrokenFile, versions: Mapping[str, str]) -> Verdict:
-    """Give the verdict that follows from a failure.
+    """Return the verdict that follows from a failure.
 
-    Without a picture there is nothing to look at; without sound, landmarks or quality the rest can still be used.
+    A video without a picture is of no use; without sound, landmarks or quality the rest can still be used.
     """
     return Verdict(
         reading.video_id,
@@ -91,35 +90,35 @@ def read_verdicts(connection: duckdb.DuckDBPyConnection, patient_id: str | None 
 def valid_verdicts(
     verdicts: Iterable[Verdict], hashes: Mapping[str, str], versions: Mapping[str, str]
 ) -> list[Verdict]:
-    """Give the verdicts that still hold: on the present files (video to hash), with the present code."""
+    """Return the verdicts that are still valid, for the current files (video to hash) and the current code."""
     return [v for v in verdicts if hashes.get(v.video_id) == v.sha256 and versions.get(v.stage) == v.version]
 
 
 def apply_verdicts(row: Mapping[str, Any], verdicts: Iterable[Verdict]) -> dict[str, Any]:
-    """Give a video's row of ``videos`` with status and problem as the verdicts on it make them."""
-    judged = dict(row)
+    """Return a video's row of ``videos`` with the status and problem that follow from its verdicts."""
+    changed = dict(row)
     for verdict in verdicts:
         if verdict.video_id != row["video_id"]:
             continue
-        if judged["status"] == "ok":
-            judged["status"] = verdict.status
-        known = judged.get("problem")
+        if changed["status"] == "ok":
+            changed["status"] = verdict.status
+        known = changed.get("problem")
         if verdict.problem not in (known or ""):
-            judged["problem"] = f"{known} {verdict.problem}" if known else verdict.problem
-    return judged
+            changed["problem"] = f"{known} {verdict.problem}" if known else verdict.problem
+    return changed
 
 
 def complete_video_row(
     row: Mapping[str, Any], verdicts: Iterable[Verdict], notes: Mapping[tuple[str, str], str]
 ) -> dict[str, Any]:
-    """Give a video's row of ``videos`` with everything that is known to be wrong or unusual about its file.
+    """Return a video's row of ``videos`` with everything that is known to be wrong or unusual about its file.
 
     Parameters
     ----------
     row : mapping
-        With `file_problem`; its `problem` is made anew.
+        With `file_problem`; its `problem` is composed again.
     verdicts : iterable of Verdict
-        That hold.
+        Valid ones.
     notes : mapping
         See ``ledger.read_notes``.
     """
@@ -132,7 +131,7 @@ def complete_video_row(
 
 
 def verdict_replacements(verdicts: Collection[Verdict]) -> list[Replacement]:
-    """Give the replacements that remember these verdicts, and nothing else of the same videos and stages."""
+    """Return the replacements that store these verdicts in place of earlier ones of the same videos and stages."""
     return [
         Replacement(
             VideoProblems,
@@ -146,7 +145,7 @@ def verdict_replacements(verdicts: Collection[Verdict]) -> list[Replacement]:
 def verdict_and_video_replacements(
     rows: Mapping[str, Mapping[str, Any]], verdicts: Iterable[Verdict]
 ) -> list[Replacement]:
-    """Give the replacements that keep verdicts, and what they make of their videos' rows (by id) of ``videos``."""
+    """Return the replacements that store verdicts and update the rows (by video id) of ``videos``."""
     by_video: dict[str, list[Verdict]] = {}
     for verdict in verdicts:
         by_video.setdefault(verdict.video_id, []).append(verdict)
@@ -165,9 +164,9 @@ def verdict_and_video_replacements(
 
 
 def retry_failed_files(warehouse: Warehouse, patients: Collection[str] = ()) -> int:
-    """Let every file that failed be tried again, of these patients or of all; give their number.
+    """Let every file that failed be tried again, of these patients or of all, and return their number.
 
-    For a machine that has been given more memory or another library meanwhile.
+    For a machine that has more memory or another library now.
     """
     with warehouse.write() as writer:
         condition = "list_contains(?, patient_id)" if patients else "true"
@@ -175,13 +174,13 @@ def retry_failed_files(warehouse: Warehouse, patients: Collection[str] = ()) -> 
         files = writer.query(
             f"select count(distinct video_id) as n from video_problems where {condition}", parameters
         )
-        # no version of the code is called so
+        # no version of the code has this name
         writer.execute(f"update video_problems set version = '' where {condition}", parameters)
     return int(files["n"][0].as_py())
 
 
 def removal_of_extracted(patient_id: str, video_id: str) -> list[Replacement]:
-    """Give the replacements that remove everything extracted from a video."""
+    """Return the replacements that remove everything extracted from a video."""
     where = {"patient_id": patient_id, "video_id": video_id}
     return [
         replacement

@@ -1,7 +1,6 @@
-"""Building SQL models in the warehouse, running their tests, and removing those whose file is gone.
+"""Building SQL models in the warehouse, running their tests, and removing those whose file was deleted.
 
-Belongs here: what happens in DuckDB. Does not belong here: reading the files (``models``), which objects were
-made by a model (``record``), Dagster (``iss_assets.defs.assets.sql_models``).
+``models`` reads and checks the files, ``record`` knows which tables and views came from a model.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from iss_assets.warehouse.sql.record import record, remove_gone
 
 @dataclass(frozen=True)
 class TestResult:
-    """What one test of a model found."""
+    """The result of one test of a model."""
 
     __test__ = False  # not a test class for pytest
 
@@ -29,20 +28,20 @@ class TestResult:
 
     @property
     def passed(self) -> bool:
-        """Whether no row came back."""
+        """Whether it returned no rows."""
         return self.failing_rows == 0
 
 
 @dataclass(frozen=True)
 class Build:
-    """What one building of models came to.
+    """The result of building models.
 
     Attributes
     ----------
     outcomes : dict
-        In the order of building: each model's rows, or the error that kept it from being built.
+        In building order: each model's rows, or the error that prevented it.
     removed : tuple of str
-        Tables and views that were removed since their file is gone.
+        Tables and views that were removed because their file is gone.
     """
 
     outcomes: dict[str, arrow.Table | Exception]
@@ -50,12 +49,11 @@ class Build:
 
 
 def try_models(warehouse: Warehouse, models: SqlModels, names: Iterable[str]) -> Build:
-    """Build these models and no others; one that cannot be built stops only what reads it.
+    """Build these models and no others; one that cannot be built stops only the models that read it.
 
-    All of them are computed on one consistent state with no writer waiting for more than that, then put in the place
-    of the old ones in one transaction: whoever reads sees all the old ones or all the new ones, and one that fails
-    stays as it was. What an earlier building of this folder made, and has no file any more, goes in that transaction
-    too.
+    All of them are computed on one consistent state, then replace the old ones in one transaction: readers see all the
+    old ones or all the new ones, and a model that fails keeps its old rows. Tables that were built from this folder and
+    whose file is gone are removed in the same transaction.
     """
     wanted = set(names)
     made: dict[str, arrow.Table | Exception] = {}
@@ -66,21 +64,21 @@ def try_models(warehouse: Warehouse, models: SqlModels, names: Iterable[str]) ->
     if not built:
         return Build(made)
     with warehouse.write() as writer:
-        # `rows` are found by their name in the frame of `_put`, not in the writer's
+        # DuckDB finds `rows` by name in the frame of `_replace_model`, not in the writer's
         writer.execute("set python_scan_all_frames = true")
         for name, rows in built.items():
-            _put(writer, models.models[name], rows)
+            _replace_model(writer, models.models[name], rows)
         record(writer, models, list(built))
         return Build(made, tuple(remove_gone(writer, models)))
 
 
 def build_models(warehouse: Warehouse, models: SqlModels, names: list[str] | None = None) -> dict[str, int]:
-    """Build models with everything they stand on; all of them without `names`.
+    """Build models with everything upstream of them; all models without `names`.
 
     Returns
     -------
     dict of str to int
-        Rows of each model built.
+        Rows of each built model.
 
     Raises
     ------
@@ -96,7 +94,7 @@ def build_models(warehouse: Warehouse, models: SqlModels, names: list[str] | Non
 
 
 def run_tests(warehouse: Warehouse, models: Iterable[SqlModel]) -> dict[str, list[TestResult]]:
-    """Run every test of these models on one consistent state of the warehouse; give the results by model."""
+    """Run every test of these models on one consistent state of the warehouse and return the results by model."""
     results: dict[str, list[TestResult]] = {}
     with warehouse.read() as connection:
         for model in models:
@@ -109,7 +107,7 @@ def run_tests(warehouse: Warehouse, models: Iterable[SqlModel]) -> dict[str, lis
 
 
 def built_models(warehouse: Warehouse, models: SqlModels) -> list[str]:
-    """Give the models that are in the warehouse now."""
+    """Return the models that are in the warehouse now."""
     found = warehouse.query(
         "select table_name as name from information_schema.tables where table_schema = 'main'"
     )["name"].to_pylist()
@@ -119,7 +117,7 @@ def built_models(warehouse: Warehouse, models: SqlModels) -> list[str]:
 def _compute(
     connection: duckdb.DuckDBPyConnection, model: SqlModel, made: dict[str, arrow.Table | Exception]
 ) -> arrow.Table | Exception:
-    """Give a model's rows; what was computed before stands in temporary tables, which are found first."""
+    """Return a model's rows; models computed before are temporary tables, which DuckDB finds first."""
     for name in model.depends_on:
         if isinstance(made.get(name), Exception):
             return WarehouseError(f"model {model.name} reads {name}, which could not be built")
@@ -139,8 +137,8 @@ def _compute(
         return error
 
 
-def _put(writer: Writer, model: SqlModel, rows: arrow.Table) -> None:
-    """Put a model in the place of the old one, which may have been of the other kind."""
+def _replace_model(writer: Writer, model: SqlModel, rows: arrow.Table) -> None:
+    """Replace a model in the warehouse; a table may take the place of a view, and the other way round."""
     kind = writer.query(
         "select table_type as kind from information_schema.tables where table_schema = 'main' and table_name = ?",
         [model.name],

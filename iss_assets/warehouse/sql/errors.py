@@ -1,4 +1,4 @@
-"""The one error of SQL models: where it is, and what to do."""
+"""The error of SQL models: where it is, and what to do about it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The three functions of dbt that a SQL file may use: ``ref``, ``source`` and ``config``.
+"""The three dbt functions that a SQL file may use: ``ref``, ``source`` and ``config``.
 
-Plain table names do as well: what a model reads is found in the SQL. The functions are there so that models written
-for dbt load as they are. Jinja statements, variables and macros are not: they would need dbt itself.
+Plain table names work as well, because dependencies are read from the SQL. The functions are supported so that models written
+for dbt load as they are. Jinja statements, variables and macros are not supported: they need dbt itself.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _TABLE: Final = re.compile(r"^\w+$")
 
 @dataclass
 class Rendered:
-    """A SQL file without Jinja; its lines are those of the file.
+    """A SQL file without Jinja, with the same line numbers.
 
     Attributes
     ----------
@@ -36,7 +36,7 @@ class Rendered:
 
 
 def render_sql(text: str, file: Path | str) -> Rendered:
-    """Replace ``{{ ref('x') }}``, ``{{ source('s', 'x') }}`` by the table's name and take ``{{ config(...) }}`` out.
+    """Replace ``{{ ref('x') }}`` and ``{{ source('s', 'x') }}`` by the table's name, and remove ``{{ config(...) }}``.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ def render_sql(text: str, file: Path | str) -> Rendered:
     Raises
     ------
     SqlModelError
-        At anything else of Jinja, with its line.
+        If there is any other Jinja, with its line.
     """
     if "{{" not in text and "{%" not in text and "{#" not in text:
         return Rendered(text)
@@ -81,25 +81,25 @@ def render_sql(text: str, file: Path | str) -> Rendered:
                 call.append(value)
                 if kind == "variable_end":
                     source_text = "".join(call)
-                    out.append(_called(environment, source_text, file, began))
+                    out.append(_render_call(environment, source_text, file, began))
                     out.append("\n" * source_text.count("\n"))
                     call = None
             elif kind == "data":
                 out.append(value)
             else:
-                # a comment goes, and its lines stay
+                # a comment is removed, its line breaks stay
                 out.append("\n" * value.count("\n"))
     except TemplateSyntaxError as error:
         raise SqlModelError(file, error.lineno, f"Jinja: {error.message}") from error
     return Rendered("".join(out), config)
 
 
-def _called(environment: ImmutableSandboxedEnvironment, call: str, file: Path | str, line: int) -> str:
+def _render_call(environment: ImmutableSandboxedEnvironment, call: str, file: Path | str, line: int) -> str:
     try:
         return str(environment.from_string(call).render())
     except (TemplateError, TypeError, ValueError) as error:
         raise SqlModelError(
-            file, line, f"of Jinja only ref(), source() and config() are supported: {call[:60]!r}"
+            file, line, f"only ref(), source() and config() are supported in Jinja: {call[:60]!r}"
         ) from error
 
 

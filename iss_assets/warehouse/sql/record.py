@@ -1,12 +1,8 @@
-"""Which tables and views of the warehouse were made by SQL models: a record, kept beside them.
+"""The record of tables and views that SQL models made, and removing those whose file was deleted.
 
-Belongs here: writing the record, and removing what it names once the model's file is gone. Does not belong here:
-making tables and views (``build``).
-
-A model's table is only ever removed when the record names it, as made from this folder of models, and the object that
-bears its name now is the very one that was made: of the same kind, with the same definition and the same comment. A
-table of the pipeline is never in the record. A researcher's own table has another definition or lacks the comment,
-even where it took a model's name.
+A model's table is only removed if the record says that it was made from this folder of models and the object with its name
+is still the same: of the same kind, with the same definition and the same comment. A table of the pipeline is never in the
+record. A researcher's own table has another definition or no such comment, even if it has a model's name.
 """
 
 from __future__ import annotations
@@ -50,8 +46,7 @@ def record(writer: Writer, models: SqlModels, names: Sequence[str]) -> None:
 def remove_gone(writer: Writer, models: SqlModels) -> list[str]:
     """Remove what models of this folder made and no longer have a file for; return their names.
 
-    A file that is there and wrong is not gone: what was made of it stays. Where something else bears the name by now,
-    only the record is removed.
+    A file with an error is not gone: its table stays. If something else has the name by now, only the record is removed.
     """
     made = writer.query(
         f"select r.name, r.kind, r.definition_hash = o.definition_hash and r.kind = o.kind as ours from loader.models_made r "

@@ -1,4 +1,4 @@
-"""YAML with the line of every value, so that an error in it can name file and line."""
+"""YAML with the line of every value, so that errors can name file and line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import yaml
 from iss_assets.warehouse.sql.errors import SqlModelError
 
 Place: TypeAlias = tuple[str | int, ...]
-"""The way to a value: keys and positions, from the top."""
+"""The path to a value: keys and positions, from the top."""
 
 _MAX_DEPTH: Final = 40
 _BOOLEANS: Final = frozenset({"true", "false"})
@@ -19,14 +19,14 @@ _BOOLEANS: Final = frozenset({"true", "false"})
 def read_yaml(text: str, file: Path | str) -> tuple[Any, dict[Place, int]]:
     """Read a YAML document.
 
-    Only ``true`` and ``false`` are Booleans, as in YAML 1.2: the values ``yes`` and ``no`` stay words.
+    Only ``true`` and ``false`` are Booleans, as in YAML 1.2: ``yes`` and ``no`` are text.
 
     Parameters
     ----------
     text : str
         The document.
     file : Path or str
-        Its name in errors.
+        Its name in error messages.
 
     Returns
     -------
@@ -36,7 +36,7 @@ def read_yaml(text: str, file: Path | str) -> tuple[Any, dict[Place, int]]:
     Raises
     ------
     SqlModelError
-        If it is not YAML, or gives one key twice.
+        If it is not YAML, or a mapping has a key twice.
     """
     lines: dict[Place, int] = {}
     try:
@@ -66,7 +66,7 @@ def _value(loader: Any, node: Any, place: Place, lines: dict[Place, int], file: 
             if key in found:
                 raise SqlModelError(file, key_node.start_mark.line + 1, f"{key!r} is given twice")
             found[key] = _value(loader, value_node, (*place, key), lines, file)
-            # of a key and its value on the next line, the key is where people look
+            # if the value is on the next line, people look at the key
             lines[*place, key] = key_node.start_mark.line + 1
         return found
     if node.tag.endswith(":bool") and node.value.lower() not in _BOOLEANS:
