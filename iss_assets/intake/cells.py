@@ -1,7 +1,6 @@
-"""What one cell of the study folder's tables says: numbers, yes and no, days, moments, offsets, ids.
+"""Parsing one cell of the study folder's tables: numbers, yes and no, days, moments, offsets, ids.
 
-Belongs here: pure functions from text to value, each raising `CellError` with a fixed word and advice.
-Does not belong here: files, rows, what follows from a bad cell (``folder_tables``).
+Pure functions from text to value; each raises `CellError` with a fixed word and advice.
 """
 
 from __future__ import annotations
@@ -33,19 +32,19 @@ _TIME = re.compile(
 _DAYS_TIME = re.compile(rf"(?:T| +){_TIME.pattern}", re.IGNORECASE)
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _SERIAL = re.compile(r"[0-9]{5}(?:[.,][0-9]+)?")
-"""What spreadsheets show of a day once its format is lost: days since 1899 (or 1904), 36526 for 2000."""
+"""What spreadsheets show for a day without a date format: days since 1899 (or 1904), 36526 for 2000."""
 DateOrder = Literal["", "month_first", "day_first"]
 LARGEST_OFFSET = 14 * 60
-"""Minutes; no place on earth is farther from UTC (Kiribati has +14:00, the far west -12:00)."""
+"""Minutes; no place on earth is farther from UTC (Kiribati has +14:00; the westernmost zone -12:00)."""
 _OFFSET = re.compile(r"(?:UTC|GMT)?\s*([+\-\u2212]?)([0-9]{1,2})(?::([0-9]{2})|([0-9]{2}))?", re.IGNORECASE)
 _MISSING = {"na", "nan", "none", "null", "nil"}
-"""What programs write for a missing value; as an id it would be lost, or several patients would become one."""
+"""What programs write for a missing value; as an id, it would get lost or merge several patients."""
 _YES, _NO = ("yes", "y", "true"), ("no", "n", "false")
 _SEX_WORDS = {"m": "M", "male": "M", "f": "F", "female": "F"}
 
 
 class CellError(ValueError):
-    """A cell that cannot be understood; `code` is a fixed word, the message says what to do and quotes nothing."""
+    """A cell that cannot be parsed; `code` is a fixed word, the message says what to do and quotes nothing."""
 
     def __init__(self, code: str, reason: str):
         self.code = code
@@ -53,34 +52,33 @@ class CellError(ValueError):
 
 
 def patient_id(text: str) -> str:
-    """Return a patient id.
+    """Parse a patient id.
 
     Raises
     ------
     CellError
-        ``bad_id`` where `terms.PATIENT_ID` does not match, where Windows keeps the name for a device, or where it is
-        what programs write for a missing value.
+        ``bad_id`` if `terms.PATIENT_ID` does not match, if Windows reserves the name for a device, or if it is what
+        programs write for a missing value.
     """
     if not terms.PATIENT_ID.fullmatch(text) or _RESERVED.fullmatch(text) or text.casefold() in _MISSING:
         if _NUMBER_ID.fullmatch(text):
             raise CellError(
                 "bad_id",
-                "A program made a number of the id, and leading zeros are lost with it; give the column the type text and "
-                "export again.",
+                "A program turned the id into a number, which drops leading zeros; format the column as text and export "
+                "again.",
             )
         raise CellError("bad_id", "A patient id has 1 to 32 letters, digits or hyphens; correct it.")
     return text
 
 
 def submission_id(text: str) -> str:
-    """Return a submission id.
+    """Parse a submission id.
 
     Raises
     ------
     CellError
-        ``bad_id`` where `terms.SUBMISSION_ID` does not match, where it ends with a dot (Windows drops it), where
-        Windows keeps the name for a device, where it is what programs write for a missing value, or where it would be
-        taken for a prompt.
+        ``bad_id`` if `terms.SUBMISSION_ID` does not match, if it ends with a dot (Windows drops it), if Windows reserves
+        the name for a device, if it is what programs write for a missing value, or if it would be mistaken for a prompt.
     """
     fits = terms.SUBMISSION_ID.fullmatch(text) and not text.endswith((".", terms.PROMPT_SUFFIX))
     if not fits or _RESERVED.fullmatch(text) or text.casefold() in _MISSING:
@@ -93,7 +91,7 @@ def submission_id(text: str) -> str:
 
 
 def cohort(text: str) -> str:
-    """Return a cohort number of Table 2."""
+    """Parse a cohort number of Table 2."""
     number = text.upper()
     if number not in {c.number for c in terms.COHORTS}:
         raise CellError("bad_cohort", "A cohort is one of 1A to 4D; correct it.")
@@ -101,7 +99,7 @@ def cohort(text: str) -> str:
 
 
 def sex(text: str) -> str:
-    """Return ``M`` or ``F``."""
+    """Parse a sex and return ``M`` or ``F``."""
     try:
         return _SEX_WORDS[text.casefold()]
     except KeyError:
@@ -109,7 +107,7 @@ def sex(text: str) -> str:
 
 
 def skin_type(text: str) -> str:
-    """Return a Fitzpatrick type; 1 to 6 are taken as I to VI, ``1.0`` too, as pandas writes it."""
+    """Parse a Fitzpatrick type; 1 to 6 mean I to VI, also as ``1.0``, which pandas writes."""
     match = _WHOLE.fullmatch(text)
     if match and 1 <= int(match[1]) <= 6:
         return terms.SKIN_TYPES[int(match[1]) - 1]
@@ -119,7 +117,7 @@ def skin_type(text: str) -> str:
 
 
 def score(text: str) -> int:
-    """Return a whole number from 0 to 10; ``3.0`` is one, as spreadsheets write it."""
+    """Parse a whole number from 0 to 10; ``3.0``, as spreadsheets write it, is one."""
     match = _WHOLE.fullmatch(text)
     if not match or int(match[1]) > 10:
         raise CellError(
@@ -129,7 +127,7 @@ def score(text: str) -> int:
 
 
 def pain_target(text: str) -> int:
-    """Return a pain target, a whole number from 0 to 10."""
+    """Parse a pain target, a whole number from 0 to 10."""
     try:
         return score(text)
     except CellError:
@@ -139,17 +137,17 @@ def pain_target(text: str) -> int:
 
 
 def is_number(text: str) -> bool:
-    """Say whether a cell holds a whole number; ``1.0`` is one."""
+    """Return whether a cell holds a whole number; ``1.0`` is one."""
     return _WHOLE.fullmatch(text) is not None
 
 
 def yes_or_no(text: str, *, codes: bool) -> bool:
-    """Return a yes/no answer.
+    """Parse a yes/no answer.
 
     Parameters
     ----------
     text : str
-        yes, no, y, n, true, false in any case; 1 and 0 where `codes` allows.
+        yes, no, y, n, true or false in upper or lower case; 1 and 0 if `codes`.
     codes : bool
         Whether the column holds no other numbers, so that 1 can only mean yes and 0 no. REDCap also exports
         1 for yes and 2 for no.
@@ -163,14 +161,14 @@ def yes_or_no(text: str, *, codes: bool) -> bool:
             return int(match[1]) == 1
         raise CellError(
             "ambiguous_answer",
-            "0 and 1 stand beside other numbers in this column, so their meaning is not sure; write yes or no, or "
-            "say in the setting ISS_READING__SURVEY_VALUES what each stands for.",
+            "This column has other numbers besides 0 and 1, so their meaning is unclear; write yes or no, or map the "
+            "numbers in the setting ISS_READING__SURVEY_VALUES.",
         )
     raise CellError("bad_answer", "The answer is yes or no; correct it, or leave it empty if unknown.")
 
 
 def setting(text: str) -> str:
-    """Return ``home`` or ``clinic``."""
+    """Parse a setting and return ``home`` or ``clinic``."""
     if text.casefold() not in terms.SETTINGS:
         raise CellError(
             "bad_setting", "The setting is home or clinic; correct it, or leave it empty if unknown."
@@ -179,14 +177,14 @@ def setting(text: str) -> str:
 
 
 def day(text: str, order: DateOrder = "") -> date:
-    """Return a day written as 2021-03-31; midnight may follow, as spreadsheets and pandas write a day.
+    """Parse a day written as 2021-03-31; midnight may follow, as spreadsheets and pandas write it.
 
     Parameters
     ----------
     text : str
-        Year first, or a month's name (31-Mar-2021); otherwise `order` must say what the first number is.
+        Year first, or with the month's name (31-Mar-2021); otherwise `order` must say what the first number is.
     order : {"", "month_first", "day_first"}
-        How the file writes 3/31/2021 or 31/3/2021. Never guessed: until the 12th of a month both would fit.
+        How the file writes 3/31/2021 or 31/3/2021. Never guessed: up to the 12th of a month both would fit.
 
     Raises
     ------
@@ -224,7 +222,7 @@ def _date_of(found: re.Match[str], order: DateOrder) -> date:
 
 
 def _clock(found: re.Match[str]) -> tuple[int, int, int, int]:
-    """Return hour (0 to 23), minute, second, microsecond; fractions beyond the microsecond are cut."""
+    """Return hour (0 to 23), minute, second and microsecond; smaller fractions are dropped."""
     hour, minute, second = int(found["hour"]), int(found["minute"]), int(found["second"] or 0)
     if found["half"]:
         if not 1 <= hour <= 12:
@@ -234,21 +232,21 @@ def _clock(found: re.Match[str]) -> tuple[int, int, int, int]:
 
 
 def _unclear(text: str, found: re.Match[str] | None, order: DateOrder) -> str:
-    """Say what is special about a day that cannot be read, if anything."""
+    """Return advice for a day that cannot be parsed for a known reason; empty for any other."""
     if _SERIAL.fullmatch(text):
-        return "This is a spreadsheet's number of a day; give the column the format yyyy-mm-dd hh:mm and export again."
+        return "This is a spreadsheet's serial number for a day; format the column as yyyy-mm-dd hh:mm and export again."
     if found and found["first"] and not order:
         return (
             "Nothing says whether the day or the month comes first; set ISS_READING__DATE_ORDER to day_first or "
             "month_first, or put the year first."
         )
     if found and found["first"]:
-        return f"This is no time or does not fit the setting ISS_READING__DATE_ORDER={order}; put the year first."
+        return f"This is not a valid time or does not fit the setting ISS_READING__DATE_ORDER={order}; put the year first."
     return ""
 
 
 def utc_offset(text: str) -> int:
-    """Return an offset from UTC in minutes: ``+02:00``, ``-5``, ``UTC-05:00``, ``+0530``, ``Z``.
+    """Parse an offset from UTC, in minutes: ``+02:00``, ``-5``, ``UTC-05:00``, ``+0530``, ``Z``.
 
     Examples
     --------
@@ -269,16 +267,16 @@ def utc_offset(text: str) -> int:
 
 @dataclass(frozen=True)
 class WrittenTime:
-    """A time as it is written in a table.
+    """A time as written in a table.
 
     Attributes
     ----------
     clock : datetime
-        Naive: what the clock said that wrote it.
+        Naive: the clock time.
     offset_minutes : int or None
         That clock's offset from UTC; None where the time has none.
     in_utc : bool
-        Whether the offset is written as none at all: ``Z``, ``UTC``, ``GMT`` or ``+00:00``.
+        Whether the offset is zero: ``Z``, ``UTC``, ``GMT`` or ``+00:00``.
     """
 
     clock: datetime
@@ -287,12 +285,12 @@ class WrittenTime:
 
 
 def moment(text: str, order: DateOrder = "") -> WrittenTime:
-    """Return a time written in ISO 8601 or as spreadsheets and forms write it, with or without an offset.
+    """Parse a time in ISO 8601 or as spreadsheets and forms write it, with or without an offset.
 
-    Taken are ``T`` or a space in the middle, one digit or two for the hour, seconds and fractions or none, AM and PM, and
-    as offsets ``Z``, ``UTC``, ``+05:30``, ``+0530``, ``+05``, ``GMT-5``; a zone name in brackets behind the offset (RFC
-    9557) is ignored. Names of zones such as EST are not taken, since several zones share one. Fractions beyond the
-    microsecond are cut.
+    Accepted are ``T`` or a space in the middle, one or two digits for the hour, optional seconds and fractions, AM and PM,
+    and the offsets ``Z``, ``UTC``, ``+05:30``, ``+0530``, ``+05``, ``GMT-5``; a zone name in brackets after the offset (RFC
+    9557) is ignored. Zone names such as EST are not accepted, because several zones share one. Fractions smaller than a
+    microsecond are dropped.
 
     Parameters
     ----------
@@ -304,7 +302,7 @@ def moment(text: str, order: DateOrder = "") -> WrittenTime:
     Raises
     ------
     CellError
-        ``bad_time`` where this is no time between 2000 and 2100, or the offset is beyond `LARGEST_OFFSET`.
+        ``bad_time`` if this is not a time between 2000 and 2100, or the offset exceeds `LARGEST_OFFSET`.
 
     Examples
     --------

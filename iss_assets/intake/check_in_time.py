@@ -1,11 +1,9 @@
 """When a check-in was sent, and what day and time it was where the patient was.
 
-Belongs here: the one rule of which offset from UTC counts. Does not belong here: reading a cell (``cells``), the bins
-of the day (``terms``).
-
-The local time of a check-in is the time with the offset that it was written with: a phone knows about summer time and
-travel, a table of patients does not. The patient's own offset counts only where the time has none, and the study's
-where neither has. Without any of them the local day and time of day are unknown, and so is the moment.
+This module has the one rule of which UTC offset counts. The offset written with the time comes first: a phone knows about
+daylight saving time and travel, a table of patients does not. The patient's own offset is used only where the time has
+none, and the study's where the patient has none either. Without any of them the local day, the time of day and the moment
+are unknown.
 """
 
 from __future__ import annotations
@@ -25,11 +23,11 @@ class CheckInTime:
     Attributes
     ----------
     written_time : datetime
-        Naive: the time as it stands in the table, without its offset.
+        Naive: the time as written in the table, without its offset.
     submitted_at : datetime or None
-        The moment, in UTC; None where no offset is known.
+        The moment in UTC; None where no offset is known.
     utc_offset_minutes : int or None
-        Offset from UTC of the local time; None where it is unknown.
+        UTC offset of the local time; None where unknown.
     utc_offset_source : str
         One of `terms.OFFSET_SOURCES`.
     """
@@ -41,7 +39,7 @@ class CheckInTime:
 
     @property
     def local(self) -> datetime | None:
-        """What the clock said where the patient was (naive); None where that is unknown."""
+        """The clock time where the patient was (naive); None where unknown."""
         if self.submitted_at is None or self.utc_offset_minutes is None:
             return None
         return self.submitted_at.replace(tzinfo=None) + timedelta(minutes=self.utc_offset_minutes)
@@ -57,7 +55,7 @@ class CheckInTime:
         return terms.timeframe(self.local) if self.local else None
 
     def row(self) -> dict[str, Any]:
-        """Return the columns of ``bpi_scores`` that tell the time."""
+        """Return the columns of ``bpi_scores`` that hold the time."""
         return {
             "submitted_at": self.submitted_at,
             "written_time": self.written_time,
@@ -74,17 +72,17 @@ def check_in_time(
     study_offset: int | None,
     utc_means: Literal["offset", "moment"] = "offset",
 ) -> CheckInTime:
-    """Decide which offset counts.
+    """Choose the UTC offset that counts and return the check-in's time.
 
     Parameters
     ----------
     written : WrittenTime
-        The time as it stands in the table.
+        The time as written in the table.
     patient_offset, study_offset : int or None
-        Minutes from UTC of ``enrollment.csv`` and of the settings.
+        Minutes from UTC in ``enrollment.csv`` and in the settings.
     utc_means : {"offset", "moment"}
-        What a time written in UTC says: that the patient's clock showed UTC, or only which moment it was (exports that
-        turn every time into UTC). In the second case the local offset is the patient's or the study's.
+        What a time written in UTC means: that the patient's clock showed UTC, or only the moment (exports that convert
+        every time to UTC). In the second case the local offset is the patient's or the study's.
 
     Examples
     --------

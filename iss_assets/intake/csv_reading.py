@@ -1,11 +1,10 @@
-"""Reading a csv file that anybody may have made: encoding, delimiter, header, broken rows.
+"""Reading a csv file from any source: encoding, delimiter, header, broken rows.
 
-Belongs here: bytes to rows with line numbers, and which rows of a REDCap export belong to another table.
-Does not belong here: what the columns mean (``folder_tables``).
+Converts bytes to rows with line numbers, and drops rows of a REDCap export that belong to another table. What the columns
+mean is up to ``folder_tables``.
 
-A quote that is opened and never closed would swallow the rest of a file. So a row may only go on over several lines
-where a column that is not ours holds the line break; otherwise its first line is rejected and reading goes on with
-the next one.
+A quote that is opened and never closed would swallow the rest of a file. So a row may span several lines only where a
+column that is not ours contains the line break; otherwise its first line is rejected and reading continues with the next.
 """
 
 from __future__ import annotations
@@ -22,19 +21,19 @@ from iss_assets.intake.paths import leads_out
 from iss_assets.intake.records import ProblemLog, StudyFolderError
 
 MAX_BYTES = 64 * 2**20
-"""A larger csv file is not a table of patients or surveys: 112 patients submit about 4,000 rows, below 1 MB."""
+"""A larger csv file is not a table of patients or surveys: 112 patients submit about 4,000 rows, less than 1 MB."""
 
 MAX_LINES = 200_000
-"""The same in lines."""
+"""The same limit in lines."""
 
 MAX_LINE_LENGTH = 100_000
 """Longest row in characters; below the 131,072 that the csv module takes for one field."""
 
 MAX_CONTINUATION = 50
-"""Most lines that one row may take."""
+"""Largest number of lines of one row."""
 
 _SEPARATOR_LINE = re.compile(r'\s*"?sep=(?P<delimiter>\\t|[^"\w\r\n])?"?[,;\t ]*', re.IGNORECASE)
-"""The line that Excel writes, and reads, before the header; saved again by a spreadsheet it becomes a quoted cell."""
+"""The line that Excel writes and reads before the header; when a spreadsheet saves it again, it becomes a quoted cell."""
 
 _INVISIBLE = {
     **dict.fromkeys(
@@ -53,10 +52,10 @@ _INVISIBLE = {
     0x00A0: " ",
     0x202F: " ",
 }
-"""Characters of no width and marks of writing direction go; spaces that do not break (``8:05 PM``) become spaces."""
+"""Zero-width characters and direction marks are removed; non-breaking spaces (``8:05 PM``) become spaces."""
 
 _IMPORT_ID = re.compile(r"""\s*\{['"]ImportId['"]:""")
-"""How every cell of the third row of a Qualtrics export begins."""
+"""The beginning of every cell in the third row of a Qualtrics export."""
 
 _DELIMITERS = ",;\t|"
 
@@ -69,7 +68,7 @@ _BOOKKEEPING = (
     "repeat instance",
     "redcap_data_access_group",
 )
-"""Columns that REDCap puts into its exports, by name and by label."""
+"""Columns that REDCap adds to its exports, by name and by label."""
 
 _HARMLESS_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_ ()/.-]{0,39}")
 _CODEPAGE_ADVICE = "save it as UTF-8 (in Excel: 'CSV UTF-8') and try again"
@@ -77,7 +76,7 @@ _CODEPAGE_ADVICE = "save it as UTF-8 (in Excel: 'CSV UTF-8') and try again"
 
 @dataclass(frozen=True)
 class CsvRow:
-    """One row: its first line, and its cells by our column names, stripped; absent optional columns are empty."""
+    """One row: its first line, and its stripped cells by our column names; absent optional columns are empty."""
 
     line: int
     cells: dict[str, str]
@@ -122,15 +121,15 @@ def read_csv(
     column_map : dict
         Our name to the file's name, where they differ.
     rejected, problems : ProblemLog
-        Where rows that cannot be read, and columns that are not ours, are noted.
+        Collect rows that cannot be read, and columns that are not ours.
     instruments : collection of str
-        In a REDCap export, the instruments or events whose rows count. Without any, rows in which every column of ours
-        but the patient's id is empty are those of other instruments.
+        In a REDCap export, the instruments or events whose rows count. Without any, rows in which all of our columns except
+        the patient id are empty count as other instruments.
 
     Raises
     ------
     StudyFolderError
-        If the file is missing, no ordinary file, too large, not decodable, or lacks required columns.
+        If the file is missing, is not a regular file, is too large, cannot be decoded, or lacks required columns.
     """
     lines = re.split(r"\r\n|\n|\r", _decode(_read_bytes(root, file), file, problems))
     if len(lines) > MAX_LINES:
@@ -168,7 +167,7 @@ def _read_bytes(root: Path, file: str) -> bytes:
 
 
 def _decode(content: bytes, file: str, problems: ProblemLog) -> str:
-    """Decode a file; what is not UTF-8 is Windows-1252, as Excel saves "CSV": the cells that we use are ASCII anyway."""
+    """Decode a file; anything that is not UTF-8 is read as Windows-1252, which Excel saves: our cells are ASCII anyway."""
     encoding = _encoding_of(content)
     try:
         text = content.decode(encoding)
@@ -180,7 +179,7 @@ def _decode(content: bytes, file: str, problems: ProblemLog) -> str:
             problems.add(
                 "not_utf8",
                 "The file is not UTF-8 and was read as Windows-1252, as Excel saves it; this is the first line with such a "
-                "character. Nothing to do, unless a column is not found: then save it as 'CSV UTF-8'.",
+                "character. Nothing to do unless a column is not found; in that case save it as 'CSV UTF-8'.",
                 file=file,
                 line=line,
             )
@@ -193,7 +192,7 @@ def _decode(content: bytes, file: str, problems: ProblemLog) -> str:
 
 
 def _encoding_of(content: bytes) -> str:
-    """Return the encoding by the byte order mark, or, without one, by every second byte of the beginning being zero."""
+    """Detect the encoding by the byte order mark or, without one, by every second byte at the beginning being zero."""
     if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return "utf-16"
     start = content[:40]
@@ -217,7 +216,7 @@ def _read_header(
     if unknown:
         raise StudyFolderError(
             f"the column map for {file} names columns that do not exist: {', '.join(unknown)}; "
-            f"its keys are among {', '.join(wanted)}"
+            f"its keys must be among {', '.join(wanted)}"
         )
     index = next((i for i, line in enumerate(lines) if line.strip()), None)
     named = _SEPARATOR_LINE.fullmatch(lines[index]) if index is not None else None
@@ -228,7 +227,7 @@ def _read_header(
     if "\0" in lines[index]:
         raise StudyFolderError(f"{file} is not a text file in UTF-8; {_CODEPAGE_ADVICE}")
     first = (named["delimiter"] or "").replace("\\t", "\t") if named else ""
-    # the delimiter that the file names comes first, and stays unless another one finds more of the columns
+    # the delimiter named in the file is preferred unless another one finds more of the columns
     found = []
     for delimiter in dict.fromkeys(first + _DELIMITERS):
         fields, taken = _record(lines, index, delimiter)
@@ -239,8 +238,8 @@ def _read_header(
     if missing:
         setting = "ISS_READING__" + ("ENROLLMENT_COLUMNS" if file.startswith("enrol") else "SURVEY_COLUMNS")
         raise StudyFolderError(
-            f"{file} lacks the columns {', '.join(missing)}; add them to its first line, or, where they have other "
-            f"names there, give these in the setting {setting}"
+            f"{file} lacks the columns {', '.join(missing)}; add them to its first line, or, if they have other "
+            f"names there, map these in the setting {setting}"
         )
     twice = [name for name, there in wanted.items() if names.count(there) > 1]
     if twice:
@@ -260,7 +259,7 @@ def _report_columns(header: _Header, file: str, optional: Sequence[str], problem
     if extra:
         problems.add(
             "extra_columns",
-            f"These columns are not used: {', '.join(extra)}. Nothing to do, unless one should be mapped in the settings.",
+            f"These columns are not used: {', '.join(extra)}. Nothing to do unless one should be mapped in the settings.",
             file=file,
             line=header.line,
         )
@@ -268,7 +267,7 @@ def _report_columns(header: _Header, file: str, optional: Sequence[str], problem
         if name not in header.positions:
             problems.add(
                 "absent_column",
-                f"The optional column {name} is not there; add it or map it in the settings if it is known.",
+                f"The optional column {name} is missing; add it, or map it in the settings, if it is known.",
                 file=file,
                 line=header.line,
                 column=name,
@@ -276,13 +275,13 @@ def _report_columns(header: _Header, file: str, optional: Sequence[str], problem
 
 
 def _clean(cell: str) -> str:
-    """Strip a cell of blanks and of marks that nobody sees; ``="0007"``, which keeps zeros in Excel, is ``0007``."""
+    """Strip a cell of whitespace and invisible characters; ``="0007"``, which keeps zeros in Excel, becomes ``0007``."""
     text = cell.translate(_INVISIBLE).strip()
     return text[2:-1].strip() if len(text) > 3 and text.startswith('="') and text.endswith('"') else text
 
 
 def _after_explanations(lines: list[str], header: _Header, file: str, problems: ProblemLog) -> _Header:
-    """Leave out the two rows below the header in which Qualtrics explains the columns, and tell where they were."""
+    """Skip the two rows below the header in which Qualtrics explains the columns, and report where they were."""
     _, first = (
         _record(lines, header.last_line, header.delimiter) if header.last_line < len(lines) else (None, 1)
     )
@@ -347,7 +346,7 @@ def _rows(
 def _own_rows(
     rows: list[CsvRow], header: _Header, file: str, instruments: Collection[str], problems: ProblemLog
 ) -> list[CsvRow]:
-    """Leave out the rows of other REDCap instruments and events, and tell how many they were."""
+    """Leave out the rows of other REDCap instruments and events, and report their number."""
     if not any(name in header.names for name in (*_INSTRUMENT, *_EVENT)):
         return rows
     patient = header.positions["patient_id"]
@@ -362,7 +361,7 @@ def _own_rows(
     others = [row for row, mine in zip(rows, own, strict=True) if not mine]
     if others:
         filled = sum(any(row.cells[name] for name in data) for row in others)
-        more = f" {filled} of them hold values in columns of this table; check the setting." if filled else ""
+        more = f" {filled} of them have values in columns of this table; check the setting." if filled else ""
         problems.add(
             "other_instruments",
             f"{len(others)} rows belong to other REDCap instruments or events, the first in line {others[0].line}, and were "
@@ -375,15 +374,15 @@ def _own_rows(
 
 _ROW_FAULTS = {
     "line_too_long": f"The row is longer than {MAX_LINE_LENGTH:,} characters; export the table again.",
-    "nul_byte": "The row holds a NUL byte, so the file was damaged on its way; export the table again.",
+    "nul_byte": "The row contains a NUL byte, so the file was damaged in transfer; export the table again.",
     "broken_quotes": "A quotation mark is opened or closed in the wrong place; correct the row or export again.",
-    "wrong_number_of_fields": "The row has more or fewer fields than the header; put fields that hold the delimiter "
+    "wrong_number_of_fields": "The row has more or fewer fields than the header; put fields that contain the delimiter "
     "in quotation marks.",
 }
 
 
 def _record(lines: list[str], index: int, delimiter: str) -> tuple[list[str] | None, int]:
-    """Split the row that starts at `index`; give its fields (None if its quotes are broken) and its lines."""
+    """Split the row that starts at `index`; return its fields (None if its quotes are broken) and number of lines."""
     if '"' not in lines[index]:
         return lines[index].split(delimiter), 1
     reader = csv.reader(

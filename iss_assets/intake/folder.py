@@ -1,10 +1,8 @@
 """The study folder (``docs/study_folder.md``): everything that was submitted, and everything wrong with it.
 
-Belongs here: reading the folder as a whole, its rows in the shape of the warehouse's tables, its signature.
-Does not belong here: the csv files (``folder_tables``), the videos (``folder_videos``), opening a video (``media``).
-
-The folder is never trusted: what cannot be used is told with file and line, the rest goes on, and nothing is dropped
-without a row that says so. A folder that cannot be read is an error and never "no patients".
+Reads the folder as a whole and converts it to rows of the warehouse's tables. The folder is never trusted: whatever
+cannot be used is reported with file and line, the rest is used, and nothing is dropped without a row that says so. A
+folder that cannot be read is an error, never "no patients".
 """
 
 from __future__ import annotations
@@ -65,7 +63,7 @@ class StudyFolder:
     rejected : tuple of Problem
         Rows, single cells (``column_name`` says which) and files that were not used.
     problems : tuple of Problem
-        Troubles that are told though nothing was left out.
+        Problems reported although nothing was left out.
     """
 
     root: Path
@@ -103,11 +101,11 @@ class StudyFolder:
         return self._patient_by_id[patient_id]
 
     def submissions_of(self, patient_id: str) -> tuple[SubmissionRow, ...]:
-        """Return a patient's accepted survey rows by submission id."""
+        """Return a patient's accepted survey rows, sorted by submission id."""
         return self._submissions_of.get(patient_id, ())
 
     def videos_of(self, patient_id: str) -> tuple[VideoFile, ...]:
-        """Return a patient's videos by submission id."""
+        """Return a patient's videos, sorted by submission id."""
         return self._videos_of.get(patient_id, ())
 
     def expected(self, patient_id: str) -> tuple[str, ...]:
@@ -117,7 +115,7 @@ class StudyFolder:
 
 @dataclass(frozen=True)
 class StudySignature:
-    """What a sensor compares to see a change.
+    """What a sensor compares to detect a change.
 
     Attributes
     ----------
@@ -126,7 +124,7 @@ class StudySignature:
     unsettled : dict
         Patient id to the names of videos that changed within the last `settle_seconds` and may still be copied in.
     study : str
-        Hash over all patients and over every problem of the folder.
+        Hash of all patients and of every problem in the folder.
     """
 
     patients: dict[str, str]
@@ -144,9 +142,9 @@ def read_study(
     root : Path or str
         The folder with ``enrollment.csv``, ``surveys.csv`` and ``videos/``.
     settings : ReadingSettings, optional
-        Column and value maps; without them the names of ``docs/study_folder.md``.
+        Column and value maps; by default the names in ``docs/study_folder.md``.
     now : datetime, optional
-        Aware; what counts as the future. The clock's time if not given.
+        Aware; later times count as in the future. The current time by default.
 
     Raises
     ------
@@ -198,9 +196,9 @@ def _check_root(root: Path) -> None:
 def study_signature(
     root: Path | str, settings: ReadingSettings | None = None, *, now: datetime | None = None
 ) -> StudySignature:
-    """Look at a study folder and say, per patient, whether anything changed.
+    """Compute a study folder's signature, by which changes are found per patient.
 
-    Line numbers do not count, so a new row above a patient's changes nothing for that patient.
+    Line numbers do not count, so a new row above a patient's row changes nothing for that patient.
 
     Raises
     ------
@@ -237,7 +235,7 @@ def study_signature(
 
 
 def _is_young(video: VideoFile, now_ns: int, settle_seconds: float) -> bool:
-    # The absolute value: a time in the future is a wrong clock, and must not make the video wait for years.
+    # the absolute value: a time in the future is a wrong clock, and must not make the video wait for years
     changed = max(video.mtime_ns, video.ctime_ns) if os.name == "posix" else video.mtime_ns
     return abs(now_ns - changed) < settle_seconds * 1e9
 
@@ -260,13 +258,13 @@ def _grouped(rows: Iterable[Any]) -> dict[str, tuple[Any, ...]]:
 
 
 def patient_rows(study: StudyFolder, patient_id: str | None = None) -> list[dict[str, Any]]:
-    """Return rows of the table ``patients``, of all or of one."""
+    """Return rows of the table ``patients``, for all patients or one."""
     wanted = study.patients if patient_id is None else (study.patient(patient_id),)
     return [_without_line(p) | {"skin_group": p.skin_group, "pain_level": p.pain_level} for p in wanted]
 
 
 def score_rows(study: StudyFolder, patient_id: str | None = None) -> list[dict[str, Any]]:
-    """Return rows of the table ``bpi_scores``, of all or of one patient, with timeframe and missing answers counted."""
+    """Return rows of the table ``bpi_scores``, for all patients or one, with timeframe and number of missing answers."""
     wanted = study.submissions if patient_id is None else study.submissions_of(patient_id)
     return [
         {"submission_id": s.submission_id, "patient_id": s.patient_id, "setting": s.setting}

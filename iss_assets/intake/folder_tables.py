@@ -1,7 +1,7 @@
 """Enrollment and surveys: rows of the two csv files to accepted patients and submissions.
 
-Belongs here: what makes a row acceptable, what is done about one that is not, comparisons between rows.
-Does not belong here: bytes and delimiters (``csv_reading``), single cells (``cells``), videos (``folder_videos``).
+Decides which rows are accepted, records why others are not, and compares rows with each other. Bytes and delimiters are
+read in ``csv_reading``, single cells in ``cells``.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ ENROLLMENT_OPTIONAL: Final = ("enrolled_on", "utc_offset")
 SURVEY_REQUIRED: Final = ("submission_id", "patient_id", "submitted_at", *terms.SCORES)
 SURVEY_OPTIONAL: Final = ("setting",)
 CLOCK_TOLERANCE: Final = timedelta(days=1)
-"""A time this far ahead may still be a wrong clock or offset; beyond it is told as a time in the future."""
+"""A time this far ahead may be a wrong clock or offset; anything later is reported as in the future."""
 
 
 class _RowReader:
-    """Reads the cells of one row and notes the bad ones."""
+    """Reads the cells of one row and records the bad ones."""
 
     def __init__(self, row: CsvRow, file: str, values: Mapping[str, Mapping[str, str]], rejected: ProblemLog):
         self.cells = {name: values.get(name, {}).get(text, text) for name, text in row.cells.items()}
@@ -41,11 +41,11 @@ class _RowReader:
         self.whole = True
 
     def reject(self, code: str, reason: str, column: str = "") -> None:
-        """Note why the row, or one cell of it, cannot be used."""
+        """Record why the row, or one of its cells, cannot be used."""
         self.rejected.add(code, reason, column=column, **self.where)
 
     def read(self, column: str, parse: Callable[[str], Any]) -> Any:
-        """Read a cell that the row cannot do without; None, and `whole` is off, where it is bad."""
+        """Read a required cell; return None and clear `whole` if it is bad."""
         if not self.cells[column]:
             self.whole = False
             self.reject("empty_cell", f"{column} is empty; fill it in.", column)
@@ -58,7 +58,7 @@ class _RowReader:
             return None
 
     def read_optional(self, column: str, parse: Callable[[str], Any]) -> Any:
-        """Read a cell that may be missing; a bad one is noted and counts as missing."""
+        """Read an optional cell; a bad one is recorded and counts as missing."""
         if not self.cells[column]:
             return None
         try:
@@ -122,30 +122,30 @@ def read_enrollment(
 
 
 def numbers_without_zeros(patients: Mapping[str, PatientRow]) -> dict[str, PatientRow]:
-    """Return the patients whose ids are numbers, by the number without its leading zeros."""
+    """Return the patients whose ids are numbers, keyed by the number without leading zeros."""
     return {
         patient_id.lstrip("0"): patient for patient_id, patient in patients.items() if patient_id.isdecimal()
     }
 
 
 def find_by_number(patient_id: str, without_zeros: Mapping[str, PatientRow]) -> PatientRow | None:
-    """Return the patient whose id differs from this unknown one by leading zeros only."""
+    """Return the patient whose id differs from this unknown one only by leading zeros."""
     return without_zeros.get(patient_id.lstrip("0")) if patient_id.isdecimal() else None
 
 
 def zeros_advice(twin: PatientRow) -> str:
-    """Say what to do about an id that differs from an enrolled one by leading zeros only."""
+    """Return advice for an id that differs from an enrolled one only by leading zeros."""
     return (
-        f"the one in line {twin.line} of {ENROLLMENT} differs from it by leading zeros only, which spreadsheets drop. "
-        "Write the id alike in both (format the column as text before the file is opened) and export again."
+        f"the one in line {twin.line} of {ENROLLMENT} differs from it only by leading zeros, which spreadsheets drop. "
+        "Write the id the same way in both (format the column as text before opening the file) and export again."
     )
 
 
 def report_lost_zeros(twin: PatientRow, where: str, problems: ProblemLog) -> None:
-    """Tell in the row of an enrolled patient that the same id is written elsewhere with other leading zeros."""
+    """Report, on the row of an enrolled patient, that the same id appears elsewhere with other leading zeros."""
     problems.add(
         "leading_zeros",
-        f"The same id with other leading zeros is in {where}, which was not used; write it alike in both.",
+        f"The same id with other leading zeros is in {where}, which was not used; write it the same way in both.",
         file=ENROLLMENT,
         line=twin.line,
         column="patient_id",
@@ -154,7 +154,7 @@ def report_lost_zeros(twin: PatientRow, where: str, problems: ProblemLog) -> Non
 
 
 def _report_twins(patients: Mapping[str, PatientRow], problems: ProblemLog) -> None:
-    """Tell where two patients' ids are one number: one of them has probably lost its zeros."""
+    """Report two patients whose ids are the same number: one of them has probably lost its zeros."""
     first: dict[str, PatientRow] = {}
     for patient_id, patient in patients.items():
         if not patient_id.isdecimal():
@@ -163,7 +163,7 @@ def _report_twins(patients: Mapping[str, PatientRow], problems: ProblemLog) -> N
         if other is not patient:
             problems.add(
                 "leading_zeros",
-                f"The id differs from that in line {other.line} by leading zeros only; if they are one patient, keep one "
+                f"The id differs from the one in line {other.line} only by leading zeros; if they are the same patient, keep one "
                 "row.",
                 file=ENROLLMENT,
                 line=patient.line,
@@ -179,14 +179,14 @@ def _check_patient(patient: PatientRow, today: date, problems: ProblemLog) -> No
         problems.add(
             "cohort_contradiction",
             f"Sex, skin type and pain target put the patient in cohort {wanted}, but {patient.cohort} is stated. The "
-            "stated cohort stays; correct whichever is wrong.",
+            "stated cohort is kept; correct whichever is wrong.",
             column="cohort",
             **where,
         )
     if patient.enrolled_on and patient.enrolled_on > today + CLOCK_TOLERANCE:
         problems.add(
             "time_in_future",
-            "The day of enrollment lies in the future; correct it.",
+            "The day of enrollment is in the future; correct it.",
             column="enrolled_on",
             **where,
         )
@@ -240,7 +240,7 @@ def read_surveys(
         first = submissions.pop(submission_id)
         lines = [first.line, *(reader.line for reader in later)]
         reason = (
-            f"Lines {_listed(lines)} give one submission id to different patients, so all of them were left out; "
+            f"Lines {_listed(lines)} give the same submission id to different patients, so all of them were left out; "
             "correct the ids."
         )
         rejected.add(
@@ -294,14 +294,14 @@ def _report_utc(
     settings: ReadingSettings,
     problems: ProblemLog,
 ) -> None:
-    """Tell, once, where every time is written in UTC though the patients live elsewhere: an export may have done it."""
+    """Report, once, that every time is written in UTC although patients have other offsets: the export may have done it."""
     written = [s for s in submissions.values() if s.time.utc_offset_source == "written"]
     elsewhere = sum(bool(patients[s.patient_id].utc_offset_minutes) for s in written)
     if elsewhere and settings.utc_means == "offset" and not any(s.time.utc_offset_minutes for s in written):
         problems.add(
             "times_in_utc",
-            f"Every time with an offset is written in UTC, {elsewhere} of them of patients whose own offset is another, and "
-            "was taken as local time. If the export turned the times into UTC, set ISS_READING__UTC_MEANS=moment.",
+            f"Every time with an offset is written in UTC, {elsewhere} of them for patients with another offset, and was "
+            "taken as local time. If the export converted times to UTC, set ISS_READING__UTC_MEANS=moment.",
             file=SURVEYS,
             line=min(s.line for s in written),
             column="submitted_at",
@@ -314,7 +314,7 @@ def _study_offset(settings: ReadingSettings) -> int | None:
     try:
         return cells.utc_offset(settings.utc_offset.strip())
     except CellError as error:
-        raise StudyFolderError(f"the setting ISS_READING__UTC_OFFSET is no offset. {error}") from None
+        raise StudyFolderError(f"the setting ISS_READING__UTC_OFFSET is not a UTC offset. {error}") from None
 
 
 def _read_submission(
@@ -380,14 +380,14 @@ def _check_times(submission: SubmissionRow, patient: PatientRow, now: datetime, 
         "submission_id": submission.submission_id,
     }
     time = submission.time
-    # a time that is unknown is taken for the earliest moment that it can be
+    # an unknown moment counts as the earliest that it can be
     earliest = time.submitted_at or time.written_time.replace(tzinfo=UTC) - _LARGEST_OFFSET
     if earliest > now + CLOCK_TOLERANCE:
-        problems.add("time_in_future", "The submission lies in the future; correct its time.", **where)
+        problems.add("time_in_future", "The submission is in the future; correct its time.", **where)
     if patient.enrolled_on and time.submitted_on and time.submitted_on < patient.enrolled_on:
         problems.add(
             "before_enrollment",
-            "The submission lies before the patient's enrollment; correct whichever day is wrong.",
+            "The submission is from before the patient's enrollment; correct whichever day is wrong.",
             **where,
         )
 
@@ -396,18 +396,16 @@ def _report_repeated(
     reader: _RowReader, same: bool, first_line: int, what: str, problems: ProblemLog
 ) -> None:
     if same:
-        reader.reject(
-            "repeated_row", f"The row says the same as line {first_line}, which was used; delete one."
-        )
+        reader.reject("repeated_row", f"The row repeats line {first_line}, which was used; delete one.")
         return
     reader.reject(
         "conflicting_row",
-        f"The row has the {what} id of line {first_line} but says something else; line {first_line} was used. Keep "
-        "the right one.",
+        f"The row has the {what} id of line {first_line} but other values; line {first_line} was used. Keep the "
+        "right one.",
     )
     problems.add(
         "conflicting_row",
-        f"Line {reader.line} has the same {what} id but says something else; this line was used. Keep the right one.",
+        f"Line {reader.line} has the same {what} id but other values; this line was used. Keep the right one.",
         **{**reader.where, "line": first_line},
     )
 
@@ -416,7 +414,7 @@ def _check_value_map(values: Mapping[str, Mapping[str, str]], columns: Sequence[
     unknown = sorted(values.keys() - set(columns))
     if unknown:
         raise StudyFolderError(
-            f"the setting ISS_READING__{setting} names columns that do not exist: {', '.join(unknown)}; its keys are "
+            f"the setting ISS_READING__{setting} names columns that do not exist: {', '.join(unknown)}; its keys must be "
             f"among {', '.join(columns)}"
         )
 

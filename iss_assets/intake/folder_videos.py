@@ -1,7 +1,6 @@
 """The videos of a study folder: which files there are, whose they are, which cannot be used.
 
-Belongs here: listing and naming. Files are looked up and never opened: whether one can be played is found out later.
-Does not belong here: the csv files (``folder_tables``), decoding (``media``).
+Files are listed, not opened; whether a video can be played is found out later (``media``).
 """
 
 from __future__ import annotations
@@ -48,10 +47,10 @@ EXTENSIONS: Final = frozenset(
         "ogv",
     ]
 )
-"""Endings taken for a video, in any case."""
+"""File extensions of videos, in upper or lower case."""
 
 IGNORED: Final = frozenset({"thumbs.db", "desktop.ini"})
-"""Files that Windows leaves in folders. Names that start with a dot (``.DS_Store``) are ignored as well."""
+"""Files that Windows leaves in folders. Names starting with a dot (``.DS_Store``) are ignored as well."""
 
 
 @dataclass(frozen=True)
@@ -84,18 +83,18 @@ def read_videos(
     submissions : mapping
         Accepted submissions by id.
     rejected, problems : ProblemLog
-        Where files that cannot be used, and mismatches with the surveys, are noted.
+        Collect files that cannot be used, and mismatches with the surveys.
 
     Returns
     -------
     tuple of VideoFile
-        By patient and submission id.
+        Sorted by patient and submission id.
 
     Raises
     ------
     StudyFolderError
-        If a folder cannot be listed, or ``videos`` is missing though there are submissions: taking it for empty
-        would remove what it holds from the study.
+        If a folder cannot be listed, or ``videos`` is missing although there are submissions: treating it as empty
+        would remove its videos from the study.
     """
     lister = _Lister(root, rejected, problems)
     found: dict[tuple[str, bool], list[_Found]] = {}
@@ -108,7 +107,7 @@ def read_videos(
         if submission_id not in narratives or narratives[submission_id].patient_id != prompt.patient_id:
             problems.add(
                 "prompt_without_narrative",
-                "There is a prompt reading but no narrative video of this submission; ask for it or delete the prompt.",
+                "There is a prompt reading but no narrative video for this submission; ask for it or delete the prompt.",
                 file=prompt.name,
                 patient_id=prompt.patient_id,
                 submission_id=submission_id,
@@ -119,7 +118,7 @@ def read_videos(
 
 
 class _Lister:
-    """Walks ``videos/<patient_id>/<submission_id>.<ext>`` and notes what does not fit."""
+    """Walks ``videos/<patient_id>/<submission_id>.<ext>`` and records whatever does not fit."""
 
     def __init__(self, root: Path, rejected: ProblemLog, problems: ProblemLog):
         self.root = root
@@ -127,18 +126,18 @@ class _Lister:
         self.problems = problems
 
     def files(self, patients: Mapping[str, PatientRow], *, expected: bool) -> Iterator[_Found]:
-        """Return every file that has a usable name, by name; `expected` says that there should be some."""
+        """Yield every file with a valid name, sorted by name; `expected` says that there should be some."""
         top = self.root / VIDEOS
         if not os.path.lexists(top):
             if expected:
-                # a drive that is not mounted looks like this, and must not remove every video from the study
+                # an unmounted drive looks like this and must not remove every video from the study
                 raise StudyFolderError(
-                    f"the folder {VIDEOS} is missing though {SURVEYS} has submissions; put it there (an empty one if "
-                    "there are no videos yet), and check that the drive is there"
+                    f"the folder {VIDEOS} is missing though {SURVEYS} has submissions; create it (empty if "
+                    "there are no videos yet), and check that the drive is connected"
                 )
             self.problems.add(
                 "no_videos_folder",
-                f"The folder {VIDEOS} is not there; create it and put the videos in.",
+                f"The folder {VIDEOS} does not exist; create it and put the videos in.",
                 file=VIDEOS,
             )
             return
@@ -154,7 +153,7 @@ class _Lister:
             try:
                 patient_id = cells.patient_id(entry.name)
             except CellError as error:
-                self.rejected.add(error.code, f"The folder's name is no patient id. {error}", file=name)
+                self.rejected.add(error.code, f"The folder's name is not a patient id. {error}", file=name)
                 continue
             if patient_id not in patients:
                 twin = find_by_number(patient_id, without_zeros)
@@ -179,7 +178,7 @@ class _Lister:
                 if not dot or extension.lower() not in EXTENSIONS:
                     self.problems.add(
                         "not_a_video",
-                        "The file's ending is not that of a video, so it was not used; move it away, or convert it.",
+                        "The file's extension is not that of a video, so it was not used; move it elsewhere or convert it.",
                         file=name,
                         patient_id=patient_id,
                     )
@@ -189,7 +188,7 @@ class _Lister:
                 except CellError as error:
                     self.rejected.add(
                         error.code,
-                        f"The file's name is no submission id. {error}",
+                        f"The file's name is not a submission id. {error}",
                         file=name,
                         patient_id=patient_id,
                     )
@@ -224,7 +223,7 @@ class _Lister:
         reason: str,
         patient_id: str | None = None,
     ) -> bool:
-        """Say whether an entry is of the wanted kind; note it with `code` if it is not."""
+        """Return whether an entry is of the wanted kind; record it with `code` if it is not."""
         try:
             if entry.is_symlink() and leads_out(self.root, Path(entry.path)):
                 code = "link_outside"
@@ -235,23 +234,23 @@ class _Lister:
                 return True
         except OSError:
             code = "unreachable_file"
-            reason = "It cannot be looked up (a broken link, or it went away meanwhile); put it there again."
+            reason = "It cannot be accessed (a broken link, or it has been removed); put it back."
         self.rejected.add(code, reason, file=name, patient_id=patient_id)
         return False
 
 
 _NOT_IN_PATIENT_FOLDER = (
-    f"Files are looked for in {VIDEOS}/<patient id>/ only; move this one into its patient's folder."
+    f"Only files in {VIDEOS}/<patient id>/ are used; move this one into its patient's folder."
 )
 _NOT_A_FILE = (
-    "Only files are looked for in a patient's folder; move what it holds one level up, or remove it."
+    "A patient's folder may contain only files; move this folder's content one level up, or remove it."
 )
 
 
 def _choose(
     files: list[_Found], submissions: Mapping[str, SubmissionRow], rejected: ProblemLog
 ) -> _Found | None:
-    """Return the one file of a submission (and kind) that is used, and note why the others are not."""
+    """Choose the one file of a submission (and kind) that is used, and record why the others are not."""
     submission = submissions.get(files[0].submission_id)
     owners = {file.patient_id for file in files}
     if submission is None and len(owners) > 1:
@@ -279,7 +278,7 @@ def _choose(
             rejected,
             file,
             "duplicate_video_file",
-            f"There are several files of this submission; the first by name ({own[0].name.rpartition('.')[2].lower()}) "
+            f"There are several files for this submission; the first by name ({own[0].name.rpartition('.')[2].lower()}) "
             "was used. Delete the wrong ones.",
         )
     return own[0] if own else None
@@ -305,10 +304,10 @@ def _compare_with_surveys(
                 twins[twin.submission_id] = submission
             problems.add(
                 "survey_without_video",
-                "There is no usable video of this submission; ask for it, or check the file's name."
+                "There is no usable video for this submission; ask for it, or check the file's name."
                 if twin is None
-                else f"There is no video of this submission, but the name of {twin.name} differs from its id by leading "
-                "zeros only, which spreadsheets drop; write it alike in both.",
+                else f"There is no video for this submission, but the name of {twin.name} differs from its id only by leading "
+                "zeros, which spreadsheets drop; write it the same way in both.",
                 file=SURVEYS,
                 line=submission.line,
                 patient_id=submission.patient_id,
@@ -321,8 +320,8 @@ def _compare_with_surveys(
                 "video_without_survey",
                 f"No accepted row of {SURVEYS} has this submission id; add the scores or correct the row."
                 if survey is None
-                else f"The id in line {survey.line} of {SURVEYS} differs from this name by leading zeros only, which "
-                "spreadsheets drop; write it alike in both.",
+                else f"The id in line {survey.line} of {SURVEYS} differs from this name only by leading zeros, which "
+                "spreadsheets drop; write it the same way in both.",
                 file=file.name,
                 patient_id=file.patient_id,
                 submission_id=submission_id,

@@ -1,7 +1,4 @@
-"""What a submitted video file is: its hash and what its container says.
-
-Belongs here: hashing, and calling the probe. Does not belong here: decoding pictures or sound.
-"""
+"""What a submitted video file is: its hash and what its container says."""
 
 from __future__ import annotations
 
@@ -43,14 +40,14 @@ _GONE: Final = (errno.ENOENT, errno.ENOTDIR, errno.ESTALE, errno.ELOOP)
 
 
 class Described(NamedTuple):
-    """A video's row, and whether it is to be made again by the next run because the file could not be read now."""
+    """A video's row; not `settled` if the file could not be read now, so that the next run tries again."""
 
     row: dict[str, Any]
     settled: bool
 
 
 def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file, read in pieces.
+    """Compute the SHA-256 of a file, reading it in pieces.
 
     Raises
     ------
@@ -76,15 +73,15 @@ def describe_video(
     video : VideoFile
         The file as the study folder's reader found it.
     known : mapping, optional
-        The row of an earlier run. Where size and modification time are still the same, its hash is taken over,
-        and with `trust_probe` the rest too.
+        The row of an earlier run. If size and modification time are unchanged, its hash is reused, and with
+        `trust_probe` the rest as well.
     settings : VideoSettings
-        Limits of what is decoded.
+        Limits on what is decoded.
     trust_probe : bool
-        Whether `known` was made by the present code and settings.
+        Whether `known` was made by the current code and settings.
     prober : callable, optional
-        Takes the file's hash and gives what `probe` gives of the file, or raises `BrokenFile` or `ChangedFile`; by
-        default `probe` itself.
+        Takes the file's hash and returns what `probe` returns for the file, or raises `BrokenFile` or `ChangedFile`;
+        `probe` itself by default.
     """
     from iss_assets.media.video import probe
 
@@ -92,7 +89,7 @@ def describe_video(
         "video_id": video.submission_id,
         "patient_id": video.patient_id,
         "file": video.name,
-        "sha256": stand_in(video.name, video.size, video.mtime_ns),
+        "sha256": placeholder_hash(video.name, video.size, video.mtime_ns),
         "bytes": video.size,
         "modified_ns": video.mtime_ns,
         "has_prompt": video.prompt_path is not None,
@@ -102,7 +99,7 @@ def describe_video(
         return Described(
             {
                 **row,
-                "sha256": stand_in(video.name, video.size, video.mtime_ns),
+                "sha256": placeholder_hash(video.name, video.size, video.mtime_ns),
                 "status": "unreadable",
                 "file_problem": problem,
             },
@@ -133,7 +130,7 @@ def describe_video(
 
 
 def without_probe(row: Mapping[str, Any], problem: str) -> dict[str, Any]:
-    """Return the row of a video of which nothing that the probe found can be kept."""
+    """Return a video's row without anything that the probe found."""
     return {
         **row,
         **dict.fromkeys(_PROBED),
@@ -143,19 +140,19 @@ def without_probe(row: Mapping[str, Any], problem: str) -> dict[str, Any]:
     }
 
 
-def stand_in(name: str, size: int, mtime_ns: int) -> str:
-    """Return what stands in for the hash of a file that cannot be read.
+def placeholder_hash(name: str, size: int, mtime_ns: int) -> str:
+    """Compute a placeholder for the hash of a file that cannot be read.
 
-    No other file has it, and not this one either once it can be read.
+    It differs from every other file's hash, and from this file's own once it can be read.
     """
     return hashlib.sha256(b"unread|" + os.fsencode(f"{name}|{size}|{mtime_ns}")).hexdigest()
 
 
 def _why_unread(error: OSError) -> str:
     if error.errno in _NOT_ALLOWED:
-        return "The file may not be read: give the account that runs this project the right to."
+        return "Permission to read the file is denied; grant it to the account that runs this project."
     if error.errno in _GONE:
-        return "The file went away before it was read; put it there again."
+        return "The file disappeared before it was read; put it back."
     return (
-        f"The file cannot be read ({error.strerror or 'not a regular file'}); check the disk that it lies on."
+        f"The file cannot be read ({error.strerror or 'not a regular file'}); check the disk that it is on."
     )

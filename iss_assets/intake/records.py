@@ -1,7 +1,6 @@
 """What was found in a study folder: patients, submissions, videos, and what was wrong with them.
 
-Belongs here: the plain records that the study folder's readers fill, and the log of problems.
-Does not belong here: reading (``csv_reading``, ``folder_tables``, ``folder_videos``), vocabulary (``terms``).
+The plain records that the study folder's readers fill, and the log of problems.
 """
 
 from __future__ import annotations
@@ -21,22 +20,22 @@ class StudyFolderError(Exception):
 
 @dataclass(frozen=True)
 class Problem:
-    """One trouble of the study folder.
+    """One problem in the study folder.
 
     Attributes
     ----------
     file : str
         File or folder relative to the study folder, with ``/`` between its parts.
     line : int
-        Line in the file, the first line being 1; 0 where there is none.
+        Line in the file, counted from 1; 0 where there is none.
     column_name : str
-        Column at fault by our name; empty where it is the whole row or file.
+        Column with the problem, by our name; empty for the whole row or file.
     patient_id, submission_id : str or None
-        Given where a valid id is known.
+        Set if a valid id is known.
     code : str
-        Kind of trouble, a fixed word (``docs/study_folder.md`` lists them).
+        Kind of problem, a fixed word (``docs/study_folder.md`` lists them).
     reason : str
-        What is wrong and what to do. Never quotes a cell, which could hold a name.
+        What is wrong and what to do. Never quotes a cell, which could contain a name.
     """
 
     file: str
@@ -50,7 +49,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class PatientRow:
-    """One accepted row of ``enrollment.csv``; the cohort is the stated one, also where it is contradicted."""
+    """One accepted row of ``enrollment.csv``; the cohort is the stated one, even where other columns contradict it."""
 
     patient_id: str
     cohort: str
@@ -99,23 +98,23 @@ class SubmissionRow:
 
 @dataclass(frozen=True)
 class VideoFile:
-    """One narrative video of the study folder. It has been looked up, never opened.
+    """One narrative video of the study folder; the file has not been opened.
 
     Attributes
     ----------
     patient_id, submission_id : str
-        From the folder's and the file's name.
+        From the names of the folder and the file.
     path : Path
-        Where the file lies.
+        Path of the file.
     name : str
-        The same relative to the study folder, with ``/`` between its parts.
+        The same, relative to the study folder, with ``/`` between its parts.
     size : int
         Bytes.
     mtime_ns, ctime_ns : int
         Time of the last change of the content, and of the content or the directory entry. A copy that keeps the
         original's modification time still has a fresh ``ctime_ns``.
     prompt_path : Path or None
-        The Question 10 reading that came with it.
+        The Question 10 reading submitted with it.
     prompt_size, prompt_mtime_ns : int or None
         The same of that file.
     """
@@ -133,7 +132,7 @@ class VideoFile:
 
 
 class ProblemLog:
-    """Problems in the order found, one for each file, line, code and column."""
+    """Problems in the order found, one per file, line, code and column."""
 
     def __init__(self) -> None:
         self._problems: dict[tuple[str, int, str, str], Problem] = {}
@@ -149,7 +148,7 @@ class ProblemLog:
         patient_id: str | None = None,
         submission_id: str | None = None,
     ) -> None:
-        """Add a problem; the first of several with one key stays."""
+        """Add a problem; of several with the same key the first is kept."""
         problem = Problem(file, line, column, patient_id, submission_id, code, reason)
         self._problems.setdefault((file, line, code, column), problem)
 
@@ -157,5 +156,5 @@ class ProblemLog:
         return iter(self._problems.values())
 
     def sorted(self) -> tuple[Problem, ...]:
-        """Return the problems by file, line and column."""
+        """Return the problems sorted by file, line and column."""
         return tuple(sorted(self, key=lambda p: (p.file, p.line, p.column_name, p.code)))

@@ -156,7 +156,7 @@ def test_a_spreadsheets_number_of_a_day_is_refused_with_its_cause(text: str) -> 
 
 @pytest.mark.parametrize("text", ["7.0", "7,00", "1E+5", "1.2E+11"])
 def test_an_id_that_a_program_made_a_number_of_is_refused_with_its_cause(text: str) -> None:
-    with pytest.raises(CellError, match="made a number of the id") as caught:
+    with pytest.raises(CellError, match="turned the id into a number") as caught:
         cells.patient_id(text)
     assert caught.value.code == "bad_id"
 

@@ -125,7 +125,7 @@ def test_a_setting_says_which_instrument_or_event_counts(make_study: MakeStudy) 
         assert study.patient_ids == ("0001", "0002")
         (found,) = [p for p in study.problems if p.code == "other_instruments" and p.file == "surveys.csv"]
         assert found.reason.startswith("5 rows")
-        assert "1 of them hold values" in found.reason
+        assert "1 of them have values" in found.reason
 
 
 def test_redcap_columns_by_label_are_known_as_well(make_study: MakeStudy) -> None:

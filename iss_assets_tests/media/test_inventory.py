@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from iss_assets.intake.inventory import describe_video, stand_in
+from iss_assets.intake.inventory import describe_video, placeholder_hash
 from iss_assets.intake.records import VideoFile
 from iss_assets.settings import VideoSettings
 
@@ -33,18 +33,18 @@ def listed(path: Path, size: int = 7, mtime_ns: int = 5) -> VideoFile:
 def problem_of(video: VideoFile) -> str:
     row, settled = describe_video(video, None, VideoSettings(), trust_probe=False)
     assert not settled and row["status"] == "unreadable"
-    assert row["sha256"] == stand_in(video.name, video.size, video.mtime_ns)
+    assert row["sha256"] == placeholder_hash(video.name, video.size, video.mtime_ns)
     return row["file_problem"]
 
 
 def test_a_file_that_is_gone_a_pipe_or_a_folder_is_unread_and_says_why(folder: Path) -> None:
-    assert "went away" in problem_of(listed(folder / "gone.mp4"))
+    assert "disappeared before it was read" in problem_of(listed(folder / "gone.mp4"))
     os.mkfifo(folder / "pipe.mp4")
     assert "not a regular file" in problem_of(listed(folder / "pipe.mp4"))
     (folder / "folder.mp4").mkdir()
     assert "not a regular file" in problem_of(listed(folder / "folder.mp4"))
     (folder / "circle.mp4").symlink_to(folder / "circle.mp4")
-    assert "went away" in problem_of(listed(folder / "circle.mp4"))
+    assert "disappeared before it was read" in problem_of(listed(folder / "circle.mp4"))
 
 
 def test_a_file_that_may_not_be_read_says_so(folder: Path) -> None:
@@ -55,7 +55,7 @@ def test_a_file_that_may_not_be_read_says_so(folder: Path) -> None:
     if as_root:
         os.seteuid(NOBODY)
     try:
-        assert "give the account that runs this project the right" in problem_of(listed(path))
+        assert "grant it to the account that runs this project" in problem_of(listed(path))
     finally:
         if as_root:
             os.seteuid(0)

@@ -552,11 +552,11 @@ def judged(
 
 def unread_row(row: Mapping[str, Any], problem: str) -> dict[str, Any]:
     """Give the row of a video that the next run has to hash and probe again."""
-    from iss_assets.intake.inventory import stand_in, without_probe
+    from iss_assets.intake.inventory import placeholder_hash, without_probe
 
     return {
         **without_probe(row, problem),
-        "sha256": stand_in(row["file"], row["bytes"], row["modified_ns"]),
+        "sha256": placeholder_hash(row["file"], row["bytes"], row["modified_ns"]),
     }
 
 
