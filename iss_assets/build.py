@@ -1,8 +1,4 @@
-"""Puts the definitions together.
-
-Belongs here: one function that collects what the other modules define, with overrides for tests and the command line.
-Does not belong here: definitions of anything.
-"""
+"""Assembles the Dagster definitions from what the modules of ``defs`` define."""
 
 from __future__ import annotations
 
@@ -23,14 +19,14 @@ from iss_assets.settings import Settings
 def build_defs(
     settings: Settings | None = None, resource_overrides: Mapping[str, object] | None = None
 ) -> dg.Definitions:
-    """Return fresh Definitions.
+    """Return new Definitions.
 
     Parameters
     ----------
     settings : Settings, optional
-        Code versions are made from these; read from the environment without.
+        Code versions are computed from these; read from the environment by default.
     resource_overrides : mapping, optional
-        Resources by name that take the place of the defaults.
+        Resources by name that replace the defaults.
     """
     settings = settings or Settings()
 

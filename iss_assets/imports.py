@@ -1,8 +1,4 @@
-"""Importing libraries that change more than their own names.
-
-Belongs here: what keeps an import from changing what data mean for the rest of the process.
-Does not belong here: what is imported late to save time (each module does that by itself).
-"""
+"""Importing libraries that have side effects on the process."""
 
 from __future__ import annotations
 
@@ -13,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def environment_kept() -> Iterator[None]:
-    """Undo what the imports in this block do to the environment variables.
+    """Restore the environment variables that imports in this block change.
 
     Examples
     --------

@@ -1,7 +1,4 @@
-"""Tables, pictures and training arrays for a notebook, read-only.
-
-Belongs here: what a researcher types. Does not belong here: which rows an experiment takes (``warehouse.items``),
-models (``modeling``), files for others (``export``).
+"""The notebook API: tables, pictures and training arrays, read-only.
 
 >>> from iss_assets import load                                       # doctest: +SKIP
 >>> train, test = load.training_set("fusion_1").fold(split=1)         # doctest: +SKIP
@@ -36,12 +33,12 @@ Home = Path | str | None
 
 
 def warehouse(home: Home = None) -> Warehouse:
-    """Return the study's warehouse.
+    """Open the study's warehouse.
 
     Raises
     ------
     WarehouseError
-        If there is none in that folder.
+        If there is none in the home folder.
     """
     settings = _settings(home)
     if not settings.warehouse_path.exists():
@@ -71,10 +68,10 @@ def table(
     name : str
         For example ``bpi_scores`` or ``patient_timeline``.
     patients : sequence of str, optional
-        Only their rows; for tables with a ``patient_id``.
+        Only their rows, for tables with a ``patient_id``.
     columns : sequence of str, optional
-        Only these. Without, all but packed ones (pictures, points, spectrograms, waveforms), which would cost a
-        Python object a value: `faces`, `landmarks` and `spectrograms` give those as arrays.
+        Only these. By default, all except packed ones (pictures, points, spectrograms, waveforms), which would cost one
+        Python object per value: `faces`, `landmarks` and `spectrograms` return those as arrays.
     home : Path or str, optional
         The home folder.
 
@@ -124,14 +121,14 @@ def analyzed_patients(home: Home = None) -> list[str]:
 
 @dataclass(frozen=True)
 class Faces:
-    """Face crops and whose they are, in one order.
+    """Face crops with their keys, in the same order.
 
     Attributes
     ----------
     keys : pandas.DataFrame, n rows
         patient_id, video_id, frame_index.
     files : EncodedFaces, n crops
-        Decoded when indexed by an array of places: a whole study would not fit in memory.
+        Decoded when indexed by an array of positions: a whole study would not fit in memory.
     """
 
     keys: pd.DataFrame
@@ -141,24 +138,24 @@ class Faces:
         return len(self.keys)
 
     def to_numpy(self, places: np.ndarray | None = None) -> np.ndarray:
-        """Decode crops, all of them without `places`: uint8 (n, side, side, 3), RGB."""
+        """Decode the crops at some positions, by default all: uint8 (n, side, side, 3), RGB."""
         return self.files[np.arange(len(self)) if places is None else places]
 
 
-def faces(patients: Sequence[str] | None = None, *, most: int | None = None, home: Home = None) -> Faces:
+def faces(patients: Sequence[str] | None = None, *, limit: int | None = None, home: Home = None) -> Faces:
     """Load face crops.
 
     Parameters
     ----------
     patients : sequence of str, optional
         Only theirs.
-    most : int, optional
-        At most so many of a patient, evenly spaced over all of theirs.
+    limit : int, optional
+        At most this many per patient, evenly spaced.
     home : Path or str, optional
         The home folder.
     """
     settings = _settings(home)
-    rows = _keyed_rows("faces", "frame_index", "crop", "true", patients, most, home)
+    rows = _keyed_rows("faces", "frame_index", "crop", "true", patients, limit, home)
     return Faces(
         rows.select(["patient_id", "video_id", "frame_index"]).to_pandas(),
         EncodedFaces(rows["crop"], settings.faces.image_size),
@@ -166,7 +163,7 @@ def faces(patients: Sequence[str] | None = None, *, most: int | None = None, hom
 
 
 def landmarks(
-    patients: Sequence[str] | None = None, *, most: int | None = None, home: Home = None
+    patients: Sequence[str] | None = None, *, limit: int | None = None, home: Home = None
 ) -> tuple[pd.DataFrame, np.ndarray]:
     """Load face meshes.
 
@@ -177,26 +174,26 @@ def landmarks(
     points : ndarray of float32, (n, 468, 3)
         x, y and z of each point; x and y as shares of the crop's side, from its upper left corner.
     """
-    rows = _keyed_rows("landmarks", "frame_index", "points", "detected", patients, most, home)
+    rows = _keyed_rows("landmarks", "frame_index", "points", "detected", patients, limit, home)
     points = rows["points"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
     keys = rows.select(["patient_id", "video_id", "frame_index"]).to_pandas()
     return keys, points.astype(np.float32, copy=False).reshape(-1, 468, 3)
 
 
 def spectrograms(
-    patients: Sequence[str] | None = None, *, most: int | None = None, home: Home = None
+    patients: Sequence[str] | None = None, *, limit: int | None = None, home: Home = None
 ) -> tuple[pd.DataFrame, np.ndarray]:
-    """Load the Mel spectrograms of whole chunks.
+    """Load the Mel spectrograms of full chunks.
 
     Returns
     -------
     keys : pandas.DataFrame, n rows
         patient_id, video_id, chunk_index.
     mel : ndarray of float32, (n, bands, steps)
-        In dB against the chunk's loudest.
+        In dB relative to the chunk's maximum.
     """
     whole = "steps = (select max(steps) from mel_spectrograms)"
-    rows = _keyed_rows("mel_spectrograms", "chunk_index", "mel", whole, patients, most, home)
+    rows = _keyed_rows("mel_spectrograms", "chunk_index", "mel", whole, patients, limit, home)
     bands = rows["mel"].combine_chunks().flatten()
     values = bands.flatten().to_numpy(zero_copy_only=False).astype(np.float32, copy=False)
     n = rows.num_rows
@@ -208,16 +205,16 @@ def spectrograms(
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """What an experiment learns from, with its folds.
+    """An experiment's training data with its folds.
 
     Attributes
     ----------
     items : Items
         All arrays in one order; see `iss_assets.modeling.items.Items`.
     class_names : tuple of str
-        Names of the targets.
+        Names of the classes.
     split_of : dict of str to int
-        Patient to the split in which the patient is tested.
+        Patient id to the split in which the patient is tested.
     """
 
     items: Items
@@ -231,7 +228,7 @@ class TrainingSet:
     def inputs(self) -> dict[str, np.ndarray | EncodedFaces]:
         """Arrays by name: ``faces``, ``landmarks``, ``scores``, ``mel``, ``audio_features``, ``embeddings``.
 
-        Faces that would not fit in memory stay encoded and are decoded when indexed by an array of places.
+        Faces that would not fit in memory stay encoded and are decoded when indexed by an array of positions.
         """
         kept = self.items.inputs.items()
         return {name: v if isinstance(v, EncodedFaces) else np.asarray(v) for name, v in kept}
@@ -247,15 +244,15 @@ class TrainingSet:
         return sorted({self.split_of[p] for p in self.items.patients if p in self.split_of})
 
     def fold(self, split: int) -> tuple[TrainingSet, TrainingSet]:
-        """Return the training and the test side of one split: whole patients, never one on both sides.
+        """Return the training side and the test side of one split; no patient is on both sides.
 
         Raises
         ------
         ValueError
-            If nobody is tested in this split.
+            If no patient with items is tested in this split.
         """
         if split not in self.splits:
-            raise ValueError(f"nobody with items is in split {split}; splits are {self.splits}")
+            raise ValueError(f"no patient with items is in split {split}; splits are {self.splits}")
         sides = (
             [p for p, s in self.split_of.items() if s != split],
             [p for p, s in self.split_of.items() if s == split],
@@ -264,22 +261,22 @@ class TrainingSet:
         return train, test
 
     def to_numpy(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return one row of numbers an item and its target: float32 (n, k) and int64 (n,).
+        """Return one row of numbers per item, and the targets: float32 (n, k) and int64 (n,).
 
         Raises
         ------
         ValueError
-            If the experiment sees pictures or spectrograms, which are no rows of numbers.
+            If the experiment uses pictures or spectrograms, which are not rows of numbers.
         """
         flat = [np.asarray(a) for name, a in self.inputs.items() if name not in ("faces", "mel")]
         if len(flat) < len(self.inputs):
             raise ValueError(
-                "pictures and spectrograms are no rows of numbers: take inputs['faces'] or to_torch()"
+                "pictures and spectrograms are not rows of numbers: use inputs['faces'] or to_torch()"
             )
         return np.concatenate(flat, axis=1), self.target
 
     def to_pandas(self) -> pd.DataFrame:
-        """Return one row an item: whose it is, its target, and columns with a name (scores, audio features)."""
+        """Return one row per item: its keys, its target, and the named columns (scores, audio features)."""
 
         items = self.items
         columns: dict[str, Any] = {
@@ -298,12 +295,12 @@ class TrainingSet:
         return pd.DataFrame(columns)
 
     def to_torch(self) -> Dataset[Any]:
-        """Return a map-style dataset of (inputs by name, target); pictures as float32 (3, side, side) in 0 to 1."""
+        """Return a map-style dataset of (inputs by name, target); pictures as float32 (3, side, side) from 0 to 1."""
         return _torch_dataset(self)
 
 
 def training_set(experiment: str, *, patients: Sequence[str] | None = None, home: Home = None) -> TrainingSet:
-    """Load what an experiment learns from, as its own training does.
+    """Load an experiment's training data, exactly as its own training does.
 
     Parameters
     ----------
@@ -319,7 +316,7 @@ def training_set(experiment: str, *, patients: Sequence[str] | None = None, home
     ValueError
         If there is no such experiment.
     WarehouseError
-        If no folds were made yet.
+        If there are no folds yet.
     """
     chosen = find(experiment)
     folds = splits(home)
@@ -340,17 +337,19 @@ def _keyed_rows(
     payload: str,
     condition: str,
     patients: Sequence[str] | None,
-    most: int | None,
+    limit: int | None,
     home: Home,
 ) -> Any:
-    """Read one packed column with its keys, evenly thinned out to `most` a patient."""
+    """Read one packed column with its keys, evenly thinned to `limit` rows per patient."""
     params: list[object] = []
     if patients is not None:
         condition += " and list_contains(?, patient_id)"
         params.append(list(patients))
-    # row k of n is taken where k * most // n steps up: evenly spaced, and exactly `most` of them
+    # row k of n is taken where k * limit // n increases: evenly spaced, and exactly `limit` of them
     taken = (
-        "true" if most is None else f"n <= {int(most)} or (k + 1) * {int(most)} // n > k * {int(most)} // n"
+        "true"
+        if limit is None
+        else f"n <= {int(limit)} or (k + 1) * {int(limit)} // n > k * {int(limit)} // n"
     )
     keys = f"""
         with numbered as (

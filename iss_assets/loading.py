@@ -1,7 +1,4 @@
-"""Loading large modules without the garbage collector walking them over and over.
-
-Belongs here: that. Does not belong here: what is loaded.
-"""
+"""Loading large modules without repeated garbage collection."""
 
 from __future__ import annotations
 
@@ -14,10 +11,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def quick_loading() -> Iterator[None]:
-    """Pause the collector while modules load, and leave what they made out of later collections.
+    """Pause the garbage collector while modules load, and exclude their objects from later collections.
 
-    Modules make some hundred thousand objects that stay until the process ends; collecting among them takes a fifth of
-    the time that loading takes.
+    Modules create several hundred thousand objects that live until the process ends; collecting among them takes a fifth
+    of the loading time.
     """
     running = gc.isenabled()
     gc.disable()
@@ -31,9 +28,6 @@ def quick_loading() -> Iterator[None]:
 
 @atexit.register
 def _thaw() -> None:
-    """Let the end of the process collect what was left out: Triton's binding calls what it still finds then a leak.
-
-    torch loads Triton with its optimizers.
-    """
+    """Include the excluded objects again when the process ends: Triton, which torch loads, would report them as leaks."""
     if "triton" in sys.modules:
         gc.unfreeze()

@@ -1,8 +1,7 @@
-"""Every knob of the project, typed, with its default and where the default comes from.
+"""All settings of the project, typed, each with its default and the source of the default.
 
-Belongs here: settings classes, one section a stage. Core functions take the one section that they need, so that
-a section's hash says whether what it made is still current.
-Does not belong here: vocabulary of the protocol (``protocol.terms``), code that acts on settings.
+There is one section per stage. Core functions take only the section that they need, so a section's hash tells whether
+their output is still current.
 
 A value comes from, in this order: an argument, an environment variable (``ISS_STUDY``, ``ISS_HOME``,
 ``ISS_FACES__IMAGE_SIZE``, ...: two underscores between section and name), the file ``iss.toml`` in ``ISS_HOME``,
@@ -34,7 +33,7 @@ log = logging.getLogger(__name__)
 
 @functools.cache
 def _warn_once(text: str) -> None:
-    """Log a warning, once a process: settings are read many times."""
+    """Log a warning once per process: settings are read many times."""
     log.warning(text)
 
 
@@ -44,7 +43,7 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     retired: ClassVar[Mapping[str, str]] = {}
-    """Settings of earlier versions, with what to tell a home that still has them. They are ignored."""
+    """Settings of earlier versions, each with the warning for a home that still has it. They are ignored."""
 
     @model_validator(mode="before")
     @classmethod
@@ -57,7 +56,7 @@ class Section(BaseModel):
         return {name: value for name, value in given.items() if name not in cls.retired}
 
     def digest(self) -> str:
-        """Return a short hash of every value of this section (16 hexadecimal digits)."""
+        """Return a short hash of this section's values (16 hexadecimal digits)."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
 
 
@@ -65,7 +64,7 @@ class ReadingSettings(Section):
     """Reading the study folder."""
 
     enrollment_columns: dict[str, str] = {}
-    """Our column name to the name in ``enrollment.csv``, for exports that name them otherwise (REDCap)."""
+    """Our column name to the name in ``enrollment.csv``, for exports with other names (REDCap)."""
     survey_columns: dict[str, str] = {}
     """Our column name to the name in ``surveys.csv``."""
     enrollment_values: dict[str, dict[str, str]] = {}
@@ -74,68 +73,68 @@ class ReadingSettings(Section):
     """The same for ``surveys.csv``: ``{"chronic_pain": {"1": "yes", "2": "no"}}``."""
     enrollment_instruments: tuple[str, ...] = ()
     """Rows of ``enrollment.csv`` that count in a REDCap export: names of instruments (``redcap_repeat_instrument``) or
-    events (``redcap_event_name``). Without any, rows in which every column of ours is empty are taken for those of other
-    instruments. Rows that do not count are told as one problem with their number."""
+    events (``redcap_event_name``). Without any, rows in which all of our columns are empty count as other instruments. The
+    number of rows left out is reported as one problem."""
     survey_instruments: tuple[str, ...] = ()
     """The same for ``surveys.csv``."""
     utc_offset: str = ""
-    """The study's offset from UTC, ``-05:00``, for times that are written without one and patients that have none in
-    ``enrollment.csv``. Where it is empty too, the local time of such a check-in is unknown, and its row says so."""
+    """The study's offset from UTC, ``-05:00``, for times written without one by patients who have none in
+    ``enrollment.csv``. If it is empty too, the local time of such a check-in is unknown, and its row says so."""
     date_order: Literal["", "month_first", "day_first"] = ""
-    """What comes first in days such as ``3/4/2021``, as spreadsheets and forms write them: ``month_first`` (United States)
-    or ``day_first``. Empty: such days are rejected, never guessed. Days that begin with the year need no setting."""
+    """What comes first in dates such as ``3/4/2021``, as spreadsheets and forms write them: ``month_first`` (United States)
+    or ``day_first``. If empty, such dates are rejected, never guessed. Dates that begin with the year need no setting."""
     utc_means: Literal["offset", "moment"] = "offset"
-    """What a time written in UTC (``Z``, ``+00:00``) says. ``offset``: the clock where the patient was showed UTC.
-    ``moment``: only which moment it was, for exports that turn every time into UTC; the local time then takes the
-    offset of the patient, else of the study."""
+    """What a time written in UTC (``Z``, ``+00:00``) means. ``offset``: the patient's clock showed UTC. ``moment``: only the
+    moment is known, for exports that convert every time to UTC; the local time then uses the offset of the patient, or
+    else of the study."""
     settle_seconds: float = Field(10.0, ge=0)
-    """A video changed more recently than this may still be copied in, and waits (sensor only)."""
+    """A video changed more recently than this may still be copying, so it waits (sensor only)."""
 
 
 class VideoSettings(Section):
     """Decoding and sampling (paper, section 3.3.1)."""
 
     fps: float = Field(10.0, gt=0, le=60)
-    """Frames sampled a second, by presentation time. Paper: "10 frames-per-second"."""
+    """Frames sampled per second, by presentation time. Paper: "10 frames-per-second"."""
     chunk_seconds: float = Field(4.0, gt=0)
     """Length of a chunk. Paper: "4-second chunks leading to 40 frames per video chunk"."""
     batch_frames: int = Field(16, ge=1)
     """Sampled frames held in memory at a time."""
     max_pixels: int = Field(7680 * 4320, ge=1)
-    """Pictures larger than this (8K) are not decoded: a broken header can claim any size."""
+    """Frames larger than this (8K) are not decoded: a broken header can claim any size."""
     max_seconds: float = Field(3600.0, gt=0)
-    """Decoding stops here and the video is marked; the protocol's longest narrative is three minutes."""
+    """Decoding stops here, and `videos.problem` says so; the protocol's longest narrative is three minutes."""
     longest_pause_s: float = Field(10.0, gt=0)
-    """A gap that picture and sound share (a paused recorder) stays in the video, as a held picture and silence, up to
-    this length; a longer one is cut out of both. As long as the longest silence that a patient who gathers his or her
-    thoughts makes; a held picture of this length is more than `quality.affected_share` of the shortest narrative."""
+    """A gap in both picture and sound (a paused recorder) up to this length stays in the video as a still frame and silence;
+    a longer one is cut out of both. This is as long as the longest silence of a patient gathering his or her thoughts; a
+    still frame of this length is more than `quality.affected_share` of the shortest narrative."""
     min_seconds: float = Field(0.5, gt=0)
-    """A video shorter than this holds too few samples to say anything and gets the status ``too_short``."""
+    """A video shorter than this has too few samples to be useful and gets the status ``too_short``."""
 
 
 class FaceSettings(Section):
     """MTCNN detection and crops (paper, section 3.3.1; facenet-pytorch)."""
 
     retired: ClassVar[Mapping[str, str]] = {
-        "device": "ISS_FACES__DEVICE is ignored: faces are always found on the CPU. Remove this setting."
+        "device": "ISS_FACES__DEVICE is ignored: faces are always detected on the CPU. Remove this setting."
     }
 
     image_size: int = Field(160, ge=32)
-    """Side of a crop in pixels; facenet-pytorch's own default, what InceptionResnetV1 takes."""
+    """Side of a crop in pixels; facenet-pytorch's default and the input size of InceptionResnetV1."""
     margin: int = Field(0, ge=0)
     """Pixels added around the box; facenet-pytorch's default."""
     thresholds: tuple[float, float, float] = (0.6, 0.7, 0.7)
-    """Face probability that each of the three networks asks for (Zhang et al. 2016; facenet-pytorch's default)."""
+    """Face probability required by each of the three networks (Zhang et al. 2016; facenet-pytorch's default)."""
     min_face_share: float = Field(0.05, gt=0, lt=1)
-    """Smallest face looked for, as a share of the picture's shorter side, and never under MTCNN's own 20 pixels. A
-    patient holding a phone fills far more; the real clips' smallest chosen face has 0.14."""
+    """Smallest face searched for, as a share of the frame's shorter side, and never below MTCNN's own 20 pixels. A patient
+    holding a phone fills far more; the smallest chosen face in real clips has 0.14."""
     search_share: float = Field(0.1, gt=0, lt=1)
-    """A full search looks for faces from this share on first, and goes down to `min_face_share` where none is."""
+    """A full search first looks for faces of at least this share, and goes down to `min_face_share` if there is none."""
     search_every: int = Field(10, ge=1)
-    """A face is followed for this many samples (1 s) before the whole picture is searched again; 1 never follows."""
+    """A face is tracked for this many samples (1 s) before the whole frame is searched again; 1 turns tracking off."""
     detection_side: int = Field(360, ge=64)
-    """Pictures are halved for detection as often as their shorter side stays at or above this; crops come from the
-    full-size picture."""
+    """Frames are halved for detection as long as their shorter side stays at or above this; crops come from the full-size
+    frame."""
 
 
 class LandmarkSettings(Section):
@@ -161,85 +160,85 @@ class AudioSettings(Section):
     chunk_seconds: float = Field(4.0, gt=0)
     """Paper: 4-second chunks."""
     keep_short_last_chunk: bool = False
-    """A shorter last chunk would give a narrower spectrogram, which the audio network cannot take."""
+    """Keep a last chunk that is shorter; its narrower spectrogram does not fit the audio network."""
     max_seconds: float = Field(3600.0, gt=0)
-    """Sound after this is left out and the track is marked, as for pictures."""
+    """Sound after this is left out, and the problem is reported, as for frames."""
 
 
 class QualitySettings(Section):
-    """Measures and thresholds of the quality flags; the source of each stands beside it."""
+    """Measures and thresholds of the quality flags, each with its source."""
 
     shortest_s: float = Field(15.0, ge=0)
     """``too_short``. Paper, section 3.2.2: "from 15 seconds to 3 minutes"."""
     longest_s: float = Field(180.0, gt=0)
     """``too_long``. The same."""
     frame_count_tolerance: float = Field(0.02, gt=0, lt=1)
-    """``wrong_frame_count``: share by which the samples may differ from duration times sampling rate, beyond the half
-    second that any video may differ by. Containers round durations, and sound often outlasts the picture by as much."""
+    """``wrong_frame_count``: share by which the number of samples may differ from duration times sampling rate, beyond the
+    half second allowed for any video. Containers round durations, and sound often outlasts the picture by as much."""
     affected_share: float = Field(0.25, gt=0, le=1)
-    """A trouble counts when this share of the video shows it: one 4-second chunk of the shortest video allowed."""
+    """An issue counts when this share of the video shows it: one 4-second chunk of the shortest video allowed."""
     crops_per_second: float = Field(2.0, gt=0)
-    """Crops looked at a second for blur, mask and identity, which change slowly."""
+    """Crops per second examined for blur, mask and identity, which change slowly."""
 
     dark_highlight: float = Field(0.34, ge=0, le=1)
     """``dark``: the brightest hundredth of the face (shine, whites of the eyes, teeth) stays below this luma. Exposure
-    aims at middle grey, 18 % (ISO 2720), luma 0.46; this is one stop less, 9 %. Skin tone hardly matters to it."""
+    aims at middle grey, 18 % (ISO 2720), luma 0.46; this is one stop less, 9 %. Skin tone hardly affects it."""
     dark_picture: float = Field(0.10, ge=0, le=1)
-    """``dark`` in frames without a face: mean luma of the picture; 1 % of white in linear light."""
+    """``dark`` in frames without a face: mean luma of the frame; 1 % of white in linear light."""
     glare_face: float = Field(0.04, ge=0, le=1)
     """``glare``: share of the face at 247 or above; scores 20 of 100 in over-exposure prevention of ISO/IEC 29794-5
     (reference implementation OFIQ: 1 / (share + 0.01))."""
     glare_luminance: float = Field(0.80, ge=0, le=1)
-    """``glare``: mean luma of the face. The lightest skin has L* 75 (luma 0.73); in right light none is brighter."""
+    """``glare``: mean luma of the face. The lightest skin has L* 75 (luma 0.73); with correct exposure none is brighter."""
     glare_picture: float = Field(0.40, ge=0, le=1)
-    """``glare``: share of the whole picture blown out. A lit white wall, which the protocol asks for, is allowed."""
+    """``glare``: share of the whole frame blown out. A lit white wall, which the protocol asks for, is allowed."""
     glare_no_face: float = Field(0.02, ge=0, le=1)
-    """``glare`` in frames without a face: share of the picture blown out. MTCNN misses faces that are; this is half
-    of a face that takes 4 % of the picture."""
+    """``glare`` in frames without a face: share of the frame blown out. MTCNN misses blown-out faces; this is half
+    of a face that covers 4 % of the frame."""
     grain: float = Field(2.75, ge=0)
-    """``grainy``: noise in 8-bit steps once the picture's highlights are at white: a signal-to-noise ratio of 20 at
+    """``grainy``: noise in 8-bit steps after the frame's highlights are scaled to white: a signal-to-noise ratio of 20 at
     middle grey, halfway (as a ratio) between "acceptable" (10) and "excellent" (40) of ISO 12232."""
     blur: float = Field(0.56, ge=0, le=1)
     """``blurred``: perceptual blur (Crete et al. 2007, 0 sharp, 1 blurred) of the face at 80 pixels. Sharp faces have
     0.35 to 0.46; 0.56 is a sharp face under a Gaussian of 3 % of its width."""
     text_share: float = Field(0.0005, ge=0, le=1)
-    """``signage``: share of the picture; three characters of 2.5 % of its shorter side."""
+    """``signage``: share of the frame; three characters, each 2.5 % of its shorter side."""
     mask_difference: float = Field(14.0, ge=0)
-    """``mask``: CIELAB difference of mouth, cheeks and chin to the forehead; bare faces stay below 10."""
+    """``mask``: CIELAB difference between forehead and mouth, cheeks and chin; bare faces stay below 10."""
     mask_lips: float = Field(4.0, ge=0)
-    """``mask``: redness of the lips against chin and cheeks below which there are none to be seen."""
+    """``mask``: redness of the lips relative to chin and cheeks, below which no lips are visible."""
     mask_sure: float = Field(28.0, ge=0)
-    """``mask``: at this difference lips are not asked (printed masks); a black beard on light skin reaches 25."""
+    """``mask``: from this difference on, lips are not considered (printed masks); a black beard on light skin reaches 25."""
     small_face_px: float = Field(45.0, ge=0)
     """``face_small``: shorter side of the box; below it Face Mesh finds no mesh in most faces."""
     several_share: float = Field(0.10, gt=0, le=1)
     """``several_faces``: share of frames with more than one face. The protocol asks to be alone."""
     face_inside: float = Field(0.9, gt=0, le=1)
-    """``face_leaves``: share of the face's box that lies inside the picture."""
+    """``face_leaves``: share of the face's box inside the frame."""
     landmark_failure: float = Field(0.10, ge=0, le=1)
     """``landmarks_missing``: share of faces without a mesh; the paper lost 2.86 % (section 3.3.1) over all videos,
-    three times that in one video stands out. A mean is no limit: half of all videos exceed it. The same share of meshes
-    that are not a face's, or of steps that jump, raises ``landmarks_implausible``."""
+    and three times that in one video stands out. A mean is not a limit: half of all videos exceed it. The same share of
+    implausible meshes, or of steps that jump, sets ``landmarks_implausible``."""
     mesh_turned_degrees: float = Field(45.0, gt=0, lt=180)
-    """``rotated``: turn from upright beyond which the next quarter turn is nearer, since recordings are rotated by
+    """``rotated``: rotation beyond which the next quarter turn is nearer, because recordings are rotated by
     quarter turns. A neck bends about as far to the side (45 degrees, American Academy of Orthopaedic Surgeons)."""
     mesh_outside: float = Field(0.5, ge=0)
-    """``landmarks_implausible``: a point this far outside the crop, in crop sides, was not seen."""
+    """``landmarks_implausible``: a point this far outside the crop, in crop sides, cannot be right."""
     mesh_eye_distance: float = Field(0.15, ge=0, lt=1)
     """``landmarks_implausible``: distance between the eyes as a share of the crop; faces from the front have 0.35 to
     0.45, a half profile 0.2."""
     mesh_nose_margin: float = Field(0.05, ge=0, lt=0.5)
-    """``landmarks_implausible``: the tip of the nose lies this far inside the mesh, as a share of its size."""
+    """``landmarks_implausible``: the tip of the nose is at least this far inside the mesh, as a share of its size."""
     mesh_jump: float = Field(0.10, gt=0)
-    """``landmarks_implausible``: mean way of a mesh's points from one sample to the next once shift and size are taken
-    out, as a share of the face's size. Speech moves them by 0.02, a wide yawn by 0.06. Shift does not count: a face
-    that is suddenly elsewhere in the picture may be a phone that was moved, and is no fault of its landmarks."""
+    """``landmarks_implausible``: mean movement of a mesh's points from one sample to the next after removing shift and
+    scale, as a share of the face's size. Speech moves them by 0.02, a wide yawn by 0.06. Shift does not count: if a face
+    is suddenly elsewhere in the frame, the phone may have moved, and the landmarks are right."""
     min_face_rate: float = Field(0.5, ge=0, le=1)
-    """Below this rate of frames with a face a video is not usable."""
+    """A video with a lower rate of frames with a face is not usable."""
     min_landmark_rate: float = Field(0.5, ge=0, le=1)
-    """Below this rate of faces with a mesh a video is not usable."""
+    """A video with a lower rate of faces with a mesh is not usable."""
     unusable_flags: tuple[str, ...] = ("unreadable", "duplicate", "frozen", "rotated")
-    """Flags that make a video not usable by themselves."""
+    """Flags that alone make a video not usable."""
     still_motion: float = Field(0.001, ge=0)
     """``frozen``: mean difference between samples; FFmpeg's ``freezedetect`` default, -60 dB."""
     still_seconds: float = Field(2.0, gt=0)
@@ -248,28 +247,28 @@ class QualitySettings(Section):
     quiet_lufs: float = -41.0
     """``quiet``: integrated loudness. 15 dB below the nominal speech level of ITU-T P.56 and P.830 (-26 dBov)."""
     silent_dbfs: float = -60.0
-    """``silent``: peak of the track; the softest whisper into a phone lies above."""
+    """``silent``: peak of the track; the softest whisper into a phone is louder."""
     noisy_snr_db: float = 15.0
-    """``noisy_sound``: speech over noise. Recommended for understanding (ANSI/ASA S12.60, ASHA): +15 dB."""
+    """``noisy_sound``: speech-to-noise ratio. Recommended for intelligibility (ANSI/ASA S12.60, ASHA): +15 dB."""
     noisy_floor_dbfs: float = -50.0
-    """``noisy_sound`` where no speech was found: noise floor this high hides speech of nominal level minus 9 dB."""
+    """``noisy_sound`` where no speech was found: a noise floor this high masks speech 9 dB below nominal level."""
     muffled_high_db: float = -40.0
-    """``muffled``: energy above 4 kHz against the whole. Long-term average speech has -17 dB (Byrne et al. 1994)."""
+    """``muffled``: energy above 4 kHz relative to the total. Long-term average speech has -17 dB (Byrne et al. 1994)."""
     muffled_mid_db: float = -36.0
     """``muffled`` for tracks of 8 kHz, which end at 4 kHz: energy from 2 to 4 kHz; average speech has -13 dB."""
     clipped_share: float = Field(0.01, ge=0, le=1)
-    """``clipped``: share of samples on a plateau. Speech of any level has none, or a thousandth."""
+    """``clipped``: share of samples on a plateau. Speech at any level has none, or one in a thousand."""
     speech_share: float = Field(0.10, ge=0, le=1)
-    """``no_speech``: share of the time in which somebody speaks; a narrative has more than half."""
+    """``no_speech``: share of the time with speech; a narrative has more than half."""
 
     identity_weights: Path | None = None
-    """facenet-pytorch's VGGFace2 weights; without the file, and without torch's cached one, mesh proportions are
-    compared instead and the result says so."""
+    """facenet-pytorch's VGGFace2 weights; without this file and without torch's cached copy, mesh proportions are compared
+    instead, and the result says so."""
     identity_distance: float = Field(1.1, gt=0)
     """``other_person``: squared distance of embeddings (Schroff et al. 2015, figure 1: 1.1)."""
     mesh_distance: float = Field(0.08, gt=0)
-    """``other_person`` by mesh proportions: root mean square of their logarithms. One face keeps within 0.06 through
-    smile and turn of the head; most pairs of people lie between 0.02 and 0.06 too, so that this finds few of them."""
+    """``other_person`` by mesh proportions: root mean square of their logarithms. One face stays within 0.06 while it
+    smiles and turns; most pairs of people differ by 0.02 to 0.06 too, so this finds few of them."""
 
 
 DEMO_TRAINING: dict[str, object] = {
@@ -280,71 +279,71 @@ DEMO_TRAINING: dict[str, object] = {
     "image_side": 64,
     "initial_weights": "random",
 }
-"""What the profile ``demo`` changes of `TrainingSettings`: two cores, no model hub, some 150 s of processor time for
-all experiments. Its models are far from the paper's: small pictures, few frames, four folds, no pretraining."""
+"""What the profile ``demo`` changes in `TrainingSettings`: it needs two cores, no model hub and about 150 s of CPU time for
+all experiments. Its models are far from the paper's: small images, few frames, four folds, no pretraining."""
 
 
 class TrainingSettings(Section):
     """Experiments (paper, section 4). The defaults are the profile ``paper``; ``demo`` changes `DEMO_TRAINING`."""
 
     profile: Literal["paper", "demo"] = "paper"
-    """``paper`` trains as published; ``demo`` is small enough for a laptop. A value given beside it wins."""
+    """``paper`` trains as published; ``demo`` is small enough for a laptop. Explicitly set values take precedence."""
     folds: int = Field(10, ge=2)
     """Splits of the cross-validation over whole patients. Paper: 10."""
     split_seed: int = 2021
     """Seed of the assignment of patients to splits."""
     split_file: Path | None = None
-    """A csv with the columns patient_id and split, which wins over the seeded assignment."""
+    """A csv with the columns patient_id and split, which overrides the seeded assignment."""
     seed: int = Field(0, ge=0, lt=2**31)
-    """Seed of initialisation, shuffling and forests."""
+    """Seed of initialization, shuffling and forests."""
     epochs: int = Field(10, ge=1)
-    """Paper: 10; the last epoch's model is the one evaluated."""
+    """Paper: 10; the model of the last epoch is evaluated."""
     batch_size: int = Field(16, ge=2)
     """Paper: 16, chosen among 4, 8, 16, 32 and 64."""
     learning_rate: float = Field(1e-4, gt=0)
     """Paper: Adam with 1e-4."""
     image_side: int = Field(160, ge=32)
-    """Side in pixels of the faces that networks see; crops of another side are resized. 160 is the crop's own."""
+    """Side in pixels of the faces given to networks; crops of another size are resized. 160 is the crop's own size."""
     feature_layer: str = "layer4.0.conv1"
-    """Layer of torchvision's ResNet50 whose map Fusion 3 and Static Audio take: the paper's "layer-4-conv2D-1"."""
+    """Layer of torchvision's ResNet50 whose feature map Fusion 3 and Static Audio use: the paper's "layer-4-conv2D-1"."""
     frames_per_patient: int | None = Field(None, ge=1)
-    """At most so many frames of a patient, evenly spaced; none: all, as in the paper."""
+    """At most this many frames per patient, evenly spaced; by default all, as in the paper."""
     chunks_per_patient: int | None = Field(None, ge=1)
-    """At most so many 4-second chunks of a patient, evenly spaced; none: all."""
+    """At most this many 4-second chunks per patient, evenly spaced; by default all."""
     only_usable: bool = True
-    """Take only videos that the quality measures call usable (the paper leaves out patient 0009)."""
+    """Use only videos that the quality measures call usable (the paper leaves out patient 0009)."""
     missing_scores: Literal["impute", "leave_out"] = "impute"
-    """A submission without any answer (the paper's patient 0015): the training side's medians with a flag, or left
-    out. Single missing answers are imputed either way."""
+    """A submission without any answer (the paper's patient 0015) gets the medians of the training side and a flag, or is
+    left out. Single missing answers are imputed either way."""
     class_weights: bool = False
-    """Weigh classes inversely to their share of the training side. Paper: not mentioned, so off."""
+    """Weight classes inversely to their share of the training side. Paper: not mentioned, so off."""
     initial_weights: Literal["imagenet", "random"] = "imagenet"
-    """First weights of ResNet50; ``random`` trains from scratch and is printed with every result."""
+    """Initial weights of ResNet50; ``random`` trains from scratch and is printed with every result."""
     resnet50_weights: Path | None = None
     """File with torchvision's ImageNet weights of ResNet50 (``.pth`` or ``.safetensors``), for machines that cannot
     reach the model hub."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """``auto`` takes CUDA when there."""
+    """``auto`` uses CUDA if available."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Numbers that networks compute in; weights stay float32. ``auto`` takes bfloat16 where the processor has it (GPUs
-    from Ampere on, CPUs with AVX-512 BF16), else float32. What was taken is stored with each model."""
+    """Precision in which networks compute; weights stay float32. ``auto`` uses bfloat16 where the hardware supports it (GPUs
+    from Ampere on, CPUs with AVX-512 BF16), else float32. The precision used is stored with each model."""
     compile: Literal["auto", "always", "never"] = "auto"
-    """Compile networks with torch's compiler: ``auto`` does on CUDA for trainings of ``compile_from_steps`` or more."""
+    """Compile networks with torch's compiler: ``auto`` does so on CUDA, for trainings of ``compile_from_steps`` or more."""
     compile_from_steps: int = Field(10_000, ge=1)
-    """Steps of a fold's training (batches times epochs) from which compiling pays: it takes 35 s an experiment and saves
-    half a millisecond a step (measured on an H100, see ``benchmarks/README.md``)."""
+    """Steps of a fold's training (batches times epochs) from which compiling pays off: it takes 35 s per experiment and saves
+    half a millisecond per step (measured on an H100, see ``benchmarks/README.md``)."""
     folds_at_once: int | None = Field(None, ge=1)
-    """Folds of a network trained side by side on one GPU; by default as many as make the whole faster there, which is
-    measured while they train. On the CPU folds go one after another. Models do not depend on it."""
+    """Folds of a network trained in parallel on one GPU; by default as many as speed up the whole, which is measured while
+    they train. On the CPU, folds train one after another. Models do not depend on it."""
     decoded_faces_gb: float = Field(8.0, ge=0)
     """Faces that take more than this when decoded stay encoded in memory and are decoded batch by batch."""
     encoded_faces_gb: float = Field(8.0, ge=0)
-    """Faces that take more than this even when encoded stay in the warehouse and are read as training wants them."""
+    """Faces that take more than this even when encoded stay in the warehouse and are read on demand."""
 
     @model_validator(mode="before")
     @classmethod
     def _fill_profile(cls, given: object) -> object:
-        """Put the demo profile's values where none is given."""
+        """Fill in the demo profile's values where none is given."""
         if isinstance(given, dict) and given.get("profile") == "demo":
             return {**DEMO_TRAINING, **given}
         return given
@@ -354,26 +353,26 @@ class EvaluationSettings(Section):
     """Intervals, tests and reports."""
 
     confidence: float = Field(0.95, gt=0.5, lt=1)
-    """Coverage of every interval; what is missing to 1 is the level (alpha) of every test."""
+    """Coverage of every interval; 1 minus this is the level (alpha) of every test."""
     bootstrap_samples: int = Field(9999, ge=199)
-    """Resamples of patients behind an interval; Efron and Tibshirani (1993) ask BCa for 2000 or more."""
+    """Resamples of patients behind an interval; Efron and Tibshirani (1993) recommend 2000 or more for BCa."""
     permutations: int = Field(9999, ge=99)
     """Permutations where predictions stay fixed, and sign flips of paired differences."""
     retrained_permutations: int = Field(199, ge=19)
-    """At most so many permutations where the model is trained again each time; the smallest p is 1 / (this + 1). Fewer
-    are made once p can no longer be small (Besag and Clifford 1991)."""
+    """At most this many permutations where the model is retrained each time; the smallest p is 1 / (this + 1). The test
+    stops early once p can no longer be small (Besag and Clifford 1991)."""
     retrain_items: int = Field(600, ge=0)
-    """Forests with more items than this are trained again on so many, evenly spaced over each patient's (20 a patient in
-    the paper), and the figure that is tested comes from the same; 0 trains nothing again."""
+    """Forests with more items than this are retrained on this many, evenly spaced over each patient's (20 per patient in the
+    paper), and the tested figure comes from the same items; 0 turns retraining off."""
     retrain_trees: int = Field(25, ge=1)
-    """Trees of a forest on frames when it is trained again on permuted labels, and for the figure that is tested. A forest
-    on submissions keeps its 100, which take a tenth of the time."""
+    """Trees of a forest on frames when it is retrained on permuted labels, and for the tested figure. A forest on submissions
+    keeps its 100, which take a tenth of the time."""
     shuffle_repeats: int = Field(10, ge=3)
     """Retrainings on shuffled labels in the leakage canary."""
     stability_seeds: tuple[int, ...] = (1, 2, 3, 4, 5)
-    """Split seeds besides the study's own under which the cheap models are trained again."""
+    """Split seeds, besides the study's own, with which the cheap models are retrained."""
     small_cell: int = Field(5, ge=2)
-    """Groups with fewer patients than this are marked: their figures say little and may single out a person."""
+    """Groups with fewer patients than this are marked: their figures are uncertain and may identify a person."""
     calibration_bins: int = Field(5, ge=2)
     """Equal bins of predicted probability in the calibration figure."""
     seed: int = 0
@@ -389,32 +388,32 @@ class WarehouseSettings(Section):
     """The DuckDB file and its lock."""
 
     lock_timeout_s: float = Field(600.0, gt=0)
-    """How long a writer waits for its turn before it gives up with an error."""
+    """How long a writer waits for the lock before it fails with an error."""
     memory_mb_per_thread: int = Field(128, ge=125)
-    """Memory that DuckDB takes a processor before it goes on in a temporary folder beside the warehouse; its
-    documentation names 125 MB a thread as the least. Rows that a query gives come on top."""
+    """Memory that DuckDB may use per thread before it spills to a temporary folder next to the warehouse; its documentation
+    gives 125 MB per thread as the minimum. The rows that a query returns come on top."""
     sql_dir: Path = shipped_folder("dbt_like_sql")
-    """The folder of the SQL models, ``staging/`` and ``marts/``; by default the one that comes with the package. It may be
-    empty only where this setting names it."""
+    """The folder of the SQL models, ``staging/`` and ``marts/``; by default the one in the package. It may be empty
+    only if this setting names it."""
 
 
 class SensorSettings(Section):
-    """The study sensor: how often it looks, how much it asks for, how often it tries again."""
+    """The study sensor: how often it checks, how many runs it requests, how often it retries."""
 
     interval_s: int = Field(60, ge=1)
-    """Seconds between two looks at the study folder."""
+    """Seconds between checks of the study folder."""
     batch: int = Field(50, ge=1)
-    """At most so many patients' runs queued or running; an initial load is asked for in portions."""
+    """At most this many patients' runs are queued or running; an initial load is requested in batches."""
     attempts: int = Field(3, ge=1)
     """Runs for the same files, settings and code before the sensor gives up."""
     retry_s: float = Field(300.0, ge=0)
     """Wait after a failed run; doubled each time."""
     marts_wait_s: float = Field(1800.0, ge=0)
-    """The study-wide tables are made again once no patient is at work, or at the latest after this."""
+    """The study-wide tables are rebuilt once no patient's run is in progress, or at the latest after this."""
     training_cron: str = "0 18 * * 5"
-    """When the schedule ``weekly_training`` starts, as cron writes it, in UTC. It is stopped until somebody starts it."""
+    """When the schedule ``weekly_training`` starts, in cron syntax, in UTC. It is off until someone turns it on."""
     training_experiments: tuple[str, ...] = ()
-    """Experiments that the schedule keeps up to date; all of them if empty. Networks can take days."""
+    """Experiments that the schedule keeps up to date; all if empty. Networks can take days."""
 
 
 class CheckSettings(Section):
@@ -435,44 +434,44 @@ class CheckSettings(Section):
     }
 
     same_answers_days: int = Field(14, ge=1)
-    """Days over which the same answers are taken for a habit and not for a state; the BPI asks for the last day."""
+    """Days over which the same answers count as a habit, not a state; the BPI asks about the last day."""
     same_answers_submissions: int = Field(4, ge=2)
-    """Questionnaires in a row that must agree for that."""
+    """Consecutive questionnaires that must be the same for that."""
     class_share: float = Field(0.1, gt=0, lt=0.25)
     """Smallest share of patients that a pain level may have; the cohorts of Table 2 give each a quarter."""
     score_missing_share: float = Field(0.05, ge=0, lt=1)
-    """Share of an item's answers that may be missing over the study."""
+    """Share of a question's answers that may be missing over the study."""
     score_top_share: float = Field(0.9, gt=0, lt=1)
-    """Share of an item's answers that may be one and the same value."""
+    """Share of a question's answers that may be the same value."""
     drift_change: float = Field(0.15, gt=0, lt=1)
-    """Change of a monthly share (usable, with a face, with landmarks) against the months before."""
+    """Change in a monthly share (usable, with a face, with landmarks) from the months before."""
     drift_videos: int = Field(20, ge=2)
-    """Videos that a month needs to be compared."""
+    """Videos that a month must have to be compared."""
     group_gap: float = Field(0.2, gt=0, lt=1)
-    """Difference of a flag's rate between groups of patients beyond twice its standard error."""
+    """Difference in a flag's rate between groups of patients, beyond twice its standard error."""
     group_patients: int = Field(5, ge=2)
-    """Patients that a group needs to be compared."""
+    """Patients that a group must have to be compared."""
 
 
 class AlertSettings(Section):
-    """Who is told, and of what. The table ``alerts`` and the quality page are kept whether or not anybody is."""
+    """Who is notified, and of what. The table ``alerts`` and the quality page are kept up to date either way."""
 
     urls: tuple[SecretStr, ...] = ()
-    """Addresses as ``apprise`` writes them (``mailtos://``, ``slack://``, ``msteams://``, ``json://``, ...). They
-    hold passwords: they are never logged, and nothing but ids, check names, numbers and fixed words is sent to them."""
+    """Addresses in ``apprise`` syntax (``mailtos://``, ``slack://``, ``msteams://``, ``json://``, ...). They
+    contain passwords: they are never logged, and nothing but ids, check names, numbers and fixed words is sent to them."""
     least_severity: Literal["WARN", "ERROR"] = "WARN"
-    """``ERROR`` keeps warnings to the table and the page."""
+    """With ``ERROR``, warnings appear only in the table and on the page."""
     interval_s: int = Field(30, ge=1)
-    """Seconds between two looks for news and between two rounds of sending."""
+    """Seconds between checks for new alerts, and between rounds of sending."""
     timeout_s: float = Field(20.0, gt=0)
-    """A round of sending ends after this, whatever a receiver does; what was not taken waits for the next try."""
+    """A round of sending ends after this, even if a receiver hangs; messages not accepted wait for the next attempt."""
     retry_s: float = Field(60.0, ge=0)
-    """Wait after a round in which a receiver did not take a message; doubled each time, at most a day."""
+    """Wait after a round in which a receiver did not accept a message; doubled each time, at most a day."""
     attempts: int = Field(12, ge=1)
-    """Rounds before a message is given up (about a day and a half with the defaults). It stays in the table and on
+    """Rounds before giving up on a message (about a day and a half with the defaults). The alert stays in the table and on
     the page."""
     messages: int = Field(10, ge=1)
-    """At most so many messages a round to an address; the runs beyond share the last one."""
+    """At most this many messages per round to one address; further runs share the last one."""
 
 
 class RunSettings(Section):
@@ -484,21 +483,21 @@ class RunSettings(Section):
     }
 
     workers: int = Field(default_factory=lambda: max(1, min(8, os.cpu_count() or 1)), ge=1)
-    """Patients worked on side by side, each in a process of its own."""
+    """Patients processed in parallel, each in a process of its own."""
     threads: int = Field(default_factory=lambda: os.cpu_count() or 1, ge=1)
-    """Processors that extraction takes; `iss run` shares them among its workers, a run of the daemon, which is mostly
-    alone, takes them all."""
+    """CPU cores that extraction uses; `iss run` divides them among its workers, while a run of the daemon, mostly alone,
+    uses all of them."""
     video_limit_s: float = Field(300.0, gt=0)
-    """A decoder that loops for ever is stopped: a stage of reading one video may take this long, ..."""
+    """A decoder that loops forever is stopped: a stage of reading one video may take this long, ..."""
     video_limit_factor: float = Field(20.0, ge=0)
-    """... and this many times the video's duration, and one second a megabyte. One thread needs less than the duration
-    itself for ordinary phone video, so a machine may be twenty times as slow or busy."""
+    """... plus this many times the video's duration, plus one second per megabyte. One thread needs less than the duration
+    for ordinary phone video, so a machine may be twenty times as slow or busy."""
     video_memory_gb: float = Field(4.0, gt=0)
-    """Most memory for a video that is read again because reading it failed. Ordinary ones stay below 1.5 GB."""
+    """Memory limit for a video that is read again because reading it failed. Ordinary ones stay below 1.5 GB."""
     contact_sheet: bool = False
-    """Put a few face crops of each patient into the metadata of ``faces``, where everybody with the UI sees them."""
+    """Put a few face crops per patient into the metadata of ``faces``, where everyone with access to the UI sees them."""
     train_on_run: tuple[str, ...] = ("forest_pain",)
-    """Experiments that `iss run` keeps up to date; the others, which can take days, wait for `iss train`."""
+    """Experiments that `iss run` keeps up to date; the others can take days and wait for `iss train`."""
 
 
 class ServerSettings(Section):
@@ -605,7 +604,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Put ``iss.toml`` of the home behind the environment."""
+        """Read ``iss.toml`` in the home after the environment."""
         toml = TomlConfigSettingsSource(
             settings_cls, toml_file=Path(os.environ.get("ISS_HOME", "iss_home")) / "iss.toml"
         )
@@ -618,12 +617,12 @@ class Settings(BaseSettings):
 
     @property
     def spool_dir(self) -> Path:
-        """Extracted videos that wait for their patient's transaction."""
+        """Extracted videos waiting for their patient's transaction."""
         return self.home / "spool"
 
     @property
     def journal_dir(self) -> Path:
-        """Which videos are being read at this moment; what a process that died leaves here is read with care."""
+        """Which videos are being read right now; a video left here by a process that died is read again in isolation."""
         return self.home / "reading"
 
     @property

@@ -1,7 +1,6 @@
-"""Folders that lie beside the package in a checkout and inside it in a wheel: the SQL models and the pages of ``docs/``.
+"""Folders that are next to the package in a checkout and inside it in a wheel: the SQL models and the pages of ``docs/``.
 
-Belongs here: where they are. Does not belong here: reading them (``warehouse.sql.models``, ``cli``). Which files a
-wheel takes along stands in ``pyproject.toml``.
+``pyproject.toml`` lists the files that a wheel contains.
 """
 
 from __future__ import annotations
@@ -11,9 +10,9 @@ from pathlib import Path
 
 
 def shipped_folder(name: str) -> Path:
-    """Return the folder of this name that comes with the package.
+    """Return the folder with this name that comes with the package.
 
-    A folder of that name beside an installed package belongs to somebody else and is not looked at.
+    A folder of that name next to an installed package is not ours and is ignored.
 
     Parameters
     ----------
@@ -23,7 +22,7 @@ def shipped_folder(name: str) -> Path:
     Returns
     -------
     Path
-        The folder, which is missing only if the installation is damaged.
+        The folder; it is missing only if the installation is damaged.
     """
     package = Path(str(resources.files("iss_assets"))).resolve()
     inside = package / name

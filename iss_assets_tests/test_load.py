@@ -69,10 +69,10 @@ def test_faces_are_decoded_in_the_order_of_their_keys(home: Path) -> None:
 
 
 def test_faces_are_thinned_out_evenly_and_to_exactly_so_many_of_a_patient(home: Path) -> None:
-    keys = load.faces(most=4, home=home).keys
+    keys = load.faces(limit=4, home=home).keys
     assert keys.groupby("patient_id").size().tolist() == [4] * 8
     assert set(keys[keys["patient_id"] == "0001"]["video_id"]) == {"0001-1", "0001-2"}
-    assert len(load.faces(["0001"], most=100, home=home)) == 12
+    assert len(load.faces(["0001"], limit=100, home=home)) == 12
 
 
 def test_landmarks_are_points_and_only_of_faces_that_have_them(home: Path) -> None:
@@ -98,7 +98,7 @@ def test_the_two_sides_of_a_fold_share_no_patient_and_lose_none(home: Path) -> N
         train, test = data.fold(split)
         assert set(train.items.patients).isdisjoint(test.items.patients)
         assert len(train) + len(test) == len(data)
-    with pytest.raises(ValueError, match="nobody with items is in split 9"):
+    with pytest.raises(ValueError, match="no patient with items is in split 9"):
         data.fold(9)
 
 
@@ -106,7 +106,7 @@ def test_training_arrays_come_as_numpy(home: Path) -> None:
     x, y = load.training_set("forest_landmarks", home=home).to_numpy()
     assert x.shape == (80, 1404)
     assert y.tolist().count(0) == y.tolist().count(1) == 40
-    with pytest.raises(ValueError, match="no rows of numbers"):
+    with pytest.raises(ValueError, match="not rows of numbers"):
         load.training_set("fusion_1", home=home).to_numpy()
 
 

@@ -1,11 +1,9 @@
-"""Great Expectations' pages made to be read without the internet.
+"""Great Expectations' Data Docs, rewritten to work without the internet.
 
-Belongs here: the first page, and taking what is fetched from elsewhere out of the others, with a plain style in its
-place. Does not belong here: what is expected (``study``).
-
-As they come, the pages load scripts, styles and pictures from nine hosts. A study's pages shall tell nobody that they
-are being read, and look right on a machine in a clinic that reaches none of them. The first page as it comes is empty
-without its scripts, so it is written here: every suite, what it missed, and the rows that it looked at.
+The original pages load scripts, styles and images from nine hosts. A study's pages must not reveal to anyone that they
+are being read, and must look right on a clinic's machine that reaches none of these hosts. So external resources are
+removed and replaced by one plain style. The original first page is empty without its scripts; a new one lists every
+suite, what it missed, and the rows it looked at.
 """
 
 from __future__ import annotations
@@ -48,30 +46,30 @@ a { color: #0b5cad; text-decoration: none; } a:hover { text-decoration: underlin
 
 
 def tidy_pages(folder: Path) -> None:
-    """Take everything that is fetched from elsewhere out of every page of a folder."""
+    """Remove everything that is loaded from elsewhere from every page of a folder."""
     for page in folder.rglob("*.html"):
         text = _FETCHED.sub("", page.read_text(encoding="utf-8"))
         page.write_text(text.replace("</head>", f"{_STYLE}</head>", 1), encoding="utf-8")
 
 
 def write_index(folder: Path, titles: Mapping[str, str], found: Mapping[str, Finding | Exception]) -> None:
-    """Write the first page in the place of the one that Great Expectations made.
+    """Write the first page, replacing the one by Great Expectations.
 
     Parameters
     ----------
     folder : Path
-        Of the Data Docs.
+        Folder of the Data Docs.
     titles : mapping
-        Suite to what its failure means, in words.
+        Suite to what its failure means.
     found : mapping
-        Suite to what was found, or to the error that kept it from running.
+        Suite to its finding, or to the error that kept it from running.
     """
     parts = [
         '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>What is expected of the study</title>',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         _STYLE,
         "</head><body><h1>What is expected of the study</h1>",
-        "<p>Suites of Great Expectations over the study as a whole: counts and rates only, nothing of one patient.</p>",
+        "<p>Great Expectations suites about the study as a whole: counts and rates only, nothing about a single patient.</p>",
     ]
     for suite, title in titles.items():
         parts += [f'<h2 id="{suite}">{escape(title)}</h2>', *_section(folder, suite, found[suite])]
@@ -83,24 +81,24 @@ def _section(folder: Path, suite: str, found: Finding | Exception) -> list[str]:
     pages = [
         (name, page.relative_to(folder).as_posix())
         for name, pattern in (
-            ("what is expected", f"expectations/{suite}.html"),
-            ("what was found", f"validations/{suite}/**/*.html"),
+            ("expectations", f"expectations/{suite}.html"),
+            ("results", f"validations/{suite}/**/*.html"),
         )
         for page in sorted(folder.glob(pattern))
     ]
     links = " · ".join(f'<a href="{escape(target)}">{name}</a>' for name, target in pages)
     if isinstance(found, Exception):
-        verdict = '<p class="missed">✗ The suite could not be run; the run in the UI says why.</p>'
+        verdict = '<p class="missed">✗ The suite could not run; its run in the UI says why.</p>'
         return [verdict, f"<p>{links}</p>"]
-    missed, told = found.numbers["missed"], found.numbers["told, not failed"]
-    held = found.numbers["expectations"] - len(told)
+    missed, for_information = found.numbers["missed"], found.numbers["for information"]
+    counted = found.numbers["expectations"] - len(for_information)
     verdict = (
-        f'<p class="met">✓ Not found: {f"all {held} expectations are" if held > 1 else "the expectation is"} met.</p>'
+        f'<p class="met">✓ Passed: {f"all {counted} expectations are" if counted > 1 else "the expectation is"} met.</p>'
         if found.passed
-        else f'<p class="missed">✗ Found: {len(missed)} of {held} expectations missed.</p>'
+        else f'<p class="missed">✗ Failed: {len(missed)} of {counted} expectations not met.</p>'
     )
     notes = [f"<li>{escape(note)}</li>" for note in missed]
-    notes += [f"<li>{escape(note)} (told only)</li>" for note in told]
+    notes += [f"<li>{escape(note)} (for information)</li>" for note in for_information]
     return [
         verdict,
         *(["<ul>", *notes, "</ul>"] if notes else []),
@@ -111,7 +109,7 @@ def _section(folder: Path, suite: str, found: Finding | Exception) -> list[str]:
 
 def _table(rows: list[dict[str, Any]]) -> Iterable[str]:
     if not rows:
-        return ["<p>There is nothing to look at yet.</p>"]
+        return ["<p>There is no data yet.</p>"]
     cells = [[(_shown(value), isinstance(value, int | float)) for value in row.values()] for row in rows]
     heads = zip(rows[0], cells[0], strict=True)
     return [

@@ -1,7 +1,6 @@
-"""What a check found, apart from Dagster: passed or not, which submissions, which numbers.
+"""The result of a check, without Dagster: passed or not, which submissions, which numbers.
 
-Belongs here: the one type that every rule gives back, and the shape of a rule.
-Does not belong here: rules, words about checks (``catalogue``), telling Dagster (``defs.checks``).
+`Finding` is what every rule returns; `Rule` is the signature of a rule.
 """
 
 from __future__ import annotations
@@ -18,29 +17,29 @@ _WORD: Final = re.compile(r"[A-Za-z0-9_.*-]{0,64}")
 
 Row = dict[str, Any]
 Data = Mapping[str, list[Row]]
-"""Query name to its rows, of one patient."""
+"""Query name to its rows, for one patient."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found.
+    """The result of one check.
 
     Attributes
     ----------
     passed : bool
-        Whether all is well.
+        Whether the check passed.
     affected : tuple of str
         Video or submission ids, sorted.
     numbers : mapping
-        Numbers and ids by name, as JSON can say them; never an answer, a name or a file's path.
+        Numbers and ids by name, in JSON types; never an answer, a name or a file path.
     threshold : str
-        What the numbers are held against, in words.
+        What the numbers are compared with, in words.
     severity : str, optional
-        Takes the place of the catalogue's severity, where everything is affected.
+        Replaces the severity in the catalogue where everything is affected.
     broken : bool
-        Whether the check itself could not be made.
+        Whether the check itself could not run.
     lost : bool
-        Whether nothing of the patient is left for training because of it.
+        Whether, because of it, none of the patient's data is left for training.
     """
 
     passed: bool
@@ -65,7 +64,7 @@ def found_in(
     severity: Severity | None = None,
     lost: bool = False,
 ) -> Finding:
-    """Return the finding of a rule that fails for each submission or video in `affected`, of `of` looked at."""
+    """Return a finding that fails if any submission or video is `affected`, of the `of` that were checked."""
     ids = tuple(sorted(set(affected)))
     return Finding(
         not ids,
@@ -78,5 +77,5 @@ def found_in(
 
 
 def masked(word: str) -> str:
-    """Return an id or a fixed word as it is, and nothing of any other text, which could say who somebody is."""
+    """Return an id or a fixed word unchanged, and mask any other text, which could identify a person."""
     return word if _WORD.fullmatch(word) else "(not an id)"

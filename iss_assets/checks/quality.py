@@ -1,8 +1,7 @@
-"""Checks on the quality of videos: one a cause, from the flags that were raised.
+"""Checks on the quality of videos: one per cause, from the flags in ``video_quality``.
 
-Belongs here: pure functions from a patient's rows (``sql/quality.sql``) to a `Finding`.
-Does not belong here: raising flags (``media.quality``), which flag is behind which (``protocol.flags``), words about checks
-(``catalogue``). Nothing is measured or held against a threshold here.
+Pure functions from a patient's rows (``sql/quality.sql``) to a `Finding`. Flags are set in ``media.quality``; nothing is
+measured or compared with a threshold here.
 """
 
 from __future__ import annotations
@@ -21,9 +20,9 @@ QUERIES: Final = ("enrollment", "quality", "duplicates")
 
 
 def report_cause(data: Data, settings: Settings, *, cause: Cause) -> Finding:
-    """Find the videos that show a cause and no other cause behind it.
+    """Find the videos with a cause that no other cause explains.
 
-    It is an error where none of the patient's videos is usable and it is the reason for one of them.
+    It is an error if none of the patient's videos is usable and this cause is the reason for at least one of them.
     """
     rows = data["quality"]
     found = {r["video_id"]: raised for r in rows if (raised := causes_of(r["flags"]).get(cause.check))}
@@ -43,7 +42,9 @@ def report_cause(data: Data, settings: Settings, *, cause: Cause) -> Finding:
             "usable videos": sum(r["usable"] for r in rows),
             "by flag": dict(Counter(flag for raised in found.values() for flag in raised)),
             "also flagged": {
-                r["video_id"]: others for r in hit if (others := _brought(r["flags"], found[r["video_id"]]))
+                r["video_id"]: others
+                for r in hit
+                if (others := _explained_by(r["flags"], found[r["video_id"]]))
             },
             "measures": {r["video_id"]: _measures(r["measures"], cause) for r in hit[:20]},
         },
@@ -52,13 +53,13 @@ def report_cause(data: Data, settings: Settings, *, cause: Cause) -> Finding:
     )
 
 
-def _brought(flags: Sequence[str], raised: Sequence[str]) -> list[str]:
-    """Return the flags of a video that are put down to those that were raised."""
+def _explained_by(flags: Sequence[str], raised: Sequence[str]) -> list[str]:
+    """Return the flags of a video that the raised ones explain."""
     return [flag for flag in flags if flag not in raised and roots_of(flag, flags) & {*raised}]
 
 
 def _measures(text: str, cause: Cause) -> dict[str, Any]:
-    """Return the measures that are named after one of the flags: ``dark_share`` for ``dark``."""
+    """Return the measures named after one of the flags: ``dark_share`` for ``dark``."""
     return {
         name: round(value, 4)
         for name, value in json.loads(text).items()
@@ -67,7 +68,7 @@ def _measures(text: str, cause: Cause) -> dict[str, Any]:
 
 
 def duplicate_files(data: Data, settings: Settings, *, cause: Cause) -> Finding:
-    """Find copies; an error where a file lies under two patients, since one of them is then somebody else's."""
+    """Find copies; an error if a file was submitted for two patients, because one of them is then another person's."""
     found = report_cause(data, settings, cause=cause)
     twins: list[Row] = [r for r in data["duplicates"] if r["video_id"] in found.affected]
     own = {r["patient_id"] for r in data["enrollment"]}

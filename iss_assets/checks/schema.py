@@ -1,7 +1,4 @@
-"""Schema checks, made from the pandera models: columns, types, ranges, keys and references of the rows as stored.
-
-Belongs here: reading a table's stored rows for checking, and judging them by their model.
-Does not belong here: rules of a table (``schemas``), rules about the study (``study``).
+"""Schema checks, from the pandera models: columns, types, ranges, keys and references of the stored rows.
 
 Packed columns (pictures, points, spectrograms) are checked by type and nulls only, and never leave the database.
 """
@@ -21,7 +18,7 @@ from iss_assets.schemas.base import Table, find_faults
 
 @dataclass(frozen=True)
 class Stored:
-    """What is stored of a table.
+    """The stored rows of a table, as far as they are checked.
 
     Attributes
     ----------
@@ -32,7 +29,7 @@ class Stored:
     empty : dict
         Packed column to its number of nulls.
     orphans : dict
-        (column, table that it refers to) to the values that are not there, with the number of rows.
+        (column, referenced table) to the values that do not exist there, with their number of rows.
     """
 
     types: dict[str, str]
@@ -49,7 +46,7 @@ def _count(connection: duckdb.DuckDBPyConnection, sql: str, values: list[object]
 def read_stored(
     connection: duckdb.DuckDBPyConnection, table: type[Table], where: Mapping[str, object]
 ) -> Stored:
-    """Read the rows of a table whose columns have the values of `where`."""
+    """Read the rows of a table whose columns equal the values in `where`."""
     name = table.__table__
     described = connection.execute(f"select * from {name} limit 0").description or []
     types = {column: str(kind) for column, kind, *_ in described}
@@ -58,7 +55,7 @@ def read_stored(
     condition = " and ".join(f"t.{c} = ?" for c in where) or "true"
     values = list(where.values())
     rows = connection.execute(f"select {plain} from {name} t where {condition}", values).to_arrow_table()
-    # asked one by one: DuckDB answers that from its statistics, and reads no picture
+    # one query per column: DuckDB answers it from its statistics and reads no picture
     empty = {
         c: _count(connection, f'select count(*) from {name} t where {condition} and "{c}" is null', values)
         for c in packed
@@ -77,7 +74,7 @@ def read_stored(
     return Stored(types, rows, empty, orphans)
 
 
-def judge(table: type[Table], stored: Stored) -> Finding:
+def find_stored_faults(table: type[Table], stored: Stored) -> Finding:
     """List every fault of the stored rows, with row counts and a few keys."""
     columns = {c.name: c for c in table.columns()}
     packed = stored.empty.keys()
@@ -86,9 +83,9 @@ def judge(table: type[Table], stored: Stored) -> Finding:
         for f in find_faults(table, stored.rows)
         if not (f["check"] == "column is missing" and f["column"] in packed)
     ]
-    told = {f["column"] for f in faults if f["check"].startswith("type is")}
+    reported = {f["column"] for f in faults if f["check"].startswith("type is")}
     for name, kind in stored.types.items():
-        if name in columns and kind != columns[name].sql and name not in told:
+        if name in columns and kind != columns[name].sql and name not in reported:
             faults.append(_fault(name, f"type is {kind}, not {columns[name].sql}", stored.rows.num_rows))
     for name, nulls in stored.empty.items():
         if nulls and not columns[name].nullable:
@@ -110,7 +107,7 @@ def _fault(column: str, check: str, rows: int, examples: list[str] | None = None
 
 
 def _ids(table: type[Table], keys: list[str]) -> list[str]:
-    """Return the video or submission ids among a table's example keys."""
+    """Return the video or submission ids among example keys."""
     if table.__key__[0] not in ("video_id", "submission_id"):
         return []
     return [key.split("|")[0] for key in keys if not key.startswith("(")]

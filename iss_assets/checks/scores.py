@@ -1,7 +1,6 @@
-"""Rules on enrollment and on the nine answers: missing, rejected, mechanical, too often, too seldom.
+"""Rules on enrollment and on the nine answers: missing, rejected, repeated, too frequent, too rare.
 
-Belongs here: pure functions from a patient's rows (``sql/``) to a `Finding`.
-Does not belong here: reading, words about checks (``catalogue``), the study as a whole (``study``).
+Pure functions from a patient's rows (``sql/``) to a `Finding`.
 """
 
 from __future__ import annotations
@@ -37,9 +36,9 @@ def cohort_contradiction(data: Data, settings: Settings) -> Finding:
 
 
 def missing_scores(data: Data, settings: Settings) -> Finding:
-    """Find surveys with answers missing; an error for a patient without a single one, like the paper's 0015.
+    """Find surveys with missing answers; an error for a patient without a single answer, like the paper's 0015.
 
-    Answers that were given and could not be used are not missing: `rejected_answers` tells of them.
+    Answers that were given but could not be used are not missing: `rejected_answers` reports them.
     """
     refused = {(r["submission_id"], r["column_name"]) for r in data["rejected"]}
     unread = {submission for submission, column in refused if not column}
@@ -75,7 +74,7 @@ def _has_answers(data: Data) -> bool:
 
 
 def rejected_answers(data: Data, settings: Settings) -> Finding:
-    """Find cells and rows of the survey file that the reader refused; the values themselves are never told."""
+    """Find cells and rows of the survey file that were rejected; the values themselves are never reported."""
     rows = data["rejected"]
     affected = {r["submission_id"] for r in rows if r["submission_id"]}
     sent = affected | {r["submission_id"] for r in data["scores"]}
@@ -92,7 +91,7 @@ def rejected_answers(data: Data, settings: Settings) -> Finding:
 def same_answers_for_weeks(data: Data, settings: Settings) -> Finding:
     """Find answers given out of habit: the same questionnaire over and over, or one number for every question.
 
-    All zeros are what a patient of level None is expected to answer and do not count there.
+    All zeros are the expected answers at level None and do not count there.
     """
     free = data["enrollment"][0]["pain_level"] == terms.PAIN_LEVELS[0] if data["enrollment"] else False
     rows = [
@@ -135,8 +134,8 @@ def _runs(rows: Sequence[Row], same: Callable[[Row, Row], bool]) -> list[list[Ro
 def chronic_pain_flips(data: Data, settings: Settings) -> Finding:
     """Find a yes that became a no.
 
-    Question 2 asks for pain of more than three months. A no may become a yes during the enrollment of three months;
-    a yes cannot become a no from one check-in to the next.
+    Question 2 asks about pain for more than three months. A no may become a yes during the three months of enrollment; a
+    yes cannot become a no from one check-in to the next.
     """
     rows = [r for r in _dated(data) if r["chronic_pain"] is not None]
     flips = [b["submission_id"] for a, b in pairwise(rows) if a["chronic_pain"] and not b["chronic_pain"]]
@@ -152,7 +151,7 @@ def more_than_one_a_day(data: Data, settings: Settings) -> Finding:
     return found_in(
         (i for ids in crowded.values() for i in ids),
         len(data["scores"]),
-        "at most 1 a day",
+        "at most 1 per day",
         {"days": len(crowded)},
     )
 
@@ -160,8 +159,8 @@ def more_than_one_a_day(data: Data, settings: Settings) -> Finding:
 def complete_weeks(enrollment: Row) -> int:
     """Count the weeks of a patient's enrollment that are over.
 
-    A week is over when it lies before the last day that the study as a whole has seen, so the result does not depend on
-    the day on which it is asked for. It grows while others submit: who stops submitting is found all the same.
+    A week is over when it ends before the latest submission of any patient, so the result does not depend on today's date.
+    It grows while others submit, so patients who stop submitting are found as well.
 
     Parameters
     ----------
@@ -177,8 +176,7 @@ def complete_weeks(enrollment: Row) -> int:
 def fewer_than_three_a_week(data: Data, settings: Settings) -> Finding:
     """Find complete weeks of the enrollment with fewer than three days on which something was submitted.
 
-    Submissions of which no day is known may belong to any week, so a week
-    that they could fill is not called short.
+    Submissions without a known day may belong to any week, so a week that they could fill does not count as short.
     """
     days = {r["day"] for r in _dated(data)}
     undated = len(data["scores"]) - len(_dated(data))
@@ -189,31 +187,30 @@ def fewer_than_three_a_week(data: Data, settings: Settings) -> Finding:
         number for number, count in enumerate(counts, start=1) if count + undated < terms.WEEKLY_SUBMISSIONS
     ]
     numbers = {"weeks": len(counts), "short weeks": len(short), "numbers of the short weeks": short}
-    return Finding(not short, (), numbers, f"at least {terms.WEEKLY_SUBMISSIONS} a week")
+    return Finding(not short, (), numbers, f"at least {terms.WEEKLY_SUBMISSIONS} per week")
 
 
 def unknown_time(data: Data, settings: Settings) -> Finding:
-    """Find submissions of which neither the table nor the settings say which offset from UTC their time has."""
+    """Find submissions whose UTC offset is in neither the tables nor the settings."""
     rows = data["scores"]
     return found_in((r["submission_id"] for r in rows if r["day"] is None), len(rows), "each with an offset")
 
 
 def _dated(data: Data) -> list[Row]:
-    """Return the surveys whose local day is known, in the order of time."""
+    """Return the surveys whose local day is known, in order of time."""
     return [r for r in data["scores"] if r["day"] is not None]
 
 
 def survey_without_video(data: Data, settings: Settings) -> Finding:
-    """Find surveys whose video did not come."""
+    """Find surveys without a video."""
     rows = data["scores"]
     return found_in((r["submission_id"] for r in rows if not r["has_video"]), len(rows), "each with a video")
 
 
 def video_without_survey(data: Data, settings: Settings) -> Finding:
-    """Find videos whose survey did not come, of patients who answered others.
+    """Find videos without a survey, for patients who answered other surveys.
 
-    Where nothing was answered at all `missing_scores` tells of it, and of rows that could not be read
-    `rejected_answers` does.
+    If nothing was answered at all, `missing_scores` reports it; `rejected_answers` reports rows that could not be read.
     """
     rows, rejected = data["video_surveys"], {r["submission_id"] for r in data["rejected"]}
     missing = [r["video_id"] for r in rows if not r["has_survey"] and r["video_id"] not in rejected]

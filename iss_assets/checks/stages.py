@@ -1,6 +1,6 @@
-"""Which rules run together, on which tables, and which tables still wait for their checks.
+"""Which rules run together, on which tables, and which tables have not been checked yet.
 
-A stage is what one step makes. ``defs.checks`` turns each into an op; nothing here knows Dagster.
+``defs.checks`` turns each stage into one op.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from iss_assets.warehouse.database import Warehouse
 from iss_assets.warehouse.ledger import fingerprint
 
 CHECKS_CODE_VERSION = "4"
-"""Change it with any rule, so that results of the old one are made again."""
+"""Change it with any rule, so that results of the old rule are computed again."""
 
 
 SQL = Path(__file__).parent / "sql"
@@ -31,17 +31,17 @@ class Stage:
     Attributes
     ----------
     name : str
-        Of the op.
+        Name of the op.
     tables : sequence of str
-        Tables, which are also the assets, whose schema is checked.
+        Tables (also assets) whose schema is checked.
     rules : mapping
-        Asset to its rules, by the check's name.
+        Asset to its rules by check name.
     queries : sequence of str
         Files of ``sql/`` that the rules need.
     also_needs : sequence of str
-        Assets, besides those checked, that are brought up to date first.
+        Assets, besides those checked, that must be up to date first.
     by_patient : bool
-        Whether a result is kept for each patient, or one for the whole study.
+        Whether there is one result per patient, or one for the whole study.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Stage:
 
 
 def results_fingerprint(settings: Settings) -> str:
-    """Return the fingerprint that results have which were made with these settings and this code."""
+    """Return the fingerprint of results computed with these settings and this code."""
     sections = (settings.checks, settings.quality, settings.video)
     return fingerprint("checks", CHECKS_CODE_VERSION, [section.digest() for section in sections])
 
@@ -79,10 +79,10 @@ STAGES: tuple[Stage, ...] = (
 
 
 def unchecked(warehouse: Warehouse, settings: Settings) -> dict[str, list[str]]:
-    """Return the patients with tables that were made but not checked since, or with other settings or code.
+    """Return the patients with tables that have not been checked since they were written, or not with these settings and code.
 
-    A run that is killed between an asset and its checks leaves such a table; nothing else would show it. Neither would
-    it show that a week of the enrollment has ended since, which is seen by what others submitted.
+    A run that is killed between an asset and its checks leaves such a table, which nothing else would show. The same
+    holds for a week of the enrollment that has ended since, as the submissions of other patients show.
     """
     tables = [table for stage in STAGES for table in stage.tables]
     checks = [f"{check.asset}.{check.name}" for stage in STAGES for check in stage.checks]

@@ -1,10 +1,8 @@
 """Suites over the study as a whole, with Great Expectations: cohorts, classes, answers, drift, groups.
 
-Belongs here: the frames that suites look at (``sql/study_*.sql``), what is expected of them, the Data Docs.
-Does not belong here: the shape of tables, which the pandera models guard (``schema``); rules about one patient.
-
-Frames hold counts and rates of the study only, so that nothing of a patient gets into results or pages. Great
-Expectations takes seconds to import and is imported only when suites run.
+The frames that the suites look at come from ``sql/study_*.sql``. They hold only counts and rates of the study, so that
+nothing about a patient gets into results or pages. Great Expectations takes seconds to import and is imported only when
+the suites run.
 """
 
 from __future__ import annotations
@@ -34,21 +32,21 @@ SQL = Path(__file__).parent / "sql"
 SITE = "study"
 ASSET = "study_expectations"
 INFO = "info"
-"""Severity of an expectation that is told but fails no check: a goal that is met at the study's end."""
+"""Severity of an expectation that is reported but fails no check: a goal that is met only at the study's end."""
 
 
 @dataclass(frozen=True)
 class Suite:
-    """One suite: a check of the catalogue, its frame, what is expected of it.
+    """One suite: a check of the catalogue, its frame and its expectations.
 
     Attributes
     ----------
     name : str
-        The check's name, and that of the SQL file.
+        Name of the check and of the SQL file.
     complete : callable
-        Adds what SQL cannot know: rows of groups that have no patient yet.
+        Adds rows for groups without patients, which SQL cannot know.
     expect : callable
-        Gives the expectations, for the settings.
+        Returns the expectations for the settings.
     """
 
     name: str
@@ -71,7 +69,7 @@ def _rejected(checks: CheckSettings) -> list[Any]:
             column="rows",
             max_value=0,
             severity=_severity("warning"),
-            notes="Everything in the study folder is used, or is told by the check of an enrolled patient.",
+            notes="Everything in the study folder is used, or is reported by the check of an enrolled patient.",
         )
     ]
 
@@ -91,7 +89,7 @@ def _cohorts(checks: CheckSettings) -> list[Any]:
             column="patients",
             max_value=terms.COHORT_GOAL,
             severity=_severity("warning"),
-            notes=f"The paper's Table 2: {terms.COHORT_GOAL} patients a cohort, not more.",
+            notes=f"The paper's Table 2: {terms.COHORT_GOAL} patients per cohort, not more.",
         ),
         gxe.ExpectColumnValuesToBeBetween(
             column="patients",
@@ -103,7 +101,7 @@ def _cohorts(checks: CheckSettings) -> list[Any]:
             column="patients",
             min_value=terms.COHORT_GOAL,
             severity=_severity(INFO),
-            notes="The goal of Table 2; met at the end of enrollment, so it only informs.",
+            notes="The goal of Table 2; it is met only at the end of enrollment, so it is for information.",
         ),
         gxe.ExpectColumnSumToBeBetween(
             column="patients",
@@ -135,13 +133,13 @@ def _scores(checks: CheckSettings) -> list[Any]:
             column="missing_share",
             max_value=checks.score_missing_share,
             severity=_severity("warning"),
-            notes="A question that many leave out is hard to answer, or lost in the export.",
+            notes="A question that many skip is hard to answer, or lost in the export.",
         ),
         gxe.ExpectColumnValuesToBeBetween(
             column="top_share",
             max_value=checks.score_top_share,
             severity=_severity("warning"),
-            notes="A question that nearly all answer alike tells nothing, or is a default that nobody changes.",
+            notes="A question with nearly always the same answer carries no information, or has a default that nobody changes.",
         ),
     ]
 
@@ -153,7 +151,7 @@ def _pain_by_level(checks: CheckSettings) -> list[Any]:
         gxe.ExpectColumnValuesToBeIncreasing(
             column="pain_now",
             severity=_severity("warning"),
-            notes="Pain right now (question 1) and the worst pain before enrollment are ratings of the same patients.",
+            notes="Pain right now (question 1) and the worst pain before enrollment are ratings by the same patients.",
         )
     ]
 
@@ -167,7 +165,7 @@ def _drift(checks: CheckSettings) -> list[Any]:
             min_value=-checks.drift_change,
             max_value=checks.drift_change,
             severity=_severity("warning"),
-            notes="Usable videos, faces and landmarks are found as often as in the months before.",
+            notes="Usable videos, faces and landmarks are as frequent as in the months before.",
         )
     ]
 
@@ -197,7 +195,7 @@ SUITES = (
 
 
 def read_frames(warehouse: Warehouse, settings: Settings) -> dict[str, pd.DataFrame]:
-    """Read every suite's frame, in one consistent state of the warehouse."""
+    """Read every suite's frame from one consistent state of the warehouse."""
     parameters = settings.checks.model_dump(include={"group_patients", "drift_videos"})
     frames = {}
     with warehouse.read() as connection:
@@ -211,21 +209,21 @@ def read_frames(warehouse: Warehouse, settings: Settings) -> dict[str, pd.DataFr
 def run_suites(
     frames: dict[str, pd.DataFrame], settings: Settings, pages: Path
 ) -> dict[str, Finding | Exception]:
-    """Validate every frame by its suite and write the Data Docs.
+    """Validate every frame with its suite and write the Data Docs.
 
     Parameters
     ----------
     frames : dict
-        Suite name to its frame, from `read_frames`.
+        Suite name to frame, from `read_frames`.
     settings : Settings
         Thresholds.
     pages : Path
-        Folder of the Data Docs, replaced as a whole; ``index.html`` is its first page.
+        Folder of the Data Docs, replaced as a whole; the first page is ``index.html``.
 
     Returns
     -------
     dict
-        Suite name to what was found, or to the error that kept the suite from running.
+        Suite name to its finding, or to the error that kept it from running.
     """
     fresh = pages.with_name(f"{pages.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
@@ -264,7 +262,7 @@ def _context(pages: Path) -> EphemeralDataContext:
                 "class_name": "TupleFilesystemStoreBackend",
                 "base_directory": str(pages.resolve()),
             },
-            # a key that the class knows and its type does not
+            # the class accepts this key, its type does not list it
             "show_how_to_buttons": False,  # type: ignore[typeddict-unknown-key]
         },
     )
@@ -300,7 +298,7 @@ def _validate(
     numbers = {
         "expectations": len(validation.results),
         "missed": [config.notes for config in failed],
-        "told, not failed": [config.notes for config in missed if config.severity == INFO],
+        "for information": [config.notes for config in missed if config.severity == INFO],
         "rows": frame.astype(object).where(frame.notna(), None).to_dict("records"),
     }
     return Finding(not failed, (), numbers, "every expectation of the suite; see the Data Docs")

@@ -1,10 +1,6 @@
-"""Reading the warehouse's file ahead of DuckDB.
+"""Reading the warehouse's file into the page cache ahead of DuckDB.
 
-Belongs here: bringing a file into the page cache from beginning to end while something else picks from it.
-Does not belong here: what is picked (``items``).
-
-DuckDB asks for its blocks one after the other and waits for each. A disk gives several times as much to somebody who
-reads on and on.
+DuckDB requests its blocks one by one and waits for each; sequential reading is several times as fast.
 """
 
 from __future__ import annotations
@@ -18,12 +14,12 @@ from typing import Final
 
 _PIECE: Final = 4 * 2**20
 _MEMORY_SHARE: Final = 0.5
-"""A file larger than this share of the memory would push out what it brought in before that is wanted."""
+"""A file larger than this share of the memory would be evicted from the cache before it is used."""
 
 
 @contextmanager
 def read_ahead(path: Path) -> Iterator[None]:
-    """Read a file ahead while the block runs, if the memory has room for it; nothing is kept of what is read."""
+    """Read a file into the page cache while the block runs, if it fits in memory."""
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if path.stat().st_size > _MEMORY_SHARE * memory:
         yield
@@ -39,7 +35,7 @@ def read_ahead(path: Path) -> Iterator[None]:
 
 
 def _read(path: Path, done: Event) -> int:
-    """Read until the end of the file or until `done`; give the number of bytes read."""
+    """Read until the end of the file or until `done`; return the number of bytes read."""
     piece, read = bytearray(_PIECE), 0
     with path.open("rb", buffering=0) as file:
         while not done.is_set() and (some := file.readinto(piece)):

@@ -1,7 +1,7 @@
-"""From the warehouse to what models learn from: items as arrays, what was left out, and a hash of it all.
+"""Training items from the warehouse: items as arrays, what was left out, and a hash of the data.
 
-Belongs here: which rows an experiment takes, and their way from DuckDB through Arrow to numpy without a Python object
-a value. Does not belong here: what is done with the arrays (``modeling``).
+Chooses the rows that an experiment uses and converts them from DuckDB through Arrow to numpy, without creating a Python
+object per value.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from iss_assets.settings import TrainingSettings
 from iss_assets.warehouse.database import Warehouse, WarehouseError
 
 LEFT_OUT_SCHEMA = pa.schema([("patient_id", pa.string()), ("video_id", pa.string()), ("reason", pa.string())])
-"""`left_out`: patient; video or submission, empty where the patient has none at all; why, a fixed word."""
+"""Columns of `left_out`: patient; video or submission, empty where the patient has none; the reason, a fixed word."""
 
 
 def load_items(
@@ -42,29 +42,29 @@ def load_items(
     settings: TrainingSettings,
     patients: Sequence[str] | None = None,
 ) -> Items:
-    """Load an experiment's items, ordered by patient, video and place in it.
+    """Load an experiment's items, ordered by patient, video and position in the video.
 
     Parameters
     ----------
     warehouse : Warehouse
         The study's tables.
     experiment : Experiment
-        Says which inputs are wanted; an item is taken where all of them are there.
+        Says which inputs are needed; an item is used if all of them exist.
     settings : TrainingSettings
-        Whether unusable videos are taken, how many frames or chunks of a patient, how large faces are.
+        Whether unusable videos are used, how many frames or chunks per patient, how large faces are.
     patients : sequence of str, optional
         Only these; all by default.
 
     Returns
     -------
     Items
-        Faces decoded; still encoded where they would take more than ``decoded_faces_gb``; left in the warehouse, to
-        be read as they are wanted, where that would take more than ``encoded_faces_gb`` as well.
+        Faces decoded; kept encoded if they would take more than ``decoded_faces_gb``; left in the warehouse, to be read
+        on demand, if even that would take more than ``encoded_faces_gb``.
     """
     with warehouse.read() as connection:
-        # the default limit of 2 GB a column of an Arrow batch is less than a study's crops
+        # the default limit of 2 GB per column of an Arrow batch is less than a study's crops
         connection.execute("set arrow_large_buffer_size = true")
-        keys = _choose(connection, experiment, settings, _asked(connection, patients))
+        keys = _choose(connection, experiment, settings, _requested(connection, patients))
         connection.register("_chosen", keys)
         stored = "faces" in experiment.inputs and _too_many(connection, keys.num_rows, settings)
         with _ahead(warehouse, connection, experiment, keys.num_rows, stored):
@@ -90,12 +90,12 @@ def load_items(
 def load_crops(
     warehouse: Warehouse, settings: TrainingSettings, patient_id: str
 ) -> tuple[pa.Table, np.ndarray]:
-    """Load the face crops that one patient's embeddings are made from.
+    """Load the face crops from which one patient's embeddings are computed.
 
     Returns
     -------
     keys : pyarrow.Table
-        ``video_id`` and ``frame_index``, one row a crop.
+        ``video_id`` and ``frame_index``, one row per crop.
     crops : ndarray of uint8, (n, side, side, 3)
         RGB, n possibly 0.
     """
@@ -109,9 +109,9 @@ def load_crops(
 
 
 def trainable_patients(warehouse: Warehouse, settings: TrainingSettings) -> list[PatientLevel]:
-    """Return the patients whom the cross-validation is over: those with a video that training may take.
+    """Return the patients of the cross-validation: those with a video that training may use.
 
-    The paper analyses 29 of its 30 patients so: "data from one patient (0009) in Cohort 2B was unusable".
+    This gives the 29 of 30 patients that the paper analyzes: "data from one patient (0009) in Cohort 2B was unusable".
     """
     rows = warehouse.query(
         "select distinct p.patient_id, p.pain_level from patients p join videos v using (patient_id) "
@@ -128,12 +128,12 @@ def left_out(
     settings: TrainingSettings,
     patients: Sequence[str] | None = None,
 ) -> pa.Table:
-    """Say which patients' which submissions give an experiment no item, and why.
+    """List the submissions that give an experiment no item, with the reason.
 
     Returns
     -------
     pyarrow.Table
-        In the shape of `LEFT_OUT_SCHEMA`, ordered. A reason is ``no_submission``, ``no_video``, the status of
+        With the schema `LEFT_OUT_SCHEMA`, ordered. A reason is ``no_submission``, ``no_video``, the status of
         ``videos``, ``not_assessed`` (no quality yet), the reason of ``video_quality``, ``no_survey``, ``no_answers``
         (left out by setting), ``no_frames``, ``no_faces``, ``no_landmarks``, ``no_embeddings`` or ``no_full_chunk``.
     """
@@ -160,9 +160,9 @@ def left_out(
     case = "\n".join(f"    when {condition} then {reason}" for condition, reason in reasons)
     everything = settings.model_copy(update={"frames_per_patient": None, "chunks_per_patient": None})
     with warehouse.read() as connection:
-        asked = _asked(connection, patients)
-        connection.register("_chosen", _choose(connection, experiment, everything, asked))
-        return _rows(connection, _LEFT_OUT.format(case=case, last=last), [asked]).cast(LEFT_OUT_SCHEMA)
+        requested = _requested(connection, patients)
+        connection.register("_chosen", _choose(connection, experiment, everything, requested))
+        return _rows(connection, _LEFT_OUT.format(case=case, last=last), [requested]).cast(LEFT_OUT_SCHEMA)
 
 
 def data_hash(
@@ -171,7 +171,7 @@ def data_hash(
     settings: TrainingSettings,
     patients: Sequence[str] | None = None,
 ) -> str:
-    """Hash what an experiment would learn from: which items, the fingerprints of their rows, scores and labels.
+    """Hash the data that an experiment would learn from: its items, their rows' fingerprints, scores and labels.
 
     Pixels and sound are not read: rows with the same fingerprint come from the same file, settings and code.
 
@@ -182,7 +182,7 @@ def data_hash(
     """
     digest = hashlib.sha256(experiment.name.encode())
     with warehouse.read() as connection:
-        keys = _choose(connection, experiment, settings, _asked(connection, patients))
+        keys = _choose(connection, experiment, settings, _requested(connection, patients))
         connection.register("_chosen", keys)
         digest.update(_bytes(keys))
         for name in experiment.inputs:
@@ -196,7 +196,7 @@ def data_hash(
 def _ahead(
     warehouse: Warehouse, connection: duckdb.DuckDBPyConnection, experiment: Experiment, n: int, stored: bool
 ) -> AbstractContextManager[None]:
-    """Read the whole file ahead where most of it is wanted: crops are four fifths of it."""
+    """Read the whole file ahead if most of it is needed: crops are four fifths of it."""
     if stored or "faces" not in experiment.inputs:
         return nullcontext()
     every = _rows(connection, "select count(*) as n from faces")["n"][0].as_py()
@@ -204,7 +204,7 @@ def _ahead(
 
 
 _BATCH_ROWS = 2048
-"""Rows of packed values that DuckDB hands over at a time: 30 MB of crops."""
+"""Rows of packed values that DuckDB returns at a time: 30 MB of crops."""
 
 _FACES_ONLY = experiment("resnet50_2_static")
 
@@ -249,7 +249,7 @@ order by p.patient_id, submitted.video_id
 """
 
 
-def _asked(connection: duckdb.DuckDBPyConnection, patients: Sequence[str] | None) -> list[str]:
+def _requested(connection: duckdb.DuckDBPyConnection, patients: Sequence[str] | None) -> list[str]:
     if patients is not None:
         return list(patients)
     return _rows(connection, "select patient_id from patients order by all")["patient_id"].to_pylist()
@@ -273,7 +273,7 @@ def _choose(
     elif experiment.item == "chunk":
         joins = "join mel_spectrograms m using (video_id) join audio_features a using (video_id, chunk_index)"
         item = "m.chunk_index"
-        # a last chunk shorter than the others may have been kept; the network wants whole ones
+        # a short last chunk may have been kept; the network needs full ones
         conditions.append("m.steps = (select max(steps) from mel_spectrograms)")
     else:
         joins = "join (select video_id, count(*) as n from frames group by all) using (video_id)"
@@ -313,11 +313,11 @@ def _fetch(connection: duckdb.DuckDBPyConnection, name: str) -> pa.Table:
 def in_order(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
     """Fetch rows by their column ``place`` (0, 1, ... in any order) and drop it.
 
-    They come in stretches that are in order, about one a video, as they were written. Stretches are put in order
-    without a copy. DuckDB would take every picture through its own memory to sort them, five times as long, and Arrow
-    would copy them twice.
+    Rows arrive in sorted runs, about one per video, as they were written. The runs are put in order without a copy.
+    Sorting in DuckDB would move every picture through its own memory, which takes five times as long; Arrow would copy
+    them twice.
     """
-    # a relation puts rows into Arrow as they come; `execute` would copy them into a buffer of its own first
+    # a relation converts rows to Arrow directly; `execute` would copy them into a buffer of its own first
     rows = connection.sql(sql).to_arrow_table(_BATCH_ROWS)
     places = rows["place"].to_numpy()
     rows = rows.drop_columns(["place"])
@@ -355,7 +355,7 @@ order by w.place
 
 
 def _too_many(connection: duckdb.DuckDBPyConnection, n: int, settings: TrainingSettings) -> bool:
-    """Say whether the chosen crops would take too much memory decoded, and encoded too."""
+    """Return whether the chosen crops would take too much memory, both decoded and encoded."""
     if n * settings.image_side**2 * 3 <= settings.decoded_faces_gb * 1e9:
         return False
     size = "select coalesce(sum(octet_length(t.crop)), 0) as n from _chosen c join faces t"
@@ -369,7 +369,7 @@ def _stored_crops(warehouse: Warehouse, keys: pa.Table, places: np.ndarray) -> p
     Raises
     ------
     WarehouseError
-        If some are no longer there as they were when training began.
+        If some have changed since training began.
     """
     wanted = keys.take(pa.array(places)).set_column(0, "place", pa.array(np.arange(len(places))))
     with warehouse.read() as connection:
@@ -377,13 +377,13 @@ def _stored_crops(warehouse: Warehouse, keys: pa.Table, places: np.ndarray) -> p
         crops = _rows(connection, _STORED_CROPS)["crop"]
     if len(crops) != len(places):
         raise WarehouseError(
-            "faces were extracted anew while a model was learning from them: start the training again"
+            "faces were extracted again while a model was training on them: restart the training"
         )
     return crops
 
 
 def _to_array(name: str, rows: pa.Table, settings: TrainingSettings) -> InputArray:
-    """Turn one input's rows into an array, without a Python object a value."""
+    """Convert one input's rows to an array, without creating a Python object per value."""
     if name == "faces":
         faces = EncodedFaces(rows["crop"], settings.image_side)
         fits = faces.decoded_bytes <= settings.decoded_faces_gb * 1e9

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from iss_assets.checks.schema import judge, read_stored
+from iss_assets.checks.schema import find_stored_faults, read_stored
 from iss_assets.checks.stages import STAGES
 from iss_assets.protocol.catalogue import CATALOGUE, SCHEMA, schema_check
 from iss_assets.schemas.registry import BY_NAME
@@ -80,7 +80,7 @@ def test_columns_and_types_of_the_file_are_compared_with_the_model(
     table = BY_NAME[change.split()[2]]
     with study.warehouse.write() as writer:
         writer.execute(change)
-        found = judge(table, read_stored(writer._connection, table, {"patient_id": GOOD}))
+        found = find_stored_faults(table, read_stored(writer._connection, table, {"patient_id": GOOD}))
     assert [(f["column"], f["check"]) for f in found.numbers["list of faults"]] == [fault]
 
 

@@ -112,7 +112,7 @@ def test_faces_that_change_in_the_warehouse_while_a_model_learns_are_an_error(st
     with study.write() as writer:
         writer.execute("update faces set fingerprint = 'changed' where video_id = 's2a'")
     assert faces[np.array([0])].shape == (1, SIDE, SIDE, 3)
-    with pytest.raises(WarehouseError, match="extracted anew while a model was learning"):
+    with pytest.raises(WarehouseError, match="extracted again while a model was training"):
         faces[np.arange(len(faces))]
 
 

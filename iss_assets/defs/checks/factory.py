@@ -21,7 +21,7 @@ from typing import Any
 import dagster as dg
 
 from iss_assets.checks.findings import Data, Finding, Rule, masked
-from iss_assets.checks.schema import judge, read_stored
+from iss_assets.checks.schema import find_stored_faults, read_stored
 from iss_assets.checks.stages import SQL, Stage, results_fingerprint
 from iss_assets.defs.assets.common import metadata_key
 from iss_assets.defs.partitions import patients_partitions
@@ -111,7 +111,7 @@ def evaluate(
     findings = []
     for check in checks:
         if check.name == SCHEMA:
-            found = _and_then(stored[check.asset], partial(judge, BY_NAME[check.asset]))
+            found = _and_then(stored[check.asset], partial(find_stored_faults, BY_NAME[check.asset]))
         else:
             rule = stage.rules[check.asset][check.name]
             found = _and_then(data, partial(_apply, rule, settings))
