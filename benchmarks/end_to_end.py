@@ -217,16 +217,19 @@ def measure(clip: Path, scratch: Path, rounds: int, part: float, seconds: float,
         with Warehouse(home / "warehouse.duckdb").read() as connection:
 
             def fetch(table: str, condition: str = "true", connection: Any = connection) -> arrow.Table:
-                # made for the question: the first patient's rows, in order
+                # in memory for the comparison: the rows of the first patient, in order
                 return connection.execute(
                     f"select * from {table} where patient_id = '0001' and {condition} order by all"
                 ).to_arrow_table()
 
+            compared = f"frame_index < {len(plain.boxes)}"
             ours = VisualTables(
-                *(fetch(t, f"frame_index < {len(plain.boxes)}") for t in ("frames", "faces", "landmarks")),
+                fetch("frames", compared),
+                fetch("faces", compared),
+                fetch("landmarks", compared),
                 problem=None,
             )
-            heard = fetch("audio_features", f"chunk_index between 0 and {len(sound) - 1}")
+            our_sound = fetch("audio_features", f"chunk_index between 0 and {len(sound) - 1}")
             crops = fetch("faces")["crop"]
             frames = connection.execute("select count(*) from frames").fetchall()[0][0]
         floor = floor_seconds(video, crops) * patients / frames
@@ -240,7 +243,7 @@ def measure(clip: Path, scratch: Path, rounds: int, part: float, seconds: float,
         result.steps = run.steps
     compare_finds(plain, ours, result.found)
     if len(sound):
-        mine = np.column_stack([heard[name].to_numpy() for name in AUDIO_FEATURES])
+        mine = np.column_stack([our_sound[name].to_numpy() for name in AUDIO_FEATURES])
         result.sound = float((np.abs(mine - sound) / np.maximum(np.abs(sound), 1e-6)).max(initial=0))
     return result
 

@@ -61,7 +61,9 @@ def make_study(settings: Settings, videos: int = 6, meshes: int = 8, seed: int =
     store.replace(Videos, clips, {})
     store.replace(VideoQuality, invented.video_quality(people, clips), {})
     own = {p: rng.normal(0, 0.03, 1404) for p in people["patient_id"].to_pylist()}
-    frames, faces, points = [], [], []
+    frames: list[dict[str, object]] = []
+    faces: list[dict[str, object]] = []
+    points: list[dict[str, object]] = []
     for clip in clips.to_pylist():
         if clip["status"] != "ok":
             continue

@@ -61,7 +61,7 @@ def sampled_pictures(path: Path, seconds: float = float("inf")) -> Iterator[Imag
                 yield upright(shown)
                 wanted += 1
             shown = frame
-            end = frame.time - start + float((frame.duration or 0) * frame.time_base)
+            end = frame.time - start + float((frame.duration or 0) * (frame.time_base or 0))
         while shown is not None and wanted / FPS < min(end, seconds) - 1e-6:
             yield upright(shown)
             wanted += 1

@@ -29,7 +29,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -181,7 +181,7 @@ class Meter:
         self.started = self.ended = 0.0
         self.ready_s: list[float] = []
 
-    def watch(self, fold: int, begin: Callable[[], Steps[Any]]) -> Iterator[int]:
+    def watch(self, fold: int, begin: Callable[[], Steps[Any]]) -> Steps[None]:
         """Take a fold's steps and count them."""
         began, steps = time.perf_counter(), begin()
         for taken in steps:
@@ -233,7 +233,7 @@ def ours(
     with tempfile.TemporaryDirectory() as folder:
         jobs = jobs_of(chosen, items, device, Path(folder), settings, folds)
         watched = [partial(meter.watch, fold, job) for fold, job in enumerate(jobs)]
-        for _ in side_by_side(watched, folds, device):  # type: ignore[arg-type]
+        for _ in side_by_side(watched, folds, device):
             break  # the first that ends has seen enough
     return {
         "rate": meter.rate,
@@ -250,7 +250,7 @@ def ours_by_itself(chosen: Experiment, items: Items, device: str, **changed: Any
     ready: list[float] = []
     newest = 0.0
 
-    def watch(begin: Callable[[], Steps[Any]]) -> Iterator[int]:
+    def watch(begin: Callable[[], Steps[Any]]) -> Steps[None]:
         nonlocal newest
         began = time.perf_counter()
         for taken in begin():
@@ -266,7 +266,7 @@ def ours_by_itself(chosen: Experiment, items: Items, device: str, **changed: Any
     peak(device, reset=True)
     with tempfile.TemporaryDirectory() as folder:
         jobs = jobs_of(chosen, items, device, Path(folder), settings, FOLDS)
-        for _ in side_by_side([partial(watch, job) for job in jobs], None, device):  # type: ignore[misc]
+        for _ in side_by_side([partial(watch, job) for job in jobs], None, device):
             break
     steady = [(at, taken) for at, taken in steps if at > newest + 1]
     return {

@@ -126,7 +126,7 @@ def check_leakage(
     return LeakageReport(patients, len(videos), int((~flat).sum()), int(flat.sum()), leaks)
 
 
-def leakage_canary(report: LeakageReport) -> dict[str, object]:
+def leakage_canary(report: LeakageReport) -> dict[str, Any]:
     """Convert a `LeakageReport` to a row of ``canary_results``; it neither passes nor fails if nothing was compared."""
     compared = min(report.patients, report.videos, report.frames) > 0 or not report.clean
     return {
@@ -149,7 +149,7 @@ def shuffled_labels_canary(
     pool: Executor,
     workers: int,
     report: ReportTrainings = lambda done, what: None,
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """Train on permuted labels: the accuracy must drop to chance.
 
     Parameters
@@ -197,7 +197,7 @@ def shuffled_labels_canary(
 
 def identity_probe(
     subject: str, features: pd.DataFrame, levels: Mapping[str, str], splits: pd.DataFrame
-) -> list[dict[str, object]]:
+) -> list[dict[str, Any]]:
     """Measure how well features identify a patient, and how much that inflates accuracy in a leaky split.
 
     Parameters

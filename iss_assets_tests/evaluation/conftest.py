@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from types import SimpleNamespace
 
@@ -46,7 +46,7 @@ def quick() -> EvaluationSettings:
 def judged(study: SimpleNamespace, quick: EvaluationSettings) -> dict[str, pa.Table]:
     """Every evaluation table of the invented study, with one cheap model that can be trained again."""
 
-    def again(levels, splits):
+    def again(levels: Mapping[str, str], splits: Mapping[str, int]) -> pa.Table:
         return invented.predictions({"forest_pain": 2}, study.splits, items=2)
 
     frames = pd.DataFrame({"patient_id": np.repeat(study.patients["patient_id"].to_pylist(), 20)})
@@ -74,8 +74,8 @@ def judged(study: SimpleNamespace, quick: EvaluationSettings) -> dict[str, pa.Ta
 @pytest.fixture(scope="session")
 def one_judged(study: SimpleNamespace, quick: EvaluationSettings) -> SimpleNamespace:
     """The same study where only the forest on pain scores has been trained."""
-    accuracy = study.accuracy.filter(pc.equal(study.accuracy["experiment"], "forest_pain"))
-    models = study.models.filter(pc.equal(study.models["experiment"], "forest_pain"))
+    of_forest = pc.field("experiment") == "forest_pain"
+    accuracy, models = study.accuracy.filter(of_forest), study.models.filter(of_forest)
     tables = evaluate_study(
         EvaluationInputs(accuracy, study.splits, models, study.patients, study.scores, study.quality), quick
     )

@@ -1,4 +1,4 @@
-"""Invented tables of a whole study with the paper's cohort: no patient, no measurement."""
+"""Invented tables of a whole study with the paper's cohort; no real patients or measurements."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ HASH = "0" * 64
 
 
 def patients() -> pa.Table:
-    """The paper's 29 patients by cohort (Table 2), with invented ids."""
-    rows = []
+    """Return the paper's 29 patients by cohort (Table 2), with invented ids."""
+    rows: list[dict[str, object]] = []
     for cohort in terms.COHORTS:
         for _ in range(published.analyzed_by_cohort()[cohort.number]):
             rows.append(
@@ -41,7 +41,7 @@ def patients() -> pa.Table:
 
 
 def splits(people: pa.Table, folds: int = 10) -> pa.Table:
-    """Deal patients out in the order of their levels."""
+    """Distribute patients over splits in the order of their levels."""
     rows = sorted(people.to_pylist(), key=lambda r: (r["pain_target"], r["patient_id"]))
     return CvSplits.from_rows(
         [
@@ -89,7 +89,7 @@ def fold_models(
 def predictions(
     experiments: dict[str, int], cv: pa.Table, seed: int = 0, signal: float = 0.3, items: int = 12
 ) -> pa.Table:
-    """Item predictions of a model with a little signal and patients that differ much."""
+    """Item predictions of a model with a weak signal and large differences between patients."""
     rng = np.random.default_rng(seed)
     rows = []
     for number, (experiment, classes) in enumerate(experiments.items()):
@@ -101,8 +101,8 @@ def predictions(
             for item in range(items):
                 right = rng.random() < skill
                 others = [n for n in names if n != target]
-                said = target if right else str(rng.choice(others))
-                sure = float(rng.uniform(0.5, 0.95))
+                predicted = target if right else str(rng.choice(others))
+                probability = float(rng.uniform(0.5, 0.95))
                 rows.append(
                     {
                         "experiment": experiment,
@@ -112,9 +112,11 @@ def predictions(
                         "frame_index": item,
                         "chunk_index": None,
                         "target": target,
-                        "predicted": said,
-                        "probability": sure,
-                        "pain_probability": sure if said not in ("None", "No Pain") else 1 - sure,
+                        "predicted": predicted,
+                        "probability": probability,
+                        "pain_probability": probability
+                        if predicted not in ("None", "No Pain")
+                        else 1 - probability,
                         "weight": 1.0,
                     }
                 )
@@ -150,7 +152,7 @@ def bpi_scores(
 
 
 def videos(people: pa.Table, each: int = 6) -> pa.Table:
-    rows = []
+    rows: list[dict[str, object]] = []
     for person in people.to_pylist():
         for n in range(each):
             name = f"s{person['patient_id']}-{n}"

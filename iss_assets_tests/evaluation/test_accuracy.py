@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pyarrow as pa
@@ -15,6 +15,7 @@ from iss_assets.protocol.published import (
     PATIENTS_BY_CLASS,
     PATIENTS_BY_LEVEL,
     TABLE_5,
+    Published,
     analyzed_by_cohort,
 )
 from iss_assets.schemas.evaluation import PatientAccuracy
@@ -71,7 +72,7 @@ def test_a_patients_accuracy_is_the_weighted_share_of_items_predicted_right() ->
     assert (b["profile"], b["weights_origin"]) == ("demo", "random")
 
 
-def test_the_result_fits_the_table_of_the_warehouse(study: Path) -> None:
+def test_the_result_fits_the_table_of_the_warehouse(study: SimpleNamespace) -> None:
     checked = PatientAccuracy.check_rows(study.accuracy)
     assert checked.num_rows == 9 * 29
 
@@ -135,7 +136,7 @@ def test_the_papers_own_arithmetic_comes_out() -> None:
 
 
 @pytest.mark.parametrize("row", TABLE_5, ids=lambda r: r.experiment)
-def test_every_line_of_the_papers_table_is_a_mean_over_patients(row) -> None:
+def test_every_line_of_the_papers_table_is_a_mean_over_patients(row: Published) -> None:
     """Experiment 3 only without patient 0015: 13 and 15 patients."""
     if row.classes == 4:
         sizes = {level.lower(): n for level, n in PATIENTS_BY_LEVEL.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -25,7 +25,9 @@ from iss_assets.settings import EvaluationSettings
 SETTINGS = EvaluationSettings(bootstrap_samples=999)
 
 
-def run(patients: pd.DataFrame, scores: pd.DataFrame | None = None, quality: pd.DataFrame | None = None):
+def run(
+    patients: pd.DataFrame, scores: pd.DataFrame | None = None, quality: pd.DataFrame | None = None
+) -> pd.DataFrame:
     """Baselines for a frame of patients with the columns patient_id, split, pain_level, sex, skin_group."""
     none_scores = pd.DataFrame({"patient_id": [], "timeframe": [], "pain_now": []})
     if scores is not None and "pain_now" not in scores:
@@ -61,7 +63,7 @@ def accuracy_of(found: pd.DataFrame, baseline: str, classes: int = 2) -> dict[st
     return dict(zip(chosen["patient_id"], chosen["accuracy"], strict=True))
 
 
-def test_in_the_papers_cohort_sex_and_skin_alone_reach_two_thirds_in_sample(study: Path) -> None:
+def test_in_the_papers_cohort_sex_and_skin_alone_reach_two_thirds_in_sample(study: SimpleNamespace) -> None:
     """Table 2: men light 7 of 11, women light 4 of 6, men dark 5 of 9, women dark 3 of 3: 19 of 29."""
     people = study.patients.to_pandas()
     cells = (people["sex"] + " " + people["skin_group"]).tolist()

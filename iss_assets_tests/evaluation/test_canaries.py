@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from concurrent.futures import Executor
 
 import numpy as np
 import pandas as pd
@@ -10,12 +12,14 @@ import pyarrow as pa
 import pytest
 
 from iss_assets.evaluation.canaries import (
+    LeakageReport,
     check_leakage,
     identity_probe,
     leakage_canary,
     quality_associations,
     shuffled_labels_canary,
 )
+from iss_assets.evaluation.permutation import FitPredict
 from iss_assets.protocol import terms
 from iss_assets.schemas.evaluation import CanaryResults, QualityAssociations
 from iss_assets.settings import EvaluationSettings
@@ -38,7 +42,7 @@ def frames() -> pd.DataFrame:
     return pd.DataFrame({"patient_id": list("aabbccdd"), "picture_hash": range(8), "contrast": 0.2})
 
 
-def kinds(report) -> dict[str, tuple[list[str], int]]:
+def kinds(report: LeakageReport) -> dict[str, tuple[list[str], int]]:
     return {leak["kind"]: (leak["patients"], leak["count"]) for leak in report.leaks}
 
 
@@ -114,10 +118,10 @@ def test_where_nothing_was_compared_nothing_is_proved(
     assert row["passed"] is None and row["detail"].startswith("Nothing was compared")
 
 
-def nearest_neighbour(features: dict[str, np.ndarray], leaky: bool):
+def nearest_neighbour(features: dict[str, np.ndarray], leaky: bool) -> FitPredict:
     """A 1-NN on patients' videos; the leaky one may look at the patient's own other videos."""
 
-    def fit_predict(levels, place):
+    def fit_predict(levels: Mapping[str, str], place: Mapping[str, int]) -> pa.Table:
         rows = []
         for patient, own in features.items():
             for number, video in enumerate(own):
@@ -152,7 +156,7 @@ def people() -> tuple[dict[str, np.ndarray], dict[str, int], dict[str, str]]:
 
 
 def test_an_honest_model_falls_to_chance_on_shuffled_labels(
-    people: tuple[dict[str, np.ndarray], dict[str, int], dict[str, str]], pool
+    people: tuple[dict[str, np.ndarray], dict[str, int], dict[str, str]], pool: Executor
 ) -> None:
     features, place, levels = people
     row = shuffled_labels_canary(
@@ -162,7 +166,7 @@ def test_an_honest_model_falls_to_chance_on_shuffled_labels(
 
 
 def test_a_planted_leak_stays_right_on_shuffled_labels_and_is_caught(
-    people: tuple[dict[str, np.ndarray], dict[str, int], dict[str, str]], pool
+    people: tuple[dict[str, np.ndarray], dict[str, int], dict[str, str]], pool: Executor
 ) -> None:
     features, place, levels = people
     row = shuffled_labels_canary(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -26,7 +27,7 @@ def cv(split_of: dict[str, int]) -> pd.DataFrame:
     return pd.DataFrame({"patient_id": list(split_of), "split": list(split_of.values())})
 
 
-def folds(split_of: dict[str, int], experiment: str = "m", day: int = 1, **more) -> list[dict]:
+def folds(split_of: dict[str, int], experiment: str = "m", day: int = 1, **more: Any) -> list[dict]:
     return [
         {
             "experiment": experiment,
@@ -75,7 +76,7 @@ def test_a_cohort_that_grows_or_shrinks_leaves_the_folds_in_place() -> None:
         ({}, [1, 2, 3]),
     ],
 )
-def test_folds_that_do_not_fit_todays_splits_are_left_out(today, gone) -> None:
+def test_folds_that_do_not_fit_todays_splits_are_left_out(today: dict[str, int], gone: list[int]) -> None:
     kept, left_out = judged(folds(SPLIT_OF), today)
     assert [split for _, split in kept] == [s for s in (1, 2, 3) if s not in gone]
     assert left_out == [LeftOut("m", tuple(gone), "paper", OTHER_SPLITS)]
@@ -92,7 +93,7 @@ def test_folds_that_do_not_fit_todays_splits_are_left_out(today, gone) -> None:
         {"settings": json.dumps({"epochs": 2, "folds": 3})},
     ],
 )
-def test_within_an_experiment_only_folds_trained_like_the_newest_are_judged(other) -> None:
+def test_within_an_experiment_only_folds_trained_like_the_newest_are_judged(other: dict[str, str]) -> None:
     rows = folds(SPLIT_OF) + folds(SPLIT_OF, "n")
     rows[1] |= {**other, "trained_at": datetime(2026, 2, 1, tzinfo=UTC)}
     kept, left_out = judged(rows, SPLIT_OF)

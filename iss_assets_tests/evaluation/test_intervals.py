@@ -8,6 +8,7 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from iss_assets.evaluation.intervals import (
+    Interval,
     auroc,
     bca_interval,
     holm,
@@ -18,6 +19,12 @@ from iss_assets.evaluation.intervals import (
 )
 
 ONES = np.ones((1, 4))
+
+
+def bounds(interval: Interval) -> tuple[float, float, float]:
+    """Return lower bound, estimate and upper bound of an interval that must have them."""
+    assert interval.low is not None and interval.estimate is not None and interval.high is not None
+    return interval.low, interval.estimate, interval.high
 
 
 def test_a_mean_counts_each_patient_as_often_as_it_was_drawn() -> None:
@@ -53,7 +60,7 @@ def test_auroc_agrees_with_scikit_learn_on_a_resample() -> None:
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_the_interval_agrees_with_scipys_bca(seed) -> None:
+def test_the_interval_agrees_with_scipys_bca(seed: int) -> None:
     values = np.random.default_rng(seed).beta(2, 1, 29)
     ours = bca_interval(mean_of(values), 29, samples=9999)
     theirs = stats.bootstrap((values,), np.mean, n_resamples=9999, method="BCa", random_state=seed)
@@ -66,7 +73,8 @@ def test_the_interval_agrees_with_scipys_bca(seed) -> None:
 def test_a_skewed_sample_shifts_the_interval_to_its_long_side() -> None:
     values = np.array([0.0] * 12 + [0.2, 0.4, 1.0])
     interval = bca_interval(mean_of(values), 15)
-    assert interval.high - interval.estimate > interval.estimate - interval.low
+    low, estimate, high = bounds(interval)
+    assert high - estimate > estimate - low
 
 
 def test_the_same_seed_gives_the_same_interval() -> None:
@@ -78,21 +86,24 @@ def test_the_same_seed_gives_the_same_interval() -> None:
     ("values", "note"),
     [([], "no patients"), ([0.7], "one patient"), ([1.0, 1.0, 1.0], "all patients alike")],
 )
-def test_where_resampling_can_show_nothing_there_is_no_interval_and_the_note_says_why(values, note) -> None:
+def test_where_resampling_can_show_nothing_there_is_no_interval_and_the_note_says_why(
+    values: list[float], note: str
+) -> None:
     interval = bca_interval(mean_of(values), len(values))
     assert (interval.low, interval.high, interval.method) == (None, None, "none")
-    assert interval.note.startswith(note)
+    assert interval.note is not None and interval.note.startswith(note)
 
 
 def test_resamples_with_one_class_are_left_out_and_said() -> None:
     mixed = bca_interval(auroc([0.9, 0.2, 0.3, 0.1], [True, True, False, False]), 4)
-    assert "one class only" in mixed.note
-    assert 0 <= mixed.low <= mixed.estimate <= mixed.high <= 1
+    assert mixed.note is not None and "one class only" in mixed.note
+    low, estimate, high = bounds(mixed)
+    assert 0 <= low <= estimate <= high <= 1
 
 
 def test_auroc_without_patients_in_pain_is_not_defined() -> None:
     interval = bca_interval(auroc([0.1, 0.2], [False, False]), 2)
-    assert interval.estimate is None and "not defined" in interval.note
+    assert interval.estimate is None and interval.note is not None and "not defined" in interval.note
 
 
 def test_holm_steps_down_and_stays_monotone() -> None:
@@ -107,7 +118,9 @@ def test_holm_never_exceeds_one_and_leaves_gaps_alone() -> None:
 
 @pytest.mark.parametrize("confidence", [0.95, 0.8])
 @pytest.mark.parametrize("patients", [1, 4, 8, 29])
-def test_exact_intervals_are_the_shares_that_the_binomial_tests_do_not_reject(patients, confidence) -> None:
+def test_exact_intervals_are_the_shares_that_the_binomial_tests_do_not_reject(
+    patients: int, confidence: float
+) -> None:
     """Ends by their definition: each makes what was seen, or more extreme, as rare as one tail."""
     tail = (1 - confidence) / 2
     for yes in range(patients + 1):
@@ -127,7 +140,8 @@ def test_exact_intervals_are_the_shares_that_the_binomial_tests_do_not_reject(pa
 
 def test_eight_of_eight_is_not_certainty() -> None:
     found = share_interval(8, 8)
-    assert (round(found.low, 2), found.high, found.method) == (0.63, 1.0, "Clopper-Pearson")
+    low, _, high = bounds(found)
+    assert (round(low, 2), high, found.method) == (0.63, 1.0, "Clopper-Pearson")
     assert share_interval(0, 0).estimate is None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from iss_assets.evaluation.frames import rows_of
 from iss_assets.reports.patient_report import _clock_words, _with_clock
 from iss_assets.schemas.intake import BpiScores
 from iss_assets_tests.times import time_columns
@@ -20,7 +21,7 @@ def test_questionnaires_are_shown_in_order_with_the_local_time_and_its_offset() 
     ]
     shown = _with_clock(BpiScores.from_rows(rows).to_pandas())
     assert shown["submission_id"].tolist() == ["d", "b", "c", "a"]
-    words = [_clock_words(r.clock, r.utc_offset_minutes) for r in shown.itertuples()]
+    words = [_clock_words(r.clock, r.utc_offset_minutes) for r in rows_of(shown)]
     assert words == [
         "2021-01-12 08:30 +09:30",
         "2021-01-11 20:30 −05:00",

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from pathlib import Path
+import threading
+from collections.abc import Mapping
+from concurrent.futures import Executor
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from scipy.stats import ttest_1samp
+from sklearn.metrics import roc_auc_score
 
 from iss_assets.evaluation.permutation import (
     Retraining,
@@ -90,14 +96,14 @@ def test_labels_are_dealt_out_among_patients_with_their_splits_and_none_is_lost(
     assert sorted(pairs) == sorted((levels[p], splits[p]) for p in levels)  # folds stay stratified
 
 
-def test_chance_of_a_majority_rule_is_that_of_stratified_folds(pool) -> None:
+def test_chance_of_a_majority_rule_is_that_of_stratified_folds(pool: Executor) -> None:
     """Eight patients in four folds of one with and one without pain: every training side is even, so the rule says one
     class to all and is right for half. Levels dealt out without their splits would make it lean the wrong way."""
     names = [f"p{n}" for n in range(8)]
     levels = dict(zip(names, ["None", "Severe"] * 4, strict=True))
     splits = {name: n // 2 for n, name in enumerate(names)}
 
-    def majority(levels, splits):
+    def majority(levels: Mapping[str, str], splits: Mapping[str, int]) -> pa.Table:
         said = []
         for patient in names:
             train = [levels[p] != "None" for p in names if splits[p] != splits[patient]]
@@ -112,7 +118,7 @@ def test_chance_of_a_majority_rule_is_that_of_stratified_folds(pool) -> None:
     assert np.mean([a.accuracy for a in alone]) < 0.4
 
 
-def test_accuracy_against_levels_is_a_mean_over_patients_of_weighted_items(study: Path) -> None:
+def test_accuracy_against_levels_is_a_mean_over_patients_of_weighted_items(study: SimpleNamespace) -> None:
     items = study.predictions.filter(np.array(study.predictions["experiment"].to_pylist()) == "fusion_3")
     levels = dict(
         zip(study.splits["patient_id"].to_pylist(), study.splits["pain_level"].to_pylist(), strict=True)
@@ -121,12 +127,12 @@ def test_accuracy_against_levels_is_a_mean_over_patients_of_weighted_items(study
     assert score_predictions(items, levels, 2).accuracy == pytest.approx(own)
 
 
-def test_the_auroc_of_training_shares_is_below_one_half_when_patients_are_left_out(pool) -> None:
+def test_the_auroc_of_training_shares_is_below_one_half_when_patients_are_left_out(pool: Executor) -> None:
     """A model that knows nothing but the share of pain on its training side: it says less pain to whom it left out with
     pain. Its AUROC is 0 with one patient a fold, where 0.5 would be taken for chance."""
     levels = {f"p{n}": "None" if n < 4 else "Severe" for n in range(9)}
 
-    def shares(levels, splits):
+    def shares(levels: Mapping[str, str], splits: Mapping[str, int]) -> pa.Table:
         pain = {p: np.mean([levels[o] != "None" for o in levels if splits[o] != splits[p]]) for p in levels}
         said = ["Pain" if share > 0.5 else "No Pain" for share in pain.values()]
         return pa.table(
@@ -143,14 +149,12 @@ def test_the_auroc_of_training_shares_is_below_one_half_when_patients_are_left_o
 
 
 def test_the_auroc_is_that_of_scikit_learn_over_patients_weighted_means() -> None:
-    from sklearn.metrics import roc_auc_score
-
     rng = np.random.default_rng(3)
     levels = {f"p{n}": "Low" if n % 3 else "None" for n in range(20)}
     rows = [(p, "Pain", float(rng.uniform()), float(w)) for p in levels for w in (1, 3)]
     frame = pd.DataFrame(rows, columns=["patient_id", "predicted", "pain_probability", "weight"])
     means = {
-        p: np.average(g["pain_probability"], weights=g["weight"]) for p, g in frame.groupby("patient_id")
+        str(p): np.average(g["pain_probability"], weights=g["weight"]) for p, g in frame.groupby("patient_id")
     }
     truth = [levels[p] != "None" for p in means]
     found = score_predictions(pa.Table.from_pandas(frame), levels, 2)
@@ -167,16 +171,16 @@ def test_a_sequential_test_stops_at_the_draw_that_settles_it() -> None:
     assert whole.p_value == 2 / 20 and not whole.stopped
 
 
-@pytest.mark.parametrize(("alpha", "most"), [(0.05, 199), (0.05, 99), (0.1, 39), (0.01, 199)])
-def test_stopping_early_never_changes_the_verdict(alpha, most) -> None:
+@pytest.mark.parametrize(("alpha", "limit"), [(0.05, 199), (0.05, 99), (0.1, 39), (0.01, 199)])
+def test_stopping_early_never_changes_the_verdict(alpha: float, limit: int) -> None:
     rng = np.random.default_rng(0)
-    enough = draws_to_stop(alpha, most)
+    enough = draws_to_stop(alpha, limit)
     verdicts = []
     for shift in np.repeat(np.linspace(0, 4, 20), 10):
-        draws = rng.normal(size=most)
+        draws = rng.normal(size=limit)
         plain = p_from_permutations(shift, draws) <= alpha
         verdicts.append(plain)
-        assert (sequential_test(shift, draws, most, enough).p_value <= alpha) == plain
+        assert (sequential_test(shift, draws, limit, enough).p_value <= alpha) == plain
     assert 0 < sum(verdicts) < 200
 
 
@@ -191,14 +195,11 @@ def test_sequential_p_values_are_valid_and_cheap_under_the_null_hypothesis() -> 
     assert np.mean([len(t.drawn) for t in tests]) < 50, "instead of 199"
 
 
-def test_results_come_in_the_order_of_the_tasks_and_what_is_not_wanted_is_dropped(pool) -> None:
-    import itertools
-    import threading
-
+def test_results_come_in_the_order_of_the_tasks_and_what_is_not_wanted_is_dropped(pool: Executor) -> None:
     last = threading.Event()
     begun = []
 
-    def work(task):
+    def work(task: int) -> int:
         begun.append(task)
         if task == 0:
             assert last.wait(30)  # the first task ends after the second
@@ -212,8 +213,8 @@ def test_results_come_in_the_order_of_the_tasks_and_what_is_not_wanted_is_droppe
     assert max(begun) < 5 + 2 * 2
 
 
-def test_a_failed_training_is_an_error_and_not_a_draw_less(pool) -> None:
-    def fails(levels, splits):
+def test_a_failed_training_is_an_error_and_not_a_draw_less(pool: Executor) -> None:
+    def fails(levels: Mapping[str, str], splits: Mapping[str, int]) -> pa.Table:
         raise RuntimeError("broken")
 
     draws = retrained_scores(fails, [({"a": "None"}, {"a": 1})], 2, pool, 2)
@@ -221,7 +222,9 @@ def test_a_failed_training_is_an_error_and_not_a_draw_less(pool) -> None:
         next(draws)
 
 
-def test_a_perfect_model_among_many_others_cannot_be_shown_with_few_permutations(study: Path, pool) -> None:
+def test_a_perfect_model_among_many_others_cannot_be_shown_with_few_permutations(
+    study: SimpleNamespace, pool: Executor
+) -> None:
     """39 permutations give p = 1/40 at the least, which Holm over nine makes 0.225 where no other is small."""
     accuracies = study.accuracy.to_pandas()
     levels, splits = (
@@ -229,7 +232,7 @@ def test_a_perfect_model_among_many_others_cannot_be_shown_with_few_permutations
         for c in ("pain_level", "split")
     )
 
-    def same(levels, splits):
+    def same(levels: Mapping[str, str], splits: Mapping[str, int]) -> pa.Table:
         said = ["Pain" if n % 2 else "No Pain" for n in range(29)]
         same = {"predicted": said, "pain_probability": [0.5] * 29, "weight": [1.0] * 29}
         return pa.table({"patient_id": list(levels), **same})
@@ -242,7 +245,7 @@ def test_a_perfect_model_among_many_others_cannot_be_shown_with_few_permutations
     assert row["p_least_holm"] == row["p_value_holm"] > SETTINGS.alpha
 
 
-def test_so_few_patients_that_no_p_can_be_small_are_told(study: Path, pool) -> None:
+def test_so_few_patients_that_no_p_can_be_small_are_told(study: SimpleNamespace, pool: Executor) -> None:
     """Two of four in pain: six labelings, so that p is 1/6 at the least, however many permutations are made."""
     assert count_labelings(["Pain", "Pain", "No Pain", "No Pain"]) == 6
     four = rows([1.0] * 4, ["None", "Severe"] * 2)
@@ -255,14 +258,16 @@ def test_so_few_patients_that_no_p_can_be_small_are_told(study: Path, pool) -> N
 
 
 @pytest.mark.parametrize("differing", [1, 3, 12, 13])
-def test_the_least_p_of_sign_flips_is_reached_where_all_differences_agree(differing) -> None:
+def test_the_least_p_of_sign_flips_is_reached_where_all_differences_agree(differing: int) -> None:
     values = np.ones(differing)
     assert sign_flip_p(values, 999, 0) >= least_sign_flip_p(values, 999) * 0.99
     if differing <= 12:
         assert sign_flip_p(values, 999, 0) == least_sign_flip_p(values, 999) == 2 / 2**differing
 
 
-def test_retraining_is_used_where_it_is_offered_and_the_method_is_told(study: Path, pool) -> None:
+def test_retraining_is_used_where_it_is_offered_and_the_method_is_told(
+    study: SimpleNamespace, pool: Executor
+) -> None:
     accuracies = study.accuracy.to_pandas().query("experiment in ['forest_pain', 'fusion_3']")
     levels = dict(
         zip(study.splits["patient_id"].to_pylist(), study.splits["pain_level"].to_pylist(), strict=True)
@@ -270,7 +275,7 @@ def test_retraining_is_used_where_it_is_offered_and_the_method_is_told(study: Pa
     splits = dict(zip(study.splits["patient_id"].to_pylist(), study.splits["split"].to_pylist(), strict=True))
     seen = []
 
-    def fit_predict(dealt, dealt_splits):
+    def fit_predict(dealt: Mapping[str, str], dealt_splits: Mapping[str, int]) -> pa.Table:
         assert sorted(dealt_splits.values()) == sorted(splits.values())
         seen.append(dict(dealt))
         return invented.predictions({"forest_pain": 2}, study.splits, items=2)
@@ -295,14 +300,14 @@ def test_retraining_is_used_where_it_is_offered_and_the_method_is_told(study: Pa
     assert larger[1] == pytest.approx(max(larger[0], smaller[1]))
 
 
-def test_what_is_trained_smaller_is_observed_smaller(study: Path, pool) -> None:
+def test_what_is_trained_smaller_is_observed_smaller(study: SimpleNamespace, pool: Executor) -> None:
     accuracies = study.accuracy.to_pandas().query("experiment == 'forest_pain'")
     levels, splits = (
         dict(zip(study.splits["patient_id"].to_pylist(), study.splits[c].to_pylist(), strict=True))
         for c in ("pain_level", "split")
     )
 
-    def always_pain(levels, splits):
+    def always_pain(levels: Mapping[str, str], splits: Mapping[str, int]) -> pa.Table:
         same = {"predicted": ["Pain"] * 29, "pain_probability": [0.6] * 29, "weight": [1.0] * 29}
         return pa.table({"patient_id": list(levels), **same})
 
@@ -325,8 +330,6 @@ def test_patients_that_do_not_differ_say_nothing() -> None:
 
 
 def test_random_sign_flips_agree_with_the_t_test() -> None:
-    from scipy.stats import ttest_1samp
-
     values = np.random.default_rng(4).normal(0.1, 0.3, 29)
     assert sign_flip_p(values, 9999, 0) == pytest.approx(ttest_1samp(values, 0).pvalue, abs=0.02)
 
@@ -346,7 +349,7 @@ def test_pairs_are_compared_over_the_patients_that_both_have_seen() -> None:
     assert by_pair["first", "second"]["p_value"] == 1.0
 
 
-def test_models_with_two_classes_are_not_compared_with_four(study: Path) -> None:
+def test_models_with_two_classes_are_not_compared_with_four(study: SimpleNamespace) -> None:
     pairs = paired_differences(
         study.accuracy.to_pandas(),
         pd.DataFrame({"baseline": [], "classes": [], "patient_id": [], "accuracy": []}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -49,7 +50,8 @@ def test_every_figure_by_hand(five: pd.DataFrame) -> None:
     assert found["specificity"] == pytest.approx(1 / 2)
     assert found["balanced_accuracy"] == pytest.approx((0.65 + 0.7) / 2)
     assert found["brier"] == pytest.approx((0.2**2 + 0.6**2 + 0.3**2 + 0.7**2 + 0.1**2) / 5)
-    assert found["scaled_brier"] == pytest.approx(1 - found["brier"] / (0.6 * 0.4))
+    brier = found["brier"]
+    assert brier is not None and found["scaled_brier"] == pytest.approx(1 - brier / (0.6 * 0.4))
     assert found["calibration_in_the_large"] == pytest.approx((0.2 + 0.6 + 0.7 + 0.3 + 0.9) / 5 - 3 / 5)
     assert found["auroc"] == pytest.approx((2 + 1 + 2) / 6), "0.7 beats both, 0.3 one, 0.9 both"
 
@@ -97,7 +99,7 @@ def test_a_probability_of_one_falls_into_the_last_bin(five: pd.DataFrame) -> Non
 
 def line(
     five: pd.DataFrame, difference: tuple[float, float, float], p: float = 0.01, least: float = 0.001
-) -> dict[str, object]:
+) -> dict[str, Any]:
     models = pd.DataFrame(
         {
             "experiment": ["m", "m"],
@@ -132,7 +134,9 @@ def line(
         ((0.1, 0.02, 0.2), "yes"),
     ],
 )
-def test_a_model_is_held_against_the_best_baseline(five: pd.DataFrame, difference, verdict) -> None:
+def test_a_model_is_held_against_the_best_baseline(
+    five: pd.DataFrame, difference: tuple[float, float, float], verdict: str
+) -> None:
     row = line(five, difference)
     assert row["best_baseline"] == "sex"
     assert row["beats_baseline"] == verdict

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -11,28 +13,29 @@ import pytest
 from iss_assets.evaluation.permutation import Retraining
 from iss_assets.evaluation.study import EvaluationInputs, evaluate_study
 from iss_assets.schemas.registry import BY_NAME
+from iss_assets.settings import EvaluationSettings
 from iss_assets_tests.evaluation import invented
 
 
-def inputs(study, **more) -> EvaluationInputs:
+def inputs(study: SimpleNamespace, **more: Any) -> EvaluationInputs:
     return EvaluationInputs(
         study.accuracy, study.splits, study.models, study.patients, study.scores, study.quality, **more
     )
 
 
-def test_every_table_fits_its_model_and_holds_rows(judged) -> None:
+def test_every_table_fits_its_model_and_holds_rows(judged: dict[str, pa.Table]) -> None:
     assert len(judged) == 12
     for name, table in judged.items():
         assert BY_NAME[name].check_rows(table).num_rows > 0, name
 
 
-def test_experiments_stand_in_the_order_of_the_papers_table(judged) -> None:
+def test_experiments_stand_in_the_order_of_the_papers_table(judged: dict[str, pa.Table]) -> None:
     names = judged["experiment_results"]["experiment"].to_pylist()
     assert names[:3] == ["resnet50_4_static", "resnet50_2_static", "forest_landmarks"]
     assert names[-1] == "embedding_probe"
 
 
-def test_each_experiment_is_told_what_it_was_held_against(judged) -> None:
+def test_each_experiment_is_told_what_it_was_held_against(judged: dict[str, pa.Table]) -> None:
     for row in judged["experiment_results"].to_pylist():
         assert row["beats_baseline"] in ("no", "not shown", "cannot be shown", "yes")
         assert row["p_value_method"] == (
@@ -41,14 +44,16 @@ def test_each_experiment_is_told_what_it_was_held_against(judged) -> None:
         assert row["p_value"] <= row["p_value_holm"]
 
 
-def test_stability_has_a_row_for_every_seed(judged, quick) -> None:
+def test_stability_has_a_row_for_every_seed(judged: dict[str, pa.Table], quick: EvaluationSettings) -> None:
     assert judged["split_stability"]["split_seed"].to_pylist() == list(quick.stability_seeds)
 
 
-def test_figures_of_an_experiment_do_not_depend_on_who_else_is_judged(judged, one_judged) -> None:
+def test_figures_of_an_experiment_do_not_depend_on_who_else_is_judged(
+    judged: dict[str, pa.Table], one_judged: SimpleNamespace
+) -> None:
     for name in ("experiment_metrics", "subgroup_results", "confusion_counts", "calibration"):
         alone = one_judged.tables[name]
-        together = judged[name].filter(pc.equal(judged[name]["experiment"], "forest_pain"))
+        together = judged[name].filter(pc.field("experiment") == "forest_pain")
         if (
             name == "experiment_metrics"
         ):  # nothing is trained again for the one, so that its AUROC has no reference
@@ -57,14 +62,16 @@ def test_figures_of_an_experiment_do_not_depend_on_who_else_is_judged(judged, on
     assert one_judged.tables["baseline_accuracy"].equals(judged["baseline_accuracy"])
 
 
-def test_one_experiment_alone_can_be_judged(one_judged) -> None:
+def test_one_experiment_alone_can_be_judged(one_judged: SimpleNamespace) -> None:
     row = one_judged.tables["experiment_results"].to_pylist()[0]
     assert row["models"] == 10 and row["p_value_holm"] == row["p_value"]
     assert one_judged.tables["canary_results"].num_rows == 0
     assert one_judged.tables["split_stability"].num_rows == 0
 
 
-def test_nothing_evaluated_yet_gives_baselines_and_no_results(study: Path, quick) -> None:
+def test_nothing_evaluated_yet_gives_baselines_and_no_results(
+    study: SimpleNamespace, quick: EvaluationSettings
+) -> None:
     found = evaluate_study(
         EvaluationInputs(
             study.accuracy.slice(0, 0),
@@ -80,11 +87,13 @@ def test_nothing_evaluated_yet_gives_baselines_and_no_results(study: Path, quick
 
 
 @pytest.mark.parametrize("levels", [["None"], ["Low"], ["None", "Severe"]], ids="+".join)
-def test_a_cohort_that_lacks_levels_is_judged_as_far_as_it_can_be(study: Path, quick, levels) -> None:
-    splits = study.splits.filter(pc.is_in(study.splits["pain_level"], pa.array(levels)))
+def test_a_cohort_that_lacks_levels_is_judged_as_far_as_it_can_be(
+    study: SimpleNamespace, quick: EvaluationSettings, levels: list[str]
+) -> None:
+    splits = study.splits.filter(pc.field("pain_level").isin(levels))
 
     def of_them(table: pa.Table) -> pa.Table:
-        return table.filter(pc.is_in(table["patient_id"], splits["patient_id"]))
+        return table.filter(pc.field("patient_id").isin(splits["patient_id"].to_pylist()))
 
     found = evaluate_study(
         EvaluationInputs(
@@ -108,24 +117,26 @@ def test_a_cohort_that_lacks_levels_is_judged_as_far_as_it_can_be(study: Path, q
     if not both:  # labels that are all alike cannot be permuted into others
         assert set(
             found["permutation_results"]
-            .filter(pc.not_equal(pc.field("experiment"), "resnet50_4_static"))["p_value"]
+            .filter(pc.field("experiment") != "resnet50_4_static")["p_value"]
             .to_pylist()
         ) == {1.0}
 
 
-def test_training_offered_for_an_experiment_without_predictions_is_an_error(study: Path, quick) -> None:
+def test_training_offered_for_an_experiment_without_predictions_is_an_error(
+    study: SimpleNamespace, quick: EvaluationSettings
+) -> None:
     with pytest.raises(ValueError, match="nobody"):
-        evaluate_study(inputs(study, fit_predict={"nobody": lambda levels, splits: None}), quick)
+        evaluate_study(inputs(study, fit_predict={"nobody": lambda levels, splits: pa.table({})}), quick)
 
 
 def test_progress_counts_every_training_to_its_end_and_no_figure_depends_on_the_number_of_workers(
-    study: Path, quick
+    study: SimpleNamespace, quick: EvaluationSettings
 ) -> None:
-    told: dict[int, list[tuple[int, int]]] = {1: [], 3: []}
-    made = {}
-    for workers, steps in told.items():
+    results = {}
+    for workers in (1, 3):
+        steps: list[tuple[int, int]] = []
 
-        def again(levels, splits):
+        def again(levels: Mapping[str, str], splits: Mapping[str, int]) -> pa.Table:
             """A model whose figures depend on the labels it is given."""
             seed = sum(n * (level != "None") for n, level in enumerate(levels.values()))
             return invented.predictions({"forest_pain": 2}, study.splits, seed=seed, items=2)
@@ -138,9 +149,11 @@ def test_progress_counts_every_training_to_its_end_and_no_figure_depends_on_the_
                 "forest_pain": lambda seed: invented.predictions({"forest_pain": 2}, study.splits, seed=seed)
             },
         )
-        made[workers] = evaluate_study(
-            given, quick, lambda done, of, what, steps=steps: steps.append((done, of)), workers
-        )
+
+        def progress(done: int, of: int, _: str, steps: list[tuple[int, int]] = steps) -> None:
+            steps.append((done, of))
+
+        results[workers] = evaluate_study(given, quick, progress, workers)
         assert steps[-1][0] == steps[-1][1] == 19 + 4 + 2
         assert [done for done, _ in steps] == sorted(done for done, _ in steps)
-    assert all(made[1][name].equals(made[3][name]) for name in made[1])
+    assert all(results[1][name].equals(results[3][name]) for name in results[1])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -13,17 +14,19 @@ from iss_assets.settings import EvaluationSettings
 
 
 @pytest.fixture(scope="module")
-def groups(study: Path, quick):
+def groups(study: SimpleNamespace, quick: EvaluationSettings) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
     accuracies = study.accuracy.to_pandas().query("experiment == 'fusion_3'")
     table = SubgroupResults.check_rows(subgroup_results(accuracies, study.patients.to_pandas(), quick))
     return accuracies.merge(study.patients.to_pandas(), on="patient_id"), table.to_pylist()
 
 
-def one(rows, attribute, name):
+def one(rows: list[dict[str, Any]], attribute: str, name: str) -> dict[str, Any]:
     return next(r for r in rows if (r["attribute"], r["group_name"]) == (attribute, name))
 
 
-def test_a_groups_accuracy_is_the_mean_over_its_patients(groups) -> None:
+def test_a_groups_accuracy_is_the_mean_over_its_patients(
+    groups: tuple[pd.DataFrame, list[dict[str, Any]]],
+) -> None:
     people, rows = groups
     women = people[people["sex"] == "F"]
     row = one(rows, "sex", "F")
@@ -32,7 +35,9 @@ def test_a_groups_accuracy_is_the_mean_over_its_patients(groups) -> None:
     assert row["low"] < row["accuracy"] < row["high"]
 
 
-def test_rates_count_patients_by_the_class_said_most(groups) -> None:
+def test_rates_count_patients_by_the_class_said_most(
+    groups: tuple[pd.DataFrame, list[dict[str, Any]]],
+) -> None:
     people, rows = groups
     dark = people[people["skin_group"] == "dark"]
     pain, said = dark["pain_level_x"] != "None", dark["predicted"] == "Pain"
@@ -43,7 +48,7 @@ def test_rates_count_patients_by_the_class_said_most(groups) -> None:
     assert row["specificity"] == pytest.approx((~said[~pain]).mean())
 
 
-def test_cells_below_five_are_marked(groups) -> None:
+def test_cells_below_five_are_marked(groups: tuple[pd.DataFrame, list[dict[str, Any]]]) -> None:
     _, rows = groups
     assert (
         one(rows, "sex_and_skin", "F dark")["small"] and one(rows, "sex_and_skin", "F dark")["patients"] == 3
@@ -51,13 +56,17 @@ def test_cells_below_five_are_marked(groups) -> None:
     assert not one(rows, "sex_and_skin", "M light")["small"]
 
 
-def test_rates_that_need_patients_who_are_not_there_stay_empty(groups) -> None:
+def test_rates_that_need_patients_who_are_not_there_stay_empty(
+    groups: tuple[pd.DataFrame, list[dict[str, Any]]],
+) -> None:
     _, rows = groups
     assert one(rows, "sex_and_skin", "F dark")["specificity"] is None
     assert one(rows, "cohort", "1A")["sensitivity"] is None
 
 
-def test_a_gap_compares_groups_at_the_same_mix_of_patients(groups) -> None:
+def test_a_gap_compares_groups_at_the_same_mix_of_patients(
+    groups: tuple[pd.DataFrame, list[dict[str, Any]]],
+) -> None:
     people, rows = groups
     means = people.assign(pain=people["pain_level_x"] != "None").groupby(["pain", "sex"])["accuracy"].mean()
     by_hand = (means[False, "F"] - means[False, "M"] + means[True, "F"] - means[True, "M"]) / 2

@@ -1,16 +1,21 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+import torch
+from torchvision.models.resnet import Bottleneck, ResNet
 
 from iss_assets.modeling.experiments import Experiment
 from iss_assets.modeling.items import SCORE_COLUMNS, Items, make_items
 from iss_assets.protocol import terms
 from iss_assets.schemas.audio import AUDIO_FEATURES, AudioFeatures, MelSpectrograms
+from iss_assets.schemas.base import Table
 from iss_assets.schemas.intake import BpiScores, Patients
 from iss_assets.schemas.registry import TABLES
 from iss_assets.schemas.video_quality import VideoQuality
@@ -27,7 +32,7 @@ SIDE = 32
 def planted_items(
     experiment: Experiment, patients: int = 4, each: int = 12, side: int = 32, seed: int = 0
 ) -> Items:
-    """Items whose every input tells the level: patients cycle through None, Severe, Low, Moderate."""
+    """Items whose inputs all depend on the level; patients cycle through None, Severe, Low, Moderate."""
     rng = np.random.default_rng(seed)
     owner = np.repeat(np.arange(patients), each)
     rank = np.array([0, 3, 1, 2])[owner % 4]
@@ -66,10 +71,8 @@ def planted_items(
 
 
 @pytest.fixture(autouse=True)
-def one_thread():
-    """Beside other work on the same cores, torch's threads wait for one another far longer than they compute."""
-    import torch
-
+def one_thread() -> Iterator[None]:
+    """Run torch in one thread: on busy cores its threads would wait for each other longer than they compute."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -78,9 +81,7 @@ def one_thread():
 
 @pytest.fixture
 def small_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """ResNet50's parts, one block a stage and a quarter of the width, for tests of what goes on around a network."""
-    from torchvision.models.resnet import Bottleneck, ResNet
-
+    """A ResNet50 with one block per stage and a quarter of the width, for tests of the code around a network."""
     monkeypatch.setattr(
         "torchvision.models.resnet50",
         lambda weights=None: ResNet(Bottleneck, [1, 1, 1, 1], width_per_group=16),
@@ -97,8 +98,8 @@ def crop(patient: int, frame: int) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Patients 0001 to 0006: all well; all well; no answers; video unusable; nothing submitted; quality not known."""
-    made: dict[type, list[dict]] = {t: [] for t in TABLES}
+    """Patients 0001 to 0006: complete; complete; no answers; unusable video; no submission; unknown quality."""
+    made: dict[type[Table], list[dict[str, Any]]] = {t: [] for t in TABLES}
     for patient in range(1, 7):
         pid, target = f"{patient:04d}", (0, 2, 5, 9, 0, 8)[patient - 1]
         made[Patients].append(
@@ -131,7 +132,7 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
                     {**at, "time_s": frame / 10, "chunk_index": 0, "luminance": 0.5, "contrast": 0.1, "sharpness": 1,
                      "noise": 1, "glare": 0, "picture_hash": frame, "faces_seen": 1}
                 )  # fmt: skip
-                if frame == 5:  # nobody in the last frame
+                if frame == 5:  # no face in the last frame
                     continue
                 box = {"x1": 0, "y1": 0, "x2": 9, "y2": 9, "probability": 1, "faces_seen": 1}
                 made[Faces].append({**at, **box, "crop": as_png(crop(patient, frame))})

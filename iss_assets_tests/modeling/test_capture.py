@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torchvision.models import resnet50
 
 from iss_assets.modeling import capture, training
 from iss_assets.modeling.capture import capture_step, snapshot
 from iss_assets.modeling.embeddings import embed_faces
-from iss_assets.modeling.experiments import EXPERIMENTS, experiment
+from iss_assets.modeling.experiments import EXPERIMENTS, Experiment, experiment
 from iss_assets.modeling.fitting import fit_fold, predict_fold
 from iss_assets.modeling.items import Items
 from iss_assets.modeling.networks import build_network
@@ -37,7 +38,7 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("chosen", NETWORKS, ids=lambda e: e.name)
 def test_recorded_steps_end_with_the_same_file_as_eager_ones(
-    tmp_path: Path, chosen, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, chosen: Experiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     items = planted_items(chosen, each=5)  # two full batches and one of four
     eager = fit_fold(chosen, items, SETTINGS, tmp_path / "eager")
@@ -52,7 +53,9 @@ def test_recorded_steps_end_with_the_same_file_as_eager_ones(
     assert [e["loss"] for e in eager.history] == [e["loss"] for e in fast.history]
 
 
-def test_a_recorded_training_that_was_killed_ends_as_an_undisturbed_one(tmp_path: Path, recorded) -> None:
+def test_a_recorded_training_that_was_killed_ends_as_an_undisturbed_one(
+    tmp_path: Path, recorded: Recorded
+) -> None:
     items = planted_items(FUSION, each=5)
     undisturbed = fit_fold(FUSION, items, SETTINGS, tmp_path / "undisturbed")
 
@@ -82,13 +85,13 @@ def test_a_checkpoint_of_another_way_of_computing_is_not_taken_up(
     monkeypatch.setattr(capture, "record", Recorded().record)
     monkeypatch.setattr(training, "can_capture", lambda device: True)
     monkeypatch.setattr(training, "CAPTURE_FROM", 1)
-    told: list[float] = []
-    fitted = fit_fold(FUSION, items, SETTINGS, tmp_path, progress=lambda e: told.append(e["epoch"]))
-    assert told == [1, 2, 3] and fitted.computed.execution == "captured"
+    reported: list[float] = []
+    fitted = fit_fold(FUSION, items, SETTINGS, tmp_path, progress=lambda e: reported.append(e["epoch"]))
+    assert reported == [1, 2, 3] and fitted.computed.execution == "captured"
 
 
 def test_pictures_that_do_not_lie_on_the_device_are_copied_to_where_the_graph_reads_them(
-    tmp_path: Path, recorded, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, recorded: Recorded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     items = planted_items(FACES, each=5)
     near = fit_fold(FACES, items, SETTINGS, tmp_path / "near")
@@ -122,7 +125,7 @@ def test_predictions_and_embeddings_are_the_same_recorded_or_not(
 
 @pytest.mark.parametrize("steps_before", [0, 2])
 def test_warming_up_leaves_weights_averages_and_optimizer_as_they_were_and_where_they_were(
-    steps_before,
+    steps_before: int,
 ) -> None:
     torch.manual_seed(0)
     network = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4), torch.nn.Linear(4, 2))
@@ -153,7 +156,7 @@ def test_warming_up_leaves_weights_averages_and_optimizer_as_they_were_and_where
         assert all(not t.any() for t in after[len(before) :])
 
 
-def test_a_replay_takes_new_values_and_gives_them_in_the_same_place(recorded) -> None:
+def test_a_replay_takes_new_values_and_gives_them_in_the_same_place(recorded: Recorded) -> None:
     with torch.inference_mode():
         double = capture_step(lambda x: x * 2, (torch.zeros(3),))
         first = double(torch.tensor([1.0, 2.0, 3.0]))
@@ -162,7 +165,7 @@ def test_a_replay_takes_new_values_and_gives_them_in_the_same_place(recorded) ->
         assert second.data_ptr() == first.data_ptr() and second.tolist() == [10, 10, 10]
 
 
-def test_the_stand_in_notices_when_something_moves(recorded) -> None:
+def test_the_stand_in_notices_when_something_moves(recorded: Recorded) -> None:
     weight = torch.ones(2)
 
     def step(x: torch.Tensor) -> None:
@@ -176,10 +179,8 @@ def test_the_stand_in_notices_when_something_moves(recorded) -> None:
 
 
 @pytest.mark.parametrize("chosen", NETWORKS, ids=lambda e: e.name)
-def test_a_step_of_training_draws_no_random_numbers(chosen) -> None:
+def test_a_step_of_training_draws_no_random_numbers(chosen: Experiment) -> None:
     """Folds share one generator on a GPU; a draw would make a model depend on what trains beside it."""
-    from torchvision.models import resnet50
-
     items = planted_items(chosen, each=2)
     widths = {"landmarks": 1404, "scores": 15, "audio_features": 25}
     widths = {name: widths[name] for name in chosen.inputs if name in widths}
@@ -200,7 +201,9 @@ def test_precisions_agree_within_a_twentieth_in_what_they_predict(tmp_path: Path
     assert 0 < np.abs(found[0] - found[1]).max() < 0.05
 
 
-def test_too_few_items_for_a_full_batch_are_learnt_from_without_a_graph(tmp_path: Path, recorded) -> None:
+def test_too_few_items_for_a_full_batch_are_learnt_from_without_a_graph(
+    tmp_path: Path, recorded: Recorded
+) -> None:
     items: Items = planted_items(FACES, patients=2, each=2)
     fitted = fit_fold(FACES, items, SETTINGS, tmp_path)
     assert recorded.graphs == 0 and fitted.computed.execution == "eager"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from iss_assets.modeling.computing import (
     should_compile,
 )
 from iss_assets.modeling.experiments import experiment
+from iss_assets.modeling.files import read_arrays
 from iss_assets.modeling.fitting import fit_fold, predict_fold
 from iss_assets.settings import TrainingSettings
 from iss_assets_tests.modeling.conftest import planted_items
@@ -45,7 +47,7 @@ def test_cuda_is_taken_when_there_and_an_error_when_only_wished_for(monkeypatch:
 
 @pytest.mark.parametrize("able", [True, False])
 def test_bfloat16_is_taken_where_the_hardware_has_it_and_not_where_it_is_emulated(
-    monkeypatch: pytest.MonkeyPatch, able
+    monkeypatch: pytest.MonkeyPatch, able: bool
 ) -> None:
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: able)
     # the paper's Tesla T4 can emulate it only
@@ -59,9 +61,7 @@ def test_bfloat16_is_taken_where_the_hardware_has_it_and_not_where_it_is_emulate
 
 
 @pytest.mark.parametrize("numbers", ["float32", "bfloat16"])
-def test_training_in_either_precision_learns_and_keeps_float32_weights(tmp_path: Path, numbers) -> None:
-    from iss_assets.modeling.files import read_arrays
-
+def test_training_in_either_precision_learns_and_keeps_float32_weights(tmp_path: Path, numbers: str) -> None:
     settings = SETTINGS.model_copy(update={"precision": numbers, "epochs": 3, "learning_rate": 1e-3})
     fitted = fit_fold(FACES, planted_items(FACES, each=8), settings, tmp_path)
     assert fitted.history[-1]["loss"] < fitted.history[0]["loss"]
@@ -69,14 +69,16 @@ def test_training_in_either_precision_learns_and_keeps_float32_weights(tmp_path:
     assert {str(a.dtype) for n, a in kept.items() if n.endswith("weight")} == {"float32"}
 
 
-def test_only_full_batches_go_the_compiled_way(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_full_batches_use_the_compiled_network(monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[str] = []
 
-    def network(inputs):
-        taken.append("plain")
+    class Network(torch.nn.Module):
+        def forward(self, inputs: Mapping[str, torch.Tensor]) -> torch.Tensor:
+            taken.append("plain")
+            return inputs["scores"]
 
     monkeypatch.setattr(torch, "compile", lambda network, dynamic: lambda inputs: taken.append("compiled"))
-    forward = compile_network(network, TrainingSettings())
+    forward = compile_network(Network(), TrainingSettings())
     for size in (16, 5, 17):
         forward({"scores": torch.zeros(size, 2)})
     assert taken == ["compiled", "plain", "plain"]
@@ -133,7 +135,7 @@ def test_compiled_training_learns_and_its_weights_can_be_read_as_usual(
     rows = [
         predict_fold(FACES, fitted, items, settings)["pain_probability"].to_numpy() for fitted in (one, two)
     ]
-    assert np.allclose(*rows, atol=0.02)
+    assert np.allclose(rows[0], rows[1], atol=0.02)
 
 
 def test_cudas_flags_are_as_before_afterwards_also_after_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,7 +167,7 @@ def test_what_was_really_used_is_said_of_a_cpu_and_of_a_gpu(monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("name", ["forest_pain", "embedding_probe", "resnet50_2_static"])
-def test_a_fitted_fold_says_what_it_was_computed_with(tmp_path: Path, name) -> None:
+def test_a_fitted_fold_says_what_it_was_computed_with(tmp_path: Path, name: str) -> None:
     chosen = experiment(name)
     used = fit_fold(chosen, planted_items(chosen, each=4), SETTINGS, tmp_path).computed
     network = chosen.is_network

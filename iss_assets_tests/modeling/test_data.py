@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from threading import Event
 
 import numpy as np
@@ -26,19 +28,26 @@ def with_faces(items: Items, faces: object) -> Items:
     return Items(**{**vars(items), "inputs": {**items.inputs, "faces": faces}})
 
 
-def kept(items: Items, how: str) -> Items:
+def faces_of(items: Items) -> EncodedFaces:
+    """Return the faces of items, which must be encoded."""
     faces = items.inputs["faces"]
+    assert isinstance(faces, EncodedFaces)
+    return faces
+
+
+def stored(items: Items, how: str) -> Items:
+    faces = np.asarray(items.inputs["faces"])
     if how == "shared":
         return with_faces(items, SharedPictures(faces))
     files = pa.array([as_png(face) for face in faces], pa.large_binary())
     if how == "stored":
-        stored = StoredFiles(lambda places: pa.chunked_array([files.take(pa.array(places))]), len(files))
-        return with_faces(items, EncodedFaces(stored, 32))
+        storage = StoredFiles(lambda places: pa.chunked_array([files.take(pa.array(places))]), len(files))
+        return with_faces(items, EncodedFaces(storage, 32))
     return with_faces(items, EncodedFaces(files, 32) if how == "encoded" else faces)
 
 
 @given(st.integers(2, 200), st.integers(2, 32), st.integers(0, 5))
-def test_batches_hold_every_item_once_and_never_a_single_one(n, size, epoch) -> None:
+def test_batches_hold_every_item_once_and_never_a_single_one(n: int, size: int, epoch: int) -> None:
     batches = batch_order(n, size, seed=0, epoch=epoch)
     assert np.array_equal(np.sort(np.concatenate(batches)), np.arange(n))
     assert all(2 <= len(batch) <= size + 1 for batch in batches)
@@ -52,12 +61,14 @@ def test_every_epoch_has_its_own_order() -> None:
 
 @pytest.mark.parametrize("room", [float("inf"), 30_000, 0])
 @pytest.mark.parametrize("how", ["plain", "shared", "encoded", "stored"])
-def test_batches_do_not_depend_on_where_the_data_lie(how, room, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_do_not_depend_on_where_the_data_lie(
+    how: str, room: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(data, "WINDOW", 10)
     items = planted_items(FUSION, each=9).of(["0001", "0002", "0003"])
     preparation = fit_preparation(items, scaled=True)
     order = batch_order(len(items), 4, seed=0, epoch=1)
-    ready = Data(kept(items, how), preparation, "cpu", room)
+    ready = Data(stored(items, how), preparation, "cpu", room)
     assert ready.widths == {"landmarks": 1404, "scores": 16}
     far = {float("inf"): (), 30_000: ("landmarks", "faces"), 0: ("landmarks", "scores", "faces")}[room]
     assert set(ready.streamed_inputs) == {*far, *(("faces",) if how in ("encoded", "stored") else ())}
@@ -73,7 +84,7 @@ def test_batches_do_not_depend_on_where_the_data_lie(how, room, monkeypatch: pyt
 def test_stored_pictures_are_fetched_by_windows_in_the_order_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data, "WINDOW", 12)
     items = planted_items(experiment("resnet50_2_static"), each=10)
-    files = pa.array([as_png(face) for face in items.inputs["faces"]], pa.large_binary())
+    files = pa.array([as_png(face) for face in np.asarray(items.inputs["faces"])], pa.large_binary())
     asked: list[list[int]] = []
 
     def fetch(places: np.ndarray) -> pa.ChunkedArray:
@@ -111,25 +122,25 @@ def test_sides_share_one_copy_of_the_pictures_on_a_device() -> None:
 
 @pytest.mark.parametrize("how", ["encoded", "stored"])
 def test_faces_that_this_side_has_no_memory_for_are_decoded_onto_a_gpu_that_has(
-    how, monkeypatch: pytest.MonkeyPatch
+    how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On torch's meta device, which stands for a GPU here, tensors have shapes only; their content is seen on the CPU."""
     monkeypatch.setattr(pictures, "_WINDOW", 7)
     items = planted_items(experiment("resnet50_2_static"), each=5)
-    encoded = kept(items, how)
+    encoded = stored(items, how)
     sides = encoded.of(["0000", "0001"]), encoded.of(["0002", "0003"])
     size = 20 * 32 * 32 * 3
     preparation = fit_preparation(items, scaled=True)
     assert Data(sides[0], preparation, "meta", size - 1).streamed_inputs == ("faces",)
-    assert not encoded.inputs["faces"].sent_to("meta")
+    assert not faces_of(encoded).sent_to("meta")
     assert Data(sides[0], preparation, "meta", size).streamed_inputs == ()
     # sent for all sides at once, so that the next one needs no room
     ready = Data(sides[1], preparation, "meta", 0)
     assert ready.streamed_inputs == ()
     inputs, _ = next(ready.batches([np.arange(3)]))
     assert inputs["faces"].shape == (3, 32, 32, 3) and inputs["faces"].device.type == "meta"
-    faces = sides[1].inputs["faces"]
-    assert np.array_equal(faces.on_device("cpu").numpy()[faces.places], items.inputs["faces"][10:])
+    faces, pixels = faces_of(sides[1]), np.asarray(items.inputs["faces"])
+    assert np.array_equal(faces.on_device("cpu").numpy()[faces.places], pixels[10:])
 
 
 def test_memory_that_torch_keeps_for_itself_counts_as_room(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,9 +160,9 @@ def test_work_in_advance_keeps_its_order_and_its_limit() -> None:
             hold.wait(5)
         return number
 
-    def tasks():
+    def tasks() -> Iterator[Callable[[], int]]:
         for number in range(6):
-            yield lambda number=number: task(number)
+            yield partial(task, number)
 
     with ThreadPoolExecutor(4) as pool:
         results = prefetch(pool, tasks(), 2)

@@ -17,6 +17,7 @@ SETTINGS = TrainingSettings(profile="demo", image_side=32, device="cpu")
 
 def test_an_embedding_does_not_depend_on_the_crops_beside_it_nor_on_other_random_numbers() -> None:
     crops = planted_items(experiment("resnet50_2_static"), each=2).inputs["faces"]
+    assert isinstance(crops, np.ndarray)
     embedded = embed_faces(crops, SETTINGS)
     together = embedded.vectors
     alone = embed_faces(crops[3:4], SETTINGS).vectors

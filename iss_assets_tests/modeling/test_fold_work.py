@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
+from typing import cast
 
+import dagster as dg
 import pytest
 
 from iss_assets.defs.assets.fold_work import fit_experiment
 from iss_assets.defs.resources import WarehouseResource
-from iss_assets.modeling.experiments import experiment
+from iss_assets.modeling.experiments import Experiment, experiment
 from iss_assets.modeling.folds import PatientLevel, assign_splits
 from iss_assets.pipeline.staleness import stale_experiments
 from iss_assets.schemas.modeling import CvSplits
@@ -23,7 +26,7 @@ from iss_assets_tests.modeling.conftest import SIDE
 pytestmark = pytest.mark.usefixtures("small_backbone")
 
 FACES, PAIN = experiment("resnet50_2_static"), experiment("forest_pain")
-CONTEXT = SimpleNamespace(log=logging.getLogger(__name__))
+CONTEXT = cast(dg.AssetExecutionContext, SimpleNamespace(log=logging.getLogger(__name__)))
 COHORT = [PatientLevel("0001", "None"), PatientLevel("0002", "Low"), PatientLevel("0003", "Moderate")]
 
 
@@ -41,7 +44,7 @@ def home(made_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     return folder
 
 
-def fit(home: Path, chosen=FACES, splits=(1, 2, 3)) -> dict[str, object]:
+def fit(home: Path, chosen: Experiment = FACES, splits: Sequence[int] = (1, 2, 3)) -> dict[str, object]:
     note = fit_experiment(CONTEXT, WarehouseResource(home=str(home)), chosen, list(splits))
     return {name: note[name] for name in ("fitted", "predicted_again", "kept", "empty_splits")}
 
@@ -55,7 +58,7 @@ def rows(home: Path, sql: str) -> list[dict]:
 
 
 @pytest.mark.parametrize("chosen", [FACES, PAIN], ids=lambda e: e.name)
-def test_folds_are_made_once_and_only_what_changed_is_made_again(home: Path, chosen) -> None:
+def test_folds_are_made_once_and_only_what_changed_is_made_again(home: Path, chosen: Experiment) -> None:
     assert fit(home, chosen) == done(fitted=3)
     assert not stale_experiments(Warehouse(home / "warehouse.duckdb"), Settings(home=home), [chosen.name])
     models = rows(home, "select * from fold_models order by split")

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from random import Random
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,7 +28,7 @@ def cohort(*counts: int) -> list[PatientLevel]:
     return [PatientLevel(f"{i:04d}", level) for i, level in enumerate(levels, start=1)]
 
 
-def as_dict(table) -> dict[str, int]:
+def as_dict(table: pa.Table) -> dict[str, int]:
     return dict(zip(table["patient_id"].to_pylist(), table["split"].to_pylist(), strict=True))
 
 
@@ -45,7 +47,7 @@ def test_the_papers_29_patients_give_nine_splits_of_three_and_one_of_two() -> No
 
 @given(some_cohort, st.integers(2, 12), st.integers(0, 10_000))
 def test_every_patient_is_in_one_split_and_splits_differ_by_one_at_most_in_all_and_in_each_level(
-    patients, folds, seed
+    patients: list[PatientLevel], folds: int, seed: int
 ) -> None:
     table = assign_splits(patients, folds=folds, seed=seed)
     split = as_dict(table)
@@ -59,7 +61,9 @@ def test_every_patient_is_in_one_split_and_splits_differ_by_one_at_most_in_all_a
 
 
 @given(some_cohort, st.integers(0, 10_000), st.randoms())
-def test_the_order_of_the_patients_does_not_matter(patients, seed, random) -> None:
+def test_the_order_of_the_patients_does_not_matter(
+    patients: list[PatientLevel], seed: int, random: Random
+) -> None:
     shuffled = random.sample(patients, len(patients))
     assert assign_splits(patients, seed=seed).equals(assign_splits(shuffled, seed=seed))
 
@@ -69,7 +73,9 @@ def test_another_seed_gives_other_splits() -> None:
 
 
 @given(some_cohort, st.integers(0, 20), st.integers(2, 10))
-def test_a_patient_keeps_the_split_when_others_join(patients, joining, folds) -> None:
+def test_a_patient_keeps_the_split_when_others_join(
+    patients: list[PatientLevel], joining: int, folds: int
+) -> None:
     first = assign_splits(patients, folds=folds)
     newcomers = [PatientLevel(f"N{i:03d}", terms.PAIN_LEVELS[i % 4]) for i in range(joining)]
     second = assign_splits([*patients, *newcomers], folds=folds, previous=first)
@@ -151,7 +157,7 @@ def test_a_split_file_wins_over_the_seed_and_over_earlier_splits(tmp_path: Path)
         ("patient_id,split\n0001,1\n0002,1\n", "at least two splits"),
     ],
 )
-def test_a_bad_split_file_is_refused_with_file_and_line(tmp_path: Path, content, message) -> None:
+def test_a_bad_split_file_is_refused_with_file_and_line(tmp_path: Path, content: str, message: str) -> None:
     file = tmp_path / "splits.csv"
     file.write_text(content)
     with pytest.raises(SplitFileError, match=message) as caught:
@@ -169,7 +175,7 @@ def test_a_split_file_that_cannot_be_read_or_is_not_utf8_is_refused(tmp_path: Pa
 
 
 @pytest.mark.parametrize("patients", [[], [PatientLevel("0001", "None")]])
-def test_fewer_than_two_patients_cannot_be_cross_validated(patients) -> None:
+def test_fewer_than_two_patients_cannot_be_cross_validated(patients: list[PatientLevel]) -> None:
     with pytest.raises(ValueError, match="at least two patients"):
         assign_splits(patients)
 
@@ -186,7 +192,9 @@ def test_impossible_wishes_are_refused() -> None:
 
 
 @given(some_cohort)
-def test_the_sides_of_a_split_share_no_patient_and_together_are_the_study(patients) -> None:
+def test_the_sides_of_a_split_share_no_patient_and_together_are_the_study(
+    patients: list[PatientLevel],
+) -> None:
     table = assign_splits(patients)
     for split in splits_in(table):
         train, test = sides(table, split)

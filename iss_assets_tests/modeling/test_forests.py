@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from sklearn.ensemble import RandomForestClassifier
 
@@ -22,7 +23,9 @@ PAIN = experiment("forest_pain")
 @pytest.mark.parametrize("columns", [1, 12, 300])
 @pytest.mark.parametrize("classes", [(0, 1), (0, 2, 3)])
 @pytest.mark.parametrize("weights", ["frames", "ones", "balanced"])
-def test_the_forest_is_scikit_learns_own_node_by_node(columns, classes, weights) -> None:
+def test_the_forest_is_scikit_learns_own_node_by_node(
+    columns: int, classes: tuple[int, ...], weights: str
+) -> None:
     rng = np.random.default_rng(1)
     x = np.round(rng.normal(size=(150, columns)), 1).astype(np.float32)  # with ties
     target = rng.choice(classes, 150)
@@ -105,18 +108,18 @@ def test_a_class_that_the_training_side_lacks_gets_probability_zero() -> None:
 
 @pytest.mark.parametrize("name", ["forest_pain", "forest_landmarks", "embedding_probe"])
 def test_models_without_epochs_learn_a_planted_signal_of_patients_they_have_not_seen(
-    name, tmp_path: Path
+    name: str, tmp_path: Path
 ) -> None:
     chosen = experiment(name)
     items = planted_items(chosen, patients=8)
     train, test = items.of([f"{p:04d}" for p in range(4)]), items.of([f"{p:04d}" for p in range(4, 8)])
-    told: list[dict[str, float]] = []
-    fitted = fit_fold(chosen, train, SETTINGS, tmp_path, progress=told.append)
+    reported: list[dict[str, float]] = []
+    fitted = fit_fold(chosen, train, SETTINGS, tmp_path, progress=reported.append)
     rows = predict_fold(chosen, fitted, test, SETTINGS)
     assert rows.schema == PREDICTIONS
     right = np.array(rows["target"].to_pylist()) == np.array(rows["predicted"].to_pylist())
     assert right.mean() > 0.95
-    assert told == fitted.history
+    assert reported == fitted.history
     origin = "imagenet" if name == "embedding_probe" else "none"  # a probe's is that of its embeddings
     assert (fitted.weights_origin, fitted.train_items, fitted.seed) == (origin, len(train), 3)
     assert fitted.train_patients == ["0000", "0001", "0002", "0003"]
@@ -127,8 +130,6 @@ def test_predictions_fit_their_table_and_follow_the_order_of_the_items(tmp_path:
     videos = np.array([f"s{i}" for i in range(len(items))])
     items = type(items)(**{**vars(items), "video_id": videos})
     rows = predict_fold(PAIN, fit_fold(PAIN, items, SETTINGS, tmp_path), items, SETTINGS)
-    import pyarrow as pa
-
     FramePredictions.check_rows(rows.append_column("split", pa.array([1] * len(items), pa.int32())))
     assert rows["video_id"].to_pylist() == videos.tolist()
     assert rows["frame_index"].null_count == rows["chunk_index"].null_count == len(items)
@@ -154,7 +155,7 @@ def test_class_weights_change_the_forest_only_when_switched_on(tmp_path: Path) -
     plain = fit_fold(PAIN, items, SETTINGS, tmp_path / "a")
     balanced = fit_fold(PAIN, items, TrainingSettings(seed=3, class_weights=True), tmp_path / "b")
     shares = [read_arrays(f.weights)[0]["forest.share"][0] for f in (plain, balanced)]
-    assert not np.allclose(*shares)
+    assert not np.allclose(shares[0], shares[1])
 
 
 def test_a_file_of_another_experiment_or_a_damaged_one_is_refused(tmp_path: Path) -> None:

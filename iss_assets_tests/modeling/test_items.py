@@ -9,6 +9,7 @@ from iss_assets.modeling.items import (
     ANSWERS,
     SCORE_COLUMNS,
     EncodedFaces,
+    Items,
     Preparation,
     class_weights,
     evenly_spaced,
@@ -20,7 +21,7 @@ from iss_assets_tests.modeling.conftest import as_png, planted_items
 PAIN = experiment("forest_pain")
 
 
-def scores_of(*answers: float, weight: list[float] | None = None):
+def scores_of(*answers: float, weight: list[float] | None = None) -> Items:
     scores = np.zeros((len(answers), len(SCORE_COLUMNS)), np.float32)
     scores[:, 0] = answers
     n = len(answers)
@@ -59,7 +60,9 @@ def test_the_items_of_some_patients_keep_order_and_inputs() -> None:
     some = items.of(["0003", "0001"])
     assert some.patients == ["0001", "0003"]
     assert some.patient_id.tolist() == ["0001"] * 3 + ["0003"] * 3
-    assert np.array_equal(some.inputs["scores"], items.inputs["scores"][[3, 4, 5, 9, 10, 11]])
+    assert np.array_equal(
+        np.asarray(some.inputs["scores"]), np.asarray(items.inputs["scores"])[[3, 4, 5, 9, 10, 11]]
+    )
     assert len(items.of([])) == 0
 
 
@@ -104,8 +107,8 @@ def test_forests_see_values_unscaled_and_landmarks_stay_raw() -> None:
     items = planted_items(experiment("fusion_2"), each=3)
     raw = fit_preparation(items, scaled=False).vectors(items)
     scaled = fit_preparation(items, scaled=True).vectors(items)
-    assert np.array_equal(raw["scores"][:, :-1], items.inputs["scores"])
-    assert np.array_equal(scaled["landmarks"], items.inputs["landmarks"])
+    assert np.array_equal(raw["scores"][:, :-1], np.asarray(items.inputs["scores"]))
+    assert np.array_equal(scaled["landmarks"], np.asarray(items.inputs["landmarks"]))
     assert np.abs(scaled["scores"].mean(axis=0)).max() < 1e-5
 
 
@@ -122,10 +125,10 @@ def test_class_weights_balance_the_classes_that_are_there() -> None:
     assert weights.tolist() == pytest.approx([4 / 6, 2, 0, 0])
 
 
-@pytest.mark.parametrize(("n", "most"), [(10, 3), (3, 10), (0, 5), (7, 7), (1000, 24), (5, None)])
-def test_evenly_spaced_places_are_distinct_ordered_and_inside(n, most) -> None:
-    places = evenly_spaced(n, most)
-    assert len(places) == (n if most is None else min(n, most))
+@pytest.mark.parametrize(("n", "limit"), [(10, 3), (3, 10), (0, 5), (7, 7), (1000, 24), (5, None)])
+def test_evenly_spaced_places_are_distinct_ordered_and_inside(n: int, limit: int | None) -> None:
+    places = evenly_spaced(n, limit)
+    assert len(places) == (n if limit is None else min(n, limit))
     assert np.array_equal(places, np.unique(places))
     assert not len(places) or (places[0] >= 0 and places[-1] < n)
 

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from iss_assets.modeling import lanes
-from iss_assets.modeling.experiments import experiment
+from iss_assets.modeling.experiments import Experiment, experiment
 from iss_assets.modeling.fitting import fit_fold, fitting_steps, folds_side_by_side
-from iss_assets.modeling.lanes import SETTLE_STEPS, WINDOW_S, Pace, side_by_side
+from iss_assets.modeling.lanes import SETTLE_STEPS, WINDOW_S, Pace, Steps, side_by_side
 from iss_assets.modeling.training import CHECKPOINT_FILE
 from iss_assets.settings import TrainingSettings
 from iss_assets_tests.modeling.conftest import planted_items
-from iss_assets_tests.modeling.gpu_stand_in import recorded
+from iss_assets_tests.modeling.gpu_stand_in import Recorded, recorded
 
 __all__ = ["recorded"]
 
@@ -29,12 +30,17 @@ SETTINGS = TrainingSettings(profile="demo", image_side=32, device="cpu", batch_s
 def used(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """Streams as they are used; the CPU stands for the GPU."""
     entered: list[object] = []
+
+    def enter(stream: object) -> AbstractContextManager[None]:
+        entered.append(stream)
+        return nullcontext()
+
     monkeypatch.setattr(lanes, "stream_of", lambda number, device: number)
-    monkeypatch.setattr(torch.cuda, "stream", lambda s: entered.append(s) or nullcontext())
+    monkeypatch.setattr(torch.cuda, "stream", enter)
     return entered
 
 
-def steps(name: str, count: int, done: list[str]) -> Iterator[int]:
+def steps(name: str, count: int, done: list[str]) -> Steps[str]:
     yield 0
     for _ in range(count):
         done.append(name)
@@ -45,7 +51,7 @@ def steps(name: str, count: int, done: list[str]) -> Iterator[int]:
 @pytest.mark.usefixtures("small_backbone")
 @pytest.mark.parametrize("chosen", [FACES, experiment("fusion_3")], ids=lambda e: e.name)
 def test_a_fold_ends_with_the_same_file_alone_and_beside_others(
-    tmp_path: Path, chosen, recorded, used: list[object]
+    tmp_path: Path, chosen: Experiment, recorded: Recorded, used: list[object]
 ) -> None:
     """Interleaved step by step, as on a GPU: building or warming up one must not disturb another."""
     items = planted_items(chosen, each=6)
@@ -65,7 +71,7 @@ def test_a_fold_ends_with_the_same_file_alone_and_beside_others(
 @pytest.mark.usefixtures("small_backbone")
 @pytest.mark.parametrize("at_once", [1, 2, None])
 def test_on_a_cpu_folds_go_one_after_another_with_all_threads_whatever_is_asked_for(
-    tmp_path: Path, at_once
+    tmp_path: Path, at_once: int | None
 ) -> None:
     order: list[str] = []
     jobs = [partial(steps, name, 3, order) for name in "ab"]
@@ -98,19 +104,20 @@ def test_a_fold_that_fails_ends_those_beside_it_and_their_checkpoints_stay(
     tmp_path: Path, used: list[object]
 ) -> None:
     items = planted_items(FACES, each=4)
-    told: list[float] = []
+    reported: list[float] = []
 
-    def failing():
-        while not told:
+    def failing() -> Steps[None]:
+        while not reported:
             yield 1
         raise ValueError("no numbers")
 
     settings = SETTINGS.model_copy(update={"epochs": 10_000})
-    fitting = partial(fitting_steps, FACES, items, settings, tmp_path, lambda e: told.append(e["epoch"]))
+    fitting = partial(fitting_steps, FACES, items, settings, tmp_path, lambda e: reported.append(e["epoch"]))
     before = torch.backends.cudnn.deterministic
     with pytest.raises(ValueError, match="no numbers"):
-        list(side_by_side([failing, fitting], 2, "cuda"))
-    assert (tmp_path / CHECKPOINT_FILE).exists() and len(told) < 3
+        jobs: list[Callable[[], Steps[Any]]] = [failing, fitting]
+        list(side_by_side(jobs, 2, "cuda"))
+    assert (tmp_path / CHECKPOINT_FILE).exists() and len(reported) < 3
     assert torch.backends.cudnn.deterministic == before
 
 
@@ -121,7 +128,7 @@ class Card:
         self.rates, self.fits, self.now, self.lanes = rates, fits, 0.0, 0
         self.most = 0
 
-    def job(self, count: int) -> Iterator[int]:
+    def job(self, count: int) -> Steps[None]:
         self.lanes += 1
         self.most = max(self.most, self.lanes)
         yield 0
@@ -146,12 +153,10 @@ class Card:
     ],
 )
 def test_folds_are_added_while_that_makes_the_whole_faster_and_there_is_memory(
-    monkeypatch: pytest.MonkeyPatch, used: list[object], rates, fits, expected
+    monkeypatch: pytest.MonkeyPatch, used: list[object], rates: dict[int, float], fits: int, expected: int
 ) -> None:
     card = Card(rates, fits)
-    monkeypatch.setattr(
-        lanes, "Pace", lambda *given: Pace(*given, clock=lambda: card.now, memory=card.memory)
-    )
+    monkeypatch.setattr(lanes, "Pace", partial(Pace, clock=lambda: card.now, memory=card.memory))
     jobs = [partial(card.job, 20_000) for _ in range(10)]
     assert sorted(number for number, _ in side_by_side(jobs, None, "cuda")) == list(range(10))
     assert card.most == expected
@@ -166,7 +171,7 @@ def test_a_number_that_is_given_is_taken_from_the_start_and_never_more_than_ther
 def test_nothing_is_decided_before_the_folds_have_settled() -> None:
     card = Card({1: 100.0, 2: 100.0})
     pace = Pace(None, 2, "cuda", clock=lambda: card.now, memory=card.memory)
-    lane = lanes._Lane(0, 0, iter(()))
+    lane = lanes._Lane(0, 0, card.job(0))
     pace.restart()
     for _ in range(SETTLE_STEPS - 1):
         lane.taken += 1

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from iss_assets.modeling.experiments import EXPERIMENTS
+from iss_assets.modeling.experiments import EXPERIMENTS, Experiment
 from iss_assets.modeling.fitting import fit_fold
 from iss_assets_tests.modeling.conftest import planted_items
 from iss_assets_tests.modeling.test_training import SETTINGS, accuracy
@@ -17,7 +17,9 @@ NETWORKS = [e for e in EXPERIMENTS if e.is_network and e.name != "resnet50_2_sta
 
 @pytest.mark.slow
 @pytest.mark.parametrize("chosen", NETWORKS, ids=lambda e: e.name)
-def test_each_network_learns_a_planted_signal_of_patients_it_has_not_seen(chosen, tmp_path: Path) -> None:
+def test_each_network_learns_a_planted_signal_of_patients_it_has_not_seen(
+    chosen: Experiment, tmp_path: Path
+) -> None:
     items = planted_items(chosen, patients=8, each=8)
     train, test = items.of([f"{p:04d}" for p in range(4)]), items.of([f"{p:04d}" for p in range(4, 8)])
     # small batches: batch normalisation needs some twenty of them until its averages can be used in evaluation

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
+from torchvision.models import resnet50
+from torchvision.models.feature_extraction import create_feature_extractor
 from torchvision.transforms.functional import normalize
 
 from iss_assets.modeling.experiments import experiment
-from iss_assets.modeling.networks import CutBackbone, FacesToPictures, MelToPictures, build_network
+from iss_assets.modeling.networks import CutBackbone, FacesToPictures, MapFusion, MelToPictures, build_network
 from iss_assets.modeling.weights import empty_resnet50
 
 WIDTHS = {"landmarks": 1404, "scores": 16, "audio_features": 25}
 LAYER = "layer4.0.conv1"
 
 
-def shapes_only(name: str, layer: str = LAYER):
+def shapes_only(name: str, layer: str = LAYER) -> tuple[Any, dict[str, torch.Tensor]]:
     chosen = experiment(name)
-    widths = {n: WIDTHS[n] for n in chosen.inputs if n in WIDTHS}
+    widths: dict[str, int] = {n: WIDTHS[n] for n in chosen.inputs if n in WIDTHS}
     with torch.device("meta"):
         network = build_network(chosen, empty_resnet50(), widths, layer)
         inputs = {n: torch.zeros(3, width) for n, width in widths.items()}
@@ -32,7 +36,7 @@ def shapes_only(name: str, layer: str = LAYER):
     [("resnet50_4_static", 4), ("resnet50_2_static", 2), ("fusion_1", 2), ("fusion_2", 2), ("fusion_3", 2),
      ("audio_static", 2)],
 )  # fmt: skip
-def test_each_network_gives_one_logit_a_class(name, classes) -> None:
+def test_each_network_gives_one_logit_a_class(name: str, classes: int) -> None:
     network, inputs = shapes_only(name)
     assert network(inputs).shape == (3, classes)
 
@@ -83,6 +87,7 @@ def test_constants_of_the_pictures_are_in_no_file_and_are_numbers_in_a_network_t
             experiment("fusion_3"), empty_resnet50(), {"landmarks": 1404, "scores": 16}, LAYER
         )
     assert not [name for name in network.state_dict() if name.startswith("pictures")]
+    assert isinstance(network, MapFusion)
     assert network.pictures.mean.flatten().tolist() == pytest.approx([0.485, 0.456, 0.406])
 
 
@@ -97,10 +102,7 @@ def test_another_feature_layer_can_be_set_and_an_unknown_one_is_refused_with_a_l
     "layer",
     ["layer4.0.conv1", "layer4.0.bn2", "layer4.2.conv3", "layer4.0.downsample.1", "layer2.1.bn1"],
 )
-def test_the_map_is_what_the_whole_resnet50_computes_at_that_layer(layer) -> None:
-    from torchvision.models import resnet50
-    from torchvision.models.feature_extraction import create_feature_extractor
-
+def test_the_map_is_what_the_whole_resnet50_computes_at_that_layer(layer: str) -> None:
     torch.manual_seed(0)
     whole = resnet50(weights=None).eval()
     pictures = torch.rand(2, 3, 64, 64)
@@ -110,8 +112,6 @@ def test_the_map_is_what_the_whole_resnet50_computes_at_that_layer(layer) -> Non
 
 def test_every_part_of_a_fusion_learns_end_to_end() -> None:
     torch.manual_seed(0)
-    from torchvision.models import resnet50
-
     chosen = experiment("fusion_3")
     network = build_network(chosen, resnet50(weights=None), {"landmarks": 1404, "scores": 16}, LAYER)
     inputs = {

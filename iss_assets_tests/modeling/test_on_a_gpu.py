@@ -17,7 +17,7 @@ from iss_assets.modeling import capture, data, training
 from iss_assets.modeling.capture import CAPTURE_FROM
 from iss_assets.modeling.computing import can_compile
 from iss_assets.modeling.embeddings import embed_faces
-from iss_assets.modeling.experiments import EXPERIMENTS, experiment
+from iss_assets.modeling.experiments import EXPERIMENTS, Experiment, experiment
 from iss_assets.modeling.fitting import fit_fold, fitting_steps, folds_side_by_side, predict_fold
 from iss_assets.modeling.items import Items
 from iss_assets.modeling.pictures import SharedPictures
@@ -52,7 +52,7 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("chosen", [e for e in EXPERIMENTS if e.is_network], ids=lambda e: e.name)
 def test_recorded_eager_and_killed_training_end_with_the_same_file(
-    tmp_path: Path, chosen, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, chosen: Experiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     side = 160 if chosen is FACES else 96
     items, settings = invent(chosen, N, side), SETTINGS.model_copy(update={"image_side": side})
@@ -64,9 +64,9 @@ def test_recorded_eager_and_killed_training_end_with_the_same_file(
 
     with pytest.raises(Killed):
         fit_fold(chosen, items, settings, tmp_path / "killed", kill)
-    told: list[float] = []
-    again = fit_fold(chosen, items, settings, tmp_path / "killed", lambda e: told.append(e["epoch"]))
-    assert told == [2]
+    reported: list[float] = []
+    again = fit_fold(chosen, items, settings, tmp_path / "killed", lambda e: reported.append(e["epoch"]))
+    assert reported == [2]
     assert again.weights.read_bytes() == fast.weights.read_bytes()
     # an eager step is recorded as another way of computing, and computes the same
     monkeypatch.setattr(training, "can_capture", lambda device: False)
@@ -78,7 +78,7 @@ def test_recorded_eager_and_killed_training_end_with_the_same_file(
 
 @pytest.mark.parametrize("chosen", [FACES, FUSION], ids=lambda e: e.name)
 def test_folds_beside_one_another_end_as_alone_and_memory_does_not_grow_with_their_number(
-    tmp_path: Path, chosen
+    tmp_path: Path, chosen: Experiment
 ) -> None:
     items = invent(chosen, N, 96)
     parts = [items.take(np.arange(N) != left) for left in range(6)]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from iss_assets.modeling.experiments import BY_NAME, EXPERIMENTS, READ_BY
 from iss_assets.pipeline.staleness import embeddings_mark, fold_marks
 from iss_assets.settings import Settings, TrainingSettings
+from iss_assets.warehouse.database import Warehouse
 
 EVERY = set(BY_NAME)
 NETWORKS = {"resnet50_4_static", "resnet50_2_static", "fusion_1", "fusion_2", "fusion_3", "audio_static"}
@@ -54,7 +56,9 @@ def test_every_setting_is_declared_and_tested() -> None:
 
 
 @pytest.mark.parametrize("name", list(CHANGES))
-def test_a_setting_makes_stale_what_it_changes_and_nothing_else(study: Path, name, tmp_path: Path) -> None:
+def test_a_setting_makes_stale_what_it_changes_and_nothing_else(
+    study: Warehouse, name: str, tmp_path: Path
+) -> None:
     value, expected = CHANGES[name]
     if name == "resnet50_weights":
         value = tmp_path / str(value)
@@ -73,7 +77,7 @@ def test_a_setting_makes_stale_what_it_changes_and_nothing_else(study: Path, nam
 
 @pytest.mark.parametrize(("weights", "stale"), [("random", True), ("imagenet", False)])
 def test_another_seed_makes_new_embeddings_only_where_the_backbone_is_random(
-    study: Path, weights, stale
+    study: Warehouse, weights: Literal["random", "imagenet"], stale: bool
 ) -> None:
     marks = {
         embeddings_mark(

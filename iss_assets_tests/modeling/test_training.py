@@ -51,9 +51,11 @@ def test_killed_training_goes_on_from_its_last_epoch_and_ends_as_an_undisturbed_
     with pytest.raises(Killed):
         fit_fold(FUSION, items, SHORT, tmp_path / "killed", progress=kill)
     assert (tmp_path / "killed" / CHECKPOINT_FILE).exists()
-    told: list[float] = []
-    again = fit_fold(FUSION, items, SHORT, tmp_path / "killed", progress=lambda e: told.append(e["epoch"]))
-    assert told == [3]
+    reported: list[float] = []
+    again = fit_fold(
+        FUSION, items, SHORT, tmp_path / "killed", progress=lambda e: reported.append(e["epoch"])
+    )
+    assert reported == [3]
     one, two = read_arrays(undisturbed.weights)[0], read_arrays(again.weights)[0]
     assert one.keys() == two.keys()
     assert all(np.array_equal(one[name], two[name]) for name in one)
@@ -66,18 +68,19 @@ def test_a_checkpoint_of_other_items_or_a_damaged_one_is_not_taken_up(
 ) -> None:
     caplog.set_level(logging.INFO, logger=training.__name__)
 
-    def kill(_: dict[str, float]) -> None:
-        raise Killed
-
     for seed, message in ((0, None), (1, "belongs to another training run"), (1, "is damaged")):
         if message == "is damaged":
             (tmp_path / CHECKPOINT_FILE).write_bytes(b"\0" * 100)
-        told: list[float] = []
+        reported: list[float] = []
+
+        def kill(entry: dict[str, float], reported: list[float] = reported) -> None:
+            reported.append(entry["epoch"])
+            raise Killed
+
         caplog.clear()
         with pytest.raises(Killed):
-            fit_fold(FUSION, planted_items(FUSION, each=2, seed=seed), SHORT, tmp_path,
-                     progress=lambda e, told=told: (told.append(e["epoch"]), kill(e)))  # fmt: skip
-        assert told == [1]
+            fit_fold(FUSION, planted_items(FUSION, each=2, seed=seed), SHORT, tmp_path, progress=kill)
+        assert reported == [1]
         assert message is None or message in caplog.text
 
 
@@ -107,7 +110,7 @@ def test_predicting_one_by_one_as_the_paper_does_gives_the_same_as_in_batches(
 
 def test_faces_that_stay_encoded_teach_the_same(tmp_path: Path) -> None:
     items = planted_items(FACES, each=4)
-    files = pa.array([as_png(face) for face in items.inputs["faces"]], pa.large_binary())
+    files = pa.array([as_png(face) for face in np.asarray(items.inputs["faces"])], pa.large_binary())
     encoded = Items(**{**vars(items), "inputs": {"faces": EncodedFaces(files, 32)}})
     one = fit_fold(FACES, items, SHORT, tmp_path / "one")
     two = fit_fold(FACES, encoded, SHORT, tmp_path / "two")
@@ -135,7 +138,9 @@ def test_a_checkpoint_that_began_from_another_weights_file_is_not_taken_up(
 
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("owners", [["0000", "0001"], ["0002"]])
-def test_classes_that_the_training_side_lacks_leave_a_network_whole(tmp_path: Path, owners, weighted) -> None:
+def test_classes_that_the_training_side_lacks_leave_a_network_whole(
+    tmp_path: Path, owners: list[str], weighted: bool
+) -> None:
     """Four classes of which two, or one, are there: a small fold can lack a level."""
     four = experiment("resnet50_4_static")
     items = planted_items(four, each=6)
@@ -150,7 +155,9 @@ def test_classes_that_the_training_side_lacks_leave_a_network_whole(tmp_path: Pa
 def test_a_patient_who_answered_nothing_can_be_learnt_from_and_predicted(tmp_path: Path) -> None:
     chosen = experiment("fusion_2")
     items = planted_items(chosen, each=4)
-    items.inputs["scores"][np.isin(items.patient_id, ["0001", "0003"]), :9] = np.nan
+    scores = items.inputs["scores"]
+    assert isinstance(scores, np.ndarray)
+    scores[np.isin(items.patient_id, ["0001", "0003"]), :9] = np.nan
     train, test = items.of(["0000", "0001", "0002"]), items.of(["0003"])
     fitted = fit_fold(chosen, train, SHORT, tmp_path)
     assert np.isfinite(predict_fold(chosen, fitted, test, SHORT)["pain_probability"].to_numpy()).all()
@@ -167,7 +174,7 @@ def test_missing_pretrained_weights_stop_the_training_and_leave_no_model(tmp_pat
 
 def test_values_that_are_no_numbers_stop_the_training_with_a_message(tmp_path: Path) -> None:
     items = planted_items(FUSION, each=3)
-    landmarks = np.full_like(items.inputs["landmarks"], np.nan)
+    landmarks = np.full_like(np.asarray(items.inputs["landmarks"]), np.nan)
     broken = Items(**{**vars(items), "inputs": {**items.inputs, "landmarks": landmarks}})
     with pytest.raises(ValueError, match="loss is not finite in epoch 1"):
         fit_fold(FUSION, broken, SHORT, tmp_path)

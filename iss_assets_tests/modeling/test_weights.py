@@ -4,6 +4,7 @@ import hashlib
 import os
 import pickle
 from pathlib import Path
+from typing import Any
 from urllib.error import URLError
 
 import pytest
@@ -60,13 +61,13 @@ def test_weights_in_the_hubs_cache_need_no_network(no_hub: Path, state: dict[str
     torch.save(state, no_hub / Path(ResNet50_Weights.IMAGENET1K_V1.url).name)
     network, origin = initial_resnet50(TrainingSettings())
     assert origin == "imagenet"
-    assert torch.equal(network.conv1.weight, state["conv1.weight"])
+    assert torch.equal(network.get_parameter("conv1.weight"), state["conv1.weight"])
     assert find_weights(TrainingSettings()).available
 
 
 @pytest.mark.parametrize("suffix", ["pth", "safetensors"])
 def test_weights_come_from_a_file_of_either_kind(
-    tmp_path: Path, state: dict[str, torch.Tensor], suffix, no_hub: Path
+    tmp_path: Path, state: dict[str, torch.Tensor], suffix: str, no_hub: Path
 ) -> None:
     file = tmp_path / f"resnet50.{suffix}"
     save_file(state, file) if suffix == "safetensors" else torch.save(state, file)
@@ -85,12 +86,13 @@ def test_random_weights_are_an_explicit_choice_and_follow_the_seed(no_hub: Path)
         network, origin = initial_resnet50(settings)
         networks.append(network)
         assert origin == "random"
-    assert torch.equal(networks[0].layer4[2].conv3.weight, networks[1].layer4[2].conv3.weight)
+    one, other = (network.get_parameter("layer4.2.conv3.weight") for network in networks)
+    assert torch.equal(one, other)
     assert "by choice" in find_weights(settings).text
 
 
 class Harmful:
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return (Path.touch, (Path("harmed"),))
 
 
