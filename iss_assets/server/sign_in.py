@@ -10,6 +10,7 @@ from typing import Any
 from authlib.integrations.base_client import OAuthError
 from authlib.integrations.starlette_client import OAuth
 from httpx2 import HTTPError
+from joserfc.errors import JoseError
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection, Request
@@ -139,7 +140,7 @@ class SignIn:
         try:
             token = await self._oidc.authorize_access_token(request)
             claims: Mapping[str, Any] = token["userinfo"]
-        except (OAuthError, HTTPError, ValueError, KeyError) as error:
+        except (OAuthError, JoseError, HTTPError, ValueError, KeyError) as error:
             log.warning("the identity provider's answer was refused: %s", type(error).__name__)
             await run_in_threadpool(self._audit.record, "unknown", Action.SIGN_IN_FAILED, how="oidc")
             return self._form(request, "The identity provider did not let you in. Try again.", 401)
