@@ -159,6 +159,34 @@ def extract_audio(
     return AudioTables(audio.table(), mel, features, problem)
 
 
+def decode_mono(
+    path: Path, sample_rate: int, timeline: Timeline, max_seconds: float
+) -> Iterator[NDArray[np.float32]]:
+    """Decode a video's sound as `extract_audio` does, and return blocks of it instead of what is measured in it.
+
+    Parameters
+    ----------
+    path : Path
+        Any file that FFmpeg reads.
+    sample_rate : int
+        Hertz that the sound is resampled to.
+    timeline : Timeline
+        Of this file; the first sample is at its beginning.
+    max_seconds : float
+        Decoding stops here.
+
+    Yields
+    ------
+    ndarray of float32, shape (n,)
+        Mono samples; nothing where the file has no sound track.
+    """
+    parts = _tracks(path, timeline)
+    if parts:
+        settings = AudioSettings(sample_rate=sample_rate, max_seconds=max_seconds)
+        track = _Track(Downmix(path, parts[0][1], max_seconds))
+        yield from _resampled(_decoded(path, parts, track, settings, timeline), settings)
+
+
 def _audio_row(row: dict[str, Any], flac: IO[bytes], in_memory: bool) -> pa.RecordBatch:
     """Combine a row's columns with the stored waveform, which is memory-mapped if the row goes to a file too."""
     schema = _schema("audio")

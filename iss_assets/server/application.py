@@ -19,7 +19,9 @@ from starlette.types import ASGIApp
 from iss_assets.privacy.audit import Action, AuditLog
 from iss_assets.server.accounts import Accounts, Role
 from iss_assets.server.dagster_access import DagsterAccess
+from iss_assets.server.media import Media
 from iss_assets.server.pages import Pages, report_file, static_file
+from iss_assets.server.previews import Previews
 from iss_assets.server.routing import Guard, GuardedMount, GuardedRoute
 from iss_assets.server.security import LOCAL_NAMES, AllowedHosts, SafeHeaders, SameOrigin, host_name
 from iss_assets.server.sessions import OneTimeLinks
@@ -41,6 +43,7 @@ def build_application(
     settings: Settings,
     dagster: DagsterApps,
     announce: Callable[[str], None],
+    previews: Previews | None = None,
     more_routes: Callable[[Pages, AuditLog], Sequence[BaseRoute]] = lambda pages, audit: (),
     invented: bool = False,
 ) -> Starlette:
@@ -54,6 +57,8 @@ def build_application(
         What `DAGSTER` leads to.
     announce : callable
         Called with the secret of each one-time link.
+    previews : Previews, optional
+        What makes previews of videos; whoever gives them closes them.
     more_routes : callable
         Further guarded routes.
     invented : bool
@@ -85,6 +90,7 @@ def build_application(
             "/reports/{path:path}", partial(report_file, settings.reports_dir), role=Role.RESEARCHER
         ),
         *sign_in.routes(),
+        *Media(settings, audit, previews or Previews(settings.video)).routes(),
         *more_routes(pages, audit),
         GuardedMount(
             DAGSTER, DagsterAccess(DAGSTER, dagster.full, dagster.read_only, launched), role=Role.RESEARCHER

@@ -38,11 +38,10 @@ class Children:
 
     def start(self, name: str, command: Sequence[str]) -> None:
         """Start a child under a name for messages. To be called from the main thread."""
-        parent = os.getpid()
         with open(self._log, "ab", opener=lambda p, f: os.open(p, f, 0o600)) as log:
             self._processes[name] = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._environment,
-                start_new_session=True, preexec_fn=lambda: _end_with(parent),
+                start_new_session=True, preexec_fn=end_with_parent(),
             )  # fmt: skip
 
     def ended(self) -> tuple[str, int] | None:
@@ -88,8 +87,14 @@ def _signal(process: subprocess.Popen[bytes], number: int) -> None:
         os.killpg(process.pid, number)
 
 
-def _end_with(parent: int) -> None:
-    with contextlib.suppress(OSError, AttributeError):  # Linux only
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:
-        os._exit(1)
+def end_with_parent() -> Callable[[], None]:
+    """Return what a child runs before its program, so that the kernel ends it with this process."""
+    parent = os.getpid()
+
+    def prepare() -> None:
+        with contextlib.suppress(OSError, AttributeError):  # Linux only
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return prepare

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +23,7 @@ from iss_assets.pipeline.home import open_instance, prepare_home
 from iss_assets.server.application import DAGSTER, DagsterApps, build_application
 from iss_assets.server.children import Children
 from iss_assets.server.dagster_private import GrpcServerTarget, WorkspaceProcessContext, code_server_answers
+from iss_assets.server.previews import Previews
 from iss_assets.settings import Settings
 
 READY_S: Final = 120.0
@@ -104,8 +105,13 @@ def _run(
     def announce(secret: str) -> None:
         say(f"Sign in once with this link: {address.rstrip('/')}/link?token={secret}")
 
-    with open_instance(settings) as instance, _dagster_apps(instance, code_socket) as dagster:
-        application = build_application(settings, dagster, announce)
+    with (
+        open_instance(settings) as instance,
+        _dagster_apps(instance, code_socket) as dagster,
+        closing(Previews(settings.video)) as previews,
+    ):
+        previews.warm_up()
+        application = build_application(settings, dagster, announce, previews)
         config = uvicorn.Config(
             application, log_level="warning", access_log=False, lifespan="off", server_header=False,
             ssl_certfile=server.certificate, ssl_keyfile=server.certificate_key, timeout_graceful_shutdown=2,

@@ -1,0 +1,137 @@
+"""Faces and voices for coordinators: a video's preview, streamed. Each view is a line in the audit log."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+
+from iss_assets.privacy.audit import Action, AuditLog
+from iss_assets.server.accounts import Role
+from iss_assets.server.previews import Preview, Previews
+from iss_assets.server.routing import GuardedRoute, session_of
+from iss_assets.settings import Settings
+from iss_assets.warehouse.database import Warehouse
+
+_RANGE: Final = re.compile(r"bytes=(\d*)-(\d*)")
+_KIND: Final = "video/mp4"
+
+
+@dataclass(frozen=True)
+class VideoFile:
+    """Where a video of the warehouse is in the study folder."""
+
+    video_id: str
+    patient_id: str
+    path: Path
+    sha256: str
+
+
+def find_video(settings: Settings, video_id: str) -> VideoFile | None:
+    """Return a submitted video that lies below the study folder, None if there is none of this id."""
+    warehouse = Warehouse(settings.warehouse_path, settings.warehouse)
+    rows = warehouse.query(
+        "select video_id, patient_id, file, sha256 from videos where video_id = ?", [video_id]
+    ).to_pylist()
+    if not rows or not rows[0]["file"]:
+        return None
+    root = settings.study.resolve()
+    path = (root / rows[0]["file"]).resolve()
+    if not path.is_relative_to(root) or not path.is_file():
+        return None
+    return VideoFile(rows[0]["video_id"], rows[0]["patient_id"], path, rows[0]["sha256"])
+
+
+class Media:
+    """The routes that show faces.
+
+    Parameters
+    ----------
+    settings : Settings
+        Study and home.
+    audit : AuditLog
+        Every view is recorded before anything is sent.
+    previews : Previews
+        What makes them.
+    """
+
+    def __init__(self, settings: Settings, audit: AuditLog, previews: Previews) -> None:
+        self._settings, self._audit, self._previews = settings, audit, previews
+
+    def routes(self) -> list[GuardedRoute]:
+        """Return the routes of this part."""
+        return [GuardedRoute("/media/{video_id}", self.video, role=Role.COORDINATOR)]
+
+    async def video(self, request: Request) -> Response:
+        """Stream a preview from second ``from`` on; by byte ranges once it is finished."""
+        try:
+            begin_s = float(request.query_params.get("from", "0"))
+        except ValueError:
+            begin_s = math.nan
+        if not 0 <= begin_s <= self._settings.video.max_seconds:
+            return PlainTextResponse("There is no such second in the video.\n", 400)
+        found = await run_in_threadpool(find_video, self._settings, request.path_params["video_id"])
+        if found is None:
+            return PlainTextResponse("There is no such video in the study folder.\n", 404)
+        preview = await run_in_threadpool(self._previews.get, found.path, found.sha256, begin_s)
+        wanted = request.headers.get("range", "")
+        if not wanted or wanted.startswith("bytes=0-"):
+            await run_in_threadpool(
+                self._audit.record, session_of(request).name, Action.MEDIA_VIEWED, found.video_id,
+                patient=found.patient_id, begin_s=round(begin_s, 1),
+            )  # fmt: skip
+        return await answer(preview, wanted)
+
+
+async def answer(preview: Preview, wanted: str) -> Response:
+    """Return a preview, or the wanted range of one that is finished.
+
+    Parameters
+    ----------
+    preview : Preview
+        It may still be being made: then all of it is streamed as it comes.
+    wanted : str
+        The request's Range header; empty for everything.
+    """
+    stream = preview.stream()
+    try:
+        first_block = await anext(stream)
+    except StopAsyncIteration:
+        return PlainTextResponse((preview.problem or "The video cannot be played.") + "\n", 422)
+    if not preview.done:
+        return StreamingResponse(_from(first_block, stream), media_type=_KIND)
+    size = preview.size
+    span = _span(wanted, size) if wanted else (0, size - 1)
+    if span is None:
+        return Response(status_code=416, headers={"Content-Range": f"bytes */{size}"})
+    first, last = span
+    headers = {"Accept-Ranges": "bytes"}
+    if wanted:
+        headers["Content-Range"] = f"bytes {first}-{last}/{size}"
+    body = await run_in_threadpool(preview.read, first, last)
+    return Response(body, 206 if wanted else 200, headers, _KIND)
+
+
+def _span(wanted: str, size: int) -> tuple[int, int] | None:
+    """Return the first and last byte of a Range header; None if there are no such bytes (RFC 9110, 14.1.2)."""
+    found = _RANGE.fullmatch(wanted.strip())
+    if not found or found[0] == "bytes=-":
+        return None
+    if not found[1]:
+        length = int(found[2])
+        return (max(0, size - length), size - 1) if length else None
+    first, last = int(found[1]), min(int(found[2]) if found[2] else size - 1, size - 1)
+    return (first, last) if first <= last else None
+
+
+async def _from(first_block: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first_block
+    async for block in rest:
+        yield block

@@ -1,0 +1,149 @@
+"""Videos for coordinators: who gets them, in which pieces, and what is recorded."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import sys
+import time
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from starlette.applications import Starlette
+
+from iss_assets.privacy.audit import Action, AuditLog
+from iss_assets.server.application import DagsterApps, build_application
+from iss_assets.server.previews import MOST_AT_ONCE, Previews
+from iss_assets.settings import Settings, VideoSettings
+from iss_assets.warehouse.database import Warehouse
+from iss_assets_tests.server.test_security import client, probe, settings
+
+__all__ = ["settings"]
+
+
+def film(path: Path, seconds: int = 4) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=20)
+        stream.width, stream.height, stream.pix_fmt = 160, 120, "yuv420p"
+        for number in range(seconds * 20):
+            picture = np.full((120, 160, 3), number * 2 % 256, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+
+
+@pytest.fixture
+def application(settings: Settings) -> Starlette:
+    path = settings.study / "videos" / "0007" / "0007-02.mp4"
+    film(path)
+    outside = settings.home / "outside.mp4"
+    film(outside)
+    (settings.study / "videos" / "0007" / "0007-03.mp4").symlink_to(outside)
+    settings.warehouse_path.unlink()
+    warehouse = Warehouse(settings.warehouse_path)
+    warehouse.create()
+    with warehouse.write() as connection:
+        for video, file in (
+            ("0007-02", "videos/0007/0007-02.mp4"),
+            ("0007-03", "videos/0007/0007-03.mp4"),
+            ("0007-04", "../home/outside.mp4"),
+            ("0007-05", "videos/0007/gone.mp4"),
+        ):
+            sha256 = hashlib.sha256(video.encode()).hexdigest()
+            connection.execute(
+                "insert into videos by name select ? as video_id, '0007' as patient_id, ? as file, ? as sha256, "
+                "1 as bytes, 1 as modified_ns, false as has_prompt, 'ok' as status",
+                [video, file, sha256],
+            )
+    return build_application(settings, DagsterApps(probe("full"), probe("read-only")), lambda secret: None)
+
+
+def test_a_coordinator_sees_the_video_and_the_view_is_recorded_first(
+    application: Starlette, settings: Settings
+) -> None:
+    browser = client(application, "coordinator")
+    whole = browser.get("/media/0007-02")
+    assert whole.status_code == 200 and whole.headers["content-type"] == "video/mp4"
+    assert whole.headers["cache-control"] == "no-store"
+    with av.open(io.BytesIO(whole.content)) as container:
+        assert container.streams.video[0].codec_context.name == "h264"
+        assert sum(1 for _ in container.decode(video=0)) == 80
+    views = [line for line in AuditLog(settings.audit_path).lines() if line.action == Action.MEDIA_VIEWED]
+    assert [(v.who, v.subject, v.detail) for v in views] == [
+        ("coordinator", "0007-02", {"patient": "0007", "begin_s": 0.0})
+    ]
+    # finished by now: any range of the same bytes
+    size = len(whole.content)
+    for header, first, last in (
+        ("bytes=0-99", 0, 99), ("bytes=100-", 100, size - 1), ("bytes=-50", size - 50, size - 1),
+        (f"bytes=10-{size * 2}", 10, size - 1),
+    ):  # fmt: skip
+        part = browser.get("/media/0007-02", headers={"Range": header})
+        assert part.status_code == 206 and part.content == whole.content[first : last + 1]
+        assert part.headers["content-range"] == f"bytes {first}-{last}/{size}"
+    for header in (f"bytes={size}-", "bytes=9-3", "bytes=-", "bytes=0-1,5-6", "lines=1-2", "bytes=-0"):
+        assert browser.get("/media/0007-02", headers={"Range": header}).status_code == 416
+
+
+def test_nobody_else_sees_it(application: Starlette, settings: Settings) -> None:
+    assert client(application).get("/media/0007-02").status_code == 401
+    assert client(application, "researcher").get("/media/0007-02").status_code == 403
+    assert not [line for line in AuditLog(settings.audit_path).lines() if line.action == Action.MEDIA_VIEWED]
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("0007-03", 404), ("0007-04", 404), ("0007-05", 404), ("nobody", 404), ("..%2f..%2fetc", 404),
+        ("0007-02?from=x", 400), ("0007-02?from=1e9", 400), ("0007-02?from=nan", 400), ("0007-02?from=inf", 400),
+    ],
+)  # fmt: skip
+def test_what_is_not_a_video_of_the_study_is_not_served(
+    application: Starlette, path: str, status: int
+) -> None:
+    assert client(application, "coordinator").get(f"/media/{path}").status_code == status
+
+
+def test_it_begins_where_it_is_asked_to(application: Starlette) -> None:
+    part = client(application, "coordinator").get("/media/0007-02?from=2.5")
+    with av.open(io.BytesIO(part.content)) as container:
+        assert sum(1 for _ in container.decode(video=0)) == 30
+
+
+def test_a_file_that_cannot_be_decoded_is_a_sentence(application: Starlette, settings: Settings) -> None:
+    (settings.study / "videos" / "0007" / "0007-02.mp4").write_bytes(b"nothing" * 999)
+    found = client(application, "coordinator").get("/media/0007-02")
+    assert found.status_code == 422 and found.text.endswith(".\n") and "/" not in found.text
+
+
+SLOW = (
+    "import sys,time; sys.stdin.read(); sys.stdout.buffer.write(b'x'*10); sys.stdout.flush(); time.sleep(600)"
+)
+
+
+def test_previews_that_nobody_waits_for_make_room_and_none_outlives_the_server(tmp_path: Path) -> None:
+    previews = Previews(VideoSettings(), (sys.executable, "-c", SLOW))
+    made = [previews.get(tmp_path / "a.mp4", f"{n:064x}", 0.0) for n in range(MOST_AT_ONCE + 2)]
+    assert previews.get(tmp_path / "a.mp4", f"{MOST_AT_ONCE + 1:064x}", 0.0) is made[-1]
+    for preview in made[:2]:
+        preview.process.wait(20)
+    assert [p.process.poll() is None for p in made] == [False, False] + [True] * MOST_AT_ONCE
+    previews.close()
+    began = time.monotonic()
+    while any(p.process.poll() is None for p in made):
+        assert time.monotonic() - began < 20
+        time.sleep(0.01)
+
+
+def test_a_process_that_crashes_is_said_in_words(tmp_path: Path) -> None:
+    crash = "import sys, os, signal; sys.stdin.read(); os.kill(os.getpid(), signal.SIGSEGV)"
+    previews = Previews(VideoSettings(), (sys.executable, "-c", crash))
+    preview = previews.get(tmp_path / "a.mp4", "0" * 64, 0.0)
+    began = time.monotonic()
+    while not preview.done:
+        assert time.monotonic() - began < 20
+        time.sleep(0.01)
+    assert preview.problem == "The video cannot be played."
+    previews.close()
