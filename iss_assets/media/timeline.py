@@ -1,28 +1,24 @@
-"""One clock per video: when each picture is shown and each piece of sound is heard.
+"""One clock per video: when each picture is shown and each piece of sound is played.
 
-Belongs here: turning the time stamps of a file's packets into seconds after its first picture, repairing clocks that
-break, and cutting pauses. Duration, samples, chunks and sound are all counted on this clock, and on no other.
-Does not belong here: choosing streams (``streams``), decoding (``video``, ``audio``), what a gap means for a video's
-quality (``quality``).
+Time stamps of packets become seconds after the first picture; clocks that break are repaired (``track_clock``) and
+pauses are cut (``gaps``). Duration, samples, chunks and sound are all counted on this clock and on no other.
 
-Second 0 is the first picture that can be decoded; what a file's edit list hides does not count. Sound before it is
+Second 0 is the first picture that can be decoded; whatever a file's edit list hides does not count. Sound before it is
 left out. Rules for gaps:
 
 - A gap that picture and sound share is a paused recorder. It is kept, as a held picture and silence, up to
   ``video.longest_pause_s``; a longer one is cut out of both at the same place. Without a sound track nothing
-  contradicts a gap of the picture, so it counts as shared.
-- A gap that only one of them has is kept, however long: the picture is held, or the sound is silent.
-- A clock that starts again in both is one cut: the new part follows the old one, in step as before. A jump that only
-  one of them makes, though the other goes on beside it in the file, is a broken clock, and goes on as well.
-- The last picture is held as long as the file says, and for as long as there is sound.
+  contradicts a gap in the picture, so it counts as shared.
+- A gap in only one of them is kept, however long: the picture is held, or the sound is silent.
+- If both clocks start again, the new part follows the old one, and picture and sound stay in step. If only one of them
+  jumps while the other continues at the same place in the file, its clock is broken and is repaired.
+- The last picture is held as long as the file says, and as long as there is sound.
 """
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from fractions import Fraction
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -32,65 +28,39 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iss_assets.media.container import WITHOUT_EDITS, open_container, packets_of, reopen
-from iss_assets.media.edits import unfollowed_edits
 from iss_assets.media.errors import UnreadableVideo
+from iss_assets.media.gaps import (
+    LONG_HOLD_S,
+    MIN_REPORTED_S,
+    common_spans,
+    gap_notes,
+    header_notes,
+    longer_than,
+    remover_of,
+    silent_spans,
+    times_in_words,
+)
 from iss_assets.media.streams import ChosenStreams, choose_streams
+from iss_assets.media.track_clock import Packets, TrackClock, hide_ignored_edits, make_clock, repair_clocks
 from iss_assets.settings import VideoSettings
 
 TIMELINE_CODE_VERSION: Final = "3"
-"""Raised when the same file and settings give other times than before."""
+"""Part of the fingerprints: raise it when the same file and settings produce different times than before."""
 
 _FIRST_PICTURE_PACKETS: Final = 5000
-"""Packets tried before a stream counts as without a picture: key frames may lie minutes apart."""
-_BACK_S: Final = 1.0
-"""Decoding order jitters; a clock that goes back further than this has started again."""
-_DELAY: Final = 17
-"""No codec decodes a picture more than sixteen pictures before it is shown."""
-_REORDER_S: Final = 5.0
-"""Seconds beyond that from which a stamp is wrong."""
-_NEAR: Final = 64
-"""Packets around a jump in which the other stream is looked at: one to three seconds of sound, two of pictures."""
+"""Packets tried before a stream counts as having no picture: key frames may be minutes apart."""
 _TAIL_S: Final = 0.5
-"""Sound that outlasts the picture by less is the ordinary end of a recording, and holds no picture."""
-_LONG_SOUND_S: Final = 2.0
-"""A packet of sound longer than this, and than four usual ones, is a gap that the file's writer did not mark."""
-_WORTH_SAYING_S: Final = 0.5
-"""A late start, or sound before the picture, is reported from here on."""
-_ROUNDING_S: Final = 1e-3
-"""Times of an edit list are rounded to the movie's time scale, usually thousandths of a second."""
-_HELD_S: Final = 2.0
-"""A picture that is held longer is reported; FFmpeg's ``freezedetect`` asks for as much."""
-_PROMISED_S: Final = 1.0
-"""A header that promises this much more than there is, is reported."""
+"""Sound that outlasts the picture by less than this is the ordinary end of a recording, and no picture is held."""
 
 _REST_BYTES: Final = 20 * 188
 _REST_SHARE: Final = 0.02
-"""A transport stream that holds more than this after its last known packet goes on with other tracks."""
-_MOST_PARTS: Final = 20
+"""A transport stream with more bytes than this after its last known packet continues with other tracks."""
+_MAX_PARTS: Final = 20
 
-_NO_STAMPS: Final = frozenset({"avi", "h264", "hevc", "m4v", "mpegvideo", "vc1"})
-"""Containers that keep no presentation times; FFmpeg makes them up in the order of decoding."""
-_REORDERING: Final = frozenset(
-    {
-        "h264",
-        "hevc",
-        "vvc",
-        "mpeg4",
-        "msmpeg4v3",
-        "mpeg1video",
-        "mpeg2video",
-        "vc1",
-        "wmv3",
-        "rv30",
-        "rv40",
-        "cavs",
-    }
-)
-"""Codecs that may show pictures in another order than they are decoded."""
+_MAX_RECENT: Final = 64
+"""Pictures that are remembered to find out which were decoded later than the current one."""
 _B_PICTURE: Final = 3
 """FFmpeg's number of pictures that may be shown before those decoded earlier."""
-
-_NOTHING: Final = -(2**63)
 
 
 class Pause(NamedTuple):
@@ -101,7 +71,7 @@ class Pause(NamedTuple):
 
 
 class Part(NamedTuple):
-    """A stretch of a file: the byte at which it begins, and the numbers of its streams; None where there is none."""
+    """A part of a file: its first byte and the numbers of its streams; None if it has no such stream."""
 
     start: int
     video: int | None
@@ -117,23 +87,22 @@ class Timeline:
     duration_s : float
         Seconds from the first decodable picture to the end; at most ``video.max_seconds``.
     source_fps : float
-        Pictures of the file over its duration; 0 without pictures.
+        Pictures in the file divided by its duration; 0 without pictures.
     pictures : ndarray of float64, shape (n,)
-        When the picture of each packet of the video is first shown, in the file's order; NaN where it never is.
-        In files that give times in the order of decoding, see `in_order`, only the set of times is right.
+        Second at which the picture of each video packet is first shown, in the file's order; NaN if it never is. In
+        files that store times in decoding order, see `in_order`, only the set of times is right.
     sounds : ndarray of float64, shape (m,)
-        When each packet of sound begins; negative before the first picture, NaN where it is never heard.
+        Second at which each packet of sound begins; negative before the first picture, NaN if it is never played.
     in_order : bool
-        Whether the times come in the order of decoding, so that `PictureClock` has to count pictures as they come
-        out of the decoder.
+        Whether the times are in decoding order, so that `PictureClock` has to count pictures as they are decoded.
     cut_short : bool
-        Whether the file goes on after ``video.max_seconds``.
+        Whether the file continues after ``video.max_seconds``.
     parts : tuple of Part
-        Where to read. One, but for transport streams that go on with other tracks.
+        The parts to read: one, except for transport streams that continue with other tracks.
     cuts, pauses : tuple of Pause
         Pauses cut out of picture and sound, and those that were kept.
     notes : tuple of str
-        What is unusual about the file's times, in words.
+        What is unusual about the file's times, in words for the coordinator.
     """
 
     duration_s: float
@@ -148,7 +117,7 @@ class Timeline:
     notes: tuple[str, ...] = ()
 
     def shown(self, moments: NDArray[np.float64]) -> set[int] | None:
-        """Name the packets whose pictures are shown at some moments; None where they cannot be told beforehand."""
+        """Return the packets whose pictures are shown at the given times; None if that is not known in advance."""
         there = np.flatnonzero(self.pictures >= 0)
         if self.in_order or not len(there):
             return None
@@ -160,18 +129,18 @@ class Timeline:
         return set(order[np.maximum(places, 0)].tolist())
 
     def next_after(self, time_s: float) -> float | None:
-        """Return when the next picture after a moment is shown, None where there is none."""
+        """Return when the next picture after a time is shown; None if there is none."""
         later = self.pictures[self.pictures > time_s]
         return float(later.min()) if len(later) else None
 
 
 class PictureClock:
-    """Tells when each decoded picture is shown; the packet's number travels through the decoder as its time stamp.
+    """Finds when each decoded picture is shown; the packet's number passes through the decoder as its time stamp.
 
     Parameters
     ----------
     timeline : Timeline
-        Of the file that is decoded.
+        The timeline of the file.
     """
 
     def __init__(self, timeline: Timeline) -> None:
@@ -181,12 +150,12 @@ class PictureClock:
         self._recent: list[int] = []
 
     def time_of(self, frame: av.VideoFrame, damaged: bool) -> float | None:
-        """Return the moment from which a picture is shown, None where it never is.
+        """Return the time at which a picture is first shown; None if it never is.
 
         Parameters
         ----------
         frame : av.VideoFrame
-            As the decoder gives it, in order of display; ``pts`` is the number of its packet.
+            As decoded, in display order; ``pts`` is the number of its packet.
         damaged : bool
             Whether the decoder has failed on a packet so far.
         """
@@ -198,10 +167,10 @@ class PictureClock:
         return float(times[number])
 
     def _rank(self, number: int | None, between: bool, damaged: bool) -> int:
-        """Return a picture's place in the order of display, lost pictures counted.
+        """Return a picture's position in display order, counting lost pictures.
 
-        Before a picture that others refer to come all that were decoded earlier, and those decoded later that are out
-        already: so its place is certain whatever was lost. Others follow the one before.
+        A reference picture is preceded by all that were decoded earlier and by those decoded later that were already
+        returned, so its position is certain whatever was lost. Other pictures follow the previous one.
         """
         after = 0 if self._last is None else self._last + 1
         if number is None:
@@ -213,20 +182,20 @@ class PictureClock:
             rank = max(number + later, after)
         else:
             rank = after
-        self._recent = [*self._recent[-_NEAR:], number]
+        self._recent = [*self._recent[-_MAX_RECENT:], number]
         self._last = rank
         return rank
 
 
 def read_timeline(path: Path, settings: VideoSettings) -> Timeline:
-    """Make the timeline of a file.
+    """Compute the timeline of a file.
 
     Parameters
     ----------
     path : Path
         Any file with picture or sound.
     settings : VideoSettings
-        `longest_pause_s` and `max_seconds` are obeyed.
+        `longest_pause_s` and `max_seconds` are applied.
 
     Raises
     ------
@@ -240,35 +209,36 @@ def read_timeline(path: Path, settings: VideoSettings) -> Timeline:
 def measure_time(
     container: Any, streams: ChosenStreams, settings: VideoSettings
 ) -> tuple[Timeline, av.VideoFrame | None]:
-    """Read the packets of an open file and make its timeline; nothing but the first picture is decoded.
+    """Read the packets of an open file and compute its timeline; only the first picture is decoded.
 
     Parameters
     ----------
     container : av.container.InputContainer
         At its beginning.
     streams : ChosenStreams
-        The streams that count.
+        The chosen streams.
     settings : VideoSettings
-        `longest_pause_s` and `max_seconds` are obeyed.
+        `longest_pause_s` and `max_seconds` are applied.
 
     Returns
     -------
-    (Timeline, av.VideoFrame or None)
-        The first picture is None where none can be decoded.
+    timeline : Timeline
+    first : av.VideoFrame or None
+        The first picture; None if none can be decoded.
     """
     streams = _earliest(container, streams)
-    pictures, sounds = _Packets(streams.video), _Packets(streams.audio)
+    pictures, sounds = Packets(streams.video), Packets(streams.audio)
     reader = _Reader(pictures, sounds, settings)
     parts = [reader.read(container, streams, 0)]
-    seen = {streams.video.id} if streams.video is not None else set()
-    while (after := reader.rest(container)) is not None and len(parts) < _MOST_PARTS:
+    known_ids = {streams.video.id} if streams.video is not None else set()
+    while (after := reader.rest(container)) is not None and len(parts) < _MAX_PARTS:
         try:
             with open_container(Path(container.name), after) as rest:
-                goes_on = _earliest(rest, choose_streams(rest))
-                if goes_on.video is None or goes_on.video.id in seen:
+                continued = _earliest(rest, choose_streams(rest))
+                if continued.video is None or continued.video.id in known_ids:
                     break
-                parts.append(reader.read(rest, goes_on, after))
-                seen.add(goes_on.video.id)
+                parts.append(reader.read(rest, continued, after))
+                known_ids.add(continued.video.id)
         except UnreadableVideo:
             break
     notes = []
@@ -276,16 +246,16 @@ def measure_time(
         notes.append("its edit list would hide every picture and was not followed")
     if len(parts) > 1:
         notes.append(
-            f"the file goes on with other tracks {_times(len(parts) - 1)}, and the parts were joined"
+            f"the file goes on with other tracks {times_in_words(len(parts) - 1)}, and the parts were joined"
         )
-    made = _timeline(container, pictures, sounds, reader, settings)
+    made = _build_timeline(container, pictures, sounds, reader, settings)
     return replace(made, parts=tuple(parts), notes=(*made.notes, *notes)), reader.first
 
 
 def _earliest(container: Any, streams: ChosenStreams) -> ChosenStreams:
-    """Return the first of several tracks that follow each other in a transport stream; else what was chosen.
+    """Return the first of several tracks that follow each other in a transport stream; else the chosen streams.
 
-    A recorder that starts again may give its tracks other numbers. In a short file all of them are known at once.
+    A recorder that starts again may number its tracks differently. In a short file all of them are known at once.
     """
     if container.format.name != "mpegts" or len(container.streams.video) < 2 or streams.video is None:
         return streams
@@ -312,9 +282,9 @@ def _earliest(container: Any, streams: ChosenStreams) -> ChosenStreams:
 
 
 class _Reader:
-    """Goes through the packets of a file, or of several parts of one, and decodes the first picture."""
+    """Reads the packets of a file, or of several parts of one, and decodes the first picture."""
 
-    def __init__(self, pictures: _Packets, sounds: _Packets, settings: VideoSettings) -> None:
+    def __init__(self, pictures: Packets, sounds: Packets, settings: VideoSettings) -> None:
         self.first: av.VideoFrame | None = None
         self.cut_short = False
         self._pictures, self._sounds, self._settings = pictures, sounds, settings
@@ -322,7 +292,7 @@ class _Reader:
         self._elapsed = 0.0
 
     def read(self, container: Any, streams: ChosenStreams, start: int) -> Part:
-        """Note all packets of the chosen streams of a container that begins at byte `start` of the file."""
+        """Record all packets of the chosen streams of a container that begins at byte `start` of the file."""
         video, audio = streams.video, streams.audio
         last: int | None = None
         for packet in packets_of(container, *(s for s in (video, audio) if s is not None)):
@@ -349,7 +319,7 @@ class _Reader:
         return Part(start, None if video is None else video.index, None if audio is None else audio.index)
 
     def rest(self, container: Any) -> int | None:
-        """Return the byte from which on a transport stream holds packets of other streams; None if it does not."""
+        """Return the byte from which a transport stream contains packets of other streams; None if it does not."""
         if container.format.name != "mpegts" or self.cut_short or not self._pictures.count:
             return None
         size = Path(container.name).stat().st_size
@@ -357,13 +327,12 @@ class _Reader:
 
 
 def decode(stream: Any, packet: Any | None, number: int) -> Sequence[av.VideoFrame] | None:
-    """Decode a packet of pictures; None gives what the decoder still holds.
+    """Decode a video packet; None flushes the decoder.
 
     Returns
     -------
     sequence of av.VideoFrame or None
-        Pictures in order of display, whose ``pts`` is the number of the packet that they came with; None where the
-        packet is damaged.
+        Pictures in display order, whose ``pts`` is the number of their packet; None if the packet is damaged.
     """
     if packet is not None:
         packet.pts, packet.dts = number, None
@@ -373,284 +342,39 @@ def decode(stream: Any, packet: Any | None, number: int) -> Sequence[av.VideoFra
         return None
 
 
-@dataclass
-class _Packets:
-    """What a stream's packets say, in the file's order; numbers are in the stream's time base."""
-
-    stream: Any | None
-    pts: array[int] = field(default_factory=lambda: array("q"))
-    dts: array[int] = field(default_factory=lambda: array("q"))
-    length: array[int] = field(default_factory=lambda: array("q"))
-    place: array[int] = field(default_factory=lambda: array("q"))
-    hidden: array[int] = field(default_factory=lambda: array("b"))
-
-    @property
-    def count(self) -> int:
-        return len(self.pts)
-
-    def add(self, packet: Any, place: int) -> int:
-        """Note a packet and give its number."""
-        self.pts.append(_NOTHING if packet.pts is None else packet.pts)
-        self.dts.append(_NOTHING if packet.dts is None else packet.dts)
-        self.length.append(packet.duration or 0)
-        self.place.append(place)
-        self.hidden.append(packet.is_discard)
-        return len(self.pts) - 1
-
-    def seconds(self, name: str) -> NDArray[np.float64]:
-        """Return ``pts``, ``dts`` or ``length`` in seconds, NaN where there is none."""
-        numbers = np.array(getattr(self, name), np.int64)
-        base = self.stream.time_base if self.stream is not None else Fraction(1)
-        # numerator and denominator apart, so that 1001/30000 stays as exact as it was
-        values = numbers * float(base.numerator) / float(base.denominator)
-        values[numbers == _NOTHING] = np.nan
-        return values  # type: ignore[no-any-return]
-
-
-@dataclass
-class _Track:
-    """A stream's clock.
-
-    Attributes
-    ----------
-    stamps : ndarray
-        When each packet is shown or heard.
-    clock : ndarray
-        A clock that grows in the file's order, as long as it is not broken.
-    length : ndarray
-        Seconds of each packet, 0 where unknown.
-    place : ndarray
-        The packet's place in the file among those of both streams.
-    hidden : ndarray of bool
-        Packets that an edit list leaves out.
-    step : float
-        Usual seconds between two packets.
-    muted : ndarray of int
-        Hidden packets whose content the decoder gives all the same.
-    """
-
-    stamps: NDArray[np.float64]
-    clock: NDArray[np.float64]
-    length: NDArray[np.float64]
-    place: NDArray[np.int64]
-    hidden: NDArray[np.bool_]
-    step: float
-    in_order: bool = False
-    muted: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
-
-    def pass_over_hidden(self) -> None:
-        """Return packets that an edit list leaves out the clock of the next one that counts.
-
-        They prepare the decoder for a segment, and their own clock lies within the segment before: no restart.
-        """
-        counts = np.flatnonzero(~self.hidden)
-        if len(counts):
-            following = np.searchsorted(counts, np.arange(len(self.clock)))
-            self.clock = self.clock[counts[np.minimum(following, len(counts) - 1)]]
-
-    def shift(self, since: int, seconds: float) -> None:
-        """Move everything from packet `since` on, and the pictures decoded before it that are shown after it."""
-        if seconds < 0:
-            near = slice(max(0, since - _DELAY), since)
-            self.stamps[near][self.stamps[near] > self.clock[since] + seconds / 2] += seconds
-        self.stamps[since:] += seconds
-        self.clock[since:] += seconds
-
-    def end_before(self, number: int) -> float:
-        """Return when the packets before `number` end."""
-        near = slice(max(0, number - _NEAR), number)
-        return float((self.stamps[near] + np.minimum(self.length[near], self.step)).max())
-
-    def start_from(self, number: int) -> float:
-        """Return when the packets from `number` on begin."""
-        return float(self.stamps[number : number + _NEAR].min())
-
-    def at(self, place: int) -> float:
-        """Return the clock at a place in the file."""
-        return float(self.clock[min(int(np.searchsorted(self.place, place)), len(self.place) - 1)])
-
-
-def _track(container: Any, packets: _Packets, is_video: bool) -> _Track:
-    pts, dts, length = (packets.seconds(name) for name in ("pts", "dts", "length"))
-    rate = getattr(packets.stream, "average_rate", None)
-    usual = float(1 / rate) if rate else 0.04
-    moves = np.diff(pts if np.isnan(dts).any() else dts)
-    moves = moves[moves > 0]
-    step = float(np.median(moves)) if len(moves) else usual
-    place, hidden = np.array(packets.place, np.int64), np.array(packets.hidden, bool)
-    codec = packets.stream.codec_context.name if packets.stream is not None else ""
-    if not is_video:
-        stamps = _filled(np.where(np.isnan(pts), dts, pts), step)
-        length = np.where(length > max(_LONG_SOUND_S, 4 * step), step, length)
-        # where an edit list repeats or hides sound, FFmpeg lets the last packet last to the end of the media
-        if len(length) and length[-1] > 4 * step:
-            length[-1] = step
-        return _Track(stamps, stamps.copy(), np.where(length > 0, length, step), place, hidden, step)
-    known = ~np.isnan(pts)
-    without = bool(_NO_STAMPS & set(container.format.name.split(",")))
-    made_up = without and bool((np.diff(pts[known]) > 0).all())
-    if codec in _REORDERING and (made_up or _stands_still(pts) or not known.all()):
-        clock = _filled(dts, step)
-        if _stands_still(clock):
-            clock = np.arange(len(clock)) * usual
-            step = usual
-        stamps = clock + (np.nanmin(pts) - clock.min() if known.any() and not made_up else 0.0)
-        return _Track(stamps, clock, length, place, hidden, step, in_order=True)
-    stamps = _filled(pts, step)
-    clock = _filled(np.where(np.isnan(dts), stamps, dts), step)
-    if without:
-        # what FFmpeg makes up begins late by the time that decoding takes
-        stamps = stamps - stamps.min() + clock.min()
-    # a picture is shown about when one of the next ones is decoded
-    ahead = np.stack([np.append(clock[n:], np.full(n, np.inf)) for n in range(min(_DELAY, len(clock)))])
-    odd = (stamps > ahead.max(axis=0) + _REORDER_S) | (stamps < ahead.min(axis=0) - _REORDER_S)
-    stamps = np.where(odd, clock + np.median(stamps - clock), stamps)
-    in_order = codec in _REORDERING and bool((np.diff(stamps) > 0).all())
-    return _Track(stamps, clock, length, place, hidden, step, in_order)
-
-
-def _follow_edits(container: Any, tracks: Sequence[tuple[_Packets, _Track | None]]) -> list[str]:
-    """Hide what FFmpeg gives at the place of an empty edit or a held picture; give notes on what is not followed."""
-    if "mov" not in container.format.name.split(",") or container.options.get("ignore_editlist"):
-        return []
-    edits = unfollowed_edits(Path(container.name))
-    other_speed = False
-    for packets, track in tracks:
-        if track is None or packets.stream is None:
-            continue
-        for edit in edits.get(packets.stream.id, []):
-            if not edit.is_blank:
-                other_speed = True
-                continue
-            within = (track.stamps >= edit.start_s - _ROUNDING_S) & (track.stamps < edit.end_s - _ROUNDING_S)
-            places = np.flatnonzero(within & ~track.hidden)
-            if not len(places):
-                continue
-            track.hidden[places] = True
-            track.muted = np.union1d(track.muted, places)
-            if edit.media_s is not None and packets.stream.type == "video":
-                held = places[int(np.argmin(track.stamps[places]))]
-                track.hidden[held] = False
-                track.length[held] = edit.end_s - edit.start_s
-    return ["its edit list asks for another speed, which was not followed"] if other_speed else []
-
-
-def _stands_still(stamps: NDArray[np.float64]) -> bool:
-    """Return whether most stamps are those of the packet before."""
-    return len(stamps) > 1 and float((np.diff(stamps) == 0).mean()) > 0.6
-
-
-def _filled(values: NDArray[np.float64], step: float) -> NDArray[np.float64]:
-    """Return stamps to packets without one, by their place between their neighbors."""
-    known = np.flatnonzero(~np.isnan(values))
-    numbers = np.arange(len(values))
-    if not len(known):
-        return numbers * step
-    filled = np.interp(numbers, known, values[known])
-    filled[: known[0]] = values[known[0]] - step * (known[0] - numbers[: known[0]])
-    filled[known[-1] :] = values[known[-1]] + step * (numbers[known[-1] :] - known[-1])
-    return filled
-
-
-def _jumps(track: _Track, pause: float) -> list[int]:
-    """Name the packets before which a clock goes back, or far ahead."""
-    moves = np.diff(track.clock)
-    return (np.flatnonzero((moves < -_BACK_S) | (moves > pause)) + 1).tolist()
-
-
-def _mend(video: _Track, audio: _Track | None, pause: float) -> tuple[int, int]:
-    """Repair clocks that start again or break; give the number of parts that were joined and of jumps undone."""
-    seen = _jumps(video, pause)
-    heard = _jumps(audio, pause) if audio is not None else []
-    moved_v = {i: float(video.clock[i] - video.clock[i - 1]) for i in seen}
-    moved_a = {i: float(audio.clock[i] - audio.clock[i - 1]) for i in heard} if audio is not None else {}
-    joined = broken = 0
-    while seen or heard:
-        v, a = (seen[0] if seen else None), (heard[0] if heard else None)
-        if v is not None and a is not None and audio is not None and _alike(moved_v[v], moved_a[a]):
-            if moved_v[v] < 0:
-                start = min(video.start_from(v), audio.start_from(a))
-                end = max(video.end_before(v), audio.end_before(a))
-                video.shift(v, end - start)
-                audio.shift(a, end - start)
-                joined += 1
-            seen, heard = seen[1:], heard[1:]
-            continue
-        first_is_v = a is None or (v is not None and audio is not None and video.place[v] <= audio.place[a])
-        own, other, number = (video, audio, v) if first_is_v else (audio, video, a)
-        assert own is not None and number is not None
-        moved = moved_v[number] if first_is_v else moved_a[number]
-        if moved < 0 or (other is not None and not _is_hole(own, other, number)):
-            own.shift(number, own.step - moved)
-            broken += 1
-        seen, heard = (seen[1:], heard) if first_is_v else (seen, heard[1:])
-    return joined, broken
-
-
-def _alike(one: float, other: float) -> bool:
-    """Return whether two clocks make the same jump."""
-    return one * other > 0 and abs(one - other) <= max(2.0, 0.1 * abs(one))
-
-
-def _is_hole(own: _Track, other: _Track, number: int) -> bool:
-    """Return whether a jump ahead is a true gap: at this place in the file the other stream's clock says the same."""
-    beside = other.at(int(own.place[number]))
-    return abs(beside - own.clock[number]) <= abs(beside - own.clock[number - 1])
-
-
-def _timeline(
-    container: Any,
-    pictures: _Packets,
-    sounds: _Packets,
-    reader: _Reader,
-    settings: VideoSettings,
+def _build_timeline(
+    container: Any, pictures: Packets, sounds: Packets, reader: _Reader, settings: VideoSettings
 ) -> Timeline:
     pause = settings.longest_pause_s
-    first = None if reader.first is None else reader.first.pts
-    audio = _track(container, sounds, False) if sounds.count else None
+    audio = make_clock(container, sounds, False) if sounds.count else None
     if not pictures.count:
-        return _sound_alone(audio)
-    video = _track(container, pictures, True)
-    edit_notes = _follow_edits(container, ((pictures, video), (sounds, audio)))
+        return _sound_only(audio)
+    video = make_clock(container, pictures, True)
+    edit_notes = hide_ignored_edits(container, ((pictures, video), (sounds, audio)))
     for track in (video, audio):
         if track is not None:
             track.pass_over_hidden()
-    joined, broken = _mend(video, audio, pause)
-    notes = [] if joined or broken or reader.cut_short else _header_notes(container, pictures, video, audio)
+    joined, broken = repair_clocks(video, audio, pause)
+    notes = [] if joined or broken or reader.cut_short else header_notes(container, pictures, video, audio)
     notes += edit_notes
+    first = None if reader.first is None else reader.first.pts
     origin = float(video.stamps[first] if first is not None else video.stamps.min())
     late = origin - float(video.stamps[~video.hidden].min()) if (~video.hidden).any() else 0.0
-    times = np.where(video.hidden, np.nan, video.stamps - origin)
-    times[times < 0] = np.nan
-    order = np.unique(times[~np.isnan(times)])
-    if not len(order):
-        order = np.zeros(1)
-    step = float(np.median(np.diff(order))) if len(order) > 1 else video.step
-    lasts = np.flatnonzero(times == order[-1])
-    own = float(video.length[lasts[-1]]) if len(lasts) else 0.0
-    # some writers give the last picture the length of one tick
-    end = float(order[-1]) + (own if own > min(step, video.step) / 2 else step)
-    heard: NDArray[np.float64] = np.zeros((0, 2))
+    times, order, step, end = _picture_times(video, origin)
+    spans: NDArray[np.float64] = np.zeros((0, 2))
     if audio is not None:
-        raw = np.stack([audio.stamps, audio.stamps + audio.length], axis=1) - origin
-        heard = raw[~audio.hidden]
-        if len(heard) and (heard[0, 0] > end + pause or heard[-1, 1] < -max(late, 0.0) - pause):
-            # clocks that have nothing to do with each other: both begin together
-            shift = -max(late, 0.0) - float(heard[0, 0])
-            audio.shift(0, shift)
-            heard = heard + shift
+        spans, unrelated = _sound_spans(audio, origin, max(late, 0.0), end, pause)
+        if unrelated:
             notes.append("picture and sound have unrelated clocks and were taken to begin together")
-    gaps = _longer(np.stack([order + step, np.append(order[1:], end)], axis=1), _HELD_S)
-    shared = _shared(gaps, _silent(heard), _WORTH_SAYING_S)
-    # nothing comes after the last picture, so its hold is no pause: the file says that it is shown for so long
+    gaps = longer_than(np.stack([order + step, np.append(order[1:], end)], axis=1), LONG_HOLD_S)
+    shared = common_spans(gaps, silent_spans(spans), MIN_REPORTED_S)
+    # the last picture's hold is no pause, since nothing follows it: the file says that it is shown for that long
     cuts = [(a, b) for a, b in shared if b - a > pause and a < order[-1]]
-    cut = _without(cuts)
+    cut = remover_of(cuts)
     kept = [(float(cut(np.array([a]))[0]), b - a) for a, b in shared if (a, b) not in cuts]
-    sound_end = float(heard[:, 1].max()) if len(heard) else -np.inf
-    early = -float(heard[0, 0]) if len(heard) else 0.0
+    early = -float(spans[0, 0]) if len(spans) else 0.0
     end = float(cut(np.array([end]))[0])
-    if sound_end > -np.inf:
-        sound_end = float(cut(np.array([sound_end]))[0])
+    sound_end = float(cut(np.array([spans[:, 1].max()]))[0]) if len(spans) else -np.inf
     if sound_end > end + _TAIL_S:
         notes.append(
             f"the last picture is held for the last {sound_end - end:.1f} s, while the sound goes on"
@@ -658,12 +382,12 @@ def _timeline(
         end = sound_end
     times = cut(times)
     duration = min(end, settings.max_seconds)
-    notes += _gap_notes(gaps, cuts, kept if len(heard) else [], cut, late, early, joined, broken)
+    notes += gap_notes(gaps, cuts, kept if len(spans) else [], cut, late, early, joined, broken)
     return Timeline(
         duration_s=duration,
         source_fps=int((times < duration).sum()) / duration if duration > 0 else 0.0,
         pictures=times,
-        sounds=_heard(audio, cut(audio.stamps - origin)) if audio is not None else np.zeros(0),
+        sounds=_sound_times(audio, cut(audio.stamps - origin)) if audio is not None else np.zeros(0),
         in_order=video.in_order,
         cut_short=reader.cut_short or end > duration,
         cuts=tuple(Pause(float(cut(np.array([a]))[0]), b - a) for a, b in cuts),
@@ -672,111 +396,48 @@ def _timeline(
     )
 
 
-def _heard(audio: _Track, times: NDArray[np.float64]) -> NDArray[np.float64]:
+def _picture_times(
+    video: TrackClock, origin: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64], float, float]:
+    """Return each packet's time after `origin` (NaN if hidden), the sorted times, their usual step, and the end."""
+    times = np.where(video.hidden, np.nan, video.stamps - origin)
+    times[times < 0] = np.nan
+    order = np.unique(times[~np.isnan(times)])
+    if not len(order):
+        order = np.zeros(1)
+    step = float(np.median(np.diff(order))) if len(order) > 1 else video.step
+    last = np.flatnonzero(times == order[-1])
+    length = float(video.length[last[-1]]) if len(last) else 0.0
+    # some writers give the last picture a length of one tick
+    end = float(order[-1]) + (length if length > min(step, video.step) / 2 else step)
+    return times, order, step, end
+
+
+def _sound_spans(
+    audio: TrackClock, origin: float, late: float, end: float, pause: float
+) -> tuple[NDArray[np.float64], bool]:
+    """Return start and end of each packet of sound after `origin`, and whether its clock was unrelated to the picture's.
+
+    An unrelated clock is shifted so that picture and sound begin together.
+    """
+    spans = (np.stack([audio.stamps, audio.stamps + audio.length], axis=1) - origin)[~audio.hidden]
+    if not len(spans) or not (spans[0, 0] > end + pause or spans[-1, 1] < -late - pause):
+        return spans, False
+    shift = -late - float(spans[0, 0])
+    audio.shift(0, shift)
+    return spans + shift, True
+
+
+def _sound_times(audio: TrackClock, times: NDArray[np.float64]) -> NDArray[np.float64]:
     times = times.copy()
     times[audio.muted] = np.nan
     return times
 
 
-def _sound_alone(audio: _Track | None) -> Timeline:
+def _sound_only(audio: TrackClock | None) -> Timeline:
     """Return the timeline of a file without pictures: second 0 is the first sound."""
     if audio is None or audio.hidden.all():
         return Timeline(0.0, 0.0, np.zeros(0), np.zeros(0))
     begin = float(audio.stamps[~audio.hidden].min())
     end = float((audio.stamps + audio.length).max())
     return Timeline(end - begin, 0.0, np.zeros(0), audio.stamps - begin)
-
-
-def _silent(heard: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the stretches without sound, the endless ones before and after it included."""
-    if not len(heard):
-        return np.array([[-np.inf, np.inf]])
-    heard = heard[np.argsort(heard[:, 0], kind="stable")]
-    ends = np.maximum.accumulate(heard[:, 1])
-    return np.stack([np.append(-np.inf, ends), np.append(heard[:, 0], np.inf)], axis=1)
-
-
-def _longer(stretches: NDArray[np.float64], seconds: float) -> NDArray[np.float64]:
-    return stretches[stretches[:, 1] - stretches[:, 0] > seconds]
-
-
-def _shared(
-    one: NDArray[np.float64], other: NDArray[np.float64], longest: float
-) -> list[tuple[float, float]]:
-    """Return what two sets of stretches have in common where that is longer than `longest`."""
-    found = []
-    other = _longer(other, longest)
-    for start, end in _longer(one, longest):
-        for a, b in other[np.searchsorted(other[:, 1], start) : np.searchsorted(other[:, 0], end)]:
-            if min(end, b) - max(start, a) > longest:
-                found.append((float(max(start, a)), float(min(end, b))))
-    return found
-
-
-def _without(cuts: Sequence[tuple[float, float]]) -> Any:
-    """Return the function from times before to times after the cuts."""
-
-    def cut(times: NDArray[np.float64]) -> NDArray[np.float64]:
-        if not cuts:
-            return times
-        starts, ends = np.array(cuts).T
-        removed = np.append(0.0, np.cumsum(ends - starts))
-        before = np.searchsorted(ends, times, side="right")
-        inside = np.clip(times - np.append(starts, np.inf)[before], 0.0, None)
-        return times - removed[before] - inside  # type: ignore[no-any-return]
-
-    return cut
-
-
-def _header_notes(container: Any, packets: _Packets, video: _Track, audio: _Track | None) -> list[str]:
-    """Say where the header promises more than the file holds; nothing but this note rests on a header."""
-    stream = packets.stream
-    there = float((video.stamps + np.where(video.length > 0, video.length, video.step)).max())
-    if stream is not None and stream.duration:
-        # the length of an asf's stream is the file's, from second 0 of the clock
-        begins = 0 if "asf" in container.format.name.split(",") else stream.start_time or 0
-        missing = float((begins + stream.duration) * stream.time_base) - there
-    else:
-        # a container's length is that of its longest track, and some count it from second 0 of the clock
-        there = max(there, float((audio.stamps + audio.length).max()) if audio is not None else there)
-        missing = (container.duration or 0) / av.time_base - max(there, there - float(video.stamps.min()))
-    return (
-        [f"the file breaks off {missing:.0f} s before the end that it announces"]
-        if missing > _PROMISED_S
-        else []
-    )
-
-
-def _gap_notes(
-    gaps: NDArray[np.float64],
-    cuts: Sequence[tuple[float, float]],
-    kept: Sequence[tuple[float, float]],
-    cut: Any,
-    late: float,
-    early: float,
-    joined: int,
-    broken: int,
-) -> list[str]:
-    notes = []
-    if late > _WORTH_SAYING_S:
-        notes.append(f"the first {late:.1f} s have no picture that can be decoded and were left out")
-    elif early > _WORTH_SAYING_S:
-        notes.append(f"{early:.1f} s of sound before the first picture were left out")
-    for start, end in cuts:
-        at = float(cut(np.array([start]))[0])
-        notes.append(f"a pause of {end - start:.0f} s at {at:.1f} s was cut out of picture and sound")
-    paused = sum(length for _, length in kept)
-    if paused:
-        notes.append(f"picture and sound pause for {paused:.1f} s in all")
-    held = float((cut(gaps[:, 1]) - cut(gaps[:, 0])).sum()) - paused
-    if held > _HELD_S:
-        notes.append(f"no picture comes for {held:.1f} s in all, and the one before is held")
-    if joined:
-        notes.append(f"the clock starts again {_times(joined)}, and the parts were joined")
-    if broken:
-        notes.append(f"a clock jumps {_times(broken)} and was repaired")
-    return notes
-
-
-def _times(count: int) -> str:
-    return "once" if count == 1 else f"{count} times"
