@@ -1,7 +1,6 @@
-"""Damaged videos by the hundred: does one bad file cost one file?
+"""Hundreds of damaged videos: does one bad file cost one file?
 
-Belongs here: making good films in every container, damaging them with a seed, running them through `iss run`, counting.
-Does not belong here: what the project does about a bad file (``media.isolation``).
+Writes good videos in every container, damages them with a seeded generator, runs `iss run` and counts the outcomes.
 
     python -m benchmarks.damage --files 300
 """
@@ -35,7 +34,7 @@ CONTAINERS: Final = {
     "avi": ("mpeg4", "pcm_s16le"),
     "mpg": ("mpeg1video", "mp2"),
 }
-"""Ending to the codecs of picture and sound."""
+"""File extension to the codecs of picture and sound."""
 
 _BOXES: Final = (b"moov", b"mdat", b"trak", b"mvhd", b"tkhd", b"mdhd", b"stsd", b"stts", b"ctts", b"stsz", b"stsc", b"stco",
                  b"elst", b"avcC", b"esds", b"RIFF", b"hdrl", b"strf", b"idx1")  # fmt: skip
@@ -52,7 +51,7 @@ Damage = Callable[[bytes, random.Random, Sequence[bytes]], bytes]
 
 
 class Damaged(NamedTuple):
-    """One damaged file: what was done to it, its ending, its bytes."""
+    """One damaged file: the kind of damage, its extension, its bytes."""
 
     kind: str
     suffix: str
@@ -60,7 +59,7 @@ class Damaged(NamedTuple):
 
 
 def write_source(path: Path, seconds: float = 1.2) -> Path:
-    """Write a face that moves, with a voice-like tone, in the container that the ending names."""
+    """Write a moving face with a voice-like tone, in the container of the file's extension."""
     import av
     from skimage import data
 
@@ -156,12 +155,12 @@ def _glue(data: bytes, rng: random.Random, others: Sequence[bytes]) -> bytes:
 
 
 def _absurd(data: bytes, rng: random.Random, others: Sequence[bytes]) -> bytes:
-    """Claim absurd sizes and counts in the boxes, or somewhere in the head where there are none."""
+    """Write absurd sizes and counts into the boxes, or anywhere in the header if there are none."""
     out = bytearray(data)
     places = [i for name in _BOXES for i in _found(data, name)]
     for _ in range(rng.randint(1, 4)):
         at = rng.choice(places) if places else rng.randrange(min(len(out), 2048))
-        # the size stands before a box's name, counts and values behind it
+        # the size precedes a box's name, counts and values follow it
         place = max(0, at + rng.choice((-4, 4, 8, 12, 16, 20, 24)))
         value = rng.choice(_ABSURD) if rng.random() < 0.7 else struct.pack(">I", rng.getrandbits(32))
         out[place : place + 4] = value
@@ -220,7 +219,7 @@ KINDS: Final[dict[str, Damage]] = {
 
 
 def damage(sources: Sequence[Path], count: int, seed: int = 0) -> list[Damaged]:
-    """Make damaged files, every kind in turn, the same ones for the same seed and sources."""
+    """Create damaged files, each kind in turn; the same seed and sources produce the same files."""
     rng = random.Random(seed)
     contents = [path.read_bytes() for path in sources]
     made = []
@@ -237,12 +236,17 @@ def damage(sources: Sequence[Path], count: int, seed: int = 0) -> list[Damaged]:
 def write_study(
     folder: Path, count: int, seed: int = 0, patients: int = _PATIENTS, seconds: float = 1.2
 ) -> dict[str, Damaged]:
-    """Write a study in which every patient has a good video, and damaged ones but for the last; name the damaged.
+    """Write a study in which every patient has a good video and all but the last have damaged ones.
+
+    Returns
+    -------
+    dict of str to Damaged
+        The damaged files by video id.
 
     Raises
     ------
     FileExistsError
-        If the folder is there already.
+        If the folder already exists.
     """
     folder.mkdir(parents=True)
     with tempfile.TemporaryDirectory() as scratch:
@@ -280,16 +284,18 @@ def _survey(patient: str, submission: str) -> str:
 
 
 def main() -> None:
-    """Run `iss run` twice on a study of damaged files and say what became of them."""
+    """Run `iss run` twice on a study of damaged files and report the outcomes."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--files", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--seconds", type=float, default=1.2, help="length of the films")
-    parser.add_argument("--folder", type=Path, default=None, help="kept afterwards; else a temporary one")
-    given = parser.parse_args()
+    parser.add_argument("--seconds", type=float, default=1.2, help="length of the videos")
+    parser.add_argument(
+        "--folder", type=Path, default=None, help="folder to keep; by default a temporary one"
+    )
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        folder = given.folder or Path(scratch)
-        names = write_study(folder / "study", given.files, given.seed, seconds=given.seconds)
+        folder = options.folder or Path(scratch)
+        names = write_study(folder / "study", options.files, options.seed, seconds=options.seconds)
         environment = {**os.environ, "ISS_STUDY": str(folder / "study"), "ISS_HOME": str(folder / "home")}
         iss = str(Path(sys.executable).with_name("iss"))
         for number in (1, 2):
@@ -302,18 +308,18 @@ def main() -> None:
             "select v.video_id, v.status, v.problem, q.usable, q.frames, p.stage, p.error from videos v "
             "left join video_quality q using (video_id) left join video_problems p using (video_id)"
         )
-        told = subprocess.run(
+        answer = subprocess.run(
             [iss, "sql", question, "--format", "json"],
             env=environment,
             capture_output=True,
             text=True,
             check=True,
         )
-        report(names, json.loads(told.stdout))
+        report(names, json.loads(answer.stdout))
 
 
 def report(names: dict[str, Damaged], rows: list[dict[str, Any]]) -> None:
-    """Print what became of the files, by kind of damage."""
+    """Print the outcomes by kind of damage."""
     found = {row["video_id"]: row for row in rows}
     missing = sorted(set(names) - set(found))
     good = {v: row["status"] for v, row in found.items() if v.endswith("good")}
@@ -323,8 +329,8 @@ def report(names: dict[str, Damaged], rows: list[dict[str, Any]]) -> None:
     for kind in KINDS:
         own = [found[name] for name, file in names.items() if file.kind == kind and name in found]
         print(f"{kind:22} {dict(Counter(row['status'] for row in own))}")
-    silent = [v for v, row in found.items() if row["status"] != "ok" and not row["problem"]]
-    print(f"not ok and without a reason: {silent or 'none'}")
+    unexplained = [v for v, row in found.items() if row["status"] != "ok" and not row["problem"]]
+    print(f"not ok but without a reason: {unexplained or 'none'}")
     print("verdicts:", dict(Counter((row["stage"], row["error"]) for row in rows if row["stage"])) or "none")
 
 

@@ -1,10 +1,9 @@
 """The visual pass against the naive baseline, alternating in one run: ``python -m benchmarks.extraction``.
 
-Belongs here: running both on the same clips, comparing what they found, printing the table.
-Does not belong here: the baseline itself (``naive_baseline``), sound, the warehouse.
+Both run on the same clips; the table compares their speed and the faces and meshes that they found.
 
-Times on a shared machine mean little, ratios within one run do: every round runs the baseline, then the project, then
-the floor (decoding alone plus one landmark pass), and the table gives medians over rounds of the ratios.
+Absolute times on a shared machine mean little, ratios within one run are reliable: every round runs the baseline, then
+the project, then the floor (decoding alone plus one landmark pass), and the table shows the medians of the ratios.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ SAME_FACE = 0.75
 
 @dataclass
 class Comparison:
-    """What one clip showed."""
+    """The results for one clip."""
 
     clip: str
     size: str
@@ -72,7 +71,7 @@ HEAD = """| clip | size | frames | fps | times baseline | times floor | both/los
 
 
 def overlap(one: NDArray[Any], other: NDArray[Any]) -> float:
-    """Intersection over union of two boxes x1, y1, x2, y2."""
+    """Return the intersection over union of two boxes x1, y1, x2, y2."""
     sides = np.minimum(one[2:4], other[2:4]) - np.maximum(one[:2], other[:2])
     shared = float(np.prod(np.maximum(sides, 0)))
     areas = sum(float((b[2] - b[0]) * (b[3] - b[1])) for b in (one, other))
@@ -119,13 +118,13 @@ def compare_finds(plain: naive_baseline.Extraction, ours: VisualTables, into: Co
 
 
 def on_picture(points: NDArray[Any], box: NDArray[Any]) -> NDArray[Any]:
-    """Put a crop's points, shape (468, 3), where they lie in the picture; shape (468, 2)."""
+    """Convert a crop's points, shape (468, 3), to pixels of the whole picture, shape (468, 2)."""
     corner = np.maximum(box[:2], 0).astype(int)
     return corner + points[:, :2] * (box[2:4].astype(int) - corner)
 
 
 def compare(path: Path, rounds: int, seconds: float, threads: int | None) -> Comparison:
-    """Run baseline, project and floor on one clip, `rounds` times in turn."""
+    """Run baseline, project and floor on one clip in turn, `rounds` times."""
     video = VideoSettings(max_seconds=seconds)
     info = probe(path, video)
     result = Comparison(path.name, f"{info.width}x{info.height}")
@@ -149,7 +148,7 @@ def compare(path: Path, rounds: int, seconds: float, threads: int | None) -> Com
 
 
 def make_clips(folder: Path, sizes: list[tuple[int, int]], seconds: float) -> None:
-    """Write clips of scikit-image's public-domain portrait, moving, at these sizes."""
+    """Write clips of these sizes, in which scikit-image's public-domain portrait moves."""
     from skimage import data
 
     source = data.astronaut()[0:300, 60:420]
@@ -170,13 +169,15 @@ def make_clips(folder: Path, sizes: list[tuple[int, int]], seconds: float) -> No
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="The visual pass against the naive baseline.")
-    parser.add_argument("--clips", type=Path, help="folder of videos; without it some are made")
+    parser.add_argument("--clips", type=Path, help="folder of videos; by default some are generated")
     parser.add_argument("--quick", action="store_true", help="one round, four seconds of every clip")
     parser.add_argument(
         "--tiny", action="store_true", help="one second of one small clip, and fail on difference"
     )
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, help="threads of the project's pass; default one a processor")
+    parser.add_argument(
+        "--threads", type=int, help="threads of the project's pass; by default one per processor"
+    )
     options = parser.parse_args()
     rounds = 1 if options.quick or options.tiny else options.rounds
     seconds = 1.0 if options.tiny else 4.0 if options.quick else 3600.0
@@ -194,7 +195,7 @@ def main() -> None:
             result = compare(path, rounds, seconds, options.threads)
             print(result.line(), flush=True)
             if options.tiny and (result.lost or result.new or result.same_face < result.found_by_both):
-                raise SystemExit("the project finds other faces than the naive baseline")
+                raise SystemExit("the project finds different faces than the naive baseline")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""How good the quality flags are: recall on real clips made worse in known steps, and false flags on good clips.
+"""How accurate the quality flags are: recall on real clips degraded in known steps, and false flags on good clips.
 
     ISS_REAL_CLIPS=folder python benchmarks/quality.py [--seconds 2] [--only dark,mask] [--clips talk_f_tan_aoc,...]
 
-Every clip is decoded, its pictures or its sound are made worse, coded again (H.264, AAC), and go through the
-pipeline's own extraction and assessment. A flag is looked for at each of three steps; at the last it has to be found
-in 95 % of the clips. Untouched clips that are good in the respect of a flag must not get it (5 %).
-Which clips are good in which respect was judged by eye and ear and stands in `NOT_GOOD`.
+Every clip is decoded, its pictures or its sound are degraded and encoded again (H.264, AAC), and the result goes through
+the pipeline's own extraction and assessment. There are three steps per flag; at the last one the flag should be raised
+for 95 % of the clips. Original clips without an issue must not get its flag (5 %). Which clips have which issue was
+judged by eye and ear; extract_pictures `NOT_GOOD` and `NOT_GOOD_FOR`.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ NOT_GOOD = {
     "no_face_dark_speech": "no face",
     "face_then_noface": "the face leaves and a cartoon follows",
 }
-"""Clips that are no talking head at all: used for nothing but decoding."""
+"""Clips that do not show a talking head: not used here."""
 NOT_GOOD_FOR = {
     "signage": {"webm_vp8_53s_noaudio": "a map with names on the wall"},
     "quiet": {"quiet_m_brown_webcam": "-44 LUFS, nobody speaks"},
@@ -52,7 +52,7 @@ NOT_GOOD_FOR = {
     "no_sound": {"webm_vp8_53s_noaudio": "no sound track"},
 }
 CLIP_LENGTH = {"too_short", "too_long"}
-"""The clips are shorter than the protocol allows; that is no trouble here."""
+"""The clips are shorter than the protocol allows; that does not count as an issue here."""
 
 
 @dataclass(frozen=True)
@@ -60,11 +60,11 @@ class Clip:
     name: str
     path: Path
     pictures: list[Picture]
-    seen: VisualTables
+    visual: VisualTables
     video: dict[str, Any]
 
 
-# --- ways to make pictures worse: (picture, clip, index of the picture, strength) -> picture
+# --- ways to degrade pictures: (picture, clip, index of the picture, strength) -> picture
 
 
 def _light(picture: Picture, stops: float) -> Picture:
@@ -95,7 +95,7 @@ def sun_spot(picture: Picture, clip: Clip, index: int, size: float) -> Picture:
 
 
 def blurred(picture: Picture, clip: Clip, index: int, share_of_face: float) -> Picture:
-    box = clip.seen.faces.to_pandas()
+    box = clip.visual.faces.to_pandas()
     width = float((box.x2 - box.x1).median())
     return cv2.GaussianBlur(picture, (0, 0), share_of_face * width)
 
@@ -105,7 +105,7 @@ def grainy(picture: Picture, clip: Clip, index: int, sigma: float) -> Picture:
 
 
 def mask(picture: Picture, clip: Clip, index: int, color: tuple[int, int, int]) -> Picture:
-    """Paint a cloth over nose, mouth and chin, shaded as the face below it."""
+    """Paint a cloth over nose, mouth and chin, shaded like the face below it."""
     box, mesh = _box(clip, index), _mesh(clip, index)
     if box is None or mesh is None:
         return picture
@@ -127,14 +127,14 @@ def mask(picture: Picture, clip: Clip, index: int, color: tuple[int, int, int]) 
 
 
 def sign(picture: Picture, clip: Clip, index: int, height: float) -> Picture:
-    """Hang a sign beside or above the head: of three signs, the first that fits where there is most room."""
+    """Draw a sign beside or above the head: the one of three signs that fits best into the free space."""
     signs = [
         ("ROOM 204", (250, 250, 250), (20, 60, 140)),
         ("EXIT 7", (20, 20, 20), (240, 240, 235)),
         ("A113", (250, 250, 250), (170, 25, 25)),
     ]
     first = sum(map(ord, clip.name)) % 3
-    boxes = clip.seen.faces.to_pandas()
+    boxes = clip.visual.faces.to_pandas()
     x1, y1, x2 = (float(boxes[c].median()) for c in ("x1", "y1", "x2"))
     face, high, wide = x2 - x1, *picture.shape[:2]
     rooms = [
@@ -161,8 +161,8 @@ def sign(picture: Picture, clip: Clip, index: int, height: float) -> Picture:
 
 
 def second_face(picture: Picture, clip: Clip, index: int, size: float) -> Picture:
-    """Put the clip's own face in a second time, mirrored, on the side with more room."""
-    boxes = clip.seen.faces.to_pandas()
+    """Add the clip's own face a second time, mirrored, on the side with more room."""
+    boxes = clip.visual.faces.to_pandas()
     x1, y1, x2, y2 = (int(boxes[c].median()) for c in ("x1", "y1", "x2", "y2"))
     margin = int(0.25 * (x2 - x1))
     head = picture[max(0, y1 - margin) : y2 + margin, max(0, x1 - margin) : x2 + margin][:, ::-1]
@@ -188,7 +188,7 @@ PICTURE_STEPS: list[tuple[str, str, Callable[..., Picture], tuple[Any, ...]]] = 
 ]
 
 
-# --- ways to make sound worse: (samples, rate, strength) -> samples
+# --- ways to degrade sound: (samples, rate, strength) -> samples
 
 
 def quieter(sound: np.ndarray, rate: int, db: float) -> np.ndarray:
@@ -217,12 +217,12 @@ SOUND_STEPS: list[tuple[str, str, Callable[..., np.ndarray], tuple[float, ...]]]
 
 
 def _box(clip: Clip, index: int) -> tuple[float, float, float, float] | None:
-    row = next((r for r in clip.seen.faces.drop(["crop"]).to_pylist() if r["frame_index"] == index), None)
+    row = next((r for r in clip.visual.faces.drop(["crop"]).to_pylist() if r["frame_index"] == index), None)
     return None if row is None else (row["x1"], row["y1"], row["x2"], row["y2"])
 
 
 def _mesh(clip: Clip, index: int) -> np.ndarray | None:
-    row = next((r for r in clip.seen.landmarks.to_pylist() if r["frame_index"] == index), None)
+    row = next((r for r in clip.visual.landmarks.to_pylist() if r["frame_index"] == index), None)
     return None if row is None or row["points"] is None else np.array(row["points"]).reshape(468, 3)
 
 
@@ -249,7 +249,7 @@ def write_sound(path: Path, sound: np.ndarray, rate: int) -> None:
         out.mux(stream.encode())
 
 
-def see(path: Path) -> tuple[VisualTables, dict[str, Any]]:
+def extract_pictures(path: Path) -> tuple[VisualTables, dict[str, Any]]:
     info = probe(path, SETTINGS.video)
     video = {
         "sha256": "0" * 64,
@@ -261,17 +261,19 @@ def see(path: Path) -> tuple[VisualTables, dict[str, Any]]:
     return extract_visual(path, SETTINGS.video, SETTINGS.faces, SETTINGS.landmarks, threads=1), video
 
 
-def hear(path: Path) -> dict[str, Any] | None:
+def extract_sound(path: Path) -> dict[str, Any] | None:
     tables = extract_audio(path, SETTINGS.audio)
     return None if tables is None else tables.audio.drop(["waveform"]).to_pylist()[0]
 
 
-def judge(seen: VisualTables, video: dict[str, Any], heard: dict[str, Any] | None) -> VideoAssessment:
-    return assess_video(video, seen.frames, seen.faces, seen.landmarks, heard, SETTINGS.quality, fps=FPS)
+def assess(visual: VisualTables, video: dict[str, Any], sound_row: dict[str, Any] | None) -> VideoAssessment:
+    return assess_video(
+        video, visual.frames, visual.faces, visual.landmarks, sound_row, SETTINGS.quality, fps=FPS
+    )
 
 
 def clips(folder: Path, seconds: float, only: set[str], scratch: Path) -> Iterator[Clip]:
-    """Cut the first seconds out of every clip, at 720 lines at most."""
+    """Yield the first seconds of every clip, scaled to at most 720 lines."""
     for path in sorted(p for p in folder.iterdir() if p.suffix != ".md"):
         if path.stem in NOT_GOOD or (only and path.stem not in only):
             continue
@@ -287,9 +289,9 @@ def clips(folder: Path, seconds: float, only: set[str], scratch: Path) -> Iterat
         pictures = pictures[: int(seconds * FPS)]
         short = scratch / f"{path.stem}.mp4"
         write_video(short, pictures)
-        seen, video = see(short)
-        assert len(decode_crops(seen.faces["crop"])) > 0, path.stem
-        yield Clip(path.stem, path, pictures, seen, video)
+        visual, video = extract_pictures(short)
+        assert len(decode_crops(visual.faces["crop"])) > 0, path.stem
+        yield Clip(path.stem, path, pictures, visual, video)
 
 
 def main() -> None:
@@ -309,9 +311,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
         for clip in clips(folder, options.seconds, wanted, scratch):
-            heard = hear(clip.path)
-            whole, video = see(clip.path)
-            verdict = judge(whole, video, heard)
+            sound_row = extract_sound(clip.path)
+            whole, video = extract_pictures(clip.path)
+            verdict = assess(whole, video, sound_row)
             good += 1
             for flag in set(verdict.flags) - CLIP_LENGTH:
                 if clip.name not in NOT_GOOD_FOR.get(flag, {}):
@@ -323,9 +325,9 @@ def main() -> None:
                 for step, strength in enumerate(steps):
                     worse = [worsen(p, clip, i, strength) for i, p in enumerate(clip.pictures)]
                     write_video(scratch / "worse.mp4", worse)
-                    found = judge(*see(scratch / "worse.mp4"), heard).flags
+                    found = assess(*extract_pictures(scratch / "worse.mp4"), sound_row).flags
                     hits[flag, what, step].append((clip.name, flag in found))
-            if heard is None or heard["peak"] == 0 or clip.name in NOT_GOOD_FOR["no_speech"]:
+            if sound_row is None or sound_row["peak"] == 0 or clip.name in NOT_GOOD_FOR["no_speech"]:
                 continue
             sound, rate = read_waveform(extract_audio(clip.path, SETTINGS.audio).audio["waveform"][0].as_py())  # type: ignore[union-attr]
             for flag, what, spoil, strengths in SOUND_STEPS:
@@ -333,10 +335,10 @@ def main() -> None:
                     continue
                 for step, amount in enumerate(strengths):
                     write_sound(scratch / "worse.mp4", spoil(sound, rate, amount), rate)
-                    found = judge(clip.seen, clip.video, hear(scratch / "worse.mp4")).flags
+                    found = assess(clip.visual, clip.video, extract_sound(scratch / "worse.mp4")).flags
                     hits[flag, what, step].append((clip.name, flag in found))
     print(
-        "\n| flag | made worse by | weak | middle | strong | missed at the strongest |\n|---|---|---|---|---|---|"
+        "\n| flag | degraded by | weak | middle | strong | missed at the strongest |\n|---|---|---|---|---|---|"
     )
     for flag, what, _, steps in [*PICTURE_STEPS, *SOUND_STEPS]:
         if (flag, what, 0) not in hits:
@@ -345,7 +347,7 @@ def main() -> None:
         missed = [clip for clip, hit in hits[flag, what, 2] if not hit]
         cells = " | ".join(f"{r:.2f} ({s})" for r, s in zip(recall, steps, strict=True))
         print(f"| {flag} | {what} | {cells} | {', '.join(missed)} |")
-    print(f"\nfalse flags on {good} untouched clips: {dict(false) or 'none'}")
+    print(f"\nfalse flags on {good} original clips: {dict(false) or 'none'}")
 
 
 if __name__ == "__main__":
