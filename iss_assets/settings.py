@@ -433,6 +433,10 @@ class CheckSettings(Section):
         }.items()
     }
 
+    no_check_in_days: int = Field(14, ge=0)
+    """``no_check_in``: days without a check-in, counted to the last day on which anybody in the study checked in or was
+    enrolled; 0 switches the check off. Table 3 of the paper asks for three check-ins per week: one missed week shows in
+    ``fewer_than_three_a_week``, two in a row without any are taken for a patient who has stopped."""
     same_answers_days: int = Field(14, ge=1)
     """Days over which the same answers count as a habit, not a state; the BPI asks about the last day."""
     same_answers_submissions: int = Field(4, ge=2)

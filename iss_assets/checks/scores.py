@@ -190,6 +190,42 @@ def fewer_than_three_a_week(data: Data, settings: Settings) -> Finding:
     return Finding(not short, (), numbers, f"at least {terms.WEEKLY_SUBMISSIONS} per week")
 
 
+def days_without_check_in(enrollment: Row, last_check_in: date | None) -> int:
+    """Count the days since a patient's last check-in, or since enrollment before the first.
+
+    Counted to the last day that the study as a whole has seen, so that the result does not depend on the day on which
+    it is asked for and a finished study stays quiet; not beyond the thirteen weeks of enrollment.
+
+    Parameters
+    ----------
+    enrollment : mapping
+        A row of ``enrollment.sql``.
+    last_check_in : date, optional
+        The patient's newest local day with a submission.
+    """
+    first, last = enrollment.get("first_day"), enrollment.get("last_day")
+    if first is None or last is None:
+        return 0
+    until = min(last, first + timedelta(weeks=WEEKS))
+    return max(0, (until - (last_check_in or first)).days)
+
+
+def no_check_in(data: Data, settings: Settings) -> Finding:
+    """Find a patient whose last check-in is too many days ago.
+
+    Our own rule and not one of Dagster's freshness checks: those compare the time at which an asset was materialized,
+    and not per partition, while a patient's partition is materialized whenever a file, a setting or the code changes.
+    A submission of which no day is known may be the newest, so then nobody is called silent.
+    """
+    limit, dated = settings.checks.no_check_in_days, _dated(data)
+    enrollment = data["enrollment"][0] if data["enrollment"] else {}
+    last = max((row["day"] for row in dated), default=None)
+    days = days_without_check_in(enrollment, last)
+    silent = bool(limit) and days >= limit and len(dated) == len(data["scores"])
+    threshold = f"a check-in every {limit} days" if limit else "switched off (checks.no_check_in_days)"
+    return Finding(not silent, (), {"days": days}, threshold)
+
+
 def unknown_time(data: Data, settings: Settings) -> Finding:
     """Find submissions whose UTC offset is in neither the tables nor the settings."""
     rows = data["scores"]
@@ -227,6 +263,7 @@ RULES: Final[dict[str, Rule]] = {
         chronic_pain_flips,
         more_than_one_a_day,
         fewer_than_three_a_week,
+        no_check_in,
         unknown_time,
         survey_without_video,
         video_without_survey,

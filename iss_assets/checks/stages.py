@@ -82,7 +82,8 @@ def unchecked(warehouse: Warehouse, settings: Settings) -> dict[str, list[str]]:
     """Return the patients with tables that have not been checked since they were written, or not with these settings and code.
 
     A run that is killed between an asset and its checks leaves such a table, which nothing else would show. The same
-    holds for a week of the enrollment that has ended since, as the submissions of other patients show.
+    holds for a week of the enrollment that has ended since and for a patient who has stopped checking in, as the
+    submissions of other patients show.
     """
     tables = [table for stage in STAGES for table in stage.tables]
     checks = [f"{check.asset}.{check.name}" for stage in STAGES for check in stage.checks]
@@ -92,14 +93,25 @@ def unchecked(warehouse: Warehouse, settings: Settings) -> dict[str, list[str]]:
             {"fingerprint": results_fingerprint(settings), "tables": tables, "checks": checks},
         ).fetchall()
         enrollment = connection.execute((SQL / "enrollment.sql").read_text("utf-8"), {"patient": None})
-        weeks = {r["patient_id"]: scores.complete_weeks(r) for r in enrollment.to_arrow_table().to_pylist()}
-        judged = connection.execute(
-            "select patient_id, numbers from check_results where asset = 'bpi_scores' and check_name = ?",
-            [scores.fewer_than_three_a_week.__name__],
+        enrolled = {row["patient_id"]: row for row in enrollment.to_arrow_table().to_pylist()}
+        recorded = connection.execute(
+            "select patient_id, check_name, numbers from check_results "
+            "where asset = 'bpi_scores' and list_contains(?, check_name)",
+            [[scores.fewer_than_three_a_week.__name__, scores.no_check_in.__name__]],
         ).fetchall()
-    for patient, numbers in judged:
-        seen = json.loads(numbers).get("weeks")  # a check that broke has none
-        if seen is not None and seen != weeks.get(patient, seen):
+    for patient, check, numbers in recorded:
+        row, then = enrolled.get(patient), json.loads(numbers)
+        if row is None:
+            continue
+        if check == scores.no_check_in.__name__:
+            # once for each span of that many days, so that an alert names days that are about right
+            limit = settings.checks.no_check_in_days
+            now = scores.days_without_check_in(row, row["newest_day"])
+            changed = bool(limit) and then.get("days", now) // limit != now // limit
+        else:
+            now = scores.complete_weeks(row)
+            changed = then.get("weeks", now) != now  # a check that could not run has none
+        if changed:
             rows.append((patient, "bpi_scores"))
     found: dict[str, list[str]] = {}
     for patient, table in sorted(set(rows)):

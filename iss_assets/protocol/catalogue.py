@@ -135,6 +135,15 @@ _SCORES: Final = (
         reminder="{short weeks} of {weeks} weeks",
     ),
     CheckInfo(
+        "no_check_in",
+        "bpi_scores",
+        "No check-in for days",
+        "WARN",
+        "Call patient {patient} and ask whether they want to go on, and what keeps them from checking in.",
+        "settings, checks.no_check_in_days",
+        reminder="{days} days",
+    ),
+    CheckInfo(
         "unknown_time",
         "bpi_scores",
         "The local time of check-ins is unknown",

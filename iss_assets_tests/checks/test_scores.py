@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from iss_assets.checks.findings import Finding
+from iss_assets.checks.scores import no_check_in
+from iss_assets.checks.stages import SQL
 from iss_assets.protocol import terms
 from iss_assets_tests.checks.conftest import GOOD, OTHER, InventedStudy
 
@@ -160,6 +163,63 @@ def test_a_week_that_still_runs_is_not_short(study: InventedStudy) -> None:
     found = study.finding("bpi_scores", "fewer_than_three_a_week")
     assert found.passed
     assert found.numbers["weeks"] == 2
+
+
+def silent_from(study: InventedStudy, day: str) -> None:
+    """Take the good patient's check-ins from a day on away; the other one's last is on March 17."""
+    study.sql(f"delete from bpi_scores where patient_id = '{GOOD}' and submitted_on >= date '{day}'")
+
+
+def with_limit(study: InventedStudy, days: int, patient: str = GOOD) -> Finding:
+    settings = study.resource.settings()
+    changed = settings.model_copy(
+        update={"checks": settings.checks.model_copy(update={"no_check_in_days": days})}
+    )
+    data = {
+        name: study.warehouse.query(
+            (SQL / f"{name}.sql").read_text("utf-8").replace("$patient", f"'{patient}'")
+        ).to_pylist()
+        for name in ("enrollment", "scores")
+    }
+    return no_check_in(data, changed)
+
+
+def test_a_patient_who_stopped_is_found_by_what_others_submit(study: InventedStudy) -> None:
+    assert study.finding("bpi_scores", "no_check_in").numbers == {"days": 0}
+    silent_from(study, "2021-03-03")  # the only one left is of March 1
+    found = study.finding("bpi_scores", "no_check_in")
+    assert (found.passed, found.numbers) == (False, {"days": 16})
+    assert study.finding("bpi_scores", "no_check_in", OTHER).passed
+
+
+@pytest.mark.parametrize(("limit", "passed"), [(16, False), (17, True), (0, True)])
+def test_the_days_are_a_setting_and_none_switches_it_off(
+    study: InventedStudy, limit: int, passed: bool
+) -> None:
+    silent_from(study, "2021-03-03")
+    assert with_limit(study, limit).passed == passed
+
+
+def test_who_never_checked_in_is_counted_from_enrollment(study: InventedStudy) -> None:
+    silent_from(study, "2021-03-01")
+    assert study.finding("bpi_scores", "no_check_in").numbers == {"days": 16}
+
+
+def test_nobody_is_called_silent_after_the_three_months_of_enrollment(study: InventedStudy) -> None:
+    study.sql(
+        f"update bpi_scores set submitted_on = submitted_on + 60 where patient_id = '{GOOD}'",
+        f"update bpi_scores set submitted_on = submitted_on + 300 where patient_id = '{OTHER}'",
+    )
+    # the last check-in is on May 16, and the thirteen weeks end on May 31
+    assert with_limit(study, 15).numbers == {"days": 15}
+    assert with_limit(study, 16).passed
+
+
+def test_a_check_in_of_unknown_time_may_be_the_newest(study: InventedStudy) -> None:
+    silent_from(study, "2021-03-05")
+    assert not study.finding("bpi_scores", "no_check_in").passed
+    study.sql(UNKNOWN.format("0001-02"))
+    assert study.finding("bpi_scores", "no_check_in").passed
 
 
 def test_survey_and_video_are_missed_in_each_other(study: InventedStudy) -> None:

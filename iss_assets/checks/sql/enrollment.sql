@@ -1,5 +1,5 @@
 -- One row a patient, or that of one: the enrollment, the first day of the first week (of the enrollment, else of the
--- first survey), and the last day that the study has seen.
+-- first survey), the day of the newest survey, and the last day that the study has seen.
 select
     p.patient_id,
     p.cohort,
@@ -13,6 +13,7 @@ select
         p.enrolled_on,
         (select min(s.submitted_on) from bpi_scores as s where s.patient_id = p.patient_id)
     ) as first_day,
+    (select max(s.submitted_on) from bpi_scores as s where s.patient_id = p.patient_id) as newest_day,
     greatest(
         (select max(submitted_on) from bpi_scores),
         (select max(enrolled_on) from patients)

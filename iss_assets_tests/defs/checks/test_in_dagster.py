@@ -276,6 +276,24 @@ def test_a_week_that_ends_while_others_submit_is_judged_again(
     assert json.loads(row["numbers"])["numbers of the short weeks"] == [3]
 
 
+def test_a_patient_who_falls_silent_is_checked_again(
+    study: InventedStudy, instance: dg.DagsterInstance
+) -> None:
+    settings = study.resource.settings()
+    scores = dg.AssetSelection.assets("bpi_scores")
+    for patient in (GOOD, OTHER):
+        run(study, instance, patient, scores)
+    # the other one checks in fourteen days after the last day of either
+    study.sql("update bpi_scores set submitted_on = submitted_on + 14 where submission_id = '0002-16'")
+    assert GOOD in unchecked(study.warehouse, settings)
+    found = evaluations(run(study, instance, GOOD, scores))["bpi_scores:no_check_in"]
+    assert (found.passed, found.partition) == (False, GOOD)
+    assert found.metadata["days"].value == 14
+    assert "Call patient 0001" in str(found.metadata["what_to_do"].value)
+    run(study, instance, OTHER, scores)
+    assert unchecked(study.warehouse, settings) == {}
+
+
 def test_checks_over_several_patients_at_once_are_refused(study: InventedStudy) -> None:
     stage = next(s for s in STAGES if s.name == "check_videos")
     defs = dg.Definitions(
