@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -24,6 +24,7 @@ from iss_assets.alerting.messages import Message, line, outbox, with_keys
 from iss_assets.alerting.rules import (
     RUN_FAILED,
     Alert,
+    Key,
     Known,
     Observation,
     address_hash,
@@ -68,7 +69,7 @@ def seen(
 
 
 def after(*observations: Observation) -> dict[tuple[str, str, str], Alert]:
-    """Give the newest alert a key after observations that come one by one."""
+    """Return the newest alert of each key after observations that come one by one."""
     alerts: dict[tuple[str, str, str], Alert] = {}
     for observation in observations:
         for alert in update(alerts, [observation]):
@@ -307,8 +308,8 @@ def test_a_reminder_that_was_refused_is_sent_again_as_it_was_whoever_has_come_in
     assert ([a.patient_id for a in new.alerts], new.title) == (["0003"], "Study: 1 issue (patient 0003)")
 
 
-def tried(alerts: dict[object, Alert], messages: list[Message], *, taken: bool = False) -> list[Alert]:
-    """Give alerts as they are after a round in which all messages were, or were not, taken."""
+def tried(alerts: Mapping[Key, Alert], messages: list[Message], *, taken: bool = False) -> list[Alert]:
+    """Return alerts as they are after a round in which all messages were, or were not, accepted."""
     known = with_keys(alerts.values(), messages)
     to = [m.address for m in messages]
     return [after_round(a, to if taken else [], [] if taken else to, to, RULES, T0) for a in known]

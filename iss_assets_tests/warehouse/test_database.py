@@ -7,9 +7,12 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from itertools import product
+from multiprocessing.queues import Queue
 from pathlib import Path
 
 import duckdb
@@ -32,7 +35,7 @@ from iss_assets.warehouse.locking import LockTimeout, hold
 
 
 @pytest.fixture(params=["started anew", "kept running"], autouse=True)
-def duckdb_of_the_process(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch):
+def duckdb_of_the_process(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Every promise holds in both kinds of process."""
     monkeypatch.setattr(engine, "_engines", {})
     monkeypatch.setattr(engine, "_keeping", request.param == "kept running")
@@ -42,7 +45,7 @@ def duckdb_of_the_process(request: pytest.FixtureRequest, monkeypatch: pytest.Mo
         left.connection.close()
 
 
-def splits(patient: str, n: int = 1, split: int = 1):
+def splits(patient: str, n: int = 1, split: int = 1) -> pa.Table:
     return CvSplits.from_rows(
         [
             {
@@ -73,14 +76,14 @@ def test_a_fresh_warehouse_has_every_table_with_descriptions(warehouse: Warehous
 
 
 def test_rows_that_wait_on_disk_are_checked_and_then_written(warehouse: Warehouse) -> None:
-    asked = []
+    asked: list[pa.Table] = []
 
-    def waiting(rows):
-        def give():
+    def waiting(rows: pa.Table) -> Callable[[], pa.Table]:
+        def read() -> pa.Table:
             asked.append(rows)
             return rows
 
-        return give
+        return read
 
     good, bad = splits("a", 3), splits("b").drop(["seed"])
     with pytest.raises(InvalidTable):
@@ -117,23 +120,20 @@ def test_pictures_are_stored_as_they_are_and_names_are_not_repeated(warehouse: W
 
 
 def test_a_transaction_larger_than_its_memory_goes_through(warehouse: Warehouse, tmp_path: Path) -> None:
-    import numpy as np
-    import pyarrow as arrow
-
-    def mesh(video: int):
-        def give():
+    def mesh(video: int) -> Callable[[], pa.Table]:
+        def read() -> pa.Table:
             numbers = np.random.default_rng(video).random((3000, 1404), dtype=np.float32)
             rows = {
                 "patient_id": ["0001"] * 3000,
                 "video_id": [f"0001-{video}"] * 3000,
-                "frame_index": arrow.array(range(3000), arrow.int32()),
+                "frame_index": pa.array(range(3000), pa.int32()),
                 "detected": [True] * 3000,
-                "points": arrow.FixedSizeListArray.from_arrays(arrow.array(numbers.ravel()), 1404),
+                "points": pa.FixedSizeListArray.from_arrays(pa.array(numbers.ravel()), 1404),
                 "fingerprint": ["x"] * 3000,
             }
-            return arrow.table(rows).select(Landmarks.arrow_schema().names).cast(Landmarks.arrow_schema())
+            return pa.table(rows).select(Landmarks.arrow_schema().names).cast(Landmarks.arrow_schema())
 
-        return give
+        return read
 
     # 168 MB in a writer that may hold 128
     written = warehouse.replace_all(
@@ -185,7 +185,7 @@ def test_replacements_of_one_table_take_place_in_their_order(warehouse: Warehous
         [("x", 1, "p"), ("y", 2, "q"), ("y", None, "q")],
     ],
 )
-def test_what_has_one_of_the_values_is_found_and_nothing_else(values) -> None:
+def test_what_has_one_of_the_values_is_found_and_nothing_else(values: list[tuple[object, ...]]) -> None:
     everything = list(product(["x", "y"], [1, 2, None], ["p", "q", None]))
     condition, parameters = _one_of(["a", "b", "c"], values)
     with duckdb.connect() as connection:
@@ -206,7 +206,7 @@ def test_a_missing_value_is_a_fault_also_where_no_rule_looks_at_the_column(wareh
 
 
 @pytest.mark.parametrize("name", ["probability", "x1"])  # with a rule of its own, and without one
-def test_a_value_that_is_not_a_number_counts_as_missing(warehouse: Warehouse, name) -> None:
+def test_a_value_that_is_not_a_number_counts_as_missing(warehouse: Warehouse, name: str) -> None:
     row = {"fingerprint": "f", "patient_id": "0001", "video_id": "v", "frame_index": 0}
     numbers = {c.name: 0.5 for c in Faces.columns() if c.sql in ("FLOAT", "DOUBLE")}
     rows = Faces.from_rows([{**row, **numbers, "faces_seen": 1, "crop": b"x", name: float("nan")}])
@@ -258,9 +258,7 @@ def test_every_fault_is_listed_with_keys_and_without_values(warehouse: Warehouse
 
 
 def test_a_column_of_the_wrong_type_is_a_fault_and_not_a_crash() -> None:
-    import pyarrow as arrow
-
-    rows = splits("a").set_column(1, "split", arrow.array(["many"]))
+    rows = splits("a").set_column(1, "split", pa.array(["many"]))
     with pytest.raises(InvalidTable, match="type is string"):
         CvSplits.check_rows(rows)
 
@@ -294,7 +292,7 @@ def _write_many(path: Path, name: str, times: int, keeping: bool) -> None:
         warehouse.replace(CvSplits, splits(f"{name}-{i}", 5, split=int(name) + 1), {"patient_id": "none"})
 
 
-def _read_many(path: Path, stop: Path, seen, keeping: bool) -> None:
+def _read_many(path: Path, stop: Path, seen: Queue[str], keeping: bool) -> None:
     engine._keeping = keeping
     warehouse = Warehouse(path, WarehouseSettings(lock_timeout_s=120))
     while not stop.exists():
@@ -352,7 +350,7 @@ def test_a_writer_killed_at_any_moment_leaves_the_old_rows_or_the_new_ones(tmp_p
     for attempt in range(4):
         command = [sys.executable, "-c", _KILLED, str(path), f"run{attempt}", str(engine._keeping)]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        assert process.stdout.readline() == "ready\n"
+        assert process.stdout is not None and process.stdout.readline() == "ready\n"
         time.sleep(0.05 + 0.2 * attempt)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
@@ -374,7 +372,7 @@ def test_a_program_that_keeps_the_file_open_is_waited_for_and_then_named(tmp_pat
     )
     other = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     try:
-        assert other.stdout.readline() == "open\n"
+        assert other.stdout is not None and other.stdout.readline() == "open\n"
         with pytest.raises(LockTimeout, match="another program"):
             Warehouse(path, WarehouseSettings(lock_timeout_s=0.3)).query("select 1")
     finally:
@@ -384,11 +382,10 @@ def test_a_program_that_keeps_the_file_open_is_waited_for_and_then_named(tmp_pat
 
 
 def test_a_waiting_writer_goes_before_readers_that_come_later(tmp_path: Path) -> None:
-    import threading
+    path = tmp_path / "lock"
+    order: list[str] = []
 
-    path, order = tmp_path / "lock", []
-
-    def take(name, exclusive):
+    def take(name: str, exclusive: bool) -> None:
         with hold(path, exclusive=exclusive, timeout_s=10):
             order.append(name)
 
@@ -454,10 +451,7 @@ def test_a_snapshot_is_a_whole_warehouse_of_its_own(warehouse: Warehouse, tmp_pa
 
 
 def test_packed_columns_are_checked_by_type(warehouse: Warehouse) -> None:
-    import numpy as np
-    import pyarrow as arrow
-
-    good = arrow.FixedSizeListArray.from_arrays(arrow.array(np.zeros(1404, "f4")), 1404)
+    good = pa.FixedSizeListArray.from_arrays(pa.array(np.zeros(1404, "f4")), 1404)
     row = {
         "video_id": ["v"],
         "patient_id": ["p"],
@@ -465,9 +459,9 @@ def test_packed_columns_are_checked_by_type(warehouse: Warehouse) -> None:
         "detected": [True],
         "fingerprint": ["f"],
     }
-    assert warehouse.replace(Landmarks, arrow.table({**row, "points": good}), {}) == 1
+    assert warehouse.replace(Landmarks, pa.table({**row, "points": good}), {}) == 1
     with pytest.raises(InvalidTable, match="points"):
-        Landmarks.check_rows(arrow.table({**row, "points": [[0.0, 1.0]]}))
+        Landmarks.check_rows(pa.table({**row, "points": [[0.0, 1.0]]}))
 
 
 def test_rejected_rows_replace_whole(warehouse: Warehouse) -> None:
@@ -522,7 +516,7 @@ def test_a_duckdb_that_is_kept_is_started_once(warehouse: Warehouse, monkeypatch
 AT = datetime(2021, 1, 12, 2, tzinfo=timezone(timedelta(hours=-5)))
 
 
-def made_at(value):
+def made_at(value: datetime) -> dict[str, object]:
     return {
         "patient_id": "0001",
         "subject": "*",

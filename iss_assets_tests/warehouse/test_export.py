@@ -5,6 +5,8 @@ import subprocess
 from datetime import UTC, date, datetime
 from pathlib import Path
 
+import frictionless
+import frictionless.resources
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -85,8 +87,6 @@ def dictionary(folder: Path) -> dict:
 
 
 def test_csv_files_are_valid_against_their_own_data_dictionary(study: Warehouse, tmp_path: Path) -> None:
-    import frictionless
-
     build_models(study, load_models(WarehouseSettings().sql_dir), ["study_summary"])
     tables = ["patients", "bpi_scores", "video_quality", "study_summary"]
     exported = export_tables(study, tables, "csv", tmp_path / "out")
@@ -166,8 +166,6 @@ def test_no_scratch_is_left_and_only_the_owner_can_read(study: Warehouse, tmp_pa
 def test_every_table_of_the_warehouse_can_be_exported_in_both_formats(
     study: Warehouse, tmp_path: Path
 ) -> None:
-    import frictionless
-
     names = exportable_tables(study)
     assert set(BY_NAME) <= set(names)
     for format in ("parquet", "csv"):
@@ -258,19 +256,23 @@ def test_a_csv_file_has_a_byte_order_mark_only_where_excel_needs_it(
     )
 
 
+def rows_of(package: frictionless.Package, name: str) -> list[frictionless.Row]:
+    resource = package.get_resource(name)
+    assert isinstance(resource, frictionless.resources.TableResource)
+    return resource.read_rows()
+
+
 def test_ids_dates_moments_and_answers_come_back_from_csv_with_the_types_of_the_dictionary(
     four_levels: Warehouse, tmp_path: Path
 ) -> None:
-    import frictionless
-
     export_tables(four_levels, ["patients", "bpi_scores", "rejected_rows"], "csv", tmp_path)
     report = frictionless.validate(tmp_path / "datapackage.json")
     assert report.valid, report.flatten(["type", "note"])
     package = frictionless.Package(tmp_path / "datapackage.json")
-    people = package.get_resource("patients").read_rows()
+    people = rows_of(package, "patients")
     assert [r["patient_id"] for r in people] == ["0007", "0008", "0009", "0010"]
     assert [r["enrolled_on"] for r in people] == [date(2021, 1, day) for day in (11, 12, 13, 14)]
-    scores = package.get_resource("bpi-scores").read_rows()
+    scores = rows_of(package, "bpi-scores")
     stored = four_levels.query("select * from bpi_scores order by submission_id").to_pylist()
     for name in ("submission_id", "submitted_at", "written_time", "submitted_on", "chronic_pain", "mood"):
         assert [r[name] for r in scores] == [r[name] for r in stored], name
@@ -310,6 +312,7 @@ def test_the_script_beside_the_files_reads_every_value_with_its_type(
 ) -> None:
     export_tables(four_levels, ["patients", "bpi_scores", "rejected_rows"], "csv", tmp_path)
     spec = importlib.util.spec_from_file_location("read_export", tmp_path / "read_export.py")
+    assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     tables = module.read_export(tmp_path)

@@ -14,6 +14,7 @@ import duckdb
 import pytest
 
 from iss_assets.load import table
+from iss_assets.schemas.base import Column
 from iss_assets.schemas.registry import TABLES
 from iss_assets.warehouse.database import Warehouse, WarehouseError
 from iss_assets.warehouse.ledger import STUDY, WHOLE, ledger
@@ -103,7 +104,7 @@ def test_a_writer_migrates_the_ledger_with_its_rows(old: Path) -> None:
     warehouse = Warehouse(old)
     with warehouse.write():
         pass
-    assert columns_of(old, "extractions") == [c.name for c in _model("extractions")]
+    assert columns_of(old, "extractions") == [c.name for c in columns_of_model("extractions")]
     assert ledger(warehouse) == LEDGER
     kept = warehouse.query("select rows, problem from extractions where fingerprint = 'f2'").to_pylist()
     assert kept == [{"rows": 1, "problem": "The sound ends before the picture."}]
@@ -141,14 +142,14 @@ def test_a_reader_sees_an_old_home_as_it_would_be_and_leaves_it_as_it_is(old: Pa
     evaluation = warehouse.query("select * from split_stability")
     assert (evaluation.num_rows, evaluation.column_names) == (
         0,
-        [c.name for c in _model("split_stability")],
+        [c.name for c in columns_of_model("split_stability")],
     )
     assert digest(old) == before
 
 
 def test_the_notebook_api_loads_tables_of_an_old_home(old: Path) -> None:
     loaded = table("extractions", home=old.parent)
-    assert list(loaded.columns) == [c.name for c in _model("extractions")]
+    assert list(loaded.columns) == [c.name for c in columns_of_model("extractions")]
     assert set(loaded["subject"]) == {"0001-01", "*", "fusion_1|03"}
 
 
@@ -231,5 +232,5 @@ def test_other_columns_need_another_schema_version() -> None:
     )
 
 
-def _model(name: str):
+def columns_of_model(name: str) -> tuple[Column, ...]:
     return next(model for model in TABLES if model.__table__ == name).columns()

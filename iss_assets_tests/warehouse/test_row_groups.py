@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from iss_assets.schemas.audio import Audio
@@ -11,6 +12,7 @@ from iss_assets.schemas.base import Table
 from iss_assets.schemas.operations import Extractions
 from iss_assets.schemas.registry import TABLES
 from iss_assets.warehouse.database import Replacement, Warehouse
+from iss_assets.warehouse.ledger import ledger_rows
 from iss_assets.warehouse.row_groups import (
     FULL,
     first_to_merge,
@@ -39,8 +41,6 @@ def _sound(warehouse: Warehouse, n: int, size: int) -> None:
 
 
 def _entries(warehouse: Warehouse, patient: str, rows: int) -> None:
-    from iss_assets.warehouse.ledger import ledger_rows
-
     entries = ledger_rows([(patient, f"v{k:05d}", "frames", "mark", k) for k in range(rows)])
     warehouse.replace_all([Replacement(Extractions, entries, {"patient_id": patient})])
 
@@ -116,8 +116,6 @@ def test_every_table_is_either_joined_or_has_large_values() -> None:
 
 
 def test_a_file_of_an_older_format_is_brought_to_the_present_one_with_its_rows(tmp_path: Path) -> None:
-    import duckdb
-
     path = tmp_path / "w.duckdb"
     warehouse = Warehouse(path)
     _entries(warehouse, "0001", 3)

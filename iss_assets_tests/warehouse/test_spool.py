@@ -31,7 +31,7 @@ def test_batches_kept_in_a_file_are_those_kept_in_memory(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("count", [0, 1, 1024, 2600])
-def test_portions_of_what_waits_are_all_of_it_in_order_and_small(count) -> None:
+def test_portions_of_what_waits_are_all_of_it_in_order_and_small(count: int) -> None:
     whole = arrow.Table.from_batches([batch(0, count)])
     parts = list(portions(lambda: whole))
     assert arrow.concat_tables(parts).equals(whole)
@@ -47,7 +47,7 @@ def test_large_rows_are_not_put_together_however_few_they_are() -> None:
 
 
 @pytest.mark.parametrize("counts", [[], [0], [300, 300, 300, 300, 300], [1024, 1, 2600, 0, 5]])
-def test_small_portions_are_put_together_in_order_and_stay_small(counts) -> None:
+def test_small_portions_are_put_together_in_order_and_stay_small(counts: list[int]) -> None:
     parts = [arrow.Table.from_batches([batch(place, count)]) for place, count in enumerate(counts)]
     groups = list(batches(iter(parts)))
     assert [part for group in groups for part in group] == parts
