@@ -1,9 +1,7 @@
 """Faces of invented patients: two public-domain portraits, warped, toned, dressed and set in motion.
 
-Belongs here: the portraits, and from one of them a head with a look of its own that talks, blinks and turns.
-Does not belong here: outlines on the portraits (``portraits``), rooms, clothes and light (``scenes``), voices (``voices``).
-
-Uniforms, name plates and background of the portraits (``portraits``) are cut off; a headscarf covers the cap.
+Turns a portrait into a head with its own look that talks, blinks and turns. Uniforms, name plates and background of the
+portraits are cut off; a headscarf covers the cap.
 """
 
 from __future__ import annotations
@@ -45,7 +43,7 @@ HAIR_LAB: Final = {
 
 @dataclass(frozen=True)
 class Look:
-    """What makes an invented patient's head their own.
+    """The appearance of an invented patient's head.
 
     Attributes
     ----------
@@ -100,7 +98,7 @@ class _Curve:
         return np.asarray((a * x + b) * x + c, np.float32)
 
     def belly(self, x: Floats) -> Floats:
-        """Return 1 in the middle, falling to 0 at both ends."""
+        """Return a weight: 1 in the middle, falling to 0 at both ends."""
         middle, half = (self.left + self.right) / 2, (self.right - self.left) / 2
         return np.clip(1 - ((x - middle) / half) ** 2, 0, 1).astype(np.float32)
 
@@ -116,7 +114,7 @@ class Expression:
 
 
 class Head:
-    """One invented patient's head: a picture with transparency that changes with the expression.
+    """One invented patient's head: an image with transparency that changes with the expression.
 
     Attributes
     ----------
@@ -174,7 +172,7 @@ class Head:
             picture = self._mask(picture)
         self.masked = masked
         picture = self._light(picture)
-        # colours are stored multiplied by the transparency, so that edges stay clean when they are resampled
+        # colors are premultiplied by alpha, so that edges stay clean when resampled
         rgba = np.dstack([np.clip(picture, 0, 255) * alpha[..., None], alpha * 255]).astype(np.uint8)
         self._base = self._reshape(rgba)
         if look.mirrored:
@@ -187,7 +185,7 @@ class Head:
         return self._shape[1], self._shape[0]
 
     def _tone(self, picture: Pixels, skin: Floats, hair: Floats) -> Floats:
-        """Shift skin and hair to the look's colours, keeping eyes, teeth and shading."""
+        """Shift skin and hair to the look's colors, keeping eyes, teeth and shading."""
         lab = np.asarray(cv2.cvtColor(picture.astype(np.float32) / 255, cv2.COLOR_RGB2LAB), np.float32)
         spared = np.zeros_like(skin)
         for upper, lower in self._eyes:
@@ -217,13 +215,13 @@ class Head:
             moved[..., 1] = target[1] + (lab[..., 1] - mean[1]) * 0.8
             moved[..., 2] = target[2] + (lab[..., 2] - mean[2]) * 0.6
             lab += weight[..., None] * (moved - lab)
-        # the whites of the eyes take on some of the old skin's red otherwise
+        # otherwise the whites of the eyes keep some of the old skin's red
         lab[..., 1:] *= 1 - 0.7 * gaussian_filter(spared, 1.5)[..., None]
         lab[..., 0] = np.clip(lab[..., 0], 2, 98)
         return np.asarray(cv2.cvtColor(lab, cv2.COLOR_LAB2RGB) * 255, np.float32)
 
     def _beard(self, picture: Floats, skin: Floats, rng: np.random.Generator) -> Floats:
-        """Darken jaw and upper lip by stubble."""
+        """Darken jaw and upper lip with stubble."""
         x, y = (self._x - self.centre[0]) / FACE_WIDTH, (self._y - self._mouth_height) / FACE_WIDTH
         jaw = np.clip((np.hypot(x * 1.15, y + 0.28) - 0.36) / 0.1, 0, 1) * np.clip((y + 0.12) / 0.12, 0, 1)
         moustache = np.exp(-(((y + 0.1) / 0.035) ** 2)) * np.clip(1 - np.abs(x) / 0.2, 0, 1)
@@ -242,7 +240,7 @@ class Head:
         return float(self._mouth.at(middle)[0])
 
     def _scarf(self, picture: Floats, scarf: Floats, rng: np.random.Generator) -> Floats:
-        """Put a cloth over hair or cap: folds along the head, darker to the sides, a hem."""
+        """Draw a headscarf over hair or cap: folds along the head, darker at the sides, a hem."""
         x = (self._x - self.centre[0]) / FACE_WIDTH
         y = (self._y - self.centre[1]) / FACE_WIDTH
         folds = np.zeros_like(scarf)
@@ -254,13 +252,13 @@ class Head:
         hem = gaussian_filter(scarf, 5) < 0.55
         shade = (round_head + folds + weave) * np.where(hem, 0.86, 1.0)
         cloth = np.array(self.look.scarf, np.float32) * shade[..., None]
-        # the hem throws a soft shadow on the forehead
+        # the hem casts a soft shadow on the forehead
         shadow = np.clip(gaussian_filter(np.roll(scarf, 5, axis=0), 5) - scarf, 0, 1)
         picture = picture * (1 - 0.45 * shadow[..., None])
         return np.asarray(picture + scarf[..., None] * (cloth - picture), np.float32)
 
     def _mask(self, picture: Floats) -> Floats:
-        """Put on a pleated surgical mask from the nose to under the chin, with ear loops."""
+        """Draw a pleated surgical mask from the nose to below the chin, with ear loops."""
         cx, fw = self.centre[0], FACE_WIDTH
         nose, chin = self._nose[1], self.chin
         top, bottom = nose - 0.08 * fw, chin + 0.03 * fw
@@ -290,13 +288,13 @@ class Head:
         return np.asarray(picture, np.float32)
 
     def _light(self, picture: Floats) -> Floats:
-        """Light the head from one side and from above, as on an egg."""
+        """Light the head from one side and from above, like an ellipsoid."""
         x, y = (self._x - self.centre[0]) / FACE_WIDTH, (self._y - self.centre[1]) / FACE_WIDTH
         shade = 1 + 0.3 * self.look.light_from * np.clip(x / 0.7, -1, 1) - 0.08 * np.clip(y, -1, 1)
         return np.asarray(picture * shade[..., None], np.float32)
 
     def _reshape(self, rgba: Pixels) -> Pixels:
-        """Return the head its own proportions; eyes and mouth keep their place within a pixel or two."""
+        """Warp the head to the look's proportions; eyes and mouth stay in place within a pixel or two."""
         look, fw = self.look, FACE_WIDTH
         x = self._x - self.centre[0]
         dx = x * 0.035 * look.width
@@ -323,7 +321,7 @@ class Head:
             cv2.INTER_CUBIC,
             borderMode=cv2.BORDER_CONSTANT,
         )
-        # a cubic kernel may overshoot: no colour may exceed its transparency
+        # a cubic kernel may overshoot: no color may exceed its alpha
         return np.minimum(moved, moved[..., 3:]).astype(np.uint8)
 
     def _mirror(self) -> None:
@@ -342,7 +340,7 @@ class Head:
         self._nose = (width - self._nose[0], self._nose[1])
 
     def _fields(self) -> None:
-        """Prepare, once, where each pixel moves when the jaw drops or the head turns."""
+        """Compute once where each pixel moves when the jaw drops or the head turns."""
         fw, x, y = FACE_WIDTH, self._x, self._y
         line, belly = self._mouth.at(x), self._mouth.belly(x)
         middle, half = (self._mouth.left + self._mouth.right) / 2, (self._mouth.right - self._mouth.left) / 2
@@ -370,7 +368,7 @@ class Head:
         drop = np.float32((0.03 if self.masked else 0.065) * FACE_WIDTH * expression.mouth)
         map_x = self._x - np.float32(0.055 * FACE_WIDTH * expression.yaw) * self._depth
         map_y = self._y - np.float32(0.04 * FACE_WIDTH * expression.pitch) * self._depth
-        # the mouth opens in the unturned picture, so it is applied to where the turned pixel comes from
+        # the mouth opens in the unturned image, so it is applied where the turned pixel comes from
         map_y = map_y - drop * self._jaw
         for upper, lower in self._eyes if expression.blink > 0.02 else ():
             self._close(map_y, upper, lower, expression.blink)

@@ -1,7 +1,4 @@
-"""Writing an invented video to a file, in the formats that phones and browsers make.
-
-Belongs here: PyAV, containers, rotation and broken files. Does not belong here: what is seen or heard.
-"""
+"""Writing an invented video to a file, in the formats that phones and browsers record."""
 
 from __future__ import annotations
 
@@ -24,20 +21,20 @@ TITLE: Final = "invented patient, not a real person"
 
 @dataclass(frozen=True)
 class Film:
-    """A way of recording.
+    """A recording format.
 
     Attributes
     ----------
     extension, video_codec, audio_codec : str
         As FFmpeg names them.
     size : tuple of int
-        Width and height of the upright picture; both even.
+        Width and height of the upright frame; both even.
     fps : float
-        Pictures a second on average.
+        Average frames per second.
     variable : bool
-        Whether the time between pictures varies.
+        Whether the frame rate varies.
     rotation : int
-        Degrees clockwise by which a player has to turn the stored picture: 0, 90, 180 or 270 (mp4 and mov only).
+        Degrees clockwise by which a player must rotate the stored frames: 0, 90, 180 or 270 (mp4 and mov only).
     """
 
     extension: str = "mp4"
@@ -63,9 +60,9 @@ _TIME_BASE: Final = Fraction(1, 90_000)
 
 
 def picture_times(film: Film, seconds: float, seed: int) -> list[float]:
-    """Return the moments of a film's pictures, in seconds from 0.
+    """Return the times of a film's frames, in seconds from 0.
 
-    A variable rate jumps between one and two intervals, as phones do when light or processor run short.
+    A variable rate jumps between one and two intervals, as on phones in low light or under load.
     """
     step = 1 / film.fps
     if not film.variable:
@@ -88,13 +85,13 @@ def write_film(
     Parameters
     ----------
     path : Path
-        The file; replaced where it exists.
+        The file; an existing one is replaced.
     film : Film
-        Format.
+        Recording format.
     times : sequence of float
-        Moments of the pictures, seconds.
+        Times of the frames, in seconds.
     picture_at : callable
-        From a moment to its upright RGB picture, (height, width, 3), uint8.
+        Returns the upright RGB frame at a time, (height, width, 3), uint8.
     sound : array or None
         Mono at `SAMPLE_RATE`; None for no sound track.
     """
@@ -127,7 +124,7 @@ def write_film(
 
 
 class _SoundWriter:
-    """Writes the sound bit by bit, so that it lies beside its pictures in the file."""
+    """Writes the sound in blocks, interleaved with the frames."""
 
     _block: Final = 960
 
@@ -139,7 +136,7 @@ class _SoundWriter:
         self._at = 0
 
     def write_until(self, time_s: float | None) -> None:
-        """Write up to a moment; None writes the rest and ends the track."""
+        """Write up to a time; None writes the rest and ends the track."""
         end = len(self._sound) if time_s is None else min(len(self._sound), int(time_s * SAMPLE_RATE))
         while self._at < end:
             block = self._sound[self._at : self._at + self._block]
@@ -152,7 +149,7 @@ class _SoundWriter:
 
 
 def _set_rotation(path: Path, degrees: int, stored: tuple[int, int]) -> None:
-    """Write the display matrix of the picture's track (ISO/IEC 14496-12, 8.3.2), which PyAV cannot set."""
+    """Write the display matrix of the video track (ISO/IEC 14496-12, 8.3.2), which PyAV cannot set."""
     one = 0x10000
     width, height = (side * one for side in stored)
     a, b, c, d, x, y = {
@@ -164,7 +161,7 @@ def _set_rotation(path: Path, degrees: int, stored: tuple[int, int]) -> None:
     content = bytearray(path.read_bytes())
     at = content.rfind(b"moov")
     while (at := content.find(b"tkhd", at + 1)) >= 0:
-        # after the name: version and flags, times, id, duration, reserved; 40 bytes in version 0, 52 in version 1
+        # after the box type: version and flags, times, id, duration, reserved; 40 bytes in version 0, 52 in version 1
         start = at + 4 + (52 if content[at + 4] else 40)
         if struct.unpack_from(">I", content, start + 36)[0]:
             content[start : start + 36] = matrix
@@ -172,6 +169,6 @@ def _set_rotation(path: Path, degrees: int, stored: tuple[int, int]) -> None:
 
 
 def truncate(path: Path) -> None:
-    """Cut a file off as an interrupted upload does: the index at its end is lost."""
+    """Truncate a file as an interrupted upload does; the index at its end is lost."""
     content = path.read_bytes()
     path.write_bytes(content[: len(content) * 2 // 3])

@@ -1,9 +1,8 @@
-"""Who is in the sample study, what they answer, what they record, and which trouble is planted where.
+"""Who is in the sample study, what they answer, what they record, and which issue is planted where.
 
-Belongs here: plain data, drawn from a seed; nothing is rendered. Does not belong here: pictures, sound, files.
-
-Patients are drawn one by one, each from the seed and their own number, so more patients leave the earlier ones as
-they are. The first thirty fill the paper's Table 2 as it stood: 29 usable patients and 0009, who is not.
+Plain data drawn from a seed; nothing is rendered. Each patient is drawn from the seed and the patient's own number, so
+adding patients leaves the earlier ones unchanged. The first thirty fill the paper's Table 2: 29 usable patients and 0009,
+who has no usable video.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ FIRST_COHORTS: Final = (
     "1A", "4D", "3B", "1C", "4A", "2C", "4B", "2A", "2B", "3A", "4C", "1B",
     "1A", "1C", "4D", "1A", "2C", "1A", "3B", "4B", "1A", "1C", "4C", "1B", "1A", "3A", "1C", "2C", "1A", "4D",
 )  # fmt: skip
-"""Cohorts of patients 0001 to 0030. Each count of Table 2 is met; the first twelve span all pain levels."""
+"""Cohorts of patients 0001 to 0030. They match every count of Table 2; the first twelve cover all pain levels."""
 
 _PAIN_RANGE: Final = {"None": (0, 0), "Low": (1, 3), "Moderate": (4, 6), "Severe": (7, 10)}
 _FIRST_COUNTS: Final = (3, 1, 3, 2, 3, 2, 3, 2, 2, 2, 3, 2)
@@ -45,11 +44,11 @@ PLANTED: Final[dict[tuple[int, int], tuple[str, ...]]] = {
     (10, 2): ("several_faces",),
     (11, 1): ("unreadable",),
 }
-"""Troubles by number of patient and submission. 0009 has no usable video, 0012 no scores (0015 in the paper)."""
+"""Issues by patient number and submission number. 0009 has no usable video, 0012 no scores (0015 in the paper)."""
 
 NO_SCORES: Final = frozenset({12})
 EMPTY_FILES: Final = frozenset({(9, 2)})
-"""Unreadable because nothing is in the file; the others are cut off."""
+"""Unreadable because the file is empty; the others are truncated."""
 
 _FILMS: Final[dict[tuple[int, int], tuple[Film, str]]] = {
     (1, 1): (Film(size=(360, 640)), "vertical, with a prompt"),
@@ -64,7 +63,7 @@ _LATER_TROUBLES: Final = (
     ("several_faces",), ("unreadable",),
 )  # fmt: skip
 _LATER_SHARE: Final = 0.3
-"""Share of the patients after the twelfth with a trouble in one submission."""
+"""Share of the patients after the twelfth with an issue in one submission."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ class Submission:
 
 @dataclass(frozen=True)
 class Patient:
-    """One invented patient: the row of ``enrollment.csv``, head, voice and check-ins."""
+    """One invented patient: the row of ``enrollment.csv``, face, voice and check-ins."""
 
     patient_id: str
     cohort: str
@@ -113,11 +112,11 @@ def plan(patients: int, seed: int, submissions_per_patient: int | None = None) -
     Parameters
     ----------
     patients : int
-        How many; more leave the earlier ones unchanged.
+        Number of patients; a larger number leaves the earlier ones unchanged.
     seed : int
-        Another seed gives other patients with the same cohorts and the same planted troubles.
+        Another seed gives other patients with the same cohorts and the same planted issues.
     submissions_per_patient : int, optional
-        Fixed number of check-ins; without it one to four.
+        Fixed number of check-ins; by default one to four.
     """
     numbers = range(1, patients + 1)
     cohorts = _cohorts(patients)
@@ -125,7 +124,7 @@ def plan(patients: int, seed: int, submissions_per_patient: int | None = None) -
 
 
 def _cohorts(patients: int) -> list[str]:
-    """Return cohort numbers: the paper's thirty, then always the emptiest cohort."""
+    """Return cohort numbers: the paper's thirty, then always the smallest cohort."""
     numbers = list(FIRST_COHORTS[:patients])
     filled = Counter(numbers)
     while len(numbers) < patients:
@@ -139,7 +138,7 @@ def _patient(number: int, cohort_number: str, seed: int, count: int | None) -> P
     rng = np.random.default_rng([seed, number])
     cohort = next(c for c in terms.COHORTS if c.number == cohort_number)
     types = terms.SKIN_TYPES[:3] if cohort.skin_group == "light" else terms.SKIN_TYPES[3:]
-    # neighbours in a cohort differ, so that all six types appear early
+    # consecutive patients differ, so that all six types appear early
     skin_type = types[(number + int(rng.integers(2))) % 3]
     low, high = _PAIN_RANGE[cohort.pain_level]
     target = int(rng.integers(low, high + 1))
@@ -154,7 +153,7 @@ def _patient(number: int, cohort_number: str, seed: int, count: int | None) -> P
         int(rng.integers(1, planned + 1)),
         _LATER_TROUBLES[int(rng.integers(len(_LATER_TROUBLES)))],
     )
-    # a trouble can cost the video, and of the paper's patients only 0009 has none that can be used
+    # an issue can make a video unusable, and of the paper's patients only 0009 has no usable video
     later = {troubled: trouble} if rng.random() < _LATER_SHARE and (count or planned) > 1 else {}
     level = 0.8 + 0.66 * target + rng.normal(0, 1.4)
     chronic = target >= 4 or (target >= 1 and rng.random() < 0.5)
@@ -199,12 +198,12 @@ def _look(rng: np.random.Generator, sex: str, skin_type: str, number: int) -> Lo
         else str(rng.choice(["black", "brown"] if dark else ["brown", "fair", "red"]))
     )
     covered = portrait == "hopper" or sex == "M" or rng.random() < 0.25
-    colours = (
+    colors = (
         [(58, 66, 84), (66, 74, 70), (92, 70, 58), (110, 112, 116)]
         if sex == "M"
         else [(150, 70, 84), (92, 84, 140), (64, 112, 116), (184, 150, 96)]
     )
-    scarf = colours[int(rng.integers(len(colours)))]
+    scarf = colors[int(rng.integers(len(colors)))]
     shape = np.clip(rng.normal(0, 0.9, 5), -1.6, 1.6)
     return Look(
         portrait=portrait,
@@ -245,7 +244,7 @@ def _moment(day: date, offset_minutes: int, rng: np.random.Generator) -> datetim
 
 
 def _scores(level: float, chronic: bool, rng: np.random.Generator) -> dict[str, str]:
-    """Answer the questionnaire: five items move together, as the paper saw (Pearson above 0.89), the others less."""
+    """Answer the questionnaire: five items correlate strongly, as in the paper (Pearson above 0.89), the others less."""
     today = level + rng.normal(0, 0.7)
     loose = {"pain_now": 0.8, "walking_ability": 1.3, "sleep": 1.3}
     answers = {

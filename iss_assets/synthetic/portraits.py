@@ -1,7 +1,5 @@
 """The two portraits behind the sample study's faces, and where things are in them.
 
-Belongs here: pictures that installed packages ship, outlines traced on them. Does not belong here: changing them.
-
 Eileen Collins, by NASA (``skimage.data.astronaut``), and Grace Hopper, by the US Navy (Matplotlib's sample data
 ``grace_hopper.jpg``). Works of the US government are in the public domain. Nothing is downloaded.
 """
@@ -128,7 +126,7 @@ PORTRAITS: Final = {"collins": _COLLINS, "hopper": _HOPPER}
 
 @lru_cache(maxsize=2)
 def portrait_pixels(name: str) -> Pixels:
-    """Return a portrait's pixels (RGB) from the package that ships it."""
+    """Read a portrait's pixels (RGB) from the package that ships it."""
     if name == "collins":
         from skimage.data import astronaut
 

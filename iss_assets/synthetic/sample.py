@@ -1,9 +1,6 @@
-"""The sample study: invented patients in the form of the study folder, with one for every trouble the paper lists.
+"""The sample study: a study folder of invented patients, with one for every issue that the paper lists.
 
-Belongs here: writing the folder. Does not belong here: who is in it (``plan``), how it looks and sounds
-(``faces``, ``scenes``, ``voices``), file formats (``media``).
-
-Everything is computed from a seed; the same seed gives the same study, up to the build of the codecs.
+Everything is computed from a seed; the same seed gives the same study, except for differences between codec builds.
 """
 
 from __future__ import annotations
@@ -27,7 +24,7 @@ from iss_assets.synthetic.scenes import Scene, SceneSettings
 from iss_assets.synthetic.voices import Speech, muffled, quiet, speak
 
 SECONDS: Final = 16.0
-"""Length of a video: just above the 15 seconds that the protocol asks for (Table 3)."""
+"""Length of a video in seconds: just above the 15 that the protocol asks for (Table 3)."""
 
 PROMPT_SECONDS: Final = 5.0
 LABELS: Final = "expected_troubles.csv"
@@ -36,14 +33,14 @@ _VERSION: Final = 1
 
 _README: Final = """This is a study of invented patients. No person described here exists.
 
-It was written by `iss sample-study` to try iss-assets without real data.
+`iss sample-study` wrote it to try iss-assets without real data.
 The faces are computed from two portraits in the public domain (Eileen Collins, NASA; Grace Hopper, US Navy), warped,
-recoloured and relit until they show neither of them. The voices are synthetic and speak no words. The scores are drawn
+recolored and relit until they show neither of them. The voices are synthetic and speak no words. The scores are drawn
 at random. Nothing in it says anything about pain, about cancer, or about the two women.
 
 enrollment.csv, surveys.csv, videos/   the study folder, as docs/study_folder.md describes it
-expected_troubles.csv                  which trouble was planted in which submission; only tests read it
-sample_study.json                      the arguments that it was made with
+expected_troubles.csv                  which issue was planted in which submission; only tests read it
+sample_study.json                      the arguments it was created with
 """
 
 Progress = Callable[[int, int, str], None]
@@ -55,7 +52,7 @@ class SampleStudyError(Exception):
 
 @dataclass(frozen=True)
 class _Job:
-    """One video file to make."""
+    """One video file to write."""
 
     path: Path
     patient: Patient
@@ -74,37 +71,37 @@ def write_sample_study(
     seconds: float = SECONDS,
     workers: int | None = None,
 ) -> list[str]:
-    """Write a study of invented patients, or complete one that was begun.
+    """Write a study of invented patients, or complete an unfinished one.
 
     Parameters
     ----------
     root : Path or str
-        The study folder. It may exist if it is empty, or if it holds a sample study of the same arguments: files
-        that are there stay, so an interrupted call is taken up again, a larger number of patients enrolls more,
-        and the same call twice does nothing.
+        The study folder. It may exist if it is empty or has a sample study with the same arguments: existing files are
+        kept, so an interrupted call continues, a larger number of patients enrolls more, and the same call twice
+        does nothing.
     patients : int
-        How many patients, 1 to 9999. Each of the first twelve has a part to play (see ``plan``); thirty make
+        Number of patients, 1 to 9999. Each of the first twelve demonstrates something (see ``plan``); thirty are
         the paper's cohort: 29 usable patients and 0009.
     seed : int
         Another seed invents other patients.
     progress : callable, optional
-        Called with files done, files in all, and the name of the one just done.
+        Called with the number of files written, their total, and the name of the last one.
     submissions_per_patient : int, optional
         A fixed number of submissions instead of one to four.
     seconds : float
-        Length of a video. Below 15 s they are all too short for the protocol: for quick tests only.
+        Length of a video. Below 15 s all are too short for the protocol; for quick tests only.
     workers : int, optional
-        Videos made side by side; the number of processors if not given.
+        Videos written in parallel; by default the number of CPU cores.
 
     Returns
     -------
     list of str
-        Names of the videos made, relative to `root`.
+        Names of the videos written, relative to `root`.
 
     Raises
     ------
     SampleStudyError
-        If the folder holds something else.
+        If the folder has other content.
     ValueError
         If a number is out of range.
 
@@ -133,7 +130,7 @@ def write_sample_study(
     jobs = [job for job in _jobs(root, invented, seconds) if not job.path.exists()]
     done = []
     if jobs:
-        # the pool's threads would otherwise import it at the same time, which it does not bear
+        # importing it in several threads at once fails
         import matplotlib.cbook  # noqa: F401
     with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
         running = {pool.submit(_make, job): job for job in jobs}
@@ -151,12 +148,12 @@ def write_sample_study(
 
 
 def is_sample_study(root: Path) -> bool:
-    """Say whether a study folder holds invented patients, so that every page can say so too."""
+    """Return whether a study folder has invented patients, so that every page can say so."""
     return (Path(root) / MARKER).exists()
 
 
 def _claim(root: Path, arguments: dict[str, object], patients: int) -> None:
-    """Make sure that the folder is ours, and write down what it is being made with."""
+    """Check that the folder may be written to, and record the arguments in it."""
     marker = root / MARKER
     if root.exists() and not root.is_dir():
         raise SampleStudyError(f"{root.name!r} is a file; name a new folder")
@@ -166,11 +163,11 @@ def _claim(root: Path, arguments: dict[str, object], patients: int) -> None:
             there = int(found.pop("patients"))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             raise SampleStudyError(
-                f"the folder {root.name!r} is not empty and holds no sample study; name a new folder"
+                f"the folder {root.name!r} is not empty and has no sample study; name a new folder"
             ) from None
         if found != arguments or there > patients:
             raise SampleStudyError(
-                f"the folder {root.name!r} holds a sample study of {there} patients with other arguments; name a new "
+                f"the folder {root.name!r} has a sample study of {there} patients with other arguments; name a new "
                 "folder, or delete that one"
             )
     root.mkdir(parents=True, exist_ok=True)
@@ -193,7 +190,7 @@ def _jobs(root: Path, patients: Iterable[Patient], seconds: float) -> list[_Job]
 
 
 def _make(job: _Job) -> None:
-    """Make one video; it appears under its name only when it is whole."""
+    """Write one video; it gets its final name only when it is complete."""
     job.path.parent.mkdir(parents=True, exist_ok=True)
     part = job.path.with_name(f".{job.path.name}.part")
     if job.submission.empty_file:

@@ -1,7 +1,6 @@
 """Rooms, clothes, light and movement: the pictures of an invented patient's video.
 
-Belongs here: everything that is seen except the head itself, and the troubles that can be seen.
-Does not belong here: heads (``faces``), encoding (``media``), who has which trouble (``plan``).
+Draws everything except the head itself (``faces``), including the visible issues.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 
 _SHAKE: Final = 6
-"""Pixels by which a hand moves the picture at most."""
+"""Largest movement by the hand that holds the phone, in pixels."""
 
 WALLS: Final = (
     (226, 222, 214),
@@ -63,7 +62,7 @@ class SceneSettings:
 
 
 class Scene:
-    """One video's pictures: `picture_at` gives the one of a moment."""
+    """One video's frames: `picture_at` returns the one at a time."""
 
     def __init__(self, settings: SceneSettings, speech: Speech):
         self._settings, self._speech = settings, speech
@@ -101,7 +100,7 @@ class Scene:
         )
 
     def picture_at(self, time_s: float) -> Pixels:
-        """Return the picture of a moment.
+        """Return the frame at a time.
 
         Returns
         -------
@@ -117,7 +116,7 @@ class Scene:
 
 
 class _Drift:
-    """Slow, smooth, unforeseeable movement within about -1 to 1."""
+    """Slow, smooth, random movement within about -1 to 1."""
 
     def __init__(self, rng: np.random.Generator, count: int, slowest: float = 7.0):
         self._hz = rng.uniform(1 / slowest, 0.55, (count, 3))
@@ -188,13 +187,13 @@ class _Person:
 
 
 def _mix(under: Pixels, over: Pixels) -> None:
-    """Lay colours already multiplied by their transparency over opaque ones, in place."""
+    """Draw premultiplied colors over opaque ones, in place."""
     through = cv2.cvtColor(255 - over[..., 3], cv2.COLOR_GRAY2RGB)
     under[:] = cv2.add(cv2.multiply(under, through, scale=1 / 255), np.ascontiguousarray(over[..., :3]))
 
 
 def _blend(picture: Pixels, layer: Pixels, dx: int, dy: int) -> None:
-    """Lay a layer over the lower part of a picture, moved by whole pixels."""
+    """Draw a layer over the lower part of an image, moved by whole pixels."""
     height, width = picture.shape[:2]
     margin = (layer.shape[1] - width) // 2
     top = height + margin - layer.shape[0] + dy
@@ -206,7 +205,7 @@ def _blend(picture: Pixels, layer: Pixels, dx: int, dy: int) -> None:
 
 
 def _draw_room(width: int, height: int, rng: np.random.Generator, *, sign: bool) -> Pixels:
-    """Draw a plain room, larger than the picture by the shake; with `sign` a door with plates behind the patient."""
+    """Draw a plain room, larger than the frame by the shake; with `sign`, a door with plates behind the patient."""
     w, h = width + 2 * _SHAKE, height + 2 * _SHAKE
     wall = np.array(WALLS[int(rng.integers(len(WALLS)))], np.float32)
     y, x = np.mgrid[0:h, 0:w].astype(np.float32)
@@ -324,7 +323,7 @@ class _Light:
         self._seed = settings.day_seed
 
     def on(self, picture: Pixels, time_s: float) -> Pixels:
-        """Return the picture as the camera records it."""
+        """Return the frame as the camera records it."""
         height, width = picture.shape[:2]
         lit = cv2.LUT(picture, self._curves)
         if self._glare is not None:

@@ -1,7 +1,5 @@
 """Voices of invented patients: syllables from a glottal pulse, formants and noise. No words.
 
-Belongs here: a voice's sound and how wide its mouth is open at a time. Does not belong here: faces, files.
-
 Source and filter as in Klatt (1980), *Software for a cascade/parallel formant synthesizer*, J. Acoust. Soc. Am. 67,
 done on a short-time spectrum: a pulse train and noise, each multiplied by an envelope that moves with the syllables.
 """
@@ -42,12 +40,12 @@ FRICATIVES: Final = ((5200.0, 1800.0), (3600.0, 1400.0), (6800.0, 2500.0))
 """Middle and width in hertz of hissing sounds."""
 
 _HOP: Final = 480
-"""Samples a step of the envelopes: 10 ms."""
+"""Samples per step of the envelopes: 10 ms."""
 
 
 @dataclass(frozen=True)
 class Voice:
-    """A voice of its own.
+    """One patient's voice.
 
     Attributes
     ----------
@@ -69,13 +67,13 @@ class Voice:
 
 @dataclass(frozen=True)
 class Speech:
-    """What is said: `sound` (mono at `SAMPLE_RATE`, peak below 1) and `mouth`, 0 to 1, every 10 ms."""
+    """Speech: `sound` (mono at `SAMPLE_RATE`, peak below 1) and `mouth`, 0 to 1, every 10 ms."""
 
     sound: Floats
     mouth: Floats
 
     def mouth_at(self, time_s: float) -> float:
-        """Return how wide the mouth is open at a time."""
+        """Return how wide the mouth is open at a time, 0 to 1."""
         step = int(time_s * SAMPLE_RATE / _HOP)
         return float(self.mouth[step]) if 0 <= step < len(self.mouth) else 0.0
 
@@ -202,13 +200,13 @@ def _room(samples: int, rng: np.random.Generator) -> Doubles:
 
 
 def quiet(speech: Speech) -> Speech:
-    """Return the same spoken so quietly that it hardly rises above the room."""
+    """Return the speech so quiet that it is barely above the room's noise."""
     rng = np.random.default_rng(len(speech.sound))
     room = _room(len(speech.sound), rng) * 10 ** (-62 / 20)
     return replace(speech, sound=(speech.sound * 10 ** (-29 / 20) + room).astype(np.float32))
 
 
 def muffled(speech: Speech) -> Speech:
-    """Return the same through a cloth over the microphone: hardly anything above 1.5 kHz is left."""
+    """Return the speech through a cloth over the microphone: hardly anything above 1.5 kHz is left."""
     cloth = butter(4, 1500, "low", fs=SAMPLE_RATE, output="sos")
     return replace(speech, sound=np.asarray(sosfilt(cloth, speech.sound), np.float32))
