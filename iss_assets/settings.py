@@ -514,7 +514,7 @@ class ServerSettings(Section):
     allowed_hosts: tuple[str, ...] = ()
     """Host names that requests may be for, besides localhost and `public_url`'s. Others are refused (DNS rebinding)."""
     public_url: str | None = Field(None, pattern=r"^https?://[^/?#]+/?$")
-    """The address that browsers use, where a reverse proxy stands in front: ``https://pain.example.org``."""
+    """The address that browsers use, if there is a reverse proxy in front: ``https://pain.example.org``."""
     certificate: Path | None = None
     """A TLS certificate (PEM, with its chain), so that the server itself speaks HTTPS."""
     certificate_key: Path | None = None
@@ -522,13 +522,13 @@ class ServerSettings(Section):
     trusted_proxies: tuple[str, ...] = ()
     """Addresses of reverse proxies whose ``X-Forwarded-For`` and ``X-Forwarded-Proto`` are believed."""
     session_idle_minutes: float = Field(30.0, gt=0)
-    """A session ends after so many minutes without a request. NIST SP 800-63B, AAL2: 30 minutes."""
+    """A session ends after this many minutes without a request. NIST SP 800-63B, AAL2: 30 minutes."""
     session_hours: float = Field(12.0, gt=0)
-    """A session ends after so many hours. NIST SP 800-63B, AAL2: 12 hours."""
+    """A session ends after this many hours. NIST SP 800-63B, AAL2: 12 hours."""
     sign_in_attempts: int = Field(5, ge=1)
     """Wrong passwords for a name before waits begin, which double each time; four times as many for an address."""
     sign_in_window_s: float = Field(900.0, gt=0)
-    """Wrong passwords are forgotten after so many seconds, and no wait is longer."""
+    """Wrong passwords are forgotten after this many seconds, and no wait is longer."""
     oidc_issuer: str | None = None
     """An OpenID Connect provider for single sign-on, by its issuer address. Without one, accounts are those of `iss user`."""
     oidc_client_id: str | None = None

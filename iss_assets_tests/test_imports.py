@@ -58,12 +58,8 @@ SLOW_FOR_THE_COMMAND_LINE = frozenset(
 """What ``iss --help`` does not wait for: the modules of ``iss_assets.cli`` may defer these libraries too."""
 
 NOT_YET = (
-    "iss_assets.cli",
     "iss_assets.defs",
-    "iss_assets.evaluation",
-    "iss_assets.modeling",
     "iss_assets.pipeline",
-    "iss_assets.reports",
 )
 """Packages whose imports are still to be moved to the top. Take a package off the list once its imports are."""
 

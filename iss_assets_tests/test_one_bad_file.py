@@ -188,7 +188,7 @@ def statuses(settings: Settings) -> dict[str, str]:
 
 
 def take_stock(resource: WarehouseResource) -> None:
-    study.take_stock(resource, "0001", tell=lambda line: None)
+    study.take_stock(resource, "0001", log=lambda line: None)
 
 
 def test_a_file_that_goes_away_before_it_is_read_is_one_row_and_is_read_when_it_is_back(

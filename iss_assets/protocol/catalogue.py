@@ -35,7 +35,7 @@ class CheckInfo:
         ``ERROR`` where nothing can be used until it is fixed, else ``WARN``. A check may raise a warning to an
         error when everything is affected.
     hint : str
-        What the coordinator does about it, one sentence; ``{patient}`` stands for the patient id.
+        What the coordinator does about it, one sentence; ``{patient}`` is replaced by the patient id.
     source : str
         Where the rule or its threshold comes from.
     blocking : bool
@@ -103,7 +103,7 @@ _SCORES: Final = (
         "bpi_scores",
         "The same answers for weeks",
         "WARN",
-        "Ask patient {patient} to think about each answer anew.",
+        "Ask patient {patient} to think about each answer every time.",
         "settings, checks.same_answers_days",
         reminder="{affected} check-ins",
     ),

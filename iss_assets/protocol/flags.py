@@ -27,7 +27,7 @@ class Cause:
     flags : mapping of str to str
         Its flags, each with what it says about one video.
     advice : str
-        What to do, in one sentence; ``{patient}`` stands for the patient id.
+        What to do, in one sentence; ``{patient}`` is replaced by the patient id.
     source : str
         Where the rule comes from.
     """
@@ -96,7 +96,7 @@ CAUSES: Final = (
         "other_person",
         "The face seems to be another person's",
         {"other_person": "another person"},
-        "Watch the videos of patient {patient}; move or delete those that show somebody else.",
+        "Watch the videos of patient {patient}; move or delete those that show someone else.",
     ),
     Cause(
         "mirrored_or_upside_down",

@@ -42,7 +42,7 @@ class Audio(Table):
     clipped_share: object = column(
         "DOUBLE", "Share of samples on a plateau where the waveform is cut off; 0 is normal.", **SHARE
     )
-    speech_share: object = column("DOUBLE", "Share of the time in which somebody speaks.", **SHARE)
+    speech_share: object = column("DOUBLE", "Share of the time with speech.", **SHARE)
     high_band_db: object = column(
         "DOUBLE",
         "Energy above 4 kHz relative to the total, during speech; empty when silent.",

@@ -123,7 +123,7 @@ class Head:
     chin : float
         Height of the chin in the picture.
     skin_rgb : array of 3
-        Mean colour of the skin, for the neck.
+        Mean color of the skin, for the neck.
     """
 
     def __init__(self, look: Look, seed: int, *, masked: bool = False):

@@ -290,8 +290,8 @@ def _draw_body(
     shade = np.clip((0.98 - 0.2 * np.abs(x) ** 2 + 0.06 * np.clip(1 - y, -1, 1) + folds) * hem, 0.3, 1.25)
     clothes = np.array(cloth, np.float32) * shade[..., None]
     alpha = np.maximum(neck, body)
-    colours = skin + body[..., None] * (clothes - skin)
-    return np.dstack([np.clip(colours, 0, 255) * alpha[..., None], alpha * 255]).astype(np.uint8)
+    colors = skin + body[..., None] * (clothes - skin)
+    return np.dstack([np.clip(colors, 0, 255) * alpha[..., None], alpha * 255]).astype(np.uint8)
 
 
 class _Light:
@@ -318,8 +318,8 @@ class _Light:
             self._glare = np.repeat(np.clip(veil, 0, 255).astype(np.uint8)[..., None], 3, axis=2)
         self._curves = np.clip(curves, 0, 255).astype(np.uint8)[None]
         grain = 9.0 if "grainy" in settings.troubles else 1.3
-        colour = rng.normal(0, grain, (height + 48, width + 48, 3 if "grainy" in settings.troubles else 1))
-        self._noise = np.broadcast_to(colour, (height + 48, width + 48, 3)).astype(np.int16)
+        color = rng.normal(0, grain, (height + 48, width + 48, 3 if "grainy" in settings.troubles else 1))
+        self._noise = np.broadcast_to(color, (height + 48, width + 48, 3)).astype(np.int16)
         self._seed = settings.day_seed
 
     def on(self, picture: Pixels, time_s: float) -> Pixels:
