@@ -1,15 +1,10 @@
-"""What the study report says about people and data: the flow, what is missing, answers to the checklist.
-
-Belongs here: counting what was enrolled, submitted, seen and left out.
-Does not belong here: results of experiments (``report_tables``).
-"""
+"""What the study report says about patients and data: the flow, what is missing, answers to the checklist."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -17,9 +12,7 @@ from iss_assets.evaluation.frames import analyzed_patients, as_frame
 from iss_assets.evaluation.intervals import share_interval
 from iss_assets.protocol import published, terms
 from iss_assets.reports import report_tables
-
-if TYPE_CHECKING:
-    from iss_assets.reports.study_report import StudyReportInputs
+from iss_assets.reports.report_inputs import StudyReportInputs
 
 
 @dataclass(frozen=True)
@@ -49,11 +42,11 @@ def flow(inputs: StudyReportInputs) -> dict[str, list[Step]]:
         return Step(f"{now:,}", what, lost, f"paper: {published_count:,}" if published_count else "")
 
     enrolled = len(patients)
-    submitted, seen = videos["patient_id"].nunique(), len(analyzed_patients(quality))
+    submitted, analyzed = videos["patient_id"].nunique(), len(analyzed_patients(quality))
     people = [
         step(enrolled, None, f"enrolled, of {terms.ENROLLMENT_GOAL} wanted", paper["patients_enrolled"]),
         step(submitted, enrolled, "submitted a video"),
-        step(seen, submitted, "with a usable video: analyzed", paper["patients"]),
+        step(analyzed, submitted, "with a usable video: analyzed", paper["patients"]),
         step(len(splits), None, "in a split"),
         step(accuracies["patient_id"].nunique(), None, "evaluated", paper["patients"]),
     ]
@@ -71,10 +64,10 @@ def flow(inputs: StudyReportInputs) -> dict[str, list[Step]]:
 
 
 def associations_reach(inputs: StudyReportInputs) -> str:
-    """Say where no quality measure could have been told from chance, however strongly it goes with pain.
+    """Say so where no quality measure could have been told from chance, however strongly it is associated with pain.
 
-    The least p of a two-sided rank test is that of groups that do not overlap: two of all ways to draw the smaller
-    group. Holm multiplies it by the number of measures.
+    The smallest p of a two-sided rank test is reached by groups that do not overlap: 2 / (n choose k) for k of n
+    patients without pain. Holm multiplies it by the number of measures.
     """
     rows, patients = inputs.frame("quality_associations"), inputs.frame("patients")
     analyzed = patients[patients["patient_id"].isin(analyzed_patients(inputs.frame("video_quality")))]
@@ -146,13 +139,13 @@ def missing_tables(inputs: StudyReportInputs) -> list[report_tables.DataTable]:
             "No video was left out of training.",
         ),
         report_tables.simple(
-            "Troubles found in videos, used or not.",
-            ["Trouble", "Videos", "Patients", "Share of patients"],
+            "Quality flags of videos, used or not.",
+            ["Flag", "Videos", "Patients", "Share of patients"],
             [
                 (flag, n, int(flagged[flag]), _share(flagged[flag], filmed, confidence))
                 for flag, n in flags.most_common()
             ],
-            "No trouble was found in any video.",
+            "No video has a quality flag.",
             f"Of {filmed} patients with a video; {confidence:.0%} intervals are exact.",
         ),
     ]
@@ -164,8 +157,8 @@ def missing_tables(inputs: StudyReportInputs) -> list[report_tables.DataTable]:
         ),
         (
             "study_problems",
-            "Rows that were used though something is odd.",
-            "No row of the study folder is odd.",
+            "Rows that were used although something is odd about them.",
+            "Nothing is odd about any row of the study folder.",
         ),
     ):
         counts = Counter(inputs.frame(name)["code"])
@@ -191,19 +184,19 @@ def checklist_answers(inputs: StudyReportInputs) -> dict[str, str]:
         "objectives": "Development with internal validation; no external evaluation.",
         "data": f"One study folder: {len(patients)} patients, {len(inputs.frame('videos'))} videos, {len(scores)} "
         f"questionnaires; the same for development and evaluation, by cross-validation.{invented}",
-        "preparation": "Frames, faces, landmarks and sound are extracted by the same code and settings for everybody; "
+        "preparation": "Frames, faces, landmarks and sound are extracted by the same code and settings for every patient; "
         "quality is measured for each video (sections 10 and 11).",
-        "outcome": "Worst pain of the thirty days before enrollment, 0 to 10, told by the patient once at enrollment; "
-        "levels 0, 1–3, 4–6, 7–10, or none against any.",
-        "assessors": "Told by the patient; nobody else judges it.",
+        "outcome": "Worst pain of the thirty days before enrollment, 0 to 10, reported by the patient once, at enrollment; "
+        "levels 0, 1–3, 4–6, 7–10, or none versus any.",
+        "assessors": "Reported by the patient; nobody else assesses it.",
         "predictors": "As published: face, landmarks, nine pain scores with sex, skin group and time of day, sound.",
         "predictors_defined": "In the project's data dictionary; settings in section 11.",
-        "predictor_assessors": "None by others: measured by software or told by the patient.",
-        "sample_size": f"{len(patients)} enrolled of {terms.ENROLLMENT_GOAL} that the protocol wants, {len(analyzed)} analyzed; no calculation.",
+        "predictor_assessors": "None by others: measured by software or reported by the patient.",
+        "sample_size": f"{len(patients)} enrolled of {terms.ENROLLMENT_GOAL} planned by the protocol, {len(analyzed)} analyzed; no calculation.",
         "missing": f"{int((scores['missing_scores'] > 0).sum())} of {len(scores)} questionnaires lack an answer; "
         "section 10 lists who and what was left out.",
         "handling": "Scalers, imputation and class weights are fitted on the training side of each split.",
-        "calculation": "One prediction an item (frame, chunk or submission), averaged over a patient's items.",
+        "calculation": "One prediction per item (frame, chunk or submission), averaged over a patient's items.",
         "measures": f"Table 5's means, balanced accuracy, AUROC, sensitivity, specificity, Brier score, calibration; "
         f"{settings.confidence:.0%} intervals over patients, BCa for means and exact for shares.",
         "updating": "No model was updated.",
@@ -211,22 +204,22 @@ def checklist_answers(inputs: StudyReportInputs) -> dict[str, str]:
         + ", ".join(f"{level} {levels.get(level, 0)}" for level in terms.PAIN_LEVELS)
         + ". Splits are stratified; majority and always-pain baselines are shown.",
         "fairness": "Accuracy, sensitivity and specificity by sex, skin group, both, and cohort (section 8).",
-        "output": "Class and probability of pain; a patient counts as in pain if most items are predicted so.",
+        "output": "Class and probability of pain; a patient counts as in pain if most items are predicted to be in pain.",
         "difference": "None: internal cross-validation over the same patients.",
         "code": "The package iss-assets; version at the head of this report.",
         "flow": "Section 1.",
         "characteristics": "Section 1 (cohorts) and section 10 (missing).",
-        "limitations": f"{len(analyzed)} analyzed patients at one site; one label a patient for all videos; the label precedes "
-        "the videos; recordings differ by patient in light, place and device, which a model can learn. The authors will "
-        "know more.",
+        "limitations": f"{len(analyzed)} analyzed patients at one site; one label per patient for all videos; the label precedes "
+        "the videos; recordings differ by patient in light, place and device, which a model can learn. The authors may "
+        "know of more.",
         "poor_input": "Videos are flagged and left out by fixed rules (section 10); a video without a face gives no "
         "prediction.",
         "setting": "Home and clinic, as each submission says: "
         + (
-            ", ".join(f"{k} {v}" for k, v in scores["setting"].fillna("not said").value_counts().items())
+            ", ".join(f"{k} {v}" for k, v in scores["setting"].fillna("not stated").value_counts().items())
             or "none"
         )
-        + ". Number and place of centres: for the authors.",
+        + ". Number and place of centers: for the authors.",
     }
     when = pd.to_datetime(scores["submitted_on"]).dropna()
     if len(when):
@@ -241,7 +234,7 @@ def checklist_answers(inputs: StudyReportInputs) -> dict[str, str]:
             f"{', '.join(sorted(set(models['profile'])))}; no tuning inside the folds. Section 11."
         )
         answers["specification"] = (
-            "Weights are kept with the warehouse, one file a fold; settings in section 11."
+            "Weights are kept with the warehouse, one file per fold; settings in section 11."
         )
     if len(results):
         answers["performance"] = "Sections 2 to 8."

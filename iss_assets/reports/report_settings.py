@@ -1,7 +1,4 @@
-"""The part of the study report that says how models were made: settings, profiles, weights.
-
-Belongs here: settings as tables, without paths and addresses. Does not belong here: results (``report_tables``).
-"""
+"""How models were made, as tables of the study report: settings, profiles, weights; without paths and addresses."""
 
 from __future__ import annotations
 
@@ -22,7 +19,7 @@ SHOWN_SETTINGS = ("video", "faces", "landmarks", "audio", "quality", "training",
 
 
 def shown(value: Any) -> str:
-    """Give a setting as text; of a path only the last part, at any depth."""
+    """Return a setting as text, with only the last part of a path, at any depth."""
 
     def bare(part: Any) -> Any:
         if isinstance(part, str):
@@ -36,7 +33,7 @@ def shown(value: Any) -> str:
 
 
 def settings_tables(settings: Mapping[str, Any]) -> list[report_tables.DataTable]:
-    """Set the sections that concern the figures, one table each."""
+    """Return the sections that the figures depend on, one table each."""
     return [
         report_tables.simple(
             f"Settings: {section}.",
@@ -50,7 +47,7 @@ def settings_tables(settings: Mapping[str, Any]) -> list[report_tables.DataTable
 
 
 def models_table(models: pd.DataFrame) -> report_tables.DataTable:
-    """Set the trained models, one row an experiment; what differs between folds is listed."""
+    """Return the trained models, one row per experiment; list what differs between folds."""
 
     def all_of(group: pd.DataFrame, column: str) -> str:
         return ", ".join(sorted({str(v) for v in group[column]}))
@@ -85,7 +82,7 @@ def models_table(models: pd.DataFrame) -> report_tables.DataTable:
 
 
 def computed_with(model: Any) -> str:
-    """Say what a row of ``fold_models`` was really computed with, whatever its settings left open.
+    """Describe the hardware and precision that a row of ``fold_models`` was actually computed with.
 
     Examples
     --------
@@ -105,15 +102,15 @@ def computed_with(model: Any) -> str:
 
 
 def training_settings_table(models: pd.DataFrame) -> report_tables.DataTable:
-    """Set the settings stored with the trained models: one value where all agree, else each with its models."""
+    """Return the settings stored with the trained models: one value where all agree, else each with its models."""
     found: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     for model in rows_of(models):
         for name, value in json.loads(model.settings).items():
             found[name][shown(value)].add(describe(model.experiment)[1])
-    everybody = models["experiment"].nunique()
+    experiments = models["experiment"].nunique()
     rows = []
     for name, values in found.items():
-        same = len(values) == 1 and len(next(iter(values.values()))) == everybody
+        same = len(values) == 1 and len(next(iter(values.values()))) == experiments
         text = "; ".join(v if same else f"{v} ({', '.join(sorted(who))})" for v, who in values.items())
         rows.append((name, text))
     return report_tables.simple(

@@ -1,8 +1,4 @@
-"""Tables of the study report: from warehouse tables to cells that a person reads.
-
-Belongs here: choice and order of columns, number formats, captions, notes.
-Does not belong here: statistics (``results`` and others), looks (``templates``).
-"""
+"""Tables of the study report: choice and order of columns, number formats, captions, notes."""
 
 from __future__ import annotations
 
@@ -51,7 +47,7 @@ class DataTable:
 
 
 def number(value: Any, digits: int = 3, signed: bool = False, css: str = "", small: str = "") -> Cell:
-    """Give a cell with a rounded number, or a dash where there is none."""
+    """Return a cell with a rounded number, or a dash where there is none."""
     if value is None or pd.isna(value):
         return Cell("–", "", small, css)
     text = f"{float(value):{'+' if signed else ''}.{digits}f}"
@@ -61,7 +57,7 @@ def number(value: Any, digits: int = 3, signed: bool = False, css: str = "", sma
 def with_interval(
     value: Any, low: Any, high: Any, digits: int = 3, signed: bool = False, css: str = ""
 ) -> Cell:
-    """Give a cell with an estimate and its interval below."""
+    """Return a cell with an estimate and its interval below."""
     cell = number(value, digits, signed, css)
     if low is None or pd.isna(low):
         return cell
@@ -71,19 +67,19 @@ def with_interval(
 
 
 def p_value(value: Any, small: str = "") -> Cell:
-    """Give a cell with a p-value to three places."""
+    """Return a cell with a p-value to three decimal places."""
     if value is None or pd.isna(value):
         return Cell("–", "")
     return Cell("< 0.001" if float(value) < 0.001 else f"{float(value):.3f}", float(value), small)
 
 
 def count(value: Any) -> Cell:
-    """Give a cell with a whole number."""
+    """Return a cell with a whole number."""
     return Cell(f"{int(value):,}", int(value))
 
 
 def name_cell(experiment: str, trained: str = "") -> Cell:
-    """Give an experiment's name with its number, its data and how it was trained below, sorted as Table 5 is."""
+    """Return an experiment's name with its number, data and training below, to be sorted like Table 5."""
     title, label, data = describe(experiment)
     place = order([*BY_NAME, experiment]).index(experiment)
     return Cell(label, place, " · ".join(filter(None, (title, data, trained))))
@@ -97,28 +93,28 @@ def training_words(profile: Any, origin: Any) -> str:
 
 
 def with_training(made: Any, words: Mapping[str, str]) -> Any:
-    """Put how a model was trained beside its name, wherever it stands in a table, a list of tables, or deeper.
+    """Add how a model was trained to its name, wherever it is in a table, a list of tables, or deeper.
 
     Parameters
     ----------
     made : DataTable, list, tuple or anything else
-        What is no table and holds none comes back as it is.
+        Anything that is or contains no table is returned unchanged.
     words : mapping of str to str
-        A model's label to what is said of it: below the label in a cell, in the note if it stands in caption or head.
+        What to say about a model, by its label: below the label in a cell, in the note if it is in the caption or head.
     """
     if isinstance(made, list | tuple):
         return type(made)(with_training(part, words) for part in made)
     if not isinstance(made, DataTable):
         return made
 
-    def told(cell: Cell) -> Cell:
+    def annotated(cell: Cell) -> Cell:
         if cell.text not in words:
             return cell
         return replace(cell, small=" · ".join(filter(None, (cell.small, words[cell.text]))))
 
     named = [label for label in words if label in made.head or made.caption.startswith(label)]
     note = " ".join(filter(None, (made.note, *(f"{label}: {words[label]}." for label in named))))
-    return replace(made, rows=[[told(cell) for cell in row] for row in made.rows], note=note)
+    return replace(made, rows=[[annotated(cell) for cell in row] for row in made.rows], note=note)
 
 
 def in_order(frame: pd.DataFrame) -> pd.DataFrame:
@@ -132,7 +128,7 @@ FEW = 5
 
 
 def table_5(results: pd.DataFrame, metrics: pd.DataFrame, classes: int) -> DataTable:
-    """Set Table 5 beside the paper's, for two or four classes; means over fewer than `FEW` patients are marked."""
+    """Return Table 5 beside the paper's, for two or four classes; mark means over fewer than `FEW` patients."""
     of_classes = results[results["classes"] == classes]
     columns = {"all_classes": "All classes"}
     columns |= (
@@ -174,7 +170,7 @@ def table_5(results: pd.DataFrame, metrics: pd.DataFrame, classes: int) -> DataT
 
 
 def per_patient(accuracies: pd.DataFrame) -> DataTable:
-    """Set every patient's accuracy in every experiment."""
+    """Return every patient's accuracy in every experiment."""
     experiments = order(sorted(set(accuracies["experiment"])))
     wide = accuracies.pivot(index="patient_id", columns="experiment", values="accuracy")
     level = dict(zip(accuracies["patient_id"], accuracies["pain_level"], strict=True))
@@ -195,7 +191,7 @@ def per_patient(accuracies: pd.DataFrame) -> DataTable:
 
 
 def baselines(results: pd.DataFrame, classes: int) -> DataTable:
-    """Set the baselines of two or four classes."""
+    """Return the baselines of two or four classes."""
     rows = [
         [
             Cell(baseline_label(r.baseline), list(BASELINES).index(r.baseline)),
@@ -222,15 +218,16 @@ def baselines(results: pd.DataFrame, classes: int) -> DataTable:
             "Unknown patients",
         ],
         rows,
-        "Fitted on the training side of each split; always and never pain, and pain now, need no fit. Unknown: patients without a submission or video, for whom the "
-        "training side's commonest class is predicted.",
+        "Fitted on the training side of each split; always pain, never pain and pain now need no fit. Unknown: patients "
+        "without a submission or video, for whom the "
+        "most common class of the training side is predicted.",
         "No baseline has been evaluated yet, so no model can be said to have learned anything.",
         frozenset({0, 1}),
     )
 
 
 def differences(pairs: pd.DataFrame, results: pd.DataFrame, kind: str) -> DataTable:
-    """Set paired differences between experiments, or of each experiment with its best baseline."""
+    """Return paired differences between experiments, or of each experiment from its best baseline."""
     chosen = pairs[pairs["second_kind"] == kind]
     corrected: dict[tuple[str, str], float] = {}
     if kind == "baseline" and len(chosen):
@@ -268,7 +265,7 @@ _METHODS = {
 
 
 def chance(tests: pd.DataFrame, settings: EvaluationSettings) -> DataTable:
-    """Set the tests against chance; a p that could not have been small is marked."""
+    """Return the tests against chance; mark a p that could not have been small."""
 
     def corrected(row: Any) -> Cell:
         if row.p_least_holm <= settings.alpha:
@@ -304,7 +301,7 @@ def chance(tests: pd.DataFrame, settings: EvaluationSettings) -> DataTable:
             "Permutations",
         ],
         rows,
-        "One-sided. Training again asks whether the whole way from data to result finds more than chance; fixed "
+        "One-sided. Training again asks whether the whole pipeline from data to result finds more than chance; fixed "
         "predictions ask only whether these predictions fit these patients better than other labels would. Training "
         f"stops as soon as p can no longer be {settings.alpha:.2g} or less; p is then the share of permutations that were "
         "at least as good among those made (Besag and Clifford 1991), which is as valid as with all of them. Marked: so "
@@ -326,7 +323,7 @@ METRICS = {
 
 
 def with_reference(cell: Cell, reference: Any, metric: str) -> Cell:
-    """Put below a figure what a model that has learned nothing would have."""
+    """Add to a figure what a model that has learned nothing would reach."""
     if metric not in ("auroc", "brier"):
         return cell
     known = reference is not None and not pd.isna(reference)
@@ -335,9 +332,9 @@ def with_reference(cell: Cell, reference: Any, metric: str) -> Cell:
 
 
 def patient_metrics(metrics: pd.DataFrame) -> DataTable:
-    """Set the figures at the level of patients, with what must be minded about their intervals below."""
-    minded = in_order(metrics[metrics["metric"].isin(METRICS.keys()) & metrics["note"].notna()])
-    notes = " ".join(f"{describe(r.experiment)[1]}, {METRICS[r.metric]}: {r.note}." for r in rows_of(minded))
+    """Return the figures per patient, with caveats about their intervals below."""
+    caveats = in_order(metrics[metrics["metric"].isin(METRICS.keys()) & metrics["note"].notna()])
+    notes = " ".join(f"{describe(r.experiment)[1]}, {METRICS[r.metric]}: {r.note}." for r in rows_of(caveats))
     rows = []
     if len(metrics):
         for experiment, group in in_order(metrics).groupby("experiment", sort=False):
@@ -364,16 +361,16 @@ def patient_metrics(metrics: pd.DataFrame) -> DataTable:
         "Balanced accuracy: mean over classes of patients' accuracies. AUROC, Brier score and calibration: a patient's "
         "mean predicted probability of pain. Sensitivity and specificity: the class predicted for most of a patient's "
         f"items. Calibration in the large: mean predicted probability minus share of patients in pain. “No skill” is "
-        "what the figure would be without any: for the AUROC the mean of models trained on permuted labels, which is often below "
+        "the figure of a model without skill: for the AUROC the mean of models trained on permuted labels, which is often below "
         "0.5 when whole patients are left out, since the training side then leans away from them (known only where models "
-        "are trained again, section 5); for the Brier score that of saying the share of patients in pain to everybody. "
+        "are trained again, section 5); for the Brier score that of predicting the share of patients in pain for every patient. "
         f"Scaled Brier score: 1 is perfect, 0 is that, below 0 is worse. {notes}",
         "No experiment has been evaluated yet.",
     )
 
 
 def subgroups(groups: pd.DataFrame, experiment: str, small_cell: int) -> DataTable:
-    """Set one experiment's subgroups."""
+    """Return one experiment's subgroups."""
     names = {"sex": "Sex", "skin_group": "Skin", "sex_and_skin": "Sex × skin", "cohort": "Cohort"}
     rows = [
         [
@@ -401,7 +398,7 @@ def subgroups(groups: pd.DataFrame, experiment: str, small_cell: int) -> DataTab
 
 
 def gaps(groups: pd.DataFrame) -> DataTable:
-    """Set the differences between two groups at the same mix of patients, an experiment a row."""
+    """Return the differences between two groups at the same mix of patients, one row per experiment."""
     wanted = {"sex": "Women minus men", "skin_group": "Dark minus light skin"}
     rows = []
     if len(groups):
@@ -418,10 +415,10 @@ def gaps(groups: pd.DataFrame) -> DataTable:
                 cells.append(replace(cell, small=" · ".join(filter(None, (cell.small, note)))))
             rows.append([name_cell(str(experiment)), *cells])
     return DataTable(
-        "Difference of mean accuracy between groups, patients with and without pain weighing the same in both.",
+        "Difference of mean accuracy between groups, with equal weights for patients with and without pain in both.",
         ["Model", *wanted.values()],
         rows,
-        "An interval that holds 0 shows no difference, and with few patients a large one can hide in it. Groups differ in "
+        "An interval that contains 0 shows no difference, and with few patients it can hide a large one. Groups differ in "
         "how many of their patients have pain, and models do better on one class than on the other: a plain difference "
         "would show that.",
         absent="No subgroup has been evaluated yet.",
@@ -431,7 +428,7 @@ def gaps(groups: pd.DataFrame) -> DataTable:
 def simple(
     caption: str, head: list[str], rows: Iterable[Iterable[object]], absent: str, note: str = ""
 ) -> DataTable:
-    """Set a table of plain values; whole numbers are counted, other numbers rounded, the rest is text set left."""
+    """Return a table of plain values: whole numbers as counts, other numbers rounded, the rest as text on the left."""
     made = []
     texts = {0}
     for row in rows:

@@ -1,7 +1,6 @@
-"""The TRIPOD+AI checklist, filled from the study's metadata as far as it can be.
+"""The TRIPOD+AI checklist, filled from the study's metadata as far as possible.
 
-Belongs here: items in our own words and what the tables answer. Does not belong here: what only authors can know,
-which is marked so and never guessed.
+The items are in our own words. What only the authors can know is marked and never guessed.
 
 Collins et al., "TRIPOD+AI statement", BMJ 2024;385:e078378: 27 items, some in parts.
 """
@@ -33,7 +32,7 @@ _ASKED = (
     ("4", "Objectives; development or evaluation", "objectives"),
     ("5a", "Sources of data, for development and evaluation", "data"),
     ("5b", "Dates of participants' data", "dates"),
-    ("6a", "Setting, number and place of centres", "setting"),
+    ("6a", "Setting, number and place of centers", "setting"),
     ("6b", "Eligibility", None),
     ("6c", "Treatments received, and how they were handled", None),
     ("7", "Data preparation and quality checks, the same for all groups or not", "preparation"),
@@ -42,7 +41,7 @@ _ASKED = (
     ("8c", "Blinding of the outcome's assessment", None),
     ("9a", "Choice of first predictors", "predictors"),
     ("9b", "Predictors: definition, how and when measured", "predictors_defined"),
-    ("9c", "Predictors that need judgement: assessors", "predictor_assessors"),
+    ("9c", "Predictors that need judgment: assessors", "predictor_assessors"),
     ("10", "Sample size and its reason", "sample_size"),
     ("11", "Missing data", "missing"),
     ("12a", "How data were used; partition", "partition"),
@@ -81,7 +80,7 @@ _ASKED = (
 
 
 def checklist(answers: Mapping[str, str]) -> list[Item]:
-    """Fill the checklist; a part without an answer in `answers` is marked as for the authors."""
+    """Fill the checklist; mark a part without an answer in `answers` as one for the authors."""
     return [
         Item(number, asked, answers.get(key or "", AUTHORS), (key or "") not in answers)
         for number, asked, key in _ASKED

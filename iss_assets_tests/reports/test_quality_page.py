@@ -1,12 +1,13 @@
-"""`iss quality`, its page, and what models have not seen."""
+"""`iss quality`, its page, and what models were not trained on."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -35,7 +36,7 @@ def check_result(
     *,
     passed: bool = False,
     severity: str = "",
-    **numbers: object,
+    numbers: Mapping[str, object] = MappingProxyType({}),
 ) -> dict[str, object]:
     info = find(asset, name)
     return {
@@ -136,7 +137,7 @@ def unchecked(warehouse: Warehouse) -> Warehouse:
 
 @pytest.fixture
 def study(unchecked: Warehouse) -> Warehouse:
-    """The same with checks: some failed, one was mended, one run failed."""
+    """The same with checks: some failed, one was resolved, one run failed."""
     return fill(unchecked)
 
 
@@ -145,26 +146,26 @@ def fill(warehouse: Warehouse) -> Warehouse:
     gone = {"not usable": 5, "usable videos": 0}
     keep(
         warehouse,
-        check_result("0009", "video_quality", "unreadable_videos", videos["0009"][:5], severity="ERROR", **gone),
-        check_result("0009", "video_quality", "face_missing", videos["0009"][5:], severity="ERROR", **gone),
+        check_result("0009", "video_quality", "unreadable_videos", videos["0009"][:5], severity="ERROR", numbers=gone),
+        check_result("0009", "video_quality", "face_missing", videos["0009"][5:], severity="ERROR", numbers=gone),
         check_result(
-            "0012", "video_quality", "dark_or_grainy", videos["0012"][:3], **{"not usable": 0, "usable videos": 10}
+            "0012", "video_quality", "dark_or_grainy", videos["0012"][:3], numbers={"not usable": 0, "usable videos": 10}
         ),
-        check_result("0012", "video_quality", "glare", videos["0012"], **{"not usable": 0, "usable videos": 10}),
+        check_result("0012", "video_quality", "glare", videos["0012"], numbers={"not usable": 0, "usable videos": 10}),
         check_result(
-            "0017", "video_quality", "frozen_picture", videos["0017"][:2], **{"not usable": 2, "usable videos": 8}
+            "0017", "video_quality", "frozen_picture", videos["0017"][:2], numbers={"not usable": 2, "usable videos": 8}
         ),
         check_result(
             "0015", "bpi_scores", "missing_scores", videos["0015"], severity="ERROR",
-            **{"missing answers": 90, "answers asked for": 90},
+            numbers={"missing answers": 90, "answers asked for": 90},
         ),
         check_result(
             "0016", "bpi_scores", "missing_scores", videos["0016"][:1],
-            **{"missing answers": 9, "answers asked for": 90},
+            numbers={"missing answers": 9, "answers asked for": 90},
         ),
         *(
             check_result(
-                patient, "bpi_scores", "fewer_than_three_a_week", **{"weeks": 4, "short weeks": 4 if patient == "0005" else 1}
+                patient, "bpi_scores", "fewer_than_three_a_week", numbers={"weeks": 4, "short weeks": 4 if patient == "0005" else 1}
             )
             for patient in PATIENTS[:11]
         ),
@@ -282,8 +283,10 @@ def test_an_unusual_file_is_listed_though_no_check_failed(study: Warehouse) -> N
     assert item_of(study, "file_problems").details == (("0030-001", "The sound begins late."),)
 
 
-def test_a_check_that_broke_is_told_first_and_costs_nobody_a_patient(study: Warehouse) -> None:
-    row = check_result("0003", "bpi_scores", "fewer_than_three_a_week", severity="ERROR", error="KeyError")
+def test_a_check_that_could_not_run_is_listed_first_and_costs_no_patient(study: Warehouse) -> None:
+    row = check_result(
+        "0003", "bpi_scores", "fewer_than_three_a_week", severity="ERROR", numbers={"error": "KeyError"}
+    )
     keep(study, row)
     item = item_of(study, "fewer_than_three_a_week", "0003")
     assert (item.cost.level, item.severity, item.patient_id) == (Level.BROKEN, "ERROR", "0003")
@@ -309,7 +312,7 @@ def test_a_failed_run_comes_with_the_command_that_tries_again(study: Warehouse) 
     )
 
 
-def test_what_passed_or_was_mended_is_not_listed(study: Warehouse) -> None:
+def test_what_passed_or_was_resolved_is_not_listed(study: Warehouse) -> None:
     assert [i.check_name for i in quality_report(study, ["0004"]).items] == ["fewer_than_three_a_week"]
 
 
@@ -396,7 +399,7 @@ def test_the_page_is_whole_asks_for_nothing_and_says_everything_in_words(
     assert list(path.parent.iterdir()) == [path], "no half-written file is left"
 
 
-def test_what_stands_in_the_tables_cannot_become_markup(study: Warehouse, tmp_path: Path) -> None:
+def test_text_in_the_tables_cannot_become_markup(study: Warehouse, tmp_path: Path) -> None:
     row = check_result("0012", "video_quality", "glare", ["<script>alert(1)</script>"])
     keep(study, {**row, "hint": "<img src=x onerror=alert(1)>"})
     html = write_quality_page(quality_report(study), tmp_path / "q.html").read_text()
@@ -410,7 +413,7 @@ def test_every_check_of_the_catalogue_can_be_shown(study: Warehouse) -> None:
     assert {(item.asset, item.check_name) for item in report.items} >= {*BY_KEY}
 
 
-def test_models_that_do_not_exist_have_seen_nobody(study: Warehouse) -> None:
+def test_without_models_nobody_is_in_a_model(study: Warehouse) -> None:
     behind = models_behind(study)
     assert (behind.models, len(behind.patients)) == (0, 29), "one of the 30 sent nothing usable"
     assert str(behind) == "No model has been trained yet."

@@ -44,7 +44,7 @@ def page(study: Warehouse, tmp_path_factory: pytest.TempPathFactory) -> str:
     return path.read_text(encoding="utf-8")
 
 
-def test_the_page_needs_nothing_from_elsewhere(page: str) -> None:
+def test_the_page_makes_no_requests(page: str) -> None:
     addresses = set(re.findall(r"""https?://[^"' )>]*""", page))
     assert addresses == set()
     assert not re.search(r"<(script|link|img|iframe)[^>]*(src|href)=", page)
@@ -92,7 +92,7 @@ def test_every_mart_that_the_page_shows_exists() -> None:
     assert set(MARTS) <= {name for name, model in models.items() if model.group == "marts"}
 
 
-def test_what_could_not_be_used_is_said_on_top(page: str) -> None:
+def test_what_could_not_be_used_is_listed_on_top(page: str) -> None:
     assert "1 × bad score" in page
     assert page.index("1 × bad score") < page.index("<h2")
 
@@ -102,7 +102,7 @@ def test_text_from_outside_is_escaped(page: str) -> None:
     assert "Invented <patients>." not in page
 
 
-def test_figures_take_their_colours_from_the_page(page: str) -> None:
+def test_figures_take_their_colors_from_the_page(page: str) -> None:
     svgs = "".join(re.findall(r"<svg.*?</svg>", page, re.DOTALL))
     assert set(re.findall(r'(?:fill|stroke)(?:="|:)([^"]*)', svgs)) == set(), "colors come from classes only"
     classes = {name for names in re.findall(r'class="([^"]+)"', svgs) for name in names.split()}
@@ -170,7 +170,7 @@ def test_a_day_is_drawn_as_that_day_in_every_time_zone(monkeypatch: pytest.Monke
     assert "4 Jan 2021" in drawn and "3 Jan 2021" not in drawn
 
 
-def test_means_that_hardly_differ_share_a_bar_and_whole_numbers_stand_over_their_bar() -> None:
+def test_means_that_hardly_differ_share_a_bar_and_whole_numbers_are_centered_below_their_bar() -> None:
     chart = charts.histogram([16.0, 16.0025, 16.0064], "seconds per video")
     assert labels(chart) == ["16", "17"]
     assert texts(chart, "count") == ["3"]
@@ -218,7 +218,7 @@ def test_figures_of_the_same_rows_are_the_same_and_of_others_differ(study: Wareh
     assert mart_figures("cohort_enrollment", changed)[0].svg != first.svg
 
 
-def test_a_projection_that_never_starts_is_drawn_all_the_same() -> None:
+def test_a_projection_that_never_starts_is_drawn_anyway() -> None:
     known = {"month": date(2021, 1, 1), "as_of": date(2021, 1, 20), "kind": "seen", "enrolled": 1}
     row = {**known, "total": 1, "goal": 112, "pace": None}
     assert "<svg" in charts.enrollment([row])

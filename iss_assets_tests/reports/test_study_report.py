@@ -7,6 +7,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, TypeAlias
 
 import pandas as pd
 import pyarrow as pa
@@ -18,13 +20,16 @@ from iss_assets.reports.conclusions import banners, conclusion
 from iss_assets.reports.gallery import mart_figures
 from iss_assets.reports.patient_report import PatientReportInputs, write_patient_report
 from iss_assets.reports.report_answers import associations_reach
+from iss_assets.reports.report_inputs import StudyReportInputs
 from iss_assets.reports.report_settings import models_table, training_settings_table
-from iss_assets.reports.study_report import StudyReportInputs, write_study_report
+from iss_assets.reports.study_report import write_study_report
 from iss_assets.reports.tripod import AUTHORS, checklist
 from iss_assets.schemas.evaluation import CanaryResults, PermutationResults, QualityAssociations
 from iss_assets.schemas.modeling import FoldModels
 from iss_assets.settings import EvaluationSettings, Settings
 from iss_assets_tests.evaluation.invented import fold_models
+
+Evaluated: TypeAlias = dict[str, pa.Table]
 
 WHEN = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -42,19 +47,19 @@ class Page(HTMLParser):
         self.feed(html)
         assert self.open == [], self.open
 
-    def handle_starttag(self, tag, attrs):
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
         if tag not in self.VOID:
             self.open.append(tag)
 
-    def handle_startendtag(self, tag, attrs):
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
 
-    def handle_endtag(self, tag):
+    def handle_endtag(self, tag: str) -> None:
         if tag not in self.VOID:
             assert self.open.pop() == tag, tag
 
-    def handle_data(self, data):
+    def handle_data(self, data: str) -> None:
         if not self.open or self.open[-1] not in ("style", "script"):
             self.words.append(data)
 
@@ -63,14 +68,14 @@ class Page(HTMLParser):
         return re.sub(r"\s+", " ", " ".join(self.words))
 
 
-def extracted(study) -> pd.DataFrame:
+def extracted(study: SimpleNamespace) -> pd.DataFrame:
     quality = study.quality.to_pandas()
     faces = (quality["frames"] * quality["face_rate"].fillna(0)).astype(int)
     return quality[["video_id", "patient_id", "frames"]].assign(faces=faces, landmarks=faces - 1)
 
 
-def inputs(study, evaluated=None, **more) -> StudyReportInputs:
-    given = {}
+def inputs(study: SimpleNamespace, evaluated: Evaluated | None = None, **more: Any) -> StudyReportInputs:
+    given: dict[str, Any] = {}
     if evaluated is not None:
         given = {
             "cv_splits": study.splits,
@@ -92,14 +97,14 @@ def inputs(study, evaluated=None, **more) -> StudyReportInputs:
 
 
 @pytest.fixture(scope="module")
-def full(study: Path, judged, tmp_path_factory: pytest.TempPathFactory) -> Page:
+def full(study: SimpleNamespace, judged: Evaluated, tmp_path_factory: pytest.TempPathFactory) -> Page:
     path = write_study_report(
         inputs(study, judged, invented=True), tmp_path_factory.mktemp("r") / "study.html"
     )
     return Page(path.read_text(encoding="utf-8"))
 
 
-def test_the_page_shows_what_the_study_looks_like(study: Path, tmp_path: Path) -> None:
+def test_the_page_shows_what_the_study_looks_like(study: SimpleNamespace, tmp_path: Path) -> None:
     patients = [
         {
             "analyzed": True,
@@ -124,12 +129,12 @@ def test_the_page_shows_what_the_study_looks_like(study: Path, tmp_path: Path) -
     assert "Figure 2</h3>" not in without
 
 
-def test_the_page_asks_nothing_of_the_network(full: Page) -> None:
+def test_the_page_makes_no_requests(full: Page) -> None:
     for tag, attributes in full.tags:
         for name in ("src", "href", "action", "data", "srcset", "poster"):
             value = attributes.get(name) or ""
             assert value == "" or value.startswith("#"), (tag, value)
-    policies = [a["content"] for t, a in full.tags if t == "meta" and a.get("http-equiv")]
+    policies = [a["content"] or "" for t, a in full.tags if t == "meta" and a.get("http-equiv")]
     assert policies and policies[0].startswith("default-src 'none'")
 
 
@@ -147,13 +152,15 @@ def test_every_picture_is_described_and_every_table_has_a_caption(full: Page) ->
     assert all(a.get("scope") for t, a in full.tags if t == "th")
 
 
-def test_the_page_reads_on_a_phone_in_the_dark_and_on_paper(study: Path, judged, tmp_path: Path) -> None:
+def test_the_page_reads_on_a_phone_in_the_dark_and_on_paper(
+    study: SimpleNamespace, judged: Evaluated, tmp_path: Path
+) -> None:
     html = write_study_report(inputs(study, judged), tmp_path / "s.html").read_text()
     assert "width=device-width" in html and "prefers-color-scheme: dark" in html and "@media print" in html
     assert '<html lang="en">' in html
 
 
-def test_bars_differ_by_hatch_and_letter_and_not_by_colour_alone(full: Page) -> None:
+def test_bars_differ_by_hatch_and_letter_and_not_by_color_alone(full: Page) -> None:
     ids = {a.get("id") for t, a in full.tags if t == "pattern"}
     assert {"hatch-low", "hatch-moderate", "hatch-severe"} <= ids
     bars = [
@@ -164,15 +171,15 @@ def test_bars_differ_by_hatch_and_letter_and_not_by_colour_alone(full: Page) -> 
     assert len(bars) == 9 * 29
 
 
-def test_table_5_stands_beside_the_papers_figures(full: Page, judged) -> None:
+def test_table_5_is_beside_the_papers_figures(full: Page, judged: Evaluated) -> None:
     row = next(r for r in judged["experiment_results"].to_pylist() if r["experiment"] == "fusion_3")
     section = full.text[full.text.index("Accuracy beside the paper") :]
     line = section[section.index("Fusion 3") :][:240]
     assert f"{row['all_classes']:.3f}" in line and "0.657" in line
 
 
-def test_profile_and_first_weights_stand_in_every_table_that_names_a_model(
-    study: Path, judged, tmp_path: Path
+def test_profile_and_first_weights_are_in_every_table_that_names_a_model(
+    study: SimpleNamespace, judged: Evaluated, tmp_path: Path
 ) -> None:
     html = write_study_report(inputs(study, judged), tmp_path / "s.html").read_text()
     words = {
@@ -186,12 +193,12 @@ def test_profile_and_first_weights_stand_in_every_table_that_names_a_model(
         assert all(said in table for table in naming)
 
 
-def test_the_flow_counts_patients_and_frames(full: Page, study: Path) -> None:
+def test_the_flow_counts_patients_and_frames(full: Page, study: SimpleNamespace) -> None:
     frames = int(extracted(study)["frames"].sum())
     assert f"{frames:,}" in full.text and "paper: 189,999" in full.text and "paper: 168,063" in full.text
 
 
-def test_quality_that_cannot_be_told_from_chance_is_said_so_and_only_then(study: Path) -> None:
+def test_quality_that_cannot_be_told_from_chance_is_said_so_and_only_then(study: SimpleNamespace) -> None:
     patients = study.patients.to_pandas()
     usable = study.quality.to_pandas().query("usable")["patient_id"].unique()
     patients = patients[patients["patient_id"].isin(usable)].head(9)
@@ -214,23 +221,25 @@ def test_quality_that_cannot_be_told_from_chance_is_said_so_and_only_then(study:
     assert said(2, 0.2) == "" and said(4, 0.05) == "" and "0.016, which is 0.048" in said(4, 0.01)
 
 
-def test_methods_against_chance_are_told(full: Page) -> None:
+def test_methods_against_chance_are_described(full: Page) -> None:
     assert "predictions kept as they are" in full.text
 
 
 def test_what_authors_must_say_is_marked_and_not_guessed(full: Page) -> None:
-    items = checklist({"outcome": "told by patients"})
+    items = checklist({"outcome": "reported by patients"})
     assert len(items) == 52 and sum(i.open for i in items) == 51
-    assert next(i for i in items if i.number == "8a").answer == "told by patients"
+    assert next(i for i in items if i.number == "8a").answer == "reported by patients"
     assert full.text.count(AUTHORS) > 10
 
 
-def test_no_path_file_name_or_video_id_stands_in_the_study_report(full: Page, study: Path) -> None:
+def test_no_path_file_name_or_video_id_is_in_the_study_report(full: Page, study: SimpleNamespace) -> None:
     assert "/" + "videos" not in full.text and ".mp4" not in full.text
     assert study.videos["video_id"].to_pylist()[0] not in full.text
 
 
-def test_settings_are_printed_without_paths_and_addresses(study: Path, judged, tmp_path: Path) -> None:
+def test_settings_are_printed_without_paths_and_addresses(
+    study: SimpleNamespace, judged: Evaluated, tmp_path: Path
+) -> None:
     settings = Settings().model_dump(mode="json")
     settings["training"]["split_file"] = "/home/somebody/secret/splits.csv"
     settings["alerts"] = {"urls": "mailto://user:password@example.org"}
@@ -238,7 +247,7 @@ def test_settings_are_printed_without_paths_and_addresses(study: Path, judged, t
     assert "splits.csv" in html and "somebody" not in html and "password" not in html
 
 
-def test_settings_stored_with_models_are_told_apart_where_they_differ(study: Path) -> None:
+def test_settings_stored_with_models_are_listed_apart_where_they_differ(study: SimpleNamespace) -> None:
     rows = study.models.to_pylist()
     for row in rows:
         epochs = 2 if row["experiment"] == "fusion_3" else 10
@@ -249,20 +258,22 @@ def test_settings_stored_with_models_are_told_apart_where_they_differ(study: Pat
     assert "w.pt" in said["where"] and "root" not in said["where"]
 
 
-def test_hostile_text_is_escaped(study: Path, tmp_path: Path) -> None:
+def test_hostile_text_is_escaped(study: SimpleNamespace, tmp_path: Path) -> None:
     html = write_study_report(
         inputs(study, study_name="<script>alert(1)</script>"), tmp_path / "s.html"
     ).read_text()
     assert "<script>alert" not in html and "&lt;script&gt;alert" in html
 
 
-def test_a_study_without_any_training_says_so_in_every_section(study: Path, tmp_path: Path) -> None:
+def test_a_study_without_any_training_says_so_in_every_section(
+    study: SimpleNamespace, tmp_path: Path
+) -> None:
     page = Page(write_study_report(inputs(study), tmp_path / "s.html").read_text())
     assert "No experiment has been evaluated yet; this page shows what has been collected." in page.text
     assert page.text.count(" yet") >= 8
 
 
-def test_a_study_without_any_patient_can_be_reported(study: Path, tmp_path: Path) -> None:
+def test_a_study_without_any_patient_can_be_reported(study: SimpleNamespace, tmp_path: Path) -> None:
     empty = StudyReportInputs(
         study.patients.slice(0, 0),
         study.scores.slice(0, 0),
@@ -273,7 +284,9 @@ def test_a_study_without_any_patient_can_be_reported(study: Path, tmp_path: Path
     assert "No experiment" in Page(write_study_report(empty, tmp_path / "s.html").read_text()).text
 
 
-def test_one_experiment_alone_makes_a_whole_report(study: Path, one_judged, tmp_path: Path) -> None:
+def test_one_experiment_alone_makes_a_whole_report(
+    study: SimpleNamespace, one_judged: SimpleNamespace, tmp_path: Path
+) -> None:
     given = inputs(
         study, one_judged.tables, fold_models=one_judged.models, patient_accuracy=one_judged.accuracy
     )
@@ -288,7 +301,7 @@ def test_patients_and_videos_left_out_are_listed(full: Page) -> None:
     assert re.search(r"0015 no pain scores", part) and re.search(r"unreadable 1", part) and "grainy" in part
 
 
-def results(**columns) -> pd.DataFrame:
+def results(**columns: object) -> pd.DataFrame:
     base = {
         "experiment": ["fusion_3", "audio_static"],
         "classes": 2,
@@ -322,12 +335,12 @@ NO_TESTS = PermutationResults.from_rows([]).to_pandas()
         (["yes", "yes"], "All 2 models beat the best rule that sees neither face nor voice."),
     ],
 )
-def test_the_leading_sentence_follows_the_verdicts(verdicts, lead) -> None:
+def test_the_leading_sentence_follows_the_verdicts(verdicts: list[str], lead: str) -> None:
     said, _ = conclusion(results(beats_baseline=verdicts), NO_TESTS, 29, EvaluationSettings())
     assert said == lead
 
 
-def test_a_model_that_sees_no_face_either_is_held_against_the_best_simple_rule() -> None:
+def test_a_model_that_uses_no_face_either_is_compared_with_the_best_simple_rule() -> None:
     said, _ = conclusion(
         results(experiment=["forest_pain", "audio_static"]), NO_TESTS, 29, EvaluationSettings()
     )
@@ -362,7 +375,7 @@ def test_too_few_patients_to_tell_a_difference_is_said_as_such() -> None:
     ],
 )
 def test_a_verdict_about_chance_is_given_only_where_it_could_have_been_positive(
-    p, least, confidence, said
+    p: float, least: float, confidence: float, said: str
 ) -> None:
     tests = pd.DataFrame(
         {
@@ -391,7 +404,7 @@ def test_a_paper_run_with_real_weights_carries_no_warning() -> None:
     assert banners(results(), models, none, False, "c") == []
 
 
-def test_a_failed_alarm_stands_first() -> None:
+def test_a_failed_alarm_comes_first() -> None:
     alarm = CanaryResults.from_rows(
         [{"canary": "shuffled labels", "subject": "m", "passed": False, "detail": "stayed right."}]
     ).to_pandas()
@@ -400,13 +413,13 @@ def test_a_failed_alarm_stands_first() -> None:
     assert len(found) == 2
 
 
-def test_models_older_than_the_cohort_are_told() -> None:
+def test_models_older_than_the_cohort_are_reported() -> None:
     none = CanaryResults.from_rows([]).to_pandas()
     found = banners(results(), pd.DataFrame({"cohort_hash": ["old", "c"]}), none, False, "c")
     assert "1 of 2 trained folds" in found[0].text
 
 
-def test_experiments_of_different_profiles_and_folds_that_are_left_out_are_told() -> None:
+def test_experiments_of_different_profiles_and_folds_that_are_left_out_are_reported() -> None:
     none = CanaryResults.from_rows([]).to_pandas()
     both = results(profile=["demo", "paper"])
     left_out = [LeftOut(e, (1, 2), "paper", OTHER_SPLITS) for e in ("fusion_2", "fusion_3")]
@@ -418,32 +431,32 @@ def test_experiments_of_different_profiles_and_folds_that_are_left_out_are_told(
     )
 
 
-def patient(study, patient_id: str, **more) -> PatientReportInputs:
+def patient(study: SimpleNamespace, patient_id: str, **more: Any) -> PatientReportInputs:
     return PatientReportInputs(
         patient_id, study.patients, study.scores, study.videos, study.quality, made_at=WHEN, **more
     )
 
 
 def test_a_patients_page_shows_scores_quality_and_accuracy_and_no_picture(
-    study: Path, tmp_path: Path
+    study: SimpleNamespace, tmp_path: Path
 ) -> None:
     path = write_patient_report(patient(study, "0007", patient_accuracy=study.accuracy), tmp_path / "p.html")
     page = Page(path.read_text())
     assert "Patient 0007" in page.text and "Fusion 3" in page.text and "dark, grainy" in page.text
     assert page.text.count("profile demo, first weights random") == 7  # two of nine are forests
     assert not any(t == "img" for t, _ in page.tags)
-    drawn = [a["aria-label"] for t, a in page.tags if t == "svg" and a.get("aria-label")]
+    drawn = [label for t, a in page.tags if t == "svg" and (label := a.get("aria-label"))]
     assert len(drawn) == 8 + 2 and drawn[0].startswith("Pain now: 6 values")
     assert "0008" not in page.text
 
 
-def test_a_patient_without_scores_or_training_says_so(study: Path, tmp_path: Path) -> None:
+def test_a_patient_without_scores_or_training_says_so(study: SimpleNamespace, tmp_path: Path) -> None:
     page = Page(write_patient_report(patient(study, "0015"), tmp_path / "p.html").read_text())
     assert "This patient has given no pain scores." in page.text
     assert "has not been evaluated in any experiment yet" in page.text
 
 
-def test_a_patient_without_anything_still_has_a_page(study: Path, tmp_path: Path) -> None:
+def test_a_patient_without_anything_still_has_a_page(study: SimpleNamespace, tmp_path: Path) -> None:
     given = PatientReportInputs(
         "0001", study.patients, study.scores.slice(0, 0), study.videos.slice(0, 0), study.quality.slice(0, 0)
     )
@@ -452,20 +465,20 @@ def test_a_patient_without_anything_still_has_a_page(study: Path, tmp_path: Path
     )
 
 
-def test_a_patient_who_is_not_enrolled_has_no_page(study: Path, tmp_path: Path) -> None:
+def test_a_patient_who_is_not_enrolled_has_no_page(study: SimpleNamespace, tmp_path: Path) -> None:
     with pytest.raises(KeyError, match="not enrolled"):
         write_patient_report(patient(study, "9999"), tmp_path / "p.html")
     assert not (tmp_path / "p.html").exists()
 
 
-def test_an_older_report_is_replaced_whole(study: Path, tmp_path: Path) -> None:
+def test_an_older_report_is_replaced_whole(study: SimpleNamespace, tmp_path: Path) -> None:
     path = tmp_path / "deep" / "s.html"
     write_study_report(inputs(study), path)
     write_study_report(inputs(study, study_name="Second"), path)
     assert "Second" in path.read_text() and list(path.parent.iterdir()) == [path]
 
 
-def test_the_list_of_models_says_what_each_was_really_computed_with() -> None:
+def test_the_list_of_models_says_what_each_was_actually_computed_with() -> None:
     splits = pa.table({"patient_id": ["a", "b", "c"], "split": [1, 2, 3]})
     rows = fold_models(["fusion_1", "forest_pain"], splits).to_pylist()
     gpu = {
