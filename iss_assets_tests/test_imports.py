@@ -36,7 +36,6 @@ HEAVY = frozenset(
         "sqlglot",
         "torch",
         "torchvision",
-        "vl_convert",
     }
 )
 """Libraries that a function may import, and with them every module of ours that imports one when it is loaded."""

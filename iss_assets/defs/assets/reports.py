@@ -1,7 +1,6 @@
-"""The pages that people read: the study report, and one page a patient.
+"""The pages that people read, as assets: collect a page's tables, write it, link it.
 
-Belongs here: collecting a page's tables, writing it, linking it. Does not belong here: what a page says or how it
-looks (``evaluation.report``, ``study_page``, ``quality_page``).
+What a page says and how it looks is decided in ``iss_assets.reports``.
 """
 
 from importlib import metadata
@@ -16,7 +15,12 @@ from iss_assets.defs.partitions import patients_partitions
 from iss_assets.defs.resources import WarehouseResource
 from iss_assets.pipeline.staleness import relabelled_experiments
 from iss_assets.reports.gallery import MartFigure, mart_figures
-from iss_assets.reports.study_page import MARTS, read_marts
+from iss_assets.reports.patient_report import PatientReportInputs, write_patient_report
+from iss_assets.reports.quality_page import write_quality_page
+from iss_assets.reports.quality_report import quality_report
+from iss_assets.reports.report_inputs import StudyReportInputs
+from iss_assets.reports.study_page import MARTS, read_marts, write_study_page
+from iss_assets.reports.study_report import write_study_report
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Warehouse
 
@@ -65,7 +69,7 @@ def _page(name: str, text: str, **more: Any) -> dict[str, Any]:
 
 
 def link(path: Path, settings: Settings) -> dict[str, Any]:
-    """Give the metadata that says where a page lies: its name within the home, and a link within `iss serve`."""
+    """Return the metadata that says where a page is: its name within the home, and a link within `iss serve`."""
     name = path.relative_to(settings.reports_dir).as_posix()
     return {
         "file_in_home": f"{settings.reports_dir.name}/{name}",
@@ -85,16 +89,14 @@ def link(path: Path, settings: Settings) -> dict[str, Any]:
 )
 def study_report(warehouse: WarehouseResource) -> dg.MaterializeResult:
     """Write the study report."""
-    from iss_assets.reports.study_report import write_study_report
 
     store, settings = warehouse.warehouse(), warehouse.settings()
     path = write_study_report(report_inputs(store, settings), settings.reports_dir / "study_report.html")
     return dg.MaterializeResult(metadata=link(path, settings))
 
 
-def report_inputs(store: Warehouse, settings: Settings) -> Any:
+def report_inputs(store: Warehouse, settings: Settings) -> StudyReportInputs:
     """Collect the tables of the study report."""
-    from iss_assets.reports.study_report import StudyReportInputs
     from iss_assets.synthetic.sample import is_sample_study
 
     def whole(table: str) -> Any:
@@ -148,7 +150,6 @@ def study_figures(store: Warehouse) -> list[tuple[str, list[MartFigure]]]:
 )
 def patient_report(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult:
     """Write the pages of the chosen patients."""
-    from iss_assets.reports.patient_report import PatientReportInputs, write_patient_report
     from iss_assets.synthetic.sample import is_sample_study
 
     store, settings = warehouse.warehouse(), warehouse.settings()
@@ -179,7 +180,6 @@ def patient_report(context: dg.AssetExecutionContext, warehouse: WarehouseResour
 )
 def study_page(warehouse: WarehouseResource) -> dg.MaterializeResult:
     """Write the study page from the SQL marts."""
-    from iss_assets.reports.study_page import write_study_page
     from iss_assets.synthetic.sample import is_sample_study
 
     store, settings = warehouse.warehouse(), warehouse.settings()
@@ -192,15 +192,13 @@ def study_page(warehouse: WarehouseResource) -> dg.MaterializeResult:
 @dg.asset(
     **_page(
         "quality_page",
-        "The present list of troubles by patient, with what to do about each, and rates over time. "
+        "The current list of issues by patient, with what to do about each, and rates over time. "
         "One HTML file that opens offline.",
         deps=["video_quality", "study_expectations"],
     )
 )
 def quality_page(warehouse: WarehouseResource) -> dg.MaterializeResult:
     """Write the quality page."""
-    from iss_assets.reports.quality_page import write_quality_page
-    from iss_assets.reports.quality_report import quality_report
     from iss_assets.synthetic.sample import is_sample_study
 
     store, settings = warehouse.warehouse(), warehouse.settings()
