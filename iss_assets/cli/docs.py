@@ -20,6 +20,8 @@ def docs(
 ) -> None:
     """Write the data dictionary, the settings page and the tables of checks from the code."""
     with user_errors():
+        if not directory.is_dir():
+            raise ValueError(f"there is no folder {directory.name!r}")
         pages = {
             "checks.md": checks_page(_checks_now(directory)),
             "data_dictionary.md": data_dictionary(),
@@ -31,8 +33,7 @@ def docs(
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             stale.append(name)
             if not check:
-                with user_errors():
-                    path.write_text(text, encoding="utf-8")
+                path.write_text(text, encoding="utf-8")
     if check and stale:
         print_error(f"not current: {', '.join(stale)}; run: iss docs")
         raise typer.Exit(1)

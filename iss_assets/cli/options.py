@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,6 @@ from iss_assets.intake.records import StudyFolderError
 from iss_assets.privacy.audit import AuditError
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Warehouse, WarehouseError
-from iss_assets.warehouse.locking import LockTimeout
 
 Study = Annotated[
     Path | None,
@@ -49,11 +49,18 @@ def load_settings(study: Path | None, home: Path | None) -> Settings:
         if value is not None:
             os.environ[name] = str(value.resolve())
     try:
-        return Settings()
+        settings = Settings()
+        if settings.home.exists() and not settings.home.is_dir():
+            raise ValueError(
+                f"the home {settings.home.name!r} is not a folder; name the right one with --home or ISS_HOME"
+            )
+        return settings
     except ValidationError as error:
         for fault in error.errors():
             name = "ISS_" + "__".join(str(part) for part in fault["loc"]).upper()
             print_error(f"setting {name}: {fault['msg']}")
+    except tomllib.TOMLDecodeError as error:
+        print_error(f"iss.toml in the home: {error}")
     except (SettingsError, ValueError) as error:
         print_error(f"settings: {error}")
     raise typer.Exit(2)
@@ -75,16 +82,17 @@ def open_warehouse(settings: Settings) -> Warehouse:
 
 
 @contextmanager
-def user_errors() -> Iterator[None]:
-    """Turn errors that the user can fix into one line on stderr and exit status 2."""
+def user_errors(*more: type[Exception]) -> Iterator[None]:
+    """Turn errors that the user can fix, those of `more` included, into one line on stderr and exit status 2."""
+    fixable: tuple[type[Exception], ...] = (StudyFolderError, WarehouseError, AuditError, ValueError, *more)
     try:
         yield
-    except OSError as error:
+    except OSError as error:  # a lock that timed out is one, too
         # the file's name without its folders: they may say who and where somebody is
         name = f": {Path(os.fsdecode(error.filename)).name}" if error.filename else ""
         print_error(f"{error.strerror}{name}" if error.strerror else str(error))
         raise typer.Exit(2) from error
-    except (StudyFolderError, WarehouseError, LockTimeout, AuditError, ValueError) as error:
+    except fixable as error:
         print_error(str(error))
         raise typer.Exit(2) from error
 

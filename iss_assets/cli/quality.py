@@ -13,4 +13,8 @@ def quality(patient: Patients = None, home: Home = None) -> None:
     """Print what to do about the quality of the data, the most costly problem first."""
     settings = load_settings(None, home)
     with user_errors():
-        typer.echo(format_quality(quality_report(open_warehouse(settings), patient or ())))
+        warehouse = open_warehouse(settings)
+        known = warehouse.query("select patient_id from patients")["patient_id"].to_pylist()
+        if unknown := sorted({*(patient or ())} - {*known}):
+            raise ValueError(f"not in the warehouse: {', '.join(unknown)}")
+        typer.echo(format_quality(quality_report(warehouse, patient or ())))

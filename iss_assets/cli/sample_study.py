@@ -9,7 +9,7 @@ import typer
 
 from iss_assets.cli.options import user_errors
 from iss_assets.cli.output import progress_bar
-from iss_assets.synthetic.sample import write_sample_study
+from iss_assets.synthetic.sample import SampleStudyError, write_sample_study
 
 
 def sample_study(
@@ -18,6 +18,6 @@ def sample_study(
     seed: Annotated[int, typer.Option(help="A different seed gives different people.")] = 0,
 ) -> None:
     """Create a study of invented patients, one for every data problem that the paper lists."""
-    with user_errors(), progress_bar("inventing patients") as progress:
+    with user_errors(SampleStudyError), progress_bar("inventing patients") as progress:
         write_sample_study(directory, patients=patients, seed=seed, progress=progress)
     typer.echo(f"{patients} invented patients in {directory}. Next: iss run --study {directory}")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from iss_assets.cli.options import Home, Study, load_settings, print_error, user_errors
+from iss_assets.cli.options import Home, Study, load_settings, user_errors
 from iss_assets.server.serving import ServeError
 from iss_assets.server.serving import serve as serve_application
 
@@ -21,12 +21,8 @@ def serve(study: Study = None, home: Home = None, host: Host = None, port: Port 
     """Serve the web application: sign-in, study pages, Dagster's UI, and the daemon that picks up new submissions."""
     settings = load_settings(study, home)
     given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
-    with user_errors():
+    with user_errors(ServeError):
         server = type(settings.server).model_validate({**settings.server.model_dump(), **given})
         settings = settings.model_copy(update={"server": server})
-        try:
-            status = serve_application(settings, typer.echo)
-        except ServeError as error:
-            print_error(str(error))
-            raise typer.Exit(2) from error
+        status = serve_application(settings, typer.echo)
     raise typer.Exit(status)

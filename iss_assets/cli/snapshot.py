@@ -21,6 +21,8 @@ def snapshot(
     with user_errors():
         if file.exists():
             raise ValueError(f"{file.name} already exists")
+        if not file.parent.is_dir():
+            raise ValueError(f"there is no folder {file.parent.name!r}")
         warehouse, audit = open_warehouse(settings), AuditLog(settings.audit_path)
         where = {"to": str(file.resolve()), "purpose": purpose}
         audit.record(system_user(), Action.SNAPSHOT_BEGUN, None, **where)
