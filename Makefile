@@ -1,4 +1,5 @@
-# Every command of the project. `make demo` and `make test` set themselves up; nothing is installed outside .venv.
+# Every command of the project. `make demo` and `make test` set themselves up, in .venv; the one thing that is installed
+# outside it is a browser for `make test`, by root and where there is none.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 # any of the supported versions; one is looked for if this is empty
@@ -6,23 +7,23 @@ PYTHON ?=
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := demo
-# bytecode is worth seconds at every start
+# bytecode saves seconds at every start
 export PYTHONDONTWRITEBYTECODE :=
 export DAGSTER_DISABLE_TELEMETRY := 1
 
-.PHONY: help install ask demo test lint lock docs bench wheel clean
+.PHONY: help install ask demo browser test lint lock docs bench wheel clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
 
-# with PYTHON=... given, looked at every time: another version makes the environment anew
+# with PYTHON=... given, checked every time: another version creates the environment again
 $(VENV)/.installed: requirements.txt pyproject.toml scripts/make_venv.sh $(if $(PYTHON),ask)
 	@PYTHON="$(PYTHON)" bash scripts/make_venv.sh $(VENV)
 	$(BIN)/uv pip install --python $(BIN)/python --compile-bytecode --no-deps -r requirements.txt
 	$(BIN)/uv pip install --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
-install: $(VENV)/.installed ## make .venv with everything, the iss command included
+install: $(VENV)/.installed ## create .venv with everything, including the iss command
 
 demo: install ## sample study -> tables -> experiments -> report
 	@bash scripts/demo.sh $(BIN) $(DEMO)
@@ -34,25 +35,28 @@ lint: install ## ruff, mypy, the layers, dagster definitions validate
 	$(BIN)/lint-imports
 	$(BIN)/dagster definitions validate -w workspace.yaml
 
-test: lint ## lint, then every test
-	$(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder --max-worker-restart 0
+browser:
+	@bash scripts/browser.sh
 
-# openvino-telemetry does without: OpenVINO then sends nothing, whoever imports it
+test: lint browser ## lint, then every test
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
+
+# without openvino-telemetry, OpenVINO sends nothing, whoever imports it
 COMPILE := $(BIN)/uv pip compile --quiet --no-header --all-extras --no-emit-package openvino-telemetry pyproject.toml
-lock: install ## write requirements.txt anew from pyproject.toml
+lock: install ## write requirements.txt from pyproject.toml
 	$(COMPILE) --python-version 3.11 -o requirements.txt
-	@# one file for every supported version: resolved for the other one, it must come out the same
+	@# one file for every supported version: resolving it for the other one must give the same
 	$(COMPILE) --python-version 3.12 -c requirements.txt -o $(VENV)/other.txt
 	diff <(grep -v "^ " requirements.txt) <(grep -v "^ " $(VENV)/other.txt)
 
 wheel: install ## build the wheel and the source archive into dist/
 	$(BIN)/python -m hatchling build
 
-docs: install ## write the data dictionary anew from the pandera models
+docs: install ## write the pages that come from code (data dictionary, settings, checks)
 	$(BIN)/iss docs
 
 bench: install ## run the benchmarks (CLIPS=DIR adds real clips)
 	$(BIN)/python -m benchmarks $(if $(CLIPS),--clips $(CLIPS))
 
-clean: ## remove what make made (not .venv)
+clean: ## remove what make created (except .venv)
 	rm -rf $(DEMO) build dist .pytest_cache .mypy_cache .ruff_cache

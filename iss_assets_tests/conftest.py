@@ -1,7 +1,4 @@
-"""Fixtures that every test may use: a fresh warehouse, settings that point nowhere else, the folder of real clips.
-
-And the order in which two workers share the tests: what shares a fixture stays together, the longest goes first.
-"""
+"""Fixtures that every test may use: a fresh warehouse, settings that point nowhere else, the folder of real clips."""
 
 from __future__ import annotations
 
@@ -10,59 +7,42 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Generator
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from iss_assets.settings import Settings, WarehouseSettings
 from iss_assets.warehouse.database import Warehouse
+from iss_assets_tests.reports.browser import NO_BROWSER
 
 # a shell starts background jobs with SIGINT ignored; Dagster then ignores SIGTERM as well, and so do all children
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parent.parent
-TOGETHER = {"test_study_page.py": "test_marts.py"}
-"""Files that go to the worker of another one, whose study they use."""
-EACH_ALONE = ("test_benchmarks.py",)
-"""Files without fixtures to share, whose tests go to any worker."""
-LONG_FOLDERS = ("modeling", "media", "evaluation")
-"""Folders whose files take long as a whole; they come before the others."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let begin first what takes longest: files with slow tests, then those of the long folders."""
-    with_slow = {item.path for item in items if item.get_closest_marker("slow")}
+    """Start files with slow tests first, so that no worker is left with a long one at the end.
 
-    def place(item: pytest.Item) -> int:
-        folder = item.path.parent.name
-        if item.path in with_slow:
-            return 0
-        return 1 + (LONG_FOLDERS.index(folder) if folder in LONG_FOLDERS else len(LONG_FOLDERS))
-
-    # within a worker's file the order stays, so that a fixture of the file is made once
-    items.sort(key=place)
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Keep the tests of a file on one worker, which makes the file's fixtures once.
-
-    For ``--dist loadgroup --no-loadscope-reorder``, as the Makefile says. The marks that pytest-xdist itself goes by
-    are not seen with this pytest: it reads them from a node id that can no longer be changed.
+    `make test` keeps a file on one worker (``--dist loadfile``) and in this order (``--no-loadscope-reorder``).
     """
-    if config.getvalue("dist") != "loadgroup":
-        return None
-    from xdist.scheduler import LoadScopeScheduling
+    with_slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in with_slow)
 
-    class ByFile(LoadScopeScheduling):
-        def _split_scope(self, nodeid: str) -> str:
-            folder, _, name = nodeid.partition("::")[0].rpartition("/")
-            return nodeid if name in EACH_ALONE else f"{folder}/{TOGETHER.get(name, name)}"
 
-    return ByFile(config, log)
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> Generator[None]:
+    """Say in the last lines of the output that tests were skipped for want of a browser."""
+    yield
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    skipped = reporter.stats.get("skipped", []) if reporter else []
+    if without := [report.nodeid for report in skipped if NO_BROWSER in str(report.longrepr)]:
+        reporter.write_line(f"{len(without)} TESTS DID NOT RUN: {NO_BROWSER}", red=True, bold=True)
+        for test in without:
+            reporter.write_line(f"  {test}", red=True)
 
 
 @pytest.fixture(autouse=True)
@@ -82,7 +62,7 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture(scope="session")
 def empty_warehouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file with every table and no row; making one takes ten times as long as copying it."""
+    """A file with every table and no row; creating one takes ten times as long as copying it."""
     path = tmp_path_factory.mktemp("empty") / "warehouse.duckdb"
     Warehouse(path).create()
     return path
@@ -112,11 +92,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The commands of an environment with the wheel in it, which sees this one's packages but not the checkout."""
+    """The commands of an environment with the wheel installed, which sees this one's packages but not the checkout."""
     root = tmp_path_factory.mktemp("elsewhere") / "venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(root)], check=True)
     (place,) = (root / "lib").glob("python*/site-packages")
-    # a folder that a .pth file names is searched, but the .pth files in it, the checkout's among them, are not read
+    # the folder named by a .pth file is searched, but .pth files in it (one of them the checkout's) are not read
     (place / "packages.pth").write_text(f"{metadata.distribution('dagster').locate_file('')}\n")
     uv = [str(Path(sys.executable).with_name("uv")), "pip", "install", "--quiet", "--offline", "--no-deps"]
     subprocess.run([*uv, "--python", str(root / "bin/python"), str(wheel)], check=True)
