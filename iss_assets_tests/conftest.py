@@ -38,7 +38,9 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None]:
     """Say in the last lines of the output that tests were skipped for want of a browser."""
     yield
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    skipped = reporter.stats.get("skipped", []) if reporter else []
+    if reporter is None:  # a worker of pytest-xdist, which prints nothing
+        return
+    skipped = reporter.stats.get("skipped", [])
     if without := [report.nodeid for report in skipped if NO_BROWSER in str(report.longrepr)]:
         reporter.write_line(f"{len(without)} TESTS DID NOT RUN: {NO_BROWSER}", red=True, bold=True)
         for test in without:

@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -57,6 +58,8 @@ def print_rows(rows: list[dict[str, Any]], format: Format, names: list[str] | No
 def _plain(value: Any) -> Any:
     if isinstance(value, bytes):
         return f"<{len(value)} bytes>"
+    if isinstance(value, Decimal):  # a number in JSON, too
+        return int(value) if value == value.to_integral_value() else float(value)
     return value.isoformat() if isinstance(value, dt.date | dt.datetime | dt.time) else value
 
 

@@ -1,4 +1,4 @@
-"""Every command as a process of its own, on one small study: what it prints, what it writes, how it ends."""
+"""Every command as a process, on one small study: what it prints, what it writes, how it ends. `iss serve` has its own tests."""
 
 from __future__ import annotations
 
