@@ -42,7 +42,7 @@ for path in sorted((s.study / "videos" / "{patient}").iterdir()):
 RUN = """
 from iss_assets.pipeline.home import open_instance
 from iss_assets.cli.location import load
-from iss_assets.pipeline.launcher import run_job
+from iss_assets.pipeline.job_runs import run_job
 from iss_assets.settings import Settings
 with open_instance(Settings()) as instance:
     outcome = run_job(load, instance, "{job}", "{job}", partitions={partitions})

@@ -1,9 +1,13 @@
 """What this project costs beside its work: starting, Dagster's events, checks, the warehouse.
 
-    python -m benchmarks.overheads [--patients 12] [--submissions 4] [--seconds 20]
+    python -m benchmarks.overheads [--patients 12] [--submissions 4] [--seconds 20] [--against FOLDER]
 
 Measured are `iss --help`, loading the code location, `iss run` over a sample study against the same extraction called
 from Python in as many processes (probe, pictures, sound, quality; nothing stored), and `iss run` with nothing to do.
+
+With `--against`, the same `iss run` is also made by another checkout of this project, in turn with this one, and the
+difference between the two is printed in percentage points of the extraction, by the clock and in processor time: where
+other programs use the machine as well, processor time is the one to trust.
 """
 
 from __future__ import annotations
@@ -11,16 +15,19 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
+import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import TypeVar
+from unittest import mock
 
-from benchmarks.end_to_end import iss_run
+from benchmarks.end_to_end import Run, iss_run
 from benchmarks.incremental import made_up_study
 from benchmarks.scale import spent
 from iss_assets.settings import Settings
@@ -28,6 +35,8 @@ from iss_assets.settings import Settings
 WANTED = {"iss --help": 0.5, "loading the code location": 2.0, "iss run on 112 patients, nothing to do": 10.0}
 """Seconds at most."""
 WANTED_OVERHEAD = 0.15
+
+T = TypeVar("T")
 
 
 def seconds_of(command: Sequence[str], times: int = 3) -> float:
@@ -88,6 +97,50 @@ def extract_from_python(study: Path) -> float:
     return max(end for _, end in spans) - min(start for start, _ in spans)
 
 
+def with_processor_time(work: Callable[[], T]) -> tuple[T, float]:
+    """Return what `work` returns, and the processor time in seconds of the processes that it started."""
+
+    def spent_so_far() -> float:
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return used.ru_utime + used.ru_stime
+
+    before = spent_so_far()
+    return work(), spent_so_far() - before
+
+
+def iss_run_of(checkout: Path, study: Path, home: Path) -> Run:
+    """Run `iss run` with the code of another checkout."""
+    with mock.patch.dict(os.environ, {"PYTHONPATH": str(checkout)}):
+        return iss_run(study, home)
+
+
+def compare(study: Path, scratch: Path, other: Path, rounds: int) -> None:
+    """Run this checkout and another in turn, and print how much more this one costs."""
+    here = Path(__file__).resolve().parent.parent
+    by_clock: list[float] = []
+    by_processor: list[float] = []
+    for number in range(rounds):
+        plain, plain_busy = with_processor_time(lambda: extract_from_python(study))
+        order = [here, other] if number % 2 else [other, here]
+        took = {}
+        for checkout in order:
+            home = scratch / f"home-{number}-{order.index(checkout)}"
+            run, busy = with_processor_time(lambda c=checkout, h=home: iss_run_of(c, study, h))  # type: ignore[misc]
+            took[checkout] = run.patients, busy
+        by_clock.append((took[here][0] - took[other][0]) / plain)
+        by_processor.append((took[here][1] - took[other][1]) / plain_busy)
+        print(
+            f"extraction {plain:.1f} s ({plain_busy:.1f} s of processor time); patients' runs: "
+            f"here {took[here][0]:.1f} s, there {took[other][0]:.1f} s; "
+            f"whole command, processor time: here {took[here][1]:.1f} s, there {took[other][1]:.1f} s",
+            flush=True,
+        )
+    print(
+        f"this checkout costs {100 * statistics.median(by_clock):+.1f} percentage points of the extraction more by the "
+        f"clock, {100 * statistics.median(by_processor):+.1f} in processor time"
+    )
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -96,12 +149,27 @@ def main() -> int:
     parser.add_argument("--submissions", type=int, default=4, help="videos of each patient")
     parser.add_argument("--seconds", type=float, default=20.0, help="length of each video")
     parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument(
+        "--against", type=Path, help="root of another checkout to compare with; only that is done"
+    )
     parser.add_argument("--tiny", action="store_true", help="one short video, for correctness only")
     given = parser.parse_args()
     if given.tiny:
         given.patients, given.submissions, given.seconds = 1, 1, 2.0
     from iss_assets.synthetic.sample import write_sample_study
 
+    if given.against:
+        with tempfile.TemporaryDirectory() as folder:
+            study = Path(folder) / "study"
+            os.environ |= {"ISS_STUDY": str(study), "ISS_HOME": str(Path(folder) / "home")}
+            write_sample_study(
+                study,
+                patients=given.patients,
+                seconds=given.seconds,
+                submissions_per_patient=given.submissions,
+            )
+            compare(study, Path(folder), given.against.resolve(), given.rounds)
+        return 0
     iss = str(Path(sys.executable).with_name("iss"))
     times = 1 if given.tiny else 3
     found = {

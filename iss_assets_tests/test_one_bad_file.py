@@ -17,6 +17,7 @@ from iss_assets.cli.location import load
 from iss_assets.defs.assets import study
 from iss_assets.defs.resources import WarehouseResource
 from iss_assets.pipeline import launcher as runner
+from iss_assets.pipeline import workers
 from iss_assets.pipeline.home import open_instance
 from iss_assets.pipeline.staleness import stale_patients
 from iss_assets.settings import RunSettings, Settings
@@ -71,8 +72,8 @@ def work_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Start no workers, which take ten seconds to load what this process has loaded."""
     from iss_assets_tests.test_pipeline import ThisProcess, quiet
 
-    monkeypatch.setattr(runner, "ProcessPoolExecutor", ThisProcess)
-    monkeypatch.setattr(runner, "_spare_the_collector", quiet)
+    monkeypatch.setattr(workers, "ProcessPoolExecutor", ThisProcess)
+    monkeypatch.setattr(workers, "_freeze_loaded_objects", quiet)
 
 
 @pytest.fixture
@@ -82,7 +83,7 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run(settings: Settings) -> runner.Summary:
     return runner.run_study(
-        settings, (), load=load, tell=lambda *_: None, progress=lambda *_: None, models=False
+        settings, (), load=load, log=lambda *_: None, progress=lambda *_: None, models=False
     )
 
 

@@ -24,8 +24,9 @@ from dagster import RunsFilter
 from iss_assets.cli.location import load
 from iss_assets.intake.folder import read_study, score_rows
 from iss_assets.pipeline import launcher as runner
+from iss_assets.pipeline import workers
 from iss_assets.pipeline.home import open_instance
-from iss_assets.pipeline.observing import MARTS, PAGES
+from iss_assets.pipeline.planning import MARTS, PAGES
 from iss_assets.pipeline.run_history import STATE_TAG, SUBJECT_TAG
 from iss_assets.pipeline.staleness import stale_patients
 from iss_assets.schemas.registry import BY_NAME
@@ -59,7 +60,7 @@ def quiet(*_: object) -> None:
 
 
 def run(settings: Settings, *patients: str, models: bool = False) -> runner.Summary:
-    return runner.run_study(settings, patients, load=load, tell=quiet, progress=quiet, models=models)
+    return runner.run_study(settings, patients, load=load, log=quiet, progress=quiet, models=models)
 
 
 class ThisProcess:
@@ -75,10 +76,10 @@ class ThisProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
-        runner._worker_instance().dispose()
+        workers._worker_instance().dispose()
 
     def submit(self, work: Callable[[str], runner.Outcome], patient: str) -> Future[runner.Outcome]:
-        runner._worker_instance.cache_clear()
+        workers._worker_instance.cache_clear()
         done: Future[runner.Outcome] = Future()
         done.set_result(work(patient))
         return done
@@ -128,8 +129,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 @pytest.fixture
 def study(made: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """A copy of that study and its home, to change; what is run in it is run by this process."""
-    monkeypatch.setattr(runner, "ProcessPoolExecutor", ThisProcess)
-    monkeypatch.setattr(runner, "_spare_the_collector", quiet)
+    monkeypatch.setattr(workers, "ProcessPoolExecutor", ThisProcess)
+    monkeypatch.setattr(workers, "_freeze_loaded_objects", quiet)
     shutil.copytree(made.study, tmp_path / "study", copy_function=shutil.copy2)
     shutil.copytree(made.home, tmp_path / "home", copy_function=shutil.copy2)
     monkeypatch.setenv("ISS_STUDY", str(tmp_path / "study"))

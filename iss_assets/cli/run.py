@@ -32,6 +32,6 @@ def run(
     settings = load_settings(study, home)
     with user_errors(), progress_bar("bringing up to date") as progress:
         summary = run_study(
-            settings, patient or (), load=load, tell=typer.echo, progress=progress, models=models, retry=retry
+            settings, patient or (), load=load, log=typer.echo, progress=progress, models=models, retry=retry
         )
     exit_with_summary(summary)

@@ -29,6 +29,6 @@ def train(
     settings = load_settings(study, home)
     with user_errors(), progress_bar("training") as progress:
         summary = train_models(
-            settings, tuple(experiment or ()), load=load, tell=typer.echo, progress=progress
+            settings, tuple(experiment or ()), load=load, log=typer.echo, progress=progress
         )
     exit_with_summary(summary)

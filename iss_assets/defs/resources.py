@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import dagster as dg
 from pydantic import PrivateAttr
 
+from iss_assets.pipeline.prepared_read import study_folder
+from iss_assets.pipeline.run_history import tag_process
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Warehouse
 
@@ -34,6 +36,11 @@ class WarehouseResource(dg.ConfigurableResource):
     _settings: Settings | None = PrivateAttr(default=None)
     _folder: StudyFolder | None = PrivateAttr(default=None)
 
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
+        """Record which process executes the run, so that the run is not taken for a live one once that is gone."""
+        if context.run is not None and context.instance is not None:
+            tag_process(context.instance, context.run)
+
     def settings(self) -> Settings:
         """Give the settings, with this resource's folders put in."""
         if self._settings is None:
@@ -47,10 +54,7 @@ class WarehouseResource(dg.ConfigurableResource):
         return Warehouse(settings.warehouse_path, settings.warehouse)
 
     def folder(self) -> StudyFolder:
-        """Give the study folder as it is now; read once a run."""
+        """Return the study folder, read once per run, or once for all runs of `iss run`."""
         if self._folder is None:
-            from iss_assets.intake.folder import read_study
-
-            settings = self.settings()
-            self._folder = read_study(settings.study, settings.reading)
+            self._folder = study_folder(self.settings())
         return self._folder

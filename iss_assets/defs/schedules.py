@@ -9,8 +9,12 @@ import dagster as dg
 
 from iss_assets.defs.jobs import splits_job
 from iss_assets.defs.resources import WarehouseResource
-from iss_assets.pipeline.partition_keys import PATIENTS
-from iss_assets.pipeline.run_history import TRAINING_SCHEDULE, TRAINING_STEP_TAG, newest_training
+from iss_assets.pipeline.run_history import (
+    TRAINING_SCHEDULE,
+    TRAINING_STEP_TAG,
+    known_patients,
+    newest_training,
+)
 from iss_assets.pipeline.training import (
     SPLITS,
     chosen_experiments,
@@ -51,7 +55,7 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
         if reason := why_not_trained(store, current):
             return dg.SkipReason(reason)
         experiments = chosen_experiments(current)
-        patients = context.instance.get_dynamic_partitions(PATIENTS)
+        patients = known_patients(context.instance)
         if not next_training_runs(store, current, experiments, patients, {}, thorough=True):
             return dg.SkipReason("every model and result is current")
         return dg.RunRequest(tags={TRAINING_STEP_TAG: SPLITS})

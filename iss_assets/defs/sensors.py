@@ -25,7 +25,6 @@ from iss_assets.defs.jobs import (
 from iss_assets.defs.partitions import patients_partitions
 from iss_assets.defs.resources import WarehouseResource
 from iss_assets.pipeline.observing import observe
-from iss_assets.pipeline.partition_keys import PATIENTS
 from iss_assets.pipeline.planning import MARTS, Plan, plan
 from iss_assets.pipeline.run_alerts import known_of, record_runs
 from iss_assets.pipeline.run_history import (
@@ -36,6 +35,7 @@ from iss_assets.pipeline.run_history import (
     TRAINING_STEP_TAG,
     TRAINING_TAG,
     finished_since,
+    known_patients,
     newest_training,
     subjects_in_flight,
 )
@@ -79,10 +79,10 @@ def _study_sensor(settings: Settings) -> dg.SensorDefinition:
     )
     def study_sensor(context: dg.SensorEvaluationContext, warehouse: WarehouseResource) -> dg.SensorResult:
         current = warehouse.settings()
-        seen = observe(context.instance, current)
+        state = observe(context.instance, current)
         if context.repository_def is not None:
-            close_gone(warehouse.warehouse(), known_of(context.repository_def, seen.enrolled))
-        return to_result(plan(seen, time.time(), current.sensors), context)
+            close_gone(warehouse.warehouse(), known_of(context.repository_def, state.enrolled))
+        return to_result(plan(state, time.time(), current.sensors), context)
 
     return study_sensor
 
@@ -142,7 +142,7 @@ def _training_sensor(settings: Settings) -> dg.SensorDefinition:
             store,
             current,
             chosen_experiments(current),
-            context.instance.get_dynamic_partitions(PATIENTS),
+            known_patients(context.instance),
             training.done,
             thorough=True,
         ) or next_page_runs(context.instance, store, current, training.done)

@@ -46,6 +46,7 @@ __all__ = [
     "read_study",
     "rejected_rows",
     "score_rows",
+    "signature_of",
     "study_signature",
 ]
 
@@ -85,6 +86,14 @@ class StudyFolder:
     def _videos_of(self) -> dict[str, tuple[VideoFile, ...]]:
         return _grouped(self.videos)
 
+    @cached_property
+    def _rejected_of(self) -> dict[str, tuple[Problem, ...]]:
+        return _grouped(self.rejected)
+
+    @cached_property
+    def _problems_of(self) -> dict[str, tuple[Problem, ...]]:
+        return _grouped(self.problems)
+
     @property
     def patient_ids(self) -> tuple[str, ...]:
         """Ids of the accepted patients, sorted."""
@@ -107,6 +116,23 @@ class StudyFolder:
     def videos_of(self, patient_id: str) -> tuple[VideoFile, ...]:
         """Return a patient's videos, sorted by submission id."""
         return self._videos_of.get(patient_id, ())
+
+    def part_of(self, patient_id: str) -> StudyFolder:
+        """Return what the folder holds of one patient: all that a run of that patient needs to know of it.
+
+        Raises
+        ------
+        KeyError
+            If no accepted patient has this id.
+        """
+        return StudyFolder(
+            root=self.root,
+            patients=(self.patient(patient_id),),
+            submissions=self.submissions_of(patient_id),
+            videos=self.videos_of(patient_id),
+            rejected=self._rejected_of.get(patient_id, ()),
+            problems=self._problems_of.get(patient_id, ()),
+        )
 
     def expected(self, patient_id: str) -> tuple[str, ...]:
         """Return the ids of the videos that the warehouse should hold for a patient: no more, no fewer."""
@@ -196,17 +222,24 @@ def _check_root(root: Path) -> None:
 def study_signature(
     root: Path | str, settings: ReadingSettings | None = None, *, now: datetime | None = None
 ) -> StudySignature:
-    """Compute a study folder's signature, by which changes are found per patient.
-
-    Line numbers do not count, so a new row above a patient's row changes nothing for that patient.
+    """Read a study folder and return its signature.
 
     Raises
     ------
     StudyFolderError
         As `read_study`.
     """
+    return signature_of(read_study(root, settings, now=now), settings, now=now)
+
+
+def signature_of(
+    study: StudyFolder, settings: ReadingSettings | None = None, *, now: datetime | None = None
+) -> StudySignature:
+    """Return what tells, per patient, whether anything changed since the folder was last read.
+
+    Line numbers do not count, so a new row above a patient's changes nothing for that patient.
+    """
     settings = settings or ReadingSettings()
-    study = read_study(root, settings, now=now)
     now_ns = time.time_ns() if now is None else int(now.timestamp() * 1e9)
     problems: dict[str | None, list[tuple[str, ...]]] = {}
     for kind, found in (("rejected", study.rejected), ("problem", study.problems)):

@@ -1,20 +1,14 @@
-"""The home folder: Dagster's own settings in it, and an instance to work with.
-
-Belongs here: making ``ISS_HOME`` ready and opening its Dagster instance.
-Does not belong here: running anything (``pipeline.launcher``).
-"""
+"""The home folder: create it with Dagster's settings in it, and open its Dagster instance."""
 
 from __future__ import annotations
 
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import dagster as dg
 
 from iss_assets.settings import Settings
-
-if TYPE_CHECKING:
-    from dagster import DagsterInstance
 
 _DAGSTER_YAML = """\
 # Written by `iss`; change iss.toml instead. Nothing is sent anywhere.
@@ -29,7 +23,7 @@ concurrency:
     default_limit: 1
 run_monitoring:
   enabled: true
-  # a run that died gives its place in a pool back
+  # a run that died frees its slot in a pool
   free_slots_after_run_end_seconds: 60
 schedules:
   use_threads: true
@@ -48,7 +42,7 @@ storage:
     config:
       base_dir: {base_dir}
 compute_logs:
-  module: dagster._core.storage.noop_compute_log_manager
+  module: iss_assets.pipeline.dagster_private
   class: NoOpComputeLogManager
 """
 """Added for the processes of `iss run`: the same files, opened once a run, and no `tail` of what a run prints.
@@ -67,7 +61,7 @@ load_from:
 
 
 def prepare_home(settings: Settings) -> Path:
-    """Make the home, readable by its owner only, with Dagster's settings in it; give Dagster's home.
+    """Create the home, readable by its owner only, with Dagster's settings in it, and return Dagster's home.
 
     Also sets the environment variables that Dagster and the code location read, for this process and its children.
     """
@@ -92,17 +86,15 @@ def prepare_home(settings: Settings) -> Path:
     return dagster_home
 
 
-def open_instance(settings: Settings, *, many_runs: bool = False) -> DagsterInstance:
-    """Open the Dagster instance of the home; with `many_runs` for a process that tells of its own runs only."""
-    from dagster import DagsterInstance
-
-    return DagsterInstance.from_config(
+def open_instance(settings: Settings, *, many_runs: bool = False) -> dg.DagsterInstance:
+    """Open the Dagster instance of the home; with `many_runs` for a process that executes runs itself."""
+    return dg.DagsterInstance.from_config(
         str(prepare_home(settings)), "worker.yaml" if many_runs else "dagster.yaml"
     )
 
 
 def without_folders(message: str) -> str:
-    """Leave out where home and study lie: messages are passed on, and a path says who and where somebody is."""
+    """Replace the paths of home and study in a message: messages are passed on, and a path can identify people."""
     settings = Settings()
     for folder, name in ((settings.home, "HOME"), (settings.study, "STUDY")):
         message = message.replace(str(folder.resolve()), name).replace(str(folder), name)

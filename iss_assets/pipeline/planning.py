@@ -20,6 +20,8 @@ STUDY = "study_folder"
 """Subject and job of what is wrong with the study folder."""
 MARTS = "marts"
 """Subject and job of the tables over the whole study."""
+PAGES = "pages"
+"""Subject of the run that writes the last of the pages."""
 PATIENT_JOB = "patient"
 
 LASTING_ERRORS = frozenset(
@@ -78,7 +80,7 @@ class Attempt:
 
 
 @dataclass(frozen=True)
-class Seen:
+class StudyState:
     """Everything that the decision depends on, at one moment.
 
     Attributes
@@ -171,12 +173,12 @@ class Plan:
         return "; ".join(parts) or "everything is up to date"
 
 
-def plan(seen: Seen, now: float, settings: SensorSettings) -> Plan:
+def plan(seen: StudyState, now: float, settings: SensorSettings) -> Plan:
     """Decide which partitions to add and which runs to ask for.
 
     Parameters
     ----------
-    seen : Seen
+    seen : StudyState
         The study folder, the warehouse and Dagster's runs at one moment.
     now : float
         Seconds since 1970.

@@ -1,16 +1,22 @@
-"""What runs found, put into the table ``alerts``, and what waits there sent: after a command, and by the sensors."""
+"""From finished runs to the table ``alerts``, and sending what waits there: after a command, and by the sensors."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
 
 import dagster as dg
 
 from iss_assets.alerting.rules import RUN_FAILED, WHOLE_STUDY, Alert, Key, Known, Observation, update
 from iss_assets.alerting.store import LATEST_ALERTS, Delivery, close_gone, deliver
-from iss_assets.pipeline.run_history import PARTITION_TAG, TAKEN_UP_TAG, errors_of, finished_since
+from iss_assets.pipeline.run_history import (
+    PARTITION_TAG,
+    TAKEN_UP_TAG,
+    errors_of,
+    events_of,
+    runs_by_id,
+    unread_runs,
+)
 from iss_assets.protocol import terms
 from iss_assets.schemas.operations import Alerts
 from iss_assets.settings import Settings
@@ -22,37 +28,30 @@ _KINDS = {
     dg.DagsterEventType.STEP_FAILURE,
 }
 
-
-_TOLD_UNTIL = "iss/told_until"
-
-
 IDS_KEY = "ids"
 """Metadata of a check that lists the videos or submissions at fault."""
 
 
 def observations_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[Observation]:
-    """Read what a finished run found: every check's outcome, and every step's success or failure.
+    """Return what a finished run found: every check's outcome, and every step's success or failure.
 
-    A run that was ended by a person is no trouble. One that failed without a failed step (its process died) is a
-    trouble of its job, unless a later command takes its work up; what its checks found before counts in any case.
+    A run that a person canceled is no failure. One that failed without a failed step (its process died) counts as a
+    failure of its job, unless a later run continues its work; what its checks found before that counts in any case.
     """
     partition = run.tags.get(PARTITION_TAG) or WHOLE_STUDY
     found: list[Observation] = []
     failed_steps = 0
     last: datetime | None = None
     errors = errors_of(instance, run.run_id) if run.status == dg.DagsterRunStatus.FAILURE else {}
-    for record in instance.get_records_for_run(run.run_id, of_type=_KINDS).records:
-        event = record.event_log_entry.dagster_event
-        if event is None:
-            continue
-        last = at = datetime.fromtimestamp(record.event_log_entry.timestamp, UTC)
+    for at, event in events_of(instance, run.run_id, _KINDS):
+        last = at
         if event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
             found.append(_of_check(run.run_id, partition, event.asset_check_evaluation_data, at))
         elif event.step_key is not None:
             passed = event.event_type == dg.DagsterEventType.STEP_SUCCESS
             failed_steps += not passed
             names = tuple(errors.get(event.step_key, ()))
-            # a blocking check that failed ends its step with this error, and is told as a check
+            # a blocking check that failed ends its step with this error, and is reported as a check
             if names != ("DagsterAssetCheckFailedError",):
                 found.append(_of_step(run.run_id, partition, event.step_key, passed, at, names))
     ended = last or datetime.now(UTC)
@@ -93,9 +92,9 @@ def _of_step(
 def record_runs(
     instance: dg.DagsterInstance, warehouse: Warehouse, runs: Sequence[dg.DagsterRun]
 ) -> list[Alert]:
-    """Bring the table ``alerts`` up to date with finished runs; give the alerts that are new or different.
+    """Bring the table ``alerts`` up to date with finished runs, and return the alerts that are new or different.
 
-    Runs may be handed over again and in any order.
+    Runs may be passed again and in any order.
     """
     observations = [o for run in runs for o in observations_of(instance, run)]
     if not observations:
@@ -113,7 +112,7 @@ def record_runs(
 
 
 def known_of(repository: dg.RepositoryDefinition, enrolled: Iterable[str]) -> Known:
-    """Give what runs can look at: the checks and steps of the code location, the patients of the study folder."""
+    """Return what runs can report on: the checks and steps of the code location, the patients of the study folder."""
     jobs = repository.get_all_jobs()
     return Known(
         checks=frozenset(
@@ -124,56 +123,37 @@ def known_of(repository: dg.RepositoryDefinition, enrolled: Iterable[str]) -> Kn
     )
 
 
-def begin_telling(instance: dg.DagsterInstance) -> None:
-    """Remember from when on runs are to be told, in a home that does not know it yet."""
-    if not instance.run_storage.get_cursor_values({_TOLD_UNTIL}):
-        instance.run_storage.set_cursor_values({_TOLD_UNTIL: json.dumps([datetime.now(UTC).isoformat(), []])})
-
-
-def _record_untold(instance: dg.DagsterInstance, warehouse: Warehouse) -> bool:
-    """Record the runs that ended since this was done last; give False where nobody knows when that was."""
-    cursor = instance.run_storage.get_cursor_values({_TOLD_UNTIL}).get(_TOLD_UNTIL)
-    if cursor is None:
-        return False
-    runs, cursor = finished_since(instance, cursor)
-    while runs:
-        record_runs(instance, warehouse, runs)
-        runs, cursor = finished_since(instance, cursor)
-    if cursor is not None:
-        instance.run_storage.set_cursor_values({_TOLD_UNTIL: cursor})
-    return True
-
-
-def tell_of_runs(
+def report_runs(
     instance: dg.DagsterInstance,
     settings: Settings,
     run_ids: Sequence[str],
     repository: dg.RepositoryDefinition,
+    enrolled: Collection[str] | None,
 ) -> Delivery:
-    """Record runs of the command line and send what waits; the daemon's sensors do the same for every run.
+    """Record runs of the command line as alerts and send what waits; the daemon's sensors do so for every run.
 
-    Runs of a command that was killed before it could tell of them are recorded as well.
+    Runs of a command that was killed before it came to this are recorded as well.
 
     Parameters
     ----------
     instance : dagster.DagsterInstance
         Where the runs are.
     settings : Settings
-        Home and addresses; without addresses nothing is sent and this takes a moment only.
+        Home and addresses; without addresses nothing is sent.
     run_ids : sequence of str
-        Finished runs; ids of runs that were never made are left out.
+        Finished runs; ids of runs that never existed are left out. They are needed in a home only whose runs have
+        never been read (`run_history.begin_reading_runs`).
     repository : dagster.RepositoryDefinition
-        The checks and steps that there are: alerts of others are closed.
+        The checks and steps that exist: alerts of others are closed.
+    enrolled : collection of str, optional
+        The patients of the study folder: alerts of others are closed. None where that is not known: nothing is closed.
     """
-    from iss_assets.intake.folder import StudyFolderError, read_study
-
     warehouse = Warehouse(settings.warehouse_path, settings.warehouse)
-    if not _record_untold(instance, warehouse) and any(run_ids):
-        record_runs(instance, warehouse, instance.get_runs(dg.RunsFilter(run_ids=[i for i in run_ids if i])))
-    try:
-        enrolled = read_study(settings.study, settings.reading).patient_ids
-    except StudyFolderError:
-        # who is enrolled is not known now, so nobody is gone
-        return deliver(warehouse, settings)
-    close_gone(warehouse, known_of(repository, enrolled))
+    unread = unread_runs(instance)
+    if unread is None:
+        unread = iter([runs_by_id(instance, run_ids)] if any(run_ids) else [])
+    for runs in unread:
+        record_runs(instance, warehouse, runs)
+    if enrolled is not None:
+        close_gone(warehouse, known_of(repository, enrolled))
     return deliver(warehouse, settings)

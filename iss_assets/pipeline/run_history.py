@@ -1,45 +1,109 @@
-"""Every question to Dagster's storage about runs: which are at work, how they ended, what failed."""
+"""Every query to Dagster's storage: which patients it knows, which runs are in progress, how runs ended, what failed.
+
+Tags on runs are named here as well, since they are what the queries go by.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
 
 import dagster as dg
-from dagster import DagsterInstance
-from dagster._core.execution.backfill import BulkActionStatus
-from dagster._core.storage.dagster_run import FINISHED_STATUSES, NOT_FINISHED_STATUSES, RunRecord
 
-from iss_assets.pipeline.planning import MARTS, Attempt, can_heal
+from iss_assets.pipeline.dagster_private import BulkActionStatus
+from iss_assets.pipeline.partition_keys import PATIENTS
+from iss_assets.pipeline.planning import MARTS, PATIENT_JOB, Attempt, can_heal
 from iss_assets.pipeline.staleness import PATIENT_TABLES
 
-PID_TAG, HOST_TAG = "iss/pid", "iss/host"
+PID_TAG, HOST_TAG, PROCESS_TAG = "iss/pid", "iss/host", "iss/process"
+"""The process that executes a run; the last one says which process of that number, as numbers are used again."""
+SUBJECT_TAG, STATE_TAG = "iss/subject", "iss/state"
+"""What a run was requested for (`pipeline.planning`)."""
+PARTITION_TAG = "dagster/partition"
+RANGE_START_TAG = "dagster/asset_partition_range_start"
+RANGE_END_TAG = "dagster/asset_partition_range_end"
+TRAINING_SCHEDULE = "weekly_training"
+"""The schedule that starts a training."""
+TRAINING_TAG, TRAINING_STEP_TAG = "iss/training", "iss/training_step"
+"""On the runs that follow: the id of the run that the schedule started, and what this one brings up to date."""
+_SCHEDULE_TAG = "dagster/schedule_name"
+TAKEN_UP_TAG = "iss/taken_up"
+"""On a run whose process died and whose work a later run continues, so that it raises no alert of its own."""
+
+FINISHED: Final = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
+IN_PROGRESS: Final = (
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.SUSPENDED,
+    dg.DagsterRunStatus.CANCELING,
+)
+
+_READ_UNTIL = "iss/told_until"
+"""Key of the cursor that says up to where the command line has read runs for alerts."""
+_PATIENT_KEYS = frozenset(dg.AssetKey(name) for name in PATIENT_TABLES)
+_CHUNK = 500
+"""Values per query; SQLite accepts a limited number."""
 
 
-def end_dead_runs(instance: DagsterInstance) -> list[str]:
-    """Mark runs as failed whose process is gone, so that the UI does not show them as running for ever.
+def known_patients(instance: dg.DagsterInstance) -> Sequence[str]:
+    """Return the patients that have a partition."""
+    return instance.get_dynamic_partitions(PATIENTS)
 
-    Their places in pools become free. Gives the patients of these runs.
+
+def add_patients(instance: dg.DagsterInstance, patients: Sequence[str]) -> None:
+    """Add a partition for each patient."""
+    instance.add_dynamic_partitions(PATIENTS, list(patients))
+
+
+def process_tags() -> dict[str, str]:
+    """Return the tags that say which process executes a run: this one."""
+    return {
+        PID_TAG: str(os.getpid()),
+        HOST_TAG: socket.gethostname(),
+        PROCESS_TAG: _started(os.getpid()),
+    }
+
+
+def tag_process(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
+    """Record on a run that this process executes it, unless whoever started it has done so.
+
+    Runs of the daemon and the UI are told apart from dead ones by it, as those of `iss run` are: when the machine goes
+    down, nothing is left that could report them as failed.
     """
-    from dagster import DagsterRunStatus, RunsFilter
+    if PID_TAG not in run.tags:
+        instance.add_run_tags(run.run_id, process_tags())
 
-    pass
 
+def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
+    """Report runs as failed whose process is gone, so that the UI does not show them as running forever.
+
+    Their slots in pools become free.
+
+    Returns
+    -------
+    list of str
+        The patients of these runs.
+    """
     patients = []
-    for run in instance.get_runs(RunsFilter(statuses=[DagsterRunStatus.STARTED, DagsterRunStatus.STARTING])):
-        pid = run.tags.get(PID_TAG, "")
-        if run.tags.get(HOST_TAG) == socket.gethostname() and pid.isdigit() and not _alive(int(pid)):
+    started = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING]
+    for run in instance.get_runs(dg.RunsFilter(statuses=started)):
+        if run.tags.get(HOST_TAG) == socket.gethostname() and not _runs_on(run.tags):
             instance.add_run_tags(run.run_id, {TAKEN_UP_TAG: "true"})
             instance.report_run_failed(
-                run, "The process that ran it is gone; `iss run` takes the work up again."
+                run, "The process that ran it is gone; the next run continues its work."
             )
-            patients.append(run.tags.get("dagster/partition", ""))
-    # a run that died keeps its place in a pool, and where no daemon runs nobody else gives it back: the next
-    # training would wait for it for ever
+            patients.append(run.tags.get(PARTITION_TAG, ""))
+    # a run that died keeps its slot in a pool, and without a daemon nobody else frees it: the next training would wait
+    # for it forever
     for run_id in instance.event_log_storage.get_concurrency_run_ids():
         holder = instance.get_run_by_id(run_id)
         if holder is None or holder.is_finished:
@@ -47,45 +111,34 @@ def end_dead_runs(instance: DagsterInstance) -> list[str]:
     return patients
 
 
-def _alive(pid: int) -> bool:
+def _runs_on(tags: Mapping[str, str]) -> bool:
+    """Return whether the process named in a run's tags still exists, or the tags name none."""
+    number = tags.get(PID_TAG, "")
+    if not number.isdigit():
+        return True
+    pid = int(number)
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
-        return True
-    return True
+        pass
+    recorded, found = tags.get(PROCESS_TAG, ""), _started(pid)
+    return not recorded or not found or recorded == found
 
 
-SUBJECT_TAG, STATE_TAG = "iss/subject", "iss/state"
-
-
-PARTITION_TAG = "dagster/partition"
-RANGE_START_TAG = "dagster/asset_partition_range_start"
-RANGE_END_TAG = "dagster/asset_partition_range_end"
-
-
-TRAINING_SCHEDULE = "weekly_training"
-"""The schedule that starts a training."""
-TRAINING_TAG, TRAINING_STEP_TAG = "iss/training", "iss/training_step"
-"""On the runs that follow: the id of the run that the schedule started, and what this one brings up to date."""
-_SCHEDULE_TAG = "dagster/schedule_name"
-
-
-TAKEN_UP_TAG = "iss/taken_up"
-"""On a run whose process died and whose work a later command takes up, so that it is no trouble of its own."""
-
-
-_PATIENT_KEYS = frozenset(dg.AssetKey(name) for name in PATIENT_TABLES)
-
-
-_CHUNK = 500
-"""Values in one question to Dagster's storage; SQLite takes a limited number."""
+def _started(pid: int) -> str:
+    """Return the boot and the moment at which a process started; empty where the system has no /proc."""
+    with suppress(OSError, IndexError):
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        # the name in parentheses may hold spaces; the start is field 22 (man proc_pid_stat)
+        return f"{boot} {Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[19]}"
+    return ""
 
 
 def subjects_in_flight(instance: dg.DagsterInstance) -> frozenset[str]:
-    """Give the patients, and the study-wide jobs, that runs not yet ended work on, whoever launched them."""
-    runs = instance.get_runs(dg.RunsFilter(statuses=list(NOT_FINISHED_STATUSES)))
+    """Return the patients and study-wide jobs of runs in progress, whoever launched them."""
+    runs = instance.get_runs(dg.RunsFilter(statuses=list(IN_PROGRESS)))
     return frozenset(run.tags.get(PARTITION_TAG) or run.tags.get(SUBJECT_TAG) or run.job_name for run in runs)
 
 
@@ -127,16 +180,14 @@ def newest_training(instance: dg.DagsterInstance) -> Training | None:
 
 
 def attempts_of(instance: dg.DagsterInstance, subjects: Sequence[str]) -> dict[str, list[Attempt]]:
-    """Give the ended runs that the sensor asked for, newest first, for each subject.
+    """Return the finished runs that the sensor requested, newest first, for each subject.
 
-    Only the newest one's log is opened, to see whether its failure can heal: that alone decides.
+    Only the newest one's log is opened, to find out whether its failure can heal: that alone decides.
     """
     attempts: dict[str, list[Attempt]] = {}
     for start in range(0, len(subjects), _CHUNK):
         records = instance.get_run_records(
-            dg.RunsFilter(
-                statuses=FINISHED_STATUSES, tags={SUBJECT_TAG: list(subjects[start : start + _CHUNK])}
-            )
+            dg.RunsFilter(statuses=list(FINISHED), tags={SUBJECT_TAG: list(subjects[start : start + _CHUNK])})
         )
         for record in records:
             of_subject = attempts.setdefault(record.dagster_run.tags[SUBJECT_TAG], [])
@@ -152,10 +203,10 @@ def attempts_of(instance: dg.DagsterInstance, subjects: Sequence[str]) -> dict[s
 
 
 def backfilled_patients(instance: dg.DagsterInstance) -> frozenset[str]:
-    """Give the patients whose runs a backfill is launching, of the job or of assets chosen in the UI."""
+    """Return the patients whose runs a backfill is launching, of the job or of assets chosen in the UI."""
     patients: set[str] = set()
     for backfill in instance.get_backfills(status=BulkActionStatus.REQUESTED):
-        if backfill.job_name == "patient":
+        if backfill.job_name == PATIENT_JOB:
             patients.update(backfill.partition_names or ())
         elif backfill.asset_backfill_data is not None:
             subsets = backfill.asset_backfill_data.target_subset.partitions_subsets_by_asset_key
@@ -165,9 +216,9 @@ def backfilled_patients(instance: dg.DagsterInstance) -> frozenset[str]:
 
 
 def finished_since(
-    instance: dg.DagsterInstance, cursor: str | None, most: int = 50
+    instance: dg.DagsterInstance, cursor: str | None, limit: int = 50
 ) -> tuple[list[dg.DagsterRun], str | None]:
-    """Give the runs that ended after a cursor, the oldest first, and the new cursor.
+    """Return the runs that ended after a cursor, the oldest first, and the new cursor.
 
     Unlike Dagster's run-status sensors this starts with the first run there ever was, so runs of the command line
     that ended while no daemon was there are read as soon as there is one.
@@ -177,16 +228,16 @@ def finished_since(
     instance : dagster.DagsterInstance
         Where the runs are.
     cursor : str, optional
-        What the last call gave.
-    most : int
+        What the last call returned.
+    limit : int
         Runs read at a time.
     """
     at, done = json.loads(cursor) if cursor else [None, []]
     # the storage compares with "later than"; runs of the very moment of the cursor may still come
     since = datetime.fromisoformat(at) - timedelta(microseconds=1) if at else None
     records = instance.get_run_records(
-        dg.RunsFilter(statuses=FINISHED_STATUSES, updated_after=since),
-        limit=most + len(done),
+        dg.RunsFilter(statuses=list(FINISHED), updated_after=since),
+        limit=limit + len(done),
         order_by="update_timestamp",
         ascending=True,
     )
@@ -198,15 +249,53 @@ def finished_since(
     return [r.dagster_run for r in new], json.dumps([moment.isoformat(), same])
 
 
+def begin_reading_runs(instance: dg.DagsterInstance) -> None:
+    """Record from when on the command line reads runs for alerts, in a home that has no record of it yet."""
+    if not instance.run_storage.get_cursor_values({_READ_UNTIL}):
+        instance.run_storage.set_cursor_values({_READ_UNTIL: json.dumps([datetime.now(UTC).isoformat(), []])})
+
+
+def unread_runs(instance: dg.DagsterInstance) -> Iterator[Sequence[dg.DagsterRun]] | None:
+    """Return the runs that ended since the command line last read them, in portions; None if it never did.
+
+    A portion counts as read when the next one is asked for.
+    """
+    cursor = instance.run_storage.get_cursor_values({_READ_UNTIL}).get(_READ_UNTIL)
+    return None if cursor is None else _portions(instance, cursor)
+
+
+def _portions(instance: dg.DagsterInstance, cursor: str | None) -> Iterator[Sequence[dg.DagsterRun]]:
+    runs, cursor = finished_since(instance, cursor)
+    while runs:
+        yield runs
+        runs, cursor = finished_since(instance, cursor)
+    if cursor is not None:
+        instance.run_storage.set_cursor_values({_READ_UNTIL: cursor})
+
+
+def runs_by_id(instance: dg.DagsterInstance, run_ids: Collection[str]) -> Sequence[dg.DagsterRun]:
+    """Return the runs with these ids; ids of runs that never existed are left out."""
+    return instance.get_runs(dg.RunsFilter(run_ids=[i for i in run_ids if i]))
+
+
+def events_of(
+    instance: dg.DagsterInstance, run_id: str, kinds: set[dg.DagsterEventType]
+) -> Iterator[tuple[datetime, dg.DagsterEvent]]:
+    """Yield the events of these kinds that a run logged, oldest first, each with its time (UTC)."""
+    for record in instance.get_records_for_run(run_id, of_type=kinds).records:
+        event = record.event_log_entry.dagster_event
+        if event is not None:
+            yield datetime.fromtimestamp(record.event_log_entry.timestamp, UTC), event
+
+
 def errors_of(instance: dg.DagsterInstance, run_id: str) -> dict[str, list[str]]:
-    """Give the error classes of a run's failed steps, by step: names only, since messages may hold content.
+    """Return the error classes of a run's failed steps, by step: names only, since messages may hold content.
 
     A step that failed for some videos or SQL models names their errors in the metadata of its failure.
     """
     found: dict[str, list[str]] = {}
-    for record in instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.STEP_FAILURE).records:
-        event = record.event_log_entry.dagster_event
-        if event is None or event.step_key is None:
+    for _, event in events_of(instance, run_id, {dg.DagsterEventType.STEP_FAILURE}):
+        if event.step_key is None:
             continue
         data = event.step_failure_data
         failure = data.user_failure_data
@@ -215,13 +304,13 @@ def errors_of(instance: dg.DagsterInstance, run_id: str) -> dict[str, list[str]]
         if isinstance(value, dict) and value:
             found[event.step_key] = sorted({str(name) for name in value.values()})
         else:
-            # Dagster's own error stands around the one that the step raised
+            # Dagster's own error wraps the one that the step raised
             error = data.error.cause or data.error if data.error else None
             found[event.step_key] = [error.cls_name] if error and error.cls_name else []
     return found
 
 
-def _can_heal(instance: dg.DagsterInstance, record: RunRecord) -> bool:
+def _can_heal(instance: dg.DagsterInstance, record: dg.RunRecord) -> bool:
     if record.dagster_run.status != dg.DagsterRunStatus.FAILURE:
         return True
     return can_heal(
@@ -229,15 +318,21 @@ def _can_heal(instance: dg.DagsterInstance, record: RunRecord) -> bool:
     )
 
 
-def _newest_state(instance: dg.DagsterInstance, subject: str) -> str | None:
-    """Give the state of a subject's last run that succeeded."""
+def last_state(instance: dg.DagsterInstance, subject: str) -> str | None:
+    """Return the state that a subject's last successful run was made for; None before the first."""
     records = instance.get_run_records(
         dg.RunsFilter(statuses=[dg.DagsterRunStatus.SUCCESS], tags={SUBJECT_TAG: subject}), limit=1
     )
     return records[0].dagster_run.tags.get(STATE_TAG) if records else None
 
 
-def _marts_at(instance: dg.DagsterInstance) -> float | None:
+def unless_made(instance: dg.DagsterInstance, subject: str, state: str | None) -> str | None:
+    """Return a subject's state, or None where its last successful run was made for that state."""
+    return None if last_state(instance, subject) == state else state
+
+
+def marts_made_at(instance: dg.DagsterInstance) -> float | None:
+    """Return when the marts were last made, or else the first run ended, in seconds since 1970; None before that."""
     newest = instance.get_run_records(
         dg.RunsFilter(job_name=MARTS, statuses=[dg.DagsterRunStatus.SUCCESS]), limit=1
     )

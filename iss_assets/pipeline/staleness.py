@@ -16,13 +16,31 @@ from typing import Any
 
 import pyarrow as arrow
 
-from iss_assets.evaluation.comparable import LeftOut
-from iss_assets.intake.folder import StudyFolder
+from iss_assets.checks.stages import results_fingerprint, unchecked
+from iss_assets.checks.study import SQL as STUDY_CHECKS
+from iss_assets.datasets.items import data_hash, trainable_patients
+from iss_assets.evaluation.comparable import LeftOut, comparable_folds, experiments_with_old_levels
+from iss_assets.evaluation.study import CODE_VERSION as EVALUATION_VERSION
+from iss_assets.intake.folder import StudyFolder, patient_rows, problem_rows, rejected_rows, score_rows
 from iss_assets.modeling.experiments import BY_NAME, CODE_VERSION, EXPERIMENTS, Experiment
+from iss_assets.modeling.folds import SplitFileError, assign_splits, read_split_file, sides, splits_in
+from iss_assets.modeling.weights import weights_fingerprint
 from iss_assets.pipeline.partition_keys import MAX_SPLITS
+from iss_assets.schemas.registry import BY_NAME as TABLES
 from iss_assets.settings import Settings, TrainingSettings
 from iss_assets.warehouse.database import Warehouse
-from iss_assets.warehouse.ledger import STUDY, fingerprint, inventory_version, ledger, video_fingerprints
+from iss_assets.warehouse.ledger import (
+    STUDY,
+    VIDEO_TABLES,
+    WHOLE,
+    code_versions,
+    fingerprint,
+    inventory_version,
+    ledger,
+    video_fingerprints,
+)
+from iss_assets.warehouse.sql.models import files_stamp, load_models, require_models
+from iss_assets.warehouse.verdicts import read_verdicts, stage_versions, valid_verdicts
 
 PATIENT_TABLES = (
     "patients",
@@ -100,8 +118,6 @@ def fold_marks(
     test: Sequence[str],
 ) -> dict[str, str]:
     """Give the fingerprints that a fold's model and predictions have when they are current."""
-    from iss_assets.datasets.items import data_hash
-
     learnt = fingerprint(
         experiment.name,
         experiment.code_version,
@@ -116,25 +132,18 @@ def fold_marks(
 
 def what_counts(experiment: Experiment, settings: TrainingSettings) -> dict[str, Any]:
     """Give the settings that change what this experiment's model learns, and its first weights by content."""
-    from iss_assets.modeling.weights import weights_fingerprint
-
     first = weights_fingerprint(settings) if experiment.uses_backbone else "none"
     return {**experiment.settings_read(settings), "first_weights": first}
 
 
 def split_file_of(settings: Settings) -> dict[str, int] | None:
     """Read the explicit split file, if one is set."""
-    from iss_assets.modeling.folds import read_split_file
-
     path = settings.training.split_file
     return None if path is None else read_split_file(path)
 
 
 def make_splits(warehouse: Warehouse, settings: Settings) -> tuple[arrow.Table, str]:
     """Give the rows of ``cv_splits`` as they should be now, and their mark in the ledger."""
-    from iss_assets.datasets.items import trainable_patients
-    from iss_assets.modeling.folds import SplitFileError, assign_splits
-
     named = split_file_of(settings)
     if named and max(named.values()) > MAX_SPLITS:
         raise SplitFileError(
@@ -155,9 +164,6 @@ def make_splits(warehouse: Warehouse, settings: Settings) -> tuple[arrow.Table, 
 
 def embeddings_mark(warehouse: Warehouse, settings: Settings, patient: str) -> str:
     """Give the fingerprint that a patient's embeddings have when they are current."""
-    from iss_assets.datasets.items import data_hash
-    from iss_assets.modeling.weights import weights_fingerprint
-
     training = settings.training
     first = weights_fingerprint(training) + (
         f" {training.seed}" if training.initial_weights == "random" else ""
@@ -168,8 +174,6 @@ def embeddings_mark(warehouse: Warehouse, settings: Settings, patient: str) -> s
 
 def stale_experiments(warehouse: Warehouse, settings: Settings, names: Sequence[str]) -> list[str]:
     """Give those experiments of which some fold is not current."""
-    from iss_assets.modeling.folds import sides, splits_in
-
     cohort = warehouse.query("select * from cv_splits order by patient_id")
     held = ledger(warehouse, STUDY)
     models = warehouse.query("select experiment, split, cohort_hash from fold_models").to_pylist()
@@ -191,8 +195,6 @@ def stale_experiments(warehouse: Warehouse, settings: Settings, names: Sequence[
 
 def judged_folds(warehouse: Warehouse) -> tuple[arrow.Table, list[LeftOut]]:
     """Give the models that may be judged together, and what is left out and why; `iss train` makes that anew."""
-    from iss_assets.evaluation.comparable import comparable_folds
-
     models = warehouse.query("select * from fold_models order by experiment, split")
     splits = warehouse.query("select patient_id, split from cv_splits").to_pandas()
     kept, left_out = comparable_folds(models.to_pandas(), splits, relabelled_experiments(warehouse))
@@ -201,8 +203,6 @@ def judged_folds(warehouse: Warehouse) -> tuple[arrow.Table, list[LeftOut]]:
 
 def relabelled_experiments(warehouse: Warehouse) -> list[str]:
     """Give the experiments whose models learnt a pain level of somebody that has been corrected since."""
-    from iss_assets.evaluation.comparable import experiments_with_old_levels
-
     return experiments_with_old_levels(
         warehouse.query("select distinct experiment, patient_id, target from frame_predictions").to_pandas(),
         warehouse.query("select patient_id, pain_level from cv_splits").to_pandas(),
@@ -211,12 +211,10 @@ def relabelled_experiments(warehouse: Warehouse) -> list[str]:
 
 def predictions_mark(warehouse: Warehouse) -> str:
     """Hash which predictions there are, how the patients are split, and the version of the code that judges them."""
-    from iss_assets.evaluation.study import CODE_VERSION
-
     held = ledger(warehouse, STUDY)
     made = sorted((v, m) for (_, v, t), m in held.items() if t == "frame_predictions")
     cohort = warehouse.query("select any_value(cohort_hash) as h from cv_splits")["h"][0].as_py()
-    return fingerprint(CODE_VERSION, cohort, made)
+    return fingerprint(EVALUATION_VERSION, cohort, made)
 
 
 def evaluation_mark(warehouse: Warehouse, settings: Settings, *, retrain: bool) -> str:
@@ -224,25 +222,44 @@ def evaluation_mark(warehouse: Warehouse, settings: Settings, *, retrain: bool) 
     return fingerprint(predictions_mark(warehouse), settings.evaluation.digest(), retrain)
 
 
+def splits_are_stale(warehouse: Warehouse, settings: Settings) -> bool:
+    """Return whether ``cv_splits`` would come out differently now."""
+    return ledger(warehouse, STUDY).get((STUDY, WHOLE, "cv_splits")) != make_splits(warehouse, settings)[1]
+
+
+def stale_embeddings(warehouse: Warehouse, settings: Settings, patients: Sequence[str]) -> list[str]:
+    """Return those of the patients whose embeddings are not current."""
+    recorded = ledger(warehouse)
+    return [
+        p
+        for p in patients
+        if recorded.get((p, WHOLE, "embeddings")) != embeddings_mark(warehouse, settings, p)
+    ]
+
+
+def stale_accuracies(warehouse: Warehouse, patients: Sequence[str]) -> list[str]:
+    """Return those of the patients whose accuracies were not computed from the present predictions."""
+    recorded, current = ledger(warehouse), predictions_mark(warehouse)
+    return [p for p in patients if recorded.get((p, WHOLE, "patient_accuracy")) != current]
+
+
+def evaluation_is_stale(warehouse: Warehouse, settings: Settings, *, thorough: bool) -> bool:
+    """Return whether the evaluation is not current.
+
+    A thorough evaluation (one that trained models again with permuted labels) is good enough where a quick one is
+    wanted, but not the other way round.
+    """
+    enough = {
+        evaluation_mark(warehouse, settings, retrain=r) for r in ((True,) if thorough else (True, False))
+    }
+    return ledger(warehouse, STUDY).get((STUDY, WHOLE, "experiment_results")) not in enough
+
+
 def stale_patients(folder: StudyFolder, settings: Settings) -> dict[str, list[str]]:
     """Give the patients of the study folder that have something to do, with the tables that are stale.
 
     Nothing is opened or hashed: files are compared by name, size and modification time, rows by content.
     """
-    pass
-    pass
-    from iss_assets.checks.stages import unchecked
-    from iss_assets.intake.folder import patient_rows, score_rows
-    from iss_assets.warehouse.database import Warehouse
-    from iss_assets.warehouse.ledger import (
-        VIDEO_TABLES,
-        WHOLE,
-        code_versions,
-        fingerprint,
-        ledger,
-        video_fingerprints,
-    )
-
     warehouse = Warehouse(settings.warehouse_path, settings.warehouse)
     held = ledger(warehouse)
     versions = code_versions(settings)
@@ -289,8 +306,6 @@ def lapsed_verdicts(
     warehouse: Warehouse, settings: Settings, videos: Mapping[str, Sequence[Mapping[str, Any]]]
 ) -> set[str]:
     """Give the patients with a file that failed with another version of the code or of itself: it gets a new chance."""
-    from iss_assets.warehouse.verdicts import read_verdicts, stage_versions, valid_verdicts
-
     with warehouse.read() as connection:
         verdicts = read_verdicts(connection)
     if not verdicts:
@@ -302,16 +317,70 @@ def lapsed_verdicts(
 
 def folder_is_stale(folder: StudyFolder, settings: Settings) -> bool:
     """Say whether what is wrong with the study folder has changed since it was last kept."""
-    from iss_assets.intake.folder import problem_rows, rejected_rows
-    from iss_assets.warehouse.database import Warehouse
-    from iss_assets.warehouse.ledger import STUDY, WHOLE, fingerprint, ledger
-
     held = ledger(Warehouse(settings.warehouse_path, settings.warehouse), STUDY)
     found = {"rejected_rows": rejected_rows(folder), "study_problems": problem_rows(folder)}
     return any(held.get((STUDY, WHOLE, table)) != fingerprint(rows) for table, rows in found.items())
 
 
-_TOLD = (
+def patient_states(
+    signatures: Mapping[str, str], settings: Settings, stale: Mapping[str, Sequence[str]]
+) -> dict[str, str]:
+    """Return a hash of what each stale patient is to be made from and of what is recorded of them now.
+
+    A run that achieved anything changes it, and so does a change of the files, of a setting or of the code.
+
+    Parameters
+    ----------
+    signatures : mapping
+        Patient to the signature of what was submitted (`intake.folder.signature_of`).
+    settings : Settings
+        Settings of the study.
+    stale : mapping
+        What `stale_patients` returned for the same read of the folder.
+    """
+    warehouse = Warehouse(settings.warehouse_path, settings.warehouse)
+    recorded = _ledger_hashes(warehouse)
+    versions = (code_versions(settings), results_fingerprint(settings))
+    return {
+        patient: fingerprint(signatures.get(patient), tables, recorded.get(patient), versions)
+        for patient, tables in stale.items()
+    }
+
+
+def _ledger_hashes(warehouse: Warehouse) -> dict[str, str]:
+    rows = warehouse.query(
+        "select patient_id, count(*) || '-' || bit_xor(hash(subject, table_name, fingerprint)) as state "
+        "from extractions group by patient_id"
+    )
+    return dict(zip(rows["patient_id"].to_pylist(), rows["state"].to_pylist(), strict=True))
+
+
+def study_state(folder: StudyFolder, settings: Settings) -> str | None:
+    """Return the state of what is wrong with the study folder; None where the tables of it are current."""
+    return (
+        fingerprint(rejected_rows(folder), problem_rows(folder))
+        if folder_is_stale(folder, settings)
+        else None
+    )
+
+
+def marts_state(warehouse: Warehouse, sql_dir: Path) -> str | None:
+    """Return the state of what the SQL models and the study's expectations read; None while there is nothing."""
+    require_models(sql_dir)
+    stamp = files_stamp(sql_dir)
+    if not stamp:
+        return None
+    return tables_state(
+        warehouse, _tables_read(sql_dir) | {"rejected_rows"}, stamp, files_stamp(STUDY_CHECKS)
+    )
+
+
+def pages_state(warehouse: Warehouse) -> str | None:
+    """Return the state of what the study report and the patients' pages show; None while there is nothing."""
+    return tables_state(warehouse, _SHOWN)
+
+
+_SHOWN = (
     *PATIENT_TABLES,
     "rejected_rows",
     "study_problems",
@@ -347,8 +416,5 @@ def tables_state(warehouse: Warehouse, names: Collection[str], *more: object) ->
 
 def _tables_read(sql_dir: Path) -> frozenset[str]:
     """Give the warehouse's tables that the SQL models read."""
-    from iss_assets.schemas.registry import BY_NAME
-    from iss_assets.warehouse.sql.models import load_models
-
     models = load_models(sql_dir).models.values()
-    return frozenset(table for model in models for table in model.depends_on if table in BY_NAME)
+    return frozenset(table for model in models for table in model.depends_on if table in TABLES)

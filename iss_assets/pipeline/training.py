@@ -8,26 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import dagster as dg
 
 from iss_assets.datasets.items import trainable_patients
 from iss_assets.modeling.experiments import BY_NAME, experiment
-from iss_assets.pipeline.observing import MARTS, PAGES, marts_state, pages_state
-from iss_assets.pipeline.partition_keys import PATIENTS, fold_key
-from iss_assets.pipeline.run_history import STATE_TAG, SUBJECT_TAG
+from iss_assets.pipeline.partition_keys import fold_key
+from iss_assets.pipeline.planning import MARTS, PAGES
+from iss_assets.pipeline.run_history import STATE_TAG, SUBJECT_TAG, known_patients, unless_made
 from iss_assets.pipeline.staleness import (
-    embeddings_mark,
-    evaluation_mark,
-    make_splits,
-    predictions_mark,
+    evaluation_is_stale,
+    marts_state,
+    pages_state,
+    splits_are_stale,
+    stale_accuracies,
+    stale_embeddings,
     stale_experiments,
 )
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Warehouse
-from iss_assets.warehouse.ledger import STUDY, WHOLE, ledger
-
-if TYPE_CHECKING:
-    from dagster import DagsterInstance
 
 SPLITS, ACCURACY, EVALUATION = "the splits", "patients' accuracies", "the evaluation"
 """Subjects of the runs over all experiments."""
@@ -118,31 +118,21 @@ def next_training_runs(
     eligible = [p.patient_id for p in trainable_patients(warehouse, settings.training)]
     if len(eligible) < 2:
         return []
-    recorded = ledger(warehouse)
-    if (
-        SPLITS not in done
-        and recorded.get((STUDY, WHOLE, "cv_splits")) != make_splits(warehouse, settings)[1]
-    ):
+    if SPLITS not in done and splits_are_stale(warehouse, settings):
         return [TrainingRun("splits", SPLITS)]
     if not done.get(SPLITS, True):
         return []
     for batch in (
-        _embeddings(warehouse, settings, experiments, eligible, recorded),
+        _embeddings(warehouse, settings, experiments, eligible),
         _models(warehouse, settings, experiments),
     ):
         if waiting := [run for run in batch if run.subject not in done]:
             return waiting
-    mark = predictions_mark(warehouse)
-    behind = any(recorded.get((p, WHOLE, "patient_accuracy")) != mark for p in eligible)
-    if behind and patients and ACCURACY not in done:
+    if ACCURACY not in done and patients and stale_accuracies(warehouse, eligible):
         return [TrainingRun("accuracy", ACCURACY, (patients[0], patients[-1]))]
     if not done.get(ACCURACY, True):
         return []
-    # a thorough evaluation is good enough for a quick run, but not the other way round
-    enough = {
-        evaluation_mark(warehouse, settings, retrain=r) for r in ((True,) if thorough else (True, False))
-    }
-    if recorded.get((STUDY, WHOLE, "experiment_results")) not in enough and EVALUATION not in done:
+    if EVALUATION not in done and evaluation_is_stale(warehouse, settings, thorough=thorough):
         config = {"ops": {"evaluate_experiments": {"config": {"retrain": thorough}}}}
         return [TrainingRun("evaluate", EVALUATION, config=config)]
     return []
@@ -153,10 +143,9 @@ def _embeddings(
     settings: Settings,
     experiments: Sequence[str],
     eligible: Sequence[str],
-    recorded: Mapping[tuple[str, str, str], str],
 ) -> Iterator[TrainingRun]:
-    for patient in eligible if "embedding_probe" in experiments else ():
-        if recorded.get((patient, WHOLE, "embeddings")) != embeddings_mark(warehouse, settings, patient):
+    if "embedding_probe" in experiments:
+        for patient in stale_embeddings(warehouse, settings, eligible):
             yield TrainingRun("embed", f"embeddings of {patient}", (patient, patient))
 
 
@@ -168,7 +157,7 @@ def _models(warehouse: Warehouse, settings: Settings, experiments: Sequence[str]
 
 
 def next_page_runs(
-    instance: DagsterInstance, warehouse: Warehouse, settings: Settings, done: Mapping[str, bool]
+    instance: dg.DagsterInstance, warehouse: Warehouse, settings: Settings, done: Mapping[str, bool]
 ) -> list[TrainingRun]:
     """Return the next batch of runs that show the results: the marts, then the pages made from them.
 
@@ -184,15 +173,15 @@ def next_page_runs(
         Subjects that were run already, to whether they succeeded. Where there are any, the pages are written even if
         their tables have not changed: a run that failed is shown too.
     """
-    state = marts_state(instance, warehouse, settings.warehouse.sql_dir)
+    state = unless_made(instance, MARTS, marts_state(warehouse, settings.warehouse.sql_dir))
     if state is not None and MARTS_AND_PAGES not in done:
         return [TrainingRun("marts", MARTS_AND_PAGES, tags={SUBJECT_TAG: MARTS, STATE_TAG: state})]
     # also after a command that was killed when everything was made but the pages
-    state = pages_state(instance, warehouse)
+    state = unless_made(instance, PAGES, pages_state(warehouse))
     written = (settings.reports_dir / "study_report.html").exists()
     if REPORT in done or not (done or state is not None or not written):
         return []
-    patients = instance.get_dynamic_partitions(PATIENTS)
+    patients = known_patients(instance)
     last = {} if state is None else {SUBJECT_TAG: PAGES, STATE_TAG: state}
     report = TrainingRun("report", REPORT, tags={} if patients else last)
     if not patients:

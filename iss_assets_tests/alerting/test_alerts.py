@@ -34,8 +34,9 @@ from iss_assets.alerting.rules import (
 )
 from iss_assets.alerting.store import close_gone, deliver
 from iss_assets.cli.location import load
-from iss_assets.pipeline.run_alerts import begin_telling, observations_of, record_runs, tell_of_runs
-from iss_assets.pipeline.run_history import TAKEN_UP_TAG, finished_since
+from iss_assets.intake.folder import read_study
+from iss_assets.pipeline.run_alerts import observations_of, record_runs, report_runs
+from iss_assets.pipeline.run_history import TAKEN_UP_TAG, begin_reading_runs, finished_since
 from iss_assets.schemas.operations import CheckResults
 from iss_assets.settings import AlertSettings, Settings
 from iss_assets.warehouse.database import Warehouse
@@ -573,9 +574,11 @@ def test_the_command_line_tells_of_its_runs_without_a_daemon(
 ) -> None:
     receiver = receivers()
     run = run_checks(instance, "0012")
-    assert tell_of_runs(instance, settings, ["", run.run_id], load().get_repository_def()).waiting == 1
+    assert report_runs(instance, settings, ["", run.run_id], load().get_repository_def(), None).waiting == 1
     assert (
-        tell_of_runs(instance, with_alerts(settings, receiver.url), [], load().get_repository_def()).taken
+        report_runs(
+            instance, with_alerts(settings, receiver.url), [], load().get_repository_def(), None
+        ).taken
         == 1
     )
     assert len(receiver.got) == 1
@@ -585,13 +588,13 @@ def test_the_next_command_tells_of_runs_whose_own_command_was_killed_before_it_c
     settings: Settings, warehouse: Warehouse, instance: dg.DagsterInstance
 ) -> None:
     run_checks(instance, "0011")
-    begin_telling(instance)  # runs of an earlier version have been told
+    begin_reading_runs(instance)  # runs of an earlier version have been told
     ended = run_checks(instance, "0012")
-    begin_telling(instance)
-    tell_of_runs(instance, settings, [], load().get_repository_def())
+    begin_reading_runs(instance)
+    report_runs(instance, settings, [], load().get_repository_def(), None)
     assert [row["patient_id"] for row in rows_of(warehouse)] == ["0012"]
     before = rows_of(warehouse)
-    tell_of_runs(instance, settings, [ended.run_id], load().get_repository_def())
+    report_runs(instance, settings, [ended.run_id], load().get_repository_def(), None)
     assert rows_of(warehouse) == before
 
 
@@ -616,7 +619,7 @@ def test_the_command_line_closes_what_belongs_to_nobody_who_is_enrolled(
     (settings.study / "enrollment.csv").write_text(f"{ENROLLMENT_HEADER}\n0012,1A,M,II,0,2021-01-04,\n")
     (settings.study / "surveys.csv").write_text(f"{SURVEY_HEADER}\n")
     runs = [run_checks(instance, patient).run_id for patient in ("0012", "0013")]
-    tell_of_runs(instance, settings, runs, load().get_repository_def())
+    report_runs(instance, settings, runs, load().get_repository_def(), read_study(settings.study).patient_ids)
     found = {row["patient_id"]: (row["status"], row["reason"]) for row in rows_of(warehouse)}
     assert found == {"0012": ("raised", None), "0013": ("closed", "not enrolled any more")}
 

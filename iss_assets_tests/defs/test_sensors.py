@@ -336,7 +336,8 @@ def test_alerts_of_one_who_left_the_study_are_closed_by_the_next_look(site: Site
 
 def test_marts_are_out_of_date_until_a_run_has_made_them_from_this_state(site: Site) -> None:
     from iss_assets.intake.folder import patient_rows, read_study
-    from iss_assets.pipeline.observing import marts_state
+    from iss_assets.pipeline.run_history import unless_made
+    from iss_assets.pipeline.staleness import marts_state
     from iss_assets.schemas.intake import Patients
     from iss_assets.schemas.operations import Extractions
     from iss_assets.warehouse.ledger import ledger_rows
@@ -348,7 +349,7 @@ def test_marts_are_out_of_date_until_a_run_has_made_them_from_this_state(site: S
     warehouse = Warehouse(settings.warehouse_path, settings.warehouse)
 
     def state() -> str | None:
-        return marts_state(site.instance, warehouse, settings.warehouse.sql_dir)
+        return unless_made(site.instance, MARTS, marts_state(warehouse, settings.warehouse.sql_dir))
 
     assert state() is None, "there is nothing to make them from"
     rows = patient_rows(read_study(settings.study), "0001")

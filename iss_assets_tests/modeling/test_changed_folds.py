@@ -10,6 +10,7 @@ import pytest
 from iss_assets.cli.location import load
 from iss_assets.pipeline import launcher as runner
 from iss_assets.pipeline.home import open_instance
+from iss_assets.pipeline.job_runs import run_job
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Warehouse
 
@@ -51,8 +52,10 @@ def train(home: Path, monkeypatch: pytest.MonkeyPatch, chosen: dict[str, str], *
     settings, summary = Settings(), runner.Summary()
     with open_instance(settings) as instance:
         instance.add_dynamic_partitions("patients", [f"{p:04d}" for p in range(1, 7)])
-        runner.judge(instance, settings, experiments, summary, lambda _: None, thorough=False, load=load)
-        summary.outcomes.append(runner.run_job(load, instance, "report", "the report"))
+        runner.evaluate_experiments(
+            instance, settings, experiments, summary, lambda _: None, thorough=False, load=load
+        )
+        summary.outcomes.append(run_job(load, instance, "report", "the report"))
     assert not summary.failed, summary.failed
     return (home / "reports" / "study_report.html").read_text(encoding="utf-8")
 
@@ -109,7 +112,7 @@ def test_a_fold_made_again_alone_in_another_way_is_not_averaged_with_the_others(
             ("evaluate", {"config": quick}),
             ("report", {}),
         ):
-            assert runner.run_job(load, instance, job, job, **more).success
+            assert run_job(load, instance, job, job, **more).success
     assert rows(home, RESULTS) == [(MESH, 3, 3, "paper"), (PAIN, 1, 1, "paper")]
     page = (home / "reports" / "study_report.html").read_text(encoding="utf-8")
     assert (

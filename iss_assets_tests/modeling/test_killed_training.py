@@ -14,8 +14,8 @@ import pytest
 
 from iss_assets.cli.location import load
 from iss_assets.modeling.folds import PatientLevel, assign_splits
-from iss_assets.pipeline import launcher as runner
 from iss_assets.pipeline.home import open_instance
+from iss_assets.pipeline.job_runs import run_job
 from iss_assets.pipeline.run_history import end_dead_runs
 from iss_assets.schemas.modeling import CvSplits
 from iss_assets.settings import Settings
@@ -24,11 +24,11 @@ from iss_assets_tests.modeling.conftest import SIDE
 
 TRAIN = """
 from iss_assets.cli.location import load
-from iss_assets.pipeline import launcher as runner
+from iss_assets.pipeline.job_runs import run_job
 from iss_assets.pipeline.home import open_instance
 from iss_assets.settings import Settings
 with open_instance(Settings()) as instance:
-    runner.run_job(load, instance, "train", "a fold", partitions=("resnet50_2_static|01",) * 2)
+    run_job(load, instance, "train", "a fold", partitions=("resnet50_2_static|01",) * 2)
 """
 
 
@@ -58,7 +58,7 @@ def test_a_killed_training_leaves_its_place_in_the_pool_and_goes_on_from_its_las
         assert len(instance.event_log_storage.get_concurrency_run_ids()) == 1
         end_dead_runs(instance)
         assert not instance.event_log_storage.get_concurrency_run_ids()
-        assert runner.run_job(load, instance, "train", "it", partitions=("resnet50_2_static|01",) * 2).success
+        assert run_job(load, instance, "train", "it", partitions=("resnet50_2_static|01",) * 2).success
     assert "resuming after epoch" in caplog.text
     assert not checkpoint.exists()
     epochs = store.query("select json_array_length(history) as n from fold_models")["n"].to_pylist()

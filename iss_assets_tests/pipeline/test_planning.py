@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iss_assets.pipeline.planning import MARTS, STUDY, Attempt, Plan, Request, Seen, can_heal, plan
+from iss_assets.pipeline.planning import MARTS, STUDY, Attempt, Plan, Request, StudyState, can_heal, plan
 from iss_assets.settings import SensorSettings
 
 NOW = 1_800_000_000.0
 SETTINGS = SensorSettings(batch=3, attempts=3, retry_s=100, marts_wait_s=1000)
 
 
-def seen(**given: object) -> Seen:
-    return Seen(**{"enrolled": ["0001"], "stale": {}, "unsettled": {}, "partitions": ["0001"], **given})  # type: ignore[arg-type]
+def seen(**given: object) -> StudyState:
+    return StudyState(**{"enrolled": ["0001"], "stale": {}, "unsettled": {}, "partitions": ["0001"], **given})  # type: ignore[arg-type]
 
 
 def subjects(decision: Plan) -> list[str]:
@@ -186,7 +186,7 @@ def test_what_is_wrong_with_the_folder_is_kept_by_a_run_of_its_own() -> None:
 
 IDS = st.sampled_from([f"{i:04d}" for i in range(6)])
 SEEN = st.builds(
-    Seen,
+    StudyState,
     enrolled=st.frozensets(IDS),
     stale=st.dictionaries(IDS, st.sampled_from("ab")),
     unsettled=st.dictionaries(IDS, st.just(("v.mp4",))),
@@ -213,7 +213,7 @@ SEEN = st.builds(
 
 
 @given(SEEN)
-def test_whatever_is_seen_the_plan_keeps_its_promises(state: Seen) -> None:
+def test_whatever_is_seen_the_plan_keeps_its_promises(state: StudyState) -> None:
     decision = plan(state, NOW, SETTINGS)
     asked = subjects(decision)
     patients = [r.subject for r in decision.requests if r.partition]
@@ -235,7 +235,9 @@ def test_whatever_is_seen_the_plan_keeps_its_promises(state: Seen) -> None:
 
 
 @given(SEEN, st.randoms())
-def test_the_order_in_which_things_are_listed_changes_nothing(state: Seen, shuffler: random.Random) -> None:
+def test_the_order_in_which_things_are_listed_changes_nothing(
+    state: StudyState, shuffler: random.Random
+) -> None:
     stale = list(state.stale.items())
     shuffler.shuffle(stale)
     other = replace(state, stale=dict(stale), enrolled=sorted(state.enrolled, reverse=True))
@@ -262,7 +264,7 @@ def test_a_study_always_comes_to_rest_with_every_patient_current(events: list[tu
     def tick() -> int:
         nonlocal clock
         clock += 10_000
-        state = Seen(
+        state = StudyState(
             enrolled=list(files),
             stale={p: f"{v}-{stored.get(p)}" for p, v in files.items() if stored.get(p) != v},
             unsettled=dict.fromkeys(copying, ("v",)),

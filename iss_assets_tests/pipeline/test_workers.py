@@ -14,7 +14,7 @@ import pytest
 COMMAND = """
 import os, sys, time
 from pathlib import Path
-from iss_assets.pipeline import launcher
+from iss_assets.pipeline import workers
 from iss_assets.settings import Settings
 
 
@@ -25,7 +25,7 @@ def load():
 
 if __name__ == "__main__":
     Settings().home.mkdir(parents=True, exist_ok=True)
-    list(launcher.run_patients(["0001"], Settings(), load))
+    list(workers.run_patients(["0001"], Settings(), load))
 """
 
 
@@ -64,8 +64,8 @@ IN_THE_BACKGROUND = """
 import os, signal
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 import dagster as dg
-from iss_assets.pipeline import launcher
 from iss_assets.pipeline.home import open_instance
+from iss_assets.pipeline.job_runs import run_job
 from iss_assets.settings import Settings
 
 
@@ -75,7 +75,7 @@ def nothing():
 
 
 with open_instance(Settings()) as instance:
-    assert launcher.run_job(lambda: dg.Definitions(jobs=[nothing]), instance, "nothing", "nothing").success
+    assert run_job(lambda: dg.Definitions(jobs=[nothing]), instance, "nothing", "nothing").success
 os.kill(os.getpid(), signal.SIGTERM)
 print("still there")
 """
