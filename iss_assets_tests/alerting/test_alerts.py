@@ -837,10 +837,10 @@ def test_every_finished_run_is_read_once_and_none_is_missed(instance: dg.Dagster
     for i in range(7):
         made.append(run_checks(instance, f"{i:04d}").run_id)
         if i % 3 == 0:
-            runs, cursor = finished_since(instance, cursor, most=2)
+            runs, cursor = finished_since(instance, cursor, limit=2)
             got += [r.run_id for r in runs]
     while True:
-        runs, cursor = finished_since(instance, cursor, most=2)
+        runs, cursor = finished_since(instance, cursor, limit=2)
         if not runs:
             break
         got += [r.run_id for r in runs]
