@@ -56,10 +56,7 @@ SLOW_FOR_THE_COMMAND_LINE = frozenset(
 )
 """What ``iss --help`` does not wait for: the modules of ``iss_assets.cli`` may defer these libraries too."""
 
-NOT_YET = (
-    "iss_assets.defs",
-    "iss_assets.pipeline",
-)
+NOT_YET = ("iss_assets.defs",)
 """Packages whose imports are still to be moved to the top. Take a package off the list once its imports are."""
 
 

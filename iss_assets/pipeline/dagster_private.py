@@ -1,6 +1,8 @@
-"""What we use of Dagster beyond its public API, and why; nothing else of the package imports ``dagster._...``.
+"""What we use of Dagster beyond its public API, and why.
 
-Look here first when a new version of Dagster breaks something.
+Two other modules import ``dagster._...``, since what they import is slow to load and few processes need it; each gives
+its reasons in the same form: `pipeline.event_log` (workers of `iss run`) and `server.dagster_private` (the web
+application). A test finds any further import. Look at these three first when a new version of Dagster breaks something.
 
 `BulkActionStatus`
     `DagsterInstance.get_backfills` filters by it, and Dagster exports the method's argument nowhere else. Without it

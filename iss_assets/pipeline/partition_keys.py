@@ -8,10 +8,10 @@ PATIENTS = "patients"
 """Name of the partitions by patient."""
 
 MAX_SPLITS = max(10, Settings().training.folds)
-"""Splits that the UI offers: the paper's ten, or more where `ISS_TRAINING__FOLDS` asks for them (one a patient, say).
-With fewer the rest stay empty."""
+"""Splits that the UI offers: the paper's ten, or more where `ISS_TRAINING__FOLDS` asks for them (one per patient, say).
+With fewer, the rest stay empty."""
 
 
 def fold_key(experiment: str, split: int) -> str:
-    """Give the partition key of one experiment and split."""
+    """Return the partition key of one experiment and split."""
     return f"{experiment}|{split:02d}"

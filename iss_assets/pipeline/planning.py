@@ -1,10 +1,7 @@
-"""Which runs the study needs now: one pure function from what is seen to what is to be done.
-
-Belongs here: the decision, with everything that it depends on handed in. Does not belong here: reading the folder,
-the warehouse or Dagster's runs (``sensors``), what counts as stale (``pipeline.staleness``).
+"""Which runs the study needs now: one pure function from the state of the study to the runs to request.
 
 A subject is a patient, the study folder as a whole, or the marts. Its *state* is a hash of what it is to be made from
-and of what is there now, so a run that achieved anything changes it. Runs are requested for a state, and failures are
+and of what is recorded of it now, so a run that achieved anything changes it. Runs are requested for a state, and failures are
 counted per state: new files, new settings or new code make a new one and are tried at once.
 """
 
@@ -44,14 +41,14 @@ LASTING_ERRORS = frozenset(
         "ZeroDivisionError",
     }
 )
-"""Errors that the same input gives again every time: a fault of the program, or rows that fit no model. Everything
-else (memory, disk, locks, a process that died) may be gone the next time."""
+"""Errors that the same input raises every time: a bug, or rows that fit no model. Everything else (memory, disk, locks,
+a process that died) may be gone the next time."""
 
 
 def can_heal(errors: Collection[str]) -> bool:
-    """Say whether a run that failed with errors of these classes may succeed on the same input.
+    """Return whether a run that failed with errors of these classes may succeed on the same input.
 
-    One error that may pass is enough: what it stopped can change the rest. A run without any error in its log was
+    One error that can go away is enough: what it stopped can change the rest. A run without any error in its log was
     killed, and may succeed.
     """
     return not errors or any(name not in LASTING_ERRORS for name in errors)
@@ -94,7 +91,7 @@ class StudyState:
     partitions : collection of str
         Patients that Dagster knows.
     in_flight : collection of str
-        Subjects that a run not yet ended works on, whoever asked for it.
+        Subjects of runs that are queued or in progress, whoever requested them.
     attempts : mapping
         Subject to its finished runs, newest first.
     study, marts : str, optional
@@ -102,7 +99,7 @@ class StudyState:
     marts_at : float, optional
         When the marts were last made, or work on the study began, in seconds since 1970; None before that.
     backfilled : collection of str
-        Patients of a backfill that is at work; it requests their runs by itself.
+        Patients of a backfill in progress, which requests their runs.
     """
 
     enrolled: Collection[str]
@@ -119,7 +116,7 @@ class StudyState:
 
 @dataclass(frozen=True)
 class Request:
-    """One run to ask for. `key` is the same until a run for it exists, so asking twice gives one run."""
+    """One run to request. `key` stays the same until a run for it exists, so requesting it twice makes one run."""
 
     job: str
     subject: str
@@ -141,11 +138,11 @@ class Plan:
     add_partitions : tuple of str
         Patients to make known to Dagster.
     requests : tuple of Request
-        Runs to ask for.
+        Runs to request.
     waiting : dict
-        Subject to why its run is not asked for now.
+        Subject to why its run is not requested now.
     given_up : dict
-        Subject to why no run is asked for until something changes.
+        Subject to why no run is requested until something changes.
     not_enrolled : tuple of str
         Patients that Dagster knows and the study folder does not; nothing of theirs is ever deleted here.
     """
@@ -157,7 +154,7 @@ class Plan:
     not_enrolled: tuple[str, ...] = ()
 
     def summary(self) -> str:
-        """Say in a line or two what happens and what waits: ids and counts only."""
+        """Return in a line or two what happens and what waits: ids and counts only."""
         parts = []
         if self.add_partitions:
             parts.append(f"new patients: {_some(self.add_partitions)}")
@@ -173,12 +170,12 @@ class Plan:
         return "; ".join(parts) or "everything is up to date"
 
 
-def plan(seen: StudyState, now: float, settings: SensorSettings) -> Plan:
-    """Decide which partitions to add and which runs to ask for.
+def plan(study: StudyState, now: float, settings: SensorSettings) -> Plan:
+    """Return which partitions to add and which runs to request.
 
     Parameters
     ----------
-    seen : StudyState
+    study : StudyState
         The study folder, the warehouse and Dagster's runs at one moment.
     now : float
         Seconds since 1970.
@@ -190,13 +187,13 @@ def plan(seen: StudyState, now: float, settings: SensorSettings) -> Plan:
     requests: list[Request] = []
 
     def ask(job: str, subject: str, state: str) -> bool:
-        attempts = seen.attempts.get(subject, ())
-        if subject in seen.in_flight:
-            waiting[subject] = "a run is at work"
+        attempts = study.attempts.get(subject, ())
+        if subject in study.in_flight:
+            waiting[subject] = "a run is in progress"
         elif reason := _why_given_up(attempts, state, settings):
             given_up[subject] = reason
         elif now < (due := _due(attempts, state, settings)):
-            waiting[subject] = f"tried again in {max(1, round((due - now) / 60))} min"
+            waiting[subject] = f"will be tried again in {max(1, round((due - now) / 60))} min"
         else:
             # the newest run makes the key new after every run, and keeps it the same as long as there is none
             after = attempts[0].run_id[:8] if attempts else "first"
@@ -204,33 +201,33 @@ def plan(seen: StudyState, now: float, settings: SensorSettings) -> Plan:
             return True
         return False
 
-    if seen.study is not None:
-        ask(STUDY, STUDY, seen.study)
-    enrolled, known = set(seen.enrolled), set(seen.partitions)
-    # training and reports are in flight too, under subjects of their own, and hold nobody up
-    at_work = set(seen.in_flight) & (enrolled | known)
-    room = settings.batch - len(at_work)
-    # those tried least come first, so that a patient who fails does not hold up the others
+    if study.study is not None:
+        ask(STUDY, STUDY, study.study)
+    enrolled, known = set(study.enrolled), set(study.partitions)
+    # training and reports are in flight too, under subjects of their own, and do not delay patients
+    in_progress = set(study.in_flight) & (enrolled | known)
+    room = settings.batch - len(in_progress)
+    # those tried least come first, so that a patient who fails does not delay the others
     for patient in sorted(
-        seen.stale, key=lambda p: (len(_tries(seen.attempts.get(p, ()), seen.stale[p])), p)
+        study.stale, key=lambda p: (len(_tries(study.attempts.get(p, ()), study.stale[p])), p)
     ):
         if patient not in enrolled:
             continue
-        if seen.unsettled.get(patient):
+        if study.unsettled.get(patient):
             waiting[patient] = "a video may still be being copied"
-        elif patient in seen.backfilled:
-            waiting[patient] = "a backfill is at work"
+        elif patient in study.backfilled:
+            waiting[patient] = "a backfill is in progress"
         elif room <= 0:
             waiting[patient] = "enough runs are queued"
-        elif ask(PATIENT_JOB, patient, seen.stale[patient]):
+        elif ask(PATIENT_JOB, patient, study.stale[patient]):
             room -= 1
-    if seen.marts is not None:
-        busy = bool(at_work) or any(r.job == PATIENT_JOB for r in requests)
-        overdue = seen.marts_at is not None and now - seen.marts_at >= settings.marts_wait_s
+    if study.marts is not None:
+        busy = bool(in_progress) or any(r.job == PATIENT_JOB for r in requests)
+        overdue = study.marts_at is not None and now - study.marts_at >= settings.marts_wait_s
         if busy and not overdue:
-            waiting[MARTS] = "patients are being worked on"
+            waiting[MARTS] = "runs of patients are in progress"
         else:
-            ask(MARTS, MARTS, seen.marts)
+            ask(MARTS, MARTS, study.marts)
     return Plan(
         add_partitions=tuple(sorted(enrolled - known)),
         requests=tuple(requests),
@@ -241,14 +238,14 @@ def plan(seen: StudyState, now: float, settings: SensorSettings) -> Plan:
 
 
 def _tries(attempts: Sequence[Attempt], state: str) -> list[Attempt]:
-    """Give the latest runs in a row that were requested for this state and left it as it was."""
+    """Return the latest consecutive runs that were requested for this state and did not change it."""
     return list(takewhile(lambda a: a.state == state, attempts))
 
 
 def _why_given_up(attempts: Sequence[Attempt], state: str, settings: SensorSettings) -> str:
     tries = _tries(attempts, state)
     if tries and not tries[0].can_heal:
-        return "failed in a way that trying again does not mend; see its last run"
+        return "failed in a way that trying again does not fix; see its last run"
     if len(tries) >= settings.attempts:
         return f"failed {len(tries)} times; see its last run"
     return ""
@@ -266,6 +263,6 @@ def _by_reason(subjects: Mapping[str, str]) -> dict[str, list[str]]:
     return reasons
 
 
-def _some(names: Sequence[str], most: int = 10) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+def _some(names: Sequence[str], limit: int = 10) -> str:
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more

@@ -1,8 +1,8 @@
-"""How far a job is that runs in this process."""
+"""Progress of a job that runs in this process."""
 
 from __future__ import annotations
 
 import logging
 
 PROGRESS = logging.getLogger("iss_assets.progress")
-"""Told how far the evaluation is, with `done` and `of` in each record: `iss train` draws a bar of it."""
+"""Logs the progress of the evaluation, with `done` and `of` in each record; `iss train` draws a bar from it."""

@@ -1,6 +1,6 @@
-"""What is stale, and why: the one place that decides it.
+"""What is stale, and why: the one module that decides it.
 
-A table of a patient, a fold or the evaluation is current while the ledger holds the fingerprint that it would get now:
+A table of a patient, a fold or the evaluation is current while the ledger has the fingerprint that it would get now:
 a hash of what it is made from, the settings it reads and the version of its code. `iss run`, `iss status`, the study
 sensor and `iss train` all ask here. Nothing is opened or hashed for it: files are compared by name, size and
 modification time, rows by content.
@@ -57,20 +57,20 @@ PATIENT_TABLES = (
 """Tables that are made patient by patient."""
 
 SCORES_CODE_VERSION = "2"
-"""Raised where the same survey row gives another row of ``bpi_scores``. 2: offsets are no longer lost, and the offset
+"""Raised when the same survey row yields a different row of ``bpi_scores``. 2: offsets are no longer lost, and the offset
 that a time is written with decides its local day."""
 
 
 def scores_fingerprint(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Give the ledger's mark of a patient's answers."""
+    """Return the fingerprint of a patient's answers."""
     return fingerprint(SCORES_CODE_VERSION, rows)
 
 
 def videos_fingerprint(files: Sequence[Any], settings: Settings, unread: Collection[str] = ()) -> str:
-    """Give the ledger's mark of a patient's videos: probe version, then the listing of files.
+    """Return the fingerprint of a patient's videos: probe version, then the listing of files.
 
-    Files that may not be read are listed as such, so a right that is given is a change. One that could not be read
-    for another reason (`unread`: a drive that failed, a file that changed meanwhile) makes a mark that no listing has:
+    Files without read permission are listed as such, so granting it is a change. One that could not be read for another
+    reason (`unread`: a drive that failed, a file that changed meanwhile) makes a fingerprint that no listing has, so
     the next run tries again.
     """
     listing = [
@@ -87,7 +87,7 @@ def quality_fingerprint(
     everyone: Sequence[Mapping[str, Any]],
     versions: Mapping[str, str],
 ) -> str:
-    """Give the fingerprint that a patient's quality rows have when they are current.
+    """Return the fingerprint that a patient's quality rows have when they are current.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ def quality_fingerprint(
         Patient id.
     own, everyone : sequence of mapping
         Rows of ``videos`` (patient_id, video_id, sha256, status) of the patient and of all: a file that another
-        patient has submitted too is a trouble of both.
+        patient has submitted too is an issue of both.
     versions : mapping
         See ``ledger.code_versions``.
     """
@@ -106,7 +106,7 @@ def quality_fingerprint(
 
 
 def place_of(experiment: str, split: int) -> str:
-    """Give a fold's name in the ledger."""
+    """Return a fold's subject in the ledger."""
     return f"{experiment}|{split:02d}"
 
 
@@ -117,21 +117,21 @@ def fold_marks(
     train: Sequence[str],
     test: Sequence[str],
 ) -> dict[str, str]:
-    """Give the fingerprints that a fold's model and predictions have when they are current."""
-    learnt = fingerprint(
+    """Return the fingerprints that a fold's model and predictions have when they are current."""
+    learned = fingerprint(
         experiment.name,
         experiment.code_version,
         what_counts(experiment, settings),
         data_hash(warehouse, experiment, settings, train),
     )
     return {
-        "fold_models": learnt,
-        "frame_predictions": fingerprint(learnt, data_hash(warehouse, experiment, settings, test)),
+        "fold_models": learned,
+        "frame_predictions": fingerprint(learned, data_hash(warehouse, experiment, settings, test)),
     }
 
 
 def what_counts(experiment: Experiment, settings: TrainingSettings) -> dict[str, Any]:
-    """Give the settings that change what this experiment's model learns, and its first weights by content."""
+    """Return the settings that change what this experiment's model learns, and its initial weights by content."""
     first = weights_fingerprint(settings) if experiment.uses_backbone else "none"
     return {**experiment.settings_read(settings), "first_weights": first}
 
@@ -143,7 +143,7 @@ def split_file_of(settings: Settings) -> dict[str, int] | None:
 
 
 def make_splits(warehouse: Warehouse, settings: Settings) -> tuple[arrow.Table, str]:
-    """Give the rows of ``cv_splits`` as they should be now, and their mark in the ledger."""
+    """Return the rows of ``cv_splits`` as they should be now, and their fingerprint."""
     named = split_file_of(settings)
     if named and max(named.values()) > MAX_SPLITS:
         raise SplitFileError(
@@ -163,7 +163,7 @@ def make_splits(warehouse: Warehouse, settings: Settings) -> tuple[arrow.Table, 
 
 
 def embeddings_mark(warehouse: Warehouse, settings: Settings, patient: str) -> str:
-    """Give the fingerprint that a patient's embeddings have when they are current."""
+    """Return the fingerprint that a patient's embeddings have when they are current."""
     training = settings.training
     first = weights_fingerprint(training) + (
         f" {training.seed}" if training.initial_weights == "random" else ""
@@ -173,20 +173,20 @@ def embeddings_mark(warehouse: Warehouse, settings: Settings, patient: str) -> s
 
 
 def stale_experiments(warehouse: Warehouse, settings: Settings, names: Sequence[str]) -> list[str]:
-    """Give those experiments of which some fold is not current."""
+    """Return those experiments of which some fold is not current."""
     cohort = warehouse.query("select * from cv_splits order by patient_id")
-    held = ledger(warehouse, STUDY)
+    recorded = ledger(warehouse, STUDY)
     models = warehouse.query("select experiment, split, cohort_hash from fold_models").to_pylist()
     wanted = {(split, cohort["cohort_hash"][0].as_py()) for split in splits_in(cohort)}
 
     def stale(experiment: Experiment) -> bool:
-        # a fold too many counts too, and one whose row speaks of another cohort though its data are the same
+        # a surplus fold counts too, and one whose row names another cohort though its data are the same
         if {(m["split"], m["cohort_hash"]) for m in models if m["experiment"] == experiment.name} != wanted:
             return True
         for split in splits_in(cohort):
             marks = fold_marks(warehouse, settings.training, experiment, *sides(cohort, split))
             place = place_of(experiment.name, split)
-            if any(held.get((STUDY, place, table)) != mark for table, mark in marks.items()):
+            if any(recorded.get((STUDY, place, table)) != mark for table, mark in marks.items()):
                 return True
         return False
 
@@ -194,7 +194,7 @@ def stale_experiments(warehouse: Warehouse, settings: Settings, names: Sequence[
 
 
 def judged_folds(warehouse: Warehouse) -> tuple[arrow.Table, list[LeftOut]]:
-    """Give the models that may be judged together, and what is left out and why; `iss train` makes that anew."""
+    """Return the models that may be evaluated together, and what is left out and why; `iss train` fits that again."""
     models = warehouse.query("select * from fold_models order by experiment, split")
     splits = warehouse.query("select patient_id, split from cv_splits").to_pandas()
     kept, left_out = comparable_folds(models.to_pandas(), splits, relabelled_experiments(warehouse))
@@ -202,7 +202,7 @@ def judged_folds(warehouse: Warehouse) -> tuple[arrow.Table, list[LeftOut]]:
 
 
 def relabelled_experiments(warehouse: Warehouse) -> list[str]:
-    """Give the experiments whose models learnt a pain level of somebody that has been corrected since."""
+    """Return the experiments whose models learned a patient's pain level that has been corrected since."""
     return experiments_with_old_levels(
         warehouse.query("select distinct experiment, patient_id, target from frame_predictions").to_pandas(),
         warehouse.query("select patient_id, pain_level from cv_splits").to_pandas(),
@@ -210,15 +210,15 @@ def relabelled_experiments(warehouse: Warehouse) -> list[str]:
 
 
 def predictions_mark(warehouse: Warehouse) -> str:
-    """Hash which predictions there are, how the patients are split, and the version of the code that judges them."""
-    held = ledger(warehouse, STUDY)
-    made = sorted((v, m) for (_, v, t), m in held.items() if t == "frame_predictions")
+    """Return a hash of the predictions, of how the patients are split, and of the version of the evaluation's code."""
+    recorded = ledger(warehouse, STUDY)
+    made = sorted((v, m) for (_, v, t), m in recorded.items() if t == "frame_predictions")
     cohort = warehouse.query("select any_value(cohort_hash) as h from cv_splits")["h"][0].as_py()
     return fingerprint(EVALUATION_VERSION, cohort, made)
 
 
 def evaluation_mark(warehouse: Warehouse, settings: Settings, *, retrain: bool) -> str:
-    """Give the fingerprint that the evaluation has when it is current."""
+    """Return the fingerprint that the evaluation has when it is current."""
     return fingerprint(predictions_mark(warehouse), settings.evaluation.digest(), retrain)
 
 
@@ -256,12 +256,12 @@ def evaluation_is_stale(warehouse: Warehouse, settings: Settings, *, thorough: b
 
 
 def stale_patients(folder: StudyFolder, settings: Settings) -> dict[str, list[str]]:
-    """Give the patients of the study folder that have something to do, with the tables that are stale.
+    """Return the patients of the study folder that need a run, with the tables that are stale.
 
     Nothing is opened or hashed: files are compared by name, size and modification time, rows by content.
     """
     warehouse = Warehouse(settings.warehouse_path, settings.warehouse)
-    held = ledger(warehouse)
+    recorded = ledger(warehouse)
     versions = code_versions(settings)
     rows = warehouse.query(
         "select patient_id, video_id, sha256, status from videos order by video_id"
@@ -270,7 +270,7 @@ def stale_patients(folder: StudyFolder, settings: Settings) -> dict[str, list[st
     for row in rows:
         videos.setdefault(row["patient_id"], []).append(row)
     copies = Counter(row["sha256"] for row in rows)
-    # quality looks for copies among everyone's files; those that have none need not be walked for every patient
+    # quality looks for copies among everyone's files; those that have none need not be compared for every patient
     twins = [row for row in rows if copies[row["sha256"]] > 1]
     enrolled = patient_rows(folder)
     scores: dict[str, list[dict[str, Any]]] = {}
@@ -293,19 +293,21 @@ def stale_patients(folder: StudyFolder, settings: Settings) -> dict[str, list[st
         expected[(patient, WHOLE, "video_quality")] = quality_fingerprint(
             patient, videos.get(patient, []), twins, versions
         )
-        late = sorted({table for (p, v, table), mark in expected.items() if held.get((p, v, table)) != mark})
-        if patient in lapsed and "videos" not in late:
-            late.append("videos")
-        late += [f"checks of {table}" for table in without_checks.get(patient, [])]
-        if late:
-            stale[patient] = late
+        outdated = sorted(
+            {table for (p, v, table), mark in expected.items() if recorded.get((p, v, table)) != mark}
+        )
+        if patient in lapsed and "videos" not in outdated:
+            outdated.append("videos")
+        outdated += [f"checks of {table}" for table in without_checks.get(patient, [])]
+        if outdated:
+            stale[patient] = outdated
     return stale
 
 
 def lapsed_verdicts(
     warehouse: Warehouse, settings: Settings, videos: Mapping[str, Sequence[Mapping[str, Any]]]
 ) -> set[str]:
-    """Give the patients with a file that failed with another version of the code or of itself: it gets a new chance."""
+    """Return the patients with a file that failed with another version of the code or of itself: it is tried again."""
     with warehouse.read() as connection:
         verdicts = read_verdicts(connection)
     if not verdicts:
@@ -316,10 +318,10 @@ def lapsed_verdicts(
 
 
 def folder_is_stale(folder: StudyFolder, settings: Settings) -> bool:
-    """Say whether what is wrong with the study folder has changed since it was last kept."""
-    held = ledger(Warehouse(settings.warehouse_path, settings.warehouse), STUDY)
+    """Return whether what is wrong with the study folder has changed since it was last recorded."""
+    recorded = ledger(Warehouse(settings.warehouse_path, settings.warehouse), STUDY)
     found = {"rejected_rows": rejected_rows(folder), "study_problems": problem_rows(folder)}
-    return any(held.get((STUDY, WHOLE, table)) != fingerprint(rows) for table, rows in found.items())
+    return any(recorded.get((STUDY, WHOLE, table)) != fingerprint(rows) for table, rows in found.items())
 
 
 def patient_states(
@@ -393,28 +395,28 @@ _SHOWN = (
 """Tables that the pages are made from."""
 
 
-def tables_state(warehouse: Warehouse, names: Collection[str], *more: object) -> str | None:
-    """Hash the content of tables; None while there is no patient.
+def tables_state(warehouse: Warehouse, names: Collection[str], *extra: object) -> str | None:
+    """Return a hash of the content of tables; None while there is no patient.
 
-    Tables in the ledger are known by their fingerprints, so that no picture is read; the others are small.
+    Tables in the ledger are identified by their fingerprints, so that no picture is read; the others are small.
     """
     with warehouse.read() as connection:
         if not (connection.execute("select count(*) from patients").fetchone() or (0,))[0]:
             return None
-        marks = connection.execute(
+        rows = connection.execute(
             "select table_name, count(*), bit_xor(hash(patient_id, subject, fingerprint)) from extractions "
             "group by table_name order by table_name"
         ).fetchall()
-        kept = {name for name, _, _ in marks}
-        held = [mark for mark in marks if mark[0] in names]
+        in_ledger = {name for name, _, _ in rows}
+        chosen = [row for row in rows if row[0] in names]
         others = [
             (name, connection.execute(f'select count(*), bit_xor(hash(t)) from "{name}" as t').fetchone())
-            for name in sorted(set(names) - kept)
+            for name in sorted(set(names) - in_ledger)
         ]
-    return fingerprint(held, others, *more)
+    return fingerprint(chosen, others, *extra)
 
 
 def _tables_read(sql_dir: Path) -> frozenset[str]:
-    """Give the warehouse's tables that the SQL models read."""
+    """Return the warehouse's tables that the SQL models read."""
     models = load_models(sql_dir).models.values()
     return frozenset(table for model in models for table in model.depends_on if table in TABLES)

@@ -1,15 +1,15 @@
-"""How the study stands, a line a patient.
-
-Belongs here: collecting what ``iss status`` prints. Does not belong here: printing, and deciding what is stale.
-"""
+"""What ``iss status`` prints: one line per patient, and notes about the study."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
+from iss_assets.intake.folder import read_study
+from iss_assets.pipeline.staleness import stale_patients
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Warehouse
+from iss_assets.warehouse.unseen import models_behind
 
 _PER_PATIENT = """
 with submitted as (
@@ -42,7 +42,7 @@ left join failing using (patient_id)
 
 @dataclass(frozen=True)
 class StudyStatus:
-    """What `study_status` found: a row a patient, and lines about the study as a whole."""
+    """What `study_status` found: one row per patient, and notes about the study as a whole."""
 
     rows: list[dict[str, Any]]
     notes: list[str]
@@ -56,9 +56,6 @@ def study_status(settings: Settings) -> StudyStatus:
     StudyFolderError
         If the study folder cannot be read.
     """
-    from iss_assets.intake.folder import read_study
-    from iss_assets.pipeline.staleness import stale_patients
-    from iss_assets.warehouse.unseen import models_behind
 
     folder = read_study(settings.study, settings.reading)
     warehouse = Warehouse(settings.warehouse_path, settings.warehouse)
@@ -68,7 +65,7 @@ def study_status(settings: Settings) -> StudyStatus:
     rows = []
     for patient in sorted({*enrolled, *kept}):
         have = kept.get(patient, {})
-        late = stale.get(patient, [])
+        outdated = stale.get(patient, [])
         rows.append(
             {
                 "patient": patient,
@@ -78,7 +75,9 @@ def study_status(settings: Settings) -> StudyStatus:
                 "extracted": have.get("extracted", 0),
                 "usable": have.get("usable", 0),
                 "failed checks": have.get("failing", 0),
-                "stale": "not enrolled any more" if patient not in enrolled else _stale(patient, late, kept),
+                "stale": "not enrolled any more"
+                if patient not in enrolled
+                else _stale(patient, outdated, kept),
             }
         )
     notes = [
@@ -98,8 +97,8 @@ def study_status(settings: Settings) -> StudyStatus:
     return StudyStatus(rows, notes)
 
 
-def _stale(patient: str, late: list[str], kept: dict[str, Any]) -> str:
+def _stale(patient: str, outdated: list[str], kept: dict[str, Any]) -> str:
     if patient not in kept:
         return "new"
-    made = [table for table in late if not table.startswith("checks of ")]
-    return ", ".join(made + ["checks"] * (len(made) < len(late)))
+    made = [table for table in outdated if not table.startswith("checks of ")]
+    return ", ".join(made + ["checks"] * (len(made) < len(outdated)))

@@ -1,15 +1,19 @@
-"""A worker's own way into Dagster's files: what it tells can be read by everybody else."""
+"""The storage of a worker of `iss run`: what it logs can be read by every other program."""
 
 from __future__ import annotations
 
+import multiprocessing
 import subprocess
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 
-from iss_assets.pipeline.home import open_instance
+from iss_assets.pipeline.home import open_instance, prepare_home
 from iss_assets.settings import Settings
 
 people = dg.DynamicPartitionsDefinition(name="people")
@@ -34,7 +38,7 @@ defs = dg.Definitions([measured, broken], asset_checks=[plausible], jobs=[dg.def
 
 
 def run(settings: Settings, *, many_runs: bool, partitions: tuple[str, ...] = ("0001",)) -> list[str]:
-    """Run everything of each partition, one after another, in one instance; give the runs' ids."""
+    """Run everything of each partition, one after another, in one instance; return the runs' ids."""
     with open_instance(settings, many_runs=many_runs) as instance:
         instance.add_dynamic_partitions("people", list(partitions))
         job = defs.resolve_job_def("all_of_it")
@@ -45,7 +49,7 @@ def run(settings: Settings, *, many_runs: bool, partitions: tuple[str, ...] = ("
 
 
 @pytest.mark.filterwarnings("ignore::dagster.BetaWarning", "ignore::dagster.PreviewWarning")
-def test_who_asks_outside_a_step_hears_what_others_have_made_since(settings: Settings) -> None:
+def test_outside_of_a_step_the_newest_materialization_is_returned_whoever_made_it(settings: Settings) -> None:
     key = dg.AssetKey("measured")
     (first,) = run(settings, many_runs=True)
     with open_instance(settings, many_runs=True) as worker:
@@ -59,12 +63,12 @@ def test_who_asks_outside_a_step_hears_what_others_have_made_since(settings: Set
 @pytest.mark.filterwarnings("ignore::dagster.BetaWarning", "ignore::dagster.PreviewWarning")
 @pytest.mark.parametrize("many_runs", [True, False])
 def test_a_worker_starts_no_program_to_copy_what_it_prints(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch, many_runs
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, many_runs: bool
 ) -> None:
     started: list[object] = []
     plain = subprocess.Popen
 
-    def counting(*arguments, **more):
+    def counting(*arguments: Any, **more: Any) -> Any:
         started.append(arguments)
         return plain(*arguments, **more)
 
@@ -73,15 +77,13 @@ def test_a_worker_starts_no_program_to_copy_what_it_prints(
     assert bool(started) != many_runs
 
 
-def test_partitions_are_asked_for_once_a_step_and_are_never_old_ones(
+def test_partitions_are_read_once_per_step_and_are_never_outdated(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
-
     asked: list[str] = []
     plain = SqlEventLogStorage.get_dynamic_partitions
 
-    def counting(self, name):
+    def counting(self: SqlEventLogStorage, name: str) -> Sequence[str]:
         asked.append(name)
         return plain(self, name)
 
@@ -89,7 +91,7 @@ def test_partitions_are_asked_for_once_a_step_and_are_never_old_ones(
     seen: list[object] = []
 
     @dg.op
-    def first(context) -> None:
+    def first(context: dg.OpExecutionContext) -> None:
         def there(key: str) -> bool:
             return context.instance.has_dynamic_partition("people", key)
 
@@ -102,10 +104,10 @@ def test_partitions_are_asked_for_once_a_step_and_are_never_old_ones(
         seen.append((there("0001"), there("0009")))
 
     @dg.op(ins={"after": dg.In(dg.Nothing)})
-    def second(context) -> None:
+    def second(context: dg.OpExecutionContext) -> None:
         with open_instance(settings) as other:
             other.delete_dynamic_partition("people", "0009")
-        # of what others do, a step that has asked before hears when the next one begins
+        # what others change is seen when the next step begins
         seen.append(context.instance.get_dynamic_partitions("people"))
 
     @dg.job
@@ -122,7 +124,20 @@ def test_partitions_are_asked_for_once_a_step_and_are_never_old_ones(
 
 
 @pytest.mark.filterwarnings("ignore::dagster.BetaWarning", "ignore::dagster.PreviewWarning")
-def test_everybody_reads_the_same_events_that_dagsters_own_storage_would_have_kept(
+def test_a_home_whose_settings_name_a_module_that_has_moved_is_brought_up_to_date(settings: Settings) -> None:
+    (plain,) = run(settings, many_runs=False)
+    for name in ("dagster.yaml", "worker.yaml"):
+        path = prepare_home(settings) / name
+        path.write_text(path.read_text().replace("iss_assets.pipeline.event_log", "iss_assets.event_log"))
+    assert "module: iss_assets.event_log" in path.read_text()
+    (later,) = run(settings, many_runs=True, partitions=("0002",))
+    assert "module: iss_assets.pipeline.event_log" in path.read_text()
+    with open_instance(settings) as reader:
+        assert len(reader.all_logs(plain)) == len(reader.all_logs(later)) > 15
+
+
+@pytest.mark.filterwarnings("ignore::dagster.BetaWarning", "ignore::dagster.PreviewWarning")
+def test_every_program_reads_the_same_events_that_dagsters_own_storage_would_have_stored(
     settings: Settings,
 ) -> None:
     (plain,) = run(settings, many_runs=False)
@@ -130,7 +145,10 @@ def test_everybody_reads_the_same_events_that_dagsters_own_storage_would_have_ke
     with open_instance(settings) as reader:
         told = {r: [str(e.dagster_event_type) for e in reader.all_logs(r)] for r in (plain, kept, second)}
         assert told[kept] == told[plain] == told[second] and len(told[kept]) > 15
-        assert {str(reader.get_run_by_id(r).status) for r in told} == {"DagsterRunStatus.FAILURE"}
+        assert {found.status for r in told if (found := reader.get_run_by_id(r))} == {
+            dg.DagsterRunStatus.FAILURE
+        }
+        assert all(reader.get_run_by_id(r) for r in told)
         assert reader.get_materialized_partitions(dg.AssetKey("measured")) == {"0001", "0002", "0003"}
         failed = reader.event_log_storage.get_asset_check_execution_history(
             dg.AssetCheckKey(dg.AssetKey("measured"), "plausible"), limit=10
@@ -139,32 +157,38 @@ def test_everybody_reads_the_same_events_that_dagsters_own_storage_would_have_ke
             (r, "AssetCheckExecutionRecordStatus.FAILED") for r in told
         }
         # each check is kept with the materialization that it was about
-        assert [r.evaluation.target_materialization_data.run_id for r in failed] == [r.run_id for r in failed]
+        about = [r.evaluation.target_materialization_data for r in failed if r.evaluation is not None]
+        assert [target.run_id for target in about if target is not None] == [r.run_id for r in failed]
         version = reader.get_latest_data_version_record(dg.AssetKey("measured"), partition_key="0002")
         assert version is not None and version.run_id == kept
 
 
-def test_the_file_that_the_ui_watches_changes_with_every_event(settings: Settings) -> None:
+def test_the_file_that_the_ui_watches_changes_with_every_event(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with open_instance(settings, many_runs=True) as instance:
         instance.add_dynamic_partitions("people", ["0001"])
         job = defs.resolve_job_def("all_of_it")
         seen: list[int] = []
         storage = instance.event_log_storage
 
-        def look(event) -> None:
+        def look(event: dg.EventLogEntry) -> None:
             seen.append(
                 (settings.dagster_home / "history" / "runs" / f"{event.run_id}.db").stat().st_mtime_ns
             )
 
         plain = storage.store_event
-        storage.store_event = lambda event: (plain(event), look(event))[0]
+
+        def store_and_look(event: dg.EventLogEntry) -> None:
+            plain(event)
+            look(event)
+
+        monkeypatch.setattr(storage, "store_event", store_and_look)
         job.execute_in_process(partition_key="0001", instance=instance, raise_on_error=False)
     assert len(seen) > 15 and all(a < b for a, b in pairwise(seen))
 
 
-def test_two_workers_tell_at_once_and_nothing_is_lost(settings: Settings, tmp_path: Path) -> None:
-    import multiprocessing
-
+def test_two_workers_log_at_once_and_nothing_is_lost(settings: Settings, tmp_path: Path) -> None:
     open_instance(settings).dispose()
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
@@ -178,6 +202,4 @@ def test_two_workers_tell_at_once_and_nothing_is_lost(settings: Settings, tmp_pa
 
 
 def _run_group(study: str, home: str, partitions: tuple[str, ...]) -> list[str]:
-    from pathlib import Path
-
     return run(Settings(study=Path(study), home=Path(home)), many_runs=True, partitions=partitions)

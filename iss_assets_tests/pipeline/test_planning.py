@@ -59,7 +59,7 @@ def test_a_video_that_is_still_copied_makes_its_patient_wait_and_nobody_else() -
 def test_a_patient_at_work_is_not_run_twice_at_once() -> None:
     decision = plan(seen(stale={"0001": "a"}, in_flight={"0001"}), NOW, SETTINGS)
     assert not decision.requests
-    assert decision.waiting == {"0001": "a run is at work"}
+    assert decision.waiting == {"0001": "a run is in progress"}
 
 
 def test_the_patients_of_a_backfill_are_left_to_it_and_no_others() -> None:
@@ -67,7 +67,7 @@ def test_the_patients_of_a_backfill_are_left_to_it_and_no_others() -> None:
         seen(enrolled=["0001", "0002"], stale={"0001": "a", "0002": "a"}, backfilled={"0001"}), NOW, SETTINGS
     )
     assert subjects(decision) == ["0002"]
-    assert decision.waiting == {"0001": "a backfill is at work"}
+    assert decision.waiting == {"0001": "a backfill is in progress"}
 
 
 def test_one_who_left_the_study_folder_is_told_and_never_deleted_or_run() -> None:
@@ -86,7 +86,7 @@ def test_a_failed_run_is_tried_again_later_with_a_new_key_and_longer_waits() -> 
     attempts = [Attempt("run-one-id", "a", NOW)]
     early = plan(seen(stale={"0001": "a"}, attempts={"0001": attempts}), NOW + 99, SETTINGS)
     assert not early.requests
-    assert early.waiting["0001"].startswith("tried again in")
+    assert early.waiting["0001"].startswith("will be tried again in")
     late = plan(seen(stale={"0001": "a"}, attempts={"0001": attempts}), NOW + 100, SETTINGS)
     assert late.requests[0].key == "0001:a:run-one-"
     twice = [Attempt("run-two-id", "a", NOW + 100), *attempts]
