@@ -1,6 +1,7 @@
-"""The storage of a worker of `iss run`: what it logs can be read by every other program."""
+"""The storage of a worker of `iss run`: what it logs can be read by every other program.
 
-from __future__ import annotations
+No ``from __future__ import annotations`` here: an op's context is recognized by its type, not by the type's name.
+"""
 
 import multiprocessing
 import subprocess
