@@ -139,7 +139,7 @@ def test_files_that_change_during_the_run_leave_rows_of_one_moment_and_are_picke
     videos = {r["video_id"]: r for r in rows(settings, "videos", "0001")}
     assert videos.keys() == {"s0-0001", "s1-0001"}, "what the folder held when it was read"
     assert "changed while it was read" in str(videos["s0-0001"]["problem"])
-    assert "went away" in str(videos["s1-0001"]["problem"])
+    assert "disappeared" in str(videos["s1-0001"]["problem"])
     # what was read again is not taken for current, even if the folder goes back to what it was
     assert "videos" in stale_patients(before, settings)["0001"]
     after = read_study(settings.study, settings.reading)
