@@ -213,6 +213,13 @@ def shrink(picture: NDArray[np.uint8], side: int) -> tuple[NDArray[np.uint8], fl
 
     Halving averages blocks of two by two pixels and costs a fifth of scaling by other factors.
 
+    Parameters
+    ----------
+    picture : ndarray of uint8, shape (height, width, 3)
+        Full size.
+    side : int
+        Minimum length of the shorter side in pixels.
+
     Returns
     -------
     small : ndarray of uint8, shape (height, width, 3)
@@ -229,7 +236,26 @@ def shrink(picture: NDArray[np.uint8], side: int) -> tuple[NDArray[np.uint8], fl
 
 
 def scales(shape: tuple[int, ...], scale: float, settings: FaceSettings) -> tuple[float, float, float]:
-    """Return, in pixels, the smallest face searched for, the smallest one of the first search, and the shorter side."""
+    """Return the face sizes to search for in a scaled picture.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Height and width of the scaled picture, then anything.
+    scale : float
+        Scaled size over full size.
+    settings : FaceSettings
+        `min_face_share` and `search_share`.
+
+    Returns
+    -------
+    smallest : float
+        Smallest face searched for at all, in pixels of the scaled picture.
+    large : float
+        Smallest face of the first search.
+    shorter : float
+        Shorter side of the scaled picture.
+    """
     shorter = min(shape[:2])
     smallest = max(_DEFAULT_MIN_FACE * scale, settings.min_face_share * shorter, CELL)
     return smallest, max(settings.search_share * shorter, smallest), shorter
@@ -386,7 +412,7 @@ def square(boxes: Boxes) -> Boxes:
 
 
 def regress(boxes: Boxes, shift: NDArray[Any]) -> Boxes:
-    """Move the boxes' edges by a network's shifts, which are fractions of the side."""
+    """Move boxes, shape (n, 5), by a network's shifts of their edges, shape (n, 4), in fractions of the side."""
     size = np.tile(boxes[:, 2:4] - boxes[:, :2] + 1, 2)
     return np.column_stack([boxes[:, :4] + shift * size, boxes[:, 4]])
 

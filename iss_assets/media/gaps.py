@@ -62,7 +62,17 @@ def remover_of(cuts: Sequence[tuple[float, float]]) -> Any:
 
 
 def header_notes(container: Any, packets: Packets, video: TrackClock, audio: TrackClock | None) -> list[str]:
-    """Return a note if the header announces more than the file contains; headers are used for nothing else."""
+    """Return a note if the header announces more than the file contains; headers are used for nothing else.
+
+    Parameters
+    ----------
+    container : av.container.InputContainer
+        The open file.
+    packets : Packets
+        Those of the video.
+    video, audio : TrackClock
+        The clocks of the tracks; None without sound.
+    """
     stream = packets.stream
     there = float((video.stamps + np.where(video.length > 0, video.length, video.step)).max())
     if stream is not None and stream.duration:

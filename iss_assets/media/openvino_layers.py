@@ -71,14 +71,28 @@ class OpenVinoLayers:
 def picture_network(
     network: Callable[[Any, Any], tuple[Any, ...]], weights: Mapping[str, NDArray[np.float32]]
 ) -> Any:
-    """Compile a network for pictures in their memory layout, float32 of shape (n, height, width, 3)."""
+    """Compile a network for pictures in their memory layout, float32 of shape (n, height, width, 3).
+
+    Parameters
+    ----------
+    network : callable
+        Takes `mtcnn.Layers` and pictures of shape (n, 3, height, width), and returns the outputs.
+    weights : mapping of str to ndarray
+        Keyed by names like ``conv1.weight``.
+    """
     pictures = op.parameter([-1, -1, -1, 3], np.float32)
     channels_first = op.transpose(pictures, op.constant([0, 3, 1, 2]))
     return compiled(network(OpenVinoLayers(weights), channels_first), [pictures])
 
 
 def compiled(outputs: Sequence[Any], inputs: Sequence[Any]) -> Any:
-    """Compile a graph for one thread and full precision, so that results do not depend on the CPU."""
+    """Compile a graph for one thread and full precision, so that results do not depend on the CPU.
+
+    Parameters
+    ----------
+    outputs, inputs : sequence of OpenVINO nodes
+        Results of the graph and its parameters, in the order in which `runner` returns and takes them.
+    """
     settings = {
         "INFERENCE_NUM_THREADS": 1,
         "NUM_STREAMS": 1,

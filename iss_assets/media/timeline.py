@@ -327,7 +327,16 @@ class _Reader:
 
 
 def decode(stream: Any, packet: Any | None, number: int) -> Sequence[av.VideoFrame] | None:
-    """Decode a video packet; None flushes the decoder.
+    """Decode a video packet.
+
+    Parameters
+    ----------
+    stream : av.VideoStream
+        The packet's stream.
+    packet : av.Packet or None
+        None flushes the decoder. Its time stamps are overwritten.
+    number : int
+        The packet's number, which becomes its time stamp.
 
     Returns
     -------

@@ -197,7 +197,15 @@ def make_clock(container: Any, packets: Packets, is_video: bool) -> TrackClock:
 
 
 def hide_ignored_edits(container: Any, tracks: Sequence[tuple[Packets, TrackClock | None]]) -> list[str]:
-    """Hide what FFmpeg returns in place of an empty edit or a held picture; return notes on edits not followed."""
+    """Hide what FFmpeg returns in place of an empty edit or a held picture; return notes on edits not followed.
+
+    Parameters
+    ----------
+    container : av.container.InputContainer
+        The open file.
+    tracks : sequence of (Packets, TrackClock or None)
+        Changed in place.
+    """
     if "mov" not in container.format.name.split(",") or container.options.get("ignore_editlist"):
         return []
     edits = unfollowed_edits(Path(container.name))
@@ -246,7 +254,18 @@ def _jumps(track: TrackClock, pause: float) -> list[int]:
 
 
 def repair_clocks(video: TrackClock, audio: TrackClock | None, pause: float) -> tuple[int, int]:
-    """Repair clocks that start again or break; return the number of parts joined and of jumps undone."""
+    """Repair clocks that start again or break, in place; return the number of parts joined and of jumps undone.
+
+    A jump that both clocks make at the same time joins two parts, or is a shared pause. A jump of one clock alone is
+    undone, unless it is a jump ahead that the other clock confirms.
+
+    Parameters
+    ----------
+    video, audio : TrackClock
+        The clocks of the tracks; None without sound.
+    pause : float
+        Seconds ahead from which a step is a jump.
+    """
     video_jumps = _jumps(video, pause)
     audio_jumps = _jumps(audio, pause) if audio is not None else []
     moved_v = {i: float(video.clock[i] - video.clock[i - 1]) for i in video_jumps}

@@ -54,7 +54,15 @@ def orientation_of(frame: av.VideoFrame) -> Orientation:
 
 
 def turn_upright(picture: NDArray[Any], orientation: Orientation) -> NDArray[Any]:
-    """Turn a stored picture, shape (height, width, ...), upright and return a contiguous array."""
+    """Turn a stored picture, shape (height, width, ...), upright and return a contiguous array.
+
+    Parameters
+    ----------
+    picture : ndarray, shape (height, width, ...)
+        As stored in the file.
+    orientation : Orientation
+        See `orientation_of`.
+    """
     if orientation.transpose:
         picture = picture.swapaxes(0, 1)
     if orientation.flip_x:

@@ -92,7 +92,10 @@ def probe(path: Path, settings: VideoSettings) -> VideoInfo:
 
 
 def open_video(path: Path, settings: VideoSettings) -> tuple[VideoInfo, Timeline]:
-    """Do what `probe` does, and also return the timeline, so that sampling does not have to compute it again."""
+    """Do what `probe` does, and also return the timeline, so that sampling does not have to compute it again.
+
+    Parameters and errors are those of `probe`.
+    """
     with open_container(path) as container:
         chosen = choose_streams(container)
         if chosen.no_video is not None:

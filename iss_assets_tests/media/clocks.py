@@ -80,12 +80,12 @@ def write_marked(
     """
     default = {"libx264": {"crf": "14", "preset": "veryfast", "bf": "3", "g": "50", "sc_threshold": "0"}}
     with av.open(str(path), "w", options=muxing or {}) as out:
-        film: Any = out.add_stream(codec, rate=fps)
-        film.width, film.height, film.pix_fmt = _BITS * _FIELD + 8, 32, "yuv420p"
-        film.options = options or default.get(codec, {})
+        stream: Any = out.add_stream(codec, rate=fps)
+        stream.width, stream.height, stream.pix_fmt = _BITS * _FIELD + 8, 32, "yuv420p"
+        stream.options = options or default.get(codec, {})
         if codec != "libx264":
-            film.bit_rate = 1_500_000
-        film.codec_context.time_base = Fraction(1, fps if path.suffix in (".avi", ".mpg") else 1000)
+            stream.bit_rate = 1_500_000
+        stream.codec_context.time_base = Fraction(1, fps if path.suffix in (".avi", ".mpg") else 1000)
         track: Any = None
         if sounds:
             track = out.add_stream(
@@ -95,10 +95,10 @@ def write_marked(
         packets: list[tuple[str, int, Any]] = []
         for number, at in pictures:
             frame = av.VideoFrame.from_ndarray(marked_picture(number), format="rgb24")
-            frame.time_base = film.codec_context.time_base
+            frame.time_base = stream.codec_context.time_base
             frame.pts = round(at / frame.time_base)
-            packets += [("picture", n, p) for n, p in enumerate(film.encode(frame), len(packets))]
-        packets += [("picture", n, p) for n, p in enumerate(film.encode(), len(packets))]
+            packets += [("picture", n, p) for n, p in enumerate(stream.encode(frame), len(packets))]
+        packets += [("picture", n, p) for n, p in enumerate(stream.encode(), len(packets))]
         count = len(packets)
         if track is not None:
             resampler = av.AudioResampler(track.format, "mono", RATE, frame_size=1024)
@@ -152,8 +152,8 @@ class Played:
         sound = self.tables.problem if self.tables is not None else None
         return " ".join(filter(None, (self.info.problem, self.sampler.problem, sound)))
 
-    def heard_at(self, second: float) -> float | None:
-        """Return which source second is played at a second of the timeline."""
+    def source_second_at(self, second: float) -> float | None:
+        """Return which source second is played at a given second of the timeline."""
         middle, half = round(second * self.rate), round(0.1 * self.rate)
         return second_in(self.sound[middle - half : middle + half], self.rate)
 
@@ -184,7 +184,7 @@ class Played:
             here = nearby[1]
             if any((n is None) != (here is None) for n in nearby):
                 continue
-            found = self.heard_at(moment)
+            found = self.source_second_at(moment)
             if here is None:
                 assert found is None, (moment, found)
             elif abs(nearby[2] - nearby[0] - 0.5) < 0.01:  # type: ignore[operator]  # none is None if `here` is not
@@ -194,7 +194,7 @@ class Played:
 def edit(path: Path, track: int, entries: Sequence[tuple[float, ...]], wide: bool = False) -> None:
     """Replace the edit list of an mp4's track (from 0); the movie box must be the last one, as FFmpeg writes it.
 
-    An entry is its duration in the film's time scale (1000 a second), its start in the track's own, where -1 is an
+    An entry is its duration in the movie's time scale (1000 per second), its start in the track's own, where -1 is an
     empty edit, and its speed, 1 if left out. `wide` writes numbers of 64 bits (version 1).
     """
     data = path.read_bytes()

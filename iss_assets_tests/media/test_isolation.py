@@ -106,9 +106,9 @@ def file(tmp_path: Path) -> Path:
 @pytest.fixture
 def reading(file: Path) -> Callable[..., Reading]:
     def make(video_id: str = "0001-01", seconds: float = 60.0) -> Reading:
-        seen = file.stat()
+        status = file.stat()
         return Reading(
-            "0001", video_id, "picture", sha256_of(file), seconds, file, seen.st_size, seen.st_mtime_ns
+            "0001", video_id, "picture", sha256_of(file), seconds, file, status.st_size, status.st_mtime_ns
         )
 
     return make
@@ -129,8 +129,8 @@ def let_a_process_die(reading: Reading, folder: Path) -> None:
         "import os, signal, sys\n"
         "from pathlib import Path\n"
         "from iss_assets.media.journal import Journal, Reading\n"
-        "path, seen = Path(sys.argv[2]), Path(sys.argv[2]).stat()\n"
-        "reading = Reading('0001', sys.argv[3], 'picture', sys.argv[4], 9.0, path, seen.st_size, seen.st_mtime_ns)\n"
+        "path, status = Path(sys.argv[2]), Path(sys.argv[2]).stat()\n"
+        "reading = Reading('0001', sys.argv[3], 'picture', sys.argv[4], 9.0, path, status.st_size, status.st_mtime_ns)\n"
         "with Journal(Path(sys.argv[1])).entry(reading):\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
@@ -286,24 +286,24 @@ def test_a_file_that_changes_while_it_is_read_gives_no_rows_and_no_verdict(
     journal: Journal, reading: Callable[..., Reading], file: Path
 ) -> None:
     with guard(journal) as careful:
-        seen = reading()
+        before = reading()
         with pytest.raises(ChangedFile):
-            careful.attempt(seen, replaces, file)
-        seen = reading()
+            careful.attempt(before, replaces, file)
+        before = reading()
         file.unlink()
         for work in (good, fails_always, refuses):
             with pytest.raises(ChangedFile):
-                careful.attempt(seen, work)
+                careful.attempt(before, work)
     assert journal.suspects() == []
 
 
 def test_a_pipe_in_the_place_of_a_file_neither_blocks_nor_counts(
     tmp_path: Path, file: Path, reading: Callable[..., Reading]
 ) -> None:
-    seen = reading()
+    before = reading()
     file.unlink()
     os.mkfifo(file)
-    assert not same_file(seen, thorough=True)
+    assert not same_file(before, thorough=True)
     with pytest.raises(OSError, match="not a regular file"):
         sha256_of(file)
 

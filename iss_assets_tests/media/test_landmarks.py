@@ -1,4 +1,4 @@
-"""Landmarks: crops are coded and decoded without loss of use, and the mesh lies on the face."""
+"""Landmarks: crops survive encoding and decoding well enough for the mesh, and the mesh is on the face."""
 
 from __future__ import annotations
 

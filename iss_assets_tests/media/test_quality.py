@@ -1,4 +1,4 @@
-"""Each flag on its trouble and on its absence, on tables built around a real portrait's crop."""
+"""Each flag with and without its issue, on tables built around a real portrait's crop."""
 
 from __future__ import annotations
 
@@ -98,19 +98,19 @@ def _tables(
     meshes = faces if meshes is None else meshes
     gray = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
     small = cv2.resize(gray, (180, 180), interpolation=cv2.INTER_AREA)
-    seen, looked = measure_frame(small, None, gray[128:384, 128:384]), measure_face(crop)
+    frame_measures, face_measures = measure_frame(small, None, gray[128:384, 128:384]), measure_face(crop)
     coded = encode_crop(crop)
     frame_rows, face_rows, mesh_rows = [], [], []
     for i in range(frames):
         change = frame if frame and i < affected * frames else {}
         row = {
-            "frame_index": i, "time_s": i / 10, "luminance": seen.luminance, "highlight": seen.highlight,
-            "noise": seen.noise, "glare": seen.glare, "motion": None if i == 0 else 0.01,
+            "frame_index": i, "time_s": i / 10, "luminance": frame_measures.luminance, "highlight": frame_measures.highlight,
+            "noise": frame_measures.noise, "glare": frame_measures.glare, "motion": None if i == 0 else 0.01,
             "text_share": 0.0 if i % 10 == 0 else None, "faces_seen": int(i < faces), "width": 512, "height": 512,
             "face_luminance": None, "face_highlight": None, "face_glare": None,
         }  # fmt: skip
         if i < faces:
-            row |= {f"face_{n}": getattr(looked, n) for n in ("luminance", "highlight", "glare")}
+            row |= {f"face_{n}": getattr(face_measures, n) for n in ("luminance", "highlight", "glare")}
             x1, y1, x2, y2 = BOX
             box = {"frame_index": i, "x1": x1, "y1": y1, "x2": x2, "y2": y2, "crop": coded}
             face_rows.append({**box, **(face if face and i < affected * frames else {})})
@@ -255,7 +255,7 @@ def test_failing_landmarks_are_flagged_and_many_make_a_video_unusable() -> None:
     some, many = _assess(meshes=int(0.8 * FRAMES)), _assess(meshes=int(0.3 * FRAMES))
     assert some.flags == many.flags == ["landmarks_missing"]
     assert some.usable and many.unusable_reason == "landmarks_missing"
-    assert _assess(meshes=int(0.98 * FRAMES)).flags == []  # the paper's 2.86 % are no trouble
+    assert _assess(meshes=int(0.98 * FRAMES)).flags == []  # the paper's 2.86 % are not an issue
 
 
 def test_an_upside_down_and_a_mirrored_mesh_are_rotated() -> None:

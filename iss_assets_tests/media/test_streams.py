@@ -32,7 +32,7 @@ def write_tracks(
 ) -> Path:
     """Write a file of many tracks.
 
-    A video track is (pictures at 25 a second, side in pixels, default), a sound track (start in seconds, end in
+    A video track is (pictures at 25 per second, side in pixels, default), a sound track (start in seconds, end in
     seconds, hertz of its tone, default).
     """
     with av.open(str(path), "w") as out:

@@ -1,6 +1,6 @@
 """One clock per video: whatever a file does to its times, picture and sound say the same second.
 
-Every film here tells its source second in the picture and in the sound; the right answer is known from how it was made.
+Every video here encodes its source second in picture and sound, so the right answer is known.
 """
 
 from __future__ import annotations
@@ -490,5 +490,5 @@ def _joined(path: Path, *parts: Path) -> Path:
 
 
 def _away_from(*places: float) -> Callable[[float], float]:
-    """Return what is heard, and nothing that can be compared near these places."""
+    """Return the source second of the sound, and None near these places, where it cannot be compared."""
     return lambda t: t if all(abs(t - p) > 0.3 for p in places) else -1e9

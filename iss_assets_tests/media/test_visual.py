@@ -19,7 +19,7 @@ from iss_assets_tests.media.films import portrait, write_film
 VIDEO, FACES, LANDMARKS = VideoSettings(), FaceSettings(), LandmarkSettings()
 
 
-def see(path: Path, threads: int = 2, video: VideoSettings = VIDEO) -> VisualTables:
+def extract(path: Path, threads: int = 2, video: VideoSettings = VIDEO) -> VisualTables:
     return extract_visual(path, video, FACES, LANDMARKS, threads=threads)
 
 
@@ -32,59 +32,59 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def seen(film: Path) -> VisualTables:
-    return see(film)
+def tables(film: Path) -> VisualTables:
+    return extract(film)
 
 
-def test_the_tables_fit_the_warehouse(seen: VisualTables) -> None:
-    for model, table in ((Frames, seen.frames), (Faces, seen.faces), (Landmarks, seen.landmarks)):
+def test_the_tables_fit_the_warehouse(tables: VisualTables) -> None:
+    for model, table in ((Frames, tables.frames), (Faces, tables.faces), (Landmarks, tables.landmarks)):
         for name in ("video_id", "patient_id", "fingerprint"):
             table = table.append_column(name, arrow.array(["a1"] * len(table)))
         model.check_rows(table)
-    assert seen.problem is None
+    assert tables.problem is None
 
 
-def test_every_sample_is_a_frame_in_its_chunk(seen: VisualTables) -> None:
-    frames = seen.frames.to_pydict()
+def test_every_sample_is_a_frame_in_its_chunk(tables: VisualTables) -> None:
+    frames = tables.frames.to_pydict()
     assert frames["frame_index"] == list(range(44))
     assert frames["chunk_index"] == [0] * 40 + [1] * 4
     assert frames["motion"][0] is None and all(m is not None for m in frames["motion"][1:])
     assert [i for i, t in enumerate(frames["text_share"]) if t is not None] == [0, 10, 20, 30, 40]
 
 
-def test_the_face_is_missing_exactly_while_it_is_away(seen: VisualTables) -> None:
+def test_the_face_is_missing_exactly_while_it_is_away(tables: VisualTables) -> None:
     away = list(range(20, 30))
-    frames = seen.frames.to_pydict()
+    frames = tables.frames.to_pydict()
     assert [i for i, n in enumerate(frames["faces_seen"]) if n == 0] == away
     assert [i for i, n in enumerate(frames["face_luminance"]) if n is None] == away
-    assert seen.faces["frame_index"].to_pylist() == [i for i in range(44) if i not in away]
-    assert seen.landmarks["frame_index"].equals(seen.faces["frame_index"])
-    assert all(seen.landmarks["detected"].to_pylist())
+    assert tables.faces["frame_index"].to_pylist() == [i for i in range(44) if i not in away]
+    assert tables.landmarks["frame_index"].equals(tables.faces["frame_index"])
+    assert all(tables.landmarks["detected"].to_pylist())
 
 
-def test_landmarks_made_again_from_stored_crops_are_the_same(seen: VisualTables) -> None:
-    detected, points = landmarks_from_crops(seen.faces["crop"], LANDMARKS)
-    assert detected.equals(seen.landmarks["detected"].combine_chunks())
-    assert points.equals(seen.landmarks["points"].combine_chunks())
+def test_landmarks_made_again_from_stored_crops_are_the_same(tables: VisualTables) -> None:
+    detected, points = landmarks_from_crops(tables.faces["crop"], LANDMARKS)
+    assert detected.equals(tables.landmarks["detected"].combine_chunks())
+    assert points.equals(tables.landmarks["points"].combine_chunks())
 
 
-def test_one_thread_gives_the_same_tables_as_several(film: Path, seen: VisualTables) -> None:
-    alone = see(film, threads=1)
-    assert alone.frames.equals(seen.frames)
-    assert alone.faces.equals(seen.faces)
-    assert alone.landmarks.equals(seen.landmarks)
+def test_one_thread_gives_the_same_tables_as_several(film: Path, tables: VisualTables) -> None:
+    alone = extract(film, threads=1)
+    assert alone.frames.equals(tables.frames)
+    assert alone.faces.equals(tables.faces)
+    assert alone.landmarks.equals(tables.landmarks)
 
 
-def test_progress_is_told_up_to_the_end(film: Path) -> None:
-    told: list[tuple[int, int]] = []
-    extract_visual(film, VIDEO, FACES, LANDMARKS, progress=lambda done, of: told.append((done, of)))
-    assert told[-1] == (44, 44) and told == sorted(told)
+def test_progress_is_reported_up_to_the_end(film: Path) -> None:
+    reported: list[tuple[int, int]] = []
+    extract_visual(film, VIDEO, FACES, LANDMARKS, progress=lambda done, of: reported.append((done, of)))
+    assert reported[-1] == (44, 44) and reported == sorted(reported)
 
 
 def test_a_picture_held_over_a_gap_repeats_its_face(tmp_path: Path) -> None:
     times = [0.0, 0.1, 0.2, 1.2, 1.3]
     path = write_film(tmp_path / "film.mp4", [portrait(t, (480, 360)) for t in times], times=times)
-    held = see(path)
+    held = extract(path)
     hashes = held.frames["picture_hash"].to_pylist()
     assert len(set(hashes[2:12])) == 1 and hashes[12] != hashes[2]
     boxes = held.faces.select(["x1", "y1", "x2", "y2"]).to_pylist()
@@ -94,9 +94,9 @@ def test_a_picture_held_over_a_gap_repeats_its_face(tmp_path: Path) -> None:
 
 def test_a_turned_film_gives_upright_crops(tmp_path: Path) -> None:
     pictures = [portrait(i / 25, (360, 480), 0.5) for i in range(25)]
-    plain = see(write_film(tmp_path / "plain.mp4", pictures))
+    plain = extract(write_film(tmp_path / "plain.mp4", pictures))
     stored = [np.rot90(p, -1) for p in pictures]
-    turned = see(write_film(tmp_path / "turned.mp4", stored, rotation=90))
+    turned = extract(write_film(tmp_path / "turned.mp4", stored, rotation=90))
     assert len(turned.faces) == len(plain.faces) == 10
     shift = np.abs(np.array(turned.faces["x1"]) - np.array(plain.faces["x1"]))
     assert shift.max() < 4
@@ -108,7 +108,7 @@ def test_an_unreadable_file_stays_an_error(tmp_path: Path) -> None:
     path = tmp_path / "film.mp4"
     path.write_bytes(b"nothing")
     with pytest.raises(UnreadableVideo):
-        see(path)
+        extract(path)
 
 
 def test_what_goes_wrong_in_the_decoding_thread_is_raised_after_what_went_well() -> None:
@@ -125,12 +125,12 @@ def test_what_goes_wrong_in_the_decoding_thread_is_raised_after_what_went_well()
 
 @pytest.mark.real_clips
 def test_real_faces_are_found_and_meshed(real_clips: Path) -> None:
-    seen = see(real_clips / "talk_m_dark_grid3s.mpg")
-    assert len(seen.frames) == len(seen.faces) == 30
-    assert np.mean(seen.landmarks["detected"].to_pylist()) > 0.95
+    tables = extract(real_clips / "talk_m_dark_grid3s.mpg")
+    assert len(tables.frames) == len(tables.faces) == 30
+    assert np.mean(tables.landmarks["detected"].to_pylist()) > 0.95
 
 
 @pytest.mark.real_clips
 def test_a_face_that_leaves_a_real_clip_is_gone(real_clips: Path) -> None:
-    seen = see(real_clips / "face_then_noface.mov")
-    assert seen.faces["frame_index"].to_pylist() == list(range(24))
+    tables = extract(real_clips / "face_then_noface.mov")
+    assert tables.faces["frame_index"].to_pylist() == list(range(24))
