@@ -86,7 +86,7 @@ def _paper_file() -> Path:
 
 
 def paper_study_in(file: Path) -> Warehouse:
-    """Give a warehouse at `file` with the paper's study in it."""
+    """Write a warehouse at `file` with the paper's study in it."""
     shutil.copyfile(_paper_file(), file)
     return Warehouse(file)
 
@@ -135,7 +135,7 @@ def _patients(
 
 
 def _spread(members: list[dict[str, Any]], videos: int, random: np.random.Generator) -> list[dict[str, Any]]:
-    """Give each video an owner; everyone has at least one, some send far more than others."""
+    """Assign each video to a patient; everyone has at least one, some send far more than others."""
     shares = random.dirichlet(np.full(len(members), 2.5))
     counts = 1 + random.multinomial(videos - len(members), shares)
     return [m for m, n in zip(members, counts, strict=True) for _ in range(n)]

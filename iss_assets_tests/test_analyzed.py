@@ -24,7 +24,7 @@ SEEN_BUT_UNUSABLE = f"{UNUSABLE}-001"
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """Give the paper's study, in which the 30th patient's only video has frames and is too dark to be used."""
+    """Write the paper's study, in which the 30th patient's only video has frames but is too dark to be used."""
     settings = Settings(home=tmp_path_factory.mktemp("home"))
     store = paper_study_in(settings.warehouse_path)
     with store.write() as writer:

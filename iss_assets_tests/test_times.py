@@ -63,7 +63,7 @@ def written(clock: datetime, offset: int, form: int, zone: str) -> str:
 
 
 def cut(clock: datetime, form: int) -> datetime:
-    """Give what is left of a time in that form."""
+    """Return what is left of a time in that form."""
     return (
         clock.replace(second=0, microsecond=0),
         clock.replace(microsecond=0),

@@ -9,7 +9,7 @@ TIMEFRAMES = {0: "early AM", 1: "late AM", 2: "early PM", 3: "late PM"}
 
 
 def time_columns(at: datetime, offset_minutes: int = 0) -> dict[str, Any]:
-    """Give the columns of a check-in at this moment, written with this offset."""
+    """Return the columns of a check-in at this moment, written with this offset."""
     local = at.astimezone(timezone(timedelta(minutes=offset_minutes)))
     return {
         "submitted_at": at.astimezone(UTC),

@@ -89,7 +89,7 @@ def _extracted(path: Path, settings: Settings) -> list[tuple[type[Table], arrow.
 
 
 def _owned(table: type[Table], rows: arrow.Table, video: str, patient: str) -> arrow.Table:
-    """Give extracted rows the columns that say whose they are, in the order of the table."""
+    """Add the owner's columns to extracted rows, in the table's order."""
     owner = {"video_id": video, "patient_id": patient, "fingerprint": "f"}
     columns: dict[str, Any] = {}
     for field in table.arrow_schema():

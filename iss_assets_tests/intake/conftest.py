@@ -24,7 +24,7 @@ MakeStudy = Callable[..., Path]
 
 @pytest.fixture
 def make_study(tmp_path: Path) -> MakeStudy:
-    """Give a function that writes a study folder; files are a few bytes, since nothing here opens them."""
+    """Return a function that writes a study folder; files have a few bytes, because nothing here opens them."""
 
     def make(
         patients: Sequence[str] | str | bytes = PATIENTS,

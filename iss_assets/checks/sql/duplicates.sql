@@ -1,4 +1,4 @@
--- One row a video of the patient and another video, of anybody, that is the same file.
+-- One row per video of the patient and other video, of any patient, that is the same file.
 select v.video_id, o.video_id as other_video_id, o.patient_id as other_patient_id
 from videos as v
 inner join videos as o on o.sha256 = v.sha256 and o.video_id <> v.video_id

@@ -1,5 +1,5 @@
--- One row a patient, or that of one: the enrollment, the first day of the first week (of the enrollment, else of the
--- first survey), the day of the newest survey, and the last day that the study has seen.
+-- One row per patient, or one patient's row: the enrollment, the first day of the first week (from the enrollment, else
+-- from the first survey), the day of the latest survey, and the latest day in the study.
 select
     p.patient_id,
     p.cohort,

@@ -1,5 +1,5 @@
--- One row a survey of the patient, with its local day and whether its video came. The day is empty where no offset from
--- UTC is known; such surveys come last.
+-- One row per survey of the patient, with its local day and whether its video exists. The day is empty where no UTC offset is
+-- known; such surveys come last.
 select
     s.submission_id,
     s.submitted_at,

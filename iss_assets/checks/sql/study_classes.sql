@@ -1,4 +1,4 @@
--- One row a pain level that has patients.
+-- One row per pain level that has patients.
 select pain_level, count(*) as patients, count(*) / sum(count(*)) over () as share
 from patients
 group by pain_level

@@ -1,4 +1,4 @@
--- One row a cohort that has patients.
+-- One row per cohort that has patients.
 select cohort, count(*) as patients
 from patients
 group by cohort

@@ -1,4 +1,4 @@
--- One row a month with enough videos and a rate of quality: its change against the mean of the months before.
+-- One row per month with enough videos and quality rate: its change from the mean of the months before.
 with monthly as (
     select
         cast(date_trunc('month', s.submitted_on) as date) as month,

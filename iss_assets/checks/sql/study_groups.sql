@@ -1,4 +1,4 @@
--- One row a flag and a way to halve the study, by sex or by skin group: how often each half is flagged, as means over
+-- One row per flag and split of the study, by sex or by skin group: how often each group is flagged, as means over
 -- patients, and by how much the difference exceeds twice its standard error.
 with flags as (
     select distinct unnest(flags) as flag

@@ -1,4 +1,4 @@
--- One row a pain level with answered submissions: mean over its patients of their mean pain right now.
+-- One row per pain level with answered submissions: mean over its patients of their mean pain right now.
 with per_patient as (
     select p.patient_id, p.pain_level, avg(s.pain_now) as pain_now
     from patients as p

@@ -1,5 +1,5 @@
--- One row a file and reason: rows, cells and files of the study folder that were not used and that no patient's check tells
--- of (`rejected.sql` gives the survey rows of enrolled patients).
+-- One row per file and reason: rows, cells and files of the study folder that were not used and that no patient's check
+-- reports (`rejected.sql` has the survey rows of enrolled patients).
 select
     case when contains(file, '/') then split_part(file, '/', 1) else file end as file,
     code,

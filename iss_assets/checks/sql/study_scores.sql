@@ -1,4 +1,4 @@
--- One row a question, over all submissions of the study that answer anything.
+-- One row per question, over all submissions of the study with any answer.
 with given as (
     select
         pain_now,

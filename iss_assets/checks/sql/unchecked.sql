@@ -1,5 +1,5 @@
--- One row a patient and table whose rows are newer than its check results, whose checks never ended (the run was
--- killed), or were made with other settings or code. Results of checks that are no longer there count for nothing.
+-- One row per patient and table whose rows are newer than its check results, whose checks never ended (the run was
+-- killed), or were made with other settings or code. Results of checks that no longer exist do not count.
 with made as (
     select patient_id, table_name, max(made_at) as made_at
     from extractions
