@@ -228,7 +228,7 @@ def test_a_missing_folder_of_sql_models_is_an_error_that_says_what_to_do(
     (tmp_path / "none").mkdir()
     assert load_models(tmp_path / "none").models == {}  # chosen by a setting
     monkeypatch.setattr("iss_assets.warehouse.sql.models.shipped_folder", lambda name: tmp_path / "none")
-    with pytest.raises(SqlModelError, match=r"holds no SQL model.*install"):
+    with pytest.raises(SqlModelError, match=r"has no SQL model.*install"):
         require_models(tmp_path / "none")
 
 

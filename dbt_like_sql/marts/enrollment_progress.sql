@@ -15,7 +15,7 @@ paced as (
         *,
         date_trunc('month', first_day) as first_month,
         date_trunc('month', last_day) as last_month,
-        -- one patient, or less than four weeks, make no pace
+        -- one patient, or less than four weeks, give no rate
         case
             when patients >= 2 and date_diff('day', first_day, last_day) >= 28
                 then patients / date_diff('day', first_day, last_day) * 30.4375
@@ -23,7 +23,7 @@ paced as (
     from seen
     where patients > 0
 ),
--- a pace so slow that the goal is twenty years away ends there
+-- the projection ends after twenty years
 months as (
     select
         cast(p.first_month + to_months(cast(m.range as integer)) as date) as month,
@@ -70,6 +70,6 @@ select
 from projected
 where
     is_seen
-    -- up to and with the month in which the line reaches the goal
+    -- up to and including the month in which the goal is reached
     or (pace > 0 and patients < 112 and at_start < 112)
 order by month

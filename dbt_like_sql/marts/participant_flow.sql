@@ -31,7 +31,7 @@ with steps as (
     from stg_videos as v
     inner join video_quality as q on q.video_id = v.video_id
     where v.extracted and q.usable
-    -- no such step before quality was measured
+    -- this step exists only after quality was measured
     having (select count(*) from video_quality) > 0
     union all
     select 10, 'frame sampled', 'frames', count(distinct patient_id), coalesce(sum(frames), 0)

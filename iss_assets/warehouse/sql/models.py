@@ -1,9 +1,8 @@
-"""The SQL models of a folder: one SELECT per file, their columns, their order, their lineage.
+"""The SQL models of a folder: one SELECT per file, their columns, their building order, their lineage.
 
-Reads and checks the files, with file and line in every error; finds dependencies and column lineage in the SQL itself.
-``properties`` reads what ``schema.yml`` says of them, ``build`` runs them.
-
-A model that is wrong never takes the others down: it is listed in `SqlModels.errors`, and so is whatever reads it.
+Reads and checks the files, with file and line in every error. ``parsing`` reads a SELECT, ``properties`` what ``schema.yml``
+says about the models, ``build`` runs them. A model with an error never takes the others down: it is listed in
+`SqlModels.errors`, and so is every model that reads it.
 """
 
 from __future__ import annotations
@@ -20,17 +19,15 @@ from typing import Any, Final, Literal
 import duckdb
 import sqlglot
 from sqlglot import exp
-from sqlglot.dialects.dialect import Dialect
-from sqlglot.errors import SqlglotError
 from sqlglot.optimizer.qualify import qualify
-from sqlglot.optimizer.scope import build_scope, traverse_scope
-from sqlglot.tokens import TokenType
+from sqlglot.optimizer.scope import build_scope
 
 from iss_assets.schemas.registry import BY_NAME
 from iss_assets.shipped import shipped_folder
 from iss_assets.warehouse.engine import pin
 from iss_assets.warehouse.sql.errors import SqlModelError
 from iss_assets.warehouse.sql.jinja import render_sql
+from iss_assets.warehouse.sql.parsing import DIALECT, duckdb_error, first_code_line, parse_query, tables_read
 from iss_assets.warehouse.sql.properties import (
     FolderProperties,
     ModelTest,
@@ -40,22 +37,19 @@ from iss_assets.warehouse.sql.properties import (
     read_properties,
 )
 
-DIALECT: Final = "duckdb"
 _NAME: Final = re.compile(r"^[a-z][a-z0-9_]*$")
-_TABLE_FUNCTIONS: Final = (exp.GenerateSeries, exp.Unnest)
-"""What may stand in a FROM besides tables; anything that reads a file or a network may not."""
 _PROPERTIES: Final = ("*.yml", "*.yaml")
 _TESTS: Final = "tests"
-"""Folder of tests that are a SQL file each (dbt's "singular" tests)."""
+"""Folder of tests that are SQL files (dbt's "singular" tests)."""
 
 
 @dataclass(frozen=True)
 class ModelColumn:
-    """One column that a model gives."""
+    """One column of a model."""
 
     name: str
     type: str
-    """As DuckDB names it."""
+    """Type, as DuckDB names it."""
     description: str
 
 
@@ -67,7 +61,7 @@ class SqlModel:
     file: str
     """Relative to the folder."""
     group: str
-    """The first folder on the way: ``staging`` or ``marts``."""
+    """The first folder of its path: ``staging`` or ``marts``."""
     description: str
     materialized: Literal["table", "view"]
     columns: tuple[ModelColumn, ...]
@@ -76,16 +70,16 @@ class SqlModel:
     depends_on: tuple[str, ...]
     """Tables and models read, in alphabetical order."""
     version: str
-    """A short hash of the SELECT and of how it is materialized; comments and tests do not count."""
+    """A short hash of the SELECT and its materialization, without comments and tests."""
 
     def columns_promised(self, kind: Literal["unique", "not_null"]) -> frozenset[str]:
-        """Return the columns for which a test promises this."""
+        """Return the columns that a test requires to be so."""
         return frozenset(t.column for t in self.tests if t.kind == kind and t.column is not None)
 
 
 @dataclass
 class SqlModels:
-    """Every model of a folder, in an order in which they can be built, and what is wrong with the others."""
+    """Every model of a folder, in building order, and the errors of the others."""
 
     folder: Path
     models: dict[str, SqlModel] = field(default_factory=dict)
@@ -93,14 +87,14 @@ class SqlModels:
     broken: dict[str, SqlModelError] = field(default_factory=dict)
     """The first error of every model that could not be loaded."""
     undocumented: list[SqlModelError] = field(default_factory=list)
-    """Models and columns that no ``schema.yml`` describes: no fault, but a gap."""
+    """Models and columns that no ``schema.yml`` describes; these are gaps, not errors."""
 
     def lineage(self, name: str) -> dict[str, list[tuple[str, str]]]:
-        """Give, for each column of a model, the (table, column) pairs that it is made from directly.
+        """Return, for each column of a model, the (table, column) pairs that it is computed from directly.
 
-        A column made of no column, as ``count(*)``, has an empty list.
+        A column that is computed from none, as ``count(*)``, has an empty list.
         """
-        # sqlglot's lineage module takes as long to load as everything else here
+        # sqlglot's lineage module takes as long to load as everything else in this module
         from sqlglot.lineage import lineage
 
         model = self.models[name]
@@ -112,7 +106,7 @@ class SqlModels:
             validate_qualify_columns=False,
         )
         scope = build_scope(query)
-        # all columns in one walk that shares what it found, and without a trimmed copy of the query a node
+        # all columns in one walk that shares results, without a trimmed copy of the query per node
         nodes = lineage(
             None, query, schema=schema, scope=scope, dialect=DIALECT, trim_selects=False, copy=False
         )
@@ -128,7 +122,7 @@ class SqlModels:
         return found
 
     def with_upstream(self, names: Iterable[str]) -> list[str]:
-        """Give these models and every model they stand on, in the order of building."""
+        """Return these models and every model upstream of them, in building order."""
         wanted = set(names)
         for name in reversed(self.models):
             if name in wanted:
@@ -143,7 +137,7 @@ class SqlModels:
 
 @dataclass
 class _Draft:
-    """A file on its way to a model."""
+    """A model that is parsed and not yet checked by DuckDB."""
 
     name: str
     file: str
@@ -158,17 +152,17 @@ class _Draft:
 
 
 def check_models(folder: Path) -> list[SqlModelError]:
-    """List everything that is wrong with the models of a folder; empty when all is well."""
+    """Return every error in the models of a folder; empty if there is none."""
     return load_models(folder).errors
 
 
 def load_models(folder: Path) -> SqlModels:
-    """Read every model of a folder, with what its YAML files and its ``tests/`` say of them.
+    """Read every model of a folder, with its YAML files and ``tests/``.
 
     Parameters
     ----------
     folder : Path
-        Holds ``staging/`` and ``marts/``, with a ``schema.yml`` in each, and ``tests/``.
+        With ``staging/`` and ``marts/``, with a ``schema.yml`` in each, and ``tests/``.
 
     Returns
     -------
@@ -185,27 +179,27 @@ def load_models(folder: Path) -> SqlModels:
 
 
 def require_models(folder: Path) -> None:
-    """Make sure that there is a folder of models; one without files is a choice only where a setting names it.
+    """Check that there is a folder of models; it may only be empty if a setting names it.
 
     Raises
     ------
     SqlModelError
-        If there is no such folder, or if the one that comes with the package is empty.
+        If there is no such folder, or the one that comes with the package is empty.
     """
     shipped = folder == shipped_folder("dbt_like_sql")
-    mend = (
+    advice = (
         "this installation is incomplete, install iss-assets again"
         if shipped
         else "name it with ISS_WAREHOUSE__SQL_DIR"
     )
     if not folder.is_dir():
-        raise SqlModelError(folder.name, 1, f"there is no such folder of SQL models; {mend}")
+        raise SqlModelError(folder.name, 1, f"there is no such folder of SQL models; {advice}")
     if shipped and not any(folder.rglob("*.sql")):
-        raise SqlModelError(folder.name, 1, f"the folder holds no SQL model; {mend}")
+        raise SqlModelError(folder.name, 1, f"the folder has no SQL model; {advice}")
 
 
 def files_stamp(folder: Path) -> tuple[tuple[str, int, int], ...]:
-    """Give name, size and modification time of every file of a folder: another stamp, other models."""
+    """Return name, size and modification time of every file of a folder; they change when the models do."""
     paths = sorted(path for pattern in ("*.sql", *_PROPERTIES) for path in folder.rglob(pattern))
     found = ((path.relative_to(folder).as_posix(), path.stat()) for path in paths)
     return tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in found)
@@ -213,7 +207,7 @@ def files_stamp(folder: Path) -> tuple[tuple[str, int, int], ...]:
 
 @lru_cache(maxsize=4)
 def _load(folder: Path, stamp: object) -> SqlModels:
-    """Read a folder; a process that needs its models several times parses them once."""
+    """Read a folder once per process, however often its models are needed."""
     result = SqlModels(folder)
     listed = (path for pattern in _PROPERTIES for path in folder.rglob(pattern))
     properties = read_properties(folder, sorted(p for p in listed if p.name != "dbt_project.yml"))
@@ -271,7 +265,7 @@ def _read_drafts(result: SqlModels, properties: FolderProperties) -> dict[str, _
 
 
 def _check_described(result: SqlModels, drafts: dict[str, _Draft], properties: FolderProperties) -> None:
-    """Report descriptions of models that are not there."""
+    """Report descriptions of models that do not exist."""
     known = sorted(set(drafts) | set(result.broken))
     for name, said in properties.models.items():
         if name not in known:
@@ -287,7 +281,7 @@ def _read_draft(path: Path, file: Path, properties: FolderProperties) -> _Draft:
     if name in BY_NAME:
         raise SqlModelError(file, 1, f"{name} is a table of the warehouse; give the model another name")
     if len(file.parts) < 2:
-        raise SqlModelError(file, 1, "a model lies in a folder, staging/ or marts/, which is its group")
+        raise SqlModelError(file, 1, "a model belongs in a folder, staging/ or marts/, which is its group")
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -300,7 +294,7 @@ def _read_draft(path: Path, file: Path, properties: FolderProperties) -> _Draft:
     said = properties.models.get(name, Properties())
     rendered = render_sql(text, file)
     own = checked_materialization(rendered.config.get("materialized"), file, 1)
-    query, sql, words = _parse_query(rendered.sql, file)
+    query, sql, words = parse_query(rendered.sql, file)
     return _Draft(
         name,
         str(file),
@@ -309,16 +303,16 @@ def _read_draft(path: Path, file: Path, properties: FolderProperties) -> _Draft:
         said,
         sql,
         query,
-        _tables_read(query, file),
+        tables_read(query, file),
         words,
     )
 
 
 def _add_singular_tests(result: SqlModels, properties: FolderProperties) -> None:
-    """Read the tests that are a file each, and give each to a model.
+    """Read the tests that are SQL files, and assign each to a model.
 
-    That is the model its ``config`` or YAML entry names (``meta: {dagster: {ref: {name: ...}}}``, as dagster-dbt has
-    it), else the last one built of those it reads: then everything it reads is there.
+    That is the model that its ``config`` or YAML entry names (``meta: {dagster: {ref: {name: ...}}}``, as in dagster-dbt),
+    or else the one that is built last among those it reads, because everything it reads exists then.
     """
     found: dict[str, list[ModelTest]] = {}
     files = {path.stem: path for path in sorted((result.folder / _TESTS).rglob("*.sql"))}
@@ -359,8 +353,8 @@ def _read_singular(
     except (OSError, UnicodeDecodeError) as error:
         raise SqlModelError(file, 1, "the file cannot be read as UTF-8 text") from error
     rendered = render_sql(text, file)
-    query, sql, _ = _parse_query(rendered.sql, file)
-    reads = _tables_read(query, file)
+    query, sql, _ = parse_query(rendered.sql, file)
+    reads = tables_read(query, file)
     own = _model_named_in(rendered.config)
     model = own or (said.model if said else None)
     if model is None:
@@ -375,7 +369,7 @@ def _read_singular(
     if severity not in ("error", "warn"):
         raise SqlModelError(file, 1, f"severity is 'error' or 'warn', not {severity!r}")
     description = (said.description if said else "") or "A SELECT that must return no rows."
-    # a subquery may not end in a comment that swallows its bracket
+    # the line break keeps a comment at the end from swallowing the closing bracket
     return model, ModelTest(
         path.stem, sql + "\n", description, str(file), 1, "warn" if severity == "warn" else "error"
     )
@@ -386,75 +380,6 @@ def _model_named_in(config: Mapping[str, Any]) -> str | None:
     for key in ("meta", "dagster", "ref", "name"):
         place = place.get(key) if isinstance(place, Mapping) else None
     return place if isinstance(place, str) else None
-
-
-def _parse_query(text: str, file: Path) -> tuple[exp.Query, str, str]:
-    """Parse the one SELECT of a file; give it with its text, without the last semicolon, and its words alone."""
-    try:
-        dialect = Dialect.get_or_raise(DIALECT)
-        tokens = dialect.tokenize(text)
-        ends = [i for i, t in enumerate(tokens) if t.token_type == TokenType.SEMICOLON]
-        if ends and ends[0] < len(tokens) - 1:
-            raise SqlModelError(
-                file, tokens[ends[0]].line, "one file is one SELECT; there is more after this semicolon"
-            )
-        sql = text[: tokens[ends[0]].start] if ends else text.rstrip()
-        tokens = tokens[: ends[0]] if ends else tokens
-        statements = dialect.parser().parse(tokens, text)
-    except SqlglotError as error:
-        raise SqlModelError(file, *_syntax_error(error, text)) from error
-    if not statements or not isinstance(statements[0], exp.Query):
-        raise SqlModelError(file, _first_code_line(text), "the file is not a SELECT")
-    return statements[0], sql, " ".join(f"{token.token_type.name} {token.text}" for token in tokens)
-
-
-def _syntax_error(error: SqlglotError, text: str) -> tuple[int, str]:
-    details = getattr(error, "errors", [])
-    if details:
-        return int(details[0]["line"]), f"syntax error at {details[0]['highlight']!r}"
-    # the tokenizer names no line; DuckDB's own parser does
-    return _duckdb_error(_parser_error(text), shift=0, otherwise=_first_code_line(text))
-
-
-def _parser_error(text: str) -> Exception:
-    try:
-        duckdb.extract_statements(text)
-    except duckdb.Error as error:
-        return error
-    return ValueError("the SQL cannot be read: a quote or a comment is not closed")
-
-
-def _first_code_line(text: str) -> int:
-    for number, line in enumerate(text.splitlines(), start=1):
-        if line.strip() and not line.strip().startswith("--"):
-            return number
-    return 1
-
-
-def _tables_read(query: exp.Query, file: Path | str) -> dict[str, int]:
-    """List the tables that a query reads, common table expressions left out, with the line of each."""
-    reads: dict[str, int] = {}
-    for scope in traverse_scope(query):
-        for source in scope.sources.values():
-            if not isinstance(source, exp.Table):
-                continue
-            line = int(source.this.meta.get("line", 1)) if source.this else 1
-            if isinstance(source.this, _TABLE_FUNCTIONS):
-                continue
-            if not isinstance(source.this, exp.Identifier):
-                raise SqlModelError(
-                    file,
-                    line,
-                    f"a model reads tables of the warehouse only, not {source.this.sql(dialect=DIALECT)[:40]!r}",
-                )
-            if source.db or source.catalog:
-                raise SqlModelError(
-                    file,
-                    line,
-                    f"name the table plainly: {source.name}, without {source.db or source.catalog}.",
-                )
-            reads.setdefault(source.name, line)
-    return reads
 
 
 def _check_references(result: SqlModels, drafts: dict[str, _Draft]) -> None:
@@ -503,12 +428,12 @@ def _check_broken_reads(draft: _Draft, result: SqlModels) -> None:
 
 
 def _bind(connection: duckdb.DuckDBPyConnection, draft: _Draft, result: SqlModels) -> SqlModel:
-    """Let DuckDB itself check the SELECT against empty tables, and name the columns' types."""
+    """Check the SELECT with DuckDB against empty tables, and read the columns' types from it."""
     _check_broken_reads(draft, result)
     try:
         connection.execute(f'create table "{draft.name}" as\n{draft.sql}\nwith no data')
     except duckdb.Error as error:
-        line, problem = _duckdb_error(error, shift=1, otherwise=_first_code_line(draft.sql))
+        line, problem = duckdb_error(error, shift=1, otherwise=first_code_line(draft.sql))
         raise SqlModelError(draft.file, line, problem) from error
     described = connection.execute(f'describe "{draft.name}"').fetchall()
     return SqlModel(
@@ -526,7 +451,7 @@ def _bind(connection: duckdb.DuckDBPyConnection, draft: _Draft, result: SqlModel
 
 
 def _version(draft: _Draft) -> str:
-    # of the words: another line break or comment makes nothing stale
+    # of the tokens, so that a line break or comment makes nothing stale
     return hashlib.sha256(f"{draft.materialized} {draft.words}".encode()).hexdigest()[:16]
 
 
@@ -535,8 +460,8 @@ def _bind_test(connection: duckdb.DuckDBPyConnection, model: str, test: ModelTes
     try:
         connection.execute(f"select count(*) from ({sql})")
     except duckdb.Error as error:
-        # of a test that is a file, DuckDB's line is the file's
-        line, problem = _duckdb_error(error, shift=0, otherwise=1)
+        # if the test is a file, DuckDB's line is a line of the file
+        line, problem = duckdb_error(error, shift=0, otherwise=1)
         own = test.file.startswith(f"{_TESTS}/")
         raise SqlModelError(test.file, line if own else test.line, f"test {test.name}: {problem}") from error
 
@@ -562,7 +487,7 @@ def _match_columns(found: list[tuple[str, str]], draft: _Draft, result: SqlModel
                     f"column {name} is selected but not described in schema.yml",
                 )
             )
-    # sums of whole numbers are HUGEINT, which no other program reads
+    # sums of integers are HUGEINT, which few other programs read
     return tuple(
         ModelColumn(
             name,
@@ -577,13 +502,5 @@ def _line_of_column(draft: _Draft, name: str) -> int:
     for selected in draft.query.selects:
         if selected.alias_or_name == name:
             lines = [n.meta["line"] for n in selected.walk() if "line" in n.meta]
-            return int(max(lines, default=_first_code_line(draft.sql)))
-    return _first_code_line(draft.sql)
-
-
-def _duckdb_error(error: Exception, *, shift: int, otherwise: int) -> tuple[int, str]:
-    """Take line and first sentence out of DuckDB's message; `shift` lines were put before the file's first."""
-    message = str(error)
-    place = re.search(r"^LINE (\d+):", message, re.MULTILINE)
-    text = re.sub(r"\s+", " ", message.partition("\n\nLINE")[0]).strip()
-    return (int(place.group(1)) - shift if place else otherwise), text
+            return int(max(lines, default=first_code_line(draft.sql)))
+    return first_code_line(draft.sql)

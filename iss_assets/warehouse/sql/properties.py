@@ -1,8 +1,8 @@
-"""What ``schema.yml`` says of SQL models, in dbt's own format: descriptions, columns, tests, materialization.
+"""What ``schema.yml`` says about SQL models, in dbt's own format: descriptions, columns, tests, materialization.
 
-The format is dbt's "model properties" (docs.getdbt.com/reference/model-properties). Keys that dbt knows and we do not
-need are accepted and ignored; a key that dbt does not know is an error with file and line. ``docs/sql_models.md``
-explains the format to those who write it.
+The format is dbt's "model properties" (docs.getdbt.com/reference/model-properties). Keys that dbt knows and that are not
+needed here are accepted and ignored; a key that dbt does not know is an error with file and line. ``docs/sql_models.md``
+explains the format.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ class ModelTest:
     severity : str
         ``error`` or ``warn``.
     fits_any_column : bool
-        Whether it can run on a column of any type, so that nothing about it can be wrong.
+        Whether it runs on a column of any type and so needs no check by DuckDB.
     column : str or None
-        The column whose test it is; None for tests of the whole model.
+        The tested column; None for tests of the whole model.
     kind : str
-        ``unique`` or ``not_null`` where the test promises just that for every row; else empty.
+        ``unique`` or ``not_null`` if the test requires exactly that of every row; else empty.
     """
 
     name: str
@@ -75,7 +75,7 @@ class DocumentedColumn:
 
 @dataclass
 class Properties:
-    """Everything that the YAML files of a folder say of one model."""
+    """Everything that the YAML files of a folder say about one model."""
 
     description: str = ""
     materialized: Materialized | None = None
@@ -87,7 +87,7 @@ class Properties:
 
 @dataclass(frozen=True)
 class SingularProperties:
-    """What a YAML file says of a test that is a SQL file of its own."""
+    """What a YAML file says about a test that is a SQL file."""
 
     description: str = ""
     severity: Severity | None = None
@@ -101,15 +101,15 @@ class FolderProperties:
     Attributes
     ----------
     models : dict
-        Model to what is said of it.
+        Properties by model.
     singular : dict
-        Singular test to what is said of it.
+        Properties by singular test.
     errors : list of SqlModelError
-        What is wrong in a way that belongs to no model.
+        Errors that belong to no model.
     broken : dict
-        Model to the error in what is said of it.
+        Errors in the properties of a model, by model.
     broken_folders : dict
-        Folder of a file that is not YAML at all to the error: nothing is known of the models in it.
+        Errors of files that are not YAML at all, by folder: nothing is known about the models in it.
     """
 
     models: dict[str, Properties] = field(default_factory=dict)
@@ -271,7 +271,7 @@ class _SingularTest(_Strict):
 
 
 def read_properties(root: Path, files: Iterable[Path]) -> FolderProperties:
-    """Read YAML files of a folder; what is wrong in one keeps the others.
+    """Read YAML files of a folder; an error in one does not affect the others.
 
     Parameters
     ----------
@@ -382,12 +382,12 @@ def _read_singular(file: _File, place: Place, entry: Any, result: FolderProperti
 
 
 def checked_materialization(value: str | None, file: Path | str, line: int) -> Materialized | None:
-    """Return how a model is kept.
+    """Return how a model is materialized.
 
     Raises
     ------
     SqlModelError
-        If dbt would keep it in a way that makes no sense here: models are small and always built whole.
+        If it is another of dbt's materializations: models here are small and always built whole.
     """
     if value is None or value in ("table", "view"):
         return value  # type: ignore[return-value]  # narrowed by the line above
@@ -405,7 +405,7 @@ def _add(properties: Properties, test: ModelTest | None, file: _File) -> None:
 
 
 def _validated(kind: type[_Kind], raw: Any, file: _File, place: Place) -> _Kind:
-    """Return the entry as its model; the first thing that is wrong becomes an error with its line."""
+    """Return the entry as its pydantic model; its first fault becomes an error with its line."""
     try:
         return kind.model_validate(raw)
     except ValidationError as error:
@@ -434,7 +434,7 @@ def _check_name(name: str, file: _File, place: Place) -> None:
 
 
 def _generic(file: _File, place: Place, raw: Any, column: str | None) -> ModelTest | None:
-    """Turn one entry of ``data_tests`` into a test; None if it is switched off."""
+    """Turn one entry of ``data_tests`` into a test; None if it is disabled."""
     kinds = _COLUMN_TESTS if column is not None else _MODEL_TESTS
     if isinstance(raw, str):
         kind, body = raw, {}
@@ -444,7 +444,7 @@ def _generic(file: _File, place: Place, raw: Any, column: str | None) -> ModelTe
         kind, body = next(iter(raw.items()))
         place = (*place, kind)
     else:
-        raise file.error(place, "a test is a name, or a name with its arguments below it")
+        raise file.error(place, "a test is a name, or a name with its arguments under it")
     if kind not in kinds:
         guess = get_close_matches(kind, kinds, n=1)
         hint = f"did you mean {guess[0]}?" if guess else f"known: {', '.join(kinds)}"
@@ -456,18 +456,18 @@ def _generic(file: _File, place: Place, raw: Any, column: str | None) -> ModelTe
     config = _validated(_TestConfig, body.get("config") or {}, file, (*place, "config"))
     if not config.enabled:
         return None
-    # since dbt 1.10 arguments stand below 'arguments', before that beside 'config'
+    # since dbt 1.10 arguments are under 'arguments', before that next to 'config'
     arguments = {k: v for k, v in body.items() if k not in _TEST_KEYS}
     inner = place
     if "arguments" in body:
         if arguments:
-            raise file.error(place, f"{kind}: put {', '.join(arguments)} below 'arguments'")
+            raise file.error(place, f"{kind}: put {', '.join(arguments)} under 'arguments'")
         arguments, inner = body["arguments"] or {}, (*place, "arguments")
     checked = _validated(kinds[kind], arguments, file, inner)
     made = _select(file, place, kind, checked, column)
     sql = made.sql
     if config.where:
-        # as dbt does: filter the model, not the rows that fail
+        # as dbt does: filter the model, not the failing rows
         sql = sql.replace("{this}", f"(select * from {{this}} where {config.where})")
     name = str(body.get("name") or made.name)
     return ModelTest(
@@ -550,4 +550,4 @@ def _within(column: str, arguments: _Range | _AcceptedRange) -> _Select:
     )
     shown = f"{'' if low is None else f'{low:g}'}..{'' if high is None else f'{high:g}'}"
     sql = f"select * from {{this}} where {' or '.join(faults) or 'false'}"
-    return _Select(f"range_{column}", sql, f"{column} lies in {shown}.")
+    return _Select(f"range_{column}", sql, f"{column} is in {shown}.")
