@@ -14,6 +14,7 @@ from html import escape
 from pathlib import Path
 from typing import Any, Final
 
+from iss_assets.atomic import replace_text
 from iss_assets.checks.findings import Finding
 
 _FETCHED: Final = re.compile(
@@ -49,7 +50,7 @@ def tidy_pages(folder: Path) -> None:
     """Remove everything that is loaded from elsewhere from every page of a folder."""
     for page in folder.rglob("*.html"):
         text = _FETCHED.sub("", page.read_text(encoding="utf-8"))
-        page.write_text(text.replace("</head>", f"{_STYLE}</head>", 1), encoding="utf-8")
+        replace_text(page, text.replace("</head>", f"{_STYLE}</head>", 1))
 
 
 def write_index(folder: Path, titles: Mapping[str, str], found: Mapping[str, Finding | Exception]) -> None:
@@ -74,7 +75,7 @@ def write_index(folder: Path, titles: Mapping[str, str], found: Mapping[str, Fin
     for suite, title in titles.items():
         parts += [f'<h2 id="{suite}">{escape(title)}</h2>', *_section(folder, suite, found[suite])]
     parts.append("</body></html>")
-    (folder / "index.html").write_text("\n".join(parts), encoding="utf-8")
+    replace_text(folder / "index.html", "\n".join(parts))
 
 
 def _section(folder: Path, suite: str, found: Finding | Exception) -> list[str]:

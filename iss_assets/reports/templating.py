@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,8 +12,10 @@ from typing import Any, Final
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
+from iss_assets.atomic import replace_text
+
 STUDY: Final = "Intelligent Sight and Sound"
-"""What the study is called on a page that is not told otherwise."""
+"""The name of the study, unless a page gives another."""
 
 
 @dataclass(frozen=True)
@@ -112,8 +113,5 @@ def write_page(template: str, frame: Frame, context: Mapping[str, Any], path: Pa
         `path`.
     """
     page = environment().get_template(template).render(page=frame, **context)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    partial.write_text(page, encoding="utf-8")
-    partial.replace(path)
+    replace_text(path, page)
     return path

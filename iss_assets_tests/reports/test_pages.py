@@ -13,6 +13,7 @@ import pytest
 from jinja2 import UndefinedError
 
 import iss_assets.reports
+from iss_assets.atomic import replace_text
 from iss_assets.reports.patient_report import PatientReportInputs, write_patient_report
 from iss_assets.reports.quality_page import write_quality_page
 from iss_assets.reports.quality_report import quality_report
@@ -65,18 +66,26 @@ def test_every_template_is_a_page_of_these_tests_in_the_one_frame() -> None:
 
 
 def test_every_page_goes_through_the_one_atomic_write() -> None:
-    writing = {"write_text", "write_bytes", "open", "touch", "replace", "rename", "mkstemp"}
-    callers = {}
-    for path in SOURCES.glob("*.py"):
+    writing = {"write_text", "write_bytes", "open", "touch", "rename", "mkstemp"}
+    pages, atomic = [], []
+    for path in (*SOURCES.glob("*.py"), SOURCES.parent / "checks" / "data_docs.py"):
         calls = [n.func for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call)]
         named = {f.attr if isinstance(f, ast.Attribute) else getattr(f, "id", "") for f in calls}
-        if path.name == "templating.py":
-            assert {"write_text", "replace"} <= named
-            continue
-        assert named & (writing - {"replace"}) == set(), path.name
+        assert named & writing == set(), path.name
+        atomic += [path.name] if "replace_text" in named else []
         if "write_page" in named:
-            callers[path.stem] = re.findall(r'"(\w+)\.html\.jinja"', path.read_text())
-    assert sorted(template for templates in callers.values() for template in templates) == sorted(PAGES)
+            pages += re.findall(r'"(\w+)\.html\.jinja"', path.read_text())
+    assert sorted(atomic) == ["data_docs.py", "templating.py"]
+    assert sorted(pages) == sorted(PAGES)
+
+
+def test_a_file_is_replaced_and_nothing_else_is_left_in_its_folder(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "page.html"
+    replace_text(path, "one")
+    before = path.stat().st_ino
+    replace_text(path, "zwei ä")
+    assert path.read_text(encoding="utf-8") == "zwei ä" and path.stat().st_ino != before
+    assert list(path.parent.iterdir()) == [path]
 
 
 def test_every_chart_is_drawn_by_the_one_charting_module() -> None:

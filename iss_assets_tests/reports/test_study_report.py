@@ -392,6 +392,24 @@ def test_a_verdict_about_chance_is_given_only_where_it_could_have_been_positive(
     assert ("permutations would do" in chance) == ("nothing" in said)
 
 
+def test_all_models_about_which_nothing_can_be_said_share_one_sentence() -> None:
+    tests = pd.DataFrame(
+        {
+            "experiment": ["fusion_1", "fusion_2", "forest_pain"],
+            "p_value_holm": [0.2, 0.2, 0.4],
+            "p_least": [0.1, 0.1, 0.05],
+            "p_least_holm": [0.3, 0.3, 0.15],
+            "most_permutations": [9, 9, 19],
+        }
+    )
+    _, points = conclusion(results(), tests, 29, EvaluationSettings())
+    (said,) = [point for point in points if "nothing can be said" in point]
+    assert "about Fusion 1, Fusion 2 and Random Forest Pain. 9 permutations of" in said
+    assert "0.1, which is 0.3 after Holm (Fusion 1 and Fusion 2); 19 permutations of" in said
+    assert "0.05, which is 0.15 after Holm (Random Forest Pain): no result" in said
+    assert said.count("59 permutations would do.") == 1
+
+
 def test_models_that_do_not_beat_the_baseline_are_named_with_their_difference() -> None:
     _, points = conclusion(results(), NO_TESTS, 29, EvaluationSettings())
     assert any("Not better" in p and "Static Audio (−0.15, −0.30 to +0.10)" in p for p in points)
