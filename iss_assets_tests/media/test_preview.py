@@ -30,10 +30,10 @@ def make(
 ) -> Path:
     """Write a film whose left half gets brighter every half second, with a tone that begins at second 3."""
     with av.open(str(path), "w") as container:
-        video = container.add_stream(codec, rate=RATE, options=options.get("options", {}))
+        video: Any = container.add_stream(codec, rate=RATE, options=options.get("options", {}))
         video.width, video.height, video.pix_fmt = *size, options.get("pix_fmt", "yuv420p")
         video.gop_size = 40
-        sound = container.add_stream(options.get("sound", "aac"), rate=SOUND_RATE, layout="mono")
+        sound: Any = container.add_stream(options.get("sound", "aac"), rate=SOUND_RATE, layout="mono")
         for number in range(RATE * SECONDS):
             picture = np.full((size[1], size[0], 3), 235, np.uint8)
             picture[:, : size[0] // 2] = level_at(number / RATE)
@@ -55,6 +55,7 @@ def make(
 def played(data: bytes) -> tuple[list[tuple[float, np.ndarray]], np.ndarray, Any]:
     """Decode a preview as a player does: pictures with their times, and the sound at 44.1 kHz."""
     pictures, sound = [], []
+    container: Any
     with av.open(io.BytesIO(data)) as container:
         stream = container.streams.video[0]
         codec = (stream.codec_context.name, stream.codec_context.pix_fmt)
