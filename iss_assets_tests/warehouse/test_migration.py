@@ -19,6 +19,7 @@ from iss_assets.schemas.registry import TABLES
 from iss_assets.warehouse.database import Warehouse, WarehouseError
 from iss_assets.warehouse.ledger import STUDY, WHOLE, ledger
 from iss_assets.warehouse.migration import SCHEMA_VERSION
+from iss_assets.warehouse.row_groups import merge_row_groups
 
 _OLD_LEDGER = """
 drop table extractions;
@@ -145,6 +146,11 @@ def test_a_reader_sees_an_old_home_as_it_would_be_and_leaves_it_as_it_is(old: Pa
         [c.name for c in columns_of_model("split_stability")],
     )
     assert digest(old) == before
+
+
+def test_merging_row_groups_migrates_an_old_home_first(old: Path) -> None:
+    assert merge_row_groups(Warehouse(old)) == {}
+    assert "subject" in columns_of(old, "extractions")
 
 
 def test_the_notebook_api_loads_tables_of_an_old_home(old: Path) -> None:
