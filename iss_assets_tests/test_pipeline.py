@@ -15,14 +15,18 @@ from concurrent.futures import Future
 from datetime import datetime, timedelta, timezone
 from glob import glob
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import pytest
-from dagster import RunsFilter
+from dagster import AssetKey, RunsFilter
 
+from iss_assets.build import build_defs
 from iss_assets.cli.location import load
+from iss_assets.defs.assets import extraction
 from iss_assets.intake.folder import read_study, score_rows
+from iss_assets.intake.records import StudyFolderError
 from iss_assets.pipeline import launcher as runner
 from iss_assets.pipeline import workers
 from iss_assets.pipeline.home import open_instance
@@ -164,9 +168,6 @@ def test_the_study_report_shows_what_the_study_looks_like(made: Settings) -> Non
 
 
 def test_the_run_can_be_seen_in_dagster_afterwards(made: Settings) -> None:
-    from dagster import AssetKey
-
-    from iss_assets.pipeline.home import open_instance
 
     with open_instance(made) as instance:
         assert instance.get_materialized_partitions(AssetKey("landmarks")) == {"0001", "0002", "0003"}
@@ -213,10 +214,6 @@ def test_landmarks_alone_are_made_again_from_the_stored_crops(
     monkeypatch.setattr("iss_assets.media.visual.LANDMARK_CODE_VERSION", "another")
     shutil.rmtree(study.study / "videos")  # nothing may be opened
     monkeypatch.setattr("iss_assets.defs.assets.extraction.see", only_crops)
-    from dagster import AssetKey
-
-    from iss_assets.build import build_defs
-    from iss_assets.pipeline.home import open_instance
 
     with open_instance(study) as instance:
         result = (
@@ -231,9 +228,7 @@ def test_landmarks_alone_are_made_again_from_the_stored_crops(
     assert query(study, "select video_id, frame_index, points from landmarks order by all") == points
 
 
-def only_crops(video, wanted, settings, warehouse, spool):
-    from iss_assets.defs.assets import extraction
-
+def only_crops(video: Any, wanted: set[str], settings: Settings, warehouse: Warehouse, spool: Any) -> Any:
     assert wanted == {"landmarks"}
     return extraction.landmarks_again(video, settings, warehouse, spool)
 
@@ -243,14 +238,11 @@ def test_a_changed_threshold_makes_only_the_quality_again(
 ) -> None:
     monkeypatch.setenv("ISS_QUALITY__SHORTEST_S", "1")
     changed = Settings(study=study.study, home=study.home)
-    from iss_assets.intake.folder import read_study
-
     late = stale_patients(read_study(changed.study, changed.reading), changed)
     assert {t for tables in late.values() for t in tables if not t.startswith("checks")} == {"video_quality"}
 
 
 def test_an_unreadable_study_folder_is_an_error_and_removes_nothing(study: Settings) -> None:
-    from iss_assets.intake.records import StudyFolderError
 
     before = contents(study, ["patients", "videos", "frames"])
     (study.study / "enrollment.csv").unlink()
@@ -262,10 +254,6 @@ def test_an_unreadable_study_folder_is_an_error_and_removes_nothing(study: Setti
 def test_faces_go_into_metadata_only_when_that_is_switched_on(
     study: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dagster import AssetKey
-
-    from iss_assets.build import build_defs
-    from iss_assets.pipeline.home import open_instance
 
     def metadata() -> set[str]:
         with open_instance(study) as instance:
