@@ -1,6 +1,6 @@
-"""Run the benchmarks one after the other and print their tables: ``make bench``, or ``make bench CLIPS=DIR``.
+"""Run the benchmarks in sequence and print their tables: ``make bench``, or ``make bench CLIPS=DIR``.
 
-Belongs here: which ones, in which order. Does not belong here: measuring (each benchmark is a module of its own).
+Each benchmark is a separate module.
 """
 
 from __future__ import annotations
@@ -23,31 +23,31 @@ TINY = {
         "coverage",
     )
 }
-"""Those that have a small form, which the tests run for correctness."""
+"""Benchmarks with a small version, which the tests run to check correctness."""
 
 
 def main() -> int:
-    """Run them all, or with ``--tiny`` only the small forms; give the number of those that failed."""
+    """Run all benchmarks, or only the small versions with ``--tiny``; return the number of failures."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", help="only these; all of them without a name")
-    parser.add_argument("--clips", help="folder of real clips; quality needs one")
-    parser.add_argument("--tiny", action="store_true", help="only the small forms")
-    asked = parser.parse_args()
+    parser.add_argument("names", nargs="*", help="benchmarks to run; all by default")
+    parser.add_argument("--clips", help="folder of real clips, required by quality")
+    parser.add_argument("--tiny", action="store_true", help="run only the small versions")
+    options = parser.parse_args()
     environment = dict(os.environ)
     jobs = dict(TINY)
-    if asked.clips:
-        environment["ISS_REAL_CLIPS"] = asked.clips
-    if not asked.tiny:
-        clips = ["--clips", asked.clips] if asked.clips else []
+    if options.clips:
+        environment["ISS_REAL_CLIPS"] = options.clips
+    if not options.tiny:
+        clips = ["--clips", options.clips] if options.clips else []
         jobs = {"extraction": clips, "end_to_end": clips, "overheads": [], "warehouse": [], "marts": []}
         jobs |= {"incremental": [], "scale": []}
-        jobs |= {"quality": []} if asked.clips else {}
+        jobs |= {"quality": []} if options.clips else {}
         jobs |= {"training": [], "evaluation": [], "coverage": []}
-    if unknown := set(asked.names) - jobs.keys():
-        parser.error(f"no such benchmark here: {', '.join(sorted(unknown))}")
+    if unknown := set(options.names) - jobs.keys():
+        parser.error(f"unknown benchmark: {', '.join(sorted(unknown))}")
     failed = 0
     for name, arguments in jobs.items():
-        if asked.names and name not in asked.names:
+        if options.names and name not in options.names:
             continue
         print(f"\n## {name}\n", flush=True)
         command = [sys.executable, "-m", f"benchmarks.{name}", *arguments]

@@ -1,14 +1,14 @@
 """``iss run`` against the naive baseline, warehouse, checks and Dagster included: ``python -m benchmarks.end_to_end``.
 
-Belongs here: making a study of given clips, running both in turn, comparing time and results, printing the table.
-Does not belong here: the baseline (``naive_baseline``), the visual pass by itself (``extraction``).
+The benchmark makes a study of the given clips, runs both in turn, and compares time and results. The visual pass alone
+is measured in ``extraction``.
 
-Clips of a few seconds are lengthened by repeating their packets. The baseline runs on the first seconds of each, the
-project on all of it, as frames a second do not depend on the length; the results of those first seconds are compared.
-The project's time is that of the patients' runs, from the start of the first to the end of the last, less what the
-workers take to load their networks and librosa's compiled functions (measured alone, side by side), as the baseline's
-are loaded too. What comes before (starting, reading the folder), loading, and what comes after (marts and pages of the
-study) is reported by itself.
+Clips of a few seconds are lengthened by repeating their packets. The baseline processes the first seconds of each clip
+and the project all of it, since frames per second do not depend on the length; the results of those first seconds are
+compared. The project's time is that of the patients' runs, from the start of the first to the end of the last, without
+the time to load networks and librosa's compiled functions (measured separately, in parallel), because they are already
+loaded for the baseline too. Start-up (including reading the folder), loading, and the steps for the whole study (marts
+and pages) are reported separately.
 """
 
 from __future__ import annotations
@@ -28,25 +28,27 @@ from typing import Any
 import av
 import numpy as np
 import pyarrow as arrow
+from dagster import RunsFilter
 
 from benchmarks import naive_baseline
 from benchmarks.extraction import Comparison, compare_finds, make_clips
 from iss_assets.media.errors import UnreadableVideo
 from iss_assets.media.video import VideoInfo, probe, sample_frames
 from iss_assets.media.visual import VisualTables, landmarks_from_crops
+from iss_assets.pipeline.home import open_instance
 from iss_assets.schemas.audio import AUDIO_FEATURES
 from iss_assets.settings import LandmarkSettings, Settings, VideoSettings
 from iss_assets.warehouse.database import Warehouse
 
 TARGETS = {1080: 12.0, 720: 8.0, 512: 5.0}
-"""Times the baseline that are wanted, by the shorter side of the picture."""
+"""Required speed as a multiple of the baseline, by the shorter side of the picture."""
 SAME_SOUND = 1e-4
-"""Largest difference of an audio feature, as a share of its value."""
+"""Largest allowed relative difference of an audio feature."""
 
 
 @dataclass
 class Result:
-    """What one size showed."""
+    """Result for one clip."""
 
     clip: str
     info: VideoInfo
@@ -65,11 +67,11 @@ class Result:
         shares = " ".join(
             f"{n} {100 * s / whole:.0f}" for n, s in sorted(self.steps.items(), key=lambda x: -x[1])
         )
-        wanted = TARGETS.get(min(self.info.width, self.info.height))
+        target = TARGETS.get(min(self.info.width, self.info.height))
         mesh = self.found.mesh_distances
         return (
             f"| {self.clip[:30]} | {self.info.width}x{self.info.height} | {statistics.median(self.fps):.0f} "
-            f"| {statistics.median(self.ratios):.1f} | {wanted or '-'} | {statistics.median(self.floors):.2f} "
+            f"| {statistics.median(self.ratios):.1f} | {target or '-'} | {statistics.median(self.floors):.2f} "
             f"| {self.found.found_by_both}/{self.found.lost}/{self.found.new} "
             f"| {100 * self.found.same_face / max(1, self.found.found_by_both):.1f} "
             f"| {100 * statistics.fmean(mesh) if mesh else float('nan'):.2f} "
@@ -78,13 +80,13 @@ class Result:
         )
 
 
-HEAD = """| clip | size | fps | times baseline | wanted | times floor | both/lost/new | same face % \
+HEAD = """| clip | size | fps | times baseline | required | times floor | both/lost/new | same face % \
 | mesh distance % | sound differs by | start-up s | study-wide s | share of the time, % |
 |---|---|---|---|---|---|---|---|---|---|---|---|---|"""
 
 
 def lengthen(source: Path, target: Path, seconds: float) -> None:
-    """Repeat a clip's packets until it lasts `seconds`; each track follows on itself without a gap."""
+    """Repeat the packets of a clip until it lasts `seconds`, without gaps in its tracks."""
     with av.open(str(target), "w") as out:
         tracks: dict[str, Any] = {}
         next_stamp: dict[str, int] = {}
@@ -100,7 +102,7 @@ def lengthen(source: Path, target: Path, seconds: float) -> None:
                     if packet.dts is None or packet.pts is None:
                         continue
                     kind = packet.stream.type
-                    # decoding stamps rise from packet to packet, which presentation stamps do not
+                    # decoding timestamps increase from packet to packet, presentation timestamps may not
                     offset = shift.setdefault(kind, next_stamp.get(kind, packet.dts) - packet.dts)
                     packet.pts, packet.dts = packet.pts + offset, packet.dts + offset
                     next_stamp[kind] = packet.dts + (packet.duration or 1)
@@ -111,7 +113,7 @@ def lengthen(source: Path, target: Path, seconds: float) -> None:
 
 
 def make_study(study: Path, video: Path, patients: int) -> None:
-    """Make a study of so many patients with this one video each."""
+    """Create a study in which each patient has the same video."""
     (study / "videos").mkdir(parents=True)
     people = ["patient_id,cohort,sex,skin_type,pain_target,enrolled_on,utc_offset"]
     surveys = [
@@ -124,7 +126,7 @@ def make_study(study: Path, video: Path, patients: int) -> None:
         surveys.append(f"{patient}-a,{patient},2025-01-0{number}T09:00:00+00:00,home,0,no,0,1,0,0,1,0,0")
         folder = study / "videos" / patient
         folder.mkdir()
-        # a copy of one file under two patients would be told apart by nothing but a byte behind its end
+        # the id appended after the end makes the files of two patients different
         (folder / f"{patient}-a{video.suffix}").write_bytes(video.read_bytes() + patient.encode())
     (study / "enrollment.csv").write_text("\n".join(people) + "\n")
     (study / "surveys.csv").write_text("\n".join(surveys) + "\n")
@@ -132,7 +134,7 @@ def make_study(study: Path, video: Path, patients: int) -> None:
 
 @dataclass
 class Run:
-    """Times of one `iss run`, in seconds."""
+    """Durations of one `iss run`, in seconds."""
 
     before: float
     patients: float
@@ -141,11 +143,7 @@ class Run:
 
 
 def iss_run(study: Path, home: Path) -> Run:
-    """Run the command, and read from Dagster's own records when the patients' runs began and ended."""
-    from dagster import RunsFilter
-
-    from iss_assets.pipeline.home import open_instance
-
+    """Run the command, and read the start and end of the patients' runs from Dagster's run records."""
     os.environ |= {"ISS_STUDY": str(study), "ISS_HOME": str(home)}
     began = time.time()
     command = [str(Path(sys.executable).with_name("iss")), "run", "--no-models"]
@@ -162,7 +160,7 @@ def iss_run(study: Path, home: Path) -> Run:
                 steps[name] += (stats.end_time or 0.0) - (stats.start_time or 0.0)
     first = min(r.start_time or ended for r in records)
     last = max(r.end_time or began for r in records)
-    # what a run does besides its steps: planning, events
+    # what a run does in addition to its steps: planning, events
     steps["dagster"] = sum((r.end_time or 0.0) - (r.start_time or 0.0) for r in records) - sum(steps.values())
     return Run(first - began, last - first, ended - last, dict(steps))
 
@@ -185,15 +183,15 @@ print(__import__("time").perf_counter() - began)
 
 
 def load_everything(workers: int) -> float:
-    """Give the seconds that workers, side by side, take to load everything, the slowest of them."""
+    """Return the seconds that the slowest of several concurrent workers takes to load everything."""
     command = [sys.executable, "-c", LOADING]
     quiet = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
-    started = [subprocess.Popen(command, **quiet) for _ in range(workers)]  # type: ignore[call-overload]
+    started = [subprocess.Popen(command, **quiet) for _ in range(workers)]  # type: ignore[call-overload]  # options as a dict
     return max(float(process.communicate()[0]) for process in started)
 
 
 def floor_seconds(path: Path, crops: Any) -> float:
-    """Give the seconds of decoding alone plus one mesh a stored crop."""
+    """Return the seconds of decoding alone plus one mesh per stored crop."""
     began = time.perf_counter()
     for _ in sample_frames(path, VideoSettings()):
         pass
@@ -202,7 +200,7 @@ def floor_seconds(path: Path, crops: Any) -> float:
 
 
 def measure(clip: Path, scratch: Path, rounds: int, part: float, seconds: float, patients: int) -> Result:
-    """Measure one clip: `part` seconds of it the naive baseline, `seconds` by `iss run`, in turn."""
+    """Measure one clip: `part` seconds of it the naive baseline and `seconds` with `iss run`, in turn."""
     video = scratch / f"{clip.stem}-long{clip.suffix}"
     lengthen(clip, video, seconds)
     info = probe(video, VideoSettings())
@@ -233,10 +231,10 @@ def measure(clip: Path, scratch: Path, rounds: int, part: float, seconds: float,
             crops = fetch("faces")["crop"]
             frames = connection.execute("select count(*) from frames").fetchall()[0][0]
         floor = floor_seconds(video, crops) * patients / frames
-        a_frame = (run.patients - loading) / frames
-        result.ratios.append((plain.seconds + sound_seconds) / len(plain.boxes) / a_frame)
-        result.floors.append(a_frame / floor)
-        result.fps.append(1 / a_frame)
+        per_frame = (run.patients - loading) / frames
+        result.ratios.append((plain.seconds + sound_seconds) / len(plain.boxes) / per_frame)
+        result.floors.append(per_frame / floor)
+        result.fps.append(1 / per_frame)
         result.before.append(run.before)
         result.loading.append(loading)
         result.after.append(run.after)
@@ -249,7 +247,7 @@ def measure(clip: Path, scratch: Path, rounds: int, part: float, seconds: float,
 
 
 def choose(folder: Path) -> list[Path]:
-    """Choose one clip with sound of each wanted size, the widest."""
+    """Choose the widest clip with sound for each size in `TARGETS`."""
     chosen: dict[int, tuple[int, Path]] = {}
     for path in sorted(folder.iterdir()):
         try:
@@ -268,13 +266,13 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--clips", type=Path, help="folder of videos; without it some are made, without sound"
+        "--clips", type=Path, help="folder of videos; by default, silent videos are generated"
     )
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--part", type=float, default=6.0, help="seconds that the baseline extracts")
     parser.add_argument("--seconds", type=float, default=60.0, help="seconds of each patient's video")
     parser.add_argument("--patients", type=int, default=2)
-    parser.add_argument("--tiny", action="store_true", help="one small made-up clip, for correctness only")
+    parser.add_argument("--tiny", action="store_true", help="one small generated clip, to check correctness")
     given = parser.parse_args()
     if given.tiny:
         given.rounds, given.part, given.seconds, given.patients = 1, 1.0, 2.0, 1
@@ -286,7 +284,7 @@ def main() -> int:
             sizes = [(480, 360)] if given.tiny else [(1920, 1080), (1280, 720), (512, 512)]
             make_clips(scratch / "made", sizes, 1.0 if given.tiny else 8.0)
             clips = sorted((scratch / "made").iterdir())
-        # the baseline loads its networks and compiles librosa's functions before the clock starts
+        # load the baseline's networks and compile librosa's functions before timing
         naive_baseline.extract(clips[0], scratch / "warm", 0.5)
         naive_baseline.extract_sound(clips[0], scratch / "warm", 5.0)
         print(HEAD, flush=True)

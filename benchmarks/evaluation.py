@@ -1,9 +1,9 @@
-"""What judging experiments costs: the whole evaluation of 29 invented patients in the demo profile, part by part.
+"""Measure the evaluation of 29 invented patients in the demo profile, part by part.
 
     python -m benchmarks.evaluation [--folds 10] [--profile demo]
 
-The study has the paper's cohort. Faces and scores are noise around a patient's own; predictions of the networks are
-drawn. Forests are really trained. ``make_study`` fills a warehouse as `iss run` and `iss train` would.
+The study has the paper's cohort. Faces and scores are noise around a value for each patient, and predictions of the
+networks are random; forests are trained. ``make_study`` fills a warehouse like `iss run` and `iss train`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from iss_assets.datasets.items import load_items
+from iss_assets.defs.assets.evaluation import evaluation_inputs
 from iss_assets.evaluation.accuracy import patient_accuracy
+from iss_assets.evaluation.frames import as_frame
+from iss_assets.evaluation.study import evaluate_study
+from iss_assets.modeling.experiments import BY_NAME
+from iss_assets.modeling.fitting import fit_fold, predict_fold
+from iss_assets.modeling.folds import PatientLevel, assign_splits, sides, splits_in
 from iss_assets.schemas.audio import AUDIO_FEATURES, AudioFeatures
 from iss_assets.schemas.evaluation import PatientAccuracy
 from iss_assets.schemas.intake import BpiScores, Patients
@@ -45,13 +52,7 @@ FORESTS = ("forest_landmarks", "forest_pain")
 
 
 def make_study(settings: Settings, videos: int = 6, meshes: int = 8, seed: int = 0) -> None:
-    """Fill a warehouse with 29 invented patients: so many videos each, so many meshes a video."""
-    from iss_assets.datasets.items import load_items
-    from iss_assets.evaluation.frames import as_frame
-    from iss_assets.modeling.experiments import BY_NAME
-    from iss_assets.modeling.fitting import fit_fold, predict_fold
-    from iss_assets.modeling.folds import PatientLevel, assign_splits, sides, splits_in
-
+    """Fill a warehouse with 29 invented patients, `videos` per patient and `meshes` per video."""
     rng = np.random.default_rng(seed)
     people = invented.patients()
     clips = invented.videos(people, each=videos)
@@ -143,40 +144,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--folds", type=int, default=10, help="splits of the cross-validation")
     parser.add_argument("--profile", default="demo", help="demo or paper")
-    parser.add_argument("--meshes", type=int, default=8, help="meshes of each invented video")
-    parser.add_argument(
-        "--tiny", action="store_true", help="few trainings of small forests, for correctness only"
-    )
+    parser.add_argument("--meshes", type=int, default=8, help="meshes per video")
+    parser.add_argument("--tiny", action="store_true", help="a few small forests, to check correctness")
     given = parser.parse_args(arguments)
-    from iss_assets.defs.assets.evaluation import evaluation_inputs
-    from iss_assets.evaluation.study import evaluate_study
-
-    judging = EvaluationSettings()
+    evaluation = EvaluationSettings()
     if given.tiny:
-        judging = EvaluationSettings(
+        evaluation = EvaluationSettings(
             retrained_permutations=19, retrain_items=60, shuffle_repeats=3, stability_seeds=(1,)
         )
     training = TrainingSettings(profile=given.profile, folds=4 if given.tiny else given.folds)
     with tempfile.TemporaryDirectory() as folder:
-        settings = Settings(home=Path(folder), training=training, evaluation=judging)
+        settings = Settings(home=Path(folder), training=training, evaluation=evaluation)
         make_study(settings, meshes=given.meshes)
         store = Warehouse(settings.warehouse_path, settings.warehouse)
         began, cpu = time.perf_counter(), time.process_time()
         parts: dict[str, tuple[float, float]] = {}
 
-        def told(done: int, of: int, what: str) -> None:
+        def report(done: int, of: int, what: str) -> None:
             part = re.sub(r"(permutation|shuffled labels|other splits|p = ).*", r"\1", what).removesuffix(
                 ": p = "
             )
             parts[part] = time.perf_counter() - began, time.process_time() - cpu
 
-        found = evaluate_study(evaluation_inputs(store, settings, retrain=True), settings.evaluation, told)
+        found = evaluate_study(evaluation_inputs(store, settings, retrain=True), settings.evaluation, report)
         parts["intervals, baselines, differences, subgroups"] = (
             time.perf_counter() - began,
             time.process_time() - cpu,
         )
         before = (0.0, 0.0)
-        print("| part | seconds | of processors |\n|---|---|---|")
+        print("| part | seconds | processor seconds |\n|---|---|---|")
         for part, now in parts.items():
             print(f"| {part} | {now[0] - before[0]:.1f} | {now[1] - before[1]:.1f} |")
             before = now

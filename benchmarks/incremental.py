@@ -1,9 +1,9 @@
-"""What the enrollment of one patient costs in a study of 112: extraction, plus a constant of at most 20 s on 2 cores.
+"""Measure the cost of enrolling one patient in a study of 112: extraction plus at most 20 s on 2 cores.
 
     python -m benchmarks.incremental [--patients 112] [--videos 18] [--frames 375]
 
-The other patients are made-up rows that count as current, with tiny files behind them. The new patient's videos are a
-sample patient's, and really extracted. Every run is a process of its own, as the daemon starts it.
+The other patients are invented rows, registered as up to date, with tiny files. The new patient has the videos of a
+sample patient, which are extracted. Every run is a separate process, as when started by the daemon.
 """
 
 from __future__ import annotations
@@ -22,7 +22,26 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from iss_assets.checks.stages import results_fingerprint
+from iss_assets.intake.folder import ENROLLMENT, SURVEYS, patient_rows, read_study, score_rows
+from iss_assets.pipeline.home import open_instance
+from iss_assets.pipeline.staleness import quality_fingerprint, scores_fingerprint, videos_fingerprint
+from iss_assets.protocol.terms import COHORTS
+from iss_assets.schemas.intake import BpiScores, Patients
+from iss_assets.schemas.operations import CheckResults, Extractions
+from iss_assets.schemas.video_quality import VideoQuality
+from iss_assets.schemas.videos import Videos
 from iss_assets.settings import Settings
+from iss_assets.synthetic.sample import write_sample_study
+from iss_assets.warehouse.database import Replacement, Warehouse
+from iss_assets.warehouse.ledger import (
+    VIDEO_TABLES,
+    WHOLE,
+    code_versions,
+    fingerprint,
+    ledger_rows,
+    video_fingerprints,
+)
 
 LIMIT_S = 20.0
 HOUR_AGO = time.time() - 3600
@@ -69,8 +88,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--patients", type=int, default=112, help="patients after the enrollment")
-    parser.add_argument("--videos", type=int, default=18, help="videos of each made-up patient")
-    parser.add_argument("--frames", type=int, default=375, help="frames of each made-up video")
+    parser.add_argument("--videos", type=int, default=18, help="videos per invented patient")
+    parser.add_argument("--frames", type=int, default=375, help="frames per invented video")
     given = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings(study=Path(folder) / "study", home=Path(folder) / "home")
@@ -80,24 +99,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "ISS_READING__SETTLE_SECONDS": "0",
         }
         made_up_study(settings, given.patients - 1, given.videos, given.frames)
-        _, asked, _ = tick()
-        stale = [subject for subject in asked if subject.isdigit()]
-        assert not stale, (
-            f"{len(stale)} made-up patients are not current; the benchmark would measure their runs"
-        )
+        _, requested, _ = tick()
+        stale = [subject for subject in requested if subject.isdigit()]
+        assert not stale, f"{len(stale)} invented patients are stale; the benchmark would measure their runs"
         timed("marts", RUN.format(job="marts", partitions=None))
         new = f"{given.patients:04d}"
         enroll_sample_patient(settings, new, Path(folder) / "sample")
-        looked, asked, added = tick()
-        others = [subject for subject in asked if subject.isdigit() and subject != new]
-        assert not others, f"{len(others)} other patients became stale; was the code changed meanwhile?"
-        assert added == [new] and new in asked
+        planning, requested, added = tick()
+        others = [subject for subject in requested if subject.isdigit() and subject != new]
+        assert not others, f"{len(others)} other patients became stale; was the code changed in the meantime?"
+        assert added == [new] and new in requested
         extraction = timed("extraction alone", EXTRACTION.format(patient=new))
         add_partition(settings, new)
         run = timed("run of the patient", RUN.format(job="patient", partitions=(new, new)))
         marts = timed("study-wide tables", RUN.format(job="marts", partitions=None))
-    constant = looked + run + marts - extraction
-    print(f"look at the folder    {looked:7.2f} s")
+    constant = planning + run + marts - extraction
+    print(f"reading the folder    {planning:7.2f} s")
     print(f"constant              {constant:7.2f} s  (limit {LIMIT_S:g} s)")
     return int(constant > LIMIT_S)
 
@@ -106,29 +123,25 @@ def timed(name: str, code: str) -> float:
     start, before = time.perf_counter(), os.times()
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
     took, after = time.perf_counter() - start, os.times()
-    # where others use the machine as well, only the time on the processor says something
+    # on a shared machine only the processor time is meaningful
     busy = sum(after[2:4]) - sum(before[2:4])
-    print(f"{name:<21} {took:7.2f} s  (on the processor {busy:.2f} s)", flush=True)
+    print(f"{name:<21} {took:7.2f} s  (processor time {busy:.2f} s)", flush=True)
     return took
 
 
 def tick() -> tuple[float, list[str], list[str]]:
     done = subprocess.run([sys.executable, "-c", TICK], check=True, capture_output=True, text=True)
-    took, asked, added = json.loads(done.stdout.splitlines()[-1])
-    return took, asked, added
+    took, requested, added = json.loads(done.stdout.splitlines()[-1])
+    return took, requested, added
 
 
 def add_partition(settings: Settings, patient: str) -> None:
-    from iss_assets.pipeline.home import open_instance
-
     with open_instance(settings) as instance:
         instance.add_dynamic_partitions("patients", [patient])
 
 
 def enroll_sample_patient(settings: Settings, patient: str, scratch: Path) -> None:
-    """Add a sample patient's rows and videos to the study under another id."""
-    from iss_assets.synthetic.sample import write_sample_study
-
+    """Add the rows and videos of a sample patient to the study with another id."""
     write_sample_study(scratch, patients=1)
     for name in ("enrollment.csv", "surveys.csv"):
         with (scratch / name).open(newline="") as file:
@@ -142,11 +155,7 @@ def enroll_sample_patient(settings: Settings, patient: str, scratch: Path) -> No
 
 
 def made_up_study(settings: Settings, patients: int, videos: int, frames: int) -> None:
-    """Write a study folder, and a warehouse in which every row of it counts as current."""
-    from iss_assets.intake.folder import ENROLLMENT, SURVEYS
-    from iss_assets.pipeline.home import open_instance
-    from iss_assets.protocol.terms import COHORTS
-
+    """Write a study folder, and a warehouse in which all its rows are up to date."""
     settings.study.mkdir(parents=True)
     ids = [f"{number:04d}" for number in range(1, patients + 1)]
     level = {"None": 0, "Low": 2, "Moderate": 5, "Severe": 8}
@@ -178,26 +187,9 @@ def made_up_study(settings: Settings, patients: int, videos: int, frames: int) -
 
 
 def fill_warehouse(settings: Settings, frames: int) -> None:
-    from iss_assets.checks.stages import results_fingerprint
-    from iss_assets.intake.folder import patient_rows, read_study, score_rows
-    from iss_assets.pipeline.staleness import quality_fingerprint, scores_fingerprint, videos_fingerprint
-    from iss_assets.schemas.intake import BpiScores, Patients
-    from iss_assets.schemas.operations import CheckResults, Extractions
-    from iss_assets.schemas.video_quality import VideoQuality
-    from iss_assets.schemas.videos import Videos
-    from iss_assets.warehouse.database import Replacement, Warehouse
-    from iss_assets.warehouse.ledger import (
-        VIDEO_TABLES,
-        WHOLE,
-        code_versions,
-        fingerprint,
-        ledger_rows,
-        video_fingerprints,
-    )
-
     folder = read_study(settings.study, settings.reading)
     versions = code_versions(settings)
-    marks: list[tuple[str, str, str, str, int]] = []
+    entries: list[tuple[str, str, str, str, int]] = []
     videos: list[dict[str, Any]] = []
     scores = score_rows(folder)
     for person in patient_rows(folder):
@@ -219,17 +211,17 @@ def fill_warehouse(settings: Settings, frames: int) -> None:
                 }
             )
         own_scores = [s for s in scores if s["patient_id"] == patient]
-        marks.append((patient, WHOLE, "patients", fingerprint([person]), 1))
-        marks.append((patient, WHOLE, "bpi_scores", scores_fingerprint(own_scores), len(own_scores)))
-        marks.append((patient, WHOLE, "videos", videos_fingerprint(files, settings), len(files)))
+        entries.append((patient, WHOLE, "patients", fingerprint([person]), 1))
+        entries.append((patient, WHOLE, "bpi_scores", scores_fingerprint(own_scores), len(own_scores)))
+        entries.append((patient, WHOLE, "videos", videos_fingerprint(files, settings), len(files)))
     for patient in folder.patient_ids:
         own = [v for v in videos if v["patient_id"] == patient]
-        marks.append(
+        entries.append(
             (patient, WHOLE, "video_quality", quality_fingerprint(patient, own, videos, versions), len(own))
         )
         for video in own:
             prints = video_fingerprints(video["sha256"], versions)
-            marks += [(patient, video["video_id"], table, prints[table], 1) for table in VIDEO_TABLES]
+            entries += [(patient, video["video_id"], table, prints[table], 1) for table in VIDEO_TABLES]
     quality = [
         {
             "video_id": v["video_id"],
@@ -270,7 +262,7 @@ def fill_warehouse(settings: Settings, frames: int) -> None:
         CheckResults: checks,
     }
     replacements = [Replacement(table, table.from_rows(rows), {}) for table, rows in made.items()]
-    warehouse.replace_all([*replacements, Replacement(Extractions, ledger_rows(marks), {})])
+    warehouse.replace_all([*replacements, Replacement(Extractions, ledger_rows(entries), {})])
     with warehouse.write() as writer:
         writer.execute(
             f"""

@@ -1,7 +1,7 @@
-"""All SQL models together, on a study at its goal: 112 patients, 2,000 videos, 750,000 frames of made-up rows.
+"""Measure all SQL models on a study of the planned size: 112 patients, 2,000 videos, 750,000 invented frames.
 
-Run it with ``python -m benchmarks.marts``. Wanted on two cores: at most 20 s and 4 GB. Filling the warehouse is not
-counted; the process is held to two cores, whatever the machine has.
+Run it with ``python -m benchmarks.marts``. The limits are 20 s and 4 GB on two cores, to which the process is restricted.
+Filling the warehouse is not included.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from iss_assets.warehouse.sql.models import load_models
 from iss_assets_tests.made_up import large_study
 
 CORES = 2
-WANTED_SECONDS = 20.0
-WANTED_GB = 4.0
+MAX_SECONDS = 20.0
+MAX_GB = 4.0
 
 
 def measure(file: Path) -> dict[str, float]:
-    """Build every model once and run every test, in this process; give seconds and the peak of memory."""
+    """Build every model and run every test in this process; return seconds and peak memory."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
     warehouse = Warehouse(file)
@@ -49,14 +49,14 @@ def measure(file: Path) -> dict[str, float]:
 
 
 def peak_gb() -> float:
-    """Give the peak of this program's memory; ``getrusage`` would count the parent's before ``exec`` as well."""
+    """Return the peak memory of this program in GB; ``getrusage`` would include the parent's before ``exec``."""
     status = Path("/proc/self/status").read_text()
     (line,) = [line for line in status.splitlines() if line.startswith("VmHWM:")]
     return int(line.split()[1]) / 1e6
 
 
 def main() -> dict[str, float]:
-    """Fill a warehouse, measure in a process of its own (its memory is the models' alone), print and return it."""
+    """Fill a warehouse, measure in a separate process (so that memory is that of the models), print the result."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "warehouse.duckdb"
         before = time.perf_counter()
@@ -70,8 +70,8 @@ def main() -> dict[str, float]:
     result: dict[str, float] = json.loads(done.stdout)
     for name, value in result.items():
         print(f"{name:>14}  {value:.2f}")
-    within = result["load_s"] + result["build_s"] <= WANTED_SECONDS and result["peak_gb"] <= WANTED_GB
-    print(f"wanted: at most {WANTED_SECONDS:.0f} s and {WANTED_GB:.0f} GB: {'yes' if within else 'NO'}")
+    within = result["load_s"] + result["build_s"] <= MAX_SECONDS and result["peak_gb"] <= MAX_GB
+    print(f"limits: {MAX_SECONDS:.0f} s and {MAX_GB:.0f} GB: {'yes' if within else 'NO'}")
     return result
 
 

@@ -1,7 +1,7 @@
 """The naive way to extract a video: the baseline that the project's extraction is compared with.
 
-Belongs here: plain use of PyAV, facenet-pytorch, MediaPipe and librosa with their defaults, a file a picture, no tricks.
-Does not belong here: anything from ``iss_assets.media``; the baseline must not profit from what it judges.
+It uses PyAV, facenet-pytorch, MediaPipe and librosa with their defaults and writes one file per picture. It must not use
+the extraction code of ``iss_assets.media``, to which it is compared.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ FPS = 10
 
 @dataclass
 class Extraction:
-    """What came out, one entry a sampled frame."""
+    """Results, with one entry per sampled frame."""
 
     boxes: list[np.ndarray | None] = field(default_factory=list)
-    """The largest face's box, shape (4,), in pixels of the upright frame."""
+    """Box of the largest face, shape (4,), in pixels of the upright frame."""
     all_boxes: list[np.ndarray] = field(default_factory=list)
-    """Every face's box and probability, shape (n, 5)."""
+    """Box and probability of every face, shape (n, 5)."""
     points: list[np.ndarray | None] = field(default_factory=list)
-    """Mesh of the crop, shape (468, 3)."""
+    """Face mesh of the crop, shape (468, 3)."""
     seconds: float = 0.0
     seconds_by_stage: dict[str, float] = field(default_factory=lambda: defaultdict(float))
 
 
 @functools.cache
 def networks() -> tuple[Any, Any]:
-    """Load MTCNN and Face Mesh with their defaults, once a process."""
+    """Load MTCNN and Face Mesh with their defaults, once per process."""
     import mediapipe
     from facenet_pytorch import MTCNN
 
@@ -48,27 +48,27 @@ def networks() -> tuple[Any, Any]:
 
 
 def sampled_pictures(path: Path, seconds: float = float("inf")) -> Iterator[Image.Image]:
-    """Decode and give the picture shown at every tenth of a second, for at most `seconds`."""
+    """Yield the picture shown at every tenth of a second, for at most `seconds`."""
     with av.open(str(path)) as container:
         shown: av.VideoFrame | None = None
-        start, end, wanted = 0.0, 0.0, 0
+        start, end, index = 0.0, 0.0, 0
         for frame in container.decode(container.streams.video[0]):
             if shown is None:
                 start = frame.time
-            while shown is not None and wanted / FPS < frame.time - start - 1e-6:
-                if wanted / FPS >= seconds:
+            while shown is not None and index / FPS < frame.time - start - 1e-6:
+                if index / FPS >= seconds:
                     return
                 yield upright(shown)
-                wanted += 1
+                index += 1
             shown = frame
             end = frame.time - start + float((frame.duration or 0) * (frame.time_base or 0))
-        while shown is not None and wanted / FPS < min(end, seconds) - 1e-6:
+        while shown is not None and index / FPS < min(end, seconds) - 1e-6:
             yield upright(shown)
-            wanted += 1
+            index += 1
 
 
 def upright(frame: av.VideoFrame) -> Image.Image:
-    """Make an RGB picture, turned as the file's metadata ask for."""
+    """Convert a frame to an RGB picture, rotated according to the metadata of the file."""
     picture = frame.to_image()
     return picture.rotate(frame.rotation, expand=True) if frame.rotation else picture
 
@@ -123,9 +123,9 @@ def extract_sound(path: Path, folder: Path, seconds: float = float("inf")) -> tu
     Returns
     -------
     features : ndarray, shape (chunks, 25)
-        20 MFCC, chroma, centroid, bandwidth, roll-off, zero crossings: the order of the table ``audio_features``.
+        20 MFCC, chroma, centroid, bandwidth, roll-off, zero crossings, in the order of ``audio_features``.
     spent : float
-        Seconds.
+        Duration in seconds.
     """
     from iss_assets.media.librosa_module import librosa
 
@@ -151,7 +151,7 @@ def extract_sound(path: Path, folder: Path, seconds: float = float("inf")) -> tu
 
 
 def decoded_sound(path: Path, seconds: float) -> np.ndarray:
-    """Give the sound track as librosa wants it: mono, 22,050 Hz, float32."""
+    """Decode the sound track for librosa: mono, 22,050 Hz, float32."""
     from iss_assets.media.librosa_module import librosa
 
     blocks: list[np.ndarray] = []
@@ -162,7 +162,7 @@ def decoded_sound(path: Path, seconds: float) -> np.ndarray:
         to_float = av.AudioResampler(format="fltp")
         for frame in container.decode(stream):
             blocks += [part.to_ndarray() for part in to_float.resample(frame)]
-            # half a second more, so that the filter's end lies behind what is kept
+            # half a second more, so that the resampling filter does not affect the end
             if sum(block.shape[1] for block in blocks) > (seconds + 0.5) * stream.rate:
                 break
         mono = librosa.to_mono(np.concatenate(blocks, axis=1))

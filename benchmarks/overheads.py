@@ -1,4 +1,4 @@
-"""What this project costs beside its work: starting, Dagster's events, checks, the warehouse.
+"""Measure overheads: start-up, Dagster's events, checks, the warehouse.
 
     python -m benchmarks.overheads [--patients 12] [--submissions 4] [--seconds 20] [--against FOLDER]
 
@@ -30,17 +30,27 @@ from unittest import mock
 from benchmarks.end_to_end import Run, iss_run
 from benchmarks.incremental import made_up_study
 from benchmarks.scale import spent
+from iss_assets.intake.inventory import sha256_of
+from iss_assets.media.audio import extract_audio
+from iss_assets.media.errors import UnreadableVideo
+from iss_assets.media.quality import OtherVideos, assess_video, person_of
+from iss_assets.media.video import probe
+from iss_assets.media.visual import extract_visual
 from iss_assets.settings import Settings
+from iss_assets.synthetic.sample import write_sample_study
 
-WANTED = {"iss --help": 0.5, "loading the code location": 2.0, "iss run on 112 patients, nothing to do": 10.0}
-"""Seconds at most."""
-WANTED_OVERHEAD = 0.15
+MAX_SECONDS = {
+    "iss --help": 0.5,
+    "loading the code location": 2.0,
+    "iss run on 112 patients, nothing to do": 10.0,
+}
+MAX_OVERHEAD = 0.15
 
 T = TypeVar("T")
 
 
 def seconds_of(command: Sequence[str], times: int = 3) -> float:
-    """Give the median of a command's wall time, after one run that fills the caches."""
+    """Return the median duration of a command, after one run that fills the caches."""
     found = []
     for _ in range(times + 1):
         began = time.perf_counter()
@@ -50,14 +60,7 @@ def seconds_of(command: Sequence[str], times: int = 3) -> float:
 
 
 def extract_patient(folder: Path) -> tuple[float, float]:
-    """Extract one patient's videos as their run does, and store nothing; give beginning and end."""
-    from iss_assets.intake.inventory import sha256_of
-    from iss_assets.media.audio import extract_audio
-    from iss_assets.media.errors import UnreadableVideo
-    from iss_assets.media.quality import OtherVideos, assess_video, person_of
-    from iss_assets.media.video import probe
-    from iss_assets.media.visual import extract_visual
-
+    """Extract the videos of a patient like a run, without storing anything; return start and end time."""
     settings = Settings()
     began = time.time()
     threads = max(1, settings.run.threads // settings.run.workers)
@@ -65,23 +68,23 @@ def extract_patient(folder: Path) -> tuple[float, float]:
     for path in sorted(folder.iterdir()):
         if path.stem.endswith("_prompt"):
             continue
-        mark = sha256_of(path)
+        sha256 = sha256_of(path)
         try:
             info = probe(path, settings.video)
-            seen = extract_visual(path, settings.video, settings.faces, settings.landmarks, threads=threads)
+            visual = extract_visual(path, settings.video, settings.faces, settings.landmarks, threads=threads)
         except UnreadableVideo:
             continue
-        row = {"video_id": path.stem, "sha256": mark, "status": "ok", **vars(info)}
-        made[path.stem] = row, seen, extract_audio(path, settings.audio)
+        row = {"video_id": path.stem, "sha256": sha256, "status": "ok", **vars(info)}
+        made[path.stem] = row, visual, extract_audio(path, settings.audio)
     persons = {n: person_of(s.faces, s.landmarks, settings.quality) for n, (_, s, _) in made.items()}
-    for name, (row, seen, heard) in made.items():
+    for name, (row, visual, sound) in made.items():
         others = [p for other, p in persons.items() if p is not None and other != name]
         assess_video(
             row,
-            seen.frames,
-            seen.faces,
-            seen.landmarks,
-            heard.audio.drop_columns(["waveform"]).to_pylist()[0] if heard else None,
+            visual.frames,
+            visual.faces,
+            visual.landmarks,
+            sound.audio.drop_columns(["waveform"]).to_pylist()[0] if sound else None,
             settings.quality,
             fps=settings.video.fps,
             others=OtherVideos(sha256s=frozenset(), persons=others),
@@ -90,7 +93,7 @@ def extract_patient(folder: Path) -> tuple[float, float]:
 
 
 def extract_from_python(study: Path) -> float:
-    """Extract every patient in as many processes as `iss run` takes; give the seconds from first to last."""
+    """Extract every patient with the number of processes of `iss run`; return the total duration in seconds."""
     folders = sorted((study / "videos").iterdir())
     with ProcessPoolExecutor(Settings().run.workers, multiprocessing.get_context("spawn")) as pool:
         spans = list(pool.map(extract_patient, folders))
@@ -146,18 +149,16 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--patients", type=int, default=12)
-    parser.add_argument("--submissions", type=int, default=4, help="videos of each patient")
+    parser.add_argument("--submissions", type=int, default=4, help="videos per patient")
     parser.add_argument("--seconds", type=float, default=20.0, help="length of each video")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument(
         "--against", type=Path, help="root of another checkout to compare with; only that is done"
     )
-    parser.add_argument("--tiny", action="store_true", help="one short video, for correctness only")
+    parser.add_argument("--tiny", action="store_true", help="one short video, to check correctness")
     given = parser.parse_args()
     if given.tiny:
         given.patients, given.submissions, given.seconds = 1, 1, 2.0
-    from iss_assets.synthetic.sample import write_sample_study
-
     if given.against:
         with tempfile.TemporaryDirectory() as folder:
             study = Path(folder) / "study"
@@ -204,17 +205,17 @@ def main() -> int:
         settings = Settings(study=Path(folder) / "large", home=Path(folder) / "large_home")
         os.environ |= {"ISS_STUDY": str(settings.study), "ISS_HOME": str(settings.home)}
         if not given.tiny:
-            # the small form of `scale` does the same
+            # the small version of `scale` covers this
             made_up_study(settings, 112, 18, 20)
             spent("run", "--no-models")
             found["iss run on 112 patients, nothing to do"] = spent("run", "--no-models")
-    late = statistics.median(over) > WANTED_OVERHEAD
-    print("\n| | seconds | wanted |\n|---|---|---|")
+    too_slow = statistics.median(over) > MAX_OVERHEAD
+    print("\n| | seconds | limit |\n|---|---|---|")
     for name, seconds in found.items():
-        late |= seconds > WANTED[name]
-        print(f"| {name} | {seconds:.2f} | {WANTED[name]:g} |")
-    print(f"| patients' runs, above the extraction | {100 * statistics.median(over):.0f} % | 15 % |")
-    return 0 if given.tiny else int(late)
+        too_slow |= seconds > MAX_SECONDS[name]
+        print(f"| {name} | {seconds:.2f} | {MAX_SECONDS[name]:g} |")
+    print(f"| overhead of the patients' runs | {100 * statistics.median(over):.0f} % | 15 % |")
+    return 0 if given.tiny else int(too_slow)
 
 
 if __name__ == "__main__":

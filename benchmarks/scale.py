@@ -1,9 +1,9 @@
-"""What looking at a study costs as it grows: sensor, `iss status`, `iss run` with nothing to do, Dagster's asset page.
+"""Measure how monitoring scales with the study: sensor, `iss status`, `iss run` with nothing to do, asset pages.
 
     python -m benchmarks.scale [--sizes 112x18,1000x20]
 
-The study is made up: tiny files in its folder, rows in the warehouse, partitions, runs, materializations and check
-results in Dagster's history, all of them current. Nothing is decoded or drawn.
+The study is invented and up to date: tiny files in its folder, rows in the warehouse, and partitions, runs,
+materializations and check results in Dagster's history. No video is decoded and no page is drawn.
 """
 
 from __future__ import annotations
@@ -21,8 +21,13 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
+from dagster._core.storage.dagster_run import DagsterRun, DagsterRunStatus
+from dagster._core.utils import make_new_run_id
+
 from benchmarks.incremental import TICK, made_up_study
 from iss_assets.pipeline.home import open_instance, prepare_home
+from iss_assets.pipeline.staleness import PATIENT_TABLES
 from iss_assets.settings import Settings
 
 PAGE = {
@@ -41,17 +46,11 @@ PAGE = {
     "graph": "query { assetNodes { id assetKey { path } staleStatus assetMaterializations(limit: 1) { timestamp } "
     "partitionStats { numPartitions numMaterialized numFailed } } }",
 }
-"""What Dagster's pages of an asset and of the graph ask for."""
+"""GraphQL queries of Dagster's pages of an asset and of the asset graph."""
 
 
 def make_history(settings: Settings, patients: int) -> None:
-    """Put a finished run, ten materializations and ten check results of every patient into Dagster's history."""
-    import dagster as dg
-    from dagster._core.storage.dagster_run import DagsterRun, DagsterRunStatus
-    from dagster._core.utils import make_new_run_id
-
-    from iss_assets.pipeline.staleness import PATIENT_TABLES
-
+    """Add a finished run to Dagster's history for every patient, with a materialization and a check result per table."""
     with open_instance(settings, many_runs=True) as instance:
         for number in range(1, patients + 1):
             patient = f"{number:04d}"
@@ -74,7 +73,7 @@ def make_history(settings: Settings, patients: int) -> None:
 
 
 def spent(*arguments: str) -> float:
-    """Give the seconds of one `iss` command."""
+    """Return the duration of an `iss` command in seconds."""
     began = time.perf_counter()
     command = [str(Path(sys.executable).with_name("iss")), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -84,14 +83,14 @@ def spent(*arguments: str) -> float:
 
 
 def tick() -> tuple[float, list[str]]:
-    """Give the seconds of one look of the sensor, its imports done, and the subjects that it asks runs for."""
+    """Return the duration of a sensor evaluation without imports, and the subjects of the runs it requests."""
     done = subprocess.run([sys.executable, "-c", TICK], check=True, capture_output=True, text=True)
-    took, asked, _ = json.loads(done.stdout.splitlines()[-1])
-    return took, asked
+    took, requested, _ = json.loads(done.stdout.splitlines()[-1])
+    return took, requested
 
 
 def ask_pages(settings: Settings) -> dict[str, float]:
-    """Start Dagster's web server, ask what its pages ask, twice, and give the seconds of the second time."""
+    """Start Dagster's web server, send the queries of its pages twice, and return the durations of the second time."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -146,7 +145,7 @@ def wait_for(port: int) -> None:
 
 
 def measure(patients: int, videos: int, frames: int, scratch: Path) -> dict[str, float]:
-    """Make a study of this size and measure everything."""
+    """Create a study of this size and measure everything."""
     settings = Settings(study=scratch / "study", home=scratch / "home")
     os.environ |= {
         "ISS_STUDY": str(settings.study),
@@ -159,14 +158,14 @@ def measure(patients: int, videos: int, frames: int, scratch: Path) -> dict[str,
     found["study-wide tables and pages s"] = spent("run", "--no-models")
     found["iss run, nothing to do s"] = spent("run", "--no-models")
     found["iss status s"] = spent("status")
-    found["sensor, nothing to do s"], asked = tick()
-    if asked:
-        raise SystemExit(f"the made-up study is not current: {asked[:5]}")
+    found["sensor, nothing to do s"], requested = tick()
+    if requested:
+        raise SystemExit(f"the invented study is stale: {requested[:5]}")
     with (settings.study / "enrollment.csv").open("a") as file:
         file.write("9999,1A,M,II,0,2025-01-02,+00:00\n")
-    found["sensor, one new patient s"], asked = tick()
-    if "9999" not in asked:
-        raise SystemExit("the new patient was not seen")
+    found["sensor, one new patient s"], requested = tick()
+    if "9999" not in requested:
+        raise SystemExit("the sensor did not detect the new patient")
     found |= {f"page: {name} s": seconds for name, seconds in ask_pages(settings).items()}
     found["warehouse MB"] = settings.warehouse_path.stat().st_size / 1e6
     history = settings.dagster_home / "history"
@@ -178,9 +177,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--sizes", default="112x18,1000x20", help="patients x videos of each, with commas")
-    parser.add_argument("--frames", type=int, default=20, help="frames of each made-up video")
-    parser.add_argument("--tiny", action="store_true", help="one very small study, for correctness only")
+    parser.add_argument(
+        "--sizes", default="112x18,1000x20", help="patients x videos per patient, separated by commas"
+    )
+    parser.add_argument("--frames", type=int, default=20, help="frames per invented video")
+    parser.add_argument("--tiny", action="store_true", help="one very small study, to check correctness")
     given = parser.parse_args()
     sizes = [
         tuple(int(n) for n in size.split("x")) for size in ("2x1" if given.tiny else given.sizes).split(",")

@@ -1,21 +1,21 @@
-"""How fast training is against the naive baseline, for every network; and how long the paper's Table 5 takes.
+"""Compare the training speed of every network with naive code, and estimate the duration of the paper's Table 5.
 
     python -m benchmarks.training [--tiny] [--device cpu|cuda] [--images N] [--rounds N] [--no-compile]
         [--json FILE]
 
-Every way trains the same network at batch 16 with Adam on the same invented pictures (smooth colour fields), so no
-accuracy is reported. Rates are of steady training: the first steps of every fold do not count.
+All variants train the same network with batch size 16 and Adam on the same invented pictures (smooth color fields), so
+accuracy is not reported. Rates are those of steady training, without the first steps of each fold.
 
-- **naive**: what one writes first. Crops as JPEG files, spectrograms as ``.npy`` files, a DataLoader with four workers,
-  Pillow and torchvision's transforms, float32, the loss read back every step.
-- **careful**: the same files, and what a careful person adds: pinned memory, workers that stay, bfloat16, channels
-  last, fused Adam, the loss left on the device.
-- **ours**: ``iss_assets.modeling.training`` as the assets call it: eager, recorded as CUDA graphs, compiled, so many
-  folds at once; the default finds their number by itself.
+- **naive**: the simplest code. Crops as JPEG files, spectrograms as ``.npy`` files, a DataLoader with four workers,
+  Pillow and torchvision's transforms, float32, the loss read back in every step.
+- **careful**: the same files with common optimizations: pinned memory, persistent workers, bfloat16, channels last,
+  fused Adam, the loss left on the device.
+- **ours**: ``iss_assets.modeling.training`` as called by the assets: eager, recorded as CUDA graphs, compiled, with
+  several concurrent folds. By default their number is determined automatically.
 
-Hours are extrapolated: folds x epochs x 90 % of the items (the training side) over the rate, plus what every fold and
-every epoch cost beside their steps, as measured here (getting ready, checkpoints). Predicting is not in them: it shows
-every item once, not ninety times.
+Hours are extrapolated: folds x epochs x 90 % of the items (the training side) divided by the rate, plus the measured
+overhead of every fold and epoch (setup, checkpoints). They do not include prediction, which processes every item once
+instead of ninety times.
 """
 
 from __future__ import annotations
@@ -37,8 +37,11 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms
+from torchvision.models import resnet50
 
 from iss_assets.modeling import capture, training
 from iss_assets.modeling.computing import can_compile, choose_device, precision
@@ -54,14 +57,14 @@ from iss_assets.settings import TrainingSettings
 SIDE = 160
 FOLDS, EPOCHS, TRAIN_SHARE = 10, 10, 1 - 2.9 / 29
 CHUNKS = round(509 * 37.32 / 4)
-"""Whole 4-second chunks of the paper's 509 videos of 37.32 s on average (Table 4), at most."""
+"""Upper limit of the number of 4-second chunks in the paper's 509 videos of 37.32 s on average (Table 4)."""
 WARM_STEPS = 24 if torch.cuda.is_available() else 1
-"""Steps of every fold that do not count: the processor may be eight ahead of the GPU."""
+"""Steps of every fold that are not measured; eight of them may still be queued on the GPU."""
 BASE: dict[str, Any] = {"initial_weights": "random", "compile": "never", "epochs": 1}
 
 
 def invent(chosen: Experiment, n: int, side: int) -> Items:
-    """Invent items with the shapes of real ones."""
+    """Create random items with the shapes of real ones."""
     rng = np.random.default_rng(0)
     inputs: dict[str, Any] = {}
     if "faces" in chosen.inputs:
@@ -77,17 +80,15 @@ def invent(chosen: Experiment, n: int, side: int) -> Items:
 
 @functools.cache
 def invented_faces(n: int, side: int) -> np.ndarray:
-    """Invent smooth colour fields, (n, side, side, 3) uint8."""
+    """Create smooth color fields, (n, side, side, 3) uint8."""
     coarse = np.random.default_rng(0).integers(0, 255, (n, 10, 10, 3), np.uint8)
     return np.stack([cv2.resize(one, (side, side), interpolation=cv2.INTER_CUBIC) for one in coarse])
 
 
 class Files(Dataset[tuple[dict[str, torch.Tensor], int]]):
-    """Pictures as files, read one by one; vectors beside them in memory."""
+    """Pictures read from files one by one, with vectors in memory."""
 
     def __init__(self, folder: Path, items: Items, vectors: dict[str, np.ndarray]):
-        from torchvision import transforms
-
         self.folder, self.target, self.vectors = folder, items.target, vectors
         self.faces = "faces" in items.inputs
         self.transform = transforms.Compose(
@@ -98,8 +99,6 @@ class Files(Dataset[tuple[dict[str, torch.Tensor], int]]):
         return len(self.target)
 
     def __getitem__(self, place: int) -> tuple[dict[str, torch.Tensor], int]:
-        from PIL import Image
-
         inputs = {name: torch.from_numpy(values[place]) for name, values in self.vectors.items()}
         if self.faces:
             picture = Image.open(self.folder / f"{place:06d}.jpg").convert("RGB")
@@ -110,7 +109,7 @@ class Files(Dataset[tuple[dict[str, torch.Tensor], int]]):
 
 
 def write_files(items: Items, folder: Path) -> None:
-    """Write what `Files` reads."""
+    """Write the files for `Files`."""
     name = "faces" if "faces" in items.inputs else "mel"
     for place, values in enumerate(np.asarray(items.inputs[name])):
         if name == "faces":
@@ -122,14 +121,12 @@ def write_files(items: Items, folder: Path) -> None:
 def from_files(
     chosen: Experiment, items: Items, folder: Path, device: str, workers: int, careful: bool
 ) -> float:
-    """Train the naive or the careful way for one pass; return items per second without its first batches."""
-    from torchvision.models import resnet50
-
+    """Train the naive or careful variant for one epoch; return items per second without the first batches."""
     vectors = fit_preparation(items, scaled=True).vectors(items)
     widths = {name: v.shape[1] for name, v in vectors.items()}
     network = build_network(chosen, resnet50(weights=None), widths, TrainingSettings().feature_layer)
     if "faces" in items.inputs:
-        network.pictures = nn.Identity()  # type: ignore[assignment]  # the transforms of `Files` do it
+        network.pictures = nn.Identity()  # type: ignore[assignment]  # replaced by the transforms of `Files`
     network = network.to(device).train()
     more: dict[str, Any] = {}
     if careful:
@@ -141,7 +138,7 @@ def from_files(
     )
     wait(device)
     started, total, shown = time.perf_counter(), torch.zeros((), device=device), 0
-    # workers start once an epoch, and an epoch of the paper is 75 times as long: their start does not count
+    # workers start once per epoch; an epoch of the paper is 75 times as long, so their start is not measured
     warm = min(256, len(items) // 2)
     for inputs, labels in loader:
         if warm and shown >= warm:
@@ -164,14 +161,14 @@ def from_files(
 
 
 class Meter:
-    """Items a second of all folds together, from the moment all are in steady training, for some seconds.
+    """Measures the total items per second of all folds for some seconds, once all have warmed up.
 
     Parameters
     ----------
     folds : int
-        Folds that must have warmed up.
+        Number of folds.
     seconds : float
-        Then everything ends.
+        Duration of the measurement, after which training stops.
     """
 
     def __init__(self, folds: int, seconds: float) -> None:
@@ -182,7 +179,7 @@ class Meter:
         self.ready_s: list[float] = []
 
     def watch(self, fold: int, begin: Callable[[], Steps[Any]]) -> Steps[None]:
-        """Take a fold's steps and count them."""
+        """Run the steps of a fold and count them."""
         began, steps = time.perf_counter(), begin()
         for taken in steps:
             now = time.perf_counter()
@@ -201,14 +198,14 @@ class Meter:
 
     @property
     def rate(self) -> float:
-        """Items a second."""
+        """Items per second."""
         return self.items / (self.ended - self.started)
 
 
 def jobs_of(
     chosen: Experiment, items: Items, device: str, folder: Path, settings: TrainingSettings, count: int
 ) -> list[Callable[[], Steps[Any]]]:
-    """Give so many trainings of the same network as the assets begin them."""
+    """Return `count` training jobs of the same network, as started by the assets."""
     preparation, classes = fit_preparation(items, scaled=True), np.ones(chosen.classes)
     return [
         partial(
@@ -226,7 +223,7 @@ def ours(
     seconds: float = 2.0,
     **changed: Any,
 ) -> dict[str, float]:
-    """Train so many folds at once for some seconds; give items a second, seconds to get ready, memory in GB."""
+    """Train concurrent folds for some seconds; return items per second, setup seconds and memory in GB."""
     settings = TrainingSettings.model_validate({**BASE, **changed})
     meter = Meter(folds, seconds)
     peak(device, reset=True)
@@ -234,7 +231,7 @@ def ours(
         jobs = jobs_of(chosen, items, device, Path(folder), settings, folds)
         watched = [partial(meter.watch, fold, job) for fold, job in enumerate(jobs)]
         for _ in side_by_side(watched, folds, device):
-            break  # the first that ends has seen enough
+            break  # the measurement is complete
     return {
         "rate": meter.rate,
         "first_ready_s": meter.ready_s[0],
@@ -243,8 +240,8 @@ def ours(
     }
 
 
-def ours_by_itself(chosen: Experiment, items: Items, device: str, **changed: Any) -> dict[str, float]:
-    """Train ten folds, as many at once as the default finds, until no more come; give their number and the rate."""
+def ours_automatic(chosen: Experiment, items: Items, device: str, **changed: Any) -> dict[str, float]:
+    """Train ten folds until their automatic number settles; return the number of concurrent folds and the rate."""
     settings = TrainingSettings.model_validate({**BASE, **changed})
     steps: list[tuple[float, int]] = []
     ready: list[float] = []
@@ -279,7 +276,7 @@ def ours_by_itself(chosen: Experiment, items: Items, device: str, **changed: Any
 
 
 def peak(device: str, reset: bool = False) -> float:
-    """Give the GPU memory that torch held at most since the last reset, in GB."""
+    """Return the peak GPU memory reserved by torch since the last reset, in GB."""
     if device != "cuda":
         return 0.0
     if reset:
@@ -291,30 +288,28 @@ def peak(device: str, reset: bool = False) -> float:
 
 
 def wait(device: str) -> None:
-    """Wait for what the GPU was given."""
+    """Wait for the GPU."""
     if device == "cuda":
         torch.cuda.synchronize()
 
 
 def checkpoint_seconds(chosen: Experiment, items: Items, device: str) -> float:
-    """Give what an epoch costs beside its steps: its checkpoint."""
-    few, told = items.take(np.arange(32)), list[float]()
+    """Return the seconds per epoch in addition to its steps: writing the checkpoint."""
+    few, times = items.take(np.arange(32)), list[float]()
     settings = TrainingSettings.model_validate({**BASE, "epochs": 2})
     with tempfile.TemporaryDirectory() as folder:
         steps = training.training_steps(
             chosen, few, fit_preparation(few, scaled=True), np.ones(chosen.classes), settings, device, Path(folder),
-            lambda entry: told.extend([time.perf_counter(), entry["seconds"]]),
+            lambda entry: times.extend([time.perf_counter(), entry["seconds"]]),
         )  # fmt: skip
         began = 0.0
         for taken in steps:
             began = began if taken else time.perf_counter()
-    return max(0.0, told[0] - began - told[1])
+    return max(0.0, times[0] - began - times[1])
 
 
 def convolutions_alone(side: int) -> float:
-    """Give the images a second that ResNet50's convolutions alone allow on this CPU, forward and backward."""
-    from torchvision.models import resnet50
-
+    """Return images per second of the convolutions of ResNet50 alone on this CPU, forward and backward."""
     network, found = resnet50(weights=None), list[tuple[nn.Conv2d, torch.Size]]()
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
@@ -323,33 +318,33 @@ def convolutions_alone(side: int) -> float:
         network(torch.zeros(16, 3, side, side))
     kind, took = precision(TrainingSettings(), "cpu"), 0.0
     for number, (module, shape) in enumerate(found):
-        one = module.to(kind, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        one = module.to(kind, memory_format=torch.channels_last)  # type: ignore[call-overload]  # stubs of torch
         x = torch.rand(shape).to(kind).to(memory_format=torch.channels_last).requires_grad_(number > 0)
-        for _ in range(3):  # the last counts
+        for _ in range(3):  # only the last repetition is measured
             started = time.perf_counter()
             out = one(x)
             middle = time.perf_counter()
-            ahead = torch.ones_like(out)
+            gradient = torch.ones_like(out)
             again = time.perf_counter()
-            out.backward(ahead)
+            out.backward(gradient)
             seconds = middle - started + time.perf_counter() - again
         took += seconds
     return 16 / took
 
 
 def forest_hours(items: int) -> tuple[float, float]:
-    """Give items and hours of the landmark forest's ten folds, by n log n from a small one."""
+    """Return items and hours of the ten folds of the landmark forest, extrapolated as n log n from a small one."""
     x, target = invented_landmarks(items)
     started = time.perf_counter()
     grow_forest(x, target, np.ones(items), 2, seed=0)
     took = time.perf_counter() - started
     grown = TRAIN_SHARE * FLOW["landmarks"]
-    # growing a tree costs n log n comparisons a column
+    # growing a tree takes n log n comparisons per column
     return FOLDS * grown, FOLDS * took * grown * math.log(grown) / (items * math.log(items)) / 3600
 
 
 def invented_landmarks(n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Invent meshes as they lie in a study: alike within a video, less so within a patient; one label a patient."""
+    """Create random meshes: similar within a video, less similar within a patient, with one label per patient."""
     rng = np.random.default_rng(0)
     video = np.arange(n) * 509 // n
     patient = video * 29 // 509
@@ -358,7 +353,7 @@ def invented_landmarks(n: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def shown_items(chosen: Experiment) -> float:
-    """Give the items that the paper's cross-validation of an experiment shows to its networks."""
+    """Return the number of items processed in the paper's cross-validation of an experiment, over all epochs."""
     total = (
         CHUNKS if chosen.item == "chunk" else FLOW["landmarks" if "landmarks" in chosen.inputs else "faces"]
     )
@@ -366,7 +361,7 @@ def shown_items(chosen: Experiment) -> float:
 
 
 class Table:
-    """Rows that are printed as they are measured."""
+    """A table whose rows are printed as they are added."""
 
     def __init__(self, *columns: str) -> None:
         self.rows: list[dict[str, Any]] = []
@@ -374,7 +369,7 @@ class Table:
         print("\n| " + " | ".join(columns) + " |\n|" + "---|" * len(columns), flush=True)
 
     def add(self, *values: Any) -> None:
-        """Print a row; numbers are rounded to what can be said."""
+        """Print a row with rounded numbers."""
         self.rows.append(dict(zip(self.columns, values, strict=True)))
         print("| " + " | ".join(_cell(v) for v in values) + " |", flush=True)
 
@@ -388,7 +383,7 @@ def _cell(value: Any) -> str:
 def in_one_network(
     n: int, side: int, device: str, workers: int, rounds: int, compiles: bool
 ) -> tuple[Table, dict[str, float]]:
-    """Compare the ways with ResNet50 in two classes; give the table, and what the default found."""
+    """Compare the variants with ResNet50 and two classes; return the table and the result of the automatic one."""
     chosen = experiment("resnet50_2_static")
     items = invent(chosen, n, side)
     many = repeated(items, device)
@@ -403,7 +398,7 @@ def in_one_network(
         write_files(items, Path(name))
         slow = partial(from_files, chosen, items, Path(name), device, workers)
         ways[f"naive ({workers} workers, float32)"] = lambda: {"rate": slow(False)}
-        ways["careful (pinned, workers that stay, mixed precision, channels last)"] = lambda: {
+        ways["careful (pinned, persistent workers, mixed precision, channels last)"] = lambda: {
             "rate": slow(True)
         }
         ours_now = partial(ours, chosen, many, device)
@@ -419,15 +414,15 @@ def in_one_network(
                     ways[f"ours, compiled and captured, {folds} fold{'s'[: folds - 1]}"] = partial(
                         ours_now, folds, compile="always"
                     )
-            itself = partial(ours_by_itself, chosen, many, device)
-            ways[f"ours, {'compiled and ' * compiles}captured, as many folds as it finds"] = partial(
-                itself, compile="always" if compiles else "never"
+            automatic = partial(ours_automatic, chosen, many, device)
+            ways[f"ours, {'compiled and ' * compiles}captured, automatic number of folds"] = partial(
+                automatic, compile="always" if compiles else "never"
             )
             ways["ours, captured, batch 256 (not the paper's)"] = partial(ours_now, batch_size=256)
         else:
             ways["ours"] = ours_now
             ways["ours, float32"] = partial(ours_now, precision="float32")
-            if side == SIDE:  # oneDNN has no fast way for maps of two by two
+            if side == SIDE:  # oneDNN is slow for maps of two by two
                 ways["floor: ResNet50's convolutions alone"] = lambda: {"rate": convolutions_alone(side)}
         for number in range(rounds):
             for way in list(ways) if number % 2 == 0 else reversed(ways):
@@ -442,7 +437,7 @@ def in_one_network(
 
 
 def add_way(table: Table, way: str, rates: dict[str, list[float]], more: dict[str, dict[str, float]]) -> None:
-    """Add a way's medians; ratios are within a round."""
+    """Add the medians of a variant; ratios are computed within a round."""
     naive = next(iter(rates.values()))
     ratios = [own / slow for own, slow in zip(rates[way], naive, strict=True)]
     each = ", ".join(f"{ratio:.1f}" for ratio in ratios)
@@ -459,16 +454,16 @@ def add_way(table: Table, way: str, rates: dict[str, list[float]], more: dict[st
 
 
 def eager(measure: Callable[[], dict[str, float]]) -> dict[str, float]:
-    """Measure without recording."""
-    training.CAPTURE_FROM = 10**9  # type: ignore[misc]
+    """Measure without CUDA graphs."""
+    training.CAPTURE_FROM = 10**9  # type: ignore[misc]  # a constant, changed for the measurement
     try:
         return measure()
     finally:
-        training.CAPTURE_FROM = capture.CAPTURE_FROM  # type: ignore[misc]
+        training.CAPTURE_FROM = capture.CAPTURE_FROM  # type: ignore[misc]  # a constant, changed for the measurement
 
 
 def repeated(items: Items, device: str) -> Items:
-    """Give the same items over and over, so that an epoch is longer than what is measured; pictures are shared."""
+    """Repeat items so that an epoch is longer than the measurement; pictures are shared."""
     times = 24 if device == "cuda" else 1
     return items.take(np.tile(np.arange(len(items)), times))
 
@@ -476,7 +471,7 @@ def repeated(items: Items, device: str) -> Items:
 def table_5(
     n: int, side: int, device: str, workers: int, forest_items: int, at_once: int, compiles: bool
 ) -> Table:
-    """Compare what the assets do by default with the naive loop, network by network, and extrapolate."""
+    """Compare the default of the assets with the naive loop for every network, and extrapolate."""
     table = Table("experiment", "naive, items/s", "ours, items/s", "times naive", "how", "GPU memory, GB", "items shown", "hours")  # fmt: skip
     with tempfile.TemporaryDirectory() as name:
         written: set[str] = set()
@@ -520,18 +515,22 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--tiny", action="store_true", help="seconds instead of minutes; shows that it runs, no more"
+        "--tiny", action="store_true", help="seconds instead of minutes, to check that it runs"
     )
     parser.add_argument(
         "--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu"
     )
     parser.add_argument("--images", type=int)
     parser.add_argument("--rounds", type=int)
-    parser.add_argument("--no-compile", action="store_true", help="leave the compiled rows out: two minutes")
+    parser.add_argument(
+        "--no-compile", action="store_true", help="skip the compiled variants, which take two minutes"
+    )
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     began, gpu = time.perf_counter(), given.device == "cuda"
-    choose_device(TrainingSettings(device=given.device))  # sets what cuBLAS reads when it is first used
+    choose_device(
+        TrainingSettings(device=given.device)
+    )  # sets an environment variable before cuBLAS reads it
     n = given.images or (32 if given.tiny else 2048 if gpu else 128)
     side = 64 if given.tiny else SIDE
     workers = 0 if given.tiny else min(4, os.cpu_count() or 1)
@@ -549,7 +548,7 @@ def main() -> None:
     if not given.tiny:
         print(
             f"\nTable 5, extrapolated: {FOLDS} folds x {EPOCHS} epochs x {TRAIN_SHARE:.0%} of {FLOW['faces']:,} faces"
-            f" ({FLOW['landmarks']:,} with landmarks, {CHUNKS:,} chunks of sound)"
+            f" ({FLOW['landmarks']:,} with landmarks, {CHUNKS:,} audio chunks)"
         )
         rows = table_5(
             n, side, given.device, workers, 20_000 if gpu else 6_000, int(best.get("at_once", 1)), compiles

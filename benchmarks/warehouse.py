@@ -1,11 +1,11 @@
-"""Writing and reading what is packed: bytes a frame on disk, and loading a training set against reading a plain file.
+"""Measure the warehouse: bytes per frame on disk, and loading a training set compared with reading a plain file.
 
     python -m benchmarks.warehouse [--faces 100000]
 
-Crops are JPEG files as extraction stores them, of smooth noise with about as many bytes as a face has; points are
-random. Raw is a plain file of the same bytes, read from beginning to end into memory. Both are measured from a cold
-page cache (the kernel is asked to drop the file) and a warm one. Loading is `load_items` for ``fusion_1`` with the
-crops left encoded, as they are where a study's crops fill the memory; decoding them is given by itself.
+Crops are JPEG files as stored by extraction, of smooth noise and about as large as those of faces; points are random.
+Raw means reading a plain file of the same size into memory. Both are measured with a cold page cache (the kernel is
+asked to drop the file) and a warm one. Loading is `load_items` for ``fusion_1`` with encoded crops, as for studies whose
+crops do not fit in memory; decoding is reported separately.
 """
 
 from __future__ import annotations
@@ -26,28 +26,26 @@ import numpy as np
 import pyarrow as arrow
 
 from benchmarks.marts import peak_gb
+from iss_assets.media.landmarks import POINT_VALUES, encode_crop, pack_points
+from iss_assets.schemas.visual import Faces, Landmarks
 from iss_assets.warehouse.database import Replacement, Warehouse
 
-WANTED_SHARE = 0.30
-A_VIDEO = 500
-"""Faces of one video."""
+REQUIRED_SHARE = 0.30
+FACES_PER_VIDEO = 500
 
 
 def fill(warehouse: Warehouse, faces: int) -> float:
-    """Write so many faces and landmarks, a video a transaction as a patient's run does; give the seconds of it."""
-    from iss_assets.media.landmarks import POINT_VALUES, encode_crop, pack_points
-    from iss_assets.schemas.visual import Faces, Landmarks
-
+    """Write faces and landmarks with one transaction per video, like the run of a patient; return the seconds."""
     rng = np.random.default_rng(0)
-    videos = max(1, faces // A_VIDEO)
+    videos = max(1, faces // FACES_PER_VIDEO)
     people = [{"patient_id": f"{1 + v // 10:04d}", "video_id": f"v{v:05d}"} for v in range(videos)]
     smooth = [cv2.resize(rng.integers(0, 255, (26, 26, 3), np.uint8), (160, 160)) for _ in range(50)]
     spent = 0.0
     for place, video in enumerate(people):
         n = faces // videos
-        # no two crops have the same bytes, so that nothing is stored once for many
+        # all crops differ, so that the database cannot deduplicate them
         noise = rng.integers(0, 7, (n, 160, 160, 1), np.uint8)
-        crops = [encode_crop(cv2.add(smooth[k % 50], noise[k].repeat(3, axis=2))) for k in range(n)]  # type: ignore[arg-type]
+        crops = [encode_crop(cv2.add(smooth[k % 50], noise[k].repeat(3, axis=2))) for k in range(n)]  # type: ignore[arg-type]  # stubs of OpenCV
         detected, points = pack_points(list(rng.random((n, POINT_VALUES), np.float32)))
         constant = {
             name: arrow.repeat(arrow.scalar(value, arrow.string()), n)
@@ -116,7 +114,7 @@ print(json.dumps([took, len(items), grown, (time.perf_counter() - began) / min(l
 
 
 def drop(path: Path) -> None:
-    """Ask the kernel to forget a file's pages."""
+    """Ask the kernel to drop a file from the page cache."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -126,7 +124,7 @@ def drop(path: Path) -> None:
 
 
 def read_raw(path: Path) -> float:
-    """Give the seconds of reading a file into memory that is there already."""
+    """Return the seconds of reading a file into allocated memory."""
     size = path.stat().st_size
     memory = bytearray(size)
     memory[:] = b"\1" * size  # touch every page before the clock starts
@@ -139,7 +137,7 @@ def read_raw(path: Path) -> float:
 
 
 def load(path: Path) -> list[float]:
-    """Load in a process of its own; give seconds, items, memory in GB and seconds of decoding a crop."""
+    """Load in a separate process; return seconds, items, memory in GB and seconds per decoded crop."""
     command = [sys.executable, "-c", LOAD, str(path)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     result: list[float] = json.loads(done.stdout.splitlines()[-1])
@@ -152,7 +150,7 @@ def main() -> int:
     )
     parser.add_argument("--faces", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--tiny", action="store_true", help="few faces, for correctness only")
+    parser.add_argument("--tiny", action="store_true", help="few faces, to check correctness")
     given = parser.parse_args()
     if given.tiny:
         given.faces, given.rounds = 1000, 1
@@ -171,11 +169,11 @@ def main() -> int:
             out.truncate(size)
         print(
             f"{given.faces:,} faces and landmarks, {size / 1e6:,.0f} MB: written at {size / 1e6 / written:.0f} MB/s; "
-            f"on disk {file.stat().st_size / given.faces / 1e3:.1f} kB a frame ({payload['crops'] / given.faces / 1e3:.1f} "
+            f"on disk {file.stat().st_size / given.faces / 1e3:.1f} kB per frame ({payload['crops'] / given.faces / 1e3:.1f} "
             f"of crops, {payload['points'] / given.faces / 1e3:.1f} of points)"
         )
         shares = {}
-        print("| cache | raw MB/s | loading MB/s | share | wanted |\n|---|---|---|---|---|")
+        print("| cache | raw MB/s | loading MB/s | share | required |\n|---|---|---|---|---|")
         ways: dict[str, Callable[[Path], object]] = {"cold": drop, "warm": read_raw}
         for name, prepare in ways.items():
             raw, loaded = [], []
@@ -190,13 +188,13 @@ def main() -> int:
             shares[name] = statistics.median(r / x[0] for r, x in zip(raw, loaded, strict=True))
             print(
                 f"| {name} | {size / 1e6 / statistics.median(raw):.0f} | {size / 1e6 / seconds:.0f} "
-                f"| {100 * shares[name]:.0f} % | {100 * WANTED_SHARE:.0f} % |"
+                f"| {100 * shares[name]:.0f} % | {100 * REQUIRED_SHARE:.0f} % |"
             )
         print(
-            f"memory for it {loaded[0][2]:.2f} GB; decoding the crops takes {1e6 * loaded[0][3]:.0f} us each; "
-            f"this process {peak_gb():.2f} GB"
+            f"memory for loading {loaded[0][2]:.2f} GB; decoding the crops takes {1e6 * loaded[0][3]:.0f} us each; "
+            f"peak of this process {peak_gb():.2f} GB"
         )
-    return 0 if given.tiny else int(shares["cold"] < WANTED_SHARE)
+    return 0 if given.tiny else int(shares["cold"] < REQUIRED_SHARE)
 
 
 if __name__ == "__main__":

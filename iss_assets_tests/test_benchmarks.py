@@ -1,4 +1,4 @@
-"""The benchmarks' small forms run to the end; what they measure is nobody's test."""
+"""The small versions of the benchmarks run to completion; their results are not tested."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from benchmarks.__main__ import TINY
 
 ROOT = Path(__file__).resolve().parent.parent
-BY_THE_COMMAND = "warehouse"
+RUN_BY_COMMAND = "warehouse"
 SAYS = {
     "extraction": "times baseline",
     "end_to_end": "study-wide s",
@@ -27,11 +27,11 @@ SAYS = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(TINY.keys() - {BY_THE_COMMAND}))
-def test_the_small_form_of_a_benchmark_runs(
+@pytest.mark.parametrize("name", sorted(TINY.keys() - {RUN_BY_COMMAND}))
+def test_the_small_version_of_a_benchmark_runs(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """In this process, which has loaded already what a new one would load again."""
+    """In this process, which has already loaded the libraries."""
     monkeypatch.setattr(sys, "argv", [name, *TINY[name]])
     monkeypatch.chdir(ROOT)
     with mock.patch.dict(os.environ):
@@ -39,13 +39,13 @@ def test_the_small_form_of_a_benchmark_runs(
     assert SAYS[name] in capsys.readouterr().out
 
 
-def test_the_command_runs_those_that_it_is_asked_for() -> None:
+def test_the_command_runs_the_requested_benchmarks() -> None:
     command = [sys.executable, "-m", "benchmarks", "--tiny"]
-    told = subprocess.run(
-        [*command, BY_THE_COMMAND], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
+    done = subprocess.run(
+        [*command, RUN_BY_COMMAND], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
     )
-    assert told.returncode == 0, told.stderr[-2000:]
-    assert told.stdout.count("## ") == 1 and f"## {BY_THE_COMMAND}" in told.stdout
-    assert "memory for it" in told.stdout
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count("## ") == 1 and f"## {RUN_BY_COMMAND}" in done.stdout
+    assert "memory for loading" in done.stdout
     unknown = subprocess.run([*command, "nothing"], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert unknown.returncode == 2 and "no such benchmark here: nothing" in unknown.stderr
+    assert unknown.returncode == 2 and "unknown benchmark: nothing" in unknown.stderr
