@@ -1,4 +1,4 @@
-"""A whole invented study with the paper's cohort, evaluated once for all tests of this folder."""
+"""An invented study with the paper's cohort, evaluated once for all tests of this folder."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def pool() -> Iterator[Executor]:
 
 @pytest.fixture(scope="session")
 def quick() -> EvaluationSettings:
-    """Few resamples: for tests of behaviour, not of figures."""
+    """Few resamples: for tests of behavior, not of figures."""
     return EvaluationSettings(
         bootstrap_samples=999,
         permutations=499,
@@ -43,7 +43,7 @@ def quick() -> EvaluationSettings:
 
 
 @pytest.fixture(scope="session")
-def judged(study: SimpleNamespace, quick: EvaluationSettings) -> dict[str, pa.Table]:
+def evaluated(study: SimpleNamespace, quick: EvaluationSettings) -> dict[str, pa.Table]:
     """Every evaluation table of the invented study, with one cheap model that can be trained again."""
 
     def again(levels: Mapping[str, str], splits: Mapping[str, int]) -> pa.Table:
@@ -72,7 +72,7 @@ def judged(study: SimpleNamespace, quick: EvaluationSettings) -> dict[str, pa.Ta
 
 
 @pytest.fixture(scope="session")
-def one_judged(study: SimpleNamespace, quick: EvaluationSettings) -> SimpleNamespace:
+def one_evaluated(study: SimpleNamespace, quick: EvaluationSettings) -> SimpleNamespace:
     """The same study where only the forest on pain scores has been trained."""
     of_forest = pc.field("experiment") == "forest_pain"
     accuracy, models = study.accuracy.filter(of_forest), study.models.filter(of_forest)

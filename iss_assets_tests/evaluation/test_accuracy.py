@@ -77,13 +77,13 @@ def test_the_result_fits_the_table_of_the_warehouse(study: SimpleNamespace) -> N
     assert checked.num_rows == 9 * 29
 
 
-def test_four_classes_are_told_from_two() -> None:
+def test_four_classes_are_distinguished_from_two() -> None:
     items = items_of(("m", 2, "b", "Severe", "Low", 0.9, 1.0), ("m", 1, "a", "None", "None", 0.1, 1.0))
     rows = patient_accuracy(items, CV, MODELS).to_pylist()
     assert [(r["classes"], r["accuracy"]) for r in rows] == [(4, 1.0), (4, 0.0)]
 
 
-def test_a_patient_whose_items_weigh_nothing_has_no_accuracy() -> None:
+def test_a_patient_whose_items_have_zero_weight_has_no_accuracy() -> None:
     items = items_of(("m", 1, "a", "No Pain", "Pain", 0.8, 0.0), ("m", 2, "b", "Pain", "Pain", 0.8, 1.0))
     assert patient_accuracy(items, CV, MODELS)["patient_id"].to_pylist() == ["b"]
 
@@ -92,40 +92,40 @@ def test_no_predictions_give_no_rows() -> None:
     assert patient_accuracy(items_of(), CV, MODELS).num_rows == 0
 
 
-def test_a_patient_predicted_in_two_splits_is_refused() -> None:
+def test_a_patient_predicted_in_two_splits_is_rejected() -> None:
     items = items_of(("m", 1, "a", "No Pain", "Pain", 0.8, 1.0), ("m", 2, "a", "No Pain", "Pain", 0.8, 1.0))
     with pytest.raises(RefusedPredictions, match="more than one split"):
         patient_accuracy(items, CV, MODELS)
 
 
-def test_a_patient_predicted_in_anothers_split_is_refused() -> None:
+def test_a_patient_predicted_in_another_split_is_rejected() -> None:
     with pytest.raises(RefusedPredictions, match="not the patient's own"):
         patient_accuracy(items_of(("m", 2, "a", "No Pain", "Pain", 0.8, 1.0)), CV, MODELS)
 
 
-def test_a_patient_that_was_trained_on_is_refused() -> None:
+def test_a_patient_who_was_trained_on_is_rejected() -> None:
     rows = MODELS.to_pylist()
     rows[0]["train_patients"] = ["a", "b"]
     with pytest.raises(RefusedPredictions, match="was trained on there"):
         patient_accuracy(items_of(("m", 1, "a", "No Pain", "Pain", 0.8, 1.0)), CV, FoldModels.from_rows(rows))
 
 
-def test_predictions_of_a_model_of_which_nothing_is_known_are_refused() -> None:
+def test_predictions_of_an_unknown_model_are_rejected() -> None:
     with pytest.raises(RefusedPredictions, match="no row of fold_models"):
         patient_accuracy(items_of(("other", 1, "a", "No Pain", "Pain", 0.8, 1.0)), CV, MODELS)
 
 
-def test_predictions_against_another_label_are_refused() -> None:
+def test_predictions_with_another_label_are_rejected() -> None:
     with pytest.raises(RefusedPredictions, match="train the experiment again"):
         patient_accuracy(items_of(("m", 1, "a", "Pain", "Pain", 0.8, 1.0)), CV, MODELS)
 
 
-def test_class_names_of_two_experiments_mixed_are_refused() -> None:
+def test_mixed_class_names_are_rejected() -> None:
     with pytest.raises(RefusedPredictions, match="mix"):
         patient_accuracy(items_of(("m", 1, "a", "No Pain", "Severe", 0.8, 1.0)), CV, MODELS)
 
 
-def test_the_papers_own_arithmetic_comes_out() -> None:
+def test_the_papers_own_arithmetic_is_reproduced() -> None:
     """Fusion 3: 13 patients at 0.582 and 16 at 0.717 give 0.657, within the rounding of the published means."""
     levels = ["None"] * 13 + ["Low"] * 4 + ["Moderate"] * 4 + ["Severe"] * 8
     line = table_5(pd.DataFrame({"pain_level": levels, "accuracy": [0.582] * 13 + [0.717] * 16}))
@@ -136,7 +136,7 @@ def test_the_papers_own_arithmetic_comes_out() -> None:
 
 
 @pytest.mark.parametrize("row", TABLE_5, ids=lambda r: r.experiment)
-def test_every_line_of_the_papers_table_is_a_mean_over_patients(row: Published) -> None:
+def test_every_row_of_the_papers_table_is_a_mean_over_patients(row: Published) -> None:
     """Experiment 3 only without patient 0015: 13 and 15 patients."""
     if row.classes == 4:
         sizes = {level.lower(): n for level, n in PATIENTS_BY_LEVEL.items()}
@@ -155,7 +155,7 @@ def test_every_line_of_the_papers_table_is_a_mean_over_patients(row: Published) 
     assert line["all_classes"] == pytest.approx(row.figures["all_classes"], abs=0.001)
 
 
-def test_shares_above_a_border_count_strictly() -> None:
+def test_shares_above_a_threshold_exclude_the_threshold() -> None:
     line = table_5(pd.DataFrame({"pain_level": ["None"] * 4, "accuracy": [0.5, 0.51, 0.75, 0.76]}))
     assert (line["above_half"], line["above_three_quarters"]) == (0.75, 0.25)
 

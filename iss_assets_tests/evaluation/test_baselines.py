@@ -75,14 +75,14 @@ def test_in_the_papers_cohort_sex_and_skin_alone_reach_two_thirds_in_sample(stud
     assert published_rule_accuracy() == pytest.approx(19 / 29)
 
 
-def test_the_published_rule_is_right_for_fewer_patients_that_it_was_not_fitted_to() -> None:
+def test_the_published_rule_is_less_accurate_when_cross_validated() -> None:
     found = published_rule_cross_validated(200)
     assert np.mean(found) == pytest.approx(published.RULE_CROSS_VALIDATED, abs=0.005)
     assert 0.5 < min(found) < max(found) <= published_rule_accuracy() + 1e-9
 
 
-def test_patients_are_taken_at_their_word_submission_by_submission(six: pd.DataFrame) -> None:
-    """a says none twice and pain once (and has none); b says pain; c answers nothing, and falls back."""
+def test_pain_now_predicts_from_the_answer_of_each_submission(six: pd.DataFrame) -> None:
+    """a answers none twice and pain once (and has none); b answers pain; c has no answer and gets the fallback."""
     scores = pd.DataFrame(
         {"patient_id": list("aaabc"), "pain_now": [0, 0, 3, 1, None], "timeframe": "late AM"}
     )
@@ -94,12 +94,12 @@ def test_patients_are_taken_at_their_word_submission_by_submission(six: pd.DataF
     assert set(found[found["baseline"] == "pain_now"]["classes"]) == {2}
 
 
-def test_a_tie_in_a_cell_goes_to_the_class_that_is_commoner_over_all() -> None:
+def test_a_tie_in_a_cell_goes_to_the_class_that_is_more_common_overall() -> None:
     rule = fit_rule([("x", "No Pain", 1), ("x", "Pain", 1), ("y", "Pain", 1)], terms.PAIN_CLASSES)
     assert rule.predict("x") == "Pain"
 
 
-def test_a_cell_never_seen_gets_the_commonest_class_of_the_training_side() -> None:
+def test_an_unknown_cell_gets_the_most_common_class_of_the_training_side() -> None:
     assert fit_rule([("x", "Pain", 1)], terms.PAIN_CLASSES).predict("z") == "Pain"
 
 
@@ -142,7 +142,7 @@ def test_every_patient_weighs_the_same_in_training_however_many_submissions(six:
     assert accuracy_of(run(people, scores), "timeframe")["a"] == 1.0
 
 
-def test_a_patient_without_submissions_falls_back_and_is_marked(six: pd.DataFrame) -> None:
+def test_a_patient_without_submissions_gets_the_fallback_and_is_flagged(six: pd.DataFrame) -> None:
     scores = pd.DataFrame({"patient_id": list("abcde"), "timeframe": ["late AM"] * 5})
     found = run(six, scores)
     marked = found[(found["baseline"] == "timeframe") & (found["classes"] == 2)].set_index("patient_id")[
@@ -151,7 +151,7 @@ def test_a_patient_without_submissions_falls_back_and_is_marked(six: pd.DataFram
     assert marked.to_dict() == {**dict.fromkeys("abcde", False), "f": True}
 
 
-def test_the_forest_on_quality_finds_pain_that_is_planted_in_the_light() -> None:
+def test_the_forest_on_quality_finds_pain_planted_in_luminance() -> None:
     rng = np.random.default_rng(0)
     people = pd.DataFrame(
         {

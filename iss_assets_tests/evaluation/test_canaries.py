@@ -76,7 +76,7 @@ def test_one_file_shared_within_a_split_is_no_leak(
     assert check_leakage(splits, videos, frames).clean
 
 
-def test_an_identical_frame_in_two_splits_is_found_and_flat_frames_are_not_meant(
+def test_an_identical_frame_in_two_splits_is_found_unless_it_is_flat(
     splits: pd.DataFrame, videos: pd.DataFrame, frames: pd.DataFrame
 ) -> None:
     frames.loc[7, "picture_hash"] = 0
@@ -102,7 +102,7 @@ def test_a_model_trained_on_its_test_patient_is_found(
     assert kinds(check_leakage(splits, videos, frames, models)) == {"trained_on_test": (["d"], 1)}
 
 
-def test_a_leak_becomes_a_failed_alarm_that_names_patients_only(
+def test_a_leak_becomes_a_failed_canary_that_names_only_patients(
     splits: pd.DataFrame, videos: pd.DataFrame, frames: pd.DataFrame
 ) -> None:
     videos.loc[2, "sha256"] = "1"
@@ -111,7 +111,7 @@ def test_a_leak_becomes_a_failed_alarm_that_names_patients_only(
     assert CanaryResults.check_rows(CanaryResults.from_rows([row])).num_rows == 1
 
 
-def test_where_nothing_was_compared_nothing_is_proved(
+def test_a_canary_neither_passes_nor_fails_if_nothing_was_compared(
     splits: pd.DataFrame, videos: pd.DataFrame, frames: pd.DataFrame
 ) -> None:
     row = leakage_canary(check_leakage(splits, videos, frames.iloc[:0]))
@@ -155,7 +155,7 @@ def people() -> tuple[dict[str, np.ndarray], dict[str, int], dict[str, str]]:
     return features, {p: n % 8 + 1 for n, p in enumerate(names)}, levels
 
 
-def test_an_honest_model_falls_to_chance_on_shuffled_labels(
+def test_an_honest_model_drops_to_chance_on_shuffled_labels(
     people: tuple[dict[str, np.ndarray], dict[str, int], dict[str, str]], pool: Executor
 ) -> None:
     features, place, levels = people
@@ -165,7 +165,7 @@ def test_an_honest_model_falls_to_chance_on_shuffled_labels(
     assert row["passed"] and row["value"] < row["limit_value"]
 
 
-def test_a_planted_leak_stays_right_on_shuffled_labels_and_is_caught(
+def test_a_planted_leak_stays_accurate_on_shuffled_labels_and_is_detected(
     people: tuple[dict[str, np.ndarray], dict[str, int], dict[str, str]], pool: Executor
 ) -> None:
     features, place, levels = people
@@ -175,7 +175,7 @@ def test_a_planted_leak_stays_right_on_shuffled_labels_and_is_caught(
     assert row["value"] == 1.0 and row["passed"] is False
 
 
-def test_the_probe_tells_recognition_of_persons_from_recognition_of_pain(
+def test_the_probe_distinguishes_recognition_of_persons_from_recognition_of_pain(
     people: tuple[dict[str, np.ndarray], dict[str, int], dict[str, str]],
 ) -> None:
     features, place, levels = people
@@ -191,7 +191,7 @@ def test_the_probe_tells_recognition_of_persons_from_recognition_of_pain(
     assert CanaryResults.check_rows(CanaryResults.from_rows([identity, leaky])).num_rows == 2
 
 
-def test_the_probe_finds_pain_across_patients_where_features_hold_it(
+def test_the_probe_finds_pain_across_patients_if_features_contain_it(
     people: tuple[dict[str, np.ndarray], dict[str, int], dict[str, str]],
 ) -> None:
     features, place, levels = people
@@ -209,7 +209,7 @@ def test_patients_with_one_video_cannot_be_probed(splits: pd.DataFrame) -> None:
     assert identity_probe("faces", frame, {"a": "None", "b": "Low"}, splits) == []
 
 
-def test_quality_that_goes_with_pain_is_found_by_hand() -> None:
+def test_quality_associated_with_pain_matches_a_manual_calculation() -> None:
     """Means of light: pain 0.2, 0.3; none 0.3, 0.5: pain higher in 0.5 of 4 pairs."""
     light = {"a": [0.1, 0.3], "b": [0.3], "c": [0.3], "d": [0.4, 0.6]}
     quality = pd.DataFrame(

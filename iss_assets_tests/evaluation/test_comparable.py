@@ -1,4 +1,4 @@
-"""Folds of other splits or of another way of training are never averaged with the rest."""
+"""Folds of other splits or with other training settings are never averaged with the rest."""
 
 from __future__ import annotations
 
@@ -49,21 +49,21 @@ def folds(split_of: dict[str, int], experiment: str = "m", day: int = 1, **more:
     ]
 
 
-def judged(rows: list[dict], split_of: dict[str, int]) -> tuple[list[tuple[str, int]], list[LeftOut]]:
-    kept, left_out = comparable_folds(FoldModels.from_rows(rows).to_pandas(), cv(split_of))
-    return list(zip(kept["experiment"], kept["split"], strict=True)), left_out
+def evaluated(rows: list[dict], split_of: dict[str, int]) -> tuple[list[tuple[str, int]], list[LeftOut]]:
+    included, left_out = comparable_folds(FoldModels.from_rows(rows).to_pandas(), cv(split_of))
+    return list(zip(included["experiment"], included["split"], strict=True)), left_out
 
 
-def test_folds_of_todays_splits_trained_alike_are_all_judged() -> None:
-    assert judged(folds(SPLIT_OF), SPLIT_OF) == ([("m", 1), ("m", 2), ("m", 3)], [])
-    assert judged([], SPLIT_OF) == ([], [])
+def test_folds_of_the_current_splits_trained_alike_are_all_included() -> None:
+    assert evaluated(folds(SPLIT_OF), SPLIT_OF) == ([("m", 1), ("m", 2), ("m", 3)], [])
+    assert evaluated([], SPLIT_OF) == ([], [])
 
 
-def test_a_cohort_that_grows_or_shrinks_leaves_the_folds_in_place() -> None:
+def test_a_growing_or_shrinking_cohort_excludes_no_folds() -> None:
     joined = {**SPLIT_OF, "g": 1}
     withdrawn = {p: s for p, s in SPLIT_OF.items() if p != "c"}
     for today in (joined, withdrawn):
-        assert len(judged(folds(SPLIT_OF), today)[0]) == 3
+        assert len(evaluated(folds(SPLIT_OF), today)[0]) == 3
 
 
 @pytest.mark.parametrize(
@@ -76,9 +76,11 @@ def test_a_cohort_that_grows_or_shrinks_leaves_the_folds_in_place() -> None:
         ({}, [1, 2, 3]),
     ],
 )
-def test_folds_that_do_not_fit_todays_splits_are_left_out(today: dict[str, int], gone: list[int]) -> None:
-    kept, left_out = judged(folds(SPLIT_OF), today)
-    assert [split for _, split in kept] == [s for s in (1, 2, 3) if s not in gone]
+def test_folds_that_do_not_match_the_current_splits_are_excluded(
+    today: dict[str, int], gone: list[int]
+) -> None:
+    included, left_out = evaluated(folds(SPLIT_OF), today)
+    assert [split for _, split in included] == [s for s in (1, 2, 3) if s not in gone]
     assert left_out == [LeftOut("m", tuple(gone), "paper", OTHER_SPLITS)]
     assert outdated_splits(folds(SPLIT_OF), today) == gone
 
@@ -93,11 +95,11 @@ def test_folds_that_do_not_fit_todays_splits_are_left_out(today: dict[str, int],
         {"settings": json.dumps({"epochs": 2, "folds": 3})},
     ],
 )
-def test_within_an_experiment_only_folds_trained_like_the_newest_are_judged(other: dict[str, str]) -> None:
+def test_within_an_experiment_only_folds_trained_like_the_newest_are_included(other: dict[str, str]) -> None:
     rows = folds(SPLIT_OF) + folds(SPLIT_OF, "n")
     rows[1] |= {**other, "trained_at": datetime(2026, 2, 1, tzinfo=UTC)}
-    kept, left_out = judged(rows, SPLIT_OF)
-    assert kept == [("m", 2), ("n", 1), ("n", 2), ("n", 3)]
+    included, left_out = evaluated(rows, SPLIT_OF)
+    assert included == [("m", 2), ("n", 1), ("n", 2), ("n", 3)]
     assert left_out == [LeftOut("m", (1, 3), "paper", OTHER_WAY)]
     assert str(left_out[0]) == f"m, split 1, 3 (profile paper): {OTHER_WAY}"
 
@@ -105,19 +107,19 @@ def test_within_an_experiment_only_folds_trained_like_the_newest_are_judged(othe
 def test_where_and_how_fast_a_fold_was_computed_does_not_matter() -> None:
     rows = folds(SPLIT_OF)
     rows[0] |= {"settings": json.dumps({"epochs": 10, "folds": 4, "device": "cuda", "compile": "never"})}
-    assert len(judged(rows, SPLIT_OF)[0]) == 3
+    assert len(evaluated(rows, SPLIT_OF)[0]) == 3
 
 
-def test_the_newest_fold_of_other_splits_says_nothing_about_todays() -> None:
+def test_the_newest_fold_of_other_splits_does_not_affect_the_current_ones() -> None:
     """An experiment of four splits, of which the first was made again before the cohort got its three."""
     rows = folds(SPLIT_OF)
     rows.append({**rows[0], "split": 4, "profile": "demo", "trained_at": datetime(2026, 3, 1, tzinfo=UTC)})
-    kept, left_out = judged(rows, SPLIT_OF)
-    assert kept == [("m", 1), ("m", 2), ("m", 3)]
+    included, left_out = evaluated(rows, SPLIT_OF)
+    assert included == [("m", 1), ("m", 2), ("m", 3)]
     assert left_out == [LeftOut("m", (4,), "demo", OTHER_SPLITS)]
 
 
-def test_an_experiment_that_learnt_a_level_which_was_corrected_is_not_judged() -> None:
+def test_an_experiment_trained_on_a_corrected_level_is_excluded() -> None:
     today = pd.DataFrame({"patient_id": ["a", "b"], "pain_level": ["Severe", "None"]})
     targets = pd.DataFrame(
         [
@@ -131,16 +133,16 @@ def test_an_experiment_that_learnt_a_level_which_was_corrected_is_not_judged() -
     )
     assert experiments_with_old_levels(targets, today) == ["four"]
     rows = folds(SPLIT_OF, "two") + folds(SPLIT_OF, "four")
-    kept, left_out = comparable_folds(FoldModels.from_rows(rows).to_pandas(), cv(SPLIT_OF), ["four"])
-    assert set(kept["experiment"]) == {"two"}
+    included, left_out = comparable_folds(FoldModels.from_rows(rows).to_pandas(), cv(SPLIT_OF), ["four"])
+    assert set(included["experiment"]) == {"two"}
     assert left_out == [LeftOut("four", (1, 2, 3), "paper", OTHER_LEVEL)]
 
 
-def test_a_setting_that_an_experiment_does_not_read_sets_no_fold_of_it_apart() -> None:
+def test_a_setting_that_does_not_affect_an_experiment_excludes_none_of_its_folds() -> None:
     rows = folds(SPLIT_OF, "fusion_1") + folds(SPLIT_OF, "audio_static")
     for row in (rows[0], rows[3]):
         row |= {"settings": json.dumps({"epochs": 10, "folds": 3, "chunks_per_patient": 5})}
         row["trained_at"] = datetime(2026, 2, 1, tzinfo=UTC)
-    kept, left_out = judged(rows, SPLIT_OF)
-    assert kept == [("audio_static", 1), ("fusion_1", 1), ("fusion_1", 2), ("fusion_1", 3)]
+    included, left_out = evaluated(rows, SPLIT_OF)
+    assert included == [("audio_static", 1), ("fusion_1", 1), ("fusion_1", 2), ("fusion_1", 3)]
     assert left_out == [LeftOut("audio_static", (2, 3), "paper", OTHER_WAY)]

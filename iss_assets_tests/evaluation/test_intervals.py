@@ -32,7 +32,7 @@ def test_a_mean_counts_each_patient_as_often_as_it_was_drawn() -> None:
     assert mean_of([1, 2, 3, 4])(counts).tolist() == [2.5, 2.5, 1.0]
 
 
-def test_a_mean_among_marked_patients_leaves_the_others_out() -> None:
+def test_a_mean_over_selected_patients_excludes_the_others() -> None:
     assert mean_of([1, 2, 3, 4], [False, True, True, False])(ONES).tolist() == [2.5]
 
 
@@ -40,7 +40,7 @@ def test_a_mean_over_no_patient_is_not_defined() -> None:
     assert np.isnan(mean_of([1, 2, 3, 4], [True, False, False, False])(np.array([[0.0, 2, 2, 0]])))[0]
 
 
-def test_class_means_weigh_the_same_however_large_the_class() -> None:
+def test_class_means_have_equal_weight_regardless_of_class_size() -> None:
     """Pain: (1 + 0 + 1) / 3; no pain: 0.5."""
     statistic = mean_of_class_means([1, 0, 1, 0.5], ["Pain", "Pain", "Pain", "No Pain"])
     assert statistic(ONES)[0] == pytest.approx((2 / 3 + 0.5) / 2)
@@ -86,7 +86,7 @@ def test_the_same_seed_gives_the_same_interval() -> None:
     ("values", "note"),
     [([], "no patients"), ([0.7], "one patient"), ([1.0, 1.0, 1.0], "all patients alike")],
 )
-def test_where_resampling_can_show_nothing_there_is_no_interval_and_the_note_says_why(
+def test_without_a_meaningful_bootstrap_there_is_no_interval_and_the_note_gives_the_reason(
     values: list[float], note: str
 ) -> None:
     interval = bca_interval(mean_of(values), len(values))
@@ -94,7 +94,7 @@ def test_where_resampling_can_show_nothing_there_is_no_interval_and_the_note_say
     assert interval.note is not None and interval.note.startswith(note)
 
 
-def test_resamples_with_one_class_are_left_out_and_said() -> None:
+def test_resamples_with_one_class_are_excluded_and_reported() -> None:
     mixed = bca_interval(auroc([0.9, 0.2, 0.3, 0.1], [True, True, False, False]), 4)
     assert mixed.note is not None and "one class only" in mixed.note
     low, estimate, high = bounds(mixed)
@@ -121,7 +121,7 @@ def test_holm_never_exceeds_one_and_leaves_gaps_alone() -> None:
 def test_exact_intervals_are_the_shares_that_the_binomial_tests_do_not_reject(
     patients: int, confidence: float
 ) -> None:
-    """Ends by their definition: each makes what was seen, or more extreme, as rare as one tail."""
+    """Bounds by definition: each gives the observed or a more extreme count the probability of one tail."""
     tail = (1 - confidence) / 2
     for yes in range(patients + 1):
         found = share_interval(yes, patients, confidence=confidence)

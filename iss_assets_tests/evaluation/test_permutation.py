@@ -66,7 +66,7 @@ def test_the_observed_labels_count_among_the_permutations() -> None:
     assert p_from_permutations(0.95, np.array([0.5, 0.8, 0.9])) == pytest.approx(1 / 4)
 
 
-def test_permutations_that_tie_with_the_observed_figure_count_though_shares_are_kept_rounded() -> None:
+def test_permutations_that_tie_with_the_observed_figure_count_despite_rounded_shares() -> None:
     """A third right for everybody, whatever the label says: each permutation ties."""
     thirds = rows([1 / 3] * 3, ["None"] * 3)
     thirds["predicted_shares"] = [json.dumps({"No Pain": 0.333333333, "Pain": 0.666666667})] * 3
@@ -74,31 +74,31 @@ def test_permutations_that_tie_with_the_observed_figure_count_though_shares_are_
     assert p_from_permutations(1 / 3, permuted) == 1.0
 
 
-def test_perfect_predictions_of_eight_patients_are_as_rare_as_counting_says() -> None:
+def test_perfect_predictions_of_eight_patients_have_the_counted_probability() -> None:
     """4 of 8 in pain: one labelling of 70 is as good as the true one."""
     permuted = fixed_permutations(rows([1.0] * 8, LEVELS), 9999, 0)
     assert np.mean(permuted >= 1) == pytest.approx(1 / 70, abs=0.004)
     assert permuted.mean() == pytest.approx(0.5, abs=0.01)
 
 
-def test_a_model_that_says_pain_to_everybody_is_exactly_chance() -> None:
+def test_a_model_that_always_predicts_pain_is_exactly_at_chance() -> None:
     permuted = fixed_permutations(rows([0.0, 1.0] * 4, LEVELS), 99, 0)
     assert permuted == pytest.approx(np.full(99, 0.5))
     assert p_from_permutations(0.5, permuted) == 1.0
 
 
-def test_labels_are_dealt_out_among_patients_with_their_splits_and_none_is_lost() -> None:
+def test_labels_are_permuted_between_patients_together_with_their_splits() -> None:
     levels = dict(zip("abcdef", ["None", "None", "Low", "Low", "Severe", "Severe"], strict=True))
     splits = dict(zip("abcdef", [1, 2, 1, 2, 1, 2], strict=True))
-    dealt, dealt_splits = permute_labels(levels, splits, np.random.default_rng(1))
-    assert dealt.keys() == dealt_splits.keys() == levels.keys() and dealt != levels
-    pairs = [(dealt[p], dealt_splits[p]) for p in levels]
+    permuted, permuted_splits = permute_labels(levels, splits, np.random.default_rng(1))
+    assert permuted.keys() == permuted_splits.keys() == levels.keys() and permuted != levels
+    pairs = [(permuted[p], permuted_splits[p]) for p in levels]
     assert sorted(pairs) == sorted((levels[p], splits[p]) for p in levels)  # folds stay stratified
 
 
 def test_chance_of_a_majority_rule_is_that_of_stratified_folds(pool: Executor) -> None:
     """Eight patients in four folds of one with and one without pain: every training side is even, so the rule says one
-    class to all and is right for half. Levels dealt out without their splits would make it lean the wrong way."""
+    class for all and is right for half. Levels permuted without their splits would bias it in the wrong direction."""
     names = [f"p{n}" for n in range(8)]
     levels = dict(zip(names, ["None", "Severe"] * 4, strict=True))
     splits = {name: n // 2 for n, name in enumerate(names)}
@@ -114,7 +114,7 @@ def test_chance_of_a_majority_rule_is_that_of_stratified_folds(pool: Executor) -
 
     draws = [permute_labels(levels, splits, np.random.default_rng(n)) for n in range(20)]
     assert [a.accuracy for a in retrained_scores(majority, draws, 2, pool, 2)] == [0.5] * 20
-    alone = retrained_scores(majority, [(dealt, splits) for dealt, _ in draws], 2, pool, 2)
+    alone = retrained_scores(majority, [(permuted, splits) for permuted, _ in draws], 2, pool, 2)
     assert np.mean([a.accuracy for a in alone]) < 0.4
 
 
@@ -161,7 +161,7 @@ def test_the_auroc_is_that_of_scikit_learn_over_patients_weighted_means() -> Non
     assert found.auroc == pytest.approx(roc_auc_score(truth, list(means.values())))
 
 
-def test_a_sequential_test_stops_at_the_draw_that_settles_it() -> None:
+def test_a_sequential_test_stops_at_the_decisive_draw() -> None:
     """Besag and Clifford's h / l: the second of the draws as good as 0.5 is the fourth."""
     drawn = iter([0.4, 0.5, 0.3, 0.9, 0.9])
     test = sequential_test(0.5, drawn, limit=19, stop_after=2)
@@ -184,7 +184,7 @@ def test_stopping_early_never_changes_the_verdict(alpha: float, limit: int) -> N
     assert 0 < sum(verdicts) < 200
 
 
-def test_sequential_p_values_are_valid_and_cheap_under_the_null_hypothesis() -> None:
+def test_sequential_p_values_are_valid_and_need_few_draws_under_the_null_hypothesis() -> None:
     """Observed and draws from one distribution: p <= x has a probability of x at most, for every x that p can be."""
     rng = np.random.default_rng(1)
     tests = [sequential_test(d[0], d[1:], 199, 10) for d in rng.normal(size=(4000, 200))]
@@ -195,7 +195,7 @@ def test_sequential_p_values_are_valid_and_cheap_under_the_null_hypothesis() -> 
     assert np.mean([len(t.drawn) for t in tests]) < 50, "instead of 199"
 
 
-def test_results_come_in_the_order_of_the_tasks_and_what_is_not_wanted_is_dropped(pool: Executor) -> None:
+def test_results_are_in_the_order_of_the_tasks_and_surplus_tasks_are_canceled(pool: Executor) -> None:
     last = threading.Event()
     begun = []
 
@@ -213,7 +213,7 @@ def test_results_come_in_the_order_of_the_tasks_and_what_is_not_wanted_is_droppe
     assert max(begun) < 5 + 2 * 2
 
 
-def test_a_failed_training_is_an_error_and_not_a_draw_less(pool: Executor) -> None:
+def test_a_failed_training_is_an_error_and_not_a_missing_draw(pool: Executor) -> None:
     def fails(levels: Mapping[str, str], splits: Mapping[str, int]) -> pa.Table:
         raise RuntimeError("broken")
 
@@ -245,7 +245,7 @@ def test_a_perfect_model_among_many_others_cannot_be_shown_with_few_permutations
     assert row["p_least_holm"] == row["p_value_holm"] > SETTINGS.alpha
 
 
-def test_so_few_patients_that_no_p_can_be_small_are_told(study: SimpleNamespace, pool: Executor) -> None:
+def test_the_smallest_possible_p_is_reported_for_few_patients(study: SimpleNamespace, pool: Executor) -> None:
     """Two of four in pain: six labelings, so that p is 1/6 at the least, however many permutations are made."""
     assert count_labelings(["Pain", "Pain", "No Pain", "No Pain"]) == 6
     four = rows([1.0] * 4, ["None", "Severe"] * 2)
@@ -265,7 +265,7 @@ def test_the_least_p_of_sign_flips_is_reached_where_all_differences_agree(differ
         assert sign_flip_p(values, 999, 0) == least_sign_flip_p(values, 999) == 2 / 2**differing
 
 
-def test_retraining_is_used_where_it_is_offered_and_the_method_is_told(
+def test_retraining_is_used_if_available_and_the_method_is_reported(
     study: SimpleNamespace, pool: Executor
 ) -> None:
     accuracies = study.accuracy.to_pandas().query("experiment in ['forest_pain', 'fusion_3']")
@@ -275,9 +275,9 @@ def test_retraining_is_used_where_it_is_offered_and_the_method_is_told(
     splits = dict(zip(study.splits["patient_id"].to_pylist(), study.splits["split"].to_pylist(), strict=True))
     seen = []
 
-    def fit_predict(dealt: Mapping[str, str], dealt_splits: Mapping[str, int]) -> pa.Table:
-        assert sorted(dealt_splits.values()) == sorted(splits.values())
-        seen.append(dict(dealt))
+    def fit_predict(permuted: Mapping[str, str], permuted_splits: Mapping[str, int]) -> pa.Table:
+        assert sorted(permuted_splits.values()) == sorted(splits.values())
+        seen.append(dict(permuted))
         return invented.predictions({"forest_pain": 2}, study.splits, items=2)
 
     table = PermutationResults.check_rows(
@@ -300,7 +300,9 @@ def test_retraining_is_used_where_it_is_offered_and_the_method_is_told(
     assert larger[1] == pytest.approx(max(larger[0], smaller[1]))
 
 
-def test_what_is_trained_smaller_is_observed_smaller(study: SimpleNamespace, pool: Executor) -> None:
+def test_the_observed_accuracy_comes_from_the_smaller_model_too(
+    study: SimpleNamespace, pool: Executor
+) -> None:
     accuracies = study.accuracy.to_pandas().query("experiment == 'forest_pain'")
     levels, splits = (
         dict(zip(study.splits["patient_id"].to_pylist(), study.splits[c].to_pylist(), strict=True))
@@ -319,12 +321,12 @@ def test_what_is_trained_smaller_is_observed_smaller(study: SimpleNamespace, poo
     assert row["p_value"] == 1.0
 
 
-def test_sign_flips_of_three_patients_are_counted_in_full() -> None:
+def test_sign_flips_of_three_patients_are_enumerated() -> None:
     """Of the eight patterns of 1, 2, 3 only all plus and all minus reach a sum of 6."""
     assert sign_flip_p(np.array([1.0, 2.0, 3.0]), 999, 0) == pytest.approx(2 / 8)
 
 
-def test_patients_that_do_not_differ_say_nothing() -> None:
+def test_patients_without_a_difference_do_not_count() -> None:
     assert sign_flip_p(np.zeros(5), 999, 0) == 1.0
     assert sign_flip_p(np.array([0, 0, 1.0, 2.0, 3.0]), 999, 0) == pytest.approx(2 / 8)
 
@@ -334,7 +336,7 @@ def test_random_sign_flips_agree_with_the_t_test() -> None:
     assert sign_flip_p(values, 9999, 0) == pytest.approx(ttest_1samp(values, 0).pvalue, abs=0.02)
 
 
-def test_pairs_are_compared_over_the_patients_that_both_have_seen() -> None:
+def test_pairs_are_compared_over_the_patients_tested_by_both() -> None:
     first = rows([1.0, 0.5, 0.0, 1.0], LEVELS[:4], "first")
     second = rows([0.5, 0.5, 0.5], LEVELS[:3], "second")
     base = pd.DataFrame(

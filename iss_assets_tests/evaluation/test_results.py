@@ -1,4 +1,4 @@
-"""One line an experiment, and what Table 5 leaves out."""
+"""One row per experiment, and additional figures."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def five() -> pd.DataFrame:
     return frame.assign(experiment="m", classes=2, patient_id=list("abcde"))
 
 
-def test_every_figure_by_hand(five: pd.DataFrame) -> None:
+def test_every_figure_matches_a_manual_calculation(five: pd.DataFrame) -> None:
     found = {name: i.estimate for name, i in figures(five, SETTINGS).items()}
     assert found["all_classes"] == pytest.approx(3.4 / 5)
     assert found["no_pain"] == pytest.approx(0.65)
@@ -62,7 +62,7 @@ def test_a_levels_interval_resamples_that_levels_patients(five: pd.DataFrame) ->
     assert found["low"].low is None and found["low"].note == "one patient: no interval"
 
 
-def test_metrics_fit_their_table(five: pd.DataFrame) -> None:
+def test_metrics_match_their_table(five: pd.DataFrame) -> None:
     table = ExperimentMetrics.check_rows(experiment_metrics(five, SETTINGS))
     assert table.num_rows == 16
     low = next(r for r in table.to_pylist() if r["metric"] == "low")
@@ -82,7 +82,7 @@ def test_confusion_counts_patients(five: pd.DataFrame) -> None:
     }
 
 
-def test_calibration_sets_predicted_beside_observed(five: pd.DataFrame) -> None:
+def test_calibration_compares_predicted_and_observed(five: pd.DataFrame) -> None:
     rows = Calibration.check_rows(calibration(five, 2)).to_pylist()
     assert [r["patients"] for r in rows] == [2, 3]
     assert rows[0]["mean_probability"] == pytest.approx(0.25) and rows[0]["pain_share"] == pytest.approx(0.5)
@@ -134,7 +134,7 @@ def line(
         ((0.1, 0.02, 0.2), "yes"),
     ],
 )
-def test_a_model_is_held_against_the_best_baseline(
+def test_a_model_is_compared_with_the_best_baseline(
     five: pd.DataFrame, difference: tuple[float, float, float], verdict: str
 ) -> None:
     row = line(five, difference)
@@ -142,24 +142,24 @@ def test_a_model_is_held_against_the_best_baseline(
     assert row["beats_baseline"] == verdict
 
 
-def test_an_interval_above_zero_alone_is_no_proof(five: pd.DataFrame) -> None:
+def test_an_interval_above_zero_is_not_sufficient(five: pd.DataFrame) -> None:
     row = line(five, (0.1, 0.02, 0.2), p=0.06)
     assert (row["beats_baseline"], row["baseline_p_holm"]) == ("not shown", 0.06)
 
 
-def test_where_no_p_could_have_been_small_a_difference_cannot_be_shown(five: pd.DataFrame) -> None:
+def test_a_difference_cannot_be_shown_if_no_p_could_have_been_small(five: pd.DataFrame) -> None:
     assert line(five, (0.1, 0.02, 0.2), p=0.06, least=0.0625)["beats_baseline"] == "cannot be shown"
     assert line(five, (-0.1, -0.2, 0.0), p=0.06, least=0.0625)["beats_baseline"] == "no"
 
 
-def test_shares_of_patients_have_exact_intervals_also_where_all_agree(five: pd.DataFrame) -> None:
+def test_shares_of_patients_have_exact_intervals_even_if_all_agree(five: pd.DataFrame) -> None:
     found = figures(five.assign(accuracy=0.9), SETTINGS)
     for name in ("above_half", "above_three_quarters", "sensitivity", "specificity"):
         assert found[name].method == "Clopper-Pearson"
     assert found["above_half"].low == pytest.approx(0.025 ** (1 / 5)) and found["above_half"].high == 1
 
 
-def test_figures_stand_beside_what_a_model_without_worth_would_have(five: pd.DataFrame) -> None:
+def test_figures_have_the_reference_of_an_uninformative_model(five: pd.DataFrame) -> None:
     chance = pd.DataFrame({"experiment": ["m"], "chance_auroc": [0.41]})
     rows = {r["metric"]: r for r in experiment_metrics(five, SETTINGS, chance).to_pylist()}
     assert rows["auroc"]["reference"] == 0.41
@@ -190,14 +190,14 @@ def test_claims_to_beat_the_baseline_are_corrected_for_the_number_of_experiments
     ]
 
 
-def test_a_line_carries_intervals_profile_and_every_origin_of_weights(five: pd.DataFrame) -> None:
+def test_a_row_has_intervals_profile_and_every_origin_of_weights(five: pd.DataFrame) -> None:
     row = line(five, (0.1, 0.02, 0.2))
     assert row["all_classes_low"] < row["all_classes"] < row["all_classes_high"]
     assert json.loads(row["intervals"])["no_pain"] == [0.4, 0.9]
     assert row["weights_origin"] == "imagenet, random" and row["models"] == 2 and row["p_value"] is None
 
 
-def test_without_baselines_nothing_is_claimed(five: pd.DataFrame) -> None:
+def test_without_baselines_there_is_no_claim(five: pd.DataFrame) -> None:
     models = pd.DataFrame({"experiment": [], "profile": [], "weights_origin": [], "cohort_hash": []})
     row = experiment_results(
         five, models, experiment_metrics(five, SETTINGS).to_pandas(), alpha=0.05

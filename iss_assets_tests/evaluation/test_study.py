@@ -23,20 +23,20 @@ def inputs(study: SimpleNamespace, **more: Any) -> EvaluationInputs:
     )
 
 
-def test_every_table_fits_its_model_and_holds_rows(judged: dict[str, pa.Table]) -> None:
-    assert len(judged) == 12
-    for name, table in judged.items():
+def test_every_table_matches_its_schema_and_has_rows(evaluated: dict[str, pa.Table]) -> None:
+    assert len(evaluated) == 12
+    for name, table in evaluated.items():
         assert BY_NAME[name].check_rows(table).num_rows > 0, name
 
 
-def test_experiments_stand_in_the_order_of_the_papers_table(judged: dict[str, pa.Table]) -> None:
-    names = judged["experiment_results"]["experiment"].to_pylist()
+def test_experiments_are_in_the_order_of_the_papers_table(evaluated: dict[str, pa.Table]) -> None:
+    names = evaluated["experiment_results"]["experiment"].to_pylist()
     assert names[:3] == ["resnet50_4_static", "resnet50_2_static", "forest_landmarks"]
     assert names[-1] == "embedding_probe"
 
 
-def test_each_experiment_is_told_what_it_was_held_against(judged: dict[str, pa.Table]) -> None:
-    for row in judged["experiment_results"].to_pylist():
+def test_each_experiment_has_a_verdict_and_a_method(evaluated: dict[str, pa.Table]) -> None:
+    for row in evaluated["experiment_results"].to_pylist():
         assert row["beats_baseline"] in ("no", "not shown", "cannot be shown", "yes")
         assert row["p_value_method"] == (
             "retrained" if row["experiment"] == "forest_pain" else "fixed predictions"
@@ -44,32 +44,34 @@ def test_each_experiment_is_told_what_it_was_held_against(judged: dict[str, pa.T
         assert row["p_value"] <= row["p_value_holm"]
 
 
-def test_stability_has_a_row_for_every_seed(judged: dict[str, pa.Table], quick: EvaluationSettings) -> None:
-    assert judged["split_stability"]["split_seed"].to_pylist() == list(quick.stability_seeds)
+def test_stability_has_a_row_for_every_seed(
+    evaluated: dict[str, pa.Table], quick: EvaluationSettings
+) -> None:
+    assert evaluated["split_stability"]["split_seed"].to_pylist() == list(quick.stability_seeds)
 
 
-def test_figures_of_an_experiment_do_not_depend_on_who_else_is_judged(
-    judged: dict[str, pa.Table], one_judged: SimpleNamespace
+def test_figures_of_an_experiment_do_not_depend_on_other_experiments(
+    evaluated: dict[str, pa.Table], one_evaluated: SimpleNamespace
 ) -> None:
     for name in ("experiment_metrics", "subgroup_results", "confusion_counts", "calibration"):
-        alone = one_judged.tables[name]
-        together = judged[name].filter(pc.field("experiment") == "forest_pain")
+        alone = one_evaluated.tables[name]
+        together = evaluated[name].filter(pc.field("experiment") == "forest_pain")
         if (
             name == "experiment_metrics"
         ):  # nothing is trained again for the one, so that its AUROC has no reference
             alone, together = (table.drop_columns(["reference"]) for table in (alone, together))
         assert alone.equals(together), name
-    assert one_judged.tables["baseline_accuracy"].equals(judged["baseline_accuracy"])
+    assert one_evaluated.tables["baseline_accuracy"].equals(evaluated["baseline_accuracy"])
 
 
-def test_one_experiment_alone_can_be_judged(one_judged: SimpleNamespace) -> None:
-    row = one_judged.tables["experiment_results"].to_pylist()[0]
+def test_a_single_experiment_can_be_evaluated(one_evaluated: SimpleNamespace) -> None:
+    row = one_evaluated.tables["experiment_results"].to_pylist()[0]
     assert row["models"] == 10 and row["p_value_holm"] == row["p_value"]
-    assert one_judged.tables["canary_results"].num_rows == 0
-    assert one_judged.tables["split_stability"].num_rows == 0
+    assert one_evaluated.tables["canary_results"].num_rows == 0
+    assert one_evaluated.tables["split_stability"].num_rows == 0
 
 
-def test_nothing_evaluated_yet_gives_baselines_and_no_results(
+def test_without_predictions_there_are_only_baselines(
     study: SimpleNamespace, quick: EvaluationSettings
 ) -> None:
     found = evaluate_study(
@@ -87,7 +89,7 @@ def test_nothing_evaluated_yet_gives_baselines_and_no_results(
 
 
 @pytest.mark.parametrize("levels", [["None"], ["Low"], ["None", "Severe"]], ids="+".join)
-def test_a_cohort_that_lacks_levels_is_judged_as_far_as_it_can_be(
+def test_a_cohort_without_some_levels_is_evaluated_as_far_as_possible(
     study: SimpleNamespace, quick: EvaluationSettings, levels: list[str]
 ) -> None:
     splits = study.splits.filter(pc.field("pain_level").isin(levels))
@@ -122,7 +124,7 @@ def test_a_cohort_that_lacks_levels_is_judged_as_far_as_it_can_be(
         ) == {1.0}
 
 
-def test_training_offered_for_an_experiment_without_predictions_is_an_error(
+def test_retraining_an_experiment_without_predictions_is_an_error(
     study: SimpleNamespace, quick: EvaluationSettings
 ) -> None:
     with pytest.raises(ValueError, match="nobody"):

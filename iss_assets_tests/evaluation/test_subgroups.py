@@ -35,7 +35,7 @@ def test_a_groups_accuracy_is_the_mean_over_its_patients(
     assert row["low"] < row["accuracy"] < row["high"]
 
 
-def test_rates_count_patients_by_the_class_said_most(
+def test_rates_count_patients_by_their_most_predicted_class(
     groups: tuple[pd.DataFrame, list[dict[str, Any]]],
 ) -> None:
     people, rows = groups
@@ -48,7 +48,7 @@ def test_rates_count_patients_by_the_class_said_most(
     assert row["specificity"] == pytest.approx((~said[~pain]).mean())
 
 
-def test_cells_below_five_are_marked(groups: tuple[pd.DataFrame, list[dict[str, Any]]]) -> None:
+def test_groups_below_five_are_flagged(groups: tuple[pd.DataFrame, list[dict[str, Any]]]) -> None:
     _, rows = groups
     assert (
         one(rows, "sex_and_skin", "F dark")["small"] and one(rows, "sex_and_skin", "F dark")["patients"] == 3
@@ -56,7 +56,7 @@ def test_cells_below_five_are_marked(groups: tuple[pd.DataFrame, list[dict[str, 
     assert not one(rows, "sex_and_skin", "M light")["small"]
 
 
-def test_rates_that_need_patients_who_are_not_there_stay_empty(
+def test_rates_without_patients_are_empty(
     groups: tuple[pd.DataFrame, list[dict[str, Any]]],
 ) -> None:
     _, rows = groups
@@ -76,7 +76,7 @@ def test_a_gap_compares_groups_at_the_same_mix_of_patients(
     assert one(rows, "sex_and_skin", "M dark")["gap"] is None
 
 
-def test_groups_that_differ_in_nothing_but_who_has_pain_have_no_gap() -> None:
+def test_groups_that_differ_only_in_their_share_of_pain_have_no_gap() -> None:
     """Right for 0.9 of the items of patients in pain and for 0.3 of the others, whoever they are: plain means would
     show a gap of 0.3 between groups with three and with one of four in pain."""
     people = pd.DataFrame(
@@ -97,7 +97,7 @@ def test_a_gap_needs_both_classes_in_both_groups() -> None:
     assert found.estimate is None and found.note == "a group lacks patients with or without pain"
 
 
-def test_a_gap_that_rests_on_one_patient_has_no_interval() -> None:
+def test_a_gap_based_on_one_patient_has_no_interval() -> None:
     people = pd.DataFrame(
         {
             "sex": list("FFFMMMMM"),

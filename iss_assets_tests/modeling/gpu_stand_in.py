@@ -1,7 +1,7 @@
-"""A CPU that stands for a GPU: graphs are replayed by calling again, streams are noted.
+"""Simulate CUDA graphs on a CPU: a replay calls the function again.
 
-What it shares with CUDA, so that tests can tell right from wrong: recording a training step does not do it, a replay
-reads and writes the places in memory that the recording saw, and a result is written over at the next replay.
+Like with CUDA, recording a training step does not execute it, a replay reads and writes the memory addresses of the
+recording, and the next replay overwrites the result.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ class Recorded:
         self.replays = 0
 
     def record(self, run: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
-        """Stand for `capture.record`."""
+        """Replace `capture.record`."""
         self.graphs += 1
         places = _places(run)
-        # only a forward pass changes nothing; a step of training must not be done while it is recorded
+        # a forward pass changes nothing, but a training step must not be executed while it is recorded
         result = run() if torch.is_inference_mode_enabled() else None
 
         def replay() -> None:
@@ -41,7 +41,7 @@ class Recorded:
 
 
 def _places(run: Callable[[], Any]) -> dict[str, int]:
-    """Give the address of every tensor that a function closes over, at any depth, weights and optimizer state too."""
+    """Return the address of every tensor that a function closes over, including weights and optimizer state."""
     found: dict[str, int] = {}
 
     def look(name: str, value: Any, depth: int) -> None:
@@ -67,7 +67,7 @@ def _places(run: Callable[[], Any]) -> dict[str, int]:
 
 @pytest.fixture
 def recorded(monkeypatch: pytest.MonkeyPatch) -> Recorded:
-    """Let the CPU record steps, however few."""
+    """Record steps on the CPU, however few there are."""
     made = Recorded()
     monkeypatch.setattr(capture, "record", made.record)
     for name in ("iss_assets.modeling.capture", "iss_assets.modeling.training"):

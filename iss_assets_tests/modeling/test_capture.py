@@ -1,4 +1,4 @@
-"""Recorded steps, on a CPU that stands for a GPU: the same model, byte for byte, as steps that are not recorded."""
+"""Recorded steps, simulated on a CPU, give the same model as eager steps, byte for byte."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ NETWORKS = [e for e in EXPERIMENTS if e.is_network]
 
 
 class Killed(BaseException):
-    """Stands for the end of the process."""
+    """Simulates the end of the process."""
 
 
 @pytest.mark.parametrize("chosen", NETWORKS, ids=lambda e: e.name)
-def test_recorded_steps_end_with_the_same_file_as_eager_ones(
+def test_recorded_steps_give_the_same_file_as_eager_ones(
     tmp_path: Path, chosen: Experiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     items = planted_items(chosen, each=5)  # two full batches and one of four
@@ -53,11 +53,9 @@ def test_recorded_steps_end_with_the_same_file_as_eager_ones(
     assert [e["loss"] for e in eager.history] == [e["loss"] for e in fast.history]
 
 
-def test_a_recorded_training_that_was_killed_ends_as_an_undisturbed_one(
-    tmp_path: Path, recorded: Recorded
-) -> None:
+def test_a_killed_recorded_training_gives_the_same_model(tmp_path: Path, recorded: Recorded) -> None:
     items = planted_items(FUSION, each=5)
-    undisturbed = fit_fold(FUSION, items, SETTINGS, tmp_path / "undisturbed")
+    uninterrupted = fit_fold(FUSION, items, SETTINGS, tmp_path / "uninterrupted")
 
     def kill(entry: dict[str, float]) -> None:
         if entry["epoch"] == 2:
@@ -68,10 +66,10 @@ def test_a_recorded_training_that_was_killed_ends_as_an_undisturbed_one(
     assert (tmp_path / "killed" / CHECKPOINT_FILE).exists()
     again = fit_fold(FUSION, items, SETTINGS, tmp_path / "killed")
     assert recorded.graphs == 3
-    assert undisturbed.weights.read_bytes() == again.weights.read_bytes()
+    assert uninterrupted.weights.read_bytes() == again.weights.read_bytes()
 
 
-def test_a_checkpoint_of_another_way_of_computing_is_not_taken_up(
+def test_a_checkpoint_of_another_computation_is_not_resumed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is stored with a model as really used is true of the whole training."""
@@ -90,7 +88,7 @@ def test_a_checkpoint_of_another_way_of_computing_is_not_taken_up(
     assert reported == [1, 2, 3] and fitted.computed.execution == "captured"
 
 
-def test_pictures_that_do_not_lie_on_the_device_are_copied_to_where_the_graph_reads_them(
+def test_streamed_pictures_are_copied_to_the_inputs_of_the_graph(
     tmp_path: Path, recorded: Recorded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     items = planted_items(FACES, each=5)
@@ -120,11 +118,11 @@ def test_predictions_and_embeddings_are_the_same_recorded_or_not(
     fast = both()
     assert (stand_in.graphs, stand_in.replays) == (2, 4)
     assert all(np.array_equal(one, other) for one, other in zip(eager, fast, strict=True))
-    assert len(np.unique(fast[0])) > len(items) / 2  # no batch stands for another
+    assert len(np.unique(fast[0])) > len(items) / 2  # batches differ
 
 
 @pytest.mark.parametrize("steps_before", [0, 2])
-def test_warming_up_leaves_weights_averages_and_optimizer_as_they_were_and_where_they_were(
+def test_the_warm_up_changes_neither_values_nor_addresses_of_the_state(
     steps_before: int,
 ) -> None:
     torch.manual_seed(0)
@@ -156,7 +154,7 @@ def test_warming_up_leaves_weights_averages_and_optimizer_as_they_were_and_where
         assert all(not t.any() for t in after[len(before) :])
 
 
-def test_a_replay_takes_new_values_and_gives_them_in_the_same_place(recorded: Recorded) -> None:
+def test_a_replay_takes_new_values_and_returns_the_same_tensor(recorded: Recorded) -> None:
     with torch.inference_mode():
         double = capture_step(lambda x: x * 2, (torch.zeros(3),))
         first = double(torch.tensor([1.0, 2.0, 3.0]))
@@ -190,7 +188,7 @@ def test_a_step_of_training_draws_no_random_numbers(chosen: Experiment) -> None:
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
-def test_precisions_agree_within_a_twentieth_in_what_they_predict(tmp_path: Path) -> None:
+def test_predictions_in_both_precisions_agree_within_a_twentieth(tmp_path: Path) -> None:
     """Cards without bfloat16 compute in float32: probabilities of the same model differ by less than 0.05."""
     items = planted_items(FACES, each=12)
     found = []
@@ -201,9 +199,7 @@ def test_precisions_agree_within_a_twentieth_in_what_they_predict(tmp_path: Path
     assert 0 < np.abs(found[0] - found[1]).max() < 0.05
 
 
-def test_too_few_items_for_a_full_batch_are_learnt_from_without_a_graph(
-    tmp_path: Path, recorded: Recorded
-) -> None:
+def test_without_a_full_batch_no_graph_is_recorded(tmp_path: Path, recorded: Recorded) -> None:
     items: Items = planted_items(FACES, patients=2, each=2)
     fitted = fit_fold(FACES, items, SETTINGS, tmp_path)
     assert recorded.graphs == 0 and fitted.computed.execution == "eager"

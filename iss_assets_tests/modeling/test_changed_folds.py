@@ -1,4 +1,4 @@
-"""Splits that change between two trainings, through Dagster: nothing of the old ones gets into a figure in silence."""
+"""Splits that change between two trainings, through Dagster: no figure silently includes old folds."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def home(trained: Path, tmp_path: Path) -> Path:
 
 
 def train(home: Path, monkeypatch: pytest.MonkeyPatch, chosen: dict[str, str], *experiments: str) -> str:
-    """Do what `iss train` does, without the marts; give the study report."""
+    """Do what `iss train` does, without the marts; return the study report."""
     monkeypatch.delenv("ISS_TRAINING__SPLIT_FILE", raising=False)
     for name, value in chosen.items():
         monkeypatch.setenv(f"ISS_TRAINING__{name}", value)
@@ -64,7 +64,7 @@ def rows(home: Path, sql: str) -> list[tuple]:
     return [tuple(r.values()) for r in Warehouse(home / "warehouse.duckdb").query(sql).to_pylist()]
 
 
-def test_folds_of_other_splits_are_gone_or_left_out_aloud_and_count_again_under_their_own(
+def test_folds_of_other_splits_are_removed_or_reported_as_left_out_and_count_again_later(
     home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     both = [(MESH, 3, 3, "paper"), (PAIN, 3, 3, "paper")]
@@ -99,7 +99,7 @@ def test_folds_of_other_splits_are_gone_or_left_out_aloud_and_count_again_under_
     assert "left out of every figure" not in page
 
 
-def test_a_fold_made_again_alone_in_another_way_is_not_averaged_with_the_others(
+def test_a_fold_retrained_with_other_settings_is_not_averaged_with_the_others(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in {**PAPER, "SEED": "5"}.items():
@@ -121,7 +121,7 @@ def test_a_fold_made_again_alone_in_another_way_is_not_averaged_with_the_others(
     )
 
 
-def test_a_split_file_with_more_splits_than_there_can_be_is_refused_before_anything_is_done(
+def test_a_split_file_with_too_many_splits_is_rejected_before_anything_changes(
     home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     before = rows(home, "select * from cv_splits order by all")

@@ -1,4 +1,4 @@
-"""Device, precision and compilation, and the record of what was really used."""
+"""Device, precision and compilation, and their record."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ FACES = experiment("resnet50_2_static")
 SETTINGS = TrainingSettings(profile="demo", image_side=32, device="cpu")
 
 
-def test_cuda_is_taken_when_there_and_an_error_when_only_wished_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cuda_is_used_if_available_and_requiring_it_otherwise_is_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "as before")  # so that it is as before afterwards
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
@@ -46,7 +48,7 @@ def test_cuda_is_taken_when_there_and_an_error_when_only_wished_for(monkeypatch:
 
 
 @pytest.mark.parametrize("able", [True, False])
-def test_bfloat16_is_taken_where_the_hardware_has_it_and_not_where_it_is_emulated(
+def test_bfloat16_is_used_if_the_hardware_supports_it_and_not_if_emulated(
     monkeypatch: pytest.MonkeyPatch, able: bool
 ) -> None:
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: able)
@@ -65,8 +67,8 @@ def test_training_in_either_precision_learns_and_keeps_float32_weights(tmp_path:
     settings = SETTINGS.model_copy(update={"precision": numbers, "epochs": 3, "learning_rate": 1e-3})
     fitted = fit_fold(FACES, planted_items(FACES, each=8), settings, tmp_path)
     assert fitted.history[-1]["loss"] < fitted.history[0]["loss"]
-    kept = read_arrays(fitted.weights)[0]
-    assert {str(a.dtype) for n, a in kept.items() if n.endswith("weight")} == {"float32"}
+    arrays = read_arrays(fitted.weights)[0]
+    assert {str(a.dtype) for n, a in arrays.items() if n.endswith("weight")} == {"float32"}
 
 
 def test_only_full_batches_use_the_compiled_network(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,7 +86,7 @@ def test_only_full_batches_use_the_compiled_network(monkeypatch: pytest.MonkeyPa
     assert taken == ["compiled", "plain", "plain"]
 
 
-def test_long_trainings_are_compiled_on_cuda_and_any_where_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_trainings_are_compiled_on_cuda_and_all_if_requested(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(computing, "can_compile", lambda: True)
     auto = TrainingSettings(compile_from_steps=100)
     assert [should_compile(auto, "cuda", steps) for steps in (99, 100)] == [False, True]
@@ -118,7 +120,7 @@ def test_the_compiler_needs_triton_a_c_compiler_and_pythons_headers(
         monkeypatch.setattr(target, present)
 
 
-def test_compiled_training_learns_and_its_weights_can_be_read_as_usual(
+def test_compiled_training_learns_and_gives_a_normal_model_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The compiler's own code generator takes a minute a network on a CPU; everything before it runs here."""
@@ -138,7 +140,7 @@ def test_compiled_training_learns_and_its_weights_can_be_read_as_usual(
     assert np.allclose(rows[0], rows[1], atol=0.02)
 
 
-def test_cudas_flags_are_as_before_afterwards_also_after_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cuda_flags_are_restored_even_after_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     cudnn = torch.backends.cudnn
     monkeypatch.setattr(cudnn, "benchmark", True)
     before = cudnn.deterministic
@@ -148,7 +150,7 @@ def test_cudas_flags_are_as_before_afterwards_also_after_an_error(monkeypatch: p
     assert (cudnn.deterministic, cudnn.benchmark) == (before, True)
 
 
-def test_what_was_really_used_is_said_of_a_cpu_and_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_computation_is_described_for_cpu_and_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.set_num_threads(1)
     here = describe_computation(TrainingSettings(precision="float32"), "cpu", False, False)
     assert (here.precision, here.threads, here.execution) == ("float32", 1, "eager")
@@ -167,7 +169,7 @@ def test_what_was_really_used_is_said_of_a_cpu_and_of_a_gpu(monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("name", ["forest_pain", "embedding_probe", "resnet50_2_static"])
-def test_a_fitted_fold_says_what_it_was_computed_with(tmp_path: Path, name: str) -> None:
+def test_a_fitted_fold_records_its_computation(tmp_path: Path, name: str) -> None:
     chosen = experiment(name)
     used = fit_fold(chosen, planted_items(chosen, each=4), SETTINGS, tmp_path).computed
     network = chosen.is_network

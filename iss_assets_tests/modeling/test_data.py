@@ -1,4 +1,4 @@
-"""Batches are the same wherever the data lie: on the device, in memory, encoded, or in the warehouse."""
+"""Batches do not depend on where the data are stored: on the device, in memory, encoded, or in the warehouse."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def stored(items: Items, how: str) -> Items:
 
 
 @given(st.integers(2, 200), st.integers(2, 32), st.integers(0, 5))
-def test_batches_hold_every_item_once_and_never_a_single_one(n: int, size: int, epoch: int) -> None:
+def test_batches_contain_every_item_once_and_never_a_single_item(n: int, size: int, epoch: int) -> None:
     batches = batch_order(n, size, seed=0, epoch=epoch)
     assert np.array_equal(np.sort(np.concatenate(batches)), np.arange(n))
     assert all(2 <= len(batch) <= size + 1 for batch in batches)
@@ -61,7 +61,7 @@ def test_every_epoch_has_its_own_order() -> None:
 
 @pytest.mark.parametrize("room", [float("inf"), 30_000, 0])
 @pytest.mark.parametrize("how", ["plain", "shared", "encoded", "stored"])
-def test_batches_do_not_depend_on_where_the_data_lie(
+def test_batches_do_not_depend_on_where_the_data_are_stored(
     how: str, room: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(data, "WINDOW", 10)
@@ -81,7 +81,9 @@ def test_batches_do_not_depend_on_where_the_data_lie(
         assert torch.equal(inputs["scores"], torch.from_numpy(preparation.vectors(items)["scores"][places]))
 
 
-def test_stored_pictures_are_fetched_by_windows_in_the_order_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stored_pictures_are_fetched_in_windows_in_the_order_of_the_batches(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(data, "WINDOW", 12)
     items = planted_items(experiment("resnet50_2_static"), each=10)
     files = pa.array([as_png(face) for face in np.asarray(items.inputs["faces"])], pa.large_binary())
@@ -121,10 +123,10 @@ def test_sides_share_one_copy_of_the_pictures_on_a_device() -> None:
 
 
 @pytest.mark.parametrize("how", ["encoded", "stored"])
-def test_faces_that_this_side_has_no_memory_for_are_decoded_onto_a_gpu_that_has(
+def test_faces_that_do_not_fit_in_main_memory_are_decoded_onto_the_gpu(
     how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On torch's meta device, which stands for a GPU here, tensors have shapes only; their content is seen on the CPU."""
+    """torch's meta device replaces the GPU here. Its tensors only have shapes; their content is checked on the CPU."""
     monkeypatch.setattr(pictures, "_WINDOW", 7)
     items = planted_items(experiment("resnet50_2_static"), each=5)
     encoded = stored(items, how)
@@ -143,14 +145,14 @@ def test_faces_that_this_side_has_no_memory_for_are_decoded_onto_a_gpu_that_has(
     assert np.array_equal(faces.on_device("cpu").numpy()[faces.places], pixels[10:])
 
 
-def test_memory_that_torch_keeps_for_itself_counts_as_room(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_cached_by_torch_counts_as_free(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("mem_get_info", (6e9, 24e9)), ("memory_reserved", 15e9), ("memory_allocated", 1e9)):
         monkeypatch.setattr(torch.cuda, name, lambda value=value: value)
     assert memory_budget("cuda") == 20e9 * data.DEVICE_SHARE
     assert memory_budget("cpu") == float("inf")
 
 
-def test_work_in_advance_keeps_its_order_and_its_limit() -> None:
+def test_prefetching_keeps_order_and_limit() -> None:
     begun: list[int] = []
     hold = Event()
 

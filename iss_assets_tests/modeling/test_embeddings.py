@@ -15,7 +15,7 @@ from iss_assets_tests.modeling.conftest import planted_items
 SETTINGS = TrainingSettings(profile="demo", image_side=32, device="cpu")
 
 
-def test_an_embedding_does_not_depend_on_the_crops_beside_it_nor_on_other_random_numbers() -> None:
+def test_an_embedding_depends_neither_on_other_crops_nor_on_the_random_state() -> None:
     crops = planted_items(experiment("resnet50_2_static"), each=2).inputs["faces"]
     assert isinstance(crops, np.ndarray)
     embedded = embed_faces(crops, SETTINGS)

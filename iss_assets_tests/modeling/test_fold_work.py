@@ -1,4 +1,4 @@
-"""Folds between the core and the warehouse: what is made, kept, made again, forgotten."""
+"""Training of folds from and to the warehouse: what is trained, reused, retrained and removed."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def rows(home: Path, sql: str) -> list[dict]:
 
 
 @pytest.mark.parametrize("chosen", [FACES, PAIN], ids=lambda e: e.name)
-def test_folds_are_made_once_and_only_what_changed_is_made_again(home: Path, chosen: Experiment) -> None:
+def test_folds_are_trained_once_and_only_changed_ones_are_retrained(home: Path, chosen: Experiment) -> None:
     assert fit(home, chosen) == done(fitted=3)
     assert not stale_experiments(Warehouse(home / "warehouse.duckdb"), Settings(home=home), [chosen.name])
     models = rows(home, "select * from fold_models order by split")
@@ -74,7 +74,7 @@ def test_folds_are_made_once_and_only_what_changed_is_made_again(home: Path, cho
     assert fit(home, chosen, splits=[2]) == done(kept=1)
 
 
-def test_new_data_of_a_test_patient_make_the_own_split_predict_again_and_the_others_learn_again(
+def test_new_data_of_a_patient_are_predicted_in_the_own_split_and_retrain_the_others(
     home: Path,
 ) -> None:
     fit(home)
@@ -86,7 +86,7 @@ def test_new_data_of_a_test_patient_make_the_own_split_predict_again_and_the_oth
     assert fit(home) == done(fitted=2, kept=1)
 
 
-def test_a_split_without_patients_is_forgotten(home: Path) -> None:
+def test_a_split_without_patients_is_removed(home: Path) -> None:
     fit(home, PAIN)
     store = Warehouse(home / "warehouse.duckdb")
     store.replace(CvSplits, assign_splits(COHORT, folds=2), where={})
@@ -104,7 +104,7 @@ def test_a_split_without_patients_is_forgotten(home: Path) -> None:
     assert not stale_experiments(store, Settings(home=home), [PAIN.name])
 
 
-def test_folds_of_other_splits_go_with_the_first_of_todays_and_not_before(
+def test_folds_of_other_splits_are_removed_with_the_first_current_fold_and_not_before(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fit(home, PAIN)

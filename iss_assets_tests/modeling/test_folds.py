@@ -101,21 +101,21 @@ def test_who_joins_goes_to_the_smallest_split_with_the_fewest_of_the_same_level(
     assert as_dict(third)["9999"] != place
 
 
-def test_fewer_patients_than_folds_give_a_split_each_and_further_splits_open_as_patients_join() -> None:
+def test_with_fewer_patients_than_folds_there_is_one_split_per_patient_and_splits_are_added() -> None:
     first = assign_splits(cohort(1, 1, 1, 0), folds=10)
     assert splits_in(first) == [1, 2, 3]
     second = assign_splits([*cohort(1, 1, 1, 0), PatientLevel("9999", "None")], folds=10, previous=first)
     assert as_dict(second)["9999"] == 4
 
 
-def test_a_withdrawn_patient_leaves_the_others_where_they_are() -> None:
+def test_a_withdrawal_does_not_move_other_patients() -> None:
     first = assign_splits(PAPER)
     second = assign_splits(PAPER[1:], previous=first)
     assert as_dict(second) == {p: s for p, s in as_dict(first).items() if p != PAPER[0].patient_id}
     assert second["cohort_hash"][0] != first["cohort_hash"][0]
 
 
-def test_another_number_of_folds_or_another_seed_assigns_anew() -> None:
+def test_another_number_of_folds_or_another_seed_gives_a_new_assignment() -> None:
     first = assign_splits(PAPER, folds=10, seed=1)
     assert as_dict(assign_splits(PAPER, folds=4, seed=1, previous=first)) == as_dict(
         assign_splits(PAPER, folds=4, seed=1)
@@ -157,7 +157,9 @@ def test_a_split_file_wins_over_the_seed_and_over_earlier_splits(tmp_path: Path)
         ("patient_id,split\n0001,1\n0002,1\n", "at least two splits"),
     ],
 )
-def test_a_bad_split_file_is_refused_with_file_and_line(tmp_path: Path, content: str, message: str) -> None:
+def test_an_invalid_split_file_is_rejected_with_file_and_line(
+    tmp_path: Path, content: str, message: str
+) -> None:
     file = tmp_path / "splits.csv"
     file.write_text(content)
     with pytest.raises(SplitFileError, match=message) as caught:
@@ -166,7 +168,7 @@ def test_a_bad_split_file_is_refused_with_file_and_line(tmp_path: Path, content:
     assert str(tmp_path) not in str(caught.value)
 
 
-def test_a_split_file_that_cannot_be_read_or_is_not_utf8_is_refused(tmp_path: Path) -> None:
+def test_a_split_file_that_is_unreadable_or_not_utf8_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(SplitFileError, match=r"splits\.csv cannot be read"):
         read_split_file(tmp_path / "splits.csv")
     (tmp_path / "latin.csv").write_bytes(b"patient_id,split\n\xe4\xf6,1\n")
@@ -180,7 +182,7 @@ def test_fewer_than_two_patients_cannot_be_cross_validated(patients: list[Patien
         assign_splits(patients)
 
 
-def test_impossible_wishes_are_refused() -> None:
+def test_impossible_assignments_are_rejected() -> None:
     with pytest.raises(ValueError, match="two folds"):
         assign_splits(PAPER, folds=1)
     with pytest.raises(ValueError, match="twice"):

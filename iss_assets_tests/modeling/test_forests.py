@@ -23,7 +23,7 @@ PAIN = experiment("forest_pain")
 @pytest.mark.parametrize("columns", [1, 12, 300])
 @pytest.mark.parametrize("classes", [(0, 1), (0, 2, 3)])
 @pytest.mark.parametrize("weights", ["frames", "ones", "balanced"])
-def test_the_forest_is_scikit_learns_own_node_by_node(
+def test_the_forest_equals_that_of_scikit_learn_node_by_node(
     columns: int, classes: tuple[int, ...], weights: str
 ) -> None:
     rng = np.random.default_rng(1)
@@ -46,7 +46,7 @@ def test_the_forest_is_scikit_learns_own_node_by_node(
     assert np.allclose(probabilities.sum(axis=1), 1) and len(forest.roots) == 20
 
 
-def test_a_forest_of_many_items_is_the_same_as_scikit_learns_too() -> None:
+def test_a_forest_of_many_items_equals_that_of_scikit_learn() -> None:
     """More than `SMALL` items grow in threads, more than `CHUNK` are predicted in pieces."""
     rng = np.random.default_rng(2)
     x = rng.normal(size=(SMALL + 1, 4)).astype(np.float32)
@@ -57,7 +57,7 @@ def test_a_forest_of_many_items_is_the_same_as_scikit_learns_too() -> None:
     assert np.allclose(forest.probabilities(x), model.predict_proba(x), atol=1e-12)
 
 
-def test_a_weighted_submission_teaches_as_much_as_its_frames_in_the_papers_table_of_frames() -> None:
+def test_a_weighted_submission_has_the_effect_of_its_frames_in_the_papers_table() -> None:
     """Held against scikit-learn's own forest on the repeated rows, means over five seeds: two such means differ by 0.018
     a patient by chance alone; forests that draw as many rows as there are submissions differ by 0.07."""
     rng = np.random.default_rng(7)
@@ -91,7 +91,7 @@ def test_a_weighted_submission_teaches_as_much_as_its_frames_in_the_papers_table
     assert np.abs(mean_of_five(drawing_submissions, 0) - by_frames).mean() > 0.05
 
 
-def test_same_seed_same_forest_and_another_seed_another() -> None:
+def test_the_same_seed_gives_the_same_forest_and_another_seed_a_different_one() -> None:
     x = np.random.default_rng(0).normal(size=(80, 5)).astype(np.float32)
     target = np.arange(80) % 2
     one, two, other = (grow_forest(x, target, np.ones(80), 2, seed) for seed in (1, 1, 2))
@@ -107,7 +107,7 @@ def test_a_class_that_the_training_side_lacks_gets_probability_zero() -> None:
 
 
 @pytest.mark.parametrize("name", ["forest_pain", "forest_landmarks", "embedding_probe"])
-def test_models_without_epochs_learn_a_planted_signal_of_patients_they_have_not_seen(
+def test_models_without_epochs_learn_a_planted_signal_that_generalizes_to_new_patients(
     name: str, tmp_path: Path
 ) -> None:
     chosen = experiment(name)
@@ -125,7 +125,7 @@ def test_models_without_epochs_learn_a_planted_signal_of_patients_they_have_not_
     assert fitted.train_patients == ["0000", "0001", "0002", "0003"]
 
 
-def test_predictions_fit_their_table_and_follow_the_order_of_the_items(tmp_path: Path) -> None:
+def test_predictions_match_their_table_and_the_order_of_the_items(tmp_path: Path) -> None:
     items = planted_items(PAIN, patients=4, each=2)
     videos = np.array([f"s{i}" for i in range(len(items))])
     items = type(items)(**{**vars(items), "video_id": videos})
@@ -139,7 +139,7 @@ def test_predictions_fit_their_table_and_follow_the_order_of_the_items(tmp_path:
     assert np.allclose(rows["pain_probability"].to_numpy(), np.where(pain, probability, 1 - probability))
 
 
-def test_a_model_is_reproduced_bit_by_bit_and_its_file_holds_no_path(tmp_path: Path) -> None:
+def test_a_model_is_reproducible_byte_by_byte_and_contains_no_path(tmp_path: Path) -> None:
     items = planted_items(PAIN)
     settings = TrainingSettings(seed=3, split_file=tmp_path / "secret" / "splits.csv")
     one = fit_fold(PAIN, items, settings, tmp_path / "a")
@@ -158,7 +158,7 @@ def test_class_weights_change_the_forest_only_when_switched_on(tmp_path: Path) -
     assert not np.allclose(shares[0], shares[1])
 
 
-def test_a_file_of_another_experiment_or_a_damaged_one_is_refused(tmp_path: Path) -> None:
+def test_a_file_of_another_experiment_or_a_damaged_one_is_rejected(tmp_path: Path) -> None:
     fitted = fit_fold(PAIN, planted_items(PAIN), SETTINGS, tmp_path)
     landmarks = experiment("forest_landmarks")
     with pytest.raises(ValueError, match="a model of forest_pain, not of forest_landmarks"):
@@ -168,7 +168,7 @@ def test_a_file_of_another_experiment_or_a_damaged_one_is_refused(tmp_path: Path
         predict_fold(PAIN, fitted, planted_items(PAIN), SETTINGS)
 
 
-def test_nothing_to_learn_from_is_an_error_and_nothing_to_predict_is_an_empty_table(tmp_path: Path) -> None:
+def test_no_training_items_are_an_error_and_no_test_items_give_an_empty_table(tmp_path: Path) -> None:
     items = planted_items(PAIN)
     with pytest.raises(ValueError, match="the training side has no items"):
         fit_fold(PAIN, items.of([]), SETTINGS, tmp_path)

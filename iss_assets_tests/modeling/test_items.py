@@ -35,7 +35,7 @@ def scores_of(*answers: float, weight: list[float] | None = None) -> Items:
     )
 
 
-def test_the_eight_models_of_table_5_and_ours_are_declared_with_what_they_see() -> None:
+def test_the_eight_models_of_table_5_and_our_own_are_declared_with_their_inputs() -> None:
     assert list(BY_NAME) == [
         "resnet50_4_static", "resnet50_2_static", "forest_landmarks", "forest_pain", "fusion_1", "fusion_2",
         "fusion_3", "audio_static", "embedding_probe",
@@ -66,7 +66,7 @@ def test_the_items_of_some_patients_keep_order_and_inputs() -> None:
     assert len(items.of([])) == 0
 
 
-def test_items_with_inputs_missing_or_of_unequal_length_are_refused() -> None:
+def test_items_with_missing_inputs_or_unequal_lengths_are_rejected() -> None:
     with pytest.raises(ValueError, match="needs the input scores"):
         make_items(PAIN, ["0001"], ["s"], ["None"], {})
     with pytest.raises(ValueError, match="scores has 2 rows and target has 1"):
@@ -98,12 +98,12 @@ def test_a_median_counts_each_submission_by_its_frames() -> None:
     assert fit_preparation(scores_of(1, 9, weight=[1, 10]), scaled=False).medians[0] == 9
 
 
-def test_an_answer_that_nobody_gave_is_filled_with_zero_and_flagged() -> None:
+def test_an_answer_missing_for_all_patients_is_filled_with_zero_and_flagged() -> None:
     prepared = fit_preparation(scores_of(np.nan, np.nan), scaled=False)
     assert prepared.vectors(scores_of(np.nan))["scores"][0, [0, -1]].tolist() == [0, 1]
 
 
-def test_forests_see_values_unscaled_and_landmarks_stay_raw() -> None:
+def test_forests_get_unscaled_values_and_landmarks_stay_raw() -> None:
     items = planted_items(experiment("fusion_2"), each=3)
     raw = fit_preparation(items, scaled=False).vectors(items)
     scaled = fit_preparation(items, scaled=True).vectors(items)
@@ -112,7 +112,7 @@ def test_forests_see_values_unscaled_and_landmarks_stay_raw() -> None:
     assert np.abs(scaled["scores"].mean(axis=0)).max() < 1e-5
 
 
-def test_a_preparation_survives_its_file_form() -> None:
+def test_a_preparation_can_be_stored_and_loaded() -> None:
     prepared = fit_preparation(planted_items(experiment("fusion_2"), each=3), scaled=True)
     again = Preparation.from_arrays(prepared.arrays())
     assert np.array_equal(again.medians, prepared.medians)
@@ -120,13 +120,13 @@ def test_a_preparation_survives_its_file_form() -> None:
     assert len(prepared.medians) == ANSWERS
 
 
-def test_class_weights_balance_the_classes_that_are_there() -> None:
+def test_class_weights_balance_the_present_classes() -> None:
     weights = class_weights(np.array([0, 0, 0, 1]), np.ones(4), 4)
     assert weights.tolist() == pytest.approx([4 / 6, 2, 0, 0])
 
 
 @pytest.mark.parametrize(("n", "limit"), [(10, 3), (3, 10), (0, 5), (7, 7), (1000, 24), (5, None)])
-def test_evenly_spaced_places_are_distinct_ordered_and_inside(n: int, limit: int | None) -> None:
+def test_evenly_spaced_indices_are_distinct_sorted_and_in_range(n: int, limit: int | None) -> None:
     places = evenly_spaced(n, limit)
     assert len(places) == (n if limit is None else min(n, limit))
     assert np.array_equal(places, np.unique(places))
@@ -145,7 +145,7 @@ def test_encoded_faces_decode_to_the_same_pixels_and_resize_on_the_way() -> None
     assert faces.decoded_bytes == pictures.nbytes
 
 
-def test_faces_from_an_array_in_pieces_are_decoded_without_joining_the_pieces() -> None:
+def test_faces_from_a_chunked_array_are_decoded_without_concatenation() -> None:
     pictures = np.random.default_rng(0).integers(0, 255, (6, 40, 40, 3)).astype(np.uint8)
     files = pa.chunked_array(
         [pa.array([as_png(p) for p in two], pa.large_binary()) for two in np.split(pictures, 3)]
@@ -161,6 +161,6 @@ def test_faces_from_an_array_in_pieces_are_decoded_without_joining_the_pieces() 
     assert (watched.max_memory() or 0) < files.nbytes / 10
 
 
-def test_a_crop_that_is_no_picture_is_an_error_that_says_what_to_do() -> None:
+def test_a_crop_that_is_not_a_picture_is_an_error_with_a_remedy() -> None:
     with pytest.raises(ValueError, match="extract this patient's faces again"):
         EncodedFaces(pa.array([b"no picture"]), 40).decode()

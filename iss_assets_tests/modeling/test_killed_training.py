@@ -1,4 +1,4 @@
-"""A training whose process is killed goes on from its last epoch at the next start, without a daemon."""
+"""A training whose process is killed resumes after its last epoch at the next start, without a daemon."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ with open_instance(Settings()) as instance:
 
 
 @pytest.mark.slow
-def test_a_killed_training_leaves_its_place_in_the_pool_and_goes_on_from_its_last_epoch(
+def test_a_killed_training_releases_its_pool_slot_and_resumes_after_its_last_epoch(
     made_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     home = tmp_path / "home"

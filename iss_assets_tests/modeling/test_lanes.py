@@ -1,4 +1,4 @@
-"""Folds side by side, from one thread: whose turn it is, how many at once, and that models do not depend on it."""
+"""Concurrent folds in one thread: order, number, and independence of the models."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SETTINGS = TrainingSettings(profile="demo", image_side=32, device="cpu", batch_s
 
 @pytest.fixture
 def used(monkeypatch: pytest.MonkeyPatch) -> list[object]:
-    """Streams as they are used; the CPU stands for the GPU."""
+    """Records the streams that are used, on the CPU."""
     entered: list[object] = []
 
     def enter(stream: object) -> AbstractContextManager[None]:
@@ -50,10 +50,10 @@ def steps(name: str, count: int, done: list[str]) -> Steps[str]:
 
 @pytest.mark.usefixtures("small_backbone")
 @pytest.mark.parametrize("chosen", [FACES, experiment("fusion_3")], ids=lambda e: e.name)
-def test_a_fold_ends_with_the_same_file_alone_and_beside_others(
+def test_a_fold_gives_the_same_file_alone_and_with_concurrent_folds(
     tmp_path: Path, chosen: Experiment, recorded: Recorded, used: list[object]
 ) -> None:
-    """Interleaved step by step, as on a GPU: building or warming up one must not disturb another."""
+    """Steps are interleaved as on a GPU: setting up one fold must not affect another."""
     items = planted_items(chosen, each=6)
     sides = [items.of([p for p in items.patients if p != left]) for left in items.patients]
     alone = [fit_fold(chosen, s, SETTINGS, tmp_path / f"alone-{n}") for n, s in enumerate(sides)]
@@ -70,7 +70,7 @@ def test_a_fold_ends_with_the_same_file_alone_and_beside_others(
 
 @pytest.mark.usefixtures("small_backbone")
 @pytest.mark.parametrize("at_once", [1, 2, None])
-def test_on_a_cpu_folds_go_one_after_another_with_all_threads_whatever_is_asked_for(
+def test_on_a_cpu_folds_run_one_after_another_regardless_of_the_setting(
     tmp_path: Path, at_once: int | None
 ) -> None:
     order: list[str] = []
@@ -80,7 +80,7 @@ def test_on_a_cpu_folds_go_one_after_another_with_all_threads_whatever_is_asked_
     assert order == ["a"] * 3 + ["b"] * 3
 
 
-def test_folds_on_a_gpu_take_turns_and_the_next_one_takes_the_place_of_one_that_is_done(
+def test_folds_on_a_gpu_take_turns_and_a_finished_one_is_replaced(
     used: list[object],
 ) -> None:
     order: list[str] = []
@@ -89,7 +89,10 @@ def test_folds_on_a_gpu_take_turns_and_the_next_one_takes_the_place_of_one_that_
     assert [name for _, name in side_by_side(jobs, 2, "cuda")] == ["a", "c", "b"]
     assert sorted(order) == sorted("aa" + 9 * "b" + "cc")
     assert "".join(order).strip("ab") == "cbc"
-    assert set(used) == {0, 1}  # torch keeps memory by stream: one a fold would keep that of every fold
+    assert set(used) == {
+        0,
+        1,
+    }  # torch caches memory per stream: a stream per fold would keep the memory of all
 
 
 def test_forests_are_grown_one_after_another() -> None:
@@ -100,7 +103,7 @@ def test_forests_are_grown_one_after_another() -> None:
 
 
 @pytest.mark.usefixtures("small_backbone")
-def test_a_fold_that_fails_ends_those_beside_it_and_their_checkpoints_stay(
+def test_a_failed_fold_stops_concurrent_ones_and_their_checkpoints_remain(
     tmp_path: Path, used: list[object]
 ) -> None:
     items = planted_items(FACES, each=4)
@@ -122,7 +125,7 @@ def test_a_fold_that_fails_ends_those_beside_it_and_their_checkpoints_stay(
 
 
 class Card:
-    """A GPU with a rate for each number of folds at once, and memory for some."""
+    """A simulated GPU with a rate for each number of concurrent folds, and limited memory."""
 
     def __init__(self, rates: dict[int, float], fits: int = 99) -> None:
         self.rates, self.fits, self.now, self.lanes = rates, fits, 0.0, 0
@@ -133,7 +136,7 @@ class Card:
         self.most = max(self.most, self.lanes)
         yield 0
         for _ in range(count):
-            self.now += 16 / self.rates[self.lanes]  # one thread gives steps in turn
+            self.now += 16 / self.rates[self.lanes]  # the folds take turns in one thread
             yield 16
         self.lanes -= 1
 
@@ -144,15 +147,15 @@ class Card:
 @pytest.mark.parametrize(
     ("rates", "fits", "expected"),
     [
-        # an H100 as measured, and what lies between; the sixth is tried and stays
+        # measured on an H100, interpolated; the sixth fold is tried and stays
         ({1: 3101, 2: 4317, 3: 4853, 4: 5050, 5: 5239, 6: 5200, 7: 5150}, 99, 6),
-        # a card that one fold keeps busy: a second one is tried
+        # a card saturated by one fold: a second one is tried
         ({1: 400, 2: 405, 3: 405}, 99, 2),
-        # memory for three and a bit
+        # memory for slightly more than three folds
         ({1: 1000, 2: 2000, 3: 3000, 4: 4000}, 4, 3),
     ],
 )
-def test_folds_are_added_while_that_makes_the_whole_faster_and_there_is_memory(
+def test_folds_are_added_while_the_total_rate_increases_and_memory_is_free(
     monkeypatch: pytest.MonkeyPatch, used: list[object], rates: dict[int, float], fits: int, expected: int
 ) -> None:
     card = Card(rates, fits)
@@ -162,13 +165,13 @@ def test_folds_are_added_while_that_makes_the_whole_faster_and_there_is_memory(
     assert card.most == expected
 
 
-def test_a_number_that_is_given_is_taken_from_the_start_and_never_more_than_there_are_folds() -> None:
+def test_a_fixed_number_is_used_from_the_start_up_to_the_number_of_folds() -> None:
     assert Pace(5, 10, "cuda").at_once == 5
     assert Pace(5, 3, "cuda").at_once == 3
     assert Pace(None, 1, "cuda").at_once == 1
 
 
-def test_nothing_is_decided_before_the_folds_have_settled() -> None:
+def test_no_fold_is_added_before_the_others_have_warmed_up() -> None:
     card = Card({1: 100.0, 2: 100.0})
     pace = Pace(None, 2, "cuda", clock=lambda: card.now, memory=card.memory)
     lane = lanes._Lane(0, 0, card.job(0))

@@ -17,7 +17,7 @@ NETWORKS = [e for e in EXPERIMENTS if e.is_network and e.name != "resnet50_2_sta
 
 @pytest.mark.slow
 @pytest.mark.parametrize("chosen", NETWORKS, ids=lambda e: e.name)
-def test_each_network_learns_a_planted_signal_of_patients_it_has_not_seen(
+def test_each_network_learns_a_planted_signal_that_generalizes_to_new_patients(
     chosen: Experiment, tmp_path: Path
 ) -> None:
     items = planted_items(chosen, patients=8, each=8)

@@ -36,7 +36,7 @@ def shapes_only(name: str, layer: str = LAYER) -> tuple[Any, dict[str, torch.Ten
     [("resnet50_4_static", 4), ("resnet50_2_static", 2), ("fusion_1", 2), ("fusion_2", 2), ("fusion_3", 2),
      ("audio_static", 2)],
 )  # fmt: skip
-def test_each_network_gives_one_logit_a_class(name: str, classes: int) -> None:
+def test_each_network_returns_one_logit_per_class(name: str, classes: int) -> None:
     network, inputs = shapes_only(name)
     assert network(inputs).shape == (3, classes)
 
@@ -53,14 +53,14 @@ def test_fusion_2_adds_nine_scores_sex_skin_timeframe_and_flag_to_the_same_feed_
     assert [m.weight.shape for m in one.head[2::2]] == [m.weight.shape for m in two.head[2::2]]
 
 
-def test_fusion_3_lays_64_landmark_and_64_pain_features_on_the_papers_feature_map() -> None:
+def test_fusion_3_adds_64_landmark_and_64_pain_features_to_the_papers_feature_map() -> None:
     network, inputs = shapes_only("fusion_3")
     assert network.feature_map(inputs).shape == (3, 512, 10, 10)
     assert [m[0].in_features for m in network.vectors.values()] == [1404, 16]
     assert network.head[0].in_channels == 512 + 64 + 64
 
 
-def test_static_audio_lays_64_audio_features_on_the_spectrograms_map_and_has_fusion_3s_cnn() -> None:
+def test_static_audio_adds_64_audio_features_to_the_feature_map_and_has_the_cnn_of_fusion_3() -> None:
     network, inputs = shapes_only("audio_static")
     assert network.feature_map(inputs).shape == (3, 512, 8, 11)
     assert network.head[0].in_channels == 512 + 64
@@ -71,7 +71,7 @@ def test_static_audio_lays_64_audio_features_on_the_spectrograms_map_and_has_fus
     ]
 
 
-def test_what_lies_behind_the_feature_layer_is_not_kept() -> None:
+def test_layers_after_the_feature_layer_are_not_stored() -> None:
     names = shapes_only("fusion_3")[0].state_dict()
     assert "backbone.layer4.0.conv1.weight" in names
     assert not any(
@@ -79,9 +79,7 @@ def test_what_lies_behind_the_feature_layer_is_not_kept() -> None:
     )
 
 
-def test_constants_of_the_pictures_are_in_no_file_and_are_numbers_in_a_network_that_waits_for_its_weights() -> (
-    None
-):
+def test_normalization_constants_are_not_in_the_state_but_have_values_on_the_meta_device() -> None:
     with torch.device("meta"):
         network = build_network(
             experiment("fusion_3"), empty_resnet50(), {"landmarks": 1404, "scores": 16}, LAYER
@@ -91,7 +89,7 @@ def test_constants_of_the_pictures_are_in_no_file_and_are_numbers_in_a_network_t
     assert network.pictures.mean.flatten().tolist() == pytest.approx([0.485, 0.456, 0.406])
 
 
-def test_another_feature_layer_can_be_set_and_an_unknown_one_is_refused_with_a_list() -> None:
+def test_another_feature_layer_can_be_set_and_an_unknown_one_is_rejected_with_a_list() -> None:
     network, inputs = shapes_only("fusion_3", "layer4.2.conv3")
     assert network.feature_map(inputs).shape == (3, 2048, 5, 5)
     with pytest.raises(ValueError, match=r"no convolution 'layer-4'.*layer4\.0\.conv1"):
@@ -123,7 +121,7 @@ def test_every_part_of_a_fusion_learns_end_to_end() -> None:
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
 
 
-def test_faces_are_normalised_as_imagenet_wants_and_lie_channels_last() -> None:
+def test_faces_are_normalized_for_imagenet_and_stored_channels_last() -> None:
     faces = torch.randint(0, 255, (2, 8, 8, 3), dtype=torch.uint8)
     pictures = FacesToPictures()(faces)
     expected = normalize(faces.permute(0, 3, 1, 2) / 255, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
@@ -140,6 +138,6 @@ def test_spectrograms_keep_their_size_and_become_the_same_picture_in_three_chann
     assert torch.allclose(shares, torch.tensor([[0, 0], [0.5, 1]]).expand(3, 2, 2), atol=1e-6)
 
 
-def test_an_experiment_that_is_no_network_is_refused() -> None:
+def test_an_experiment_without_a_network_is_rejected() -> None:
     with pytest.raises(ValueError, match="forest_pain is a forest, not a network"):
         build_network(experiment("forest_pain"), empty_resnet50(), {}, LAYER)

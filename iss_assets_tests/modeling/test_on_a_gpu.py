@@ -1,6 +1,6 @@
-"""What a CPU can only stand for: recorded steps on a real GPU. Skipped where there is none.
+"""Recorded steps on a real GPU, which other tests only simulate. Skipped without one.
 
-It needs no more than torch, so that it runs on a rented machine: ``pytest --noconftest`` with this file.
+It needs little more than torch, so that it can run on a rented machine: ``pytest --noconftest`` with this file.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ def planted(n: int) -> Items:
 
 
 class Killed(BaseException):
-    """Stands for the end of the process."""
+    """Simulates the end of the process."""
 
 
 @pytest.mark.parametrize("chosen", [e for e in EXPERIMENTS if e.is_network], ids=lambda e: e.name)
-def test_recorded_eager_and_killed_training_end_with_the_same_file(
+def test_recorded_eager_and_killed_training_give_the_same_file(
     tmp_path: Path, chosen: Experiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     side = 160 if chosen is FACES else 96
@@ -77,7 +77,7 @@ def test_recorded_eager_and_killed_training_end_with_the_same_file(
 
 
 @pytest.mark.parametrize("chosen", [FACES, FUSION], ids=lambda e: e.name)
-def test_folds_beside_one_another_end_as_alone_and_memory_does_not_grow_with_their_number(
+def test_concurrent_folds_give_the_same_models_and_memory_does_not_grow_with_the_total(
     tmp_path: Path, chosen: Experiment
 ) -> None:
     items = invent(chosen, N, 96)
@@ -101,7 +101,7 @@ def test_folds_beside_one_another_end_as_alone_and_memory_does_not_grow_with_the
     assert peaks[3, 6] < 1.35 * peaks[3, 3]
 
 
-def test_pictures_sent_batch_by_batch_teach_the_same_as_those_on_the_gpu(
+def test_streamed_pictures_give_the_same_model_as_those_on_the_gpu(
     tmp_path: Path, faces: Items, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     near = fit_fold(FACES, faces, SETTINGS, tmp_path / "near")
@@ -136,7 +136,7 @@ def test_predictions_and_embeddings_are_the_same_recorded_or_not_and_agree_betwe
 
 
 @pytest.mark.skipif(not can_compile(), reason="torch cannot compile here")
-def test_compiled_training_is_repeatable_beside_others_too(tmp_path: Path) -> None:
+def test_compiled_training_is_reproducible_with_concurrent_folds(tmp_path: Path) -> None:
     items = invent(FUSION, N, 96)
     settings = SETTINGS.model_copy(update={"compile": "always", "folds_at_once": 2})
     jobs = [partial(fitting_steps, FUSION, items, settings, tmp_path / str(n)) for n in range(2)]
@@ -147,6 +147,6 @@ def test_compiled_training_is_repeatable_beside_others_too(tmp_path: Path) -> No
     assert len({f.weights.read_bytes() for f in (done[0], done[1], alone)}) == 1
 
 
-def test_a_folder_for_checkpoints_is_left_without_one(tmp_path: Path, faces: Items) -> None:
+def test_no_checkpoint_remains_after_training(tmp_path: Path, faces: Items) -> None:
     fit_fold(FACES, faces, SETTINGS, tmp_path)
     assert [f.name for f in tmp_path.iterdir()] == ["model.safetensors"]

@@ -1,4 +1,4 @@
-"""A changed setting makes stale the experiments whose models it changes, and no others."""
+"""A changed setting makes only those experiments stale whose models it affects."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_every_setting_is_declared_and_tested() -> None:
 
 
 @pytest.mark.parametrize("name", list(CHANGES))
-def test_a_setting_makes_stale_what_it_changes_and_nothing_else(
+def test_a_changed_setting_makes_only_affected_experiments_stale(
     study: Warehouse, name: str, tmp_path: Path
 ) -> None:
     value, expected = CHANGES[name]
@@ -76,7 +76,7 @@ def test_a_setting_makes_stale_what_it_changes_and_nothing_else(
 
 
 @pytest.mark.parametrize(("weights", "stale"), [("random", True), ("imagenet", False)])
-def test_another_seed_makes_new_embeddings_only_where_the_backbone_is_random(
+def test_another_seed_makes_embeddings_stale_only_if_the_backbone_is_random(
     study: Warehouse, weights: Literal["random", "imagenet"], stale: bool
 ) -> None:
     marks = {

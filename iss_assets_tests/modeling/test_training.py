@@ -1,4 +1,4 @@
-"""The loop and what surrounds it, with a small backbone; that each network learns stands in ``test_learning``."""
+"""The training loop with a small backbone; ``test_learning`` checks that each network learns."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def accuracy(chosen: Experiment, fitted: FittedFold, items: Items) -> float:
 
 
 class Killed(BaseException):
-    """Stands for the end of the process."""
+    """Simulates the end of the process."""
 
 
-def test_killed_training_goes_on_from_its_last_epoch_and_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
+def test_killed_training_resumes_after_its_last_epoch_and_gives_the_same_model(tmp_path: Path) -> None:
     items = planted_items(FUSION, each=6)
-    undisturbed = fit_fold(FUSION, items, SHORT, tmp_path / "undisturbed")
+    uninterrupted = fit_fold(FUSION, items, SHORT, tmp_path / "uninterrupted")
 
     def kill(entry: dict[str, float]) -> None:
         if entry["epoch"] == 2:
@@ -56,14 +56,14 @@ def test_killed_training_goes_on_from_its_last_epoch_and_ends_as_an_undisturbed_
         FUSION, items, SHORT, tmp_path / "killed", progress=lambda e: reported.append(e["epoch"])
     )
     assert reported == [3]
-    one, two = read_arrays(undisturbed.weights)[0], read_arrays(again.weights)[0]
+    one, two = read_arrays(uninterrupted.weights)[0], read_arrays(again.weights)[0]
     assert one.keys() == two.keys()
     assert all(np.array_equal(one[name], two[name]) for name in one)
-    assert [e["loss"] for e in again.history] == [e["loss"] for e in undisturbed.history]
+    assert [e["loss"] for e in again.history] == [e["loss"] for e in uninterrupted.history]
     assert not (tmp_path / "killed" / CHECKPOINT_FILE).exists()
 
 
-def test_a_checkpoint_of_other_items_or_a_damaged_one_is_not_taken_up(
+def test_a_checkpoint_of_other_items_or_a_damaged_one_is_not_resumed(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, logger=training.__name__)
@@ -84,7 +84,7 @@ def test_a_checkpoint_of_other_items_or_a_damaged_one_is_not_taken_up(
         assert message is None or message in caplog.text
 
 
-def test_same_seed_gives_the_same_file_and_another_seed_another(tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_file_and_another_seed_a_different_one(tmp_path: Path) -> None:
     items = planted_items(FUSION, each=4)
     torch.manual_seed(11)
     one = fit_fold(FUSION, items, SHORT, tmp_path / "one")
@@ -97,9 +97,7 @@ def test_same_seed_gives_the_same_file_and_another_seed_another(tmp_path: Path) 
     assert one.weights.read_bytes() != other.weights.read_bytes()
 
 
-def test_predicting_one_by_one_as_the_paper_does_gives_the_same_as_in_batches(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_predictions_do_not_depend_on_the_batch_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     items = planted_items(FACES, each=5)
     fitted = fit_fold(FACES, items, SHORT, tmp_path)
     together = predict_fold(FACES, fitted, items, SHORT)["pain_probability"].to_numpy()
@@ -108,7 +106,7 @@ def test_predicting_one_by_one_as_the_paper_does_gives_the_same_as_in_batches(
     assert np.allclose(together, alone, atol=1e-5)
 
 
-def test_faces_that_stay_encoded_teach_the_same(tmp_path: Path) -> None:
+def test_encoded_faces_give_the_same_model(tmp_path: Path) -> None:
     items = planted_items(FACES, each=4)
     files = pa.array([as_png(face) for face in np.asarray(items.inputs["faces"])], pa.large_binary())
     encoded = Items(**{**vars(items), "inputs": {"faces": EncodedFaces(files, 32)}})
@@ -118,7 +116,7 @@ def test_faces_that_stay_encoded_teach_the_same(tmp_path: Path) -> None:
     assert accuracy(FACES, one, items) == accuracy(FACES, two, encoded)
 
 
-def test_a_checkpoint_that_began_from_another_weights_file_is_not_taken_up(
+def test_a_checkpoint_with_other_initial_weights_is_not_resumed(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, logger=training.__name__)
@@ -138,7 +136,7 @@ def test_a_checkpoint_that_began_from_another_weights_file_is_not_taken_up(
 
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("owners", [["0000", "0001"], ["0002"]])
-def test_classes_that_the_training_side_lacks_leave_a_network_whole(
+def test_a_network_can_be_trained_with_absent_classes(
     tmp_path: Path, owners: list[str], weighted: bool
 ) -> None:
     """Four classes of which two, or one, are there: a small fold can lack a level."""
@@ -152,7 +150,7 @@ def test_classes_that_the_training_side_lacks_leave_a_network_whole(
     assert np.isfinite(probability).all() and len(probability) == len(items)
 
 
-def test_a_patient_who_answered_nothing_can_be_learnt_from_and_predicted(tmp_path: Path) -> None:
+def test_a_patient_without_answers_can_be_trained_on_and_predicted(tmp_path: Path) -> None:
     chosen = experiment("fusion_2")
     items = planted_items(chosen, each=4)
     scores = items.inputs["scores"]
@@ -172,7 +170,7 @@ def test_missing_pretrained_weights_stop_the_training_and_leave_no_model(tmp_pat
     assert list((tmp_path / "fold").iterdir()) == []
 
 
-def test_values_that_are_no_numbers_stop_the_training_with_a_message(tmp_path: Path) -> None:
+def test_nan_inputs_stop_the_training_with_a_message(tmp_path: Path) -> None:
     items = planted_items(FUSION, each=3)
     landmarks = np.full_like(np.asarray(items.inputs["landmarks"]), np.nan)
     broken = Items(**{**vars(items), "inputs": {**items.inputs, "landmarks": landmarks}})
@@ -180,12 +178,12 @@ def test_values_that_are_no_numbers_stop_the_training_with_a_message(tmp_path: P
         fit_fold(FUSION, broken, SHORT, tmp_path)
 
 
-def test_one_item_is_too_little_for_a_network(tmp_path: Path) -> None:
+def test_a_network_needs_more_than_one_item(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="at least two items"):
         fit_fold(FACES, planted_items(FACES, patients=1, each=1), SHORT, tmp_path)
 
 
-def test_the_demo_profile_changes_only_what_is_not_given(tmp_path: Path) -> None:
+def test_the_demo_profile_changes_only_settings_that_are_not_given(tmp_path: Path) -> None:
     demo = TrainingSettings(profile="demo", epochs=5)
     assert (demo.folds, demo.epochs, demo.initial_weights) == (4, 5, "random")
     paper = TrainingSettings()
@@ -205,7 +203,7 @@ def test_a_model_of_a_version_that_counted_batches_predicts_as_before(tmp_path: 
     assert predict_fold(FACES, fitted, items, SHORT).equals(before)
 
 
-def test_a_models_file_does_not_say_how_many_folds_were_trained_beside_it(tmp_path: Path) -> None:
+def test_a_model_file_does_not_depend_on_the_number_of_concurrent_folds(tmp_path: Path) -> None:
     items = planted_items(FACES, each=4)
     others = {"folds_at_once": 5, "compile_from_steps": 7, "decoded_faces_gb": 1.0}
     one = fit_fold(FACES, items, SHORT, tmp_path / "one")

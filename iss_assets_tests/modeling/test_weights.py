@@ -42,21 +42,23 @@ def no_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return tmp_path / "cache" / "hub" / "checkpoints"
 
 
-def both_ways_out(error: BaseException) -> bool:
+def names_both_remedies(error: BaseException) -> bool:
     return "ISS_TRAINING__RESNET50_WEIGHTS" in str(error) and "ISS_TRAINING__INITIAL_WEIGHTS=random" in str(
         error
     )
 
 
-def test_without_file_and_hub_the_error_names_both_ways_out(no_hub: Path) -> None:
+def test_without_file_and_hub_the_error_names_both_remedies(no_hub: Path) -> None:
     with pytest.raises(WeightsUnavailable, match="neither in torchvision's cache nor") as caught:
         initial_resnet50(TrainingSettings())
-    assert both_ways_out(caught.value)
+    assert names_both_remedies(caught.value)
     found = find_weights(TrainingSettings())
-    assert not found.available and both_ways_out(ValueError(found.remedy))
+    assert not found.available and names_both_remedies(ValueError(found.remedy))
 
 
-def test_weights_in_the_hubs_cache_need_no_network(no_hub: Path, state: dict[str, torch.Tensor]) -> None:
+def test_weights_in_the_cache_need_no_network_connection(
+    no_hub: Path, state: dict[str, torch.Tensor]
+) -> None:
     no_hub.mkdir(parents=True)
     torch.save(state, no_hub / Path(ResNet50_Weights.IMAGENET1K_V1.url).name)
     network, origin = initial_resnet50(TrainingSettings())
@@ -66,7 +68,7 @@ def test_weights_in_the_hubs_cache_need_no_network(no_hub: Path, state: dict[str
 
 
 @pytest.mark.parametrize("suffix", ["pth", "safetensors"])
-def test_weights_come_from_a_file_of_either_kind(
+def test_weights_are_loaded_from_either_file_format(
     tmp_path: Path, state: dict[str, torch.Tensor], suffix: str, no_hub: Path
 ) -> None:
     file = tmp_path / f"resnet50.{suffix}"
@@ -78,7 +80,7 @@ def test_weights_come_from_a_file_of_either_kind(
     assert find_weights(settings) == FoundWeights(True, f"ImageNet, from the file {file.name}")
 
 
-def test_random_weights_are_an_explicit_choice_and_follow_the_seed(no_hub: Path) -> None:
+def test_random_weights_must_be_chosen_and_depend_on_the_seed(no_hub: Path) -> None:
     settings = TrainingSettings(initial_weights="random")
     networks = []
     for _ in range(2):
@@ -96,7 +98,7 @@ class Harmful:
         return (Path.touch, (Path("harmed"),))
 
 
-def test_files_that_are_missing_damaged_harmful_or_of_another_network_are_refused(
+def test_missing_damaged_malicious_and_mismatched_files_are_rejected(
     tmp_path: Path, state: dict[str, torch.Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -112,13 +114,13 @@ def test_files_that_are_missing_damaged_harmful_or_of_another_network_are_refuse
     for name, file in files.items():
         with pytest.raises(WeightsUnavailable, match=name) as caught:
             initial_resnet50(TrainingSettings(resnet50_weights=file))
-        assert both_ways_out(caught.value)
+        assert names_both_remedies(caught.value)
         assert str(tmp_path) not in str(caught.value)
     assert not (tmp_path / "harmed").exists()
     assert not find_weights(TrainingSettings(resnet50_weights=files["missing.pth"])).available
 
 
-def test_first_weights_are_told_apart_by_content_and_not_by_name(tmp_path: Path) -> None:
+def test_initial_weights_are_identified_by_content_and_not_by_name(tmp_path: Path) -> None:
     file = tmp_path / "resnet50.pth"
     settings = TrainingSettings(resnet50_weights=file)
     assert weights_fingerprint(settings) == "file that is not there"
@@ -133,7 +135,7 @@ def test_first_weights_are_told_apart_by_content_and_not_by_name(tmp_path: Path)
     assert weights_fingerprint(TrainingSettings(initial_weights="random", resnet50_weights=file)) == "random"
 
 
-def test_a_file_is_hashed_once_as_long_as_size_and_time_stay(
+def test_a_file_is_hashed_again_only_if_size_or_mtime_change(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "large"

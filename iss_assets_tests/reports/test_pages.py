@@ -37,7 +37,7 @@ A4_WIDTH = 688
 
 @pytest.fixture(scope="module")
 def pages(
-    study: SimpleNamespace, judged: dict[str, pa.Table], tmp_path_factory: pytest.TempPathFactory
+    study: SimpleNamespace, evaluated: dict[str, pa.Table], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, str]:
     """Every page of an invented study, by the name of its template."""
     folder = tmp_path_factory.mktemp("pages")
@@ -47,7 +47,7 @@ def pages(
         "0007", study.patients, study.scores, study.videos, study.quality, study.accuracy, invented=True
     )
     written = {
-        "study_report": write_study_report(inputs(study, judged, invented=True), folder / "report.html"),
+        "study_report": write_study_report(inputs(study, evaluated, invented=True), folder / "report.html"),
         "study_page": write_study_page(store, folder / "study.html", invented=True),
         "patient_report": write_patient_report(patient, folder / "patient.html"),
         "quality": write_quality_page(quality_report(store), folder / "quality.html", invented=True),

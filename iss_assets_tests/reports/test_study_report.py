@@ -97,9 +97,9 @@ def inputs(study: SimpleNamespace, evaluated: Evaluated | None = None, **more: A
 
 
 @pytest.fixture(scope="module")
-def full(study: SimpleNamespace, judged: Evaluated, tmp_path_factory: pytest.TempPathFactory) -> Page:
+def full(study: SimpleNamespace, evaluated: Evaluated, tmp_path_factory: pytest.TempPathFactory) -> Page:
     path = write_study_report(
-        inputs(study, judged, invented=True), tmp_path_factory.mktemp("r") / "study.html"
+        inputs(study, evaluated, invented=True), tmp_path_factory.mktemp("r") / "study.html"
     )
     return Page(path.read_text(encoding="utf-8"))
 
@@ -153,9 +153,9 @@ def test_every_picture_is_described_and_every_table_has_a_caption(full: Page) ->
 
 
 def test_the_page_reads_on_a_phone_in_the_dark_and_on_paper(
-    study: SimpleNamespace, judged: Evaluated, tmp_path: Path
+    study: SimpleNamespace, evaluated: Evaluated, tmp_path: Path
 ) -> None:
-    html = write_study_report(inputs(study, judged), tmp_path / "s.html").read_text()
+    html = write_study_report(inputs(study, evaluated), tmp_path / "s.html").read_text()
     assert "width=device-width" in html and "prefers-color-scheme: dark" in html and "@media print" in html
     assert '<html lang="en">' in html
 
@@ -171,17 +171,17 @@ def test_bars_differ_by_hatch_and_letter_and_not_by_color_alone(full: Page) -> N
     assert len(bars) == 9 * 29
 
 
-def test_table_5_is_beside_the_papers_figures(full: Page, judged: Evaluated) -> None:
-    row = next(r for r in judged["experiment_results"].to_pylist() if r["experiment"] == "fusion_3")
+def test_table_5_is_beside_the_papers_figures(full: Page, evaluated: Evaluated) -> None:
+    row = next(r for r in evaluated["experiment_results"].to_pylist() if r["experiment"] == "fusion_3")
     section = full.text[full.text.index("Accuracy beside the paper") :]
     line = section[section.index("Fusion 3") :][:240]
     assert f"{row['all_classes']:.3f}" in line and "0.657" in line
 
 
 def test_profile_and_first_weights_are_in_every_table_that_names_a_model(
-    study: SimpleNamespace, judged: Evaluated, tmp_path: Path
+    study: SimpleNamespace, evaluated: Evaluated, tmp_path: Path
 ) -> None:
-    html = write_study_report(inputs(study, judged), tmp_path / "s.html").read_text()
+    html = write_study_report(inputs(study, evaluated), tmp_path / "s.html").read_text()
     words = {
         "Fusion 3": "profile demo, first weights random",
         "Random Forest Pain": "profile demo, not pretrained",
@@ -238,12 +238,12 @@ def test_no_path_file_name_or_video_id_is_in_the_study_report(full: Page, study:
 
 
 def test_settings_are_printed_without_paths_and_addresses(
-    study: SimpleNamespace, judged: Evaluated, tmp_path: Path
+    study: SimpleNamespace, evaluated: Evaluated, tmp_path: Path
 ) -> None:
     settings = Settings().model_dump(mode="json")
     settings["training"]["split_file"] = "/home/somebody/secret/splits.csv"
     settings["alerts"] = {"urls": "mailto://user:password@example.org"}
-    html = write_study_report(inputs(study, judged, settings=settings), tmp_path / "s.html").read_text()
+    html = write_study_report(inputs(study, evaluated, settings=settings), tmp_path / "s.html").read_text()
     assert "splits.csv" in html and "somebody" not in html and "password" not in html
 
 
@@ -285,10 +285,10 @@ def test_a_study_without_any_patient_can_be_reported(study: SimpleNamespace, tmp
 
 
 def test_one_experiment_alone_makes_a_whole_report(
-    study: SimpleNamespace, one_judged: SimpleNamespace, tmp_path: Path
+    study: SimpleNamespace, one_evaluated: SimpleNamespace, tmp_path: Path
 ) -> None:
     given = inputs(
-        study, one_judged.tables, fold_models=one_judged.models, patient_accuracy=one_judged.accuracy
+        study, one_evaluated.tables, fold_models=one_evaluated.models, patient_accuracy=one_evaluated.accuracy
     )
     page = Page(write_study_report(given, tmp_path / "s.html").read_text())
     assert (
