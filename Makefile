@@ -28,12 +28,13 @@ install: $(VENV)/.installed ## create .venv with everything, including the iss c
 demo: install ## sample study -> tables -> experiments -> report
 	@bash scripts/demo.sh $(BIN) $(DEMO)
 
-lint: install ## ruff, mypy, the layers, dagster definitions validate
+lint: install ## ruff, mypy, the layers, dagster definitions validate, dg check defs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/dagster definitions validate -w workspace.yaml
+	$(BIN)/dg check defs
 
 browser:
 	@bash scripts/browser.sh

@@ -56,7 +56,7 @@ SLOW_FOR_THE_COMMAND_LINE = frozenset(
 )
 """What ``iss --help`` does not wait for: the modules of ``iss_assets.cli`` may defer these libraries too."""
 
-NOT_YET = ("iss_assets.defs",)
+NOT_YET: tuple[str, ...] = ()
 """Packages whose imports are still to be moved to the top. Take a package off the list once its imports are."""
 
 

@@ -12,12 +12,17 @@ import dagster as dg
 import pyarrow as arrow
 import pyarrow.compute as compute
 
+from iss_assets.datasets.items import load_items, trainable_patients
 from iss_assets.defs.assets.common import describe, result
 from iss_assets.defs.partitions import patients_partitions
 from iss_assets.defs.resources import WarehouseResource
-from iss_assets.evaluation.study import CODE_VERSION
+from iss_assets.evaluation import accuracy
+from iss_assets.evaluation.permutation import Retraining
+from iss_assets.evaluation.study import CODE_VERSION, EvaluationInputs, evaluate_study
 from iss_assets.modeling.experiments import BY_NAME
+from iss_assets.modeling.folds import assign_splits
 from iss_assets.modeling.forests import TREES
+from iss_assets.modeling.retraining import cross_validate, relabel, subsample
 from iss_assets.pipeline.progress import PROGRESS
 from iss_assets.pipeline.staleness import evaluation_mark, judged_folds, predictions_mark
 from iss_assets.schemas.evaluation import PatientAccuracy
@@ -28,7 +33,7 @@ from iss_assets.warehouse.ledger import STUDY, ledger_entry
 
 if TYPE_CHECKING:
     from iss_assets.evaluation.permutation import FitPredict
-    from iss_assets.evaluation.study import EvaluationInputs, Progress
+    from iss_assets.evaluation.study import Progress
     from iss_assets.modeling.items import Items
 
 GROUP = "evaluation"
@@ -64,8 +69,6 @@ where list_contains(?, f.patient_id) and list_contains(?, f.experiment || '|' ||
 )
 def patient_accuracy(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult:
     """Compute the accuracy of the chosen patients in every experiment that has predictions."""
-    from iss_assets.evaluation import accuracy
-
     store, patients = warehouse.warehouse(), list(context.partition_keys)
     models, left_out = judged_folds(store)
     folds = [f"{m['experiment']}|{m['split']}" for m in models.select(["experiment", "split"]).to_pylist()]
@@ -121,8 +124,6 @@ def evaluation(
     context: dg.AssetExecutionContext, config: HowToJudge, warehouse: WarehouseResource
 ) -> Iterator[dg.MaterializeResult]:
     """Judge every experiment: Table 5, intervals, baselines, chance, subgroups, canaries."""
-    from iss_assets.evaluation.study import evaluate_study
-
     store, settings = warehouse.warehouse(), warehouse.settings()
     inputs = evaluation_inputs(store, settings, retrain=config.retrain)
     names = sorted(set(inputs.patient_accuracy["experiment"].to_pylist()))
@@ -162,9 +163,6 @@ def every_few_seconds(write: Callable[[str], None], seconds: float = 5.0) -> "Pr
 
 def evaluation_inputs(warehouse: Warehouse, settings: Settings, *, retrain: bool) -> "EvaluationInputs":
     """Collect what the evaluation judges, and how it trains forests again where `retrain` asks for it."""
-    from iss_assets.evaluation.permutation import Retraining
-    from iss_assets.evaluation.study import EvaluationInputs
-
     query = warehouse.query
     accuracy = query("select * from patient_accuracy order by experiment, patient_id")
     names = sorted(set(accuracy["experiment"].to_pylist()))
@@ -206,9 +204,6 @@ def retrained(
     warehouse: Warehouse, settings: Settings, names: Sequence[str]
 ) -> "dict[str, tuple[Items, bool]]":
     """Give the items on which forests are trained again some hundred times, and whether they are a sample of all."""
-    from iss_assets.datasets.items import load_items
-    from iss_assets.modeling.retraining import subsample
-
     most = settings.evaluation.retrain_items
     forests = [name for name in names if BY_NAME[name].model == "forest"] if most else []
     loaded = {name: load_items(warehouse, BY_NAME[name], settings.training) for name in forests}
@@ -217,7 +212,6 @@ def retrained(
 
 def trainer(name: str, items: "Items", settings: Settings, trees: int = TREES) -> "FitPredict":
     """Give a function that trains an experiment's folds on given levels and splits, and predicts who is left out."""
-    from iss_assets.modeling.retraining import cross_validate, relabel
 
     def train(levels: Mapping[str, str], splits: Mapping[str, int]) -> arrow.Table:
         own = relabel(BY_NAME[name], items, levels)
@@ -230,10 +224,6 @@ def seeded_trainer(
     name: str, items: "Items", warehouse: Warehouse, settings: Settings
 ) -> Callable[[int], arrow.Table]:
     """Give a function that assigns the splits anew by a seed and then trains and predicts."""
-    from iss_assets.datasets.items import trainable_patients
-    from iss_assets.modeling.folds import assign_splits
-    from iss_assets.modeling.retraining import cross_validate
-
     patients = trainable_patients(warehouse, settings.training)
 
     def train(seed: int) -> arrow.Table:

@@ -7,6 +7,8 @@ The unit of work is the video. A video whose fingerprint stands in the ledger is
 a run that died waits in the spool; the patient's partition is replaced in one transaction at the end.
 """
 
+import base64
+import ctypes
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import numpy as np
 import pyarrow as arrow
 
 from iss_assets.defs.assets.common import describe, result
@@ -22,8 +25,9 @@ from iss_assets.defs.assets.reading import guard, patients_turn
 from iss_assets.defs.assets.study import MISFITS
 from iss_assets.defs.partitions import patients_partitions
 from iss_assets.defs.resources import WarehouseResource
-from iss_assets.media.errors import BrokenFile
-from iss_assets.media.journal import Reading, Stage
+from iss_assets.intake.inventory import placeholder_hash, without_probe
+from iss_assets.media.errors import BrokenFile, ChangedFile, MachineError, RefusedFile
+from iss_assets.media.journal import Reading, Stage, time_limit
 from iss_assets.schemas.audio import Audio, AudioFeatures, MelSpectrograms
 from iss_assets.schemas.operations import Extractions
 from iss_assets.schemas.registry import BY_NAME
@@ -240,8 +244,6 @@ def give_memory_back() -> None:
 
     A small process keeps it for the next video, which would have to ask for it again page by page.
     """
-    import ctypes
-
     if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
         resident = _resident_mb()
         if resident is None or resident > _LARGE_MB:
@@ -407,8 +409,6 @@ def read_all(
     spool: Spool,
 ) -> Found:
     """Read each video into the spool; whatever one of them does, the others are read too."""
-    from iss_assets.media.errors import ChangedFile, MachineError
-
     patient, found = context.partition_key, Found()
     stage: Stage = "sound" if names == SOUND_TABLES else "picture"
     with guard(settings, patient, stage, context.log.warning) as careful:
@@ -459,8 +459,6 @@ def reading_of(
     video: Video, patient: str, names: tuple[str, ...], wanted: set[str], settings: Settings
 ) -> Reading:
     """Name what is done with a video, and how long it may take."""
-    from iss_assets.media.journal import time_limit
-
     row, run = video.row, settings.run
     again = wanted == {"landmarks"}
     return Reading(
@@ -488,8 +486,6 @@ def with_pictures(made: Extracted, wanted: set[str]) -> Extracted:
     RefusedFile
         If not one could be decoded.
     """
-    from iss_assets.media.errors import RefusedFile
-
     frames = made.rows.get("frames")
     if "frames" in wanted and (
         frames is None or (map_file(frames) if isinstance(frames, Path) else frames).num_rows == 0
@@ -552,8 +548,6 @@ def judged(
 
 def unread_row(row: Mapping[str, Any], problem: str) -> dict[str, Any]:
     """Give the row of a video that the next run has to hash and probe again."""
-    from iss_assets.intake.inventory import placeholder_hash, without_probe
-
     return {
         **without_probe(row, problem),
         "sha256": placeholder_hash(row["file"], row["bytes"], row["modified_ns"]),
@@ -562,8 +556,6 @@ def unread_row(row: Mapping[str, Any], problem: str) -> dict[str, Any]:
 
 def in_words(error: Exception) -> str:
     """Say what was wrong with the machine: an error of the system by its own words, others by their class."""
-    from iss_assets.media.errors import MachineError
-
     if isinstance(error, MachineError):
         return str(error)
     strerror = getattr(error, "strerror", None)
@@ -572,10 +564,7 @@ def in_words(error: Exception) -> str:
 
 def contact_sheet(warehouse: Warehouse, patient: str) -> dict[str, dg.MetadataValue]:
     """Give up to twelve of a patient's face crops, spread over the videos, side by side in one picture."""
-    import base64
-
     import cv2
-    import numpy as np
 
     from iss_assets.media.visual import decode_crops
 

@@ -17,8 +17,12 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import pyarrow as arrow
 
+from iss_assets.datasets.items import load_items
 from iss_assets.defs.resources import WarehouseResource
+from iss_assets.evaluation.comparable import outdated_splits
 from iss_assets.modeling.experiments import Experiment
+from iss_assets.modeling.fitting import MODEL_FILE, fitting_steps, folds_side_by_side, predict_fold
+from iss_assets.modeling.folds import sides
 from iss_assets.pipeline.staleness import fold_marks, place_of
 from iss_assets.schemas.modeling import FoldModels, FramePredictions
 from iss_assets.schemas.operations import Extractions
@@ -103,9 +107,6 @@ def make_folds(
 
     The surplus goes together with the first fold that is written: a training that fails at its start loses nothing.
     """
-    from iss_assets.datasets.items import load_items
-    from iss_assets.modeling.fitting import folds_side_by_side
-
     items = load_items(warehouse, experiment, settings.training, cohort["patient_id"].to_pylist())
     old = removal(experiment, surplus)
     jobs = [partial(fold_steps, context, experiment, items, settings.training, fold) for fold in work]
@@ -164,8 +165,6 @@ def renew(warehouse: Warehouse, experiment: Experiment, folds: Sequence[Fold], c
 
 def outdated(warehouse: Warehouse, experiment: Experiment, cohort: arrow.Table) -> list[int]:
     """Give the splits whose fold was made when the patients were split in another way."""
-    from iss_assets.evaluation.comparable import outdated_splits
-
     made = warehouse.query(
         "select split, train_patients, test_patients from fold_models where experiment = ?", [experiment.name]
     )
@@ -202,9 +201,6 @@ def fold_to_do(
     warehouse: Warehouse, settings: Settings, experiment: Experiment, cohort: arrow.Table, split: int
 ) -> tuple[Fold, bool]:
     """Say what a split needs, and whether it is current and needs nothing."""
-    from iss_assets.modeling.fitting import MODEL_FILE
-    from iss_assets.modeling.folds import sides
-
     train, test = sides(cohort, split)
     marks = fold_marks(warehouse, settings.training, experiment, train, test)
     held, place = ledger(warehouse, STUDY), place_of(experiment.name, split)
@@ -223,7 +219,6 @@ def fold_steps(
     fold: Fold,
 ) -> Generator[int, None, tuple["FittedFold | None", arrow.Table]]:
     """Fit a fold's model, step by step, where that is to be done, and predict its test patients."""
-    from iss_assets.modeling.fitting import MODEL_FILE, fitting_steps, predict_fold
 
     def tell(text: str) -> None:
         context.log.info(f"{experiment.name}, split {fold.split}: {text}")

@@ -17,6 +17,8 @@ from iss_assets.defs.assets.common import describe, result
 from iss_assets.defs.assets.reading import guard, patients_turn
 from iss_assets.defs.partitions import patients_partitions
 from iss_assets.defs.resources import WarehouseResource
+from iss_assets.media.errors import BrokenFile
+from iss_assets.media.journal import Reading, time_limit
 from iss_assets.pipeline.staleness import quality_fingerprint
 from iss_assets.schemas.video_quality import VideoQuality
 from iss_assets.settings import Settings
@@ -109,8 +111,6 @@ def assess_patient(
     A video is compared with the patient's other videos (is it the same person?) and with every file of the study (is
     it a copy?). With a guard, a video whose measures fail gets a row that says so, and the others are assessed.
     """
-    from iss_assets.media.errors import BrokenFile
-    from iss_assets.media.journal import Reading, time_limit
     from iss_assets.media.quality import OtherVideos, VideoAssessment, assess_video, person_of
 
     kept: dict[str, Seen] = {}

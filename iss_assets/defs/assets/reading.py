@@ -14,6 +14,7 @@ import duckdb
 
 from iss_assets.media.isolation import Guard
 from iss_assets.media.journal import Journal, Stage
+from iss_assets.media.self_test import run_self_test
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import WarehouseError
 from iss_assets.warehouse.locking import hold
@@ -34,8 +35,6 @@ def guard(
     settings: Settings, patient_id: str, stage: Stage, tell: Callable[[str], None] | None = None
 ) -> Guard:
     """Give the guard of one stage for one patient's videos."""
-    from iss_assets.media.self_test import run_self_test
-
     return Guard(
         Journal(settings.journal_dir),
         patient_id,

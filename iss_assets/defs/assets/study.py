@@ -16,6 +16,10 @@ from iss_assets.defs.assets.common import describe, result
 from iss_assets.defs.assets.reading import guard, patients_turn
 from iss_assets.defs.partitions import patients_partitions
 from iss_assets.defs.resources import WarehouseResource
+from iss_assets.intake.folder import patient_rows, problem_rows, rejected_rows, score_rows
+from iss_assets.intake.inventory import describe_video, without_probe
+from iss_assets.media.errors import BrokenFile, RefusedFile
+from iss_assets.media.journal import Journal, Reading, time_limit
 from iss_assets.pipeline.staleness import SCORES_CODE_VERSION, scores_fingerprint, videos_fingerprint
 from iss_assets.schemas.base import InvalidTable, Table
 from iss_assets.schemas.intake import BpiScores, Patients, RejectedRows, StudyProblems
@@ -75,8 +79,6 @@ if TYPE_CHECKING:
 )
 def study_folder(warehouse: WarehouseResource) -> Iterator[dg.MaterializeResult]:
     """Read the study folder and keep what is wrong with it."""
-    from iss_assets.intake.folder import problem_rows, rejected_rows
-
     folder = warehouse.folder()
     made = {RejectedRows: rejected_rows(folder), StudyProblems: problem_rows(folder)}
     prints = {table: fingerprint(rows) for table, rows in made.items()}
@@ -109,8 +111,6 @@ def study_folder(warehouse: WarehouseResource) -> Iterator[dg.MaterializeResult]
 )
 def patients(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult:
     """Keep one patient's enrollment."""
-    from iss_assets.intake.folder import patient_rows
-
     rows = patient_rows(warehouse.folder(), context.partition_key)
     return keep_patient_rows(warehouse, Patients, context.partition_key, rows)
 
@@ -128,8 +128,6 @@ def patients(context: dg.AssetExecutionContext, warehouse: WarehouseResource) ->
 )
 def bpi_scores(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult:
     """Keep one patient's answers."""
-    from iss_assets.intake.folder import score_rows
-
     rows = score_rows(warehouse.folder(), context.partition_key)
     missing = sum(r["missing_scores"] for r in rows)
     return keep_patient_rows(
@@ -171,9 +169,6 @@ def take_stock(
     warehouse: WarehouseResource, patient: str, log: Callable[[str], None]
 ) -> dg.MaterializeResult:
     """Do what `videos` says, nobody else being at work on this patient."""
-    from iss_assets.intake.inventory import describe_video, without_probe
-    from iss_assets.media.journal import Journal
-
     settings = warehouse.settings()
     with warehouse.warehouse().read() as connection:
         held = connection.execute("select * from videos where patient_id = ?", [patient]).to_arrow_table()
@@ -256,8 +251,6 @@ def probe_with_care(
     careful: "Guard", settings: Settings, video: "VideoFile", found: list[Verdict], sha256: str
 ) -> "VideoInfo":
     """Probe a file so that whatever it does ends in an answer about it; a failure is put to `found`."""
-    from iss_assets.media.errors import BrokenFile, RefusedFile
-    from iss_assets.media.journal import Reading, time_limit
     from iss_assets.media.video import probe
 
     run = settings.run

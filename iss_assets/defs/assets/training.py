@@ -14,15 +14,18 @@ from typing import Any
 import dagster as dg
 import pyarrow as arrow
 
+from iss_assets.datasets.items import load_crops, trainable_patients
 from iss_assets.defs.assets.common import describe, metadata_key, result
 from iss_assets.defs.assets.fold_work import fit_experiment
 from iss_assets.defs.partitions import fold_partitions, patients_partitions
 from iss_assets.defs.resources import WarehouseResource
+from iss_assets.modeling.embeddings import embed_faces
 from iss_assets.modeling.experiments import (
     BY_NAME,
     CODE_VERSION,
     FOREST_CODE_VERSION,
 )
+from iss_assets.modeling.folds import not_enrolled
 from iss_assets.pipeline.staleness import embeddings_mark, make_splits, split_file_of
 from iss_assets.reports.charts import training_curves
 from iss_assets.reports.gallery import MartFigure, as_markdown
@@ -47,8 +50,6 @@ SPLITS_CODE_VERSION = "1"
 )
 def cv_splits(warehouse: WarehouseResource) -> dg.MaterializeResult:
     """Assign every patient who can be trained on to the split in which they are tested."""
-    from iss_assets.modeling.folds import not_enrolled
-
     rows, mark = make_splits(warehouse.warehouse(), warehouse.settings())
     named = split_file_of(warehouse.settings())
     warehouse.warehouse().replace_all(
@@ -68,8 +69,6 @@ def cv_splits(warehouse: WarehouseResource) -> dg.MaterializeResult:
 
 def trainable(resource: WarehouseResource) -> list[Any]:
     """Give the patients whom the cross-validation is over."""
-    from iss_assets.datasets.items import trainable_patients
-
     return trainable_patients(resource.warehouse(), resource.settings().training)
 
 
@@ -87,9 +86,6 @@ def trainable(resource: WarehouseResource) -> list[Any]:
 )
 def embeddings(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult:
     """Embed one patient's faces."""
-    from iss_assets.datasets.items import load_crops
-    from iss_assets.modeling.embeddings import embed_faces
-
     patient, training = context.partition_key, warehouse.settings().training
     keys, crops = load_crops(warehouse.warehouse(), training, patient)
     mark = embeddings_mark(warehouse.warehouse(), warehouse.settings(), patient)

@@ -40,7 +40,7 @@ def read(settings: Settings) -> None:
     """Make the tables of what was submitted, seen and heard."""
     with dg.instance_for_test() as instance:
         instance.add_dynamic_partitions(patients_partitions.name or "", ["0001"])
-        assets = [study.patients, study.videos, *extraction.extraction_assets(settings)]
+        assets = [study.patients, *study.video_assets(settings), *extraction.extraction_assets(settings)]
         resources = {"warehouse": WarehouseResource(study=str(settings.study), home=str(settings.home))}
         assert dg.materialize(assets, partition_key="0001", instance=instance, resources=resources).success
 
