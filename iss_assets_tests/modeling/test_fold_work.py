@@ -117,7 +117,7 @@ def test_folds_of_other_splits_are_removed_with_the_first_current_fold_and_not_b
         raise ValueError("no weights")
 
     with monkeypatch.context() as patch:
-        patch.setattr("iss_assets.modeling.fitting.fitting_steps", fails)
+        patch.setattr("iss_assets.defs.assets.fold_work.fitting_steps", fails)
         with pytest.raises(ValueError, match="no weights"):
             fit(home, PAIN)
     assert rows(home, "select * from fold_models order by split") == made
