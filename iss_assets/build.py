@@ -37,6 +37,7 @@ def build_defs(
             study.study_folder,
             study.patients,
             study.bpi_scores,
+            study.reviews,
             *study.video_assets(settings),
             *extraction.extraction_assets(settings),
             *quality.quality_assets(settings),

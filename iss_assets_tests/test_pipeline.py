@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 from glob import glob
 from pathlib import Path
 from typing import Any
@@ -27,12 +27,15 @@ from iss_assets.cli.location import load
 from iss_assets.defs.assets import extraction
 from iss_assets.intake.folder import read_study, score_rows
 from iss_assets.intake.records import StudyFolderError
+from iss_assets.intake.reviews import ReviewRow, append_review
 from iss_assets.pipeline import launcher as runner
 from iss_assets.pipeline import workers
 from iss_assets.pipeline.home import open_instance
 from iss_assets.pipeline.planning import MARTS, PAGES
 from iss_assets.pipeline.run_history import STATE_TAG, SUBJECT_TAG
 from iss_assets.pipeline.staleness import stale_patients
+from iss_assets.protocol.flags import CAUSE_OF
+from iss_assets.protocol.reviews import Decision
 from iss_assets.schemas.registry import BY_NAME
 from iss_assets.settings import RunSettings, Settings
 from iss_assets.synthetic.sample import write_sample_study
@@ -240,6 +243,69 @@ def test_a_changed_threshold_makes_only_the_quality_again(
     changed = Settings(study=study.study, home=study.home)
     late = stale_patients(read_study(changed.study, changed.reading), changed)
     assert {t for tables in late.values() for t in tables if not t.startswith("checks")} == {"video_quality"}
+
+
+def test_decisions_of_people_reach_usable_checks_and_a_rebuilt_home_and_touch_nobody_else(
+    study: Settings,
+) -> None:
+    sql = "select video_id, patient_id, flags, usable, unusable_reason from video_quality order by 1"
+    before = {row["video_id"]: row for row in query(study, sql)}
+    flagged = next(row for row in before.values() if row["flags"])
+    others = {v: row for v, row in before.items() if row["patient_id"] != flagged["patient_id"]}
+    video, patient, flag = flagged["video_id"], flagged["patient_id"], flagged["flags"][0]
+    other = next(iter(others.values()))
+    at = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
+    failing = (
+        "select check_name from check_results where patient_id = ? and asset = 'video_quality' and not passed"
+    )
+    store = Warehouse(study.warehouse_path, study.warehouse)
+    failed_before = {row["check_name"] for row in store.query(failing, [patient]).to_pylist()}
+
+    append_review(study.study, ReviewRow(at, "maria", patient, video, flag, Decision.REJECT, "it is fine"))
+    assert stale_patients(read_study(study.study), study) == {patient: ["reviews", "video_quality"]}
+    assert [
+        o.subject for o in run(study).outcomes if o.subject in {r["patient_id"] for r in before.values()}
+    ] == [patient]
+    after = {row["video_id"]: row for row in query(study, sql)}
+    assert flag in before[video]["flags"] and flag not in after[video]["flags"]
+    assert {v: after[v] for v in others} == others
+    row = query(
+        study, f"select reviewed, decision, rejected_flags from video_quality where video_id = '{video}'"
+    )[0]
+    assert row == {"reviewed": True, "decision": None, "rejected_flags": [flag]}
+    failed_now = {row["check_name"] for row in store.query(failing, [patient]).to_pylist()}
+    assert CAUSE_OF[flag].check in failed_before - failed_now
+
+    excluded = ReviewRow(
+        at, "maria", other["patient_id"], other["video_id"], None, Decision.EXCLUDE, "not the patient"
+    )
+    append_review(study.study, excluded)
+    append_review(study.study, ReviewRow(at, "ben", patient, video, None, Decision.INCLUDE, "good enough"))
+    run(study)
+    after = {row["video_id"]: row for row in query(study, sql)}
+    assert not after[other["video_id"]]["usable"]
+    assert after[other["video_id"]]["unusable_reason"] == "excluded"
+    assert after[video]["usable"] and after[video]["unusable_reason"] is None
+    assert stale_patients(read_study(study.study), study) == {}
+
+    # decisions are input: a home that is built anew has the same
+    tables = ("reviews", "video_quality")
+    kept = contents(study, tables)
+    shutil.rmtree(study.home)
+    run(study)
+    assert contents(study, tables) == kept
+
+    # and whoever takes all of them back has what was measured
+    (study.study / "reviews.csv").unlink()
+    run(study)
+    assert {row["video_id"]: row for row in query(study, sql)} == before
+    assert count(study, "reviews") == 0 and count(study, "video_quality", "reviewed") == 0
+
+
+def test_a_home_from_before_there_were_reviews_needs_no_run_for_having_none(study: Settings) -> None:
+    with Warehouse(study.warehouse_path, study.warehouse).write() as connection:
+        connection.execute("delete from extractions where table_name = 'reviews'")
+    assert stale_patients(read_study(study.study), study) == {}
 
 
 def test_an_unreadable_study_folder_is_an_error_and_removes_nothing(study: Settings) -> None:

@@ -28,6 +28,7 @@ from iss_assets.intake.records import (
     SubmissionRow,
     VideoFile,
 )
+from iss_assets.intake.reviews import ReviewRow, read_reviews
 from iss_assets.settings import ReadingSettings
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "problem_rows",
     "read_study",
     "rejected_rows",
+    "review_rows",
     "score_rows",
     "signature_of",
     "study_signature",
@@ -65,6 +67,8 @@ class StudyFolder:
         Rows, single cells (``column_name`` says which) and files that were not used.
     problems : tuple of Problem
         Problems reported although nothing was left out.
+    reviews : tuple of ReviewRow
+        What people decided about flags, videos, and patients, the earliest first.
     """
 
     root: Path
@@ -73,6 +77,7 @@ class StudyFolder:
     videos: tuple[VideoFile, ...]
     rejected: tuple[Problem, ...]
     problems: tuple[Problem, ...]
+    reviews: tuple[ReviewRow, ...] = ()
 
     @cached_property
     def _patient_by_id(self) -> dict[str, PatientRow]:
@@ -85,6 +90,10 @@ class StudyFolder:
     @cached_property
     def _videos_of(self) -> dict[str, tuple[VideoFile, ...]]:
         return _grouped(self.videos)
+
+    @cached_property
+    def _reviews_of(self) -> dict[str, tuple[ReviewRow, ...]]:
+        return _grouped(self.reviews)
 
     @cached_property
     def _rejected_of(self) -> dict[str, tuple[Problem, ...]]:
@@ -117,6 +126,10 @@ class StudyFolder:
         """Return a patient's videos, sorted by submission id."""
         return self._videos_of.get(patient_id, ())
 
+    def reviews_of(self, patient_id: str) -> tuple[ReviewRow, ...]:
+        """Return the decisions about a patient, the earliest first."""
+        return self._reviews_of.get(patient_id, ())
+
     def part_of(self, patient_id: str) -> StudyFolder:
         """Return what the folder holds of one patient: all that a run of that patient needs to know of it.
 
@@ -132,6 +145,7 @@ class StudyFolder:
             videos=self.videos_of(patient_id),
             rejected=self._rejected_of.get(patient_id, ()),
             problems=self._problems_of.get(patient_id, ()),
+            reviews=self.reviews_of(patient_id),
         )
 
     def expected(self, patient_id: str) -> tuple[str, ...]:
@@ -186,6 +200,8 @@ def read_study(
     patients = read_enrollment(root, settings, now, rejected, problems)
     submissions = read_surveys(root, settings, now, patients, rejected, problems)
     videos = read_videos(root, patients, submissions, rejected, problems)
+    owners = {v.submission_id: v.patient_id for v in videos}
+    reviews = read_reviews(root, now, patients, owners, rejected, problems)
     active = {s.patient_id for s in submissions.values()} | {v.patient_id for v in videos}
     for patient in patients.values():
         if patient.patient_id not in active:
@@ -203,6 +219,7 @@ def read_study(
         videos=videos,
         rejected=rejected.sorted(),
         problems=problems.sorted(),
+        reviews=reviews,
     )
 
 
@@ -259,6 +276,7 @@ def signature_of(
                 [_without_line(s) for s in study.submissions_of(patient_id)],
                 [(v.name, v.size, v.mtime_ns, v.prompt_size, v.prompt_mtime_ns) for v in videos],
                 sorted(problems.get(patient_id, [])),
+                *[_without_line(review) for review in study.reviews_of(patient_id)],
             ]
         )
     everything = [study.rejected, study.problems]
@@ -273,7 +291,7 @@ def _is_young(video: VideoFile, now_ns: int, settle_seconds: float) -> bool:
     return abs(now_ns - changed) < settle_seconds * 1e9
 
 
-def _without_line(row: PatientRow | SubmissionRow) -> dict[str, Any]:
+def _without_line(row: PatientRow | SubmissionRow | ReviewRow) -> dict[str, Any]:
     fields = asdict(row)
     del fields["line"]
     return fields
@@ -306,6 +324,11 @@ def score_rows(study: StudyFolder, patient_id: str | None = None) -> list[dict[s
         | {"missing_scores": sum(answer is None for answer in s.scores.values())}
         for s in wanted
     ]
+
+
+def review_rows(study: StudyFolder, patient_id: str | None = None) -> list[dict[str, Any]]:
+    """Return rows of the table ``reviews``, for all patients or one."""
+    return [asdict(r) for r in (study.reviews if patient_id is None else study.reviews_of(patient_id))]
 
 
 def rejected_rows(study: StudyFolder) -> list[dict[str, Any]]:

@@ -6,7 +6,8 @@ What one video's measures mean, compared with the thresholds of ``QualitySetting
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -21,6 +22,7 @@ from iss_assets.media.landmarks import decode_crops
 from iss_assets.media.mask import Cover, measure_cover
 from iss_assets.media.measures import perceptual_blur
 from iss_assets.protocol.flags import CAUSE_OF, FLAGS
+from iss_assets.protocol.reviews import EXCLUDED
 from iss_assets.settings import QualitySettings
 
 QUALITY_CODE_VERSION: Final = "3"
@@ -157,13 +159,42 @@ def assess_video(
         _crops(found, faces, fps)
         _person(found, faces, points, meshed, others.persons)
         _sound(found, video, audio)
-        reason = _unusable(found)
+        reason = _unusable_reason(found.flags, found.measures, settings)
     else:
         reason = "too_short" if video["status"] == "too_short" else "unreadable"
         found.measures["duration_s"] = video.get("duration_s")
     if reason is not None:
         found.flag(reason)
     return VideoAssessment(found.measures, [f for f in FLAGS if f in found.flags], reason is None, reason)
+
+
+def apply_review(
+    assessment: VideoAssessment, rejected: Collection[str], include: bool | None, settings: QualitySettings
+) -> VideoAssessment:
+    """Return the assessment after people's decisions: without the flags they rejected, used or not as they said.
+
+    A video in which nothing could be measured stays unusable, whatever was decided: there is nothing to use.
+
+    Parameters
+    ----------
+    assessment : VideoAssessment
+        What was measured; the measures stay as they are.
+    rejected : collection of str
+        Flags that count no longer. If one of them was why the video is not usable, the other flags decide.
+    include : bool or None
+        True to use the video whatever was measured, False to exclude it, None to let the flags decide.
+    settings : QualitySettings
+        Thresholds.
+    """
+    if "face_rate" not in assessment.measures:
+        return assessment
+    flags = [flag for flag in assessment.flags if flag not in rejected]
+    reason = _unusable_reason(flags, assessment.measures, settings, set(rejected))
+    if include is not None:
+        reason = None if include else EXCLUDED
+    elif reason is not None and reason not in flags:
+        flags = [flag for flag in FLAGS if flag in {*flags, reason}]
+    return VideoAssessment(assessment.measures, flags, reason is None, reason)
 
 
 def crops_needed(count: int, settings: QualitySettings, fps: float) -> NDArray[np.int64]:
@@ -427,14 +458,21 @@ def _sound(found: _Findings, video: Mapping[str, Any], audio: Mapping[str, Any] 
         found.flag_if("noisy_sound", audio["noise_dbfs"] > settings.noisy_floor_dbfs)
 
 
-def _unusable(found: _Findings) -> str | None:
-    for flag in found.settings.unusable_flags:
-        if flag in found.flags:
+def _unusable_reason(
+    flags: Collection[str],
+    measures: Mapping[str, float | str | None],
+    settings: QualitySettings,
+    rejected: AbstractSet[str] = frozenset(),
+) -> str | None:
+    for flag in settings.unusable_flags:
+        if flag in flags:
             return flag
-    face_rate, landmark_rate = found.measures.get("face_rate"), found.measures.get("landmark_rate")
-    if not isinstance(face_rate, float) or face_rate < found.settings.min_face_rate:
+    face_rate, landmark_rate = measures.get("face_rate"), measures.get("landmark_rate")
+    few_faces = not isinstance(face_rate, float) or face_rate < settings.min_face_rate
+    if few_faces and "face_missing" not in rejected:
         return "face_missing"
-    if not isinstance(landmark_rate, float) or landmark_rate < found.settings.min_landmark_rate:
+    few_meshes = not isinstance(landmark_rate, float) or landmark_rate < settings.min_landmark_rate
+    if few_meshes and not rejected & {"face_missing", "landmarks_missing"}:
         return "landmarks_missing"
     return None
 

@@ -21,7 +21,14 @@ from iss_assets.checks.study import SQL as STUDY_CHECKS
 from iss_assets.datasets.items import data_hash, trainable_patients
 from iss_assets.evaluation.comparable import LeftOut, comparable_folds, experiments_with_old_levels
 from iss_assets.evaluation.study import CODE_VERSION as EVALUATION_VERSION
-from iss_assets.intake.folder import StudyFolder, patient_rows, problem_rows, rejected_rows, score_rows
+from iss_assets.intake.folder import (
+    StudyFolder,
+    patient_rows,
+    problem_rows,
+    rejected_rows,
+    review_rows,
+    score_rows,
+)
 from iss_assets.modeling.experiments import BY_NAME, CODE_VERSION, EXPERIMENTS, Experiment
 from iss_assets.modeling.folds import SplitFileError, assign_splits, read_split_file, sides, splits_in
 from iss_assets.modeling.weights import weights_fingerprint
@@ -45,6 +52,7 @@ from iss_assets.warehouse.verdicts import read_verdicts, stage_versions, valid_v
 PATIENT_TABLES = (
     "patients",
     "bpi_scores",
+    "reviews",
     "videos",
     "frames",
     "faces",
@@ -64,6 +72,11 @@ that a time is written with decides its local day."""
 def scores_fingerprint(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return the fingerprint of a patient's answers."""
     return fingerprint(SCORES_CODE_VERSION, rows)
+
+
+def reviews_fingerprint(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the fingerprint of the decisions about a patient."""
+    return fingerprint("reviews", rows)
 
 
 def videos_fingerprint(files: Sequence[Any], settings: Settings, unread: Collection[str] = ()) -> str:
@@ -86,6 +99,7 @@ def quality_fingerprint(
     own: Sequence[Mapping[str, Any]],
     everyone: Sequence[Mapping[str, Any]],
     versions: Mapping[str, str],
+    reviews: Sequence[Mapping[str, Any]] = (),
 ) -> str:
     """Return the fingerprint that a patient's quality rows have when they are current.
 
@@ -98,11 +112,15 @@ def quality_fingerprint(
         patient has submitted too is an issue of both.
     versions : mapping
         See ``ledger.code_versions``.
+    reviews : sequence of mapping
+        The patient's rows of ``reviews``.
     """
     mine = {v["sha256"] for v in own}
     twins = sorted(v["video_id"] for v in everyone if v["sha256"] in mine and v["patient_id"] != patient)
     prints = [(v["video_id"], v["status"], video_fingerprints(v["sha256"], versions)) for v in own]
-    return fingerprint(sorted(prints, key=lambda p: p[0]), twins, versions["video_quality"])
+    # without reviews the same as before there were any, so that no home is assessed again
+    decided = [reviews_fingerprint(reviews)] if reviews else []
+    return fingerprint(sorted(prints, key=lambda p: p[0]), twins, versions["video_quality"], *decided)
 
 
 def place_of(experiment: str, split: int) -> str:
@@ -276,6 +294,9 @@ def stale_patients(folder: StudyFolder, settings: Settings) -> dict[str, list[st
     scores: dict[str, list[dict[str, Any]]] = {}
     for row in score_rows(folder):
         scores.setdefault(row["patient_id"], []).append(row)
+    decisions: dict[str, list[dict[str, Any]]] = {}
+    for row in review_rows(folder):
+        decisions.setdefault(row["patient_id"], []).append(row)
     without_checks = unchecked(warehouse, settings)
     lapsed = lapsed_verdicts(warehouse, settings, videos)
     stale: dict[str, list[str]] = {}
@@ -286,12 +307,16 @@ def stale_patients(folder: StudyFolder, settings: Settings) -> dict[str, list[st
             (patient, WHOLE, "bpi_scores"): scores_fingerprint(scores.get(patient, [])),
             (patient, WHOLE, "videos"): videos_fingerprint(folder.videos_of(patient), settings),
         }
+        reviews = decisions.get(patient, [])
+        # a home from before there were reviews needs no run to learn that there are none
+        if reviews or (patient, WHOLE, "reviews") in recorded:
+            expected[(patient, WHOLE, "reviews")] = reviews_fingerprint(reviews)
         for video in videos.get(patient, []):
             if video["status"] == "ok":
                 prints = video_fingerprints(video["sha256"], versions)
                 expected |= {(patient, video["video_id"], t): prints[t] for t in VIDEO_TABLES}
         expected[(patient, WHOLE, "video_quality")] = quality_fingerprint(
-            patient, videos.get(patient, []), twins, versions
+            patient, videos.get(patient, []), twins, versions, reviews
         )
         outdated = sorted(
             {table for (p, v, table), mark in expected.items() if recorded.get((p, v, table)) != mark}

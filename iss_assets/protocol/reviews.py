@@ -28,6 +28,9 @@ class Decision(StrEnum):
     """Somebody takes care of the patient's open items; nobody if the assignee is empty."""
 
 
+EXCLUDED: Final = "excluded"
+"""What ``video_quality.unusable_reason`` says of a video that a person excluded."""
+
 ABOUT_FLAG: Final = frozenset({Decision.CONFIRM, Decision.REJECT})
 """Decisions that name a video and a flag."""
 ABOUT_VIDEO: Final = frozenset({Decision.EXCLUDE, Decision.INCLUDE})

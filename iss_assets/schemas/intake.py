@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from iss_assets.protocol import terms
+from iss_assets.protocol.reviews import Decision
 from iss_assets.schemas.base import PATIENT_ID, SUBMISSION_ID, Table, column
 
 
@@ -103,6 +104,26 @@ class BpiScores(Table):
         "INTEGER", "Question 9: interference with enjoyment of life.", ge=0, le=10, nullable=True
     )
     missing_scores: object = column("INTEGER", "How many of the nine answers are missing.", ge=0, le=9)
+
+
+class Reviews(Table):
+    """One decision of a person about a flag, a video, or a patient, from reviews.csv."""
+
+    __table__ = "reviews"
+    __key__ = ("patient_id", "line")
+    __partition__ = ("patient_id",)
+    __references__ = (("patient_id", "patients"),)
+
+    patient_id: object = column("VARCHAR", "Patient id.", **PATIENT_ID)
+    line: object = column("INTEGER", "Line in reviews.csv.", ge=1)
+    reviewed_at: object = column("TIMESTAMP WITH TIME ZONE", "Moment of the decision.")
+    reviewer: object = column("VARCHAR", "Account of the person.")
+    video_id: object = column("VARCHAR", "Video that it is about, if it is about one.", nullable=True)
+    flag: object = column("VARCHAR", "Flag that it is about, if it is about one.", nullable=True)
+    decision: object = column("VARCHAR", "What was decided.", isin=tuple(Decision))
+    reason: object = column("VARCHAR", "Why, in the reviewer's words; may be empty.")
+    contacted_on: object = column("DATE", "Day on which the patient was contacted.", nullable=True)
+    assignee: object = column("VARCHAR", "Who takes care of the patient's open items.", nullable=True)
 
 
 class RejectedRows(Table):

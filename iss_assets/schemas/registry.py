@@ -19,7 +19,7 @@ from iss_assets.schemas.evaluation import (
     SplitStability,
     SubgroupResults,
 )
-from iss_assets.schemas.intake import BpiScores, Patients, RejectedRows, StudyProblems
+from iss_assets.schemas.intake import BpiScores, Patients, RejectedRows, Reviews, StudyProblems
 from iss_assets.schemas.modeling import CvSplits, Embeddings, FoldModels, FramePredictions
 from iss_assets.schemas.operations import Alerts, CheckResults, Extractions
 from iss_assets.schemas.video_quality import VideoQuality
@@ -29,6 +29,7 @@ from iss_assets.schemas.visual import Faces, Frames, Landmarks
 TABLES: tuple[type[Table], ...] = (
     Patients,
     BpiScores,
+    Reviews,
     RejectedRows,
     StudyProblems,
     Videos,

@@ -22,9 +22,18 @@ class VideoQuality(Table):
         "VARCHAR",
         "Every measure behind the flags, as JSON: name to value; docs/quality.md explains the names.",
     )
-    flags: object = column("VARCHAR[]", "Quality issues found, fixed words.")
+    flags: object = column("VARCHAR[]", "Quality issues found and not rejected by a person, fixed words.")
     usable: object = column("BOOLEAN", "Whether training may use the video.")
     unusable_reason: object = column(
         "VARCHAR", "Why not, a flag or a fixed word; empty when usable.", nullable=True
+    )
+    reviewed: object = column(
+        "BOOLEAN", "Whether a person has decided about the video or a flag.", nullable=True
+    )
+    decision: object = column(
+        "VARCHAR", "include or exclude, if a person decided that.", nullable=True, isin=("include", "exclude")
+    )
+    rejected_flags: object = column(
+        "VARCHAR[]", "Flags that were measured and that a person rejected; not in `flags`.", nullable=True
     )
     fingerprint: object = column("VARCHAR", "Fingerprint of the measures.")

@@ -6,6 +6,7 @@ Belongs here: the asset ``video_quality``. Does not belong here: measures and th
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -17,9 +18,11 @@ from iss_assets.defs.assets.common import describe, result
 from iss_assets.defs.assets.reading import guard, patients_turn
 from iss_assets.defs.partitions import patients_partitions
 from iss_assets.defs.resources import WarehouseResource
+from iss_assets.intake.reviews import ReviewRow, video_decisions
 from iss_assets.media.errors import BrokenFile
 from iss_assets.media.journal import Reading, time_limit
 from iss_assets.pipeline.staleness import quality_fingerprint
+from iss_assets.protocol.reviews import Decision
 from iss_assets.schemas.video_quality import VideoQuality
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Replacement, Warehouse
@@ -53,7 +56,7 @@ def quality_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             kinds={"python", "duckdb"},
         ),
         partitions_def=patients_partitions,
-        deps=["videos", "frames", "faces", "landmarks", "audio"],
+        deps=["videos", "frames", "faces", "landmarks", "audio", "reviews"],
         code_version=code_versions(settings)["video_quality"],
     )
     def video_quality(
@@ -66,7 +69,8 @@ def quality_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             patients_turn(current, patient),
             guard(current, patient, "quality", context.log.warning) as careful,
         ):
-            rows, mark, verdicts = assess_patient(store, current, patient, careful)
+            decisions = warehouse.folder().reviews_of(patient)
+            rows, mark, verdicts = assess_patient(store, current, patient, careful, decisions)
             own = store.query("select * from videos where patient_id = ?", [patient]) if verdicts else None
             judged = {row["video_id"]: row for row in own.to_pylist()} if own is not None else {}
             table = VideoQuality.from_rows([{**r, "patient_id": patient, "fingerprint": mark} for r in rows])
@@ -104,14 +108,19 @@ class Assessed(NamedTuple):
 
 
 def assess_patient(
-    store: Warehouse, settings: Settings, patient: str, careful: "Guard | None" = None
+    store: Warehouse,
+    settings: Settings,
+    patient: str,
+    careful: "Guard | None" = None,
+    reviews: Sequence[ReviewRow] = (),
 ) -> Assessed:
     """Assess every video of a patient, readable or not.
 
     A video is compared with the patient's other videos (is it the same person?) and with every file of the study (is
-    it a copy?). With a guard, a video whose measures fail gets a row that says so, and the others are assessed.
+    it a copy?). With a guard, a video whose measures fail gets a row that says so, and the others are assessed. What
+    people decided about a video comes last: flags that they rejected do not count.
     """
-    from iss_assets.media.quality import OtherVideos, VideoAssessment, assess_video, person_of
+    from iss_assets.media.quality import OtherVideos, VideoAssessment, apply_review, assess_video, person_of
 
     kept: dict[str, Seen] = {}
     room = _KEPT_BYTES
@@ -137,8 +146,13 @@ def assess_patient(
                     room -= seen.bytes
                 del seen
     mark = quality_fingerprint(
-        patient, [v for v in submitted if v["patient_id"] == patient], submitted, code_versions(settings)
+        patient,
+        [v for v in submitted if v["patient_id"] == patient],
+        submitted,
+        code_versions(settings),
+        [asdict(review) for review in reviews],
     )
+    decided = video_decisions(reviews)
 
     def look(video_id: str) -> Seen:
         with store.read(threads=1) as connection:
@@ -190,6 +204,11 @@ def assess_patient(
             # what cannot be measured cannot be trusted
             why = {"measuring_failed": verdicts[video_id].error}
             assessment = VideoAssessment(why, ["unreadable"], False, "unreadable")  # type: ignore[arg-type]
+        decision = decided.get(video_id)
+        measured = assessment.flags
+        if decision is not None:
+            include = None if decision.use is None else decision.use is Decision.INCLUDE
+            assessment = apply_review(assessment, decision.rejected, include, settings.quality)
         found = sum(landmarks["detected"].to_pylist())
         rows.append(
             {
@@ -201,6 +220,9 @@ def assess_patient(
                 "flags": assessment.flags,
                 "usable": assessment.usable,
                 "unusable_reason": assessment.unusable_reason,
+                "reviewed": decision is not None,
+                "decision": str(decision.use) if decision is not None and decision.use else None,
+                "rejected_flags": [flag for flag in measured if flag not in assessment.flags],
             }
         )
         # before the next one is read

@@ -16,13 +16,24 @@ from iss_assets.defs.assets.common import describe, result
 from iss_assets.defs.assets.reading import guard, patients_turn
 from iss_assets.defs.partitions import patients_partitions
 from iss_assets.defs.resources import WarehouseResource
-from iss_assets.intake.folder import patient_rows, problem_rows, rejected_rows, score_rows
+from iss_assets.intake.folder import (
+    patient_rows,
+    problem_rows,
+    rejected_rows,
+    review_rows,
+    score_rows,
+)
 from iss_assets.intake.inventory import describe_video, without_probe
 from iss_assets.media.errors import BrokenFile, RefusedFile
 from iss_assets.media.journal import Journal, Reading, time_limit
-from iss_assets.pipeline.staleness import SCORES_CODE_VERSION, scores_fingerprint, videos_fingerprint
+from iss_assets.pipeline.staleness import (
+    SCORES_CODE_VERSION,
+    reviews_fingerprint,
+    scores_fingerprint,
+    videos_fingerprint,
+)
 from iss_assets.schemas.base import InvalidTable, Table
-from iss_assets.schemas.intake import BpiScores, Patients, RejectedRows, StudyProblems
+from iss_assets.schemas.intake import BpiScores, Patients, RejectedRows, Reviews, StudyProblems
 from iss_assets.schemas.videos import VideoProblems, Videos
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Replacement
@@ -140,6 +151,31 @@ def bpi_scores(context: dg.AssetExecutionContext, warehouse: WarehouseResource) 
             "local_time_from": dg.MetadataValue.json(dict(Counter(r["utc_offset_source"] for r in rows))),
         },
         mark=scores_fingerprint(rows),
+    )
+
+
+@dg.asset(
+    **describe(
+        Reviews,
+        "What people decided about flags, videos, and patients, from `reviews.csv`.",
+        group="study",
+        kinds={"python", "duckdb"},
+    ),
+    partitions_def=patients_partitions,
+    deps=["patients"],
+    code_version=READING_CODE_VERSION,
+)
+def reviews(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult:
+    """Keep the decisions about one patient."""
+    rows = review_rows(warehouse.folder(), context.partition_key)
+    by_decision = Counter(str(row["decision"]) for row in rows)
+    return keep_patient_rows(
+        warehouse,
+        Reviews,
+        context.partition_key,
+        rows,
+        {"by_decision": dg.MetadataValue.json(dict(by_decision))},
+        mark=reviews_fingerprint(rows),
     )
 
 
