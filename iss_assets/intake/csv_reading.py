@@ -305,6 +305,7 @@ def _rows(
     lines: list[str], header: _Header, file: str, columns: list[str], rejected: ProblemLog
 ) -> Iterator[CsvRow]:
     i = header.last_line
+    ours = header.positions.values()
     bookkeeping = {name: i for i, name in enumerate(header.names) if name in _BOOKKEEPING}
     while i < len(lines):
         line, start = lines[i], i + 1
@@ -329,7 +330,10 @@ def _rows(
                     cells += [""] * (header.width - len(cells))
                 if len(cells) != header.width:
                     fault, taken = "wrong_number_of_fields", 1
-                elif any("\n" in cells[p] for p in header.positions.values()):
+                elif any("\n" in fields[p] for p in ours if p < len(fields)) or any(
+                    "\n" in cell for cell in fields[header.width :]
+                ):
+                    # in the cell as it was read: stripped, a cell of nothing but a line break would look empty
                     fault, taken = "broken_quotes", 1
         if fault:
             rejected.add(fault, _ROW_FAULTS[fault], file=file, line=start)

@@ -283,6 +283,24 @@ def test_an_unclosed_quote_costs_its_own_row_only(make_study: MakeStudy) -> None
     assert {p.line for p in study.rejected if p.file == "surveys.csv"} == {12}
 
 
+@pytest.mark.parametrize(
+    "row",
+    [
+        's3,0001,2021-01-15T09:05:00Z,home,0,no,0,1,0,0,1,2,"',
+        's3,0001,2021-01-15T09:05:00Z,home,0,no,0,1,0,0,1,2,0,"',
+    ],
+    ids=["in the last column", "after the last column"],
+)
+@pytest.mark.parametrize("following", ['"', ' " ', '",,', '\u200b"'])
+def test_an_unclosed_quote_that_only_the_next_line_closes_rejects_both_lines(
+    make_study: MakeStudy, row: str, following: str
+) -> None:
+    """Between the quotes is nothing but a line break, which looks like an empty cell once it is stripped."""
+    study = read_study(make_study(surveys=[*SURVEYS, row, following, "s4," + SURVEYS[0].split(",", 1)[1]]))
+    assert [s.line for s in study.submissions] == [2, 3, 6]
+    assert {p.line for p in study.rejected if p.file == "surveys.csv"} == {4, 5}
+
+
 def test_a_line_break_in_a_column_that_is_not_ours_is_part_of_the_row(make_study: MakeStudy) -> None:
     surveys = "\n".join(
         [SURVEY_HEADER + ",remarks", SURVEYS[0] + ',"first line\nsecond ""line"""', SURVEYS[1] + ","]

@@ -1,4 +1,4 @@
-"""Whatever bytes a study folder holds: one kind of error, and no row without a word."""
+"""Whatever bytes a study folder holds: one kind of error, and every row accepted or rejected."""
 
 from __future__ import annotations
 
@@ -79,6 +79,8 @@ def test_no_bytes_raise_anything_but_the_folder_error(enrollment: bytes, surveys
 
 @given(patients=ROWS, surveys=ROWS)
 @example(patients=[*PATIENTS, '"'], surveys=[*SURVEYS, ' "x'])
+@example(patients=[], surveys=[SURVEYS[0].removesuffix(",0").replace("s1", "s3") + ',"', '"'])
+@example(patients=[PATIENTS[0].replace("0001", "0003") + ',"', '"'], surveys=[])
 @settings(max_examples=120, deadline=None)
 def test_every_row_is_accepted_or_rejected_with_its_line(patients: list[str], surveys: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -95,9 +97,9 @@ def test_every_row_is_accepted_or_rejected_with_its_line(patients: list[str], su
             "surveys.csv": {s.line for s in study.submissions},
         }
         for (file, lines), content in zip(accepted.items(), encoded, strict=True):
-            told = lines | {p.line for p in study.rejected if p.file == file}
+            reported = lines | {p.line for p in study.rejected if p.file == file}
             physical = content.decode().replace("\r\n", "\n").replace("\r", "\n").split("\n")
             for number, line in enumerate(physical[1:], start=2):
                 if line.strip(" \t\v\f,"):
-                    assert number in told, (file, number)
+                    assert number in reported, (file, number)
         assert study_signature(folder).patients.keys() == set(study.patient_ids)

@@ -147,7 +147,9 @@ def test_nobody_sees_anything_without_signing_in(application: Starlette) -> None
 def test_a_route_without_a_role_does_not_start(settings: Settings) -> None:
     apps = DagsterApps(probe("full"), probe("read-only"))
     forgotten = Route("/forgotten", lambda request: JSONResponse({}))
-    application = build_application(settings, apps, lambda s: None, lambda pages, audit: [forgotten])
+    application = build_application(
+        settings, apps, lambda s: None, more_routes=lambda pages, audit: [forgotten]
+    )
     with pytest.raises(TypeError, match="without a role"):
         client(application).get("/health")
 

@@ -24,14 +24,16 @@ def leave_much_free() -> None:
 @linux
 def test_the_size_of_the_process_is_read_in_megabytes() -> None:
     status = Path("/proc/self/status").read_text()
-    (told,) = [int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:")]
+    (reported,) = [int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:")]
     found = extraction._resident_mb()
-    assert found == pytest.approx(told * 1024 / 1e6, rel=0.1)
+    assert found == pytest.approx(reported * 1024 / 1e6, rel=0.1)
 
 
 @linux
 @pytest.mark.parametrize(("large", "given_back"), [(0, True), (1_000_000, False)])
-def test_only_a_large_process_gives_memory_back(monkeypatch: pytest.MonkeyPatch, large, given_back) -> None:
+def test_only_a_large_process_gives_memory_back(
+    monkeypatch: pytest.MonkeyPatch, large: int, given_back: bool
+) -> None:
     monkeypatch.setattr(extraction, "_LARGE_MB", large)
     extraction.give_memory_back()
     leave_much_free()
@@ -43,7 +45,7 @@ def test_only_a_large_process_gives_memory_back(monkeypatch: pytest.MonkeyPatch,
 
 
 def test_where_the_size_is_not_known_memory_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    trimmed = []
+    trimmed: list[int] = []
     monkeypatch.setattr(extraction, "_resident_mb", lambda: None)
 
     class Library:

@@ -1,11 +1,14 @@
-"""Models that are trained again on dealt-out labels, with real forests."""
+"""Models that are trained again on permuted labels, with real forests."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from iss_assets.defs.assets.evaluation import trainer
@@ -29,18 +32,18 @@ def items() -> Items:
     return planted_items(PAIN, patients=16, each=2)
 
 
-def test_the_planted_signal_is_found_and_labels_dealt_out_are_not(items: Items) -> None:
+def test_the_planted_signal_is_found_and_permuted_labels_are_not(items: Items) -> None:
     train = trainer("forest_pain", items, SETTINGS)
     assert score_predictions(train(SIXTEEN, SPLITS), SIXTEEN, 2) == PredictionScore(1.0, 1.0)
     levels, splits = permute_labels(SIXTEEN, SPLITS, np.random.default_rng(3))
-    dealt = train(levels, splits)
-    assert score_predictions(dealt, levels, 2).accuracy < 0.9
-    assert sorted(set(dealt["patient_id"].to_pylist())) == sorted(SIXTEEN)
+    permuted = train(levels, splits)
+    assert score_predictions(permuted, levels, 2).accuracy < 0.9
+    assert sorted(set(permuted["patient_id"].to_pylist())) == sorted(SIXTEEN)
 
 
 @pytest.mark.parametrize("balanced", [False, True])
-def test_training_again_gives_the_predictions_of_the_models_that_are_kept(
-    items: Items, tmp_path: Path, balanced
+def test_training_again_gives_the_predictions_of_the_stored_models(
+    items: Items, tmp_path: Path, balanced: bool
 ) -> None:
     settings = TrainingSettings(profile="demo", class_weights=balanced)
     again = cross_validate(PAIN, items, SPLITS, settings).to_pandas()
@@ -65,11 +68,12 @@ def test_patients_without_a_split_are_on_neither_side(items: Items) -> None:
 def test_a_leak_planted_into_real_training_is_caught_and_honest_training_is_not(items: Items) -> None:
     honest = trainer("forest_pain", items, SETTINGS)
 
-    def leaky(levels, splits):
-        """What an eager preparation does: it puts a statistic of the label into the features, test patients included."""
-        told = Items(**{**vars(items), "inputs": {"scores": items.inputs["scores"].copy()}})
-        told.inputs["scores"][:, 0] = [levels[p] != "None" for p in items.patient_id]
-        return trainer("forest_pain", told, SETTINGS)(levels, splits)
+    def leaky(levels: Mapping[str, str], splits: Mapping[str, int]) -> pa.Table:
+        """Put a statistic of the label into the features, test patients included, as careless preparation does."""
+        scores = np.array(items.inputs["scores"])
+        scores[:, 0] = [levels[p] != "None" for p in items.patient_id]
+        leaked = replace(items, inputs={"scores": scores})
+        return trainer("forest_pain", leaked, SETTINGS)(levels, splits)
 
     few = EvaluationSettings(shuffle_repeats=3)
     with ThreadPoolExecutor(2) as pool:
