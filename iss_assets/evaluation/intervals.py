@@ -62,6 +62,12 @@ def _ratio(top: Array, bottom: Array) -> Array:
         return np.where(bottom > 0, top / bottom, np.nan)
 
 
+def ratio_of_sums(top: ArrayLike, bottom: ArrayLike) -> Statistic:
+    """Return the statistic "sum of `top` over patients / sum of `bottom`"; both of shape (patients,)."""
+    t, b = np.asarray(top, float), np.asarray(bottom, float)
+    return lambda counts: _ratio(counts @ t, counts @ b)
+
+
 def mean_of(values: ArrayLike, among: ArrayLike | None = None) -> Statistic:
     """Return the statistic "mean over patients", or over those selected by `among`; both of shape (patients,)."""
     v = np.asarray(values, float)

@@ -13,7 +13,7 @@ from typing import Any
 from iss_assets.alerting.rules import WHOLE_STUDY
 from iss_assets.protocol.catalogue import CATALOGUE
 from iss_assets.reports.charts import time_line
-from iss_assets.reports.quality_report import Item, Level, QualityReport, Week, check_title
+from iss_assets.reports.quality_report import Item, Level, QualityReport, ReviewSummary, Week, check_title
 from iss_assets.reports.quality_text import HEADINGS, headline, shorten, subject
 from iss_assets.reports.templating import INVENTED, Banner, Frame, write_page
 
@@ -105,6 +105,7 @@ def _context(report: QualityReport) -> dict[str, Any]:
             }
             for row in report.by_reason
         ],
+        "reviews": _reviews(report.reviews),
         "alerts": [
             {
                 "who": "whole study" if a["patient_id"] == WHOLE_STUDY else a["patient_id"],
@@ -123,6 +124,39 @@ def _context(report: QualityReport) -> dict[str, Any]:
                 "run": a["run_id"][:8],
             }
             for a in report.alerts
+        ],
+    }
+
+
+def _reviews(reviews: ReviewSummary) -> dict[str, Any]:
+    """Return what people decided, in words, and a row for each reviewed flag."""
+    says = [
+        f"{reviews.reviewed} of {max(reviews.flagged, reviews.reviewed)} flags were reviewed, {reviews.rejected} of them rejected."
+    ]
+    for word, videos in (("Excluded", reviews.excluded), ("Included", reviews.included)):
+        if videos:
+            says.append(f"{word} by a person: {shorten(tuple(videos), 12)}.")
+    for pair in reviews.agreements:
+        kappa = "" if pair.kappa is None else f", Cohen’s kappa {pair.kappa:.2f}"
+        says.append(
+            f"{pair.reviewers[0]} and {pair.reviewers[1]} agree on {pair.agreed} of {pair.flags} flags that both reviewed{kappa}."
+        )
+    return {
+        "any": bool(reviews.reviewed or reviews.excluded or reviews.included),
+        "says": says,
+        "flags": [
+            {
+                "name": p.flag.replace("_", " "),
+                "says": _titles().get(p.flag, ""),
+                "reviewed": p.confirmed + p.rejected,
+                "rejected": p.rejected,
+                "patients": p.patients,
+                "precision": f"{p.precision.estimate:.0%}",
+                "interval": f"{p.precision.low:.0%} to {p.precision.high:.0%}"
+                if p.precision.low is not None and p.precision.high is not None
+                else p.precision.note or "",
+            }
+            for p in reviews.precisions
         ],
     }
 

@@ -16,7 +16,7 @@ from iss_assets.protocol.catalogue import BY_KEY, find
 from iss_assets.reports.quality_page import write_quality_page
 from iss_assets.reports.quality_report import Item, Level, quality_report
 from iss_assets.reports.quality_text import HEADINGS, format_quality
-from iss_assets.schemas.intake import BpiScores, Patients
+from iss_assets.schemas.intake import BpiScores, Patients, Reviews
 from iss_assets.schemas.modeling import FoldModels, FramePredictions
 from iss_assets.schemas.operations import Alerts, CheckResults
 from iss_assets.schemas.video_quality import VideoQuality
@@ -467,3 +467,46 @@ def test_models_are_behind_by_the_patients_and_submissions_that_came_after_them(
     lost = [{**row, "video_id": late[0], "patient_id": "0030"}]
     study.replace(VideoQuality, VideoQuality.from_rows(lost), {})
     assert models_behind(study).patients == () and models_behind(study).submissions == (missed,)
+
+
+def test_reviews_are_summarized_with_precision_agreement_and_exclusions(
+    study: Warehouse, tmp_path: Path
+) -> None:
+    videos = study.query("select video_id, patient_id from video_quality order by 1 limit 3").to_pylist()
+    made = [
+        ("maria", videos[0], "glare", "reject"),
+        ("ben", videos[0], "glare", "confirm"),
+        ("maria", videos[1], "glare", "confirm"),
+        ("ben", videos[1], "glare", "confirm"),
+        ("maria", videos[2], "dark", "confirm"),
+        ("maria", videos[2], "dark", "clear"),
+    ]
+    rows = [
+        {
+            "patient_id": video["patient_id"],
+            "line": line,
+            "reviewed_at": NOW + timedelta(minutes=line),
+            "reviewer": reviewer,
+            "video_id": video["video_id"],
+            "flag": flag,
+            "decision": decision,
+            "reason": "<b>secret</b>",
+            "contacted_on": None,
+            "assignee": None,
+        }
+        for line, (reviewer, video, flag, decision) in enumerate(made, start=2)
+    ]
+    study.replace(Reviews, Reviews.from_rows(rows), {})
+    with study.write() as connection:
+        connection.execute(
+            "update video_quality set decision = 'exclude' where video_id = ?", [videos[2]["video_id"]]
+        )
+    found = quality_report(study).reviews
+    assert (found.reviewed, found.rejected) == (2, 0)  # the latest decision about each flag; one was cleared
+    assert [p.flag for p in found.precisions] == ["glare"] and found.excluded == [videos[2]["video_id"]]
+    (pair,) = found.agreements
+    # observed 1/2, expected 1/2 * 1 + 1/2 * 0 = 1/2
+    assert (pair.reviewers, pair.flags, pair.agreed, pair.kappa) == (("ben", "maria"), 2, 1, 0.0)
+    page = write_quality_page(quality_report(study), tmp_path / "quality.html").read_text()
+    assert "ben and maria agree on 1 of 2 flags that both reviewed, Cohen’s kappa 0.00." in page
+    assert f"Excluded by a person: {videos[2]['video_id']}." in page and "secret" not in page
