@@ -484,6 +484,8 @@ class RunSettings(Section):
     retired: ClassVar[Mapping[str, str]] = {
         "reports_port": "ISS_RUN__REPORTS_PORT is ignored: pages and Dagster share ISS_SERVER__PORT. "
         "Remove this setting.",
+        "contact_sheet": "ISS_RUN__CONTACT_SHEET is ignored: faces are shown by the review desk of iss serve, to "
+        "coordinators only, and no longer put into Dagster's metadata. Remove this setting.",
     }
 
     workers: int = Field(default_factory=lambda: max(1, min(8, os.cpu_count() or 1)), ge=1)
@@ -498,8 +500,6 @@ class RunSettings(Section):
     for ordinary phone video, so a machine may be twenty times as slow or busy."""
     video_memory_gb: float = Field(4.0, gt=0)
     """Memory limit for a video that is read again because reading it failed. Ordinary ones stay below 1.5 GB."""
-    contact_sheet: bool = False
-    """Put a few face crops per patient into the metadata of ``faces``, where everyone with access to the UI sees them."""
     train_on_run: tuple[str, ...] = ("forest_pain",)
     """Experiments that `iss run` keeps up to date; the others can take days and wait for `iss train`."""
 

@@ -317,22 +317,20 @@ def test_an_unreadable_study_folder_is_an_error_and_removes_nothing(study: Setti
     assert contents(study, ["patients", "videos", "frames"]) == before
 
 
-def test_faces_go_into_metadata_only_when_that_is_switched_on(
-    study: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-
-    def metadata() -> set[str]:
-        with open_instance(study) as instance:
-            build_defs(study).resolve_implicit_global_asset_job_def().execute_in_process(
-                instance=instance, partition_key="0001", asset_selection=[AssetKey("faces")]
-            )
-            event = instance.get_latest_materialization_event(AssetKey("faces"))
-            assert event is not None and event.asset_materialization is not None
-            return set(event.asset_materialization.metadata)
-
-    assert "contact_sheet" not in metadata()
-    monkeypatch.setenv("ISS_RUN__CONTACT_SHEET", "true")
-    assert "contact_sheet" in metadata()
+def test_no_picture_is_in_what_dagster_keeps(study: Settings) -> None:
+    run(study)
+    kept = [path.read_bytes() for path in (study.home / "dagster").rglob("*") if path.is_file()]
+    assert sum(map(len, kept)) > 100_000
+    for start in (
+        b"data:image/jp",
+        b"data:image/png",
+        b"data:image/webp",
+        b"/9j/4AA",
+        b"iVBORw0KGgo",
+        b"\xff\xd8\xff\xe0",
+        b"\x89PNG",
+    ):
+        assert not any(start in content for content in kept)
 
 
 def test_someone_who_is_not_enrolled_cannot_be_asked_for(made: Settings) -> None:

@@ -7,7 +7,6 @@ The unit of work is the video. A video whose fingerprint stands in the ledger is
 a run that died waits in the spool; the patient's partition is replaced in one transaction at the end.
 """
 
-import base64
 import ctypes
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import numpy as np
 import pyarrow as arrow
 
 from iss_assets.defs.assets.common import describe, result
@@ -365,11 +363,6 @@ def extract_alone(
                 "videos_extracted": sum(name in wanted for _, wanted in todo),
                 "videos_kept": len(submitted) - sum(name in wanted for _, wanted in todo),
                 "file_problems": dg.MetadataValue.json(found.problems),
-                **(
-                    contact_sheet(warehouse, patient)
-                    if name == "faces" and settings.run.contact_sheet
-                    else {}
-                ),
             },
         )
 
@@ -560,38 +553,6 @@ def in_words(error: Exception) -> str:
         return str(error)
     strerror = getattr(error, "strerror", None)
     return f"{type(error).__name__}: {strerror}" if strerror else type(error).__name__
-
-
-def contact_sheet(warehouse: Warehouse, patient: str) -> dict[str, dg.MetadataValue]:
-    """Give up to twelve of a patient's face crops, spread over the videos, side by side in one picture."""
-    import cv2
-
-    from iss_assets.media.visual import decode_crops
-
-    # which ones is settled without the pictures: reading all of them takes memory
-    chosen = warehouse.query(
-        "with parts as (select video_id, frame_index, ntile(12) over (order by video_id, frame_index) as part "
-        "from faces where patient_id = ?) select video_id, list(frame_index) as frames from (select * from parts "
-        "qualify row_number() over (partition by part order by video_id, frame_index) = 1) group by 1 order by 1",
-        [patient],
-    ).to_pylist()
-    crops = [
-        crop
-        for row in chosen
-        for crop in warehouse.query(
-            "select crop from faces where patient_id = ? and video_id = ? and list_contains(?::integer[], frame_index) "
-            "order by frame_index",
-            [patient, row["video_id"], row["frames"]],
-        )["crop"]
-    ]
-    if len(crops) == 0:
-        return {}
-    strip = np.concatenate(
-        [cv2.resize(crop, (96, 96)) for crop in decode_crops(arrow.array(crops, arrow.binary()))], axis=1
-    )
-    _, file = cv2.imencode(".jpg", cv2.cvtColor(strip, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 80])
-    picture = base64.b64encode(file.tobytes()).decode()
-    return {"contact_sheet": dg.MetadataValue.md(f"![faces](data:image/jpeg;base64,{picture})")}
 
 
 def nothing_of(name: str) -> arrow.Table:
