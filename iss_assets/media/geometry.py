@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -34,6 +34,10 @@ class MeshFindings:
         Share of steps between neighboring samples in which the shape changes more than a face can.
     roll_deg : float or None
         Median angle of the line between the eyes.
+    not_upright : ndarray of bool, one per mesh
+        Turned or mirrored.
+    not_a_face : ndarray of bool, one per mesh
+        Implausible, or jumped to from the mesh before it.
     """
 
     turned: float
@@ -41,6 +45,8 @@ class MeshFindings:
     implausible: float
     jumping: float
     roll_deg: float | None
+    not_upright: NDArray[np.bool_] = field(compare=False)
+    not_a_face: NDArray[np.bool_] = field(compare=False)
 
 
 def examine_meshes(
@@ -63,7 +69,8 @@ def examine_meshes(
         Zeros and None without meshes.
     """
     if len(points) == 0:
-        return MeshFindings(0.0, 0.0, 0.0, 0.0, None)
+        none = np.zeros(0, bool)
+        return MeshFindings(0.0, 0.0, 0.0, 0.0, None, none, none)
     # all at once, an hour of meshes in double precision would take a gigabyte
     parts = [
         _examine(
@@ -76,12 +83,16 @@ def examine_meshes(
     # each part but the first starts with the last mesh of the previous part, for the step between them
     whole = [parts[0]] + [{k: v if k == "jumped" else v[1:] for k, v in part.items()} for part in parts[1:]]
     of = {name: np.concatenate([part[name] for part in whole]) for name in whole[0]}
+    jumped = np.zeros(len(points), bool)
+    jumped[1:][np.diff(frame_index) == 1] = of["jumped"]
     return MeshFindings(
         turned=float(of["turned"].mean()),
         mirrored=float(of["mirrored"].mean()),
         implausible=float(of["implausible"].mean()),
         jumping=float(of["jumped"].mean()) if len(of["jumped"]) else 0.0,
         roll_deg=float(np.median(of["roll"])),
+        not_upright=of["turned"] | of["mirrored"],
+        not_a_face=of["implausible"] | jumped,
     )
 
 

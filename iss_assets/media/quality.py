@@ -25,13 +25,15 @@ from iss_assets.protocol.flags import CAUSE_OF, FLAGS
 from iss_assets.protocol.reviews import EXCLUDED
 from iss_assets.settings import QualitySettings
 
-QUALITY_CODE_VERSION: Final = "3"
-"""Part of the fingerprints: raise it when the same rows and settings produce different measures or flags."""
+QUALITY_CODE_VERSION: Final = "4"
+"""Part of the fingerprints: raise it when the same rows and settings produce different measures, flags, or moments."""
 
 _MAX_EMBEDDED: Final = 40
 """Faces embedded per video, evenly spaced."""
 _FACES_PER_MOMENT: Final = 5
 """Consecutive embedded faces that are averaged when a video is compared with itself: a single one is too uncertain."""
+_CLOSE_S: Final = 0.35
+"""Moments of a flag that are closer than this are one: a single frame in between is chance."""
 _MESH_BATCH: Final = 1024
 _CROP_BATCH: Final = 128
 _NARROW_BAND_HZ: Final = 8000
@@ -62,6 +64,32 @@ class OtherVideos:
     persons: Sequence[PersonVector] = ()
 
 
+Span = tuple[float, float]
+"""Begin and end, in seconds of the video's timeline."""
+
+
+@dataclass(frozen=True)
+class _Times:
+    """When each of a series of samples was seen: its begin, and how long it stands for."""
+
+    begin: NDArray[Any]
+    lasts: float
+
+    def of(self, chosen: NDArray[Any], every: int = 1) -> _Times:
+        """Return the times of some of the samples, each of which stands for `every`."""
+        return _Times(self.begin[chosen], self.lasts * every)
+
+    def spans(self, affected: NDArray[Any]) -> list[Span]:
+        """Return the affected samples as spans, in order."""
+        found: list[Span] = []
+        for begin in self.begin[np.asarray(affected, bool)].tolist():
+            if found and begin - found[-1][1] < _CLOSE_S:
+                found[-1] = (found[-1][0], begin + self.lasts)
+            else:
+                found.append((begin, begin + self.lasts))
+        return [(round(begin, 2), round(end, 2)) for begin, end in found]
+
+
 @dataclass(frozen=True)
 class VideoAssessment:
     """The assessment of one video.
@@ -77,12 +105,16 @@ class VideoAssessment:
         Whether training may use it.
     unusable_reason : str or None
         The flag that explains why not.
+    moments : dict of str to list of (float, float)
+        Flag to the spans of seconds in which it holds, by the same rule that raises it. A flag that is about the
+        whole video, such as a muffled voice, has none.
     """
 
     measures: dict[str, float | str | None]
     flags: list[str]
     usable: bool
     unusable_reason: str | None
+    moments: dict[str, list[Span]] = field(default_factory=dict)
 
 
 @dataclass
@@ -90,9 +122,11 @@ class _Findings:
     settings: QualitySettings
     measures: dict[str, float | str | None] = field(default_factory=dict)
     flags: set[str] = field(default_factory=set)
+    moments: dict[str, list[Span]] = field(default_factory=dict)
 
-    def share(self, flag: str, affected: NDArray[Any], limit: float | None = None) -> None:
-        """Record the share of the video that shows an issue, and raise the flag if it is at least `limit`."""
+    def share(self, flag: str, affected: NDArray[Any], times: _Times, limit: float | None = None) -> None:
+        """Record when and in which share of the video there is an issue; raise the flag if it is at least `limit`."""
+        self.moments[flag] = times.spans(affected)
         share = float(np.mean(affected)) if len(affected) else None
         self.measures[f"{flag}_share"] = share
         if share is not None and share >= (self.settings.affected_share if limit is None else limit):
@@ -152,12 +186,14 @@ def assess_video(
         # empty and broken files often have equal hashes; what matters is that they cannot be read
         found.flag_if("duplicate", video["sha256"] in others.sha256s)
         _length(found, video, frames, fps, max_seconds)
-        _faces(found, frames, faces)
-        _light(found, frames)
+        times = _Times(_numbers(frames, "time_s"), 1 / fps)
+        own, meshes = (_places(frames, rows) for rows in (faces, landmarks))
+        _faces(found, frames, faces, times, own)
+        _light(found, frames, times)
         points, meshed = _meshes(landmarks)
-        _mesh(found, landmarks, points, meshed)
-        _crops(found, faces, fps)
-        _person(found, faces, points, meshed, others.persons)
+        _mesh(found, landmarks, points, meshed, times.of(meshes))
+        _crops(found, faces, fps, times.of(own))
+        _person(found, faces, points, meshed, others.persons, times.of(own))
         _sound(found, video, audio)
         reason = _unusable_reason(found.flags, found.measures, settings)
     else:
@@ -165,7 +201,9 @@ def assess_video(
         found.measures["duration_s"] = video.get("duration_s")
     if reason is not None:
         found.flag(reason)
-    return VideoAssessment(found.measures, [f for f in FLAGS if f in found.flags], reason is None, reason)
+    flags = [f for f in FLAGS if f in found.flags]
+    moments = {flag: found.moments[flag] for flag in flags if found.moments.get(flag)}
+    return VideoAssessment(found.measures, flags, reason is None, reason, moments)
 
 
 def apply_review(
@@ -194,7 +232,7 @@ def apply_review(
         reason = None if include else EXCLUDED
     elif reason is not None and reason not in flags:
         flags = [flag for flag in FLAGS if flag in {*flags, reason}]
-    return VideoAssessment(assessment.measures, flags, reason is None, reason)
+    return VideoAssessment(assessment.measures, flags, reason is None, reason, assessment.moments)
 
 
 def crops_needed(count: int, settings: QualitySettings, fps: float) -> NDArray[np.int64]:
@@ -254,6 +292,7 @@ def _length(
     found.measures["duration_s"] = duration
     found.flag_if("too_short", duration < settings.shortest_s)
     found.flag_if("too_long", duration > settings.longest_s)
+    found.moments["too_long"] = _after(settings.longest_s, duration)
     expected = min(duration, max_seconds) * fps
     found.measures["frames_expected_share"] = frames.num_rows / max(1.0, expected)
     # a short video may lack half a second
@@ -266,28 +305,34 @@ def _length(
     frozen = np.zeros(len(still), bool)
     for start, end in long:
         frozen[start:end] = True
-    found.share("frozen", frozen)
+    found.share("frozen", frozen, _Times(_numbers(frames, "time_s"), 1 / fps))
     found.measures["longest_still_s"] = max(((end - start) / fps for start, end in stretches), default=0.0)
 
 
-def _faces(found: _Findings, frames: arrow.Table, faces: arrow.Table) -> None:
+def _places(frames: arrow.Table, rows: arrow.Table) -> NDArray[Any]:
+    """Return the place of each row's frame among the frames."""
+    return np.searchsorted(_numbers(frames, "frame_index"), _numbers(rows, "frame_index"))
+
+
+def _faces(
+    found: _Findings, frames: arrow.Table, faces: arrow.Table, times: _Times, own: NDArray[Any]
+) -> None:
     settings = found.settings
     has_face = np.isin(_numbers(frames, "frame_index"), _numbers(faces, "frame_index"))
     found.measures["face_rate"] = float(has_face.mean())
-    found.share("face_missing", ~has_face)
-    found.share("several_faces", _numbers(frames, "faces_seen") > 1, settings.several_share)
+    found.share("face_missing", ~has_face, times)
+    found.share("several_faces", _numbers(frames, "faces_seen") > 1, times, settings.several_share)
     x1, y1, x2, y2 = (_numbers(faces, name) for name in ("x1", "y1", "x2", "y2"))
     side = np.minimum(x2 - x1, y2 - y1)
     found.measures["face_px"] = float(np.median(side)) if len(side) else None
-    found.share("face_small", side < settings.small_face_px)
+    found.share("face_small", side < settings.small_face_px, times.of(own))
     # each box is in the pixels of its own frame: a phone may be turned during the recording
-    own = np.searchsorted(_numbers(frames, "frame_index"), _numbers(faces, "frame_index"))
     width, height = (_numbers(frames, name)[own] for name in ("width", "height"))
     inside = (np.minimum(x2, width) - np.maximum(x1, 0)) * (np.minimum(y2, height) - np.maximum(y1, 0))
-    found.share("face_leaves", inside < settings.face_inside * (x2 - x1) * (y2 - y1))
+    found.share("face_leaves", inside < settings.face_inside * (x2 - x1) * (y2 - y1), times.of(own))
 
 
-def _light(found: _Findings, frames: arrow.Table) -> None:
+def _light(found: _Findings, frames: arrow.Table, times: _Times) -> None:
     """Assess light on the face, or on the whole picture if there is no face."""
     settings = found.settings
     highlight, face_glare = _numbers(frames, "face_highlight"), _numbers(frames, "face_glare")
@@ -295,28 +340,31 @@ def _light(found: _Findings, frames: arrow.Table) -> None:
     dark = np.where(
         bare, _numbers(frames, "luminance") < settings.dark_picture, highlight < settings.dark_highlight
     )
-    found.share("dark", dark)
+    found.share("dark", dark, times)
     found.measures["face_highlight"] = _median(highlight)
     found.measures["face_luminance"] = _median(_numbers(frames, "face_luminance"))
     on_face = (face_glare > settings.glare_face) | (
         _numbers(frames, "face_luminance") > settings.glare_luminance
     )
     limit = np.where(bare, settings.glare_no_face, settings.glare_picture)
-    found.share("glare", on_face | (_numbers(frames, "glare") > limit))
+    found.share("glare", on_face | (_numbers(frames, "glare") > limit), times)
     found.measures["face_glare"] = _median(face_glare)
     grain = _numbers(frames, "noise") / np.maximum(_numbers(frames, "highlight"), 0.1)
     found.measures["grain"] = _median(grain)
-    found.share("grainy", grain > settings.grain)
+    found.share("grainy", grain > settings.grain, times)
     text = _numbers(frames, "text_share")
-    text = text[~np.isnan(text)]
+    looked_at = np.flatnonzero(~np.isnan(text))
+    text = text[looked_at]
     found.measures["text_share"] = float(text.mean()) if len(text) else None
-    found.share("signage", text > settings.text_share)
+    every = int(np.median(np.diff(looked_at))) if len(looked_at) > 1 else 1
+    found.share("signage", text > settings.text_share, times.of(looked_at, every))
 
 
-def _crops(found: _Findings, faces: arrow.Table, fps: float) -> None:
+def _crops(found: _Findings, faces: arrow.Table, fps: float, times: _Times) -> None:
     settings = found.settings
     chosen = _crops_measured(faces.num_rows, settings, fps)
     taken = faces.take(arrow.array(chosen))
+    times = times.of(chosen, int(chosen[1]) if len(chosen) > 1 else 1)
     side = np.minimum(
         _numbers(taken, "x2") - _numbers(taken, "x1"), _numbers(taken, "y2") - _numbers(taken, "y1")
     )
@@ -328,11 +376,11 @@ def _crops(found: _Findings, faces: arrow.Table, fps: float) -> None:
         blur.append(perceptual_blur(luma))
         covers.append(measure_cover(crop))
     found.measures["blur"] = _median(np.array(blur, float))
-    found.share("blurred", np.array(blur, float) > settings.blur)
+    found.share("blurred", np.array(blur, float) > settings.blur, times)
     masked = [_is_masked(c, settings) for c in covers]
     found.measures["mask_difference"] = _median(np.array([c.difference for c in covers], float))
     found.measures["mask_lips"] = _median(np.array([c.lips for c in covers], float))
-    found.share("mask", np.array(masked, bool))
+    found.share("mask", np.array(masked, bool), times)
 
 
 def _decoded(crops: arrow.ChunkedArray) -> Iterator[NDArray[np.uint8]]:
@@ -362,17 +410,22 @@ def _meshes(landmarks: arrow.Table) -> tuple[NDArray[np.float32], NDArray[Any]]:
     return points, _numbers(landmarks, "frame_index")[there]
 
 
-def _mesh(found: _Findings, landmarks: arrow.Table, points: NDArray[Any], meshed: NDArray[Any]) -> None:
+def _mesh(
+    found: _Findings, landmarks: arrow.Table, points: NDArray[Any], meshed: NDArray[Any], times: _Times
+) -> None:
     settings = found.settings
     detected = _numbers(landmarks, "detected") > 0
     found.measures["landmark_rate"] = float(detected.mean()) if len(detected) else None
-    found.share("landmarks_missing", ~detected, settings.landmark_failure)
+    found.share("landmarks_missing", ~detected, times, settings.landmark_failure)
     findings = examine_meshes(points, meshed, settings)
     found.measures["roll_deg"] = findings.roll_deg
     found.measures["turned_share"] = findings.turned
     found.measures["mirrored_share"] = findings.mirrored
     found.measures["implausible_share"] = findings.implausible
     found.measures["jumping_share"] = findings.jumping
+    there = times.of(detected)
+    found.moments["rotated"] = there.spans(findings.not_upright)
+    found.moments["landmarks_implausible"] = there.spans(findings.not_a_face)
     found.flag_if("rotated", max(findings.turned, findings.mirrored) >= settings.affected_share)
     found.flag_if(
         "landmarks_implausible", max(findings.implausible, findings.jumping) >= settings.landmark_failure
@@ -385,6 +438,7 @@ def _person(
     points: NDArray[Any],
     meshed: NDArray[Any],
     persons: Sequence[PersonVector],
+    times: _Times,
 ) -> None:
     settings = found.settings
     if faces.num_rows == 0:
@@ -394,11 +448,24 @@ def _person(
     if center is None:
         return
     found.measures["identity_method"] = embedding.method
-    moments = [
-        Embedding(embedding.method, embedding.vectors[moment == m]).center() for m in np.unique(moment)
-    ]
-    inside = [compare(m, center, embedding.method, settings) for m in moments if m is not None]
-    found.share("other_person", np.array([not c.same for c in inside], bool))
+    centers = {
+        int(m): Embedding(embedding.method, embedding.vectors[moment == m]).center()
+        for m in np.unique(moment)
+    }
+    compared = {
+        m: compare(vector, center, embedding.method, settings)
+        for m, vector in centers.items()
+        if vector is not None
+    }
+    inside = list(compared.values())
+    # a moment begins with the first of its faces and lasts until the next moment
+    chosen = _crops_embedded(faces.num_rows)[::_FACES_PER_MOMENT]
+    every = int(chosen[1] - chosen[0]) if len(chosen) > 1 else faces.num_rows
+    found.share(
+        "other_person",
+        np.array([not c.same for c in inside], bool),
+        times.of(chosen[list(compared)], every),
+    )
     found.measures["identity_within"] = max((c.distance for c in inside), default=None)
     against = [
         compare(center, p.vector, embedding.method, settings) for p in persons if p.method == embedding.method
@@ -442,6 +509,7 @@ def _sound(found: _Findings, video: Mapping[str, Any], audio: Mapping[str, Any] 
     share = min(1.0, missing / max(float(video["duration_s"] or audio["duration_s"]), 1e-9))
     measures["sound_cut_share"] = share
     found.flag_if("sound_cut", share >= settings.affected_share)
+    found.moments["sound_cut"] = _after(audio["duration_s"], video["duration_s"])
     if audio["peak"] <= 10 ** (settings.silent_dbfs / 20) or audio["noise_dbfs"] is None:
         found.flag("silent")
         return
@@ -456,6 +524,11 @@ def _sound(found: _Findings, video: Mapping[str, Any], audio: Mapping[str, Any] 
         found.flag_if("noisy_sound", audio["snr_db"] < settings.noisy_snr_db)
     else:
         found.flag_if("noisy_sound", audio["noise_dbfs"] > settings.noisy_floor_dbfs)
+
+
+def _after(begin: float, end: float | None) -> list[Span]:
+    """Return what is between two seconds, nothing if that is next to nothing."""
+    return [(round(begin, 2), round(end, 2))] if end is not None and end - begin > _CLOSE_S else []
 
 
 def _unusable_reason(

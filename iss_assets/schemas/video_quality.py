@@ -22,6 +22,12 @@ class VideoQuality(Table):
         "VARCHAR",
         "Every measure behind the flags, as JSON: name to value; docs/quality.md explains the names.",
     )
+    moments: object = column(
+        "VARCHAR",
+        "When the flags hold, as JSON: flag to spans of seconds, rejected flags too. A flag about the whole "
+        "video has none; empty in rows of version 3 and before.",
+        nullable=True,
+    )
     flags: object = column("VARCHAR[]", "Quality issues found and not rejected by a person, fixed words.")
     usable: object = column("BOOLEAN", "Whether training may use the video.")
     unusable_reason: object = column(

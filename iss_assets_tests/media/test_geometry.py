@@ -20,5 +20,9 @@ def test_meshes_in_blocks_are_examined_as_a_whole_would_be() -> None:
     whole = geometry._examine(points, index, SETTINGS)
     found = geometry.examine_meshes(points, index, SETTINGS)
     expected = [float(whole[n].mean()) for n in ("turned", "mirrored", "implausible", "jumped")]
-    assert astuple(found) == (*expected, float(np.median(whole["roll"])))
+    assert astuple(found)[:5] == (*expected, float(np.median(whole["roll"])))
+    assert found.not_upright.tolist() == (whole["turned"] | whole["mirrored"]).tolist()
+    after_neighbor = np.flatnonzero(np.diff(index) == 1) + 1
+    jumped = {int(i) for i, is_far in zip(after_neighbor, whole["jumped"], strict=True) if is_far}
+    assert found.not_a_face.tolist() == [bool(b) or i in jumped for i, b in enumerate(whole["implausible"])]
     assert 0 < found.jumping < 1 and 0 < found.turned < 1

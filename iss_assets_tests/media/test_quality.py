@@ -353,6 +353,37 @@ def test_a_masked_face_is_not_taken_for_another_person() -> None:
     assert person_of(faces, landmarks, SETTINGS) is None
 
 
+def test_a_flag_says_when_it_holds() -> None:
+    assert _assess().moments == {}
+    dark = {"luminance": 0.02, "face_highlight": 0.05, "face_luminance": 0.02}
+    half = FRAMES / 20
+    assert _assess(frame=dark, affected=0.5).moments["dark"] == [(0.0, half)]
+    many = _assess(frame={"faces_seen": 2}, affected=0.5)
+    assert many.flags == ["several_faces"] and many.moments == {"several_faces": [(0.0, half)]}
+    # what is looked at once a second stands for that second
+    lettered = _assess(frame={"text_share": 0.9}, affected=0.5)
+    assert lettered.moments == {"signage": [(0.0, half)]}
+    # crops are measured several times a second, boxes ten times
+    small = _assess(face={"x2": BOX[0] + 20, "y2": BOX[1] + 20}, affected=0.5)
+    assert small.moments["face_small"] == [(0.0, half)]
+    missing = _assess(faces=FRAMES // 2)
+    assert missing.moments["face_missing"] == [(half, FRAMES / 10)]
+    upside_down = _assess(mesh=MESH * [1, -1, 1])
+    assert "rotated" in upside_down.flags and upside_down.moments["rotated"] == [(0.0, FRAMES / 10)]
+
+
+def test_moments_that_almost_touch_are_one_and_a_flag_about_the_whole_video_has_none() -> None:
+    frames, faces, landmarks = _tables(frame={"faces_seen": 2}, affected=1.0)
+    seen = np.full(FRAMES, 2)
+    seen[[10, 11, 12]] = 1  # 0.3 s apart
+    seen[20:30] = 1  # a second apart
+    frames = frames.set_column(frames.schema.get_field_index("faces_seen"), "faces_seen", [seen])
+    quiet = {**AUDIO, "loudness_lufs": -60.0}
+    found = assess_video(VIDEO, frames, faces, landmarks, quiet, SETTINGS)
+    assert found.flags == ["several_faces", "quiet"]
+    assert found.moments == {"several_faces": [(0.0, 2.0), (3.0, FRAMES / 10)]}
+
+
 def test_rows_in_any_order_give_the_same_verdict() -> None:
     tables = _tables(frame={"motion": 0.0}, affected=0.5)
     frames, faces, landmarks = (t.take(np.random.default_rng(1).permutation(t.num_rows)) for t in tables)

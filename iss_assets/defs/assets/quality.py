@@ -217,6 +217,7 @@ def assess_patient(
                 "face_rate": faces.num_rows / frames.num_rows if frames.num_rows else None,
                 "landmark_rate": found / faces.num_rows if faces.num_rows else None,
                 "measures": json.dumps(finite(assessment.measures), sort_keys=True),
+                "moments": json.dumps(assessment.moments),
                 "flags": assessment.flags,
                 "usable": assessment.usable,
                 "unusable_reason": assessment.unusable_reason,
