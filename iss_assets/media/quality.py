@@ -21,6 +21,7 @@ from iss_assets.media.identity import Embedding, compare, embed_faces
 from iss_assets.media.landmarks import decode_crops
 from iss_assets.media.mask import Cover, measure_cover
 from iss_assets.media.measures import perceptual_blur
+from iss_assets.media.moments import SampleTimes, Span, span_between
 from iss_assets.protocol.flags import CAUSE_OF, FLAGS
 from iss_assets.protocol.reviews import EXCLUDED
 from iss_assets.settings import QualitySettings
@@ -32,8 +33,6 @@ _MAX_EMBEDDED: Final = 40
 """Faces embedded per video, evenly spaced."""
 _FACES_PER_MOMENT: Final = 5
 """Consecutive embedded faces that are averaged when a video is compared with itself: a single one is too uncertain."""
-_CLOSE_S: Final = 0.35
-"""Moments of a flag that are closer than this are one: a single frame in between is chance."""
 _MESH_BATCH: Final = 1024
 _CROP_BATCH: Final = 128
 _NARROW_BAND_HZ: Final = 8000
@@ -62,32 +61,6 @@ class OtherVideos:
 
     sha256s: frozenset[str] = frozenset()
     persons: Sequence[PersonVector] = ()
-
-
-Span = tuple[float, float]
-"""Begin and end, in seconds of the video's timeline."""
-
-
-@dataclass(frozen=True)
-class _Times:
-    """When each of a series of samples was seen: its begin, and how long it stands for."""
-
-    begin: NDArray[Any]
-    lasts: float
-
-    def of(self, chosen: NDArray[Any], every: int = 1) -> _Times:
-        """Return the times of some of the samples, each of which stands for `every`."""
-        return _Times(self.begin[chosen], self.lasts * every)
-
-    def spans(self, affected: NDArray[Any]) -> list[Span]:
-        """Return the affected samples as spans, in order."""
-        found: list[Span] = []
-        for begin in self.begin[np.asarray(affected, bool)].tolist():
-            if found and begin - found[-1][1] < _CLOSE_S:
-                found[-1] = (found[-1][0], begin + self.lasts)
-            else:
-                found.append((begin, begin + self.lasts))
-        return [(round(begin, 2), round(end, 2)) for begin, end in found]
 
 
 @dataclass(frozen=True)
@@ -124,7 +97,9 @@ class _Findings:
     flags: set[str] = field(default_factory=set)
     moments: dict[str, list[Span]] = field(default_factory=dict)
 
-    def share(self, flag: str, affected: NDArray[Any], times: _Times, limit: float | None = None) -> None:
+    def share(
+        self, flag: str, affected: NDArray[Any], times: SampleTimes, limit: float | None = None
+    ) -> None:
         """Record when and in which share of the video there is an issue; raise the flag if it is at least `limit`."""
         self.moments[flag] = times.spans(affected)
         share = float(np.mean(affected)) if len(affected) else None
@@ -186,7 +161,7 @@ def assess_video(
         # empty and broken files often have equal hashes; what matters is that they cannot be read
         found.flag_if("duplicate", video["sha256"] in others.sha256s)
         _length(found, video, frames, fps, max_seconds)
-        times = _Times(_numbers(frames, "time_s"), 1 / fps)
+        times = SampleTimes(_numbers(frames, "time_s"), 1 / fps)
         own, meshes = (_places(frames, rows) for rows in (faces, landmarks))
         _faces(found, frames, faces, times, own)
         _light(found, frames, times)
@@ -292,7 +267,7 @@ def _length(
     found.measures["duration_s"] = duration
     found.flag_if("too_short", duration < settings.shortest_s)
     found.flag_if("too_long", duration > settings.longest_s)
-    found.moments["too_long"] = _after(settings.longest_s, duration)
+    found.moments["too_long"] = span_between(settings.longest_s, duration)
     expected = min(duration, max_seconds) * fps
     found.measures["frames_expected_share"] = frames.num_rows / max(1.0, expected)
     # a short video may lack half a second
@@ -305,7 +280,7 @@ def _length(
     frozen = np.zeros(len(still), bool)
     for start, end in long:
         frozen[start:end] = True
-    found.share("frozen", frozen, _Times(_numbers(frames, "time_s"), 1 / fps))
+    found.share("frozen", frozen, SampleTimes(_numbers(frames, "time_s"), 1 / fps))
     found.measures["longest_still_s"] = max(((end - start) / fps for start, end in stretches), default=0.0)
 
 
@@ -315,7 +290,7 @@ def _places(frames: arrow.Table, rows: arrow.Table) -> NDArray[Any]:
 
 
 def _faces(
-    found: _Findings, frames: arrow.Table, faces: arrow.Table, times: _Times, own: NDArray[Any]
+    found: _Findings, frames: arrow.Table, faces: arrow.Table, times: SampleTimes, own: NDArray[Any]
 ) -> None:
     settings = found.settings
     has_face = np.isin(_numbers(frames, "frame_index"), _numbers(faces, "frame_index"))
@@ -332,7 +307,7 @@ def _faces(
     found.share("face_leaves", inside < settings.face_inside * (x2 - x1) * (y2 - y1), times.of(own))
 
 
-def _light(found: _Findings, frames: arrow.Table, times: _Times) -> None:
+def _light(found: _Findings, frames: arrow.Table, times: SampleTimes) -> None:
     """Assess light on the face, or on the whole picture if there is no face."""
     settings = found.settings
     highlight, face_glare = _numbers(frames, "face_highlight"), _numbers(frames, "face_glare")
@@ -360,7 +335,7 @@ def _light(found: _Findings, frames: arrow.Table, times: _Times) -> None:
     found.share("signage", text > settings.text_share, times.of(looked_at, every))
 
 
-def _crops(found: _Findings, faces: arrow.Table, fps: float, times: _Times) -> None:
+def _crops(found: _Findings, faces: arrow.Table, fps: float, times: SampleTimes) -> None:
     settings = found.settings
     chosen = _crops_measured(faces.num_rows, settings, fps)
     taken = faces.take(arrow.array(chosen))
@@ -411,7 +386,7 @@ def _meshes(landmarks: arrow.Table) -> tuple[NDArray[np.float32], NDArray[Any]]:
 
 
 def _mesh(
-    found: _Findings, landmarks: arrow.Table, points: NDArray[Any], meshed: NDArray[Any], times: _Times
+    found: _Findings, landmarks: arrow.Table, points: NDArray[Any], meshed: NDArray[Any], times: SampleTimes
 ) -> None:
     settings = found.settings
     detected = _numbers(landmarks, "detected") > 0
@@ -438,7 +413,7 @@ def _person(
     points: NDArray[Any],
     meshed: NDArray[Any],
     persons: Sequence[PersonVector],
-    times: _Times,
+    times: SampleTimes,
 ) -> None:
     settings = found.settings
     if faces.num_rows == 0:
@@ -509,7 +484,7 @@ def _sound(found: _Findings, video: Mapping[str, Any], audio: Mapping[str, Any] 
     share = min(1.0, missing / max(float(video["duration_s"] or audio["duration_s"]), 1e-9))
     measures["sound_cut_share"] = share
     found.flag_if("sound_cut", share >= settings.affected_share)
-    found.moments["sound_cut"] = _after(audio["duration_s"], video["duration_s"])
+    found.moments["sound_cut"] = span_between(audio["duration_s"], video["duration_s"])
     if audio["peak"] <= 10 ** (settings.silent_dbfs / 20) or audio["noise_dbfs"] is None:
         found.flag("silent")
         return
@@ -524,11 +499,6 @@ def _sound(found: _Findings, video: Mapping[str, Any], audio: Mapping[str, Any] 
         found.flag_if("noisy_sound", audio["snr_db"] < settings.noisy_snr_db)
     else:
         found.flag_if("noisy_sound", audio["noise_dbfs"] > settings.noisy_floor_dbfs)
-
-
-def _after(begin: float, end: float | None) -> list[Span]:
-    """Return what is between two seconds, nothing if that is next to nothing."""
-    return [(round(begin, 2), round(end, 2))] if end is not None and end - begin > _CLOSE_S else []
 
 
 def _unusable_reason(
