@@ -5,7 +5,7 @@
 Every clip is decoded, its pictures or its sound are degraded and encoded again (H.264, AAC), and the result goes through
 the pipeline's own extraction and assessment. There are three steps per flag; at the last one the flag should be raised
 for 95 % of the clips. Original clips without an issue must not get its flag (5 %). Which clips have which issue was
-judged by eye and ear; extract_pictures `NOT_GOOD` and `NOT_GOOD_FOR`.
+judged by eye and ear; see `NOT_GOOD` and `NOT_GOOD_FOR`.
 """
 
 from __future__ import annotations

@@ -169,7 +169,7 @@ def _videos(owners: list[dict[str, Any]], lengths: list[int], random: np.random.
 
 
 def _fit_durations(videos: list[Video]) -> None:
-    """Durations just under ten frames a second that add up to 37.32 s a video."""
+    """Durations just under ten frames per second that add up to 37.32 s per video."""
     fixed = {SHORTEST[0]: SHORTEST[1], LONGEST[0]: LONGEST[1]}
     others = [v for v in videos if v.frames not in fixed]
     for video in videos:

@@ -54,3 +54,32 @@ def test_links_lead_to_files_that_are_there(page: Path) -> None:
     targets = re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8"))
     missing = [t for t in targets if "://" not in t and not (page.parent / t).exists()]
     assert missing == []
+
+
+ARCHITECTURE = (DOCS / "architecture.md").read_text(encoding="utf-8")
+
+
+def test_every_path_on_the_architecture_page_exists() -> None:
+    named = set(re.findall(r"(?<![\w./-])[\w.-]+(?:/[\w.-]+)*(?:\.py|/)(?![\w/])", ARCHITECTURE))
+    assert len(named) > 50
+    assert {p for p in named if not any((root / p).exists() for root in (ROOT / "iss_assets", ROOT))} == set()
+
+
+def test_every_name_that_answers_a_question_is_in_the_file_it_is_said_to_be_in() -> None:
+    answers = ARCHITECTURE.split("## Where is ...")[1].split("## ")[0]
+    named = re.findall(r"`([\w/]+\.py)`, `(\w+)`", answers)
+    assert len(named) >= 6
+    lost = [
+        f"{path}: {name}"
+        for path, name in named
+        if not re.search(
+            rf"(?:def |class )?\b{name}\b(?:: .*)? ?[=(:]", (ROOT / "iss_assets" / path).read_text("utf-8")
+        )
+    ]
+    assert lost == []
+
+
+def test_the_architecture_page_has_a_line_for_every_package() -> None:
+    layers = ARCHITECTURE.split("## Layers")[1].split("## ")[0]
+    lines = re.findall(r"^\| `(\w+)/` \|", layers, flags=re.MULTILINE)
+    assert sorted(lines) == sorted(p.parent.name for p in (ROOT / "iss_assets").glob("*/__init__.py"))

@@ -139,7 +139,7 @@ SWITCHES = {
 
 
 @pytest.mark.parametrize("switch", SWITCHES)
-def test_what_is_stored_told_and_exported_depends_on_no_switch(
+def test_what_is_stored_reported_and_exported_depends_on_no_switch(
     study: Path, plain: str, switch: str, tmp_path: Path
 ) -> None:
     first, environment = SWITCHES[switch]

@@ -191,7 +191,7 @@ def _loading(heavy: frozenset[str], imports: Mapping[str, Sequence[Import]]) -> 
 
 
 def _loads_one(module: str, slow: set[str] | frozenset[str]) -> bool:
-    """Tell whether importing a module loads a slow one: itself or a package that it is in."""
+    """Return whether importing a module loads a slow one: itself or a package that it is in."""
     parts = module.split(".")
     return any(".".join(parts[:n]) in slow for n in range(1, len(parts) + 1))
 

@@ -79,7 +79,7 @@ class Machine:
         )
 
     def made_with(self) -> str:
-        """Give the call that made the environment."""
+        """Return the call that made the environment."""
         calls = [c for c in self.log.read_text().splitlines() if re.search(r"(-m venv|^uv venv) ", c)]
         return calls[-1].replace(str(self.root) + "/", "") if calls else ""
 

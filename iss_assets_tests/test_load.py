@@ -68,7 +68,7 @@ def test_faces_are_decoded_in_the_order_of_their_keys(home: Path) -> None:
     assert faces.to_numpy(np.array([5])).shape == (1, 160, 160, 3)
 
 
-def test_faces_are_thinned_out_evenly_and_to_exactly_so_many_of_a_patient(home: Path) -> None:
+def test_faces_are_thinned_out_evenly_and_to_exactly_the_limit_per_patient(home: Path) -> None:
     keys = load.faces(limit=4, home=home).keys
     assert keys.groupby("patient_id").size().tolist() == [4] * 8
     assert set(keys[keys["patient_id"] == "0001"]["video_id"]) == {"0001-1", "0001-2"}

@@ -188,8 +188,8 @@ def statuses(settings: Settings) -> dict[str, str]:
     return {r["video_id"]: r["status"] for r in query(settings, "select video_id, status from videos")}
 
 
-def take_stock(resource: WarehouseResource) -> None:
-    study.take_stock(resource, "0001", log=lambda line: None)
+def update_videos(resource: WarehouseResource) -> None:
+    study.update_videos(resource, "0001", log=lambda line: None)
 
 
 def test_a_file_that_goes_away_before_it_is_read_is_one_row_and_is_read_when_it_is_back(
@@ -199,13 +199,13 @@ def test_a_file_that_goes_away_before_it_is_read_is_one_row_and_is_read_when_it_
     content, when = file.read_bytes(), file.stat()
     resource.folder()  # the listing is read once a run
     file.unlink()
-    take_stock(resource)
+    update_videos(resource)
     assert statuses(settings) == {"0001-good": "ok", "0001-second": "unreadable"}
     # the drive is back, and the file is as it was: that must not look like nothing to do
     file.write_bytes(content)
     os.utime(file, ns=(when.st_atime_ns, when.st_mtime_ns))
     assert "videos" in stale(settings)["0001"]
-    take_stock(WarehouseResource(study=str(settings.study), home=str(settings.home)))
+    update_videos(WarehouseResource(study=str(settings.study), home=str(settings.home)))
     assert statuses(settings) == {"0001-good": "ok", "0001-second": "ok"}
     assert query(settings, "select count(distinct sha256) n from videos") == [{"n": 1}]
 
@@ -214,7 +214,7 @@ def test_a_file_that_changes_before_it_is_decoded_gives_no_rows_under_the_old_ha
     settings: Settings, two_films: tuple[WarehouseResource, Path]
 ) -> None:
     resource, file = two_films
-    take_stock(resource)
+    update_videos(resource)
     with file.open("ab") as more:
         more.write(bytes(100))
     with open_instance(settings) as instance:
@@ -232,7 +232,7 @@ def test_a_file_that_changes_before_it_is_decoded_gives_no_rows_under_the_old_ha
     assert statuses(settings) == {"0001-good": "ok", "0001-second": "unreadable"}
     assert query(settings, "select distinct video_id from frames") == [{"video_id": "0001-good"}]
     assert "videos" in stale(settings)["0001"]
-    take_stock(WarehouseResource(study=str(settings.study), home=str(settings.home)))
+    update_videos(WarehouseResource(study=str(settings.study), home=str(settings.home)))
     assert statuses(settings) == {"0001-good": "ok", "0001-second": "ok"}
 
 
@@ -242,7 +242,7 @@ def test_a_new_version_of_the_code_gives_a_file_that_failed_a_new_chance(
     from iss_assets.warehouse import verdicts
 
     resource, _ = two_films
-    take_stock(resource)
+    update_videos(resource)
     store = Warehouse(settings.warehouse_path, settings.warehouse)
     rows = {r["video_id"]: r for r in query(settings, "select * from videos")}
     failed = verdicts.Verdict(
@@ -257,12 +257,12 @@ def test_a_new_version_of_the_code_gives_a_file_that_failed_a_new_chance(
     )
     store.replace_all(verdicts.verdict_and_video_replacements(rows, [failed]))
     again = WarehouseResource(study=str(settings.study), home=str(settings.home))
-    take_stock(again)
+    update_videos(again)
     assert statuses(settings) == {"0001-good": "ok", "0001-second": "unreadable"}
     assert "videos" not in stale(settings)["0001"]
     monkeypatch.setattr("iss_assets.media.visual.VISUAL_CODE_VERSION", "another")
     assert "videos" in stale(settings)["0001"]
-    take_stock(again)
+    update_videos(again)
     assert statuses(settings) == {"0001-good": "ok", "0001-second": "ok"}
     assert query(settings, "select * from video_problems") == []
 
@@ -273,7 +273,7 @@ def test_a_person_can_have_files_that_failed_read_again(
     from iss_assets.warehouse import verdicts
 
     resource, _ = two_films
-    take_stock(resource)
+    update_videos(resource)
     store = Warehouse(settings.warehouse_path, settings.warehouse)
     rows = {r["video_id"]: r for r in query(settings, "select * from videos")}
     versions = verdicts.stage_versions(settings)
@@ -284,5 +284,5 @@ def test_a_person_can_have_files_that_failed_read_again(
     store.replace_all(verdicts.verdict_and_video_replacements(rows, [failed]))
     assert verdicts.retry_failed_files(store, ["0002"]) == 0 and "videos" not in stale(settings)["0001"]
     assert verdicts.retry_failed_files(store) == 1 and "videos" in stale(settings)["0001"]
-    take_stock(resource)
+    update_videos(resource)
     assert statuses(settings) == {"0001-good": "ok", "0001-second": "ok"}

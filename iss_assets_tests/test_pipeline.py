@@ -63,7 +63,7 @@ select table_name as name from information_schema.tables where table_schema = 'm
 
 
 def quiet(*_: object) -> None:
-    """Take progress and say nothing."""
+    """Ignore progress."""
 
 
 def run(settings: Settings, *patients: str, models: bool = False) -> runner.Summary:
@@ -216,7 +216,7 @@ def test_landmarks_alone_are_made_again_from_the_stored_crops(
     points = query(study, "select video_id, frame_index, points from landmarks order by all")
     monkeypatch.setattr("iss_assets.media.visual.LANDMARK_CODE_VERSION", "another")
     shutil.rmtree(study.study / "videos")  # nothing may be opened
-    monkeypatch.setattr("iss_assets.defs.assets.extraction.see", only_crops)
+    monkeypatch.setattr("iss_assets.defs.assets.extraction.read_visual", only_crops)
 
     with open_instance(study) as instance:
         result = (
@@ -465,7 +465,7 @@ def test_a_run_killed_again_and_again_ends_in_the_same_tables_as_an_undisturbed_
         # one patient is in the warehouse, and what was seen of the next one waits on disk
         # (`glob` takes a folder that goes away while it looks for an empty one, `Path.rglob` does not)
         lambda: "1/3" in log.read_text() and glob(f"{again.spool_dir}/*/*.faces.*.arrow"),  # noqa: PTH207
-        lambda: "judging" in log.read_text(),  # the forest has learnt
+        lambda: "evaluating" in log.read_text(),  # the forest is trained
         lambda: "making the SQL marts" in log.read_text(),
     ):
         with log.open("w") as told:
@@ -484,7 +484,7 @@ def test_a_run_killed_again_and_again_ends_in_the_same_tables_as_an_undisturbed_
 
 
 def _as_an_earlier_version_left_it(settings: Settings) -> None:
-    """Give a home the times that were stored before offsets were kept: the local clock as UTC, no local day."""
+    """Rewrite a home's times that were stored before offsets were kept: the local clock as UTC, no local day."""
     rows = score_rows(read_study(settings.study, settings.reading))
     later = ("written_time", "utc_offset_minutes", "utc_offset_source", "submitted_on")
     with Warehouse(settings.warehouse_path).write() as writer:
@@ -520,8 +520,8 @@ def _as_an_earlier_version_left_it(settings: Settings) -> None:
     database._CURRENT.clear()
 
 
-def times_told(settings: Settings) -> dict[str, list[dict]]:
-    """Give everything stored that depends on when a check-in was."""
+def stored_times(settings: Settings) -> dict[str, list[dict]]:
+    """Return everything stored that depends on when a check-in was."""
     tables = {
         "bpi_scores": "true",
         "patient_timeline": "true",
@@ -539,7 +539,7 @@ def times_told(settings: Settings) -> dict[str, list[dict]]:
 def test_a_home_with_the_wrong_times_of_an_earlier_version_is_put_right_by_the_next_run(
     study: Settings,
 ) -> None:
-    right = times_told(study)
+    right = stored_times(study)
     sent = {
         r["submission_id"]: datetime.fromisoformat(r["submitted_at"])
         for r in csv.DictReader((study.study / "surveys.csv").open(encoding="utf-8"))
@@ -552,7 +552,7 @@ def test_a_home_with_the_wrong_times_of_an_earlier_version_is_put_right_by_the_n
     summary = run(study)
     assert not summary.failed, summary.failed
     assert {r["submission_id"]: r["submitted_at"] for r in query(study, stored)} == sent
-    assert times_told(study) == right
+    assert stored_times(study) == right
     pages = list(study.reports_dir.rglob("*.html"))
     assert pages
     assert all(page.read_text() != "old" for page in pages if page.parent.name == "patients")

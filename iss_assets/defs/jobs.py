@@ -1,8 +1,6 @@
-"""What is launched together.
+"""Asset jobs: named selections of assets that are launched together.
 
-Belongs here: asset jobs, each a selection with a name people can click on.
-Does not belong here: when they are launched (``pipeline.launcher`` for the command line, ``sensors`` for the daemon).
-See "Jobs" in Dagster's concept pages.
+``pipeline.launcher`` launches them for the command line, ``sensors`` and ``schedules`` for the daemon.
 """
 
 from __future__ import annotations
@@ -14,7 +12,7 @@ from iss_assets.pipeline.staleness import PATIENT_TABLES
 study_job = dg.define_asset_job(
     "study_folder",
     selection=dg.AssetSelection.assets("rejected_rows", "study_problems"),
-    description="Read the study folder and keep what is wrong with it.",
+    description="Read the study folder and record what is wrong with it.",
 )
 
 patient_job = dg.define_asset_job(
@@ -27,7 +25,7 @@ marts_job = dg.define_asset_job(
     "marts",
     selection=dg.AssetSelection.groups("staging", "marts")
     | dg.AssetSelection.assets("study_expectations", "study_page", "quality_page"),
-    description="Make anew what follows from the patients' tables: SQL marts, the study's expectations, their pages.",
+    description="Rebuild everything derived from the patients' tables: SQL marts, the study's expectations, their pages.",
 )
 
 splits_job = dg.define_asset_job(
@@ -45,7 +43,7 @@ embeddings_job = dg.define_asset_job(
 train_job = dg.define_asset_job(
     "train",
     selection=dg.AssetSelection.assets("fold_models", "frame_predictions"),
-    description="Fit experiments' models, a split each, and predict the patients left out.",
+    description="Fit the experiments' models, one per split, and predict the patients left out.",
 )
 
 accuracy_job = dg.define_asset_job(
@@ -57,7 +55,7 @@ accuracy_job = dg.define_asset_job(
 evaluation_job = dg.define_asset_job(
     "evaluate",
     selection=dg.AssetSelection.groups("evaluation") - dg.AssetSelection.assets("patient_accuracy"),
-    description="Judge the experiments: Table 5, intervals, baselines, chance, subgroups, canaries.",
+    description="Evaluate the experiments: Table 5, intervals, baselines, chance, subgroups, canaries.",
 )
 
 report_job = dg.define_asset_job(

@@ -1,7 +1,6 @@
-"""How artifacts are partitioned: by patient, and fold models by experiment and split.
+"""Partition definitions: assets are partitioned by patient, fold models by experiment and split.
 
-Belongs here: partition definitions. Does not belong here: deciding which partitions need a run (``pipeline.staleness``).
-See "Partitions" in Dagster's concept pages.
+Which partitions need a run is decided in ``pipeline.staleness``.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from iss_assets.modeling.experiments import EXPERIMENTS
 from iss_assets.pipeline.partition_keys import MAX_SPLITS
 
 patients_partitions = dg.DynamicPartitionsDefinition(name="patients")
-"""One partition an enrolled patient; keys like ``0007``. `iss run` and the study sensor add them."""
+"""One partition per enrolled patient; keys like ``0007``. `iss run` and the study sensor add them."""
 
 fold_partitions = dg.MultiPartitionsDefinition(
     {
@@ -20,4 +19,4 @@ fold_partitions = dg.MultiPartitionsDefinition(
         "split": dg.StaticPartitionsDefinition([f"{split:02d}" for split in range(1, MAX_SPLITS + 1)]),
     }
 )
-"""One partition an experiment and split, keys like ``fusion_1|03``. Three patients share a split's model."""
+"""One partition per experiment and split, keys like ``fusion_1|03``. Three patients share a split's model."""

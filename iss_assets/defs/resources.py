@@ -1,8 +1,4 @@
-"""What assets work on: the study folder, the settings, the warehouse.
-
-Belongs here: Dagster resources, which only hand out parts of the core.
-Does not belong here: anything that reads, computes or writes by itself. See "Resources" in Dagster's concept pages.
-"""
+"""The Dagster resource that gives assets the settings, the study folder, and the warehouse."""
 
 from __future__ import annotations
 
@@ -27,7 +23,7 @@ class WarehouseResource(dg.ConfigurableResource):
     Attributes
     ----------
     study, home : str, optional
-        Folders that win over the settings' own (``ISS_STUDY``, ``ISS_HOME``); tests use them.
+        Folders that override those in the settings (``ISS_STUDY``, ``ISS_HOME``); tests use them.
     """
 
     study: str | None = None
@@ -37,19 +33,19 @@ class WarehouseResource(dg.ConfigurableResource):
     _folder: StudyFolder | None = PrivateAttr(default=None)
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
-        """Record which process executes the run, so that the run is not taken for a live one once that is gone."""
+        """Record which process executes the run, so that the run does not count as alive once that process is gone."""
         if context.run is not None and context.instance is not None:
             tag_process(context.instance, context.run)
 
     def settings(self) -> Settings:
-        """Give the settings, with this resource's folders put in."""
+        """Return the settings, with this resource's folders."""
         if self._settings is None:
             given = {k: Path(v) for k, v in (("study", self.study), ("home", self.home)) if v}
             self._settings = Settings(**given)  # type: ignore[arg-type]
         return self._settings
 
     def warehouse(self) -> Warehouse:
-        """Give the warehouse."""
+        """Return the warehouse."""
         settings = self.settings()
         return Warehouse(settings.warehouse_path, settings.warehouse)
 

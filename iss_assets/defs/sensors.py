@@ -1,6 +1,6 @@
-"""What the daemon does on its own: watch the study folder, carry on a training, record alerts, send them.
+"""What the daemon does on its own: watch the study folder, continue a training, record alerts, send them.
 
-A sensor reads, calls one pure function and hands its answer to Dagster. Decisions are made in ``pipeline.planning``,
+A sensor reads, calls one pure function and returns its result to Dagster. Decisions are made in ``pipeline.planning``,
 ``pipeline.training`` and ``alerting.rules``. See "Sensors" in Dagster's concept pages.
 """
 
@@ -49,7 +49,7 @@ from iss_assets.settings import Settings
 
 
 def build_sensors(settings: Settings) -> list[dg.SensorDefinition]:
-    """Make every sensor of the code location.
+    """Return every sensor of the code location.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def _study_sensor(settings: Settings) -> dg.SensorDefinition:
         minimum_interval_seconds=settings.sensors.interval_s,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=(
-            "Watches the study folder: enrolls new patients, asks for a run of each patient whose answers, videos, "
+            "Watches the study folder: enrolls new patients, requests a run of each patient whose answers, videos, "
             "settings or code changed, and then for the study-wide tables. A video that is still being copied "
             "waits; nothing is ever deleted because a folder cannot be read. Closes alerts of checks and patients that "
             "are gone."
@@ -88,7 +88,7 @@ def _study_sensor(settings: Settings) -> dg.SensorDefinition:
 
 
 def to_result(decision: Plan, context: dg.SensorEvaluationContext) -> dg.SensorResult:
-    """Put a plan into Dagster's words."""
+    """Return a plan as run requests and partitions to add."""
     context.log.info(decision.summary())
     additions = (
         [patients_partitions.build_add_request(list(decision.add_partitions))]
@@ -124,7 +124,7 @@ def _training_sensor(settings: Settings) -> dg.SensorDefinition:
         minimum_interval_seconds=settings.alerts.interval_s,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=(
-            "Carries on the training that the schedule `weekly_training` started: requests what is stale in the order "
+            "Continues the training that the schedule `weekly_training` started: requests what is stale in the order "
             "of `iss train` (embeddings, models, accuracies, evaluation, marts, pages), each batch when the one "
             "before has finished. Starts no training itself."
         ),
@@ -149,7 +149,7 @@ def _training_sensor(settings: Settings) -> dg.SensorDefinition:
         if not batch:
             return dg.SensorResult(skip_reason="the training has finished", cursor=training.training_id)
         if batch[0].job == MARTS and MARTS in subjects_in_flight(context.instance):
-            return dg.SensorResult(skip_reason="the SQL marts are being made")
+            return dg.SensorResult(skip_reason="the SQL marts are being built")
         return dg.SensorResult(run_requests=[_request(run, training.training_id) for run in batch])
 
     return training_sensor
@@ -177,7 +177,7 @@ def _alert_watch(settings: Settings) -> dg.SensorDefinition:
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=(
             "Reads the checks and failures of every finished run, whoever launched it, and keeps the table `alerts`: "
-            "what is new, what changed, what is mended."
+            "what is new, what changed, what is resolved."
         ),
     )
     def alert_watch(context: dg.SensorEvaluationContext, warehouse: WarehouseResource) -> dg.SensorResult:

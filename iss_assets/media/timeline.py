@@ -246,7 +246,7 @@ def measure_time(
         notes.append("its edit list would hide every picture and was not followed")
     if len(parts) > 1:
         notes.append(
-            f"the file goes on with other tracks {times_in_words(len(parts) - 1)}, and the parts were joined"
+            f"the file continues with other tracks {times_in_words(len(parts) - 1)}, and the parts were joined"
         )
     made = _build_timeline(container, pictures, sounds, reader, settings)
     return replace(made, parts=tuple(parts), notes=(*made.notes, *notes)), reader.first
@@ -386,7 +386,7 @@ def _build_timeline(
     sound_end = float(cut(np.array([spans[:, 1].max()]))[0]) if len(spans) else -np.inf
     if sound_end > end + _TAIL_S:
         notes.append(
-            f"the last picture is held for the last {sound_end - end:.1f} s, while the sound goes on"
+            f"the last picture is held for the last {sound_end - end:.1f} s, while the sound continues"
         )
         end = sound_end
     times = cut(times)

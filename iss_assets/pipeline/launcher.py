@@ -21,7 +21,7 @@ from iss_assets.pipeline.run_history import (
     end_dead_runs,
     known_patients,
 )
-from iss_assets.pipeline.staleness import folder_is_stale, judged_folds, stale_patients
+from iss_assets.pipeline.staleness import evaluable_folds, folder_is_stale, stale_patients
 from iss_assets.pipeline.training import SPLITS, next_page_runs, next_training_runs, why_not_trained
 from iss_assets.pipeline.workers import run_patients
 from iss_assets.settings import Settings
@@ -231,7 +231,7 @@ def evaluate_experiments(
                 done |= dict.fromkeys((other.subject for other in batch), False)
                 break
     if done.get(SPLITS, True):
-        summary.notes += [f"Left out of the results: {line}" for line in judged_folds(warehouse)[1]]
+        summary.notes += [f"Left out of the results: {line}" for line in evaluable_folds(warehouse)[1]]
 
 
 @contextmanager

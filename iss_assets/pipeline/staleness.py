@@ -123,12 +123,12 @@ def quality_fingerprint(
     return fingerprint(sorted(prints, key=lambda p: p[0]), twins, versions["video_quality"], *decided)
 
 
-def place_of(experiment: str, split: int) -> str:
+def fold_subject(experiment: str, split: int) -> str:
     """Return a fold's subject in the ledger."""
     return f"{experiment}|{split:02d}"
 
 
-def fold_marks(
+def fold_fingerprints(
     warehouse: Warehouse,
     settings: TrainingSettings,
     experiment: Experiment,
@@ -139,7 +139,7 @@ def fold_marks(
     learned = fingerprint(
         experiment.name,
         experiment.code_version,
-        what_counts(experiment, settings),
+        relevant_settings(experiment, settings),
         data_hash(warehouse, experiment, settings, train),
     )
     return {
@@ -148,7 +148,7 @@ def fold_marks(
     }
 
 
-def what_counts(experiment: Experiment, settings: TrainingSettings) -> dict[str, Any]:
+def relevant_settings(experiment: Experiment, settings: TrainingSettings) -> dict[str, Any]:
     """Return the settings that change what this experiment's model learns, and its initial weights by content."""
     first = weights_fingerprint(settings) if experiment.uses_backbone else "none"
     return {**experiment.settings_read(settings), "first_weights": first}
@@ -180,7 +180,7 @@ def make_splits(warehouse: Warehouse, settings: Settings) -> tuple[arrow.Table, 
     )
 
 
-def embeddings_mark(warehouse: Warehouse, settings: Settings, patient: str) -> str:
+def embeddings_fingerprint(warehouse: Warehouse, settings: Settings, patient: str) -> str:
     """Return the fingerprint that a patient's embeddings have when they are current."""
     training = settings.training
     first = weights_fingerprint(training) + (
@@ -202,16 +202,16 @@ def stale_experiments(warehouse: Warehouse, settings: Settings, names: Sequence[
         if {(m["split"], m["cohort_hash"]) for m in models if m["experiment"] == experiment.name} != wanted:
             return True
         for split in splits_in(cohort):
-            marks = fold_marks(warehouse, settings.training, experiment, *sides(cohort, split))
-            place = place_of(experiment.name, split)
-            if any(recorded.get((STUDY, place, table)) != mark for table, mark in marks.items()):
+            expected = fold_fingerprints(warehouse, settings.training, experiment, *sides(cohort, split))
+            subject = fold_subject(experiment.name, split)
+            if any(recorded.get((STUDY, subject, table)) != current for table, current in expected.items()):
                 return True
         return False
 
     return [e.name for e in EXPERIMENTS if e.name in names and stale(e)]
 
 
-def judged_folds(warehouse: Warehouse) -> tuple[arrow.Table, list[LeftOut]]:
+def evaluable_folds(warehouse: Warehouse) -> tuple[arrow.Table, list[LeftOut]]:
     """Return the models that may be evaluated together, and what is left out and why; `iss train` fits that again."""
     models = warehouse.query("select * from fold_models order by experiment, split")
     splits = warehouse.query("select patient_id, split from cv_splits").to_pandas()
@@ -227,7 +227,7 @@ def relabelled_experiments(warehouse: Warehouse) -> list[str]:
     )
 
 
-def predictions_mark(warehouse: Warehouse) -> str:
+def predictions_fingerprint(warehouse: Warehouse) -> str:
     """Return a hash of the predictions, of how the patients are split, and of the version of the evaluation's code."""
     recorded = ledger(warehouse, STUDY)
     made = sorted((v, m) for (_, v, t), m in recorded.items() if t == "frame_predictions")
@@ -235,9 +235,9 @@ def predictions_mark(warehouse: Warehouse) -> str:
     return fingerprint(EVALUATION_VERSION, cohort, made)
 
 
-def evaluation_mark(warehouse: Warehouse, settings: Settings, *, retrain: bool) -> str:
+def evaluation_fingerprint(warehouse: Warehouse, settings: Settings, *, retrain: bool) -> str:
     """Return the fingerprint that the evaluation has when it is current."""
-    return fingerprint(predictions_mark(warehouse), settings.evaluation.digest(), retrain)
+    return fingerprint(predictions_fingerprint(warehouse), settings.evaluation.digest(), retrain)
 
 
 def splits_are_stale(warehouse: Warehouse, settings: Settings) -> bool:
@@ -251,13 +251,13 @@ def stale_embeddings(warehouse: Warehouse, settings: Settings, patients: Sequenc
     return [
         p
         for p in patients
-        if recorded.get((p, WHOLE, "embeddings")) != embeddings_mark(warehouse, settings, p)
+        if recorded.get((p, WHOLE, "embeddings")) != embeddings_fingerprint(warehouse, settings, p)
     ]
 
 
 def stale_accuracies(warehouse: Warehouse, patients: Sequence[str]) -> list[str]:
     """Return those of the patients whose accuracies were not computed from the present predictions."""
-    recorded, current = ledger(warehouse), predictions_mark(warehouse)
+    recorded, current = ledger(warehouse), predictions_fingerprint(warehouse)
     return [p for p in patients if recorded.get((p, WHOLE, "patient_accuracy")) != current]
 
 
@@ -268,7 +268,8 @@ def evaluation_is_stale(warehouse: Warehouse, settings: Settings, *, thorough: b
     wanted, but not the other way round.
     """
     enough = {
-        evaluation_mark(warehouse, settings, retrain=r) for r in ((True,) if thorough else (True, False))
+        evaluation_fingerprint(warehouse, settings, retrain=r)
+        for r in ((True,) if thorough else (True, False))
     }
     return ledger(warehouse, STUDY).get((STUDY, WHOLE, "experiment_results")) not in enough
 
@@ -319,7 +320,7 @@ def stale_patients(folder: StudyFolder, settings: Settings) -> dict[str, list[st
             patient, videos.get(patient, []), twins, versions, reviews
         )
         outdated = sorted(
-            {table for (p, v, table), mark in expected.items() if recorded.get((p, v, table)) != mark}
+            {table for (p, v, table), current in expected.items() if recorded.get((p, v, table)) != current}
         )
         if patient in lapsed and "videos" not in outdated:
             outdated.append("videos")

@@ -143,7 +143,7 @@ without the patients that it is tested on: mean over 200 ways to make ten folds,
 
 
 def sees_face_or_voice(experiment: str) -> bool:
-    """Say whether an experiment learns from faces, landmarks or sound, and not from answers alone."""
+    """Return whether an experiment learns from faces, landmarks or sound, and not from answers alone."""
     return describe(experiment)[2] != BY_NAME["forest_pain"].data
 
 

@@ -1,1 +1,1 @@
-"""The sample study: invented patients with the troubles that the paper lists."""
+"""The sample study: invented patients with the issues that the paper lists."""

@@ -58,7 +58,7 @@ _FILMS: Final[dict[tuple[int, int], tuple[Film, str]]] = {
     (12, 2): (Film("webm", "libvpx", "libopus", size=(640, 480)), "VP8 and Opus in WebM"),
 }
 PROMPTS: Final = frozenset({(1, 1)})
-_LATER_TROUBLES: Final = (
+_LATER_ISSUES: Final = (
     ("dark", "grainy"), ("glare",), ("signage",), ("mask",), ("quiet",), ("muffled",), ("no_sound",),
     ("several_faces",), ("unreadable",),
 )  # fmt: skip
@@ -74,7 +74,7 @@ class Submission:
     submitted_at: datetime
     setting: str
     scores: dict[str, str]
-    troubles: tuple[str, ...]
+    issues: tuple[str, ...]
     film: Film
     empty_file: bool
     prompt: bool
@@ -85,7 +85,7 @@ class Submission:
     def labels(self) -> tuple[str, ...]:
         """What a check should find: flags, ``missing_scores``, or ``healthy``."""
         missing = (MISSING_SCORES,) if not any(self.scores.values()) else ()
-        return (*self.troubles, *missing) or (HEALTHY,)
+        return (*self.issues, *missing) or (HEALTHY,)
 
 
 @dataclass(frozen=True)
@@ -149,12 +149,12 @@ def _patient(number: int, cohort_number: str, seed: int, count: int | None) -> P
     voice = _voice(rng, cohort.sex)
     drawn = int(rng.integers(1, 5))
     planned = _FIRST_COUNTS[number - 1] if number <= len(_FIRST_COUNTS) else drawn
-    troubled, trouble = (
+    affected, issue = (
         int(rng.integers(1, planned + 1)),
-        _LATER_TROUBLES[int(rng.integers(len(_LATER_TROUBLES)))],
+        _LATER_ISSUES[int(rng.integers(len(_LATER_ISSUES)))],
     )
     # an issue can make a video unusable, and of the paper's patients only 0009 has no usable video
-    later = {troubled: trouble} if rng.random() < _LATER_SHARE and (count or planned) > 1 else {}
+    later = {affected: issue} if rng.random() < _LATER_SHARE and (count or planned) > 1 else {}
     level = 0.8 + 0.66 * target + rng.normal(0, 1.4)
     chronic = target >= 4 or (target >= 1 and rng.random() < 0.5)
     patient_id = f"{number:04d}"
@@ -164,18 +164,18 @@ def _patient(number: int, cohort_number: str, seed: int, count: int | None) -> P
         own = np.random.default_rng([seed, number, k])
         day += timedelta(days=int(own.integers(2, 4)) if k > 1 else 0)
         film, note = _FILMS.get((number, k), (_usual_film(own), ""))
-        troubles = PLANTED.get((number, k), ()) if number <= len(_FIRST_COUNTS) else later.get(k, ())
-        if "signage" in troubles or "several_faces" in troubles:
+        issues = PLANTED.get((number, k), ()) if number <= len(_FIRST_COUNTS) else later.get(k, ())
+        if "signage" in issues or "several_faces" in issues:
             film = Film(size=(640, 480))
         submissions.append(
             Submission(
                 submission_id=f"{patient_id}-{k:02d}",
                 submitted_at=_moment(day, offset, own),
-                setting="clinic" if "signage" in troubles or own.random() < 0.1 else "home",
+                setting="clinic" if "signage" in issues or own.random() < 0.1 else "home",
                 scores=dict.fromkeys(terms.SCORES, "")
                 if number in NO_SCORES
                 else _scores(level, chronic, own),
-                troubles=troubles,
+                issues=issues,
                 film=film,
                 empty_file=(number, k) in EMPTY_FILES,
                 prompt=(number, k) in PROMPTS,

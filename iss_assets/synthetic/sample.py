@@ -18,6 +18,7 @@ from typing import Final
 from iss_assets.intake.folder_tables import ENROLLMENT, SURVEYS
 from iss_assets.intake.folder_videos import VIDEOS
 from iss_assets.protocol import terms
+from iss_assets.synthetic.marker import MARKER
 from iss_assets.synthetic.media import Film, picture_times, truncate, write_film
 from iss_assets.synthetic.plan import Patient, Submission, plan
 from iss_assets.synthetic.scenes import Scene, SceneSettings
@@ -27,8 +28,7 @@ SECONDS: Final = 16.0
 """Length of a video in seconds: just above the 15 that the protocol asks for (Table 3)."""
 
 PROMPT_SECONDS: Final = 5.0
-LABELS: Final = "expected_troubles.csv"
-MARKER: Final = "sample_study.json"
+LABELS: Final = "expected_issues.csv"
 _VERSION: Final = 1
 
 _README: Final = """This is a study of invented patients. No person described here exists.
@@ -39,7 +39,7 @@ recolored and relit until they show neither of them. The voices are synthetic an
 at random. Nothing in it says anything about pain, about cancer, or about the two women.
 
 enrollment.csv, surveys.csv, videos/   the study folder, as docs/study_folder.md describes it
-expected_troubles.csv                  which issue was planted in which submission; only tests read it
+expected_issues.csv                    which issue was planted in which submission; only tests read it
 sample_study.json                      the arguments it was created with
 """
 
@@ -147,11 +147,6 @@ def write_sample_study(
     return sorted(done)
 
 
-def is_sample_study(root: Path) -> bool:
-    """Return whether a study folder has invented patients, so that every page can say so."""
-    return (Path(root) / MARKER).exists()
-
-
 def _claim(root: Path, arguments: dict[str, object], patients: int) -> None:
     """Check that the folder may be written to, and record the arguments in it."""
     marker = root / MARKER
@@ -202,28 +197,28 @@ def _make(job: _Job) -> None:
 
 def _film(path: Path, job: _Job) -> None:
     patient, submission = job.patient, job.submission
-    troubles = frozenset(submission.troubles)
+    issues = frozenset(submission.issues)
     film: Film = submission.film
     said = submission.day_seed + job.prompt
     speech: Speech = speak(patient.voice, job.seconds, said)
     scene = Scene(
         SceneSettings(
             size=film.size,
-            look=None if "face_missing" in troubles else patient.look,
-            troubles=troubles,
+            look=None if "face_missing" in issues else patient.look,
+            issues=issues,
             companion=patient.companion,
             place_seed=patient.place_seed,
             day_seed=said,
         ),
         speech,
     )
-    if "quiet" in troubles:
+    if "quiet" in issues:
         speech = quiet(speech)
-    if "muffled" in troubles:
+    if "muffled" in issues:
         speech = muffled(speech)
-    sound = None if "no_sound" in troubles else speech.sound
+    sound = None if "no_sound" in issues else speech.sound
     write_film(path, film, picture_times(film, job.seconds, said), scene.picture_at, sound)
-    if "unreadable" in troubles:
+    if "unreadable" in issues:
         truncate(path)
 
 
@@ -267,7 +262,7 @@ def _labels(patients: Iterable[Patient]) -> str:
         for s in p.submissions
         for label in s.labels
     ]
-    return _table(["submission_id", "patient_id", "trouble", "note"], rows)
+    return _table(["submission_id", "patient_id", "issue", "note"], rows)
 
 
 def _offset(minutes: int) -> str:

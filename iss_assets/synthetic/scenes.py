@@ -45,7 +45,7 @@ class SceneSettings:
         Width and height of the upright picture in pixels.
     look : Look or None
         Whose head; None for an empty room.
-    troubles : frozenset of str
+    issues : frozenset of str
         Among signage, mask, glare, dark, grainy, several_faces; others are not seen.
     companion : Look or None
         Second person for several_faces.
@@ -55,7 +55,7 @@ class SceneSettings:
 
     size: tuple[int, int]
     look: Look | None
-    troubles: frozenset[str] = field(default_factory=frozenset)
+    issues: frozenset[str] = field(default_factory=frozenset)
     companion: Look | None = None
     place_seed: int = 0
     day_seed: int = 0
@@ -69,14 +69,14 @@ class Scene:
         width, height = settings.size
         place = np.random.default_rng([settings.place_seed, 31])
         day = np.random.default_rng([settings.day_seed, 37])
-        self._room = _draw_room(width, height, place, sign="signage" in settings.troubles)
+        self._room = _draw_room(width, height, place, sign="signage" in settings.issues)
         self._people: list[_Person] = []
         if settings.look:
             face = 0.25 * width if width > height else 0.36 * width
-            aside = 0.15 * width if {"signage", "several_faces"} & settings.troubles else 0.0
+            aside = 0.15 * width if {"signage", "several_faces"} & settings.issues else 0.0
             middle = (width / 2 + aside + day.uniform(-0.02, 0.02) * width, 0.44 * height)
             cloth = CLOTHES[int(day.integers(len(CLOTHES)))]
-            if "several_faces" in settings.troubles and settings.companion:
+            if "several_faces" in settings.issues and settings.companion:
                 beside = (0.23 * width, 0.42 * height)
                 self._people.append(
                     _Person(
@@ -91,7 +91,7 @@ class Scene:
             self._people.append(
                 _Person(
                     settings.look, face, middle, settings.size, cloth, settings.day_seed,
-                    masked="mask" in settings.troubles, speech=speech,
+                    masked="mask" in settings.issues, speech=speech,
                 )
             )  # fmt: skip
         self._shake = _Drift(day, 2, slowest=4.0)
@@ -302,13 +302,13 @@ class _Light:
         warmth = rng.uniform(-0.04, 0.05)
         exposure = rng.uniform(0.93, 1.05)
         levels = np.arange(256, dtype=np.float32)
-        dark = "dark" in settings.troubles
+        dark = "dark" in settings.issues
         if dark:
             exposure *= 0.2
         gains = np.array([1 + warmth, 1.0, 1 - warmth]) * exposure
         curves = levels[:, None] * gains
         self._glare = None
-        if "glare" in settings.troubles:
+        if "glare" in settings.issues:
             y, x = np.mgrid[0:height, 0:width].astype(np.float32)
             sun = ((x - middle[0] - 0.24 * width) ** 2 + (y - middle[1] + 0.02 * height) ** 2) / (
                 0.2 * width
@@ -317,8 +317,8 @@ class _Light:
             veil = 34 + 330 * np.exp(-sun) + 90 * streak
             self._glare = np.repeat(np.clip(veil, 0, 255).astype(np.uint8)[..., None], 3, axis=2)
         self._curves = np.clip(curves, 0, 255).astype(np.uint8)[None]
-        grain = 9.0 if "grainy" in settings.troubles else 1.3
-        color = rng.normal(0, grain, (height + 48, width + 48, 3 if "grainy" in settings.troubles else 1))
+        grain = 9.0 if "grainy" in settings.issues else 1.3
+        color = rng.normal(0, grain, (height + 48, width + 48, 3 if "grainy" in settings.issues else 1))
         self._noise = np.broadcast_to(color, (height + 48, width + 48, 3)).astype(np.int16)
         self._seed = settings.day_seed
 

@@ -56,7 +56,7 @@ class Voice:
     breath : float
         Share of breath noise, 0 to 1.
     pace : float
-        Syllables a second within a phrase.
+        Syllables per second within a phrase.
     """
 
     pitch: float

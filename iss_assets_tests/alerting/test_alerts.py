@@ -569,7 +569,7 @@ def test_a_removed_check_is_closed_at_the_receiver_and_its_results_go(
     assert warehouse.query("select * from check_results").num_rows == 0
 
 
-def test_the_command_line_tells_of_its_runs_without_a_daemon(
+def test_the_command_line_reports_its_runs_without_a_daemon(
     settings: Settings, instance: dg.DagsterInstance, receivers: Callable[[], Receiver]
 ) -> None:
     receiver = receivers()
@@ -584,7 +584,7 @@ def test_the_command_line_tells_of_its_runs_without_a_daemon(
     assert len(receiver.got) == 1
 
 
-def test_the_next_command_tells_of_runs_whose_own_command_was_killed_before_it_could(
+def test_the_next_command_reports_runs_whose_own_command_was_killed_before_it_could(
     settings: Settings, warehouse: Warehouse, instance: dg.DagsterInstance
 ) -> None:
     run_checks(instance, "0011")
@@ -712,7 +712,7 @@ def test_writers_are_not_held_up_while_a_slow_receiver_is_waited_for(
     assert row["status"] == "resolved"
 
 
-def test_after_so_many_rounds_a_message_is_given_up_and_stays_in_the_table(
+def test_after_the_last_try_a_message_is_given_up_and_stays_in_the_table(
     settings: Settings, warehouse: Warehouse, instance: dg.DagsterInstance, receivers: Callable[[], Receiver]
 ) -> None:
     receiver = receivers()
@@ -728,7 +728,7 @@ def test_after_so_many_rounds_a_message_is_given_up_and_stays_in_the_table(
     assert (row["delivery"], row["status"], row["told_at"]) == ("given_up", "raised", None)
 
 
-def test_without_an_address_alerts_are_kept_and_told_once_there_is_one(
+def test_without_an_address_alerts_are_kept_and_sent_once_there_is_one(
     settings: Settings, warehouse: Warehouse, instance: dg.DagsterInstance, receivers: Callable[[], Receiver]
 ) -> None:
     record_runs(instance, warehouse, [run_checks(instance, "0012")])
@@ -763,7 +763,7 @@ def test_addresses_are_secret(
     assert len(address_hash(receiver.url)) == 8
 
 
-def test_a_failed_step_is_an_alert_with_the_class_of_its_error_and_is_mended_by_its_success(
+def test_a_failed_step_is_an_alert_with_the_class_of_its_error_and_is_resolved_by_its_success(
     warehouse: Warehouse, instance: dg.DagsterInstance
 ) -> None:
     broken = True
@@ -880,7 +880,7 @@ defs = dg.Definitions(
 
 
 @pytest.mark.slow
-def test_under_a_real_daemon_a_failed_check_is_told_once_though_the_receiver_was_down_at_first(
+def test_under_a_real_daemon_a_failed_check_is_reported_once_though_the_receiver_was_down_at_first(
     tmp_path: Path, settings: Settings, receivers: Callable[[], Receiver]
 ) -> None:
     receiver = receivers()

@@ -113,7 +113,7 @@ def test_a_copy_under_two_submissions_is_a_warning_and_under_two_patients_an_err
     assert strange.numbers["other patients"] == [OTHER]
 
 
-def test_a_trouble_is_an_error_where_it_leaves_nothing_of_the_patient(study: InventedStudy) -> None:
+def test_an_issue_is_an_error_where_it_leaves_nothing_of_the_patient(study: InventedStudy) -> None:
     flag(study, "face_missing", "dark", where=EVERY_VIDEO)
     assert study.finding("video_quality", "dark_or_grainy").severity is None
     study.sql(

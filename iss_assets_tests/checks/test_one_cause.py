@@ -1,4 +1,4 @@
-"""The sample study's planted troubles, filmed, extracted and measured: one cause fails one check."""
+"""The sample study's planted issues, filmed, extracted and measured: one cause fails one check."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ EXPECTED = {
     ("unreadable",): "unreadable_videos",
     ("several_faces",): "several_faces",
 }
-"""The one check that each planted trouble fails."""
+"""The one check that each planted issue fails."""
 
 
 @pytest.fixture(scope="module")
-def troubled(tmp_path_factory: pytest.TempPathFactory) -> InventedStudy:
-    """Every video with a planted trouble, short, in a warehouse as extraction fills it."""
-    root = tmp_path_factory.mktemp("troubled")
+def with_issues(tmp_path_factory: pytest.TempPathFactory) -> InventedStudy:
+    """Every video with a planted issue, short, in a warehouse as extraction fills it."""
+    root = tmp_path_factory.mktemp("with_issues")
     study, home = root / "study", root / "home"
     people = plan(12, seed=0)
     study.mkdir()
@@ -100,27 +100,29 @@ def _owned(table: type[Table], rows: arrow.Table, video: str, patient: str) -> a
     return arrow.table(columns, schema=table.arrow_schema())
 
 
-def test_every_planted_trouble_of_the_sample_study_fails_one_check_and_no_other(
-    troubled: InventedStudy,
+def test_every_planted_issue_of_the_sample_study_fails_one_check_and_no_other(
+    with_issues: InventedStudy,
 ) -> None:
     failed: dict[str, set[str]] = {}
-    measured = troubled.warehouse.query("select video_id, patient_id, flags from video_quality").to_pylist()
+    measured = with_issues.warehouse.query(
+        "select video_id, patient_id, flags from video_quality"
+    ).to_pylist()
     assert len(measured) == len(PLANTED)
     flags = {row["video_id"]: row["flags"] for row in measured}
-    assert {*EXPECTED} == {*PLANTED.values()}, "every trouble has been filmed"
+    assert {*EXPECTED} == {*PLANTED.values()}, "every issue has been filmed"
     assert any(len(raised) > len(causes_of(raised)) for raised in flags.values()), "some bring others along"
     for row in measured:
         video, patient = row["video_id"], row["patient_id"]
-        for check in troubled.failing_with(patient):
+        for check in with_issues.failing_with(patient):
             if video in check.affected:
                 failed.setdefault(video, set()).add(check.name)
-    for (patient, number), troubles in PLANTED.items():
+    for (patient, number), issues in PLANTED.items():
         video = f"{patient:04d}-{number:02d}"
-        assert failed[video] == {EXPECTED[troubles]}, (video, flags[video])
+        assert failed[video] == {EXPECTED[issues]}, (video, flags[video])
 
 
 def test_the_patient_whose_videos_are_all_lost_is_an_error_of_each_reason_and_of_nothing_else(
-    troubled: InventedStudy,
+    with_issues: InventedStudy,
 ) -> None:
-    found = {c.name: c.severity for c in troubled.failing_with("0009") if c.affected}
+    found = {c.name: c.severity for c in with_issues.failing_with("0009") if c.affected}
     assert found == {"face_missing": "ERROR", "unreadable_videos": "ERROR"}

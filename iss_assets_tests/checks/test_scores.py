@@ -1,4 +1,4 @@
-"""Each rule on enrollment and on the nine answers, on its trouble and on its absence."""
+"""Each rule on enrollment and on the nine answers, on its issue and on its absence."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_a_row_that_could_not_be_used_is_not_also_a_video_without_survey(study: 
     assert not study.finding("bpi_scores", "rejected_answers").passed
 
 
-def test_rejected_cells_are_told_by_line_and_reason_without_the_value(study: InventedStudy) -> None:
+def test_rejected_cells_are_reported_by_line_and_reason_without_the_value(study: InventedStudy) -> None:
     study.sql(
         "insert into rejected_rows values ('surveys.csv', 7, 'mood', '0001', '0001-04', 'bad_score', 'Correct it.')",
         "insert into rejected_rows values ('surveys.csv', 8, 'mood', '0002', '0002-04', 'bad_score', 'Correct it.')",
@@ -97,7 +97,7 @@ def test_a_rejected_row_without_a_known_submission_still_fails(study: InventedSt
     assert found.affected == ()
 
 
-def test_the_same_questionnaire_over_two_weeks_is_told(study: InventedStudy) -> None:
+def test_the_same_questionnaire_over_two_weeks_is_reported(study: InventedStudy) -> None:
     study.sql(
         "update bpi_scores set pain_now = 3, mood = 4, sleep = 5, general_activity = 2, walking_ability = 2, "
         "normal_work = 1, relationships = 3, enjoyment_of_life = 6 where patient_id = '0001'"
@@ -107,7 +107,7 @@ def test_the_same_questionnaire_over_two_weeks_is_told(study: InventedStudy) -> 
     assert found.numbers["longest repetition in days"] == 16
 
 
-def test_one_number_for_every_question_over_two_weeks_is_told(study: InventedStudy) -> None:
+def test_one_number_for_every_question_over_two_weeks_is_reported(study: InventedStudy) -> None:
     study.sql(
         f"update bpi_scores set {set_all('cast(right(submission_id, 2) as integer) % 9 + 1')} "
         "where patient_id = '0001'"
@@ -141,7 +141,7 @@ def test_chronic_pain_that_vanishes_is_a_flip(study: InventedStudy) -> None:
     assert study.finding("bpi_scores", "chronic_pain_flips").affected == ("0001-07",)
 
 
-def test_two_submissions_on_the_patients_own_day_are_told(study: InventedStudy) -> None:
+def test_two_submissions_on_the_patients_own_day_are_reported(study: InventedStudy) -> None:
     # 20:00 UTC on the 3rd is 15:00 for the patient; 04:00 UTC on the 4th is still the 3rd
     study.sql(
         "update bpi_scores set submitted_at = '2021-03-04 04:00:00+00', submitted_on = '2021-03-03' "
@@ -244,7 +244,7 @@ UNKNOWN = (
 )
 
 
-def test_a_check_in_of_unknown_time_is_told_and_blamed_for_nothing_else(study: InventedStudy) -> None:
+def test_a_check_in_of_unknown_time_is_reported_and_blamed_for_nothing_else(study: InventedStudy) -> None:
     before = study.failing(stages=("check_scores",))
     study.sql(UNKNOWN.format("0001-09"))
     found = study.finding("bpi_scores", "unknown_time")

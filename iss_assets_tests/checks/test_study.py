@@ -1,4 +1,4 @@
-"""Suites over the study: on an unfinished study like the paper's, on planted troubles, and as an asset with pages."""
+"""Suites over the study: on an unfinished study like the paper's, on planted issues, and as an asset with pages."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def frames(paper: Settings) -> dict[str, pd.DataFrame]:
     return read_frames(Warehouse(paper.warehouse_path), paper)
 
 
-def test_empty_cohorts_are_told_and_the_goal_of_seven_only_informs(
+def test_empty_cohorts_are_reported_and_the_goal_of_seven_only_informs(
     paper: Settings, frames: dict[str, pd.DataFrame], tmp_path: Path
 ) -> None:
     found = run_suites(frames, paper, tmp_path / "docs")
@@ -97,7 +97,7 @@ def test_empty_cohorts_are_told_and_the_goal_of_seven_only_informs(
     assert "study_cohorts" in (tmp_path / "docs" / "index.html").read_text()
 
 
-def test_rows_and_files_that_no_patients_check_tells_of_are_told_for_the_study(tmp_path: Path) -> None:
+def test_rows_and_files_that_no_patients_check_covers_are_reported_for_the_study(tmp_path: Path) -> None:
     settings = Settings(study=tmp_path / "study", home=tmp_path / "home")
     warehouse = Warehouse(settings.warehouse_path)
     fill(warehouse, videos=3)
@@ -143,7 +143,7 @@ def healthy() -> dict[str, pd.DataFrame]:
     }
 
 
-TROUBLES = {
+ISSUES = {
     "study_rejected": ("rows", 3),
     "study_cohorts": ("patients", 8),
     "study_classes": ("share", 0.05),
@@ -154,20 +154,20 @@ TROUBLES = {
 }
 
 
-def test_a_balanced_study_meets_every_suite_and_each_trouble_fails_its_own(tmp_path: Path) -> None:
+def test_a_balanced_study_meets_every_suite_and_each_issue_fails_its_own(tmp_path: Path) -> None:
     good = run_suites(healthy(), Settings(), tmp_path / "docs")
     assert {n: f for n, f in good.items() if isinstance(f, Exception) or not f.passed} == {}
-    bad = {name: changed(frame, *TROUBLES[name]) for name, frame in healthy().items()}
+    bad = {name: changed(frame, *ISSUES[name]) for name, frame in healthy().items()}
     found = run_suites(bad, Settings(), tmp_path / "docs")
     assert {n: f for n, f in found.items() if isinstance(f, Exception) or f.passed} == {}
-    assert set(found) == set(TROUBLES)
+    assert set(found) == set(ISSUES)
 
 
 def test_the_first_page_names_every_suite_what_it_missed_and_its_rows_and_fetches_nothing(
     tmp_path: Path,
 ) -> None:
     frames = healthy() | {"study_groups": pd.DataFrame({"something": ["else"]})}
-    frames["study_cohorts"] = changed(frames["study_cohorts"], *TROUBLES["study_cohorts"])
+    frames["study_cohorts"] = changed(frames["study_cohorts"], *ISSUES["study_cohorts"])
     run_suites(frames, Settings(), tmp_path / "docs")
     text = (tmp_path / "docs" / "index.html").read_text()
     assert [f'<h2 id="{suite.name}">' in text for suite in SUITES] == [True] * len(SUITES)

@@ -22,7 +22,7 @@ from iss_assets.modeling.experiments import Experiment, experiment
 from iss_assets.modeling.fitting import fit_fold, predict_fold
 from iss_assets.modeling.items import SCORE_COLUMNS, EncodedFaces, Items
 from iss_assets.modeling.pictures import StoredFiles
-from iss_assets.pipeline.staleness import embeddings_mark, fold_marks
+from iss_assets.pipeline.staleness import embeddings_fingerprint, fold_fingerprints
 from iss_assets.schemas.modeling import FramePredictions
 from iss_assets.settings import Settings, TrainingSettings
 from iss_assets.warehouse.database import Warehouse, WarehouseError
@@ -283,33 +283,33 @@ def test_a_fold_is_stale_when_its_weights_file_is_replaced_or_a_setting_counts_a
     file.write_bytes(b"first")
     settings = TrainingSettings(image_side=SIDE, resnet50_weights=file)
 
-    def marks(chosen: Experiment, given: TrainingSettings = settings) -> dict[str, str]:
-        return fold_marks(study, given, chosen, ["0001", "0002"], ["0003"])
+    def fingerprints(chosen: Experiment, given: TrainingSettings = settings) -> dict[str, str]:
+        return fold_fingerprints(study, given, chosen, ["0001", "0002"], ["0003"])
 
-    network, forest = marks(FACES), marks(PAIN)
+    network, forest = fingerprints(FACES), fingerprints(PAIN)
     moved = tmp_path / "elsewhere.pth"
     moved.write_bytes(b"first")
-    assert marks(FACES, settings.model_copy(update={"resnet50_weights": moved})) == network
+    assert fingerprints(FACES, settings.model_copy(update={"resnet50_weights": moved})) == network
     for name, value in (
         ("device", "cpu"),
         ("folds_at_once", 4),
         ("compile", "never"),
         ("encoded_faces_gb", 1.0),
     ):
-        assert marks(FACES, settings.model_copy(update={name: value})) == network
-    assert marks(FACES, settings.model_copy(update={"epochs": 3})) != network
+        assert fingerprints(FACES, settings.model_copy(update={name: value})) == network
+    assert fingerprints(FACES, settings.model_copy(update={"epochs": 3})) != network
     file.write_bytes(b"other")  # as long as before
     os.utime(file, ns=(1, 2))
-    assert marks(FACES)["fold_models"] != network["fold_models"]
-    assert marks(FACES)["frame_predictions"] != network["frame_predictions"]
-    assert marks(PAIN) == forest
+    assert fingerprints(FACES)["fold_models"] != network["fold_models"]
+    assert fingerprints(FACES)["frame_predictions"] != network["frame_predictions"]
+    assert fingerprints(PAIN) == forest
 
 
 def test_embeddings_are_stale_when_the_weights_file_is_replaced(study: Warehouse, tmp_path: Path) -> None:
     file = tmp_path / "resnet50.pth"
     file.write_bytes(b"first")
     settings = Settings(training=TrainingSettings(image_side=SIDE, resnet50_weights=file))
-    before = embeddings_mark(study, settings, "0001")
-    assert embeddings_mark(study, settings, "0001") == before
+    before = embeddings_fingerprint(study, settings, "0001")
+    assert embeddings_fingerprint(study, settings, "0001") == before
     file.write_bytes(b"another")
-    assert embeddings_mark(study, settings, "0001") != before
+    assert embeddings_fingerprint(study, settings, "0001") != before

@@ -131,7 +131,7 @@ def test_days_that_can_mean_one_day_only_need_no_setting(text: str) -> None:
 
 
 @pytest.mark.parametrize("mark", ["/", "-", "."])
-def test_whether_the_day_or_the_month_comes_first_is_told_and_never_guessed(mark: str) -> None:
+def test_whether_the_day_or_the_month_comes_first_is_reported_and_never_guessed(mark: str) -> None:
     on, clear = f"3{mark}4{mark}2021", f"13{mark}4{mark}2021"
     assert (cells.day(on, "month_first"), cells.day(on, "day_first")) == (date(2021, 3, 4), date(2021, 4, 3))
     assert cells.moment(f"{on} 7:05:33", "month_first").clock == datetime(2021, 3, 4, 7, 5, 33)

@@ -43,7 +43,7 @@ def test_a_time_without_any_offset_is_unknown_and_never_utc() -> None:
     }
 
 
-def test_times_of_an_export_in_utc_can_be_told_to_be_moments_only() -> None:
+def test_times_of_an_export_in_utc_can_be_declared_moments_only() -> None:
     written = moment("2021-01-12T03:00:00Z")
     literal = check_in_time(written, -300, None)
     assert (literal.submitted_on, literal.utc_offset_source) == (date(2021, 1, 12), "written")
@@ -103,7 +103,9 @@ def test_a_file_without_offsets_is_reported_once_with_the_count_and_the_first_li
     )
 
 
-def test_times_that_are_all_in_utc_are_told_once_where_patients_live_elsewhere(make_study: MakeStudy) -> None:
+def test_times_that_are_all_in_utc_are_reported_once_where_patients_live_elsewhere(
+    make_study: MakeStudy,
+) -> None:
     rows = [f"s{day},0001,2021-01-{day}T03:00:00Z,{ANSWERS}" for day in (12, 13, 14)]
     folder = make_study(surveys=rows)
     (told,) = [p for p in read_study(folder).problems if p.code == "times_in_utc"]

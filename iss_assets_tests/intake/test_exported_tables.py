@@ -92,7 +92,7 @@ REDCAP = [
 MAPPED = {"enrollment_columns": {"patient_id": "record_id"}, "survey_columns": {"patient_id": "record_id"}}
 
 
-def test_one_redcap_export_is_both_tables_and_rows_of_other_forms_are_told_once(
+def test_one_redcap_export_is_both_tables_and_rows_of_other_forms_are_reported_once(
     make_study: MakeStudy,
 ) -> None:
     export = "\n".join([REDCAP_HEADER, *REDCAP])
@@ -187,7 +187,7 @@ def test_an_unknown_id_that_is_another_number_or_no_number_gets_no_such_hint(mak
     assert hints(study) == []
 
 
-def test_two_enrolled_ids_that_are_one_number_are_told(make_study: MakeStudy) -> None:
+def test_two_enrolled_ids_that_are_one_number_are_reported(make_study: MakeStudy) -> None:
     study = read_study(make_study(patients=[*PATIENTS, "1,1A,M,II,0,2021-01-04,-05:00"]))
     assert hints(study) == [("enrollment.csv", 4, "leading_zeros")]
     assert study.patient_ids == ("0001", "0002", "1")
@@ -204,7 +204,7 @@ def test_zeros_lost_in_a_submissions_id_are_hinted_at_for_survey_and_video(make_
     assert "videos/0001/007.mp4" in study.problems[-2].reason
 
 
-def test_a_table_in_the_code_page_of_windows_is_read_and_told_once_with_its_line(
+def test_a_table_in_the_code_page_of_windows_is_read_and_reported_once_with_its_line(
     make_study: MakeStudy,
 ) -> None:
     surveys = "\r\n".join(
@@ -215,7 +215,7 @@ def test_a_table_in_the_code_page_of_windows_is_read_and_told_once_with_its_line
     assert (study.rejected, told(study, "not_utf8")) == ((), [("surveys.csv", 2, "")])
 
 
-def test_the_rows_in_which_qualtrics_explains_its_columns_are_left_out_and_told_once(
+def test_the_rows_in_which_qualtrics_explains_its_columns_are_left_out_and_reported_once(
     make_study: MakeStudy,
 ) -> None:
     names = SURVEY_HEADER.split(",")

@@ -1,4 +1,4 @@
-"""The study folder as a whole: accepted rows, every trouble told with file and line, errors that say what to do."""
+"""The study folder as a whole: accepted rows, every issue told with file and line, errors that say what to do."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def test_a_bad_enrollment_row_is_rejected_with_its_line_and_the_others_stay(
     assert codes(study.rejected) == [("enrollment.csv", 3, column, code)]
 
 
-def test_rows_that_differ_under_one_id_are_both_told_and_the_first_stays(make_study: MakeStudy) -> None:
+def test_rows_that_differ_under_one_id_are_both_reported_and_the_first_stays(make_study: MakeStudy) -> None:
     study = read_study(make_study([*PATIENTS, "0001,1C,M,V,0,,"]))
     assert study.patient("0001").cohort == "1A"
     assert codes(study.rejected) == [("enrollment.csv", 4, "", "conflicting_row")]
@@ -177,7 +177,7 @@ def test_rows_that_differ_under_one_id_are_both_told_and_the_first_stays(make_st
     assert "Line 4" in study.problems[0].reason
 
 
-def test_a_contradicted_cohort_is_told_and_the_stated_one_stays(make_study: MakeStudy) -> None:
+def test_a_contradicted_cohort_is_reported_and_the_stated_one_stays(make_study: MakeStudy) -> None:
     study = read_study(make_study(["0001,2B,M,II,0,,+2", PATIENTS[1]]))
     assert study.patient("0001").cohort == "2B"
     assert codes(study.problems) == [("enrollment.csv", 2, "cohort", "cohort_contradiction")]
@@ -218,7 +218,7 @@ def test_a_bad_survey_row_is_rejected_with_its_line_and_the_others_stay(
 
 
 @pytest.mark.parametrize("cell", ["11", "-1", "3.5", "ten", "1e1", "٣", "0x3"])
-def test_a_score_that_is_none_is_missing_and_its_cell_is_told(make_study: MakeStudy, cell: str) -> None:
+def test_a_score_that_is_none_is_missing_and_its_cell_is_reported(make_study: MakeStudy, cell: str) -> None:
     row = f"s1,0001,2021-01-05T09:05:00-05:00,home,0,no,0,{cell},0,0,1,2,0"
     study = read_study(make_study(surveys=[row, SURVEYS[1]]))
     assert study.submissions[0].mood is None
@@ -241,7 +241,7 @@ def test_one_and_zero_are_yes_and_no_only_where_no_other_code_stands_in_the_colu
     assert answers("1", "2", "yes") == [None, None, True]
 
 
-def test_times_that_cannot_be_are_told(make_study: MakeStudy) -> None:
+def test_impossible_times_are_reported(make_study: MakeStudy) -> None:
     rows = [
         "s1,0001,2021-01-03T23:05:00-05:00,home,0,no,0,1,0,0,1,2,0",
         "s3,0001,2021-01-04T00:30:00+00:00,home,0,no,0,1,0,0,1,2,0",
@@ -310,7 +310,7 @@ def test_a_line_break_in_a_column_that_is_not_ours_is_part_of_the_row(make_study
     assert study.rejected == ()
 
 
-def test_files_that_fit_nowhere_are_each_told(make_study: MakeStudy, tmp_path: Path) -> None:
+def test_files_that_fit_nowhere_are_each_reported(make_study: MakeStudy, tmp_path: Path) -> None:
     root = make_study(
         videos=[
             *VIDEOS,
@@ -380,7 +380,7 @@ def test_names_that_are_no_text_can_stand_in_the_tables(make_study: MakeStudy) -
     assert all(p.file.isprintable() for p in study.rejected)
 
 
-def test_surveys_without_video_and_patients_without_anything_are_told(make_study: MakeStudy) -> None:
+def test_surveys_without_video_and_patients_without_anything_are_reported(make_study: MakeStudy) -> None:
     study = read_study(make_study([*PATIENTS, "0003,1A,M,II,0,,"], videos=VIDEOS[:1]))
     assert codes(study.problems) == [
         ("enrollment.csv", 4, "", "no_submissions"),
@@ -388,7 +388,7 @@ def test_surveys_without_video_and_patients_without_anything_are_told(make_study
     ]
 
 
-def test_an_empty_study_is_no_error_but_is_told(make_study: MakeStudy) -> None:
+def test_an_empty_study_is_no_error_but_is_reported(make_study: MakeStudy) -> None:
     root = make_study([], [], [])
     (root / "videos").rmdir()
     study = read_study(root)

@@ -320,7 +320,7 @@ def test_sound_longer_than_the_limit_is_cut_and_marked(spoken: Path) -> None:
     assert "left out" in str(tables.problem)
 
 
-def test_loudness_follows_gain_and_speech_is_heard_when_quiet() -> None:
+def test_loudness_follows_gain_and_speech_is_detected_when_quiet() -> None:
     sound = librosa.resample(voice(6.0), orig_sr=44100, target_sr=22050)
     loud, quiet = speech_levels(sound, 22050), speech_levels(sound * 0.01, 22050)
     assert loud.loudness_lufs is not None and quiet.loudness_lufs is not None

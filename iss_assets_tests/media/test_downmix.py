@@ -128,7 +128,7 @@ ONE_BETTER = {
 
 @pytest.mark.parametrize("channels", ONE_BETTER.values(), ids=ONE_BETTER.keys())
 @pytest.mark.parametrize("turned_round", [False, True])
-def test_the_better_channel_is_heard_where_they_cancel_or_one_is_dead(
+def test_the_better_channel_is_used_where_they_cancel_or_one_is_dead(
     tmp_path: Path, channels: tuple[Sound, Sound], turned_round: bool
 ) -> None:
     better, worse = channels
@@ -162,7 +162,7 @@ def test_channels_that_speak_in_turn_are_averaged(tmp_path: Path) -> None:
     assert np.abs(sound - long / 2).max() < 1e-6
 
 
-def test_levels_are_those_of_the_channel_that_is_heard(tmp_path: Path) -> None:
+def test_levels_are_those_of_the_channel_that_is_used(tmp_path: Path) -> None:
     alone = extract_audio(write_sound(tmp_path / "a.mov", [(VOICE[None], "mono")]), AudioSettings())
     pair = extract_audio(
         write_sound(tmp_path / "b.mov", [(np.stack([VOICE, -VOICE]), "stereo")]), AudioSettings()
@@ -175,7 +175,7 @@ def test_levels_are_those_of_the_channel_that_is_heard(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("layout", "count"), [("5.1", 6), ("5.1(side)", 6), ("7.1", 8)])
-def test_the_center_of_surround_sound_is_heard_first(tmp_path: Path, layout: str, count: int) -> None:
+def test_the_center_of_surround_sound_is_preferred(tmp_path: Path, layout: str, count: int) -> None:
     channels = [_noise(0.3, n) for n in range(count)]
     channels[2], channels[3] = VOICE, 3 * voice(4.0, RATE, seed=9)  # FFmpeg's order: FL FR FC LFE ...
     name, sound = of_channels(tmp_path, *channels, layout=layout)
@@ -193,7 +193,7 @@ def test_surround_sound_with_a_dead_center_is_its_front_pair(tmp_path: Path) -> 
     assert name == "channel 5" and np.abs(sound - VOICE).max() < 1e-6
 
 
-def test_of_channels_without_names_those_that_speak_are_heard(tmp_path: Path) -> None:
+def test_of_channels_without_names_those_with_speech_are_used(tmp_path: Path) -> None:
     quiet = [_noise(0.003, n) for n in range(4)]
     name, sound = of_channels(tmp_path, quiet[0], quiet[1], VOICE, quiet[3], layout="quad")
     assert name == "channel 3" and np.abs(sound - VOICE).max() < 1e-6
@@ -201,7 +201,7 @@ def test_of_channels_without_names_those_that_speak_are_heard(tmp_path: Path) ->
     assert name == "mean" and np.abs(sound - 0.95 * VOICE).max() < 1e-6
 
 
-def test_a_track_that_changes_its_channels_midway_is_heard_to_its_end(tmp_path: Path) -> None:
+def test_a_track_that_changes_its_channels_midway_is_read_to_its_end(tmp_path: Path) -> None:
     parts = [(VOICE[None], "mono"), (np.stack([VOICE, -VOICE]), "stereo")]
     made = extract_audio(write_sound(tmp_path / "sound.ts", parts, codec="mp2"), AudioSettings())
     assert made is not None

@@ -163,7 +163,7 @@ def test_a_good_video_has_no_flag_and_is_usable() -> None:
 
 
 @pytest.mark.parametrize("reflectance", [1.0, 0.5, 0.25, 0.12])
-def test_the_same_light_is_judged_alike_on_every_skin_tone(reflectance: float) -> None:
+def test_the_same_light_is_assessed_alike_on_every_skin_tone(reflectance: float) -> None:
     toned = _toned(CROP, reflectance)
     picture = ASTRONAUT.copy()
     good = _assess(picture, toned)
@@ -172,7 +172,7 @@ def test_the_same_light_is_judged_alike_on_every_skin_tone(reflectance: float) -
     assert "dark" in dim.flags
 
 
-def test_dark_skin_in_good_light_is_told_from_light_skin_in_a_dim_room() -> None:
+def test_dark_skin_in_good_light_is_distinguished_from_light_skin_in_a_dim_room() -> None:
     dim, toned = measure_face(_light(CROP, -3.5)), measure_face(_toned(CROP, 0.12))
     # on the face's mean luma the two lie close together, on its highlights far apart
     assert toned.luminance < 1.7 * dim.luminance
@@ -225,7 +225,7 @@ def test_a_bare_dark_face_is_no_mask(reflectance: float) -> None:
         ("glare", {"glare": 0.6}),
     ],
 )
-def test_a_trouble_of_frames_is_flagged_with_the_share_it_affects(flag: str, change: dict[str, Any]) -> None:
+def test_an_issue_of_frames_is_flagged_with_the_share_it_affects(flag: str, change: dict[str, Any]) -> None:
     found = _assess(frame=change, affected=0.5)
     assert found.flags == [flag]
     share = found.measures[f"{flag}_share"]
@@ -240,7 +240,7 @@ def test_a_trouble_of_frames_is_flagged_with_the_share_it_affects(flag: str, cha
         ("face_leaves", {"x1": -40.0, "x2": 47.0}),
     ],
 )
-def test_a_trouble_of_boxes_is_flagged(flag: str, change: dict[str, Any]) -> None:
+def test_an_issue_of_boxes_is_flagged(flag: str, change: dict[str, Any]) -> None:
     found = _assess(face=change)
     assert found.flags == [flag] and found.measures[f"{flag}_share"] == 1.0
 
@@ -308,7 +308,7 @@ def test_a_video_without_sound_track_is_flagged_and_stays_usable() -> None:
     assert found.flags == ["no_sound"] and found.usable
 
 
-def test_a_telephone_track_is_judged_by_what_it_can_hold() -> None:
+def test_a_telephone_track_is_assessed_by_what_it_can_hold() -> None:
     narrow = {**AUDIO, "source_rate": 8000, "high_band_db": -100.0}
     assert _assess(audio=narrow).flags == []
     assert _assess(audio={**narrow, "mid_band_db": -50.0}).flags == ["muffled"]

@@ -155,7 +155,7 @@ def test_a_jpeg_still_before_the_film_is_passed_over(tmp_path: Path) -> None:
     assert chosen(path)[0] == 1
 
 
-def test_a_cover_is_no_film_and_no_trouble(tmp_path: Path) -> None:
+def test_a_cover_is_no_film_and_no_issue(tmp_path: Path) -> None:
     path = write_tracks(
         tmp_path / "film.mp4",
         [(1, 128, Disposition.attached_pic), (50, 64, True)],  # type: ignore[list-item]

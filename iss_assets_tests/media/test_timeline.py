@@ -351,7 +351,7 @@ def test_the_last_picture_is_held_beyond_the_longest_pause(
     assert "cut" not in film.problems
 
 
-def test_the_last_picture_is_held_while_the_sound_goes_on(tmp_path: Path) -> None:
+def test_the_last_picture_is_held_while_the_sound_continues(tmp_path: Path) -> None:
     film = Played(write_marked(tmp_path / "a.mkv", frames(0, 3), [(0, 9, 0)]))
     film.agrees(9, lambda t: min(t, 2.96), lambda t: t, step_s=0.05)
     assert "held for the last 6.0 s" in film.problems
@@ -375,7 +375,7 @@ def test_a_clock_that_starts_again_in_both_is_one_film(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("known", [2, 4])
 @pytest.mark.parametrize("later_s", [0.0, 3.0, 64.0])
-def test_a_stream_that_goes_on_under_other_numbers_is_one_film(
+def test_a_stream_that_continues_under_other_numbers_is_one_film(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, later_s: float, known: int
 ) -> None:
     one = write_marked(tmp_path / "1.ts", frames(0, 3), [(0, 3, 0)])
@@ -390,7 +390,7 @@ def test_a_stream_that_goes_on_under_other_numbers_is_one_film(
     assert len(container.open_container(path).streams) == known
     film = Played(path)
     film.agrees(8, lambda t: t, _away_from(3.0), step_s=0.15, sound_off_s=0.15, ahead_s=0.1)
-    assert "goes on with other tracks" in film.problems
+    assert "continues with other tracks" in film.problems
 
 
 @pytest.mark.parametrize("jump", [5000.0, 40.0, -2.5])

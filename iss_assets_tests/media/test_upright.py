@@ -143,7 +143,7 @@ def test_the_containers_shape_wins_over_the_coded_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("across", "down"), [(1, 1000), (1000, 1), (9, 2)])
-def test_an_absurd_shape_is_ignored_and_told(tmp_path: Path, across: int, down: int) -> None:
+def test_an_absurd_shape_is_ignored_and_reported(tmp_path: Path, across: int, down: int) -> None:
     path = write_segments(tmp_path / "film.mp4", [(_circle(), Fraction(2), "yuv420p")])
     info = probe(_with_container_shape(path, across, down), VideoSettings())
     assert (info.width, info.height) == (192, 144)

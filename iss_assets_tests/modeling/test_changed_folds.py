@@ -89,7 +89,7 @@ def test_folds_of_other_splits_are_removed_or_reported_as_left_out_and_count_aga
         in page
     )
     assert "older than the cohort" not in page
-    # a model of the old splits has trained on patients of today's test sides, which is no leak: it is not judged
+    # a model of the old splits has trained on patients of today's test sides, which is no leak: it is not evaluated
     leak = "select detail from canary_results where canary = 'shared patients, files, frames'"
     assert "trained_on_test" not in rows(home, leak)[0][0]
 

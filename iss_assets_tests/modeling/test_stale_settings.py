@@ -8,7 +8,7 @@ from typing import Literal
 import pytest
 
 from iss_assets.modeling.experiments import BY_NAME, EXPERIMENTS, READ_BY
-from iss_assets.pipeline.staleness import embeddings_mark, fold_marks
+from iss_assets.pipeline.staleness import embeddings_fingerprint, fold_fingerprints
 from iss_assets.settings import Settings, TrainingSettings
 from iss_assets.warehouse.database import Warehouse
 
@@ -69,8 +69,8 @@ def test_a_changed_setting_makes_only_affected_experiments_stale(
     stale = {
         e.name
         for e in EXPERIMENTS
-        if fold_marks(study, DEFAULTS, e, *sides)["fold_models"]
-        != fold_marks(study, changed, e, *sides)["fold_models"]
+        if fold_fingerprints(study, DEFAULTS, e, *sides)["fold_models"]
+        != fold_fingerprints(study, changed, e, *sides)["fold_models"]
     }
     assert stale == expected
 
@@ -79,10 +79,10 @@ def test_a_changed_setting_makes_only_affected_experiments_stale(
 def test_another_seed_makes_embeddings_stale_only_if_the_backbone_is_random(
     study: Warehouse, weights: Literal["random", "imagenet"], stale: bool
 ) -> None:
-    marks = {
-        embeddings_mark(
+    fingerprints = {
+        embeddings_fingerprint(
             study, Settings(training=TrainingSettings(initial_weights=weights, seed=seed)), "0001"
         )
         for seed in (0, 1)
     }
-    assert len(marks) == 1 + stale
+    assert len(fingerprints) == 1 + stale

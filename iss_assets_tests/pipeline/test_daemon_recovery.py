@@ -10,7 +10,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from iss_assets.defs.assets.reading import patients_turn
+from iss_assets.defs.assets.reading import patient_lock
 from iss_assets.pipeline.home import open_instance, prepare_home
 from iss_assets.pipeline.run_history import PARTITION_TAG, PID_TAG, STATE_TAG, TAKEN_UP_TAG
 from iss_assets.settings import Settings
@@ -49,7 +49,7 @@ def test_the_next_tick_recovers_a_run_that_was_killed(
 
         # the run writes the answers, and then waits for its turn with the videos until it is killed
         turn = stack.enter_context(ExitStack())
-        turn.enter_context(patients_turn(settings, PATIENT))
+        turn.enter_context(patient_lock(settings, PATIENT))
         log = tmp_path / "daemon.log"
         daemon = stack.enter_context(running(log, *daemon_command))
         victim = wait_for(waits_for_its_turn, daemon, log)

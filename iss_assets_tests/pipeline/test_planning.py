@@ -70,7 +70,7 @@ def test_the_patients_of_a_backfill_are_left_to_it_and_no_others() -> None:
     assert decision.waiting == {"0001": "a backfill is in progress"}
 
 
-def test_one_who_left_the_study_folder_is_told_and_never_deleted_or_run() -> None:
+def test_one_who_left_the_study_folder_is_reported_and_never_deleted_or_run() -> None:
     decision = plan(seen(enrolled=[], partitions=["0001"], stale={}), NOW, SETTINGS)
     assert decision.not_enrolled == ("0001",)
     assert not decision.requests
@@ -94,7 +94,7 @@ def test_a_failed_run_is_tried_again_later_with_a_new_key_and_longer_waits() -> 
     assert plan(seen(stale={"0001": "a"}, attempts={"0001": twice}), NOW + 300, SETTINGS).requests
 
 
-def test_retries_stop_after_so_many_and_start_again_when_something_changes() -> None:
+def test_retries_stop_at_the_limit_and_start_again_when_something_changes() -> None:
     attempts = {"0001": [Attempt(f"run{i}", "a", NOW - i) for i in range(3)]}
     stuck = plan(seen(stale={"0001": "a"}, attempts=attempts), NOW + 10**6, SETTINGS)
     assert not stuck.requests

@@ -198,7 +198,9 @@ def test_the_flow_counts_patients_and_frames(full: Page, study: SimpleNamespace)
     assert f"{frames:,}" in full.text and "paper: 189,999" in full.text and "paper: 168,063" in full.text
 
 
-def test_quality_that_cannot_be_told_from_chance_is_said_so_and_only_then(study: SimpleNamespace) -> None:
+def test_quality_that_cannot_be_distinguished_from_chance_is_said_so_and_only_then(
+    study: SimpleNamespace,
+) -> None:
     patients = study.patients.to_pandas()
     usable = study.quality.to_pandas().query("usable")["patient_id"].unique()
     patients = patients[patients["patient_id"].isin(usable)].head(9)

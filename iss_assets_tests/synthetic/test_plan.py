@@ -1,4 +1,4 @@
-"""Who is in the sample study: the paper's cohort, stable under growth, with every trouble of the paper."""
+"""Who is in the sample study: the paper's cohort, stable under growth, with every issue of the paper."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def test_thirty_patients_are_the_papers_cohort() -> None:
         "Severe": 8,
     }
     assert patients[8].cohort == "2B"
-    # a trouble can cost the video; 0009 alone has none that can be used
-    well = [p.patient_id for p in patients if any(not s.troubles for s in p.submissions)]
+    # an issue can cost the video; 0009 alone has none that can be used
+    well = [p.patient_id for p in patients if any(not s.issues for s in p.submissions)]
     assert sorted({p.patient_id for p in patients} - set(well)) == ["0009"]
 
 
@@ -49,7 +49,7 @@ def test_more_patients_leave_the_earlier_ones_as_they_are() -> None:
     assert plan(12, seed=3) != plan(12, seed=4)
 
 
-def test_the_first_twelve_carry_each_trouble_and_leave_healthy_patients() -> None:
+def test_the_first_twelve_carry_each_issue_and_leave_healthy_patients() -> None:
     found = labels(plan(12, seed=0))
     assert found["0012"] == {MISSING_SCORES}
     assert found["0009"] == {"face_missing", "unreadable"}

@@ -1,4 +1,4 @@
-"""The written sample study: a study folder without a fault, real media files, every planted trouble."""
+"""The written sample study: a study folder without a fault, real media files, every planted issue."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ def test_the_reader_finds_no_fault_in_it(study: Path) -> None:
 
 
 def test_the_labels_name_every_submission(study: Path) -> None:
-    with (study / "expected_troubles.csv").open(encoding="utf-8") as file:
+    with (study / "expected_issues.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert {r["submission_id"] for r in rows} == {s.submission_id for s in read_study(study).submissions}
-    assert list(rows[0]) == ["submission_id", "patient_id", "trouble", "note"]
+    assert list(rows[0]) == ["submission_id", "patient_id", "issue", "note"]
 
 
 def test_its_media_are_of_every_kind_and_say_that_they_are_invented(study: Path) -> None:
@@ -137,7 +137,7 @@ def test_a_study_is_the_same_for_the_same_seed_only(tmp_path: Path) -> None:
     write_sample_study(tmp_path / "c", seed=1, **arguments)
     a, b, c = (hashes(tmp_path / name) for name in "abc")
     assert a == b
-    assert {name for name in a if a[name] == c[name]} == {"README.txt", "expected_troubles.csv"}
+    assert {name for name in a if a[name] == c[name]} == {"README.txt", "expected_issues.csv"}
 
 
 def test_other_peoples_folders_are_left_alone(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Invented people are found by what looks for real ones, and planted troubles are there to be seen and heard."""
+"""Invented people are found by what looks for real ones, and planted issues are there to be seen and heard."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def speech() -> Speech:
     return speak(VOICES[0], 4, 3)
 
 
-def scene(speech: Speech, look: Look | None, *troubles: str, size: tuple[int, int] = (480, 640)) -> Scene:
+def scene(speech: Speech, look: Look | None, *issues: str, size: tuple[int, int] = (480, 640)) -> Scene:
     companion = replace(LOOK, portrait="hopper", scarf=(90, 90, 140), skin_type="III", hair="grey")
-    return Scene(SceneSettings(size, look, frozenset(troubles), companion, 1, 5), speech)
+    return Scene(SceneSettings(size, look, frozenset(issues), companion, 1, 5), speech)
 
 
 @pytest.mark.slow
@@ -88,7 +88,7 @@ def test_a_scene_is_the_same_at_the_same_moment(speech: Speech) -> None:
     assert not np.array_equal(first.picture_at(1.2), first.picture_at(1.3))
 
 
-def test_troubles_that_are_seen_change_the_picture_as_they_should(speech: Speech) -> None:
+def test_issues_that_are_visible_change_the_picture_as_they_should(speech: Speech) -> None:
     plain = scene(speech, LOOK).picture_at(1.0).astype(float)
     dark = scene(speech, LOOK, "dark", "grainy").picture_at(1.0).astype(float)
     glare = scene(speech, LOOK, "glare").picture_at(1.0)

@@ -419,7 +419,7 @@ def test_a_table_of_another_version_is_refused_in_words(tmp_path: Path) -> None:
 def test_tables_that_the_evaluation_makes_anew_are_emptied_where_their_columns_were_others(
     tmp_path: Path,
 ) -> None:
-    """A home of an earlier version goes on: nothing but figures that the next run computes again is lost."""
+    """A home of an earlier version continues to work: nothing but figures that the next run computes again is lost."""
     made, path = tmp_path / "made.duckdb", tmp_path / "w.duckdb"
     Warehouse(made).replace(CvSplits, splits("a", 4), {})
     made.rename(path)  # a file that this process has not seen yet

@@ -143,7 +143,7 @@ def test_an_unknown_table_names_the_one_that_was_meant_and_writes_nothing(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_model_of_an_earlier_version_is_told_with_what_to_do_and_writes_nothing(
+def test_a_model_of_an_earlier_version_is_reported_with_what_to_do_and_writes_nothing(
     study: Warehouse, tmp_path: Path
 ) -> None:
     models = load_models(study.settings.sql_dir)

@@ -159,7 +159,7 @@ def test_the_notebook_api_loads_tables_of_an_old_home(old: Path) -> None:
     assert set(loaded["subject"]) == {"0001-01", "*", "fusion_1|03"}
 
 
-def test_a_reader_goes_on_when_a_writer_migrates_between_two_reads(old: Path) -> None:
+def test_a_reader_continues_when_a_writer_migrates_between_two_reads(old: Path) -> None:
     warehouse = Warehouse(old)
     assert ledger(warehouse) == LEDGER
     subprocess.run(

@@ -120,7 +120,7 @@ def test_lineage_goes_down_to_columns_through_ctes_joins_and_stars(tmp_path: Pat
     assert list(models.models) == ["people", "joined"]
 
 
-def test_a_syntax_error_is_told_with_its_line_and_the_other_models_load(tmp_path: Path) -> None:
+def test_a_syntax_error_is_reported_with_its_line_and_the_other_models_load(tmp_path: Path) -> None:
     broken = GOOD.replace(
         "select patient_id, pain_target from chosen", "select patient_id,\n  from from chosen"
     )
@@ -132,18 +132,18 @@ def test_a_syntax_error_is_told_with_its_line_and_the_other_models_load(tmp_path
     assert error.line in (4, 5)
 
 
-def test_an_unclosed_quote_is_told_with_its_line(tmp_path: Path) -> None:
+def test_an_unclosed_quote_is_reported_with_its_line(tmp_path: Path) -> None:
     error = only_error(write(tmp_path, {"marts/x.sql": "select\n  'open as a from patients"}))
     assert error.line == 2
 
 
-def test_an_unknown_table_is_told_with_its_line_and_the_name_that_was_meant(tmp_path: Path) -> None:
+def test_an_unknown_table_is_reported_with_its_line_and_the_name_that_was_meant(tmp_path: Path) -> None:
     error = only_error(write(tmp_path, {"marts/x.sql": GOOD.replace("from patients", "from patiens")}))
     assert (error.file, error.line) == ("marts/x.sql", 2)
     assert "unknown table patiens; did you mean patients?" in str(error)
 
 
-def test_an_unknown_column_and_an_unknown_function_are_told_with_their_line(tmp_path: Path) -> None:
+def test_an_unknown_column_and_an_unknown_function_are_reported_with_their_line(tmp_path: Path) -> None:
     error = only_error(
         write(tmp_path / "a", {"marts/x.sql": GOOD.replace("select patient_id, p", "select patient, p", 1)})
     )
@@ -154,7 +154,7 @@ def test_an_unknown_column_and_an_unknown_function_are_told_with_their_line(tmp_
     assert error.line == 5
 
 
-def test_models_that_read_each_other_are_told_as_a_cycle(tmp_path: Path) -> None:
+def test_models_that_read_each_other_are_reported_as_a_cycle(tmp_path: Path) -> None:
     def reads(table: str) -> str:
         return f"select a\nfrom {table}"
 

@@ -1,7 +1,4 @@
-"""What every asset of this project says about itself: schema, owner, kinds, row counts.
-
-Belongs here: the few lines that all asset modules share. Does not belong here: an asset.
-"""
+"""What all assets share: the description, schema, owner, and kinds of a table, and the result of a materialization."""
 
 from __future__ import annotations
 
@@ -21,7 +18,7 @@ OWNERS = ["team:data"]
 
 
 def column_schema(table: type[Table]) -> dg.TableSchema:
-    """Give a table model as Dagster's column schema, descriptions and units included."""
+    """Return a table model as Dagster's column schema, descriptions and units included."""
     return dg.TableSchema(
         columns=[
             dg.TableColumn(
@@ -36,7 +33,21 @@ def column_schema(table: type[Table]) -> dg.TableSchema:
 
 
 def describe(table: type[Table], text: str, *, group: str, kinds: set[str], **more: Any) -> dict[str, Any]:
-    """Give the keyword arguments that an asset and an ``AssetSpec`` share, taken from the table's model."""
+    """Return the keyword arguments that an asset and an ``AssetSpec`` share, from the table's model.
+
+    Parameters
+    ----------
+    table : type of Table
+        The asset's table.
+    text : str
+        Second paragraph of the description.
+    group : str
+        Group of the asset graph, and value of the tag ``stage``.
+    kinds : set of str
+        Badges in the asset graph.
+    **more
+        Further arguments, such as ``deps``.
+    """
     return {
         "key": dg.AssetKey(table.__table__),
         "description": f"{table.grain()}\n\n{text}",
@@ -67,7 +78,19 @@ def metadata_key(name: str) -> str:
 def result(
     table: type[Table], rows: int, fingerprint: str, metadata: Mapping[str, Any] | None = None
 ) -> dg.MaterializeResult:
-    """Tell Dagster what was made: the number of rows, and a data version that changes only with the content."""
+    """Return the result of a materialization: the number of rows, and a data version that changes only with the content.
+
+    Parameters
+    ----------
+    table : type of Table
+        The table that was written.
+    rows : int
+        Rows written.
+    fingerprint : str
+        What the rows were made from; becomes the data version.
+    metadata : mapping, optional
+        Further metadata.
+    """
     return dg.MaterializeResult(
         asset_key=dg.AssetKey(table.__table__),
         metadata={"dagster/partition_row_count": rows, **(metadata or {})},

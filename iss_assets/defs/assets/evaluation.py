@@ -1,7 +1,6 @@
-"""How good the experiments are: per patient as the paper computes it, then as it should be done, then the reports.
+"""How good the experiments are: per patient as the paper computes it, then with intervals, baselines, and tests.
 
-Belongs here: the assets that judge predictions and write report pages. Does not belong here: a statistic or a page's
-look (``evaluation``).
+The statistics themselves are in ``iss_assets.evaluation``; the pages are in ``reports``.
 """
 
 import time
@@ -24,7 +23,7 @@ from iss_assets.modeling.folds import assign_splits
 from iss_assets.modeling.forests import TREES
 from iss_assets.modeling.retraining import cross_validate, relabel, subsample
 from iss_assets.pipeline.progress import PROGRESS
-from iss_assets.pipeline.staleness import evaluation_mark, judged_folds, predictions_mark
+from iss_assets.pipeline.staleness import evaluable_folds, evaluation_fingerprint, predictions_fingerprint
 from iss_assets.schemas.evaluation import PatientAccuracy
 from iss_assets.schemas.registry import EVALUATION
 from iss_assets.settings import Settings
@@ -49,7 +48,7 @@ _PREDICTED_FRAMES = """
 select patient_id, picture_hash, contrast from frames semi join frame_predictions using (video_id)
 """
 
-_JUDGED = """
+_EVALUATED_PREDICTIONS = """
 select f.* from frame_predictions f semi join cv_splits s on f.patient_id = s.patient_id and f.split = s.split
 where list_contains(?, f.patient_id) and list_contains(?, f.experiment || '|' || f.split)
 """
@@ -70,12 +69,12 @@ where list_contains(?, f.patient_id) and list_contains(?, f.experiment || '|' ||
 def patient_accuracy(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult:
     """Compute the accuracy of the chosen patients in every experiment that has predictions."""
     store, patients = warehouse.warehouse(), list(context.partition_keys)
-    models, left_out = judged_folds(store)
+    models, left_out = evaluable_folds(store)
     folds = [f"{m['experiment']}|{m['split']}" for m in models.select(["experiment", "split"]).to_pylist()]
     rows = accuracy.patient_accuracy(
-        store.query(_JUDGED, [patients, folds]), store.query("select * from cv_splits"), models
+        store.query(_EVALUATED_PREDICTIONS, [patients, folds]), store.query("select * from cv_splits"), models
     )
-    mark = predictions_mark(store)
+    fingerprint = predictions_fingerprint(store)
     store.replace_all(
         [
             r
@@ -83,7 +82,7 @@ def patient_accuracy(context: dg.AssetExecutionContext, warehouse: WarehouseReso
             for own in [rows.filter(compute.field("patient_id") == patient)]
             for r in (
                 Replacement(PatientAccuracy, own, {"patient_id": patient}),
-                ledger_entry(patient, PatientAccuracy, mark, own.num_rows),
+                ledger_entry(patient, PatientAccuracy, fingerprint, own.num_rows),
             )
         ]
     )
@@ -92,16 +91,16 @@ def patient_accuracy(context: dg.AssetExecutionContext, warehouse: WarehouseReso
     return result(
         PatientAccuracy,
         rows.num_rows,
-        mark,
+        fingerprint,
         {"patients": len(patients), "folds_left_out": [str(line) for line in left_out]},
     )
 
 
-class HowToJudge(dg.Config):
-    """What a run of the evaluation may cost."""
+class EvaluationConfig(dg.Config):
+    """Configuration of a run of the evaluation."""
 
     retrain: bool = True
-    """Train the small forests again on permuted labels, which takes minutes; without, their predictions stay fixed."""
+    """Train the small forests again on permuted labels, which takes minutes; if false, their predictions stay fixed."""
 
 
 @dg.multi_asset(
@@ -121,35 +120,35 @@ class HowToJudge(dg.Config):
     ],
 )
 def evaluation(
-    context: dg.AssetExecutionContext, config: HowToJudge, warehouse: WarehouseResource
+    context: dg.AssetExecutionContext, config: EvaluationConfig, warehouse: WarehouseResource
 ) -> Iterator[dg.MaterializeResult]:
-    """Judge every experiment: Table 5, intervals, baselines, chance, subgroups, canaries."""
+    """Evaluate every experiment: Table 5, intervals, baselines, chance, subgroups, canaries."""
     store, settings = warehouse.warehouse(), warehouse.settings()
     inputs = evaluation_inputs(store, settings, retrain=config.retrain)
     names = sorted(set(inputs.patient_accuracy["experiment"].to_pylist()))
     again = ", ".join(inputs.retraining) or "none"
-    context.log.info(f"judging {', '.join(names)}; trained again for the tests: {again}")
+    context.log.info(f"evaluating {', '.join(names)}; retrained for the tests: {again}")
     rows = evaluate_study(inputs, settings.evaluation, every_few_seconds(context.log.info))
-    mark = evaluation_mark(store, settings, retrain=config.retrain)
+    fingerprint = evaluation_fingerprint(store, settings, retrain=config.retrain)
     store.replace_all(
         [
             r
             for table in EVALUATION_TABLES
             for r in (
                 Replacement(table, rows[table.__table__], {}),
-                ledger_entry(STUDY, table, mark, rows[table.__table__].num_rows),
+                ledger_entry(STUDY, table, fingerprint, rows[table.__table__].num_rows),
             )
         ]
     )
     for table in EVALUATION_TABLES:
-        yield result(table, rows[table.__table__].num_rows, mark)
+        yield result(table, rows[table.__table__].num_rows, fingerprint)
 
 
 def every_few_seconds(write: Callable[[str], None], seconds: float = 5.0) -> "Progress":
-    """Give a progress that writes a line every few seconds, and tells who listens to `PROGRESS` as often."""
+    """Return a progress callback that writes a line every few seconds, and logs to `PROGRESS` as often."""
     last = 0.0
 
-    def told(done: int, of: int, what: str) -> None:
+    def report(done: int, of: int, what: str) -> None:
         nonlocal last
         now = time.monotonic()
         if done < of and now - last < seconds:
@@ -158,11 +157,11 @@ def every_few_seconds(write: Callable[[str], None], seconds: float = 5.0) -> "Pr
         write(f"{done} of at most {of} trainings: {what}")
         PROGRESS.info("%s", what, extra={"done": done, "of": of})
 
-    return told
+    return report
 
 
 def evaluation_inputs(warehouse: Warehouse, settings: Settings, *, retrain: bool) -> "EvaluationInputs":
-    """Collect what the evaluation judges, and how it trains forests again where `retrain` asks for it."""
+    """Return the tables that the evaluation reads and, if `retrain`, the functions that train its forests again."""
     query = warehouse.query
     accuracy = query("select * from patient_accuracy order by experiment, patient_id")
     names = sorted(set(accuracy["experiment"].to_pylist()))
@@ -171,7 +170,7 @@ def evaluation_inputs(warehouse: Warehouse, settings: Settings, *, retrain: bool
     return EvaluationInputs(
         patient_accuracy=accuracy,
         splits=query("select * from cv_splits order by patient_id"),
-        fold_models=judged_folds(warehouse)[0],
+        fold_models=evaluable_folds(warehouse)[0],
         patients=query("select * from patients order by patient_id"),
         bpi_scores=query("select * from bpi_scores order by submission_id"),
         video_quality=query("select * from video_quality order by video_id"),
@@ -195,7 +194,7 @@ def evaluation_inputs(warehouse: Warehouse, settings: Settings, *, retrain: bool
 
 
 def trees_for(name: str, settings: Settings) -> int:
-    """Give the number of trees with which a forest is trained again on permuted labels."""
+    """Return the number of trees with which a forest is trained again on permuted labels."""
     own = BY_NAME[name].item == "submission"
     return TREES if own else min(TREES, settings.evaluation.retrain_trees)
 
@@ -203,15 +202,15 @@ def trees_for(name: str, settings: Settings) -> int:
 def retrained(
     warehouse: Warehouse, settings: Settings, names: Sequence[str]
 ) -> "dict[str, tuple[Items, bool]]":
-    """Give the items on which forests are trained again some hundred times, and whether they are a sample of all."""
-    most = settings.evaluation.retrain_items
-    forests = [name for name in names if BY_NAME[name].model == "forest"] if most else []
+    """Return the items on which each forest is trained again, and whether they are a sample of all of its items."""
+    limit = settings.evaluation.retrain_items
+    forests = [name for name in names if BY_NAME[name].model == "forest"] if limit else []
     loaded = {name: load_items(warehouse, BY_NAME[name], settings.training) for name in forests}
-    return {name: (subsample(items, most), len(items) > most) for name, items in loaded.items()}
+    return {name: (subsample(items, limit), len(items) > limit) for name, items in loaded.items()}
 
 
 def trainer(name: str, items: "Items", settings: Settings, trees: int = TREES) -> "FitPredict":
-    """Give a function that trains an experiment's folds on given levels and splits, and predicts who is left out."""
+    """Return a function that trains an experiment's folds on given levels and splits, and predicts the patients left out."""
 
     def train(levels: Mapping[str, str], splits: Mapping[str, int]) -> arrow.Table:
         own = relabel(BY_NAME[name], items, levels)
@@ -223,7 +222,7 @@ def trainer(name: str, items: "Items", settings: Settings, trees: int = TREES) -
 def seeded_trainer(
     name: str, items: "Items", warehouse: Warehouse, settings: Settings
 ) -> Callable[[int], arrow.Table]:
-    """Give a function that assigns the splits anew by a seed and then trains and predicts."""
+    """Return a function that assigns patients to splits by a seed, then trains and predicts."""
     patients = trainable_patients(warehouse, settings.training)
 
     def train(seed: int) -> arrow.Table:

@@ -1,6 +1,6 @@
-"""What is expected of the study as a whole, and whether it holds.
+"""The asset ``study_expectations``: whether the study as a whole is as expected.
 
-Belongs here: the asset ``study_expectations``. Does not belong here: the suites (``checks.study``).
+The suites are in ``checks.study``.
 """
 
 import dagster as dg
@@ -20,7 +20,7 @@ from iss_assets.warehouse.ledger import fingerprint
     description=(
         "The suites of Great Expectations over the study, with their Data Docs.\n\n"
         "Cohorts against the goal of seven, balance of classes, distribution of the answers, drift of quality between "
-        "months, flags by sex and skin. They judge the study; the shape of tables is judged by the schema checks."
+        "months, flags by sex and skin. They are about the study; the schema checks are about the shape of tables."
     ),
     group_name="quality",
     kinds={"python", "greatexpectations"},

@@ -1,10 +1,9 @@
-"""What is seen and heard: frames, faces, landmarks; sound, spectrograms, audio features.
+"""The assets that open a patient's videos: frames, faces, landmarks; audio, spectrograms, audio features.
 
-Belongs here: the assets that open a patient's videos, one pass for pictures and one for sound.
-Does not belong here: how a picture or a sound is measured (``media``).
+There is one pass for pictures and one for sound; how either is measured is decided in ``iss_assets.media``.
 
-The unit of work is the video. A video whose fingerprint stands in the ledger is not opened; one that was extracted by
-a run that died waits in the spool; the patient's partition is replaced in one transaction at the end.
+The unit of work is the video. A video whose fingerprint is in the ledger is not opened; what a killed run extracted
+waits in the spool; the patient's partition is replaced in one transaction at the end.
 """
 
 import ctypes
@@ -19,7 +18,7 @@ import dagster as dg
 import pyarrow as arrow
 
 from iss_assets.defs.assets.common import describe, result
-from iss_assets.defs.assets.reading import guard, patients_turn
+from iss_assets.defs.assets.reading import guard, patient_lock
 from iss_assets.defs.assets.study import MISFITS
 from iss_assets.defs.partitions import patients_partitions
 from iss_assets.defs.resources import WarehouseResource
@@ -63,7 +62,7 @@ from iss_assets.warehouse.verdicts import (
 class Extracted:
     """What came out of one video: rows by table, and what was wrong with the file on the way, if anything.
 
-    Rows lack patient, video and fingerprint; long ones lie in an Arrow file of the spool's scratch folder.
+    Rows lack patient, video and fingerprint; long tables are Arrow files in the spool's scratch folder.
     """
 
     rows: Mapping[str, Path | arrow.Table]
@@ -71,16 +70,16 @@ class Extracted:
 
 
 _LARGE_MB = 900
-"""Of the 1.5 GB that a worker may take; one that is at work on videos of a minute stays below it."""
-TELLERS: Mapping[tuple[str, ...], str] = {VISUAL_TABLES: "frames", SOUND_TABLES: "audio"}
-"""Which table's line of the ledger says what was unusual about the file."""
+"""Of the 1.5 GB that a worker may take; with videos of a minute it stays below this."""
+NOTING_TABLES: Mapping[tuple[str, ...], str] = {VISUAL_TABLES: "frames", SOUND_TABLES: "audio"}
+"""The table whose ledger entry notes what was unusual about the file."""
 _CONSTANTS = ("patient_id", "video_id", "fingerprint")
 """Columns that are the same in all rows of a video."""
 
 
 @dataclass(frozen=True)
 class Video:
-    """One readable video of the patient at work."""
+    """One readable video of the patient."""
 
     video_id: str
     path: Path
@@ -90,7 +89,7 @@ class Video:
 
 
 def extraction_assets(settings: Settings) -> list[dg.AssetsDefinition]:
-    """Make the assets; their code versions come from the settings, so a changed setting shows as stale."""
+    """Return the assets; their code versions come from the settings, so a changed setting shows as stale."""
     versions = code_versions(settings)
 
     def spec(table: Any, text: str, group: str, kinds: set[str], deps: list[str]) -> dg.AssetSpec:
@@ -106,7 +105,7 @@ def extraction_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         specs=[
             spec(
                 Frames,
-                "Ten frames a second by presentation time, each measured; the pixels stay in the submitted video.",
+                "Ten frames per second by presentation time, each measured; the pixels stay in the submitted video.",
                 "vision",
                 {"python", "duckdb"},
                 ["videos"],
@@ -129,11 +128,11 @@ def extraction_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         partitions_def=patients_partitions,
         can_subset=True,
     )
-    def seen(
+    def visual(
         context: dg.AssetExecutionContext, warehouse: WarehouseResource
     ) -> Iterator[dg.MaterializeResult]:
-        """Frames, faces and landmarks in one pass over each video."""
-        yield from extract(context, warehouse, VISUAL_TABLES, see)
+        """Extract frames, faces and landmarks in one pass over each video."""
+        yield from extract(context, warehouse, VISUAL_TABLES, read_visual)
 
     @dg.multi_asset(
         name="extract_audio",
@@ -163,17 +162,19 @@ def extraction_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         partitions_def=patients_partitions,
         can_subset=True,
     )
-    def heard(
+    def sound(
         context: dg.AssetExecutionContext, warehouse: WarehouseResource
     ) -> Iterator[dg.MaterializeResult]:
-        """The sound track, its spectrograms and features in one pass."""
-        yield from extract(context, warehouse, SOUND_TABLES, hear)
+        """Extract the sound track, its spectrograms and features in one pass over each video."""
+        yield from extract(context, warehouse, SOUND_TABLES, read_sound)
 
-    return [seen, heard]
+    return [visual, sound]
 
 
-def see(video: Video, wanted: set[str], settings: Settings, warehouse: Warehouse, spool: Spool) -> Extracted:
-    """Frames, faces and landmarks of one video in one pass."""
+def read_visual(
+    video: Video, wanted: set[str], settings: Settings, warehouse: Warehouse, spool: Spool
+) -> Extracted:
+    """Extract frames, faces and landmarks of one video in one pass."""
     from iss_assets.media.visual import extract_visual
 
     if wanted == {"landmarks"}:
@@ -191,7 +192,7 @@ def see(video: Video, wanted: set[str], settings: Settings, warehouse: Warehouse
 
 
 def landmarks_again(video: Video, settings: Settings, warehouse: Warehouse, spool: Spool) -> Extracted:
-    """Landmarks alone, from the crops that are already there; the video is not opened."""
+    """Find landmarks in the stored face crops, without opening the video."""
     from iss_assets.media.visual import landmarks_from_crops
 
     faces = spool.get(video.video_id, "faces", video.fingerprints["faces"])
@@ -204,8 +205,10 @@ def landmarks_again(video: Video, settings: Settings, warehouse: Warehouse, spoo
     return Extracted({"landmarks": rows})
 
 
-def hear(video: Video, wanted: set[str], settings: Settings, warehouse: Warehouse, spool: Spool) -> Extracted:
-    """Sound, spectrograms and features of one video; empty tables where there is no sound track."""
+def read_sound(
+    video: Video, wanted: set[str], settings: Settings, warehouse: Warehouse, spool: Spool
+) -> Extracted:
+    """Extract sound, spectrograms and features of one video; nothing where there is no sound track."""
     from iss_assets.media.audio import extract_audio
     from iss_assets.media.timeline import read_timeline
 
@@ -228,10 +231,10 @@ def extract(
     Raises
     ------
     dagster.Failure
-        After everything else is stored, if some videos could not be read for a reason that is not the file's (a full
-        disk, a lock). The next run tries those again. A file that is at fault is no failure: it gets a verdict.
+        After everything else is stored, if some videos could not be read for a reason other than the file (a full
+        disk, a lock). The next run tries those again. A faulty file is not a failure: it gets a verdict.
     """
-    with patients_turn(resource.settings(), context.partition_key):
+    with patient_lock(resource.settings(), context.partition_key):
         results = list(extract_alone(context, resource, names, work))
     give_memory_back()
     yield from results
@@ -240,7 +243,7 @@ def extract(
 def give_memory_back() -> None:
     """Hand freed memory to the system if this process has grown large; the C library keeps it for itself.
 
-    A small process keeps it for the next video, which would have to ask for it again page by page.
+    A small process keeps it, because the next video would have to allocate it again page by page.
     """
     if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
         resident = _resident_mb()
@@ -249,7 +252,7 @@ def give_memory_back() -> None:
 
 
 def _resident_mb() -> float | None:
-    """Give the memory of this process in megabytes, None where the system does not say it in /proc."""
+    """Return the resident memory of this process in megabytes, None on systems without /proc."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
     except (OSError, IndexError, ValueError):
@@ -263,13 +266,13 @@ def extract_alone(
     names: tuple[str, ...],
     work: Callable[[Video, set[str], Settings, Warehouse, Spool], Extracted],
 ) -> Iterator[dg.MaterializeResult]:
-    """Do what `extract` says, nobody else being at work on this patient."""
+    """Extract one patient's tables; the caller holds the patient's lock."""
     patient, settings, warehouse = context.partition_key, resource.settings(), resource.warehouse()
     selected = tuple(n for n in names if dg.AssetKey(n) in context.selected_asset_keys)
     versions = code_versions(settings)
     spool = Spool(settings.spool_dir, patient)
     with warehouse.read() as connection:
-        held = read_ledger(connection, patient)
+        recorded = read_ledger(connection, patient)
         submitted = (
             connection.execute(
                 "select * from videos where patient_id = ? and status = 'ok' order by video_id", [patient]
@@ -287,13 +290,13 @@ def extract_alone(
     todo: list[tuple[Video, set[str]]] = []
     for row in submitted:
         prints = video_fingerprints(row["sha256"], versions)
-        wanted = {n for n in selected if held.get((patient, row["video_id"], n)) != prints[n]}
+        wanted = {n for n in selected if recorded.get((patient, row["video_id"], n)) != prints[n]}
         if wanted:
             todo.append((Video(row["video_id"], settings.study / row["file"], prints, row), wanted))
     found = read_all(context, todo, names, work, settings, warehouse, spool)
     gone = {
         (video_id, table)
-        for (_, video_id, table) in held
+        for (_, video_id, table) in recorded
         if table in selected and video_id not in {r["video_id"] for r in submitted}
     }
 
@@ -308,7 +311,7 @@ def extract_alone(
                 continue
             where = {"patient_id": patient, "video_id": video.video_id}
             for name in sorted(wanted):
-                waiting = partial(finish, spool, name, patient, video)
+                waiting = partial(complete_rows, spool, name, patient, video)
                 made.append(Replacement(BY_NAME[name], waiting, where))
                 stored[video.video_id, name] = waiting().num_rows
                 entry = (
@@ -331,7 +334,7 @@ def extract_alone(
                 row = Videos.from_rows([rows[video.video_id]])
                 where = {"patient_id": patient, "video_id": video.video_id}
                 made.append(Replacement(Videos, row, where))
-        return [*made, *judged(found, patient, rows, len(submitted))]
+        return [*made, *verdict_changes(found, patient, rows, len(submitted))]
 
     if changes := replacements():
         try:
@@ -345,19 +348,19 @@ def extract_alone(
     if found.failed:
         raise dg.Failure(
             f"{len(found.failed)} of {len(submitted)} videos of patient {patient} could not be extracted "
-            f"({'; '.join(sorted(found.reasons))}); the others are stored. This is not the files' fault: mend it and "
+            f"({'; '.join(sorted(found.reasons))}); the others are stored. The files are not at fault: fix the cause and "
             "run again.",
             metadata={"videos": dg.MetadataValue.json(found.failed)},
         )
     submitted = [row for row in submitted if row["video_id"] not in found.out]
     for name in selected:
-        mark = fingerprint(
+        table_fingerprint = fingerprint(
             sorted((r["video_id"], video_fingerprints(r["sha256"], versions)[name]) for r in submitted)
         )
         yield result(
             BY_NAME[name],
             sum(stored[row["video_id"], name] for row in submitted),
-            mark,
+            table_fingerprint,
             {
                 "videos": len(submitted),
                 "videos_extracted": sum(name in wanted for _, wanted in todo),
@@ -369,20 +372,20 @@ def extract_alone(
 
 @dataclass
 class Found:
-    """How the reading of a patient's videos went.
+    """Outcome of reading a patient's videos.
 
     Attributes
     ----------
     failed : dict
-        Videos that the machine failed on, to the class of the error.
+        Videos that could not be read because of the machine: id to the class of the error.
     reasons : set of str
-        What was wrong with the machine, in words.
+        What was wrong with the machine.
     problems : dict
-        Videos to what is wrong with their files.
+        Videos with a faulty file: id to what is wrong with it.
     verdicts : list of Verdict
-        Files at fault.
+        One per faulty file.
     out : dict
-        Videos without anything to look at: to their verdict, or to None where the file changed meanwhile.
+        Videos of which nothing is extracted: id to their verdict, or to None if the file changed meanwhile.
     """
 
     failed: dict[str, str] = field(default_factory=dict)
@@ -401,21 +404,21 @@ def read_all(
     warehouse: Warehouse,
     spool: Spool,
 ) -> Found:
-    """Read each video into the spool; whatever one of them does, the others are read too."""
+    """Read each video into the spool; one that fails does not stop the others."""
     patient, found = context.partition_key, Found()
     stage: Stage = "sound" if names == SOUND_TABLES else "picture"
-    with guard(settings, patient, stage, context.log.warning) as careful:
+    with guard(settings, patient, stage, context.log.warning) as isolated:
         for number, (video, wanted) in enumerate(todo, start=1):
             if all(spool.get(video.video_id, n, video.fingerprints[n]) is not None for n in wanted):
                 continue
             context.log.info(f"video {number} of {len(todo)}: {video.video_id}")
             reading = reading_of(video, patient, names, wanted, settings)
             try:
-                made = careful.attempt(reading, work, video, wanted, settings, warehouse, spool)
-                made = with_pictures(made, wanted)
+                made = isolated.attempt(reading, work, video, wanted, settings, warehouse, spool)
+                made = require_pictures(made, wanted)
             except BrokenFile as error:
                 made = rule_out(found, reading, error, settings)
-                # at once: should this run die at another video, the next one must know of this one
+                # at once: should another video kill this run, the next run must know about this one
                 warehouse.replace_all(verdict_replacements(found.verdicts[-1:]))
             except ChangedFile as error:
                 if video.path.parent.is_dir():
@@ -425,11 +428,11 @@ def read_all(
                     found.reasons.add("the patient's folder is gone; check that the drive is there")
                 continue
             except Exception as error:
-                context.log.error(f"video {video.video_id}: {in_words(error)}")
+                context.log.error(f"video {video.video_id}: {describe_failure(error)}")
                 found.failed[video.video_id] = type(error).__name__
-                found.reasons.add(in_words(error))
+                found.reasons.add(describe_failure(error))
                 if isinstance(error, MachineError):
-                    # what cannot read a test film cannot read the others
+                    # a machine that cannot read the test film cannot read the other videos
                     found.failed |= {v.video_id: type(error).__name__ for v, _ in todo[number:]}
                     break
                 continue
@@ -437,11 +440,11 @@ def read_all(
                 continue
             if made.problem:
                 found.problems[video.video_id] = made.problem
-            if (teller := TELLERS[names]) in wanted:
+            if (noting := NOTING_TABLES[names]) in wanted:
                 own = None if any(v.video_id == video.video_id for v in found.verdicts) else made.problem
-                spool.write_note(video.video_id, teller, video.fingerprints[teller], own)
+                spool.write_note(video.video_id, noting, video.fingerprints[noting], own)
             spool.put(
-                video.video_id, video.fingerprints, {n: made.rows.get(n, nothing_of(n)) for n in wanted}
+                video.video_id, video.fingerprints, {n: made.rows.get(n, empty_rows(n)) for n in wanted}
             )
             del made
             give_memory_back()
@@ -451,7 +454,7 @@ def read_all(
 def reading_of(
     video: Video, patient: str, names: tuple[str, ...], wanted: set[str], settings: Settings
 ) -> Reading:
-    """Name what is done with a video, and how long it may take."""
+    """Return what is about to be read of a video, and how long it may take."""
     row, run = video.row, settings.run
     again = wanted == {"landmarks"}
     return Reading(
@@ -471,13 +474,13 @@ def reading_of(
     )
 
 
-def with_pictures(made: Extracted, wanted: set[str]) -> Extracted:
-    """Give what was extracted if there are pictures in it, where there should be.
+def require_pictures(made: Extracted, wanted: set[str]) -> Extracted:
+    """Return what was extracted, after a check that it has pictures where it should.
 
     Raises
     ------
     RefusedFile
-        If not one could be decoded.
+        If no picture could be decoded.
     """
     frames = made.rows.get("frames")
     if "frames" in wanted and (
@@ -490,7 +493,7 @@ def with_pictures(made: Extracted, wanted: set[str]) -> Extracted:
 
 
 def rule_out(found: Found, reading: Reading, error: BrokenFile, settings: Settings) -> Extracted:
-    """Note that a file is at fault; give what is left of it for this stage, which is nothing."""
+    """Record that a file is at fault; return what this stage has of it, which is nothing."""
     verdict = verdict_from(reading, error, stage_versions(settings))
     found.verdicts.append(verdict)
     found.problems[verdict.video_id] = verdict.problem
@@ -507,26 +510,26 @@ def rule_out_misfits(
     settings: Settings,
     spool: Spool,
 ) -> bool:
-    """Rule out the videos whose rows do not fit their tables; say whether there are any."""
+    """Rule out the videos whose rows do not fit their tables; return whether there are any."""
     before = len(found.verdicts)
     for video, wanted in todo:
         if video.video_id in found.failed or video.video_id in found.out:
             continue
         try:
             for name in wanted:
-                BY_NAME[name].check_rows(finish(spool, name, patient, video))
+                BY_NAME[name].check_rows(complete_rows(spool, name, patient, video))
         except MISFITS as error:
             reading = reading_of(video, patient, names, wanted, settings)
             words = "What was read from it cannot be right; submit the video again."
             rule_out(found, reading, BrokenFile(type(error).__name__, words), settings)
-            spool.put(video.video_id, video.fingerprints, {n: nothing_of(n) for n in wanted})
+            spool.put(video.video_id, video.fingerprints, {n: empty_rows(n) for n in wanted})
     return len(found.verdicts) > before
 
 
-def judged(
+def verdict_changes(
     found: Found, patient: str, rows: Mapping[str, Mapping[str, Any]], submitted: int
 ) -> list[Replacement]:
-    """Give the replacements that keep the verdicts, with what they make of the videos' rows (by id)."""
+    """Return the replacements that record the verdicts, with what follows for the videos' rows (by id)."""
     made = verdict_and_video_replacements(rows, found.verdicts)
     for video_id, why in found.out.items():
         made += removal_of_extracted(patient, video_id)
@@ -540,29 +543,29 @@ def judged(
 
 
 def unread_row(row: Mapping[str, Any], problem: str) -> dict[str, Any]:
-    """Give the row of a video that the next run has to hash and probe again."""
+    """Return the row of a video that the next run has to hash and probe again."""
     return {
         **without_probe(row, problem),
         "sha256": placeholder_hash(row["file"], row["bytes"], row["modified_ns"]),
     }
 
 
-def in_words(error: Exception) -> str:
-    """Say what was wrong with the machine: an error of the system by its own words, others by their class."""
+def describe_failure(error: Exception) -> str:
+    """Return what was wrong with the machine: the system's message, or the class of the error."""
     if isinstance(error, MachineError):
         return str(error)
     strerror = getattr(error, "strerror", None)
     return f"{type(error).__name__}: {strerror}" if strerror else type(error).__name__
 
 
-def nothing_of(name: str) -> arrow.Table:
-    """Give a table without rows as extraction gives it."""
+def empty_rows(name: str) -> arrow.Table:
+    """Return a table without rows, with the columns that extraction returns."""
     schema = BY_NAME[name].arrow_schema()
     return arrow.schema([field for field in schema if field.name not in _CONSTANTS]).empty_table()
 
 
-def finish(spool: Spool, name: str, patient: str, video: Video) -> arrow.Table:
-    """Give what waits of a video's table with patient, video and fingerprint, in the order of the table's model."""
+def complete_rows(spool: Spool, name: str, patient: str, video: Video) -> arrow.Table:
+    """Return the spooled rows of a video's table with patient, video and fingerprint, in the order of the model's columns."""
     schema = BY_NAME[name].arrow_schema()
     rows = spool.take(video.video_id, name, video.fingerprints[name])
     values = dict(zip(_CONSTANTS, (patient, video.video_id, video.fingerprints[name]), strict=True))

@@ -1,7 +1,6 @@
-"""One fold of an experiment in the warehouse: what is to be done, doing it, keeping what came out.
+"""Bring folds of an experiment up to date: what has to be fitted or predicted, doing it, and storing the results.
 
-Belongs here: the way between the core's folds and the tables ``fold_models`` and ``frame_predictions``, and the marks
-that say whether a fold is current. Does not belong here: assets (``training``), how a model learns (``modeling``).
+Connects ``modeling``, which fits and predicts, to the tables ``fold_models`` and ``frame_predictions``.
 """
 
 import json
@@ -23,7 +22,7 @@ from iss_assets.evaluation.comparable import outdated_splits
 from iss_assets.modeling.experiments import Experiment
 from iss_assets.modeling.fitting import MODEL_FILE, fitting_steps, folds_side_by_side, predict_fold
 from iss_assets.modeling.folds import sides
-from iss_assets.pipeline.staleness import fold_marks, place_of
+from iss_assets.pipeline.staleness import fold_fingerprints, fold_subject
 from iss_assets.schemas.modeling import FoldModels, FramePredictions
 from iss_assets.schemas.operations import Extractions
 from iss_assets.settings import Settings, TrainingSettings
@@ -42,14 +41,14 @@ class Fold:
     split: int
     train: list[str]
     test: list[str]
-    marks: dict[str, str]
+    fingerprints: dict[str, str]
     folder: Path
     fit: bool
 
     @property
     def name(self) -> str:
-        """Its name in the ledger."""
-        return place_of(self.folder.parent.name, self.split)
+        """Its subject in the ledger."""
+        return fold_subject(self.folder.parent.name, self.split)
 
 
 def fit_experiment(
@@ -58,12 +57,12 @@ def fit_experiment(
     experiment: Experiment,
     splits: Sequence[int],
 ) -> dict[str, Any]:
-    """Bring some splits of one experiment up to date, and take out what an earlier assignment of patients left."""
+    """Bring splits of one experiment up to date, and remove folds of an earlier assignment of patients to splits."""
     warehouse, settings = resource.warehouse(), resource.settings()
     cohort = warehouse.query("select * from cv_splits order by patient_id")
     present = set(cohort["split"].to_pylist())
     folds = [
-        fold_to_do(warehouse, settings, experiment, cohort, split) for split in splits if split in present
+        plan_fold(warehouse, settings, experiment, cohort, split) for split in splits if split in present
     ]
     work = [fold for fold, current in folds if not current]
     note: dict[str, Any] = {
@@ -72,13 +71,13 @@ def fit_experiment(
         "kept": len(folds) - len(work),
         "empty_splits": len(set(splits) - present),
         "predictions": 0,
-        "marks": [fold.marks["frame_predictions"] for fold, _ in folds],
+        "fingerprints": [fold.fingerprints["frame_predictions"] for fold, _ in folds],
     }
-    renew(
+    update_cohort(
         warehouse, experiment, [fold for fold, _ in folds if not fold.fit], cohort["cohort_hash"][0].as_py()
     )
     surplus = outdated(warehouse, experiment, cohort)
-    if not folds:  # only splits were asked for in which nobody is tested
+    if not folds:  # nobody is tested in any of the splits asked for
         surplus = [split for split in surplus if split in splits]
     if work:
         make_folds(context, warehouse, settings, experiment, cohort, work, surplus, note)
@@ -86,10 +85,10 @@ def fit_experiment(
         warehouse.replace_all(removal(experiment, surplus))
     if surplus:
         context.log.info(
-            f"{experiment.name}: removed split {', '.join(map(str, surplus))}, made when the patients were split in "
-            "another way"
+            f"{experiment.name}: removed split {', '.join(map(str, surplus))}, made when the patients were split "
+            "differently"
         )
-    tidy(warehouse, settings, experiment, present)
+    delete_unused_weights(warehouse, settings, experiment, present)
     return {**note, "removed": len(surplus)}
 
 
@@ -103,14 +102,14 @@ def make_folds(
     surplus: Sequence[int],
     note: dict[str, Any],
 ) -> None:
-    """Fit or predict folds and keep what came out; items are loaded once and shared.
+    """Fit or predict folds and store the results; items are loaded once and shared.
 
-    The surplus goes together with the first fold that is written: a training that fails at its start loses nothing.
+    Surplus folds are removed together with the first fold that is written: a training that fails early loses nothing.
     """
     items = load_items(warehouse, experiment, settings.training, cohort["patient_id"].to_pylist())
     old = removal(experiment, surplus)
     jobs = [partial(fold_steps, context, experiment, items, settings.training, fold) for fold in work]
-    # closed at once when something fails here, which ends the folds under way
+    # closed as soon as something fails here, which stops the folds in progress
     with closing(folds_side_by_side(experiment, jobs, settings.training)) as done:
         for number, (fitted, predictions) in done:
             fold = work[number]
@@ -120,7 +119,7 @@ def make_folds(
                 row = fold_row(experiment, fold, fitted, cohort["cohort_hash"][0].as_py())
                 new += [
                     Replacement(FoldModels, FoldModels.from_rows([row]), where),
-                    fold_entry(fold.name, "fold_models", fold.marks["fold_models"], 1),
+                    fold_entry(fold.name, "fold_models", fold.fingerprints["fold_models"], 1),
                 ]
                 note["weights"] = fitted.weights_origin
             note["predicted_again" if fitted is None else "fitted"] += 1
@@ -130,21 +129,25 @@ def make_folds(
             note["predictions"] += rows.num_rows
             new += [
                 Replacement(FramePredictions, rows, where),
-                fold_entry(fold.name, "frame_predictions", fold.marks["frame_predictions"], rows.num_rows),
+                fold_entry(
+                    fold.name, "frame_predictions", fold.fingerprints["frame_predictions"], rows.num_rows
+                ),
             ]
             warehouse.replace_all([*old, *new])
             old = []
 
 
-def renew(warehouse: Warehouse, experiment: Experiment, folds: Sequence[Fold], cohort_hash: str) -> None:
-    """Tell the rows of models that stay as they are whom they leave out and train on in today's cohort.
+def update_cohort(
+    warehouse: Warehouse, experiment: Experiment, folds: Sequence[Fold], cohort_hash: str
+) -> None:
+    """Update train and test patients of models that stay current although the cohort changed.
 
-    Who joins a split changes nothing for its own model, which then predicts one patient more.
+    A patient who joins a split does not change its model, which then predicts one more patient.
     """
-    held = warehouse.query(
+    recorded = warehouse.query(
         "select * from fold_models where experiment = ? and cohort_hash <> ?", [experiment.name, cohort_hash]
     )
-    rows = {row["split"]: row for row in held.to_pylist()}
+    rows = {row["split"]: row for row in recorded.to_pylist()}
     changed = [
         {**rows[f.split], "train_patients": f.train, "test_patients": f.test, "cohort_hash": cohort_hash}
         for f in folds
@@ -164,7 +167,7 @@ def renew(warehouse: Warehouse, experiment: Experiment, folds: Sequence[Fold], c
 
 
 def outdated(warehouse: Warehouse, experiment: Experiment, cohort: arrow.Table) -> list[int]:
-    """Give the splits whose fold was made when the patients were split in another way."""
+    """Return the splits whose fold was made when the patients were split differently."""
     made = warehouse.query(
         "select split, train_patients, test_patients from fold_models where experiment = ?", [experiment.name]
     )
@@ -173,42 +176,47 @@ def outdated(warehouse: Warehouse, experiment: Experiment, cohort: arrow.Table) 
 
 
 def removal(experiment: Experiment, splits: Sequence[int]) -> list[Replacement]:
-    """Give the replacements that take folds out of the tables and the ledger."""
+    """Return the replacements that remove folds from the tables and the ledger."""
     return [
         Replacement(table, table.from_rows([]), where)
         for split in splits
         for table, where in (
             (FoldModels, {"experiment": experiment.name, "split": split}),
             (FramePredictions, {"experiment": experiment.name, "split": split}),
-            (Extractions, {"patient_id": STUDY, "subject": place_of(experiment.name, split)}),
+            (Extractions, {"patient_id": STUDY, "subject": fold_subject(experiment.name, split)}),
         )
     ]
 
 
-def tidy(warehouse: Warehouse, settings: Settings, experiment: Experiment, present: set[int]) -> None:
-    """Delete the weights of splits in which nobody is tested any more and of which no row is left.
+def delete_unused_weights(
+    warehouse: Warehouse, settings: Settings, experiment: Experiment, present: set[int]
+) -> None:
+    """Delete the weights of splits in which nobody is tested and which have no row.
 
-    Looks at folders, not at what was removed just now: a run killed between the two leaves none behind.
+    Goes by the folders rather than by what was just removed, so a run killed in between leaves nothing behind.
     """
-    held = warehouse.query("select split from fold_models where experiment = ?", [experiment.name])
-    wanted = present | set(held["split"].to_pylist())
+    recorded = warehouse.query("select split from fold_models where experiment = ?", [experiment.name])
+    wanted = present | set(recorded["split"].to_pylist())
     for folder in (settings.models_dir / experiment.name).glob("[0-9]*"):
         if folder.name.isdigit() and int(folder.name) not in wanted:
             shutil.rmtree(folder)
 
 
-def fold_to_do(
+def plan_fold(
     warehouse: Warehouse, settings: Settings, experiment: Experiment, cohort: arrow.Table, split: int
 ) -> tuple[Fold, bool]:
-    """Say what a split needs, and whether it is current and needs nothing."""
+    """Return what a split needs, and whether it is current and needs nothing."""
     train, test = sides(cohort, split)
-    marks = fold_marks(warehouse, settings.training, experiment, train, test)
-    held, place = ledger(warehouse, STUDY), place_of(experiment.name, split)
+    fingerprints = fold_fingerprints(warehouse, settings.training, experiment, train, test)
+    recorded, subject = ledger(warehouse, STUDY), fold_subject(experiment.name, split)
     folder = settings.models_dir / experiment.name / f"{split:02d}"
     whole = (folder / MODEL_FILE).exists()
-    right = {table: held.get((STUDY, place, table)) == mark for table, mark in marks.items()}
+    right = {
+        table: recorded.get((STUDY, subject, table)) == fingerprint
+        for table, fingerprint in fingerprints.items()
+    }
     fit = not (whole and right["fold_models"])
-    return Fold(split, train, test, marks, folder, fit), not fit and right["frame_predictions"]
+    return Fold(split, train, test, fingerprints, folder, fit), not fit and right["frame_predictions"]
 
 
 def fold_steps(
@@ -218,23 +226,23 @@ def fold_steps(
     settings: TrainingSettings,
     fold: Fold,
 ) -> Generator[int, None, tuple["FittedFold | None", arrow.Table]]:
-    """Fit a fold's model, step by step, where that is to be done, and predict its test patients."""
+    """Fit a fold's model step by step, unless it is current, and predict its test patients."""
 
-    def tell(text: str) -> None:
+    def log(text: str) -> None:
         context.log.info(f"{experiment.name}, split {fold.split}: {text}")
 
-    def told(epoch: dict[str, float]) -> None:
-        tell(", ".join(f"{k} {v:.4g}" for k, v in epoch.items()))
+    def log_epoch(epoch: dict[str, float]) -> None:
+        log(", ".join(f"{k} {v:.4g}" for k, v in epoch.items()))
 
     fitted = None
     if fold.fit:
-        tell(f"fitting on {len(fold.train)} patients")
-        fitted = yield from fitting_steps(experiment, items.of(fold.train), settings, fold.folder, told)
+        log(f"fitting on {len(fold.train)} patients")
+        fitted = yield from fitting_steps(experiment, items.of(fold.train), settings, fold.folder, log_epoch)
     return fitted, predict_fold(experiment, fold.folder / MODEL_FILE, items.of(fold.test), settings)
 
 
 def fold_row(experiment: Experiment, fold: Fold, fitted: "FittedFold", cohort_hash: str) -> dict[str, Any]:
-    """Give a fold's row of ``fold_models``."""
+    """Return a fold's row of ``fold_models``."""
     same = ("train_items", "settings", "profile", "seed", "weights_origin", "code_version")
     used = ("device", "precision", "threads", "execution", "library")
     return {
@@ -246,16 +254,16 @@ def fold_row(experiment: Experiment, fold: Fold, fitted: "FittedFold", cohort_ha
         "weights": f"models/{experiment.name}/{fold.split:02d}/{fitted.weights.name}",
         "history": json.dumps(fitted.history),
         "cohort_hash": cohort_hash,
-        "data_hash": fold.marks["fold_models"],
+        "data_hash": fold.fingerprints["fold_models"],
         **{name: getattr(fitted, name) for name in same},
         **{name: getattr(fitted.computed, name) for name in used},
     }
 
 
-def fold_entry(place: str, table: str, mark: str, rows: int) -> Replacement:
-    """Give the ledger's replacement that says: this fold is current."""
+def fold_entry(subject: str, table: str, fingerprint: str, rows: int) -> Replacement:
+    """Return the replacement that records in the ledger that a fold is current."""
     return Replacement(
         Extractions,
-        ledger_rows([(STUDY, place, table, mark, rows)]),
-        {"patient_id": STUDY, "subject": place, "table_name": table},
+        ledger_rows([(STUDY, subject, table, fingerprint, rows)]),
+        {"patient_id": STUDY, "subject": subject, "table_name": table},
     )

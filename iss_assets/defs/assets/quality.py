@@ -1,6 +1,6 @@
-"""Can it be trusted: one row a video with every measure, the flags, and whether training may take it.
+"""The asset ``video_quality``: one row per video with every measure, the flags, and whether training may use it.
 
-Belongs here: the asset ``video_quality``. Does not belong here: measures and thresholds (``media.quality``), alerts.
+Measures and thresholds are in ``media.quality``.
 """
 
 import json
@@ -15,7 +15,7 @@ import duckdb
 import pyarrow as arrow
 
 from iss_assets.defs.assets.common import describe, result
-from iss_assets.defs.assets.reading import guard, patients_turn
+from iss_assets.defs.assets.reading import guard, patient_lock
 from iss_assets.defs.partitions import patients_partitions
 from iss_assets.defs.resources import WarehouseResource
 from iss_assets.intake.reviews import ReviewRow, video_decisions
@@ -38,19 +38,19 @@ if TYPE_CHECKING:
     from iss_assets.media.isolation import Guard
     from iss_assets.media.quality import PersonVector
 
-_BYTES_A_FRAME: Final = 8_000
-"""Expected of a frame's rows: 5.6 kB of mesh, and some crops."""
+_BYTES_PER_FRAME: Final = 8_000
+"""Estimated size of a frame's rows: 5.6 kB of mesh, and some crops."""
 _KEPT_BYTES: Final = 64 * 2**20
-"""Most that is kept of a patient's videos while they are compared; what goes beyond is read a second time."""
+"""Memory for a patient's videos while they are compared; the rest is read a second time."""
 
 
 def quality_assets(settings: Settings) -> list[dg.AssetsDefinition]:
-    """Make the asset; its code version comes from the settings, so a changed threshold shows as stale."""
+    """Return the asset; its code version comes from the settings, so a changed threshold shows as stale."""
 
     @dg.asset(
         **describe(
             VideoQuality,
-            "Flags for what the paper's authors met: signage, masks, glare, dark and grainy pictures, quiet or muffled "
+            "Flags for the problems the paper's authors ran into: signage, masks, glare, dark and grainy pictures, quiet or muffled "
             "voices, missing data, and more. Flagged, never dropped.",
             group="quality",
             kinds={"python", "duckdb"},
@@ -66,19 +66,21 @@ def quality_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         patient, current = context.partition_key, warehouse.settings()
         store = warehouse.warehouse()
         with (
-            patients_turn(current, patient),
-            guard(current, patient, "quality", context.log.warning) as careful,
+            patient_lock(current, patient),
+            guard(current, patient, "quality", context.log.warning) as isolated,
         ):
             decisions = warehouse.folder().reviews_of(patient)
-            rows, mark, verdicts = assess_patient(store, current, patient, careful, decisions)
+            rows, fingerprint, verdicts = assess_patient(store, current, patient, isolated, decisions)
             own = store.query("select * from videos where patient_id = ?", [patient]) if verdicts else None
-            judged = {row["video_id"]: row for row in own.to_pylist()} if own is not None else {}
-            table = VideoQuality.from_rows([{**r, "patient_id": patient, "fingerprint": mark} for r in rows])
+            video_rows = {row["video_id"]: row for row in own.to_pylist()} if own is not None else {}
+            table = VideoQuality.from_rows(
+                [{**r, "patient_id": patient, "fingerprint": fingerprint} for r in rows]
+            )
             store.replace_all(
                 [
                     Replacement(VideoQuality, table, {"patient_id": patient}),
-                    ledger_entry(patient, VideoQuality, mark, len(rows)),
-                    *verdict_and_video_replacements(judged, verdicts),
+                    ledger_entry(patient, VideoQuality, fingerprint, len(rows)),
+                    *verdict_and_video_replacements(video_rows, verdicts),
                 ]
             )
         flags: dict[str, list[str]] = {}
@@ -88,7 +90,7 @@ def quality_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         return result(
             VideoQuality,
             len(rows),
-            mark,
+            fingerprint,
             {
                 "usable": sum(r["usable"] for r in rows),
                 "videos_by_flag": dg.MetadataValue.json(flags),
@@ -99,10 +101,10 @@ def quality_assets(settings: Settings) -> list[dg.AssetsDefinition]:
 
 
 class Assessed(NamedTuple):
-    """Rows of ``video_quality`` without patient and mark, and the mark that says what they were made from."""
+    """Rows of ``video_quality`` without patient and fingerprint, and the fingerprint of what they were made from."""
 
     rows: list[dict[str, Any]]
-    mark: str
+    fingerprint: str
     verdicts: Sequence[Verdict] = ()
     """Videos whose measures failed."""
 
@@ -111,7 +113,7 @@ def assess_patient(
     store: Warehouse,
     settings: Settings,
     patient: str,
-    careful: "Guard | None" = None,
+    isolated: "Guard | None" = None,
     reviews: Sequence[ReviewRow] = (),
 ) -> Assessed:
     """Assess every video of a patient, readable or not.
@@ -122,30 +124,30 @@ def assess_patient(
     """
     from iss_assets.media.quality import OtherVideos, VideoAssessment, apply_review, assess_video, person_of
 
-    kept: dict[str, Seen] = {}
+    kept: dict[str, VisualRows] = {}
     room = _KEPT_BYTES
-    # what DuckDB has read it keeps as long as it may: one thread's share is enough
+    # DuckDB keeps what it has read in memory: the share of one thread is enough
     with store.read(threads=1) as connection:
         own = _fetch(connection, "select * from videos where patient_id = ? order by video_id", patient)
-        # of other patients' files only the copies of this one's are of interest
+        # of other patients' files, only copies of this patient's matter
         submitted = _fetch(
             connection,
             "select patient_id, video_id, sha256, status from videos "
             "where sha256 in (select sha256 from videos where patient_id = ?) order by video_id",
             patient,
         ).to_pylist()
-        heard = _fetch(connection, "select * exclude (waveform) from audio where patient_id = ?", patient)
-        # short videos, while it is open; who closes and opens it for each reads its description again each time
+        audio = _fetch(connection, "select * exclude (waveform) from audio where patient_id = ?", patient)
+        # short videos, while the connection is open: opening one per video costs more
         for row in own.select(["video_id", "duration_s"]).to_pylist():
-            expected = (row["duration_s"] or 0.0) * settings.video.fps * _BYTES_A_FRAME
+            expected = (row["duration_s"] or 0.0) * settings.video.fps * _BYTES_PER_FRAME
             if expected <= room:
-                seen = seen_in(connection, settings, row["video_id"])
-                # a container may say less than there is
-                if seen.bytes <= room:
-                    kept[row["video_id"]] = seen
-                    room -= seen.bytes
-                del seen
-    mark = quality_fingerprint(
+                visual = read_visual(connection, settings, row["video_id"])
+                # there may be more than the container says
+                if visual.bytes <= room:
+                    kept[row["video_id"]] = visual
+                    room -= visual.bytes
+                del visual
+    fingerprint = quality_fingerprint(
         patient,
         [v for v in submitted if v["patient_id"] == patient],
         submitted,
@@ -154,41 +156,43 @@ def assess_patient(
     )
     decided = video_decisions(reviews)
 
-    def look(video_id: str) -> Seen:
+    def fetch_visual(video_id: str) -> VisualRows:
         with store.read(threads=1) as connection:
-            return seen_in(connection, settings, video_id)
+            return read_visual(connection, settings, video_id)
 
-    sounds = {row["video_id"]: row for row in heard.to_pylist()}
+    sounds = {row["video_id"]: row for row in audio.to_pylist()}
     names = own["video_id"].to_pylist()
     persons: dict[str, PersonVector | None] = {}
     verdicts: dict[str, Verdict] = {}
     run = settings.run
 
     def attempt(video: Mapping[str, Any], work: Callable[..., Any], *args: Any) -> Any:
-        """Do what a video takes; None, and a verdict, where that fails because of the video."""
-        if careful is None:
+        """Return the result of `work`; None, and a verdict, where it fails because of the video."""
+        if isolated is None:
             return work(*args)
         limit = time_limit(run.video_limit_s, run.video_limit_factor, video["duration_s"], 0)
         reading = Reading(patient, video["video_id"], "quality", video["sha256"], limit)
         try:
-            return careful.attempt(reading, work, *args)
+            return isolated.attempt(reading, work, *args)
         except BrokenFile as error:
             verdicts[video["video_id"]] = verdict_from(reading, error, stage_versions(settings))
             return None
 
     videos = {video["video_id"]: video for video in own.to_pylist()}
-    # whoever has one video is compared with nobody
+    # a single video has nothing to be compared with
     for video_id in names if len(names) > 1 else []:
-        seen = kept.get(video_id) or look(video_id)
-        persons[video_id] = attempt(videos[video_id], person_of, seen.faces, seen.landmarks, settings.quality)
-        if video_id not in kept and seen.bytes <= room:
-            kept[video_id] = seen
-            room -= seen.bytes
-        del seen
+        visual = kept.get(video_id) or fetch_visual(video_id)
+        persons[video_id] = attempt(
+            videos[video_id], person_of, visual.faces, visual.landmarks, settings.quality
+        )
+        if video_id not in kept and visual.bytes <= room:
+            kept[video_id] = visual
+            room -= visual.bytes
+        del visual
     rows = []
     for video_id, video in videos.items():
-        seen = kept.pop(video_id) if video_id in kept else look(video_id)
-        frames, faces, landmarks = seen
+        visual = kept.pop(video_id) if video_id in kept else fetch_visual(video_id)
+        frames, faces, landmarks = visual
         others = OtherVideos(
             sha256s=frozenset(v["sha256"] for v in submitted if v["video_id"] != video_id),
             persons=[p for other, p in persons.items() if p is not None and other != video_id],
@@ -227,20 +231,20 @@ def assess_patient(
             }
         )
         # before the next one is read
-        del seen, frames, faces, landmarks
-    return Assessed(rows, mark, list(verdicts.values()))
+        del visual, frames, faces, landmarks
+    return Assessed(rows, fingerprint, list(verdicts.values()))
 
 
 def finite(measures: Mapping[str, float | str | None]) -> dict[str, float | str | None]:
-    """Give measures with None for those that are no number: JSON has no word for them."""
+    """Return measures with None in place of infinity and NaN, which JSON does not have."""
     return {
         name: None if isinstance(value, float) and not math.isfinite(value) else value
         for name, value in measures.items()
     }
 
 
-class Seen(NamedTuple):
-    """What was seen in one video: its rows of the three tables."""
+class VisualRows(NamedTuple):
+    """One video's rows of the three visual tables."""
 
     frames: arrow.Table
     faces: arrow.Table
@@ -252,15 +256,15 @@ class Seen(NamedTuple):
         return sum(table.nbytes for table in self)
 
 
-def seen_in(connection: duckdb.DuckDBPyConnection, settings: Settings, video_id: str) -> Seen:
-    """Give frames, faces and landmarks of a video, the faces with only those crops that an assessment looks at.
+def read_visual(connection: duckdb.DuckDBPyConnection, settings: Settings, video_id: str) -> VisualRows:
+    """Return frames, faces and landmarks of a video, the faces with only those crops that an assessment needs.
 
     All crops of a long video would fill the memory.
     """
     from iss_assets.media.quality import crops_needed
 
     frames = _fetch(connection, "select * from frames where video_id = ? order by frame_index", video_id)
-    # as they were stored, which is in order: sorting an hour of meshes takes memory
+    # stored in order: sorting an hour of meshes takes memory
     landmarks = _fetch(
         connection, "select frame_index, detected, points from landmarks where video_id = ?", video_id
     )
@@ -274,7 +278,7 @@ def seen_in(connection: duckdb.DuckDBPyConnection, settings: Settings, video_id:
         wanted.tolist(),
         video_id,
     )
-    return Seen(frames, faces, landmarks)
+    return VisualRows(frames, faces, landmarks)
 
 
 def _fetch(connection: duckdb.DuckDBPyConnection, sql: str, *parameters: Any) -> arrow.Table:

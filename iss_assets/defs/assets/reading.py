@@ -1,8 +1,4 @@
-"""What the assets that read videos share: whose turn it is, the guard around every video.
-
-Belongs here: putting ``media.isolation`` together with the home, the settings and the warehouse's errors.
-Does not belong here: an asset.
-"""
+"""What the assets that read videos share: one lock per patient, and the guard around every video."""
 
 from __future__ import annotations
 
@@ -20,26 +16,26 @@ from iss_assets.warehouse.database import WarehouseError
 from iss_assets.warehouse.locking import hold
 
 MAX_PATIENT_S = 24 * 3600.0
-"""Longer than any patient takes: ninety days of narratives of three minutes each are 4.5 hours."""
+"""Longest wait for the lock: ninety days of three-minute narratives are 4.5 hours of video."""
 
 
 @contextmanager
-def patients_turn(settings: Settings, patient_id: str) -> Iterator[None]:
-    """Let two runs of one patient take turns: the second finds the first one's work done."""
+def patient_lock(settings: Settings, patient_id: str) -> Iterator[None]:
+    """Hold the lock of a patient, so that of two runs the second finds the work of the first done."""
     settings.spool_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     with hold(settings.spool_dir / f"{patient_id}.lock", exclusive=True, timeout_s=MAX_PATIENT_S):
         yield
 
 
 def guard(
-    settings: Settings, patient_id: str, stage: Stage, tell: Callable[[str], None] | None = None
+    settings: Settings, patient_id: str, stage: Stage, log: Callable[[str], None] | None = None
 ) -> Guard:
-    """Give the guard of one stage for one patient's videos."""
+    """Return the guard of one stage for one patient's videos."""
     return Guard(
         Journal(settings.journal_dir),
         patient_id,
         settings.run.video_memory_gb,
         self_test=partial(run_self_test, stage, settings),
         machine_errors=(duckdb.Error, WarehouseError),
-        log=tell,
+        log=log,
     )

@@ -1,4 +1,4 @@
-"""The pages that people read, as assets: collect a page's tables, write it, link it.
+"""The report pages as assets: collect a page's tables, write it, link it.
 
 What a page says and how it looks is decided in ``iss_assets.reports``.
 """
@@ -22,6 +22,7 @@ from iss_assets.reports.report_inputs import StudyReportInputs
 from iss_assets.reports.study_page import MARTS, read_marts, write_study_page
 from iss_assets.reports.study_report import write_study_report
 from iss_assets.settings import Settings
+from iss_assets.synthetic.marker import is_sample_study
 from iss_assets.warehouse.database import Warehouse
 
 PACKAGES = (
@@ -89,7 +90,6 @@ def link(path: Path, settings: Settings) -> dict[str, Any]:
 )
 def study_report(warehouse: WarehouseResource) -> dg.MaterializeResult:
     """Write the study report."""
-
     store, settings = warehouse.warehouse(), warehouse.settings()
     path = write_study_report(report_inputs(store, settings), settings.reports_dir / "study_report.html")
     return dg.MaterializeResult(metadata=link(path, settings))
@@ -97,7 +97,6 @@ def study_report(warehouse: WarehouseResource) -> dg.MaterializeResult:
 
 def report_inputs(store: Warehouse, settings: Settings) -> StudyReportInputs:
     """Collect the tables of the study report."""
-    from iss_assets.synthetic.sample import is_sample_study
 
     def whole(table: str) -> Any:
         return store.query(f"select * from {table}")
@@ -150,8 +149,6 @@ def study_figures(store: Warehouse) -> list[tuple[str, list[MartFigure]]]:
 )
 def patient_report(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult:
     """Write the pages of the chosen patients."""
-    from iss_assets.synthetic.sample import is_sample_study
-
     store, settings = warehouse.warehouse(), warehouse.settings()
     tables = ("patients", "bpi_scores", "videos", "video_quality", "patient_accuracy")
     rows = {table: store.query(f"select * from {table}") for table in tables}
@@ -180,8 +177,6 @@ def patient_report(context: dg.AssetExecutionContext, warehouse: WarehouseResour
 )
 def study_page(warehouse: WarehouseResource) -> dg.MaterializeResult:
     """Write the study page from the SQL marts."""
-    from iss_assets.synthetic.sample import is_sample_study
-
     store, settings = warehouse.warehouse(), warehouse.settings()
     path = write_study_page(
         store, settings.reports_dir / "study_page.html", invented=is_sample_study(settings.study)
@@ -199,8 +194,6 @@ def study_page(warehouse: WarehouseResource) -> dg.MaterializeResult:
 )
 def quality_page(warehouse: WarehouseResource) -> dg.MaterializeResult:
     """Write the quality page."""
-    from iss_assets.synthetic.sample import is_sample_study
-
     store, settings = warehouse.warehouse(), warehouse.settings()
     path = write_quality_page(
         quality_report(store), settings.reports_dir / "quality.html", invented=is_sample_study(settings.study)

@@ -1,11 +1,9 @@
 """The SQL models of ``dbt_like_sql/`` as assets and asset checks, made from the files alone.
 
-Belongs here: what Dagster is told about a model. Does not belong here: reading the files
-(``iss_assets.warehouse.sql.models``), building them (``iss_assets.warehouse.sql.build``), and anything about one
-particular model. See "Asset factories" and "Asset checks" in Dagster's concept pages.
+``iss_assets.warehouse.sql.models`` reads the files and ``iss_assets.warehouse.sql.build`` builds them.
 """
 
-# no postponed annotations here: Dagster reads the context's annotation as it stands
+# no postponed annotations here: Dagster reads the context's annotation at run time
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -28,15 +26,15 @@ from iss_assets.warehouse.sql.properties import ModelTest
 OWNERS = ("team:data",)
 PREVIEW_ROWS = 20
 COLUMN_TESTS = "columns"
-"""Name of the check that runs every test beside a model's columns."""
+"""Name of the check that runs every test of a model's columns."""
 _QUOTED: Final = re.compile(r"'[^']*'|\"[^\"]*\"")
 
 
 def build_sql_models(folder: Path) -> list[dg.AssetsDefinition]:
-    """Make one asset of every SQL file in a folder, with asset checks of the tests declared in it.
+    """Return one asset per SQL file in a folder, with asset checks for the tests declared in it.
 
-    A file that is wrong becomes an asset too: its description says what is wrong in which line, and a run of it
-    fails with the same words, so that it can be seen where people look.
+    A faulty file becomes an asset too: its description says what is wrong and in which line, and a run of it fails
+    with the same message.
 
     Parameters
     ----------
@@ -57,10 +55,10 @@ def build_sql_models(folder: Path) -> list[dg.AssetsDefinition]:
 
 
 def _assets_of(models: SqlModels) -> dg.AssetsDefinition:
-    """Make the assets of all models, which one step builds and tests.
+    """Return the assets of all models, which one step builds and tests.
 
-    A step a model and another for its tests would take four times as long, nearly all of it Dagster's and DuckDB's
-    beginnings and ends. Any of them can still be chosen by itself.
+    One step per model and one for its tests would take four times as long, nearly all of it start-up of Dagster and
+    DuckDB. Each model can still be selected alone.
     """
 
     @dg.multi_asset(
@@ -77,7 +75,7 @@ def _assets_of(models: SqlModels) -> dg.AssetsDefinition:
         wanted = {key.to_user_string() for key in context.selected_asset_keys}
         built = try_models(store, models, wanted)
         if built.removed:
-            context.log.info("removed what models without a file had left: %s", ", ".join(built.removed))
+            context.log.info("removed tables of models without a file: %s", ", ".join(built.removed))
         failed = {name: found for name, found in built.outcomes.items() if isinstance(found, Exception)}
         for name, rows in built.outcomes.items():
             if isinstance(rows, arrow.Table):
@@ -87,7 +85,7 @@ def _assets_of(models: SqlModels) -> dg.AssetsDefinition:
             if key.asset_key.to_user_string() not in failed:
                 checks.setdefault(key.asset_key.to_user_string(), set()).add(key.name)
         for name, results in run_tests(store, [m for n, m in models.models.items() if n in checks]).items():
-            yield from _judged(name, results, checks[name])
+            yield from _check_results(name, results, checks[name])
         if failed:
             raise dg.Failure(
                 description="\n".join(_why(name, error) for name, error in failed.items()),
@@ -116,9 +114,9 @@ def _spec_of(model: SqlModel) -> dg.AssetSpec:
 
 
 def _groups_of(tests: Iterable[ModelTest]) -> dict[str, list[ModelTest]]:
-    """Put tests into checks: one of all tests beside the columns, and one of each test with a line of its own.
+    """Group tests into checks: one for all tests of columns, and one for each other test.
 
-    A check a test would be 290 checks, and Dagster takes half a minute to write that many down.
+    One check per test would be 290 checks, and Dagster takes half a minute to record that many.
     """
     groups: dict[str, list[ModelTest]] = {}
     for test in tests:
@@ -144,11 +142,13 @@ def _materialized(models: SqlModels, model: SqlModel, rows: arrow.Table) -> dg.M
         "dagster/column_lineage": _column_lineage(models.lineage(model.name)),
     }
     if model.group == "marts":
-        metadata |= _look(model, rows.to_pylist())
+        metadata |= _preview(model, rows.to_pylist())
     return dg.MaterializeResult(asset_key=model.name, metadata=metadata)
 
 
-def _judged(model: str, results: Iterable[TestResult], wanted: set[str]) -> Iterator[dg.AssetCheckResult]:
+def _check_results(
+    model: str, results: Iterable[TestResult], wanted: set[str]
+) -> Iterator[dg.AssetCheckResult]:
     by_test = {result.test: result for result in results}
     for name, tests in sorted(_groups_of(by_test).items()):
         if name not in wanted:
@@ -169,11 +169,11 @@ def _judged(model: str, results: Iterable[TestResult], wanted: set[str]) -> Iter
 
 
 def _why(name: str, error: Exception) -> str:
-    """Say why a model could not be built; what DuckDB quotes may be a patient's."""
-    said = (
+    """Return why a model could not be built, without what DuckDB quotes, which may be patient data."""
+    message = (
         str(error) if isinstance(error, WarehouseError) else _QUOTED.sub("'...'", str(error).split("\n")[0])
     )
-    return f"{name}: {said}"
+    return f"{name}: {message}"
 
 
 def _broken_asset(name: str, error: SqlModelError) -> dg.AssetsDefinition:
@@ -226,8 +226,8 @@ def _column_lineage(lineage: Mapping[str, Iterable[tuple[str, str]]]) -> dg.Tabl
     )
 
 
-def _look(model: SqlModel, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Give what one sees of a mart in the UI: its first rows, and its figures."""
+def _preview(model: SqlModel, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return a mart's first rows and figures as metadata."""
     names = [c.name for c in model.columns]
     lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
     lines += ["| " + " | ".join(_shown(row[n]) for n in names) + " |" for row in rows[:PREVIEW_ROWS]]

@@ -1,8 +1,4 @@
-"""Submitted data: who is enrolled, what they answered, which videos they sent.
-
-Belongs here: the first stage of the graph, straight from the study folder.
-Does not belong here: anything that opens a picture or a sound.
-"""
+"""The first stage of the graph, from the study folder: who is enrolled, what they answered, which videos they sent."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,7 +9,7 @@ import dagster as dg
 import pyarrow as arrow
 
 from iss_assets.defs.assets.common import describe, result
-from iss_assets.defs.assets.reading import guard, patients_turn
+from iss_assets.defs.assets.reading import guard, patient_lock
 from iss_assets.defs.partitions import patients_partitions
 from iss_assets.defs.resources import WarehouseResource
 from iss_assets.intake.folder import (
@@ -57,7 +53,7 @@ from iss_assets.warehouse.verdicts import (
 )
 
 READING_CODE_VERSION = "1"
-"""Raised where the same enrollment row or the same fault of the study folder gives another row."""
+"""Raised when the same enrollment row or the same fault in the study folder yields a different row."""
 
 if TYPE_CHECKING:
     from iss_assets.intake.records import VideoFile
@@ -70,7 +66,7 @@ if TYPE_CHECKING:
         dg.AssetSpec(
             **describe(
                 RejectedRows,
-                "Everything that was refused, with file and line: nothing is dropped without a row here.",
+                "Everything that was rejected, with file and line: nothing is dropped without a row here.",
                 group="study",
                 kinds={"python", "duckdb"},
             ),
@@ -79,7 +75,7 @@ if TYPE_CHECKING:
         dg.AssetSpec(
             **describe(
                 StudyProblems,
-                "What was taken as it is but looks wrong: contradictions, surveys without video, ...",
+                "What was accepted but looks wrong: contradictions, surveys without video, ...",
                 group="study",
                 kinds={"python", "duckdb"},
             ),
@@ -89,7 +85,7 @@ if TYPE_CHECKING:
     name="read_study_folder",
 )
 def study_folder(warehouse: WarehouseResource) -> Iterator[dg.MaterializeResult]:
-    """Read the study folder and keep what is wrong with it."""
+    """Read the study folder and record what is wrong with it."""
     folder = warehouse.folder()
     made = {RejectedRows: rejected_rows(folder), StudyProblems: problem_rows(folder)}
     prints = {table: fingerprint(rows) for table, rows in made.items()}
@@ -113,7 +109,7 @@ def study_folder(warehouse: WarehouseResource) -> Iterator[dg.MaterializeResult]
 @dg.asset(
     **describe(
         Patients,
-        "From `enrollment.csv`, with pain level and skin group worked out.",
+        "From `enrollment.csv`, with pain level and skin group derived.",
         group="study",
         kinds={"python", "duckdb"},
     ),
@@ -121,7 +117,7 @@ def study_folder(warehouse: WarehouseResource) -> Iterator[dg.MaterializeResult]
     partitions_def=patients_partitions,
 )
 def patients(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult:
-    """Keep one patient's enrollment."""
+    """Store one patient's enrollment."""
     rows = patient_rows(warehouse.folder(), context.partition_key)
     return keep_patient_rows(warehouse, Patients, context.partition_key, rows)
 
@@ -129,7 +125,7 @@ def patients(context: dg.AssetExecutionContext, warehouse: WarehouseResource) ->
 @dg.asset(
     **describe(
         BpiScores,
-        "Questions 1 to 9 of the Brief Pain Inventory, from `surveys.csv`; answers left out stay empty.",
+        "Questions 1 to 9 of the Brief Pain Inventory, from `surveys.csv`; skipped answers stay empty.",
         group="study",
         kinds={"python", "duckdb"},
     ),
@@ -138,7 +134,7 @@ def patients(context: dg.AssetExecutionContext, warehouse: WarehouseResource) ->
     code_version=SCORES_CODE_VERSION,
 )
 def bpi_scores(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult:
-    """Keep one patient's answers."""
+    """Store one patient's answers."""
     rows = score_rows(warehouse.folder(), context.partition_key)
     missing = sum(r["missing_scores"] for r in rows)
     return keep_patient_rows(
@@ -150,7 +146,7 @@ def bpi_scores(context: dg.AssetExecutionContext, warehouse: WarehouseResource) 
             "missing_scores": missing,
             "local_time_from": dg.MetadataValue.json(dict(Counter(r["utc_offset_source"] for r in rows))),
         },
-        mark=scores_fingerprint(rows),
+        table_fingerprint=scores_fingerprint(rows),
     )
 
 
@@ -166,7 +162,7 @@ def bpi_scores(context: dg.AssetExecutionContext, warehouse: WarehouseResource) 
     code_version=READING_CODE_VERSION,
 )
 def reviews(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult:
-    """Keep the decisions about one patient."""
+    """Store the decisions about one patient."""
     rows = review_rows(warehouse.folder(), context.partition_key)
     by_decision = Counter(str(row["decision"]) for row in rows)
     return keep_patient_rows(
@@ -175,7 +171,7 @@ def reviews(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> 
         context.partition_key,
         rows,
         {"by_decision": dg.MetadataValue.json(dict(by_decision))},
-        mark=reviews_fingerprint(rows),
+        table_fingerprint=reviews_fingerprint(rows),
     )
 
 
@@ -195,41 +191,41 @@ def video_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     )
     def videos(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult:
         """Hash and probe one patient's video files; a file that did not change is not opened again."""
-        with patients_turn(warehouse.settings(), context.partition_key):
-            return take_stock(warehouse, context.partition_key, log=context.log.warning)
+        with patient_lock(warehouse.settings(), context.partition_key):
+            return update_videos(warehouse, context.partition_key, log=context.log.warning)
 
     return [videos]
 
 
-def take_stock(
+def update_videos(
     warehouse: WarehouseResource, patient: str, log: Callable[[str], None]
 ) -> dg.MaterializeResult:
-    """Do what `videos` says, nobody else being at work on this patient."""
+    """Update one patient's rows of ``videos``; the caller holds the patient's lock."""
     settings = warehouse.settings()
     with warehouse.warehouse().read() as connection:
-        held = connection.execute("select * from videos where patient_id = ?", [patient]).to_arrow_table()
+        recorded = connection.execute("select * from videos where patient_id = ?", [patient]).to_arrow_table()
         current = read_ledger(connection, patient).get((patient, WHOLE, "videos"), "")
         verdicts = read_verdicts(connection, patient)
-    known = {row["video_id"]: row for row in held.to_pylist()}
+    known = {row["video_id"]: row for row in recorded.to_pylist()}
     versions = stage_versions(settings)
     standing = valid_verdicts(verdicts, {v: row["sha256"] for v, row in known.items()}, versions)
     lapsed = {v.video_id for v in verdicts} - {v.video_id for v in standing}
     probed = current.startswith(f"{inventory_version(settings)}-")
     files = warehouse.folder().videos_of(patient)
-    found: list[Verdict] = []
-    with guard(settings, patient, "probe", log) as careful:
+    new_verdicts: list[Verdict] = []
+    with guard(settings, patient, "probe", log) as isolated:
         described = [
             describe_video(
                 video,
                 known.get(video.submission_id),
                 settings.video,
                 trust_probe=probed and video.submission_id not in lapsed,
-                prober=partial(probe_with_care, careful, settings, video, found),
+                prober=partial(probe_isolated, isolated, settings, video, new_verdicts),
             )
             for video in files
         ]
     hashes = {row["video_id"]: row["sha256"] for row, _ in described}
-    standing = [*valid_verdicts(verdicts, hashes, versions), *found]
+    standing = [*valid_verdicts(verdicts, hashes, versions), *new_verdicts]
     with warehouse.warehouse().read() as connection:
         notes = read_notes(connection, patient, hashes, code_versions(settings))
     rows = [complete_video_row(row, standing, notes) for row, _ in described]
@@ -239,7 +235,7 @@ def take_stock(
         warehouse,
         Videos,
         patient,
-        mark=videos_fingerprint(files, settings, unread),
+        table_fingerprint=videos_fingerprint(files, settings, unread),
         more=[
             Replacement(
                 VideoProblems,
@@ -247,7 +243,7 @@ def take_stock(
                 {"patient_id": patient},
             )
         ]
-        if verdicts or found
+        if verdicts or new_verdicts
         else [],
     )
     try:
@@ -256,7 +252,7 @@ def take_stock(
         rows = [
             row
             if fits(row)
-            else without_probe(row, "What the file says of itself cannot be right; submit it again.")
+            else without_probe(row, "What the file says about itself cannot be right; submit it again.")
             for row in rows
         ]
         kept = keep(rows=rows, metadata=unreadable_in(rows))
@@ -265,11 +261,11 @@ def take_stock(
 
 
 MISFITS = (InvalidTable, arrow.ArrowException, OverflowError, TypeError, ValueError)
-"""What rows raise that do not fit their table: an absurd size, a number that is none, a name that is no text."""
+"""Errors raised by rows that do not fit their table: an absurd size, not a number, a name that is not text."""
 
 
 def fits(row: Mapping[str, Any]) -> bool:
-    """Say whether a row fits the table of videos."""
+    """Return whether a row fits the table of videos."""
     try:
         Videos.check_rows(Videos.from_rows([dict(row)]))
     except MISFITS:
@@ -278,15 +274,15 @@ def fits(row: Mapping[str, Any]) -> bool:
 
 
 def unreadable_in(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Give the metadata that names the unreadable videos."""
+    """Return the metadata that names the unreadable videos."""
     unreadable = [row["video_id"] for row in rows if row["status"] != "ok"]
     return {"unreadable": len(unreadable), "unreadable_videos": unreadable}
 
 
-def probe_with_care(
-    careful: "Guard", settings: Settings, video: "VideoFile", found: list[Verdict], sha256: str
+def probe_isolated(
+    isolated: "Guard", settings: Settings, video: "VideoFile", new_verdicts: list[Verdict], sha256: str
 ) -> "VideoInfo":
-    """Probe a file so that whatever it does ends in an answer about it; a failure is put to `found`."""
+    """Probe a file in isolation; a failure is appended to `new_verdicts` and raised."""
     from iss_assets.media.video import probe
 
     run = settings.run
@@ -301,11 +297,11 @@ def probe_with_care(
         video.mtime_ns,
     )
     try:
-        return careful.attempt(reading, probe, video.path, settings.video)
+        return isolated.attempt(reading, probe, video.path, settings.video)
     except RefusedFile:
         raise
     except BrokenFile as error:
-        found.append(verdict_from(reading, error, stage_versions(settings)))
+        new_verdicts.append(verdict_from(reading, error, stage_versions(settings)))
         raise
 
 
@@ -315,16 +311,16 @@ def keep_patient_rows(
     patient: str,
     rows: Sequence[Mapping[str, Any]],
     metadata: Mapping[str, Any] | None = None,
-    mark: str | None = None,
+    table_fingerprint: str | None = None,
     more: Sequence[Replacement] = (),
 ) -> dg.MaterializeResult:
-    """Replace a patient's rows of a table and mark them current, in one transaction; and do `more` in it."""
-    mark = mark or fingerprint(rows)
+    """Replace a patient's rows of a table and record them as current, with `more` in the same transaction."""
+    table_fingerprint = table_fingerprint or fingerprint(rows)
     warehouse.warehouse().replace_all(
         [
             Replacement(table, table.from_rows([dict(r) for r in rows]), {"patient_id": patient}),
-            ledger_entry(patient, table, mark, len(rows)),
+            ledger_entry(patient, table, table_fingerprint, len(rows)),
             *more,
         ]
     )
-    return result(table, len(rows), mark, metadata)
+    return result(table, len(rows), table_fingerprint, metadata)

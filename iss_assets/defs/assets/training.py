@@ -1,10 +1,10 @@
 """Cross-validation and the experiments of the paper's section 4.
 
-Belongs here: who is tested in which split, one model an experiment and split, and what it predicts for the patients
-left out. Does not belong here: how a model learns (``modeling``), how predictions are judged (``evaluation``).
+Who is tested in which split, one model per experiment and split, and what it predicts for the patients left out.
+How a model learns is decided in ``modeling``.
 
-A fold is made again only when what it would learn from, its settings or the code has changed; new data of the
-patients left out only make it predict again.
+A fold is fitted again only when its training data, its settings, or the code changed; new data of the patients left
+out only require new predictions.
 """
 
 import json
@@ -26,7 +26,7 @@ from iss_assets.modeling.experiments import (
     FOREST_CODE_VERSION,
 )
 from iss_assets.modeling.folds import not_enrolled
-from iss_assets.pipeline.staleness import embeddings_mark, make_splits, split_file_of
+from iss_assets.pipeline.staleness import embeddings_fingerprint, make_splits, split_file_of
 from iss_assets.reports.charts import training_curves
 from iss_assets.reports.gallery import MartFigure, as_markdown
 from iss_assets.schemas.modeling import CvSplits, Embeddings, FoldModels, FramePredictions
@@ -35,13 +35,13 @@ from iss_assets.warehouse.ledger import STUDY, fingerprint, ledger_entry
 
 GROUP = "experiments"
 SPLITS_CODE_VERSION = "1"
-"""Raised where the same patients are assigned to other splits."""
+"""Raised when the same patients are assigned to different splits."""
 
 
 @dg.asset(
     **describe(
         CvSplits,
-        "Whole patients, stratified by pain level, seeded; a patient keeps the split once given.",
+        "Whole patients, stratified by pain level, seeded; a patient keeps the split once assigned.",
         group=GROUP,
         kinds={"python", "duckdb"},
     ),
@@ -50,10 +50,10 @@ SPLITS_CODE_VERSION = "1"
 )
 def cv_splits(warehouse: WarehouseResource) -> dg.MaterializeResult:
     """Assign every patient who can be trained on to the split in which they are tested."""
-    rows, mark = make_splits(warehouse.warehouse(), warehouse.settings())
+    rows, table_fingerprint = make_splits(warehouse.warehouse(), warehouse.settings())
     named = split_file_of(warehouse.settings())
     warehouse.warehouse().replace_all(
-        [Replacement(CvSplits, rows, {}), ledger_entry(STUDY, CvSplits, mark, rows.num_rows)]
+        [Replacement(CvSplits, rows, {}), ledger_entry(STUDY, CvSplits, table_fingerprint, rows.num_rows)]
     )
     sizes = rows.group_by("split").aggregate([("patient_id", "count")]).sort_by("split")
     return result(
@@ -68,14 +68,14 @@ def cv_splits(warehouse: WarehouseResource) -> dg.MaterializeResult:
 
 
 def trainable(resource: WarehouseResource) -> list[Any]:
-    """Give the patients whom the cross-validation is over."""
+    """Return the patients of the cross-validation."""
     return trainable_patients(resource.warehouse(), resource.settings().training)
 
 
 @dg.asset(
     **describe(
         Embeddings,
-        "A frozen ResNet50 looks at each face once; new patients cost only themselves.",
+        "A frozen ResNet50 embeds each face once; a new patient costs nothing for the others.",
         group=GROUP,
         kinds={"torch", "duckdb"},
     ),
@@ -88,7 +88,7 @@ def embeddings(context: dg.AssetExecutionContext, warehouse: WarehouseResource) 
     """Embed one patient's faces."""
     patient, training = context.partition_key, warehouse.settings().training
     keys, crops = load_crops(warehouse.warehouse(), training, patient)
-    mark = embeddings_mark(warehouse.warehouse(), warehouse.settings(), patient)
+    table_fingerprint = embeddings_fingerprint(warehouse.warehouse(), warehouse.settings(), patient)
     embedded = embed_faces(crops, training)
     rows = Embeddings.arrow_schema().empty_table()
     if keys.num_rows:
@@ -99,19 +99,19 @@ def embeddings(context: dg.AssetExecutionContext, warehouse: WarehouseResource) 
             "frame_index": keys["frame_index"],
             "embedding": arrow.FixedSizeListArray.from_arrays(flat, embedded.vectors.shape[1]),
             "weights_origin": arrow.repeat(embedded.weights_origin, keys.num_rows),
-            "fingerprint": arrow.repeat(mark, keys.num_rows),
+            "fingerprint": arrow.repeat(table_fingerprint, keys.num_rows),
         }
         rows = arrow.table(columns).select(rows.schema.names).cast(rows.schema)
     warehouse.warehouse().replace_all(
         [
             Replacement(Embeddings, rows, {"patient_id": patient}),
-            ledger_entry(patient, Embeddings, mark, rows.num_rows),
+            ledger_entry(patient, Embeddings, table_fingerprint, rows.num_rows),
         ]
     )
     return result(
         Embeddings,
         rows.num_rows,
-        mark,
+        table_fingerprint,
         {"weights": embedded.weights_origin if keys.num_rows else "none"},
     )
 
@@ -122,7 +122,7 @@ def embeddings(context: dg.AssetExecutionContext, warehouse: WarehouseResource) 
         dg.AssetSpec(
             **describe(
                 FoldModels,
-                "Weights lie in the home beside the warehouse, in safetensors; this row says how they came about.",
+                "Weights are stored in the home next to the warehouse, as safetensors; this row records how they were made.",
                 group=GROUP,
                 kinds={"torch", "scikitlearn", "duckdb"},
             ),
@@ -145,7 +145,7 @@ def embeddings(context: dg.AssetExecutionContext, warehouse: WarehouseResource) 
         dg.AssetSpec(
             **describe(
                 FramePredictions,
-                "Only of patients whom the model has not seen.",
+                "Only of patients on whom the model was not trained.",
                 group=GROUP,
                 kinds={"torch", "scikitlearn", "duckdb"},
             ),
@@ -165,10 +165,10 @@ def folds(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> It
         made.setdefault(dimensions["experiment"], []).append(int(dimensions["split"]))
     counts = {"fold_models": 0, "frame_predictions": 0}
     notes: dict[str, Any] = {}
-    marks: list[str] = []
+    fingerprints: list[str] = []
     for name, splits in made.items():
         note = fit_experiment(context, warehouse, BY_NAME[name], sorted(splits))
-        marks += note.pop("marks")
+        fingerprints += note.pop("fingerprints")
         counts["fold_models"] += note["fitted"] + note["kept"]
         counts["frame_predictions"] += note.pop("predictions")
         notes[name] = note
@@ -176,7 +176,7 @@ def folds(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> It
         yield result(
             table,
             counts[table.__table__],
-            fingerprint(marks),
+            fingerprint(fingerprints),
             {
                 "experiments": dg.MetadataValue.json(notes),
                 **(curves(warehouse, made) if table is FoldModels else {}),
@@ -185,7 +185,7 @@ def folds(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> It
 
 
 def curves(resource: WarehouseResource, made: Mapping[str, Sequence[int]]) -> dict[str, dg.MetadataValue]:
-    """Give, for each network, how loss and accuracy went while its folds were learning."""
+    """Return, for each network, the curves of loss and accuracy over the epochs of its folds."""
     drawn: dict[str, dg.MetadataValue] = {}
     for name, splits in made.items():
         rows = resource.warehouse().query(
@@ -207,6 +207,6 @@ def curves(resource: WarehouseResource, made: Mapping[str, Sequence[int]]) -> di
 
 
 def split_key(key: str) -> dict[str, str]:
-    """Take ``experiment|split`` apart."""
+    """Split a key ``experiment|split`` into its dimensions."""
     experiment, split = key.split("|")
     return {"experiment": experiment, "split": split}

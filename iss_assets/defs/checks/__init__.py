@@ -1,1 +1,1 @@
-"""The rules of ``checks`` as ops of the graph."""
+"""The rules of ``iss_assets.checks`` as asset checks."""

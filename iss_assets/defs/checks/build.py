@@ -1,7 +1,4 @@
-"""The checks of the graph, put together stage by stage.
-
-Belongs here: which rules run in which op, and on which assets. Does not belong here: rules, Dagster's machinery.
-"""
+"""The checks of the graph, stage by stage: which rules run in which op, and on which assets."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ from iss_assets.schemas.registry import BY_NAME
 
 
 def build_checks(later: Iterable[dg.AssetsDefinition] = ()) -> list[dg.AssetChecksDefinition]:
-    """Give the checks of the graph.
+    """Return the checks of the graph.
 
     Parameters
     ----------

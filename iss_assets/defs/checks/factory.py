@@ -1,12 +1,12 @@
-"""How checks run in Dagster: one op a stage, one read of the warehouse, one transaction for its results.
+"""How checks run in Dagster: one op per stage, one read of the warehouse, one transaction for its results.
 
-Belongs here: turning rules into a ``multi_asset_check``, findings into metadata and into the table ``check_results``.
-Does not belong here: rules (``scores``, ``quality``, ``schema``), words about them (``catalogue``). See "Asset checks" in Dagster's concept pages.
+Turns rules into a ``multi_asset_check``, and findings into metadata and rows of ``check_results``. The rules are in
+``iss_assets.checks``, their texts in ``protocol.catalogue``.
 
-An op costs a fraction of a second whatever it does, so the checks of a stage share one. A stage looks at what one step
-makes: a fault that blocks fails the op, and with it all that waits for any of its checks.
+Every op costs a fraction of a second, so the checks of a stage share one. A stage checks the output of one step: a
+finding that blocks fails the op, and with it everything downstream of any of its checks.
 
-No ``from __future__ import annotations`` here: ``multi_asset_check`` wants the context's type, not its name.
+No ``from __future__ import annotations`` here: ``multi_asset_check`` needs the context's type, not its name.
 """
 
 import json
@@ -37,7 +37,7 @@ Findings = list[tuple[CheckInfo, Finding]]
 
 
 def make_checks(stage: Stage) -> dg.AssetChecksDefinition:
-    """Make the op of a stage."""
+    """Return the op of a stage."""
     partitions = patients_partitions if stage.by_patient else None
 
     @dg.multi_asset_check(
@@ -66,9 +66,9 @@ def make_checks(stage: Stage) -> dg.AssetChecksDefinition:
 def check_spec(
     info: CheckInfo, partitions: dg.PartitionsDefinition | None = None, also_needs: Sequence[str] = ()
 ) -> dg.AssetCheckSpec:
-    """Give a check of the catalogue as Dagster's specification."""
+    """Return the specification of a check in the catalogue."""
     with warnings.catch_warnings():
-        # partitions on a check are marked "preview" in Dagster 1.13; a test holds that results land on them
+        # partitions on a check are marked "preview" in Dagster 1.13; a test asserts that results land on them
         warnings.simplefilter("ignore")
         return dg.AssetCheckSpec(
             info.name,
@@ -83,8 +83,10 @@ def check_spec(
 
 def _patient(context: dg.AssetCheckExecutionContext) -> str:
     if not context.has_partition_key:
-        # over several partitions at once Dagster 1.13 keeps the result on none of them
-        raise dg.Failure("Checks look at one patient a run: choose one partition, or start a run for each.")
+        # for several partitions at once, Dagster 1.13 stores the result on none of them
+        raise dg.Failure(
+            "Checks run for one patient at a time: choose one partition, or start a run for each."
+        )
     return context.partition_key
 
 
@@ -95,7 +97,7 @@ def evaluate(
     selected: set[tuple[str, str]],
     log: Callable[[str], None],
 ) -> Findings:
-    """Make the selected checks of a stage; what breaks becomes a failed check and stops no other."""
+    """Run the selected checks of a stage; one that raises becomes a failed check and does not stop the others."""
     settings, checks = resource.settings(), [c for c in stage.checks if (c.asset, c.name) in selected]
     where = {"patient_id": subject} if stage.by_patient else {}
     stored: dict[str, Any] = {}
@@ -116,7 +118,7 @@ def evaluate(
             rule = stage.rules[check.asset][check.name]
             found = _and_then(data, partial(_apply, rule, settings))
         if isinstance(found, Exception):
-            log(f"check {check.name} on {check.asset} broke: {describe(found)}")
+            log(f"check {check.name} on {check.asset} could not run: {describe(found)}")
             found = broken(found)
         findings.append((check, found))
     return findings
@@ -153,7 +155,7 @@ def _and_then(value: Any, work: Callable[[Any], Any]) -> Any:
 
 
 def describe(error: Exception) -> str:
-    """Say what broke and where; the message only of errors that never quote a value."""
+    """Return what failed and where; the message only of errors that never quote a value."""
     if isinstance(error, WarehouseError | LockTimeout):
         return str(error)
     frames = traceback.extract_tb(error.__traceback__)
@@ -162,8 +164,8 @@ def describe(error: Exception) -> str:
 
 
 def broken(error: Exception) -> Finding:
-    """Give the finding of a check that could not be made."""
-    return Finding(False, (), {"error": describe(error)}, "the check can be made", "ERROR", broken=True)
+    """Return the finding of a check that could not run."""
+    return Finding(False, (), {"error": describe(error)}, "the check can run", "ERROR", broken=True)
 
 
 def report(
@@ -174,11 +176,11 @@ def report(
     run_id: str,
     log: Callable[[str], None],
 ) -> Iterator[dg.AssetCheckResult]:
-    """Keep the findings in ``check_results``, in one transaction, and tell them to Dagster."""
+    """Store the findings in ``check_results``, in one transaction, and yield them to Dagster."""
     try:
         keep(warehouse, settings, subject, findings, run_id)
     except WarehouseError as error:
-        # a warehouse of another version: Dagster still hears the findings, which say so
+        # a warehouse of another version: Dagster still gets the findings, which say so
         if not all(found.broken for _, found in findings):
             raise
         log(f"the results are not in check_results: {error}")
@@ -187,8 +189,8 @@ def report(
 
 
 def keep(warehouse: Warehouse, settings: Settings, subject: str, findings: Findings, run_id: str) -> None:
-    """Put findings in the place of the last ones of the same checks, in one transaction."""
-    now, mark = datetime.now(UTC), results_fingerprint(settings)
+    """Replace the previous findings of the same checks, in one transaction."""
+    now, fingerprint = datetime.now(UTC), results_fingerprint(settings)
     rows = CheckResults.check_rows(
         CheckResults.from_rows(
             [
@@ -202,7 +204,7 @@ def keep(warehouse: Warehouse, settings: Settings, subject: str, findings: Findi
                     "numbers": json.dumps(found.numbers, default=str),
                     "threshold": found.threshold,
                     "hint": hint(check, found, subject),
-                    "fingerprint": mark,
+                    "fingerprint": fingerprint,
                     "run_id": run_id,
                     "evaluated_at": now,
                 }
@@ -221,7 +223,7 @@ def keep(warehouse: Warehouse, settings: Settings, subject: str, findings: Findi
 
 
 def result(check: CheckInfo, found: Finding, subject: str) -> dg.AssetCheckResult:
-    """Give a finding as Dagster's result."""
+    """Return a finding as Dagster's result."""
     numbers = {
         metadata_key(name): dg.MetadataValue.json(value) if isinstance(value, dict | list | tuple) else value
         for name, value in found.numbers.items()
@@ -244,7 +246,7 @@ def result(check: CheckInfo, found: Finding, subject: str) -> dg.AssetCheckResul
 
 
 def hint(check: CheckInfo, found: Finding, subject: str) -> str | None:
-    """Give what to do about a finding; nothing when it passed."""
+    """Return what to do about a finding; None if it passed."""
     if found.passed:
         return None
     return BROKEN_HINT if found.broken else check.advise(subject, lost=found.lost)

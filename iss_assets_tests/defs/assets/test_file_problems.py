@@ -59,7 +59,7 @@ def execute(settings: Settings, sql: str) -> None:
         writer.execute(sql)
 
 
-def test_problems_of_every_stage_are_kept_told_and_found_again(
+def test_problems_of_every_stage_are_kept_reported_and_found_again(
     submitted: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = problems(submitted)

@@ -18,13 +18,13 @@ def reads(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> Counter[str]
     """Count how often each video's pictures and meshes are read, in a study of two videos a patient."""
     tiny_study(warehouse, patients=4)
     counted: Counter[str] = Counter()
-    plain = quality.seen_in
+    plain = quality.read_visual
 
-    def counting(connection: Any, settings: Settings, video_id: str) -> quality.Seen:
+    def counting(connection: Any, settings: Settings, video_id: str) -> quality.VisualRows:
         counted[video_id] += 1
         return plain(connection, settings, video_id)
 
-    monkeypatch.setattr(quality, "seen_in", counting)
+    monkeypatch.setattr(quality, "read_visual", counting)
     return counted
 
 
@@ -43,7 +43,7 @@ def test_what_would_fill_the_memory_is_read_again_with_the_same_results(
     once = quality.assess_patient(warehouse, settings, "0001")
     reads.clear()
     with warehouse.read() as connection:
-        size = quality.seen_in(connection, settings, "0001-1").bytes
+        size = quality.read_visual(connection, settings, "0001-1").bytes
     reads.clear()
     monkeypatch.setattr(quality, "_KEPT_BYTES", size)
     assert quality.assess_patient(warehouse, settings, "0001") == once
@@ -55,7 +55,7 @@ def test_a_video_larger_than_its_container_says_is_not_kept(
 ) -> None:
     once = quality.assess_patient(warehouse, settings, "0001")
     reads.clear()
-    monkeypatch.setattr(quality, "_BYTES_A_FRAME", 0)
+    monkeypatch.setattr(quality, "_BYTES_PER_FRAME", 0)
     monkeypatch.setattr(quality, "_KEPT_BYTES", 0)
     assert quality.assess_patient(warehouse, settings, "0001") == once
     assert reads == {"0001-1": 3, "0001-2": 3}, "looked at, let go, and read for each of the two passes"

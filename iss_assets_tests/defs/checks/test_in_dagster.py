@@ -152,7 +152,7 @@ def test_checks_of_one_asset_alone_leave_the_others_results(
     }
 
 
-def test_a_blocking_fault_stops_what_follows_and_every_other_check_is_still_told(
+def test_a_blocking_fault_stops_what_follows_and_every_other_check_is_still_reported(
     study: InventedStudy, instance: dg.DagsterInstance
 ) -> None:
     study.sql("update videos set status = 'nonsense' where video_id = '0001-00'")
@@ -239,9 +239,9 @@ def test_a_table_that_was_made_but_not_checked_is_found(
     study: InventedStudy, instance: dg.DagsterInstance
 ) -> None:
     settings = study.resource.settings()
-    marks = [(GOOD, "*", "videos", "m", 8), (GOOD, "0001-00", "frames", "m", 160)]
+    entries = [(GOOD, "*", "videos", "m", 8), (GOOD, "0001-00", "frames", "m", 160)]
     with study.warehouse.write() as writer:
-        writer.replace(Extractions, ledger_rows(marks), {})
+        writer.replace(Extractions, ledger_rows(entries), {})
     assert unchecked(study.warehouse, settings) == {GOOD: ["frames", "videos"]}
     run(study, instance, GOOD, dg.AssetSelection.assets("videos", "frames"))
     assert unchecked(study.warehouse, settings) == {}
@@ -256,7 +256,7 @@ def test_a_table_that_was_made_but_not_checked_is_found(
     assert unchecked(study.warehouse, changed) == {GOOD: ["frames", "videos"]}
 
 
-def test_a_week_that_ends_while_others_submit_is_judged_again(
+def test_a_week_that_ends_while_others_submit_is_checked_again(
     study: InventedStudy, instance: dg.DagsterInstance
 ) -> None:
     settings = study.resource.settings()
