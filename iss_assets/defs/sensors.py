@@ -176,16 +176,16 @@ def _alert_watch(settings: Settings) -> dg.SensorDefinition:
         minimum_interval_seconds=settings.alerts.interval_s,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=(
-            "Reads the checks and failures of every finished run, whoever launched it, and keeps the table `alerts`: "
+            "Reads the checks and failures of every finished run, however it was launched, and keeps the table `alerts`: "
             "what is new, what changed, what is resolved."
         ),
     )
     def alert_watch(context: dg.SensorEvaluationContext, warehouse: WarehouseResource) -> dg.SensorResult:
         runs, cursor = finished_since(context.instance, context.cursor)
         changed = record_runs(context.instance, warehouse.warehouse(), runs)
-        said = f"{len(runs)} runs read, {len(changed)} alerts new, changed or seen again"
-        context.log.info(said)
-        return dg.SensorResult(skip_reason=said, cursor=cursor)
+        summary = f"{len(runs)} runs read, {len(changed)} alerts new, changed or unchanged"
+        context.log.info(summary)
+        return dg.SensorResult(skip_reason=summary, cursor=cursor)
 
     return alert_watch
 
@@ -203,13 +203,13 @@ def _alert_delivery(settings: Settings) -> dg.SensorDefinition:
     def alert_delivery(context: dg.SensorEvaluationContext, warehouse: WarehouseResource) -> dg.SensorResult:
         current = warehouse.settings()
         done = deliver(warehouse.warehouse(), current)
-        said = (
+        summary = (
             f"{done.taken} messages taken, {done.refused} not taken, {done.waiting} alerts wait, "
             f"{done.given_up} given up"
             if current.alerts.urls
             else f"no address in the settings; {done.waiting} alerts are in the table and on the page only"
         )
-        context.log.info(said)
-        return dg.SensorResult(skip_reason=said)
+        context.log.info(summary)
+        return dg.SensorResult(skip_reason=summary)
 
     return alert_delivery

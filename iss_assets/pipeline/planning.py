@@ -91,7 +91,7 @@ class StudyState:
     partitions : collection of str
         Patients that Dagster knows.
     in_flight : collection of str
-        Subjects of runs that are queued or in progress, whoever requested them.
+        Subjects of runs that are queued or in progress, however they were requested.
     attempts : mapping
         Subject to its finished runs, newest first.
     study, marts : str, optional

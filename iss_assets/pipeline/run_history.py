@@ -74,10 +74,9 @@ def process_tags() -> dict[str, str]:
 
 
 def tag_process(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
-    """Record on a run that this process executes it, unless whoever started it has done so.
+    """Record on a run that this process executes it, unless the process that started it has done so.
 
-    Runs of the daemon and the UI are told apart from dead ones by it, as those of `iss run` are: when the machine goes
-    down, nothing is left that could report them as failed.
+    It tells live runs from dead ones: when the machine goes down, nothing is left that could report them as failed.
     """
     if PID_TAG not in run.tags:
         instance.add_run_tags(run.run_id, process_tags())
@@ -137,7 +136,7 @@ def _started(pid: int) -> str:
 
 
 def subjects_in_flight(instance: dg.DagsterInstance) -> frozenset[str]:
-    """Return the patients and study-wide jobs of runs in progress, whoever launched them."""
+    """Return the patients and study-wide jobs of all runs in progress, however they were launched."""
     runs = instance.get_runs(dg.RunsFilter(statuses=list(IN_PROGRESS)))
     return frozenset(run.tags.get(PARTITION_TAG) or run.tags.get(SUBJECT_TAG) or run.job_name for run in runs)
 

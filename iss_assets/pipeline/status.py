@@ -15,7 +15,7 @@ _PER_PATIENT = """
 with submitted as (
   select patient_id, count(*) as surveys from bpi_scores group by all
 ),
-kept as (
+stored as (
   select patient_id, count(*) as videos, count(*) filter (status = 'ok') as readable from videos group by all
 ),
 extracted as (
@@ -33,7 +33,7 @@ select
   coalesce(extracted, 0) as extracted, coalesce(usable, 0) as usable, coalesce(failing, 0) as failing
 from (select distinct patient_id from extractions where patient_id <> '*') as known
 left join submitted using (patient_id)
-left join kept using (patient_id)
+left join stored using (patient_id)
 left join extracted using (patient_id)
 left join quality using (patient_id)
 left join failing using (patient_id)
@@ -56,15 +56,14 @@ def study_status(settings: Settings) -> StudyStatus:
     StudyFolderError
         If the study folder cannot be read.
     """
-
     folder = read_study(settings.study, settings.reading)
     warehouse = Warehouse(settings.warehouse_path, settings.warehouse)
     stale = stale_patients(folder, settings)
-    kept = {row["patient_id"]: row for row in warehouse.query(_PER_PATIENT).to_pylist()}
+    recorded = {row["patient_id"]: row for row in warehouse.query(_PER_PATIENT).to_pylist()}
     enrolled = [p.patient_id for p in folder.patients]
     rows = []
-    for patient in sorted({*enrolled, *kept}):
-        have = kept.get(patient, {})
+    for patient in sorted({*enrolled, *recorded}):
+        have = recorded.get(patient, {})
         outdated = stale.get(patient, [])
         rows.append(
             {
@@ -77,7 +76,7 @@ def study_status(settings: Settings) -> StudyStatus:
                 "failed checks": have.get("failing", 0),
                 "stale": "not enrolled any more"
                 if patient not in enrolled
-                else _stale(patient, outdated, kept),
+                else _stale(patient, outdated, recorded),
             }
         )
     notes = [
@@ -97,8 +96,8 @@ def study_status(settings: Settings) -> StudyStatus:
     return StudyStatus(rows, notes)
 
 
-def _stale(patient: str, outdated: list[str], kept: dict[str, Any]) -> str:
-    if patient not in kept:
+def _stale(patient: str, outdated: list[str], recorded: dict[str, Any]) -> str:
+    if patient not in recorded:
         return "new"
     made = [table for table in outdated if not table.startswith("checks of ")]
     return ", ".join(made + ["checks"] * (len(made) < len(outdated)))

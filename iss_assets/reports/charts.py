@@ -132,7 +132,7 @@ def _legend(names: Sequence[str], left: float, y: float) -> list[str]:
 
 
 def _spoken(title: str, pairs: Iterable[tuple[object, object]]) -> str:
-    """Put a title and its values into one sentence for a screen reader."""
+    """Return a title and its values as one sentence for a screen reader."""
     values = "; ".join(f"{name} {value}" for name, value in pairs)
     return f"{title}: {values}." if values else f"{title}: no values."
 
@@ -165,7 +165,7 @@ def histogram(values: Iterable[float], title: str, *, bins: int = 10, finest: fl
     bins : int
         About how many bars.
     finest : float
-        Smallest width of a bar, in the unit of the values: nobody tells smaller differences apart.
+        Smallest width of a bar, in the unit of the values: smaller differences cannot be told apart.
     """
     values = list(values)
     counts = _count_in_bins(values, bins, finest)

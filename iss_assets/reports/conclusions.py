@@ -150,7 +150,7 @@ def conclusion(
         )
     if len(too_few):
         points.append(
-            "Higher than the best baseline, but too few patients differ to tell this from chance, whatever the figures: "
+            "Higher than the best baseline, but too few patients differ to distinguish this from chance, whatever the figures: "
             + "; ".join(map(_against, rows_of(too_few)))
             + "."
         )
@@ -178,7 +178,7 @@ def conclusion(
 
 
 def _chance(permutations: pd.DataFrame, alpha: float) -> list[str]:
-    """Say which models do better than chance, and for which that could not have been shown."""
+    """Return sentences on which models do better than chance, and for which that could not have been shown."""
     if permutations.empty:
         return ["No test against chance has been made."]
     head = (
@@ -201,7 +201,7 @@ def _chance(permutations: pd.DataFrame, alpha: float) -> list[str]:
 
 
 def _inconclusive(permutations: pd.DataFrame, tests: int, alpha: float) -> str:
-    """Say once, for all models that it concerns, why no result could have been told from chance."""
+    """Return one sentence per reason, for all models that it concerns, on why no result could have been distinguished from chance."""
     reasons: dict[str, list[str]] = {}
     helped: list[str] = []
     needed = math.ceil(tests / alpha) - 1
@@ -222,7 +222,7 @@ def _inconclusive(permutations: pd.DataFrame, tests: int, alpha: float) -> str:
     if helped:
         enough = f" {needed:,} permutations would do{'' if len(helped) == len(models) else f' for {_and(helped)}'}."
     return (
-        f"nothing can be said about {_and(models)}. {said}: no result, however good, could have been told from "
+        f"nothing can be said about {_and(models)}. {said}: no result, however good, could have been distinguished from "
         f"chance.{enough}"
     )
 

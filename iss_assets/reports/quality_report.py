@@ -419,7 +419,7 @@ def _item(row: Mapping[str, Any], info: CheckInfo | None, known: Mapping[str, Ma
 
 
 def cost_of(row: Mapping[str, Any], info: CheckInfo | None) -> Cost:
-    """Say what a failed check, or a failed run, costs the study.
+    """Return what a failed check, or a failed run, costs the study.
 
     Parameters
     ----------
@@ -468,7 +468,7 @@ def _share(part: float, whole: float) -> float:
 
 
 def _about(video: Mapping[str, Any] | None, info: CheckInfo | None) -> str:
-    """Say what is wrong with a video of an item: which of the cause's flags it has, and what is unusual about its file."""
+    """Return what is wrong with a video of an item: which of the cause's flags it has, and what is unusual about its file."""
     if video is None:
         return ""
     words = []
@@ -522,7 +522,7 @@ def _unusual_files(problems: Mapping[str, str]) -> Item:
 
 
 def check_title(asset: str, check_name: str) -> str:
-    """Say what a check's failure means; the plain name for one that is not in the catalogue (SQL models' tests)."""
+    """Return what a check's failure means; the plain name for one that is not in the catalogue (SQL models' tests)."""
     if check_name == RUN_FAILED:
         return f"The last run failed at {asset}"
     try:

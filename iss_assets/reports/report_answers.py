@@ -64,7 +64,7 @@ def flow(inputs: StudyReportInputs) -> dict[str, list[Step]]:
 
 
 def associations_reach(inputs: StudyReportInputs) -> str:
-    """Say so where no quality measure could have been told from chance, however strongly it is associated with pain.
+    """Return a note where no quality measure could have been distinguished from chance, however strongly it is associated with pain.
 
     The smallest p of a two-sided rank test is reached by groups that do not overlap: 2 / (n choose k) for k of n
     patients without pain. Holm multiplies it by the number of measures.
@@ -81,7 +81,7 @@ def associations_reach(inputs: StudyReportInputs) -> str:
     return (
         f" With {free} of {len(analyzed)} patients free of pain no p can be below {least:.2g}, which is "
         f"{min(1.0, least * tests):.2g} after Holm over {tests} measures: no association, however strong, could have been "
-        "told from chance."
+        "distinguished from chance."
     )
 
 

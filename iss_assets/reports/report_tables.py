@@ -86,7 +86,7 @@ def name_cell(experiment: str, trained: str = "") -> Cell:
 
 
 def training_words(profile: Any, origin: Any) -> str:
-    """Say in which profile a model was trained and from which first weights."""
+    """Return in which profile a model was trained and from which first weights."""
     if profile is None or pd.isna(profile):
         return ""
     return f"profile {profile}, " + ("not pretrained" if origin == "none" else f"first weights {origin}")

@@ -249,7 +249,7 @@ def _table(model: SqlModel, rows: Rows) -> DataTable:
 
 
 def _share_of(rows: Rows) -> str:
-    """Say how many videos the shares of a table are of, where every row is a share of the same videos."""
+    """Return how many videos the shares of a table are of, where every row is a share of the same videos."""
     if not rows or not {"videos", "video_share"} <= rows[0].keys():
         return ""
     return f"Shares are of {round(rows[0]['videos'] / rows[0]['video_share']):,} measured videos."

@@ -864,7 +864,7 @@ def video_quality():
         metadata={"affected": 1, "ids": dg.MetadataValue.json(["s1"])})
     return dg.MaterializeResult(check_results=[found])
 
-job = dg.define_asset_job("patient", [video_quality], partitions_def=patients)
+job = dg.define_asset_job("patient", [video_quality])
 
 @dg.sensor(job=job, minimum_interval_seconds=1, default_status=dg.DefaultSensorStatus.RUNNING)
 def once(context):

@@ -244,7 +244,7 @@ def test_what_a_deleted_file_had_made_is_removed_by_the_next_run_which_says_so(
     (folder / "marts/oldest.sql").unlink()
     capfd.readouterr()
     assert run(folder, resource).success
-    assert "removed what models without a file had left: oldest" in capfd.readouterr().err
+    assert "removed tables of models without a file: oldest" in capfd.readouterr().err
     names = resource.warehouse().query("select table_name from information_schema.tables")
     assert "oldest" not in names["table_name"].to_pylist()
     assert "patients_by_sex" in names["table_name"].to_pylist()

@@ -61,7 +61,6 @@ def run(
     job = dg.define_asset_job(
         "patient",
         selection=selection or dg.AssetSelection.assets(*PATIENT_TABLES),
-        partitions_def=patients_partitions,
     )
     defs = dg.Definitions(
         assets=[stub(name, [] if ran is None else ran) for name in PATIENT_TABLES],
