@@ -19,9 +19,9 @@ from iss_assets.schemas.registry import BY_NAME
 from iss_assets.warehouse.database import WarehouseError
 from iss_assets.warehouse.row_groups import merge_row_groups
 from iss_assets.warehouse.sql.build import TestResult, run_tests, try_models
+from iss_assets.warehouse.sql.data_tests import ModelTest
 from iss_assets.warehouse.sql.errors import SqlModelError
 from iss_assets.warehouse.sql.models import SqlModel, SqlModels, load_models
-from iss_assets.warehouse.sql.properties import ModelTest
 
 OWNERS = ("team:data",)
 PREVIEW_ROWS = 20

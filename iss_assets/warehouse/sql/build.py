@@ -12,8 +12,8 @@ import duckdb
 import pyarrow as arrow
 
 from iss_assets.warehouse.database import Warehouse, WarehouseError, Writer
+from iss_assets.warehouse.sql.data_tests import ModelTest
 from iss_assets.warehouse.sql.models import SqlModel, SqlModels
-from iss_assets.warehouse.sql.properties import ModelTest
 from iss_assets.warehouse.sql.record import record, remove_gone
 
 

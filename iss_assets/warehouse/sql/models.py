@@ -25,12 +25,12 @@ from sqlglot.optimizer.scope import build_scope
 from iss_assets.schemas.registry import BY_NAME
 from iss_assets.shipped import shipped_folder
 from iss_assets.warehouse.engine import pin
+from iss_assets.warehouse.sql.data_tests import ModelTest
 from iss_assets.warehouse.sql.errors import SqlModelError
 from iss_assets.warehouse.sql.jinja import render_sql
 from iss_assets.warehouse.sql.parsing import DIALECT, duckdb_error, first_code_line, parse_query, tables_read
 from iss_assets.warehouse.sql.properties import (
     FolderProperties,
-    ModelTest,
     Properties,
     SingularProperties,
     checked_materialization,
