@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-END_S: Final = 6.0
+END_S: Final = 4.0
 """Seconds that children get to end by themselves; then they are killed."""
 _PR_SET_PDEATHSIG: Final = 1
 
@@ -77,9 +77,14 @@ class Children:
         for process in self._processes.values():
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(max(0.0, until - time.monotonic()))
+        self.kill()
+        for process in self._processes.values():
+            process.wait()
+
+    def kill(self) -> None:
+        """End all of them and what they started at once."""
         for process in self._processes.values():
             _signal(process, signal.SIGKILL)
-            process.wait()
 
 
 def _signal(process: subprocess.Popen[bytes], number: int) -> None:

@@ -26,6 +26,8 @@ from iss_assets.server.dagster_private import GrpcServerTarget, WorkspaceProcess
 from iss_assets.server.previews import Previews
 from iss_assets.settings import Settings
 
+STOP_S: Final = 8.0
+"""Seconds from a signal or a crash after which everything is ended the hard way; operators are promised ten."""
 READY_S: Final = 120.0
 """Seconds within which the code server must answer."""
 _LONGEST_SOCKET: Final = 100
@@ -130,9 +132,22 @@ def _run(
                     f"{ended[0]} ended with status {ended[1]}; everything is being stopped. See serve.log in the home."
                 )
                 break
+        status = 1 if ended else 0
+        threading.Timer(STOP_S, _end, (children, status)).start()
         web.should_exit = True
-        thread.join(4)
-    return 1 if ended else 0
+        children.stop()
+        thread.join(1)
+        previews.close()
+        # leaving Dagster's contexts and the interpreter in order takes seconds, and nothing is left to be saved
+        _end(children, status)
+    return status
+
+
+def _end(children: Children, status: int) -> None:
+    """End this process and what is left of its children at once."""
+    children.kill()
+    sys.stdout.flush()
+    os._exit(status)
 
 
 class _Server(uvicorn.Server):
