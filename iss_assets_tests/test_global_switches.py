@@ -99,11 +99,11 @@ def run_in_a_fresh_process(
 @pytest.fixture(scope="module")
 def plain(study: Path) -> str:
     found = run_in_a_fresh_process(study, STUDY)
-    told = json.loads(found)
-    assert [r["submitted_at"] for r in told["bpi_scores"]] == MOMENTS
-    assert told["pandas"] == MOMENTS
-    assert [r["submitted_on"] for r in told["bpi_scores"]] == ["2021-01-12", "2021-01-12", "2021-01-01"]
-    assert [r["year"] for r in told["days"]] == [2021, 2021, 2020]
+    output = json.loads(found)
+    assert [r["submitted_at"] for r in output["bpi_scores"]] == MOMENTS
+    assert output["pandas"] == MOMENTS
+    assert [r["submitted_on"] for r in output["bpi_scores"]] == ["2021-01-12", "2021-01-12", "2021-01-01"]
+    assert [r["year"] for r in output["days"]] == [2021, 2021, 2020]
     return found
 
 

@@ -109,16 +109,16 @@ def test_any_supported_interpreter_makes_the_environment(
     pythons: dict[str, str], made_with: str, tmp_path: Path
 ) -> None:
     here = machine(tmp_path, pythons)
-    told = here.make()
-    assert told.returncode == 0, told.stderr
+    output = here.make()
+    assert output.returncode == 0, output.stderr
     assert here.made_with() == f"{made_with} -m venv venv"
     assert (tmp_path / "venv/bin/uv").exists()
 
 
 def test_where_only_an_unsupported_interpreter_is_uv_fetches_one(tmp_path: Path) -> None:
     here = machine(tmp_path, {"python3": "3.13"})  # Debian 13
-    told = here.make()
-    assert told.returncode == 0, told.stderr
+    output = here.make()
+    assert output.returncode == 0, output.stderr
     assert here.made_with() == "uv venv --quiet --clear --python >=3.11,<3.13 venv"
     assert "python3 -m venv venv/fetcher" in here.log.read_text().replace(f"{tmp_path}/", "")
     assert (tmp_path / "venv/bin/uv").exists()
@@ -141,9 +141,9 @@ def test_uv_on_the_path_makes_environments_for_interpreters_that_cannot(tmp_path
 def test_where_nothing_helps_the_error_says_what_to_do(
     pythons: dict[str, str], no_venv: bool, says: str, tmp_path: Path
 ) -> None:
-    told = machine(tmp_path, pythons, no_venv=no_venv, network=False).make()
-    assert told.returncode == 1
-    assert says in told.stderr
+    output = machine(tmp_path, pythons, no_venv=no_venv, network=False).make()
+    assert output.returncode == 1
+    assert says in output.stderr
     assert not (tmp_path / "venv/bin/python").exists()
 
 
@@ -240,9 +240,9 @@ def test_the_command_ends_with_status_two_where_the_sql_folder_is_missing(
     from iss_assets.cli import app
 
     monkeypatch.setenv("ISS_WAREHOUSE__SQL_DIR", str(tmp_path / "gone"))
-    told = CliRunner().invoke(app, ["run", "--study", str(tmp_path), "--home", str(tmp_path / "home")])
-    assert told.exit_code == 2
-    assert "no such folder of SQL models" in told.output
+    output = CliRunner().invoke(app, ["run", "--study", str(tmp_path), "--home", str(tmp_path / "home")])
+    assert output.exit_code == 2
+    assert "no such folder of SQL models" in output.output
     assert not (tmp_path / "home").exists()
 
 
@@ -273,16 +273,16 @@ def test_the_wheel_holds_what_the_package_needs_and_nothing_else(wheel: Path) ->
 def test_the_installed_command_finds_its_models_and_pages_and_not_the_checkouts(
     installed: Path, tmp_path: Path
 ) -> None:
-    def told(*command: str) -> str:
+    def output(*command: str) -> str:
         environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
     (tmp_path / "dbt_like_sql").mkdir()  # somebody else's
-    assert told(f"{installed}/iss", "--version") == f"iss-assets {PROJECT['version']}\n"
-    assert "# The study folder" in told(f"{installed}/iss", "guide", "study_folder")
-    where = told(
+    assert output(f"{installed}/iss", "--version") == f"iss-assets {PROJECT['version']}\n"
+    assert "# The study folder" in output(f"{installed}/iss", "guide", "study_folder")
+    where = output(
         f"{installed}/python",
         "-c",
         "import iss_assets; from iss_assets.settings import Settings; "

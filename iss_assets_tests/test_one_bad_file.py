@@ -42,8 +42,8 @@ def open_marked(file, *args, **kwargs):
         log = Path(os.environ["ISS_TEST_DEATHS"])
         died = log.read_text().count(Path(file).name) if log.exists() else 0
         if stage in callers and not (what == "once" and died):
-            with log.open("a") as told:
-                told.write(f"{Path(file).name}\\n")
+            with log.open("a") as output:
+                output.write(f"{Path(file).name}\\n")
             if what == "breaks":
                 raise IndexError("list index out of range")
             os.kill(os.getpid(), signal.SIGSEGV if what == "crashes" else signal.SIGKILL)

@@ -358,7 +358,7 @@ def write_plain(path: Path, frames: int, width: int, height: int) -> None:
         container.mux(stream.encode(None))
 
 
-def test_bad_files_become_rows_with_a_reason_and_the_others_go_on(study: Settings) -> None:
+def test_bad_files_become_rows_with_a_reason_and_the_others_continue(study: Settings) -> None:
     folder = study.study / "videos" / "0003"
     (folder / "0003-90.mp4").write_bytes(b"")
     (folder / "0003-91.mp4").write_text("Dear doctor, this is no video.")
@@ -389,23 +389,23 @@ def iss(*arguments: str) -> subprocess.CompletedProcess:
 
 
 def test_the_command_line_says_how_things_stand(study: Settings) -> None:
-    told = iss("status")
-    assert told.returncode == 0 and told.stdout.count("\n000") == 3, told.stderr
-    told = iss("sql", "select count(*) as n from patients", "--format", "json")
-    assert told.stdout == '[{"n": 3}]\n'
-    told = iss("sql", "select 'a,b' as x, null as y", "--format", "csv")
-    assert told.stdout == 'x,y\n"a,b",\n'
-    told = iss("sql", "delete from patients")
-    assert told.returncode == 2 and count(study, "patients") == 3
-    told = iss("sql", "copy patients to 'out.csv'")
-    assert told.returncode == 2 and not Path("out.csv").exists()
+    output = iss("status")
+    assert output.returncode == 0 and output.stdout.count("\n000") == 3, output.stderr
+    output = iss("sql", "select count(*) as n from patients", "--format", "json")
+    assert output.stdout == '[{"n": 3}]\n'
+    output = iss("sql", "select 'a,b' as x, null as y", "--format", "csv")
+    assert output.stdout == 'x,y\n"a,b",\n'
+    output = iss("sql", "delete from patients")
+    assert output.returncode == 2 and count(study, "patients") == 3
+    output = iss("sql", "copy patients to 'out.csv'")
+    assert output.returncode == 2 and not Path("out.csv").exists()
 
 
 def test_the_exit_status_is_two_and_the_message_clear_where_nothing_can_be_done(tmp_path: Path) -> None:
-    told = iss("run", "--study", str(tmp_path / "nowhere"), "--home", str(tmp_path / "home"))
-    assert told.returncode == 2 and "Traceback" not in told.stderr and told.stderr.strip()
-    told = iss("sql", "select 1", "--home", str(tmp_path / "home2"))
-    assert told.returncode == 2 and "iss run" in told.stderr
+    output = iss("run", "--study", str(tmp_path / "nowhere"), "--home", str(tmp_path / "home"))
+    assert output.returncode == 2 and "Traceback" not in output.stderr and output.stderr.strip()
+    output = iss("sql", "select 1", "--home", str(tmp_path / "home2"))
+    assert output.returncode == 2 and "iss run" in output.stderr
 
 
 def test_the_exit_status_is_one_where_a_patient_failed_and_the_others_are_done(study: Settings) -> None:
@@ -416,12 +416,12 @@ def test_the_exit_status_is_one_where_a_patient_failed_and_the_others_are_done(s
     study.spool_dir.mkdir(parents=True, exist_ok=True)
     (study.spool_dir / "0002").write_text("a file where the patient's folder should be")
     before = query(study, "select sha256 from videos order by video_id")
-    told = iss("run", "--no-models")
-    assert told.returncode == 1, told.stderr
-    problems = [line for line in told.stderr.splitlines() if line.startswith("failed")]
+    output = iss("run", "--no-models")
+    assert output.returncode == 1, output.stderr
+    problems = [line for line in output.stderr.splitlines() if line.startswith("failed")]
     assert len(problems) == 1
     assert re.fullmatch(r"failed: 0002: \w+: \w+Error: \[Errno \d+\] [\w ]+: 'HOME/spool/0002'", problems[0])
-    assert "1 failed" in told.stdout and "Traceback" not in told.stderr
+    assert "1 failed" in output.stdout and "Traceback" not in output.stderr
     after = query(study, "select sha256 from videos order by video_id")
     assert after[2] != before[2] and after[0] == before[0]
     assert count(study, "frames", "patient_id = '0003'") >= 44
@@ -438,10 +438,10 @@ def test_the_wheel_elsewhere_with_more_workers_makes_the_same_rows_as_the_clone(
     environment |= {"ISS_STUDY": str(made.study), "ISS_HOME": str(tmp_path / "home")}
     environment |= {"ISS_RUN__WORKERS": "2", "ISS_RUN__THREADS": "5"}
     (tmp_path / "empty").mkdir()
-    told = subprocess.run(
+    output = subprocess.run(
         [installed / "iss", "run"], cwd=tmp_path / "empty", env=environment, capture_output=True, text=True
     )
-    assert told.returncode == 0, told.stderr
+    assert output.returncode == 0, output.stderr
     assert list((tmp_path / "empty").iterdir()) == []
     again, first = contents(Settings(study=made.study, home=tmp_path / "home")), contents(made)
     assert again.keys() == first.keys() and len(first) > 40
@@ -468,8 +468,8 @@ def test_a_run_killed_again_and_again_ends_in_the_same_tables_as_an_undisturbed_
         lambda: "evaluating" in log.read_text(),  # the forest is trained
         lambda: "making the SQL marts" in log.read_text(),
     ):
-        with log.open("w") as told:
-            process = subprocess.Popen(command, start_new_session=True, stdout=told, stderr=told)
+        with log.open("w") as output:
+            process = subprocess.Popen(command, start_new_session=True, stdout=output, stderr=output)
             deadline = time.monotonic() + 120
             while not reached():
                 assert process.poll() is None and time.monotonic() < deadline, log.read_text()

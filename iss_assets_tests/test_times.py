@@ -164,16 +164,16 @@ def _compare_marts(
         (who, day): own.count(day) for who, own in days.items() for day in own
     }
     for who in days:
-        told = warehouse.query(
+        reported = warehouse.query(
             "select submission_id, happened_on, happened_at from patient_timeline "
             "where event = 'submission' and patient_id = ? order by event_number",
             [who],
         ).to_pylist()
         order = sorted((at.date(), at, name) for name, (p, at) in expected.items() if p == who)
-        assert [(r["submission_id"], r["happened_on"]) for r in told] == [
+        assert [(r["submission_id"], r["happened_on"]) for r in reported] == [
             (name, day) for day, _, name in order
         ]
-        assert [r["happened_at"] for r in told] == [at.replace(tzinfo=None) for _, at, _ in order]
+        assert [r["happened_at"] for r in reported] == [at.replace(tzinfo=None) for _, at, _ in order]
 
 
 def _compare_checks(config: Settings, expected: dict[str, tuple[str, datetime]]) -> None:
@@ -211,6 +211,6 @@ def _compare_exports(warehouse: Warehouse, to: Path, expected: dict[str, tuple[s
                 for r in csv.DictReader(file)
             ]
         )
-    told = pd.read_csv(to / "bpi_scores.csv", parse_dates=["submitted_at"])
-    moments = dict(zip(told["submission_id"], told["submitted_at"], strict=True))
+    reported = pd.read_csv(to / "bpi_scores.csv", parse_dates=["submitted_at"])
+    moments = dict(zip(reported["submission_id"], reported["submitted_at"], strict=True))
     assert {n: m.to_pydatetime() for n, m in moments.items()} == {n: at for n, (_, at) in expected.items()}

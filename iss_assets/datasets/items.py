@@ -285,9 +285,9 @@ def _choose(
     condition = " and ".join(conditions) or "true"
     sql = _ITEMS.format(item=item, weight=weight, joins=joins, condition=condition)
     rows = _rows(connection, sql, [list(patients)])
-    most = {"frame": settings.frames_per_patient, "chunk": settings.chunks_per_patient}.get(experiment.item)
+    limit = {"frame": settings.frames_per_patient, "chunk": settings.chunks_per_patient}.get(experiment.item)
     _, first, count = np.unique(_strings(rows["patient_id"]), return_index=True, return_counts=True)
-    places = [start + evenly_spaced(n, most) for start, n in zip(first, count, strict=True)]
+    places = [start + evenly_spaced(n, limit) for start, n in zip(first, count, strict=True)]
     chosen = rows.take(pa.array(np.concatenate(places) if places else np.zeros(0, np.int64)))
     return chosen.append_column("place", pa.array(np.arange(chosen.num_rows)))
 

@@ -196,7 +196,7 @@ def _alert_delivery(settings: Settings) -> dg.SensorDefinition:
         minimum_interval_seconds=settings.alerts.interval_s,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=(
-            "Sends what waits in the table `alerts` to the addresses in the settings, one message a run, and tries "
+            "Sends what waits in the table `alerts` to the addresses in the settings, one message per run, and tries "
             "again later where a receiver is down. Ids, check names, numbers and fixed words only."
         ),
     )

@@ -1,4 +1,4 @@
-"""Alerts: what is told when, to real HTTP receivers, and under a real daemon."""
+"""Alerts: what is sent when, to real HTTP receivers, and under a real daemon."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ T0 = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
 RULES = AlertSettings(retry_s=60, attempts=3, messages=3)
 
 
-def seen(
+def observed(
     minute: int = 0,
     *,
     passed: bool = False,
@@ -83,19 +83,19 @@ def one(*observations: Observation) -> Alert:
     return alert
 
 
-def told(alert: Alert, *to: str) -> Alert:
+def notified(alert: Alert, *to: str) -> Alert:
     return after_round(alert, to, [], list(to), RULES, T0)
 
 
 def test_a_failed_check_raises_an_alert_and_a_passed_one_none() -> None:
-    assert one(seen()).status == "raised"
-    assert one(seen()).delivery == "waiting"
-    assert after(seen(passed=True)) == {}
+    assert one(observed()).status == "raised"
+    assert one(observed()).delivery == "waiting"
+    assert after(observed(passed=True)) == {}
 
 
 def test_the_same_issue_is_not_reported_twice() -> None:
-    alert = told(one(seen()), "a")
-    (again,) = update({alert.key: alert}, [seen(5, run="run-two")])
+    alert = notified(one(observed()), "a")
+    (again,) = update({alert.key: alert}, [observed(5, run="run-two")])
     assert again.delivery == "delivered"
     assert again.run_id == "run-one"
     assert again.last_seen == T0 + timedelta(minutes=5)
@@ -104,21 +104,21 @@ def test_the_same_issue_is_not_reported_twice() -> None:
 
 @pytest.mark.parametrize("change", [{"ids": ("s1", "s2")}, {"severity": "ERROR"}])
 def test_an_issue_that_changes_is_reported_again(change: dict[str, object]) -> None:
-    alert = told(one(seen()), "a")
-    (changed,) = update({alert.key: alert}, [seen(5, run="run-two", **change)])  # type: ignore[arg-type]
+    alert = notified(one(observed()), "a")
+    (changed,) = update({alert.key: alert}, [observed(5, run="run-two", **change)])  # type: ignore[arg-type]
     assert (changed.delivery, changed.run_id, changed.alert_id) == ("waiting", "run-two", alert.alert_id)
     assert "changed" in line(changed)
 
 
 def test_numbers_that_move_a_little_are_no_change() -> None:
-    alert = told(one(seen()), "a")
-    moved = Observation(**{**seen(5).__dict__, "numbers": {"share": 0.123}})
+    alert = notified(one(observed()), "a")
+    moved = Observation(**{**observed(5).__dict__, "numbers": {"share": 0.123}})
     assert update({alert.key: alert}, [moved])[0].delivery == "delivered"
 
 
 def test_a_resolved_issue_is_reported_to_those_who_were_notified() -> None:
-    alert = told(one(seen()), "a")
-    (resolved,) = update({alert.key: alert}, [seen(9, passed=True, ids=(), run="run-three")])
+    alert = notified(one(observed()), "a")
+    (resolved,) = update({alert.key: alert}, [observed(9, passed=True, ids=(), run="run-three")])
     assert (resolved.status, resolved.delivery) == ("resolved", "waiting")
     (message,) = outbox([resolved], ["a", "newcomer"], RULES, T0 + timedelta(hours=1))
     assert message.address == "a"
@@ -127,12 +127,12 @@ def test_a_resolved_issue_is_reported_to_those_who_were_notified() -> None:
 
 
 def test_an_issue_resolved_before_anyone_was_notified_is_not_reported() -> None:
-    assert one(seen(), seen(1, passed=True)).delivery == "not_needed"
+    assert one(observed(), observed(1, passed=True)).delivery == "not_needed"
 
 
 def test_an_issue_that_comes_back_is_a_new_alert() -> None:
-    first = one(seen(), seen(1, passed=True))
-    again = one(seen(), seen(1, passed=True), seen(2))
+    first = one(observed(), observed(1, passed=True))
+    again = one(observed(), observed(1, passed=True), observed(2))
     assert again.alert_id != first.alert_id
     assert (again.status, again.first_seen) == ("raised", T0 + timedelta(minutes=2))
 
@@ -154,7 +154,7 @@ KNOWN = Known(
 def test_an_issue_that_no_run_will_look_at_again_is_closed_and_reported(
     lost: dict[str, object], reason: str
 ) -> None:
-    alert = told(one(seen()), "a")
+    alert = notified(one(observed()), "a")
     assert close([alert], KNOWN, T0) == []
     (closed,) = close([alert], replace(KNOWN, **lost), T0 + timedelta(days=9))  # type: ignore[arg-type]
     assert (closed.status, closed.reason, closed.delivery) == ("closed", reason, "waiting")
@@ -168,44 +168,44 @@ def test_an_issue_that_no_run_will_look_at_again_is_closed_and_reported(
 
 def test_a_patient_who_comes_back_has_the_issues_from_before() -> None:
     gone = replace(KNOWN, patients=frozenset())
-    (closed,) = close([told(one(seen()), "a")], gone, T0)
-    (again,) = close([told(closed, "a")], KNOWN, T0 + timedelta(days=1))
+    (closed,) = close([notified(one(observed()), "a")], gone, T0)
+    (again,) = close([notified(closed, "a")], KNOWN, T0 + timedelta(days=1))
     assert (again.status, again.reason, again.delivery, again.affected) == (
         "raised",
         None,
         "waiting",
         ("s1",),
     )
-    (later,) = update({closed.key: closed}, [seen(5)])
+    (later,) = update({closed.key: closed}, [observed(5)])
     assert (later.status, later.alert_id != closed.alert_id) == ("raised", True)
 
 
 def test_an_issue_closed_before_anyone_was_notified_is_not_reported() -> None:
-    (closed,) = close([one(seen())], replace(KNOWN, patients=frozenset()), T0)
+    (closed,) = close([one(observed())], replace(KNOWN, patients=frozenset()), T0)
     assert closed.delivery == "not_needed"
 
 
 def test_a_failed_step_is_closed_when_the_program_has_no_such_step_any_more() -> None:
-    failed = replace(seen(), asset="seen", check_name=RUN_FAILED)
+    failed = replace(observed(), asset="seen", check_name=RUN_FAILED)
     alert = one(failed)
     assert close([alert], KNOWN, T0) == []
     assert close([alert], replace(KNOWN, steps=frozenset()), T0)[0].reason == "check removed"
 
 
 def test_an_issue_of_the_whole_study_stays_when_patients_leave() -> None:
-    assert close([one(seen(patient="*"))], replace(KNOWN, patients=frozenset()), T0) == []
+    assert close([one(observed(patient="*"))], replace(KNOWN, patients=frozenset()), T0) == []
 
 
 def test_runs_read_again_in_any_order_change_nothing() -> None:
-    alerts = after(seen(), seen(1, passed=True))
-    assert update(alerts, [seen(1, passed=True), seen(0)]) == []
+    alerts = after(observed(), observed(1, passed=True))
+    assert update(alerts, [observed(1, passed=True), observed(0)]) == []
 
 
 def test_messages_are_grouped_by_run_and_have_the_worst_severity() -> None:
     alerts = after(
-        seen(check="glare"),
-        seen(check="face_missing", severity="ERROR"),
-        seen(1, patient="0004", run="run-two"),
+        observed(check="glare"),
+        observed(check="face_missing", severity="ERROR"),
+        observed(1, patient="0004", run="run-two"),
     )
     first, second = outbox(alerts.values(), ["a"], RULES, T0)
     assert (first.kind, second.kind) == ("failure", "warning")
@@ -222,21 +222,21 @@ def test_messages_are_grouped_by_run_and_have_the_worst_severity() -> None:
 
 
 def test_many_runs_at_once_share_the_last_message() -> None:
-    alerts = after(*(seen(i, patient=f"{i:04d}", run=f"run-{i:02d}") for i in range(8)))
+    alerts = after(*(observed(i, patient=f"{i:04d}", run=f"run-{i:02d}") for i in range(8)))
     messages = outbox(alerts.values(), ["a"], RULES, T0 + timedelta(hours=1))
     assert [len(m.alerts) for m in messages] == [1, 1, 6]
     assert messages[-1].body.count("Run run-") == 6
 
 
 def test_warnings_are_not_sent_if_only_errors_are_wanted() -> None:
-    alerts = after(seen(check="glare"), seen(check="face_missing", severity="ERROR"))
+    alerts = after(observed(check="glare"), observed(check="face_missing", severity="ERROR"))
     settings = AlertSettings(least_severity="ERROR")
     (message,) = outbox(alerts.values(), ["a"], settings, T0)
     assert [a.check_name for a in message.alerts] == ["face_missing"]
 
 
 def test_a_receiver_that_refuses_is_tried_at_growing_intervals_and_then_given_up() -> None:
-    alert = one(seen())
+    alert = one(observed())
     waits = []
     for _ in range(2):
         alert = after_round(alert, [], ["a"], ["a"], RULES, T0)
@@ -278,7 +278,7 @@ def test_a_reminder_to_a_hundred_patients_is_one_message_with_the_list_of_them()
 
 def test_a_reminder_says_who_is_new_who_changed_and_who_no_longer_needs_it() -> None:
     alerts = after(*(reminder(n, 2) for n in range(4)))
-    known = {key: told(alert, "a") for key, alert in alerts.items()}
+    known = {key: notified(alert, "a") for key, alert in alerts.items()}
     news = [reminder(1, 0, at=5, passed=True), reminder(2, 0, at=5, passed=True), reminder(7, 4, at=5)]
     (message,) = outbox(update(known, news), ["a"], RULES, T0 + timedelta(hours=1))
     assert message.title == "Study: Fewer than three check-ins a week: 1 patient, 2 resolved"
@@ -290,7 +290,7 @@ def test_a_reminder_says_who_is_new_who_changed_and_who_no_longer_needs_it() -> 
 
 
 def test_a_reminder_and_an_issue_of_one_run_are_two_messages_and_share_one_if_there_is_room_for_one() -> None:
-    alerts = after(reminder(12, 1), reminder(13, 1), replace(seen(check="glare"), run_id="run-0012"))
+    alerts = after(reminder(12, 1), reminder(13, 1), replace(observed(check="glare"), run_id="run-0012"))
     rule, run = sorted(outbox(alerts.values(), ["a"], RULES, T0), key=lambda m: -len(m.alerts))
     assert [len(rule.alerts), len(run.alerts)] == [2, 1]
     (both,) = outbox(alerts.values(), ["a"], AlertSettings(messages=1), T0)
@@ -317,10 +317,10 @@ def tried(alerts: Mapping[Key, Alert], messages: list[Message], *, taken: bool =
 
 
 def test_a_message_keeps_its_key_at_every_try_whatever_has_come_in_since() -> None:
-    alerts = after(seen(check="glare"), seen(check="dark"))
+    alerts = after(observed(check="glare"), observed(check="dark"))
     (first,) = outbox(alerts.values(), ["a"], RULES, T0)
     refused = tried(alerts, [first])
-    more = one(seen(1, check="quiet"))
+    more = one(observed(1, check="quiet"))
     later = T0 + timedelta(hours=1)
     again, new = outbox([*refused, more], ["a"], RULES, later)
     assert (again.key, again.body) == (first.key, first.body)
@@ -329,10 +329,10 @@ def test_a_message_keeps_its_key_at_every_try_whatever_has_come_in_since() -> No
 
 
 def test_an_issue_that_changes_leaves_its_message_and_the_rest_keeps_the_key() -> None:
-    alerts = after(seen(check="glare"), seen(check="dark"))
+    alerts = after(observed(check="glare"), observed(check="dark"))
     (first,) = outbox(alerts.values(), ["a"], RULES, T0)
     latest = {a.key: a for a in tried(alerts, [first])}
-    for changed in update(latest, [seen(5, check="dark", ids=("s1", "s2"))]):
+    for changed in update(latest, [observed(5, check="dark", ids=("s1", "s2"))]):
         latest[changed.key] = changed
     again, new = outbox(latest.values(), ["a"], RULES, T0 + timedelta(hours=1))
     assert (again.key, [a.check_name for a in again.alerts]) == (first.key, ["glare"])
@@ -340,20 +340,20 @@ def test_an_issue_that_changes_leaves_its_message_and_the_rest_keeps_the_key() -
 
 
 def test_many_runs_that_shared_a_message_share_it_again() -> None:
-    alerts = after(*(seen(i, patient=f"{i:04d}", run=f"run-{i:02d}") for i in range(8)))
+    alerts = after(*(observed(i, patient=f"{i:04d}", run=f"run-{i:02d}") for i in range(8)))
     now = T0 + timedelta(hours=1)
     messages = outbox(alerts.values(), ["a"], RULES, now)
     refused = tried(alerts, messages)
     again = outbox(refused, ["a"], RULES, now + timedelta(hours=1))
     assert {m.key: len(m.alerts) for m in again} == {m.key: len(m.alerts) for m in messages}
-    newcomer = one(seen(60, patient="0100", run="run-new"))
+    newcomer = one(observed(60, patient="0100", run="run-new"))
     assert newcomer not in [
         a for m in outbox([*refused, newcomer], ["a"], RULES, now + timedelta(hours=1)) for a in m.alerts
     ], "no more messages a round than the settings say"
 
 
 def test_a_message_about_several_issues_waits_until_all_of_them_are_due() -> None:
-    alerts = after(seen(check="glare"), seen(check="dark"))
+    alerts = after(observed(check="glare"), observed(check="dark"))
     (first,) = outbox(alerts.values(), ["a"], RULES, T0)
     one_, other = tried(alerts, [first])
     late = replace(other, next_try_at=T0 + timedelta(hours=9))
@@ -363,24 +363,24 @@ def test_a_message_about_several_issues_waits_until_all_of_them_are_due() -> Non
 
 
 def test_every_address_and_every_return_of_an_issue_has_its_own_key() -> None:
-    alert = one(seen())
+    alert = one(observed())
     keys = {m.key for m in outbox([alert], ["a", "b"], RULES, T0)}
-    for change in (seen(1, ids=("s1", "s2")), seen(2)):
-        (alert,) = update({alert.key: told(alert, "a", "b")}, [change])
+    for change in (observed(1, ids=("s1", "s2")), observed(2)):
+        (alert,) = update({alert.key: notified(alert, "a", "b")}, [change])
         keys |= {m.key for m in outbox([alert], ["a", "b"], RULES, T0 + timedelta(hours=1))}
     assert len(keys) == 6, "the last is as the first was, and is news all the same"
-    assert told(alert, "a", "b").message_keys == {}
+    assert notified(alert, "a", "b").message_keys == {}
 
 
 def test_a_row_of_an_earlier_version_has_no_keys() -> None:
-    alert = one(seen())
+    alert = one(observed())
     assert Alert.of({**alert.row(), "message_keys": None}) == alert
     keyed = with_keys([alert], outbox([alert], ["a"], RULES, T0))[0]
     assert Alert.of(keyed.row()) == keyed
 
 
 def test_a_receiver_that_accepted_a_message_does_not_get_it_again_because_another_refused() -> None:
-    alert = after_round(one(seen()), ["a"], ["b"], ["a", "b"], RULES, T0)
+    alert = after_round(one(observed()), ["a"], ["b"], ["a", "b"], RULES, T0)
     assert alert.delivery == "waiting"
     (message,) = outbox([alert], ["a", "b"], RULES, T0 + timedelta(hours=1))
     assert message.address == "b"
@@ -588,7 +588,7 @@ def test_the_next_command_reports_runs_whose_own_command_was_killed_before_it_co
     settings: Settings, warehouse: Warehouse, instance: dg.DagsterInstance
 ) -> None:
     run_checks(instance, "0011")
-    begin_reading_runs(instance)  # runs of an earlier version have been told
+    begin_reading_runs(instance)  # runs of an earlier version have been reported
     ended = run_checks(instance, "0012")
     begin_reading_runs(instance)
     report_runs(instance, settings, [], load().get_repository_def(), None)
@@ -605,11 +605,11 @@ def test_a_run_whose_work_is_taken_up_reports_what_it_checked_and_is_no_issue_it
     instance.add_run_tags(run.run_id, {TAKEN_UP_TAG: "true"})
     died = instance.get_run_by_id(run.run_id)
     assert died is not None
-    told = observations_of(instance, died.with_status(dg.DagsterRunStatus.FAILURE))
-    assert {o.check_name for o in told if not o.passed} == {
+    notified = observations_of(instance, died.with_status(dg.DagsterRunStatus.FAILURE))
+    assert {o.check_name for o in notified if not o.passed} == {
         o.check_name for o in observations_of(instance, run) if not o.passed
     }
-    assert RUN_FAILED not in {o.check_name for o in told if not o.passed}
+    assert RUN_FAILED not in {o.check_name for o in notified if not o.passed}
 
 
 def test_the_command_line_closes_what_belongs_to_nobody_who_is_enrolled(
@@ -661,7 +661,7 @@ def test_one_that_answers_after_the_deadline_can_tell_that_it_has_the_message_al
     (row,) = rows_of(warehouse)
     ((key, field_),) = receiver.keys
     assert key == field_ == json.loads(str(row["message_keys"]))[address_hash(receiver.url)]
-    # what comes meanwhile is told in a message of its own
+    # what comes meanwhile is sent in a message of its own
     record_runs(instance, warehouse, [run_checks(instance, "0013")])
     receiver.answer = "ok"
     assert deliver(warehouse, with_alerts(settings, receiver.url)).taken == 2

@@ -23,11 +23,11 @@ def test_the_file_is_read_to_its_end_and_the_reader_is_gone_after_the_block(
     ended, lengths = threading.Event(), []
     read = ahead._read
 
-    def told(path: Path, done: threading.Event) -> None:
+    def announce(path: Path, done: threading.Event) -> None:
         lengths.append(read(path, done))
         ended.set()
 
-    monkeypatch.setattr(ahead, "_read", told)
+    monkeypatch.setattr(ahead, "_read", announce)
     with read_ahead(path):
         assert ended.wait(10)
         assert lengths == [10_000_000]

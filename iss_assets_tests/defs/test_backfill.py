@@ -43,10 +43,10 @@ mutation Launch($params: LaunchBackfillParams!) {
 @contextmanager
 def running(log: Path, program: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
     """Run one of Dagster's programs in a group of its own, and end everything in that group afterwards."""
-    with log.open("wb") as told:
+    with log.open("wb") as output:
         process = subprocess.Popen(
             [str(Path(sys.executable).with_name(program)), *arguments],
-            stdout=told,
+            stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )

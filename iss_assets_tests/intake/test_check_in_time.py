@@ -108,9 +108,9 @@ def test_times_that_are_all_in_utc_are_reported_once_where_patients_live_elsewhe
 ) -> None:
     rows = [f"s{day},0001,2021-01-{day}T03:00:00Z,{ANSWERS}" for day in (12, 13, 14)]
     folder = make_study(surveys=rows)
-    (told,) = [p for p in read_study(folder).problems if p.code == "times_in_utc"]
-    assert (told.file, told.line, told.column_name) == ("surveys.csv", 2, "submitted_at")
-    assert "3 of them" in told.reason
+    (reported,) = [p for p in read_study(folder).problems if p.code == "times_in_utc"]
+    assert (reported.file, reported.line, reported.column_name) == ("surveys.csv", 2, "submitted_at")
+    assert "3 of them" in reported.reason
     moments = ReadingSettings(utc_means="moment")
     for study in (
         read_study(folder, moments),

@@ -14,7 +14,7 @@ from iss_assets_tests.intake.conftest import ENROLLMENT_HEADER, PATIENTS, SURVEY
 ANSWERS = "home,0,no,0,1,0,0,1,2,0"
 
 
-def told(study: StudyFolder, code: str) -> list[tuple[str, int, str]]:
+def reported(study: StudyFolder, code: str) -> list[tuple[str, int, str]]:
     return [(p.file, p.line, p.column_name) for p in (*study.rejected, *study.problems) if p.code == code]
 
 
@@ -47,7 +47,7 @@ def test_the_line_that_names_the_separator_is_read_and_no_row(
     # lines are those that an editor shows
     lines = surveys.decode(encoding).lstrip("\ufeff").replace("\r\n", "\n").split("\n")
     (line,) = [number for number, text in enumerate(lines, start=1) if text.startswith("s3")]
-    assert told(study, "bad_time") == [("surveys.csv", line, "submitted_at")]
+    assert reported(study, "bad_time") == [("surveys.csv", line, "submitted_at")]
 
 
 def test_a_header_may_break_its_lines_within_quotes(make_study: MakeStudy) -> None:
@@ -56,7 +56,7 @@ def test_a_header_may_break_its_lines_within_quotes(make_study: MakeStudy) -> No
     settings = ReadingSettings(survey_columns={"pain_now": "pain right now (0 to 10)"})
     study = read_study(make_study(surveys=surveys.encode()), settings)
     assert (study.submissions, study.rejected[0].code) == (read_study(make_study()).submissions, "bad_time")
-    assert told(study, "bad_time") == [("surveys.csv", 6, "submitted_at")]
+    assert reported(study, "bad_time") == [("surveys.csv", 6, "submitted_at")]
 
 
 def test_a_header_may_break_the_lines_of_columns_that_are_not_used(make_study: MakeStudy) -> None:
@@ -134,7 +134,7 @@ def test_redcap_columns_by_label_are_known_as_well(make_study: MakeStudy) -> Non
     )
     export = "\n".join([header, *REDCAP])
     study = read_study(make_study(export, export), ReadingSettings(**MAPPED))
-    assert len(told(study, "other_instruments")) == 2
+    assert len(reported(study, "other_instruments")) == 2
     assert [p.code for p in study.rejected] == ["empty_cell"]
 
 
@@ -143,8 +143,8 @@ def test_empty_answers_are_kept_where_there_is_no_other_form(make_study: MakeStu
         make_study(surveys=[*SURVEYS, "s3,0001,2021-01-06T09:00:00Z,,,,,,,,,,", "s4,0001,,,,,,,,,,,"])
     )
     assert [s.submission_id for s in study.submissions] == ["s1", "s2", "s3"]
-    assert told(study, "other_instruments") == []
-    assert told(study, "empty_cell") == [("surveys.csv", 5, "submitted_at")]
+    assert reported(study, "other_instruments") == []
+    assert reported(study, "empty_cell") == [("surveys.csv", 5, "submitted_at")]
 
 
 # ------------------------------------------------------------------ leading zeros
@@ -183,7 +183,7 @@ def test_zeros_lost_in_the_name_of_a_folder_are_hinted_at(make_study: MakeStudy)
 def test_an_unknown_id_that_is_another_number_or_no_number_gets_no_such_hint(make_study: MakeStudy) -> None:
     rows = [SURVEYS[0], SURVEYS[1].replace("0002", "20"), SURVEYS[1].replace("s2,0002", "s3,A2")]
     study = read_study(make_study(surveys=rows, videos=["0001/s1.mp4", "A0002/s2.mov"]))
-    assert len(told(study, "unknown_patient")) == 3
+    assert len(reported(study, "unknown_patient")) == 3
     assert hints(study) == []
 
 
@@ -212,7 +212,7 @@ def test_a_table_in_the_code_page_of_windows_is_read_and_reported_once_with_its_
     )
     study = read_study(make_study(surveys=surveys.encode("cp1252")))
     assert study.submissions == read_study(make_study()).submissions
-    assert (study.rejected, told(study, "not_utf8")) == ((), [("surveys.csv", 2, "")])
+    assert (study.rejected, reported(study, "not_utf8")) == ((), [("surveys.csv", 2, "")])
 
 
 def test_the_rows_in_which_qualtrics_explains_its_columns_are_left_out_and_reported_once(
@@ -224,7 +224,7 @@ def test_the_rows_in_which_qualtrics_explains_its_columns_are_left_out_and_repor
     surveys = "\n".join([SURVEY_HEADER, questions, imports, *SURVEYS, f"s3,0001,never,{ANSWERS}", ""])
     study = read_study(make_study(surveys=surveys.encode()))
     assert study.submissions == read_study(make_study()).submissions
-    assert told(study, "extra_header_rows") == [("surveys.csv", 2, "")]
+    assert reported(study, "extra_header_rows") == [("surveys.csv", 2, "")]
     last = 3 + len(names) + len(SURVEYS) + 1
     assert [(p.code, p.line) for p in study.rejected] == [("bad_time", last)]
 
@@ -233,7 +233,7 @@ def test_a_first_row_that_is_wrong_is_no_explanation(make_study: MakeStudy) -> N
     surveys = "\n".join([SURVEY_HEADER, f"s3,0001,never,{ANSWERS}", *SURVEYS, ""])
     study = read_study(make_study(surveys=surveys.encode()))
     assert study.submissions == read_study(make_study()).submissions
-    assert told(study, "extra_header_rows") == [] and told(study, "bad_time") == [
+    assert reported(study, "extra_header_rows") == [] and reported(study, "bad_time") == [
         ("surveys.csv", 2, "submitted_at")
     ]
 
@@ -244,7 +244,7 @@ def test_unnamed_columns_at_the_end_may_be_there_or_not(make_study: MakeStudy) -
     study = read_study(make_study(surveys=surveys.encode()))
     plain = read_study(make_study(surveys="\n".join([SURVEY_HEADER, *SURVEYS[: len(rows)], ""]).encode()))
     assert study.submissions == plain.submissions
-    assert told(study, "wrong_number_of_fields") == [("surveys.csv", len(rows) + 2, "")]
+    assert reported(study, "wrong_number_of_fields") == [("surveys.csv", len(rows) + 2, "")]
 
 
 @pytest.mark.parametrize(
@@ -262,7 +262,9 @@ def test_times_that_a_spreadsheet_rewrote_are_read_as_the_setting_says(
     settings = ReadingSettings.model_validate({"date_order": order})
     (submission,) = read_study(make_study(surveys=surveys), settings).submissions
     assert submission.time.written_time == datetime(2021, 1, 13, 19, 5, 33)
-    assert told(read_study(make_study(surveys=surveys)), "bad_time") == [("surveys.csv", 2, "submitted_at")]
+    assert reported(read_study(make_study(surveys=surveys)), "bad_time") == [
+        ("surveys.csv", 2, "submitted_at")
+    ]
 
 
 def test_yes_and_no_that_pandas_made_numbers_of_are_read(make_study: MakeStudy) -> None:

@@ -1,4 +1,4 @@
-"""The study folder as a whole: accepted rows, every issue told with file and line, errors that say what to do."""
+"""The study folder as a whole: accepted rows, every issue reported with file and line, errors that say what to do."""
 
 from __future__ import annotations
 

@@ -129,11 +129,11 @@ class Card:
 
     def __init__(self, rates: dict[int, float], fits: int = 99) -> None:
         self.rates, self.fits, self.now, self.lanes = rates, fits, 0.0, 0
-        self.most = 0
+        self.max_lanes = 0
 
     def job(self, count: int) -> Steps[None]:
         self.lanes += 1
-        self.most = max(self.most, self.lanes)
+        self.max_lanes = max(self.max_lanes, self.lanes)
         yield 0
         for _ in range(count):
             self.now += 16 / self.rates[self.lanes]  # the folds take turns in one thread
@@ -162,7 +162,7 @@ def test_folds_are_added_while_the_total_rate_increases_and_memory_is_free(
     monkeypatch.setattr(lanes, "Pace", partial(Pace, clock=lambda: card.now, memory=card.memory))
     jobs = [partial(card.job, 20_000) for _ in range(10)]
     assert sorted(number for number, _ in side_by_side(jobs, None, "cuda")) == list(range(10))
-    assert card.most == expected
+    assert card.max_lanes == expected
 
 
 def test_a_fixed_number_is_used_from_the_start_up_to_the_number_of_folds() -> None:

@@ -144,18 +144,18 @@ def test_every_program_reads_the_same_events_that_dagsters_own_storage_would_hav
     (plain,) = run(settings, many_runs=False)
     kept, second = run(settings, many_runs=True, partitions=("0002", "0003"))
     with open_instance(settings) as reader:
-        told = {r: [str(e.dagster_event_type) for e in reader.all_logs(r)] for r in (plain, kept, second)}
-        assert told[kept] == told[plain] == told[second] and len(told[kept]) > 15
-        assert {found.status for r in told if (found := reader.get_run_by_id(r))} == {
+        reported = {r: [str(e.dagster_event_type) for e in reader.all_logs(r)] for r in (plain, kept, second)}
+        assert reported[kept] == reported[plain] == reported[second] and len(reported[kept]) > 15
+        assert {found.status for r in reported if (found := reader.get_run_by_id(r))} == {
             dg.DagsterRunStatus.FAILURE
         }
-        assert all(reader.get_run_by_id(r) for r in told)
+        assert all(reader.get_run_by_id(r) for r in reported)
         assert reader.get_materialized_partitions(dg.AssetKey("measured")) == {"0001", "0002", "0003"}
         failed = reader.event_log_storage.get_asset_check_execution_history(
             dg.AssetCheckKey(dg.AssetKey("measured"), "plausible"), limit=10
         )
         assert {(r.run_id, str(r.status)) for r in failed} == {
-            (r, "AssetCheckExecutionRecordStatus.FAILED") for r in told
+            (r, "AssetCheckExecutionRecordStatus.FAILED") for r in reported
         }
         # each check is kept with the materialization that it was about
         about = [r.evaluation.target_materialization_data for r in failed if r.evaluation is not None]

@@ -16,7 +16,7 @@ NOW = 1_800_000_000.0
 SETTINGS = SensorSettings(batch=3, attempts=3, retry_s=100, marts_wait_s=1000)
 
 
-def seen(**given: object) -> StudyState:
+def state_of(**given: object) -> StudyState:
     return StudyState(**{"enrolled": ["0001"], "stale": {}, "unsettled": {}, "partitions": ["0001"], **given})  # type: ignore[arg-type]
 
 
@@ -25,13 +25,13 @@ def subjects(decision: Plan) -> list[str]:
 
 
 def test_nothing_new_asks_for_nothing() -> None:
-    decision = plan(seen(), NOW, SETTINGS)
+    decision = plan(state_of(), NOW, SETTINGS)
     assert decision == Plan()
     assert decision.summary() == "everything is up to date"
 
 
 def test_a_new_patient_is_enrolled_and_run_in_the_same_tick() -> None:
-    decision = plan(seen(partitions=[], stale={"0001": "a"}), NOW, SETTINGS)
+    decision = plan(state_of(partitions=[], stale={"0001": "a"}), NOW, SETTINGS)
     assert decision.add_partitions == ("0001",)
     assert decision.requests == (Request("patient", "0001", "a", "0001:a:first"),)
     assert decision.requests[0].partition == "0001"
@@ -39,7 +39,7 @@ def test_a_new_patient_is_enrolled_and_run_in_the_same_tick() -> None:
 
 def test_only_the_patient_whose_files_changed_is_run() -> None:
     both = ["0001", "0002"]
-    assert subjects(plan(seen(enrolled=both, partitions=both, stale={"0002": "b"}), NOW, SETTINGS)) == [
+    assert subjects(plan(state_of(enrolled=both, partitions=both, stale={"0002": "b"}), NOW, SETTINGS)) == [
         "0002"
     ]
 
@@ -47,7 +47,9 @@ def test_only_the_patient_whose_files_changed_is_run() -> None:
 def test_a_video_that_is_still_copied_makes_its_patient_wait_and_nobody_else() -> None:
     both = ["0001", "0002"]
     decision = plan(
-        seen(enrolled=both, partitions=[], stale={"0001": "a", "0002": "b"}, unsettled={"0001": ("v.mp4",)}),
+        state_of(
+            enrolled=both, partitions=[], stale={"0001": "a", "0002": "b"}, unsettled={"0001": ("v.mp4",)}
+        ),
         NOW,
         SETTINGS,
     )
@@ -57,55 +59,57 @@ def test_a_video_that_is_still_copied_makes_its_patient_wait_and_nobody_else() -
 
 
 def test_a_patient_at_work_is_not_run_twice_at_once() -> None:
-    decision = plan(seen(stale={"0001": "a"}, in_flight={"0001"}), NOW, SETTINGS)
+    decision = plan(state_of(stale={"0001": "a"}, in_flight={"0001"}), NOW, SETTINGS)
     assert not decision.requests
     assert decision.waiting == {"0001": "a run is in progress"}
 
 
 def test_the_patients_of_a_backfill_are_left_to_it_and_no_others() -> None:
     decision = plan(
-        seen(enrolled=["0001", "0002"], stale={"0001": "a", "0002": "a"}, backfilled={"0001"}), NOW, SETTINGS
+        state_of(enrolled=["0001", "0002"], stale={"0001": "a", "0002": "a"}, backfilled={"0001"}),
+        NOW,
+        SETTINGS,
     )
     assert subjects(decision) == ["0002"]
     assert decision.waiting == {"0001": "a backfill is in progress"}
 
 
 def test_one_who_left_the_study_folder_is_reported_and_never_deleted_or_run() -> None:
-    decision = plan(seen(enrolled=[], partitions=["0001"], stale={}), NOW, SETTINGS)
+    decision = plan(state_of(enrolled=[], partitions=["0001"], stale={}), NOW, SETTINGS)
     assert decision.not_enrolled == ("0001",)
     assert not decision.requests
     assert "nothing deleted: 0001" in decision.summary()
 
 
 def test_asking_twice_before_a_run_exists_uses_one_key() -> None:
-    state = seen(stale={"0001": "a"})
+    state = state_of(stale={"0001": "a"})
     assert plan(state, NOW, SETTINGS).requests == plan(state, NOW + 60, SETTINGS).requests
 
 
 def test_a_failed_run_is_tried_again_later_with_a_new_key_and_longer_waits() -> None:
     attempts = [Attempt("run-one-id", "a", NOW)]
-    early = plan(seen(stale={"0001": "a"}, attempts={"0001": attempts}), NOW + 99, SETTINGS)
+    early = plan(state_of(stale={"0001": "a"}, attempts={"0001": attempts}), NOW + 99, SETTINGS)
     assert not early.requests
     assert early.waiting["0001"].startswith("will be tried again in")
-    late = plan(seen(stale={"0001": "a"}, attempts={"0001": attempts}), NOW + 100, SETTINGS)
+    late = plan(state_of(stale={"0001": "a"}, attempts={"0001": attempts}), NOW + 100, SETTINGS)
     assert late.requests[0].key == "0001:a:run-one-"
     twice = [Attempt("run-two-id", "a", NOW + 100), *attempts]
-    assert not plan(seen(stale={"0001": "a"}, attempts={"0001": twice}), NOW + 299, SETTINGS).requests
-    assert plan(seen(stale={"0001": "a"}, attempts={"0001": twice}), NOW + 300, SETTINGS).requests
+    assert not plan(state_of(stale={"0001": "a"}, attempts={"0001": twice}), NOW + 299, SETTINGS).requests
+    assert plan(state_of(stale={"0001": "a"}, attempts={"0001": twice}), NOW + 300, SETTINGS).requests
 
 
 def test_retries_stop_at_the_limit_and_start_again_when_something_changes() -> None:
     attempts = {"0001": [Attempt(f"run{i}", "a", NOW - i) for i in range(3)]}
-    stuck = plan(seen(stale={"0001": "a"}, attempts=attempts), NOW + 10**6, SETTINGS)
+    stuck = plan(state_of(stale={"0001": "a"}, attempts=attempts), NOW + 10**6, SETTINGS)
     assert not stuck.requests
     assert stuck.given_up == {"0001": "failed 3 times; see its last run"}
-    assert subjects(plan(seen(stale={"0001": "new"}, attempts=attempts), NOW, SETTINGS)) == ["0001"]
+    assert subjects(plan(state_of(stale={"0001": "new"}, attempts=attempts), NOW, SETTINGS)) == ["0001"]
 
 
 def test_a_failure_that_cannot_heal_is_not_tried_again() -> None:
     attempts = {"0001": [Attempt("run", "a", NOW - 10**6, can_heal=False)]}
-    assert plan(seen(stale={"0001": "a"}, attempts=attempts), NOW, SETTINGS).given_up.keys() == {"0001"}
-    assert subjects(plan(seen(stale={"0001": "b"}, attempts=attempts), NOW, SETTINGS)) == ["0001"]
+    assert plan(state_of(stale={"0001": "a"}, attempts=attempts), NOW, SETTINGS).given_up.keys() == {"0001"}
+    assert subjects(plan(state_of(stale={"0001": "b"}, attempts=attempts), NOW, SETTINGS)) == ["0001"]
 
 
 def test_going_back_to_an_earlier_state_is_run_again() -> None:
@@ -118,7 +122,7 @@ def test_going_back_to_an_earlier_state_is_run_again() -> None:
             Attempt("run1", "a", NOW),
         ]
     }
-    (request,) = plan(seen(stale={"0001": "a"}, attempts=attempts), NOW, SETTINGS).requests
+    (request,) = plan(state_of(stale={"0001": "a"}, attempts=attempts), NOW, SETTINGS).requests
     assert request.key == "0001:a:run4"
 
 
@@ -142,44 +146,48 @@ def test_an_initial_load_comes_in_portions_and_a_failing_patient_does_not_block_
     many = [f"{i:04d}" for i in range(10)]
     stale = dict.fromkeys(many, "a")
     decision = plan(
-        seen(enrolled=many, partitions=many, stale=stale, attempts={"0000": [Attempt("r", "a", 0.0)]}),
+        state_of(enrolled=many, partitions=many, stale=stale, attempts={"0000": [Attempt("r", "a", 0.0)]}),
         NOW,
         SETTINGS,
     )
     assert subjects(decision) == ["0001", "0002", "0003"]
     assert decision.waiting["0000"] == "enough runs are queued"
     full = plan(
-        seen(enrolled=many, partitions=many, stale=stale, in_flight={"0001", "0002", "0003"}), NOW, SETTINGS
+        state_of(enrolled=many, partitions=many, stale=stale, in_flight={"0001", "0002", "0003"}),
+        NOW,
+        SETTINGS,
     )
     assert not full.requests
 
 
 def test_marts_wait_for_patients_and_follow_when_all_is_quiet() -> None:
-    assert MARTS not in subjects(plan(seen(stale={"0001": "a"}, marts="m"), NOW, SETTINGS))
-    assert MARTS not in subjects(plan(seen(in_flight={"0001"}, marts="m", marts_at=NOW), NOW, SETTINGS))
-    assert subjects(plan(seen(marts="m", marts_at=NOW), NOW, SETTINGS)) == [MARTS]
-    assert not plan(seen(marts="m", marts_at=NOW, in_flight={MARTS}), NOW, SETTINGS).requests
+    assert MARTS not in subjects(plan(state_of(stale={"0001": "a"}, marts="m"), NOW, SETTINGS))
+    assert MARTS not in subjects(plan(state_of(in_flight={"0001"}, marts="m", marts_at=NOW), NOW, SETTINGS))
+    assert subjects(plan(state_of(marts="m", marts_at=NOW), NOW, SETTINGS)) == [MARTS]
+    assert not plan(state_of(marts="m", marts_at=NOW, in_flight={MARTS}), NOW, SETTINGS).requests
 
 
 def test_training_and_reports_hold_nobody_up() -> None:
     decision = plan(
-        seen(stale={}, in_flight={"forest_pain|3", "reports"}, marts="m", marts_at=NOW), NOW, SETTINGS
+        state_of(stale={}, in_flight={"forest_pain|3", "reports"}, marts="m", marts_at=NOW), NOW, SETTINGS
     )
     assert subjects(decision) == [MARTS]
 
 
 def test_marts_do_not_wait_for_ever_behind_a_stream_of_patients() -> None:
-    decision = plan(seen(in_flight={"0001"}, marts="m", marts_at=NOW - 1000), NOW, SETTINGS)
+    decision = plan(state_of(in_flight={"0001"}, marts="m", marts_at=NOW - 1000), NOW, SETTINGS)
     assert subjects(decision) == [MARTS]
 
 
 def test_a_patient_who_keeps_failing_does_not_hold_back_the_marts() -> None:
     attempts = {"0001": [Attempt("run", "a", NOW, can_heal=False)]}
-    assert subjects(plan(seen(stale={"0001": "a"}, attempts=attempts, marts="m"), NOW, SETTINGS)) == [MARTS]
+    assert subjects(plan(state_of(stale={"0001": "a"}, attempts=attempts, marts="m"), NOW, SETTINGS)) == [
+        MARTS
+    ]
 
 
 def test_what_is_wrong_with_the_folder_is_kept_by_a_run_of_its_own() -> None:
-    decision = plan(seen(study="s"), NOW, SETTINGS)
+    decision = plan(state_of(study="s"), NOW, SETTINGS)
     assert decision.requests == (Request("study_folder", STUDY, "s", "study_folder:s:first"),)
     assert decision.requests[0].partition is None
 

@@ -559,8 +559,10 @@ def test_columns_that_may_be_empty_now_are_so_in_a_file_of_an_earlier_version(wa
         writer.execute("comment on column bpi_scores.timeframe is 'what it meant before'")
     _CURRENT.clear()
     warehouse.create()
-    told = "select column_name, is_nullable, comment from duckdb_columns() where table_name = 'bpi_scores'"
-    found = {r["column_name"]: r for r in warehouse.query(told).to_pylist()}
+    reported = (
+        "select column_name, is_nullable, comment from duckdb_columns() where table_name = 'bpi_scores'"
+    )
+    found = {r["column_name"]: r for r in warehouse.query(reported).to_pylist()}
     wanted = {c.name: c for c in BpiScores.columns()}
     assert found.keys() == wanted.keys()
     assert found["submitted_at"]["is_nullable"]

@@ -304,13 +304,13 @@ def test_a_yaml_file_that_cannot_be_read_breaks_the_models_of_its_folder_only(tm
 
 
 def test_yes_and_no_are_words_and_long_texts_are_one_line(tmp_path: Path) -> None:
-    text = TOP.replace("One row.", ">-\n      One row,\n      told at length.") + (
+    text = TOP.replace("One row.", ">-\n      One row,\n      reported at length.") + (
         "        data_tests:\n          - accepted_values: {values: [yes, no, None, 2, true]}\n"
     )
     model = load_models(
         write(tmp_path, {"marts/x.sql": "select sex from patients", "marts/schema.yml": text})
     ).models["x"]
-    assert model.description == "One row, told at length."
+    assert model.description == "One row, reported at length."
     assert model.tests[0].description == "sex is one of yes, no, None, 2, true."
 
 

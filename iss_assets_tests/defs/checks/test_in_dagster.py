@@ -134,7 +134,7 @@ def test_results_are_kept_in_our_own_table_and_replaced(
     study.sql("update video_quality set flags = []")
     second = run(study, instance, GOOD, QUALITY)
     rows = study.warehouse.query("select * from check_results").to_pylist()
-    assert len(rows) == len(evaluations(second)), "one row a check"
+    assert len(rows) == len(evaluations(second)), "one row per check"
     assert all(r["passed"] and r["hint"] is None and r["run_id"] == second.run_id for r in rows)
 
 
@@ -227,11 +227,11 @@ def test_no_patient_content_reaches_metadata_results_or_logs(
                 study.warehouse, study.resource.settings(), "*",
                 ops.evaluate(stage, "*", study.resource, keys, print), "run",
             )  # fmt: skip
-    told = [dg.serialize_value(event) for event in result.all_events]
-    told += [str(r) for r in study.warehouse.query("select * from check_results").to_pylist()]
-    told += list(capfd.readouterr())
-    assert sum("bad_score" in text for text in told) >= 2, "what was planted was looked at"
-    assert not [text for text in told if NAME in text or "Featherstone" in text]
+    reported = [dg.serialize_value(event) for event in result.all_events]
+    reported += [str(r) for r in study.warehouse.query("select * from check_results").to_pylist()]
+    reported += list(capfd.readouterr())
+    assert sum("bad_score" in text for text in reported) >= 2, "what was planted was looked at"
+    assert not [text for text in reported if NAME in text or "Featherstone" in text]
 
 
 def test_a_table_that_was_made_but_not_checked_is_found(
