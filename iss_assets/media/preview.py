@@ -138,7 +138,7 @@ _END: Final = object()
 
 def _packet_to_begin_with(path: Path, timeline: Timeline, begin_s: float) -> int:
     """Return the number of the last packet before a moment from which decoding can start."""
-    if begin_s <= 0 or timeline.in_order:
+    if begin_s <= 0:
         return 0
     found, number = 0, 0
     for part in timeline.parts:
