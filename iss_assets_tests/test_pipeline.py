@@ -466,7 +466,7 @@ def test_a_run_killed_again_and_again_ends_in_the_same_tables_as_an_undisturbed_
         # (`glob` takes a folder that goes away while it looks for an empty one, `Path.rglob` does not)
         lambda: "1/3" in log.read_text() and glob(f"{again.spool_dir}/*/*.faces.*.arrow"),  # noqa: PTH207
         lambda: "evaluating" in log.read_text(),  # the forest is trained
-        lambda: "making the SQL marts" in log.read_text(),
+        lambda: "building the SQL marts" in log.read_text(),
     ):
         with log.open("w") as output:
             process = subprocess.Popen(command, start_new_session=True, stdout=output, stderr=output)

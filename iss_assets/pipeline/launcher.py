@@ -287,7 +287,7 @@ def refresh_reports(
     warehouse = Warehouse(settings.warehouse_path, settings.warehouse)
     done = {o.subject: o.success for o in summary.outcomes}
     while batch := next_page_runs(instance, warehouse, settings, done):
-        log("making the SQL marts and pages" if batch[0].job == "marts" else "writing the reports")
+        log("building the SQL marts and pages" if batch[0].job == "marts" else "writing the reports")
         for run in batch:
             outcome = run_job(load, instance, run.job, run.subject, partitions=run.partitions, tags=run.tags)
             summary.outcomes.append(outcome)

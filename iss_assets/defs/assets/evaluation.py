@@ -161,7 +161,17 @@ def every_few_seconds(write: Callable[[str], None], seconds: float = 5.0) -> "Pr
 
 
 def evaluation_inputs(warehouse: Warehouse, settings: Settings, *, retrain: bool) -> "EvaluationInputs":
-    """Return the tables that the evaluation reads and, if `retrain`, the functions that train its forests again."""
+    """Return the tables that the evaluation reads and, if `retrain`, the functions that train its forests again.
+
+    Parameters
+    ----------
+    warehouse : Warehouse
+        Where the tables are.
+    settings : Settings
+        Settings of training and evaluation.
+    retrain : bool
+        Whether forests are trained again on permuted labels.
+    """
     query = warehouse.query
     accuracy = query("select * from patient_accuracy order by experiment, patient_id")
     names = sorted(set(accuracy["experiment"].to_pylist()))
@@ -210,7 +220,24 @@ def retrained(
 
 
 def trainer(name: str, items: "Items", settings: Settings, trees: int = TREES) -> "FitPredict":
-    """Return a function that trains an experiment's folds on given levels and splits, and predicts the patients left out."""
+    """Return a function that trains an experiment's folds on given levels and splits, and predicts the patients left out.
+
+    Parameters
+    ----------
+    name : str
+        Name of the experiment.
+    items : Items
+        Its items.
+    settings : Settings
+        Settings of training.
+    trees : int
+        Trees per forest.
+
+    Returns
+    -------
+    callable
+        From levels and splits by patient to rows of ``frame_predictions``.
+    """
 
     def train(levels: Mapping[str, str], splits: Mapping[str, int]) -> arrow.Table:
         own = relabel(BY_NAME[name], items, levels)

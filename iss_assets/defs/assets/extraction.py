@@ -404,7 +404,25 @@ def read_all(
     warehouse: Warehouse,
     spool: Spool,
 ) -> Found:
-    """Read each video into the spool; one that fails does not stop the others."""
+    """Read each video into the spool; one that fails does not stop the others.
+
+    Parameters
+    ----------
+    context : dagster.AssetExecutionContext
+        The patient, and the log.
+    todo : sequence of (Video, set of str)
+        The videos, with the tables wanted of each.
+    names : tuple of str
+        All tables of the pass: `VISUAL_TABLES` or `SOUND_TABLES`.
+    work : callable
+        Extracts the wanted tables of one video.
+    settings : Settings
+        Limits of time and memory, and what extraction reads.
+    warehouse : Warehouse
+        Where verdicts are recorded.
+    spool : Spool
+        Where rows are put.
+    """
     patient, found = context.partition_key, Found()
     stage: Stage = "sound" if names == SOUND_TABLES else "picture"
     with guard(settings, patient, stage, context.log.warning) as isolated:

@@ -57,7 +57,25 @@ def fit_experiment(
     experiment: Experiment,
     splits: Sequence[int],
 ) -> dict[str, Any]:
-    """Bring splits of one experiment up to date, and remove folds of an earlier assignment of patients to splits."""
+    """Bring splits of one experiment up to date, and remove folds of an earlier assignment of patients to splits.
+
+    Parameters
+    ----------
+    context : dagster.AssetExecutionContext
+        For its log.
+    resource : WarehouseResource
+        The warehouse, with ``cv_splits``, and the settings.
+    experiment : Experiment
+        What to train.
+    splits : sequence of int
+        Numbers of the splits, from 1; those in which nobody is tested are counted and skipped.
+
+    Returns
+    -------
+    dict
+        Metadata: numbers of folds fitted, predicted again, kept and removed, of empty splits and of predictions, and
+        the folds' fingerprints.
+    """
     warehouse, settings = resource.warehouse(), resource.settings()
     cohort = warehouse.query("select * from cv_splits order by patient_id")
     present = set(cohort["split"].to_pylist())
@@ -205,7 +223,21 @@ def delete_unused_weights(
 def plan_fold(
     warehouse: Warehouse, settings: Settings, experiment: Experiment, cohort: arrow.Table, split: int
 ) -> tuple[Fold, bool]:
-    """Return what a split needs, and whether it is current and needs nothing."""
+    """Return what a split needs, and whether it is current and needs nothing.
+
+    Parameters
+    ----------
+    warehouse : Warehouse
+        Where the ledger is.
+    settings : Settings
+        Training settings, and where the weights are.
+    experiment : Experiment
+        The experiment.
+    cohort : pyarrow.Table
+        Rows of ``cv_splits``.
+    split : int
+        Number of the split.
+    """
     train, test = sides(cohort, split)
     fingerprints = fold_fingerprints(warehouse, settings.training, experiment, train, test)
     recorded, subject = ledger(warehouse, STUDY), fold_subject(experiment.name, split)
@@ -226,7 +258,18 @@ def fold_steps(
     settings: TrainingSettings,
     fold: Fold,
 ) -> Generator[int, None, tuple["FittedFold | None", arrow.Table]]:
-    """Fit a fold's model step by step, unless it is current, and predict its test patients."""
+    """Fit a fold's model step by step, unless it is current, and predict its test patients.
+
+    Yields
+    ------
+    int
+        As `fitting_steps` does, so that folds can be trained side by side.
+
+    Returns
+    -------
+    (FittedFold or None, pyarrow.Table)
+        The model if it was fitted, and the predictions.
+    """
 
     def log(text: str) -> None:
         context.log.info(f"{experiment.name}, split {fold.split}: {text}")

@@ -121,6 +121,19 @@ def assess_patient(
     A video is compared with the patient's other videos (is it the same person?) and with every file of the study (is
     it a copy?). With a guard, a video whose measures fail gets a row that says so, and the others are assessed. What
     people decided about a video comes last: flags that they rejected do not count.
+
+    Parameters
+    ----------
+    store : Warehouse
+        Rows of ``videos``, ``frames``, ``faces``, ``landmarks`` and ``audio``.
+    settings : Settings
+        Thresholds, and limits of time.
+    patient : str
+        Patient id.
+    isolated : Guard, optional
+        Runs the measures; without it an error in them is raised.
+    reviews : sequence of ReviewRow
+        What people decided about the patient's videos.
     """
     from iss_assets.media.quality import OtherVideos, VideoAssessment, apply_review, assess_video, person_of
 

@@ -21,7 +21,13 @@ MAX_PATIENT_S = 24 * 3600.0
 
 @contextmanager
 def patient_lock(settings: Settings, patient_id: str) -> Iterator[None]:
-    """Hold the lock of a patient, so that of two runs the second finds the work of the first done."""
+    """Hold the lock of a patient, so that of two runs the second finds the work of the first done.
+
+    Raises
+    ------
+    LockTimeout
+        If another run holds it for more than `MAX_PATIENT_S` seconds.
+    """
     settings.spool_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     with hold(settings.spool_dir / f"{patient_id}.lock", exclusive=True, timeout_s=MAX_PATIENT_S):
         yield
@@ -30,7 +36,19 @@ def patient_lock(settings: Settings, patient_id: str) -> Iterator[None]:
 def guard(
     settings: Settings, patient_id: str, stage: Stage, log: Callable[[str], None] | None = None
 ) -> Guard:
-    """Return the guard of one stage for one patient's videos."""
+    """Return the guard of one stage for one patient's videos.
+
+    Parameters
+    ----------
+    settings : Settings
+        Memory limit, and where the journal is.
+    patient_id : str
+        The patient whose videos are read.
+    stage : str
+        The stage, which the journal and the self-test depend on.
+    log : callable, optional
+        Called with a sentence when a video has to be read again.
+    """
     return Guard(
         Journal(settings.journal_dir),
         patient_id,

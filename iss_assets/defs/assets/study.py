@@ -200,7 +200,17 @@ def video_assets(settings: Settings) -> list[dg.AssetsDefinition]:
 def update_videos(
     warehouse: WarehouseResource, patient: str, log: Callable[[str], None]
 ) -> dg.MaterializeResult:
-    """Update one patient's rows of ``videos``; the caller holds the patient's lock."""
+    """Update one patient's rows of ``videos``; the caller holds the patient's lock.
+
+    Parameters
+    ----------
+    warehouse : WarehouseResource
+        The study folder, the settings and the warehouse.
+    patient : str
+        Patient id.
+    log : callable
+        Called with a sentence when a file has to be read again.
+    """
     settings = warehouse.settings()
     with warehouse.warehouse().read() as connection:
         recorded = connection.execute("select * from videos where patient_id = ?", [patient]).to_arrow_table()
@@ -314,7 +324,30 @@ def keep_patient_rows(
     table_fingerprint: str | None = None,
     more: Sequence[Replacement] = (),
 ) -> dg.MaterializeResult:
-    """Replace a patient's rows of a table and record them as current, with `more` in the same transaction."""
+    """Replace a patient's rows of a table and record them as current, with `more` in the same transaction.
+
+    Parameters
+    ----------
+    warehouse : WarehouseResource
+        Where the table is.
+    table : type of Table
+        The table.
+    patient : str
+        The patient whose rows are replaced.
+    rows : sequence of mapping
+        All rows that the patient has from now on.
+    metadata : mapping, optional
+        Metadata of the materialization.
+    table_fingerprint : str, optional
+        What the rows were made from; by default a hash of the rows.
+    more : sequence of Replacement
+        Further replacements.
+
+    Raises
+    ------
+    InvalidTable
+        If rows do not fit the table. Nothing is replaced then.
+    """
     table_fingerprint = table_fingerprint or fingerprint(rows)
     warehouse.warehouse().replace_all(
         [

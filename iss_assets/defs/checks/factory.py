@@ -66,7 +66,17 @@ def make_checks(stage: Stage) -> dg.AssetChecksDefinition:
 def check_spec(
     info: CheckInfo, partitions: dg.PartitionsDefinition | None = None, also_needs: Sequence[str] = ()
 ) -> dg.AssetCheckSpec:
-    """Return the specification of a check in the catalogue."""
+    """Return the specification of a check in the catalogue.
+
+    Parameters
+    ----------
+    info : CheckInfo
+        The check.
+    partitions : PartitionsDefinition, optional
+        Partitions of its asset, if it looks at one patient at a time.
+    also_needs : sequence of str
+        Further assets that have to be materialized before it runs.
+    """
     with warnings.catch_warnings():
         # partitions on a check are marked "preview" in Dagster 1.13; a test asserts that results land on them
         warnings.simplefilter("ignore")
@@ -97,7 +107,21 @@ def evaluate(
     selected: set[tuple[str, str]],
     log: Callable[[str], None],
 ) -> Findings:
-    """Run the selected checks of a stage; one that raises becomes a failed check and does not stop the others."""
+    """Run the selected checks of a stage; one that raises becomes a failed check and does not stop the others.
+
+    Parameters
+    ----------
+    stage : Stage
+        Rules and queries.
+    subject : str
+        Patient id, or ``WHOLE_STUDY``.
+    resource : WarehouseResource
+        The warehouse and the settings.
+    selected : set of (str, str)
+        Asset and name of each check to run.
+    log : callable
+        Called with a sentence about each check that raised.
+    """
     settings, checks = resource.settings(), [c for c in stage.checks if (c.asset, c.name) in selected]
     where = {"patient_id": subject} if stage.by_patient else {}
     stored: dict[str, Any] = {}
@@ -176,7 +200,28 @@ def report(
     run_id: str,
     log: Callable[[str], None],
 ) -> Iterator[dg.AssetCheckResult]:
-    """Store the findings in ``check_results``, in one transaction, and yield them to Dagster."""
+    """Store the findings in ``check_results``, in one transaction, and yield them to Dagster.
+
+    Parameters
+    ----------
+    warehouse : Warehouse
+        Where ``check_results`` is.
+    settings : Settings
+        For the fingerprint of the results.
+    subject : str
+        Patient id, or ``WHOLE_STUDY``.
+    findings : list of (CheckInfo, Finding)
+        Each check with its finding.
+    run_id : str
+        The run that made them.
+    log : callable
+        Called with a sentence if the findings cannot be stored.
+
+    Raises
+    ------
+    WarehouseError
+        If the findings cannot be stored and some check could run.
+    """
     try:
         keep(warehouse, settings, subject, findings, run_id)
     except WarehouseError as error:
