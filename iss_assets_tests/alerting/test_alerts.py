@@ -300,7 +300,7 @@ def test_a_reminder_and_an_issue_of_one_run_are_two_messages_and_share_one_if_th
     assert "WARN raised: 2 patients: 0012 (1 of 10 weeks), 0013 (1 of 10 weeks)" in lines
 
 
-def test_a_reminder_that_was_refused_is_sent_again_as_it_was_whoever_has_come_in_since() -> None:
+def test_a_reminder_that_was_refused_is_sent_again_unchanged_although_others_have_come_in_since() -> None:
     alerts = after(reminder(1, 2), reminder(2, 2))
     (first,) = outbox(alerts.values(), ["a"], RULES, T0)
     refused = tried(alerts, [first])
@@ -316,7 +316,7 @@ def tried(alerts: Mapping[Key, Alert], messages: list[Message], *, taken: bool =
     return [after_round(a, to if taken else [], [] if taken else to, to, RULES, T0) for a in known]
 
 
-def test_a_message_keeps_its_key_at_every_try_whatever_has_come_in_since() -> None:
+def test_a_message_keeps_its_key_at_every_try_although_others_have_come_in_since() -> None:
     alerts = after(observed(check="glare"), observed(check="dark"))
     (first,) = outbox(alerts.values(), ["a"], RULES, T0)
     refused = tried(alerts, [first])
@@ -612,7 +612,7 @@ def test_a_run_whose_work_is_taken_up_reports_what_it_checked_and_is_no_issue_it
     assert RUN_FAILED not in {o.check_name for o in notified if not o.passed}
 
 
-def test_the_command_line_closes_what_belongs_to_nobody_who_is_enrolled(
+def test_the_command_line_closes_alerts_of_patients_who_are_not_enrolled(
     settings: Settings, warehouse: Warehouse, instance: dg.DagsterInstance
 ) -> None:
     (settings.study / "videos").mkdir(parents=True)

@@ -227,7 +227,7 @@ def test_a_score_that_is_none_is_missing_and_its_cell_is_reported(make_study: Ma
     assert cell not in study.rejected[0].reason.replace("0 to 10", "")
 
 
-def test_one_and_zero_are_yes_and_no_only_where_no_other_code_stands_in_the_column(
+def test_one_and_zero_are_yes_and_no_only_where_the_column_has_no_other_code(
     make_study: MakeStudy,
 ) -> None:
     def answers(*cells: str) -> list[bool | None]:

@@ -38,7 +38,7 @@ def read(root: Path) -> tuple[tuple[ReviewRow, ...], list[tuple[int, str, str]],
     return rows, [(p.line, p.column_name, p.code) for p in rejected], [(p.line, p.code) for p in problems]
 
 
-def test_without_the_file_nobody_has_decided_anything(tmp_path: Path) -> None:
+def test_without_the_file_there_are_no_decisions(tmp_path: Path) -> None:
     assert read(tmp_path) == ((), [], [])
 
 

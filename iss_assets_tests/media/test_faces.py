@@ -56,7 +56,7 @@ def test_a_moving_face_is_found_where_the_plain_way_finds_it(
             assert found.probability > 0.9 and found.faces_seen >= 1
 
 
-def test_a_picture_that_needs_no_scaling_gives_the_plain_way_s_boxes(mtcnn: MTCNN) -> None:
+def test_a_picture_that_needs_no_scaling_gives_the_boxes_of_the_unscaled_picture(mtcnn: MTCNN) -> None:
     picture = portrait(0.3, (480, 360), 0.4)
     (found,) = find_all([picture])
     boxes, probabilities = mtcnn.detect(Image.fromarray(picture))

@@ -391,7 +391,7 @@ def test_rows_in_any_order_give_the_same_verdict() -> None:
     assert in_order == assess_video(VIDEO, frames, faces, landmarks, AUDIO, SETTINGS)
 
 
-def test_every_flag_has_words_and_the_unusable_ones_are_flags() -> None:
+def test_every_flag_has_a_text_and_the_unusable_ones_are_flags() -> None:
     assert all(FLAGS.values())
     assert set(SETTINGS.unusable_flags) <= set(FLAGS)
 

@@ -89,7 +89,7 @@ def test_a_patient_keeps_the_split_when_others_join(
     assert third.equals(second)
 
 
-def test_who_joins_goes_to_the_smallest_split_with_the_fewest_of_the_same_level() -> None:
+def test_a_new_patient_goes_to_the_smallest_split_with_the_fewest_of_the_same_level() -> None:
     first = assign_splits(cohort(2, 2, 0, 0), folds=2)
     last = assign_splits([*cohort(2, 2, 0, 0), PatientLevel("9998", "Severe")], folds=2, previous=first)
     place = as_dict(last)["9998"]

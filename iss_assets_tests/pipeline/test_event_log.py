@@ -50,7 +50,9 @@ def run(settings: Settings, *, many_runs: bool, partitions: tuple[str, ...] = ("
 
 
 @pytest.mark.filterwarnings("ignore::dagster.BetaWarning", "ignore::dagster.PreviewWarning")
-def test_outside_of_a_step_the_newest_materialization_is_returned_whoever_made_it(settings: Settings) -> None:
+def test_outside_of_a_step_the_newest_materialization_is_returned_whichever_run_made_it(
+    settings: Settings,
+) -> None:
     key = dg.AssetKey("measured")
     (first,) = run(settings, many_runs=True)
     with open_instance(settings, many_runs=True) as worker:

@@ -44,7 +44,7 @@ def test_only_the_patient_whose_files_changed_is_run() -> None:
     ]
 
 
-def test_a_video_that_is_still_copied_makes_its_patient_wait_and_nobody_else() -> None:
+def test_a_video_that_is_still_copied_makes_only_its_patient_wait() -> None:
     both = ["0001", "0002"]
     decision = plan(
         state_of(
@@ -74,7 +74,7 @@ def test_the_patients_of_a_backfill_are_left_to_it_and_no_others() -> None:
     assert decision.waiting == {"0001": "a backfill is in progress"}
 
 
-def test_one_who_left_the_study_folder_is_reported_and_never_deleted_or_run() -> None:
+def test_a_patient_who_left_the_study_folder_is_reported_and_never_deleted_or_run() -> None:
     decision = plan(state_of(enrolled=[], partitions=["0001"], stale={}), NOW, SETTINGS)
     assert decision.not_enrolled == ("0001",)
     assert not decision.requests
@@ -167,7 +167,7 @@ def test_marts_wait_for_patients_and_follow_when_all_is_quiet() -> None:
     assert not plan(state_of(marts="m", marts_at=NOW, in_flight={MARTS}), NOW, SETTINGS).requests
 
 
-def test_training_and_reports_hold_nobody_up() -> None:
+def test_training_and_reports_block_nothing_else() -> None:
     decision = plan(
         state_of(stale={}, in_flight={"forest_pain|3", "reports"}, marts="m", marts_at=NOW), NOW, SETTINGS
     )

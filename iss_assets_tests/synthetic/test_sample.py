@@ -98,7 +98,7 @@ def test_the_soundless_video_has_no_track(study: Path) -> None:
         assert not container.streams.audio
 
 
-def test_the_same_call_again_does_nothing_and_more_patients_are_enrolled_beside(study: Path) -> None:
+def test_the_same_call_again_does_nothing_and_more_patients_are_added(study: Path) -> None:
     before = hashes(study)
     assert write_sample_study(study, patients=12, seconds=1) == []
     assert hashes(study) == before

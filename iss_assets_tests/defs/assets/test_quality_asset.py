@@ -61,7 +61,7 @@ def test_a_video_larger_than_its_container_says_is_not_kept(
     assert reads == {"0001-1": 3, "0001-2": 3}, "looked at, let go, and read for each of the two passes"
 
 
-def test_one_who_has_one_video_is_compared_with_nobody(
+def test_a_single_video_is_compared_with_nothing(
     warehouse: Warehouse, settings: Settings, reads: Counter[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with warehouse.write() as writer:

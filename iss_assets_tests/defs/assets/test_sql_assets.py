@@ -144,7 +144,7 @@ def test_a_run_builds_the_table_and_reports_rows_lineage_and_a_preview(
     assert resource.warehouse().query("select * from patients_by_sex").num_rows == 1
 
 
-def test_tests_beside_the_columns_become_checks_with_their_severity(
+def test_tests_of_columns_become_checks_with_their_severity(
     folder: Path, resource: WarehouseResource
 ) -> None:
     found = {e.check_name: e for e in run(folder, resource).get_asset_check_evaluations()}
@@ -236,7 +236,7 @@ def test_the_projects_own_models_are_assets_on_the_warehouses_tables() -> None:
         assert any(asset == name for asset, _ in checks), f"{name} has no test"
 
 
-def test_what_a_deleted_file_had_made_is_removed_by_the_next_run_which_says_so(
+def test_the_tables_of_a_deleted_file_are_removed_by_the_next_run_which_says_so(
     folder: Path, resource: WarehouseResource, capfd: pytest.CaptureFixture[str]
 ) -> None:
     write(folder, "marts/oldest.sql", "select min(sex) as first from patients")
