@@ -38,6 +38,7 @@ def build_defs(
             study.patients,
             study.bpi_scores,
             study.reviews,
+            study.consent,
             *study.video_assets(settings),
             *extraction.extraction_assets(settings),
             *quality.quality_assets(settings),

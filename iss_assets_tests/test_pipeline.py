@@ -36,6 +36,7 @@ from iss_assets.pipeline.run_history import STATE_TAG, SUBJECT_TAG
 from iss_assets.pipeline.staleness import stale_patients
 from iss_assets.protocol.flags import CAUSE_OF
 from iss_assets.protocol.reviews import Decision
+from iss_assets.reports.quality_report import quality_report
 from iss_assets.schemas.registry import BY_NAME
 from iss_assets.settings import RunSettings, Settings
 from iss_assets.synthetic.sample import write_sample_study
@@ -305,6 +306,60 @@ def test_decisions_of_people_reach_usable_checks_and_a_rebuilt_home_and_touch_no
 def test_a_home_from_before_there_were_reviews_needs_no_run_for_having_none(study: Settings) -> None:
     with Warehouse(study.warehouse_path, study.warehouse).write() as connection:
         connection.execute("delete from extractions where table_name = 'reviews'")
+    assert stale_patients(read_study(study.study), study) == {}
+
+
+def test_a_day_of_withdrawal_raises_an_alert_and_leaves_the_patient_out_until_it_is_taken_back(
+    study: Settings,
+) -> None:
+    rows = [
+        f"{p},{scope},2021-01-04,,1" for p in ("0001", "0002", "0003") for scope in ("research", "contact")
+    ]
+    header = "patient_id,scope,given_on,withdrawn_on,version"
+    file = study.study / "consent.csv"
+    file.write_text("\n".join([header, *rows, ""]))
+    folds = "select experiment, split, train_patients, test_patients from fold_models order by all"
+    accuracies = "select experiment, patient_id, accuracy from patient_accuracy order by all"
+    before = [query(study, sql) for sql in (folds, accuracies)]
+    assert {p for fold in before[0] for p in fold["train_patients"]} == {"0001", "0002", "0003"}
+
+    # consent that everybody gives trains nothing again
+    summary = run(study, models=True)
+    assert not summary.failed and "consent" not in " ".join(summary.notes)
+    assert [query(study, sql) for sql in (folds, accuracies)] == before
+    assert count(study, "consent", "state = 'given'") == 6
+
+    file.write_text("\n".join([header, *rows[1:], "0001,research,2021-01-04,2021-05-06,1", ""]))
+    assert stale_patients(read_study(study.study), study) == {"0001": ["consent"]}
+    summary = run(study, models=True)
+    assert not summary.failed
+    assert "Left out for want of consent: 1 patient (0001)." in summary.notes
+    alerts = "select patient_id, severity, status from alerts where check_name = 'withdrawal_requested'"
+    assert query(study, alerts) == [{"patient_id": "0001", "severity": "ERROR", "status": "raised"}]
+    first = quality_report(Warehouse(study.warehouse_path, study.warehouse)).items[0]
+    assert (first.patient_id, first.cost.says) == ("0001", "On 6 May 2021, from research.")
+    assert "6 May 2021" in (study.reports_dir / "quality.html").read_text("utf-8")
+    for column in ("train_patients", "test_patients"):
+        assert {p for fold in query(study, folds) for p in fold[column]} == {"0002", "0003"}
+    for table in ("cv_splits", "patient_accuracy", "frame_predictions"):
+        assert count(study, table, "patient_id = '0001'") == 0 < count(study, table), table
+    page = (study.reports_dir / "study_report.html").read_text("utf-8")
+    assert "left out for want of consent: 1 patient" in page and "no consent to research: left out" in page
+    # what was submitted stays until a person carries the withdrawal out
+    assert count(study, "faces", "patient_id = '0001'") > 0
+
+    file.write_text("\n".join([header, *rows, ""]))
+    assert not run(study, models=True).failed
+    assert [query(study, sql) for sql in (folds, accuracies)] == before
+    assert query(study, alerts) == [{"patient_id": "0001", "severity": "ERROR", "status": "resolved"}]
+    assert "want of consent" not in (study.reports_dir / "study_report.html").read_text("utf-8")
+
+    # a study that keeps no such file any more is as it was, and a home from before has no run to do for having none
+    file.unlink()
+    run(study)
+    assert count(study, "consent") == 0
+    with Warehouse(study.warehouse_path, study.warehouse).write() as connection:
+        connection.execute("delete from extractions where table_name = 'consent'")
     assert stale_patients(read_study(study.study), study) == {}
 
 

@@ -18,7 +18,7 @@ from typing import Final
 
 from iss_assets.alerting.rules import WHOLE_STUDY, Alert, is_due, recipients
 from iss_assets.protocol import terms
-from iss_assets.protocol.catalogue import CheckInfo, find
+from iss_assets.protocol.catalogue import WITHOUT_CONTACT, CheckInfo, find
 from iss_assets.settings import AlertSettings
 
 _NAME: Final = re.compile(r"^[A-Za-z][A-Za-z0-9_ .%/-]{0,59}$")
@@ -129,7 +129,7 @@ def advice(alert: Alert) -> str | None:
     if check is None or alert.status != "raised":
         return None
     lost = alert.severity == "ERROR" and not alert.numbers.get("usable videos")
-    return check.advise(_id(alert.patient_id), lost=lost)
+    return check.advise(_id(alert.patient_id), lost=lost, contact=WITHOUT_CONTACT not in alert.numbers)
 
 
 def _topic(alert: Alert) -> tuple[str, ...]:
@@ -195,10 +195,11 @@ def _reminder(alerts: Sequence[Alert]) -> list[str]:
         lines.append(
             f"{severity} {news}: {len(group)} patient{many}: {listed}{f'; {reason}' if reason else ''}"
         )
-    patients = [a.patient_id for a in alerts if a.status == "raised"]
+    raised = [a for a in alerts if a.status == "raised"]
     check = _check(alerts[0])
-    if patients and check is not None:
-        todo = check.advise(_id(patients[0])) if len(patients) == 1 else check.advise_all()
+    if raised and check is not None:
+        silent = [_id(a.patient_id) for a in raised if WITHOUT_CONTACT in a.numbers]
+        todo = advice(raised[0]) if len(raised) == 1 else check.advise_all(silent)
         lines.append(f"   {todo}")
     return lines
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from iss_assets.checks import quality, scores
+from iss_assets.checks import consent, quality, scores
 from iss_assets.checks.findings import Rule
 from iss_assets.protocol.catalogue import CheckInfo, find, schema_check
 from iss_assets.settings import Settings
@@ -67,13 +67,24 @@ def results_fingerprint(settings: Settings) -> str:
 STAGES: tuple[Stage, ...] = (
     Stage("check_study_folder", ("rejected_rows", "study_problems"), by_patient=False),
     Stage("check_patients", ("patients",), {"patients": scores.ENROLLMENT_RULES}, ("enrollment",)),
+    Stage("check_consent", ("consent",), {"consent": consent.RULES}, consent.QUERIES),
     Stage(
-        "check_scores", ("bpi_scores",), {"bpi_scores": scores.RULES}, scores.QUERIES, also_needs=("videos",)
+        "check_scores",
+        ("bpi_scores",),
+        {"bpi_scores": scores.RULES},
+        scores.QUERIES,
+        also_needs=("videos", "consent"),
     ),
     Stage("check_videos", ("videos",)),
     Stage("check_visual", ("frames", "faces", "landmarks")),
     Stage("check_audio", ("audio", "mel_spectrograms", "audio_features")),
-    Stage("check_quality", ("video_quality",), {"video_quality": quality.RULES}, quality.QUERIES),
+    Stage(
+        "check_quality",
+        ("video_quality",),
+        {"video_quality": quality.RULES},
+        quality.QUERIES,
+        also_needs=("consent",),
+    ),
 )
 """Every stage from the study folder to the quality of a video."""
 

@@ -10,6 +10,9 @@ import typer
 
 from iss_assets.cli.options import Home, Purpose, load_settings, open_warehouse, user_errors
 from iss_assets.privacy.audit import Action, AuditLog, sha256_of, system_user
+from iss_assets.privacy.sharing import may_share
+from iss_assets.protocol.consent import Scope
+from iss_assets.warehouse.database import Warehouse
 from iss_assets.warehouse.export import export_tables, exportable_tables
 
 
@@ -41,9 +44,30 @@ def export(
         audit, who = AuditLog(settings.audit_path), system_user()
         where = {"to": str(to.resolve()), "purpose": purpose, "with_media": with_media}
         audit.record(who, Action.EXPORT_BEGUN, None, **where, tables=names)
+        if with_media:
+            warn_of_media(warehouse)
         checksums = {}
         for written in export_tables(warehouse, names, format.value, to, with_media=with_media):
             left_out = f" without {', '.join(written.left_out)}" if written.left_out else ""
             typer.echo(f"{written.path.name}: {written.rows} rows{left_out}")
             checksums[written.path.name] = sha256_of(written.path)
         audit.record(who, Action.EXPORTED, None, **where, sha256=checksums)
+
+
+def warn_of_media(warehouse: Warehouse) -> None:
+    """Say, before faces and voices leave the home, whose are among them without consent."""
+    with warehouse.read() as connection:
+        sharing = may_share(connection, Scope.SHARE_MEDIA)
+    if not sharing.recorded:
+        typer.echo(
+            "Warning: faces and voices are exported, and nothing is known of the patients' consent to it "
+            "(no consent.csv). Keep the files inside the study team.",
+            err=True,
+        )
+    elif sharing.withheld:
+        typer.echo(
+            f"Warning: the files hold faces or voices of {sharing.left_out} "
+            f"{'patient' if sharing.left_out == 1 else 'patients'} without consent to sharing them: "
+            f"{', '.join(sharing.withheld)}. Do not give them to anybody outside the study team.",
+            err=True,
+        )

@@ -109,17 +109,27 @@ def load_crops(
 
 
 def trainable_patients(warehouse: Warehouse, settings: TrainingSettings) -> list[PatientLevel]:
-    """Return the patients of the cross-validation: those with a video that training may use.
+    """Return the patients of the cross-validation: those with a video that training may use, and consent to research.
 
     This gives the 29 of 30 patients that the paper analyzes: "data from one patient (0009) in Cohort 2B was unusable".
     """
     rows = warehouse.query(
         "select distinct p.patient_id, p.pain_level from patients p join videos v using (patient_id) "
         f"where {_USABLE if settings.only_usable else 'true'} and v.video_id in (select video_id from frames) "
+        f"and {_CONSENTING} "
         "order by all"
     )
     pairs = zip(rows["patient_id"].to_pylist(), rows["pain_level"].to_pylist(), strict=True)
     return [PatientLevel(patient, level) for patient, level in pairs]
+
+
+def without_consent(warehouse: Warehouse) -> list[str]:
+    """Return the enrolled patients whose data are left out because they have not consented to research.
+
+    In a study that has recorded anybody's consent to research, these are the patients who withdrew it or never gave it.
+    """
+    rows = warehouse.query(f"select patient_id from patients p where not ({_CONSENTING}) order by all")
+    return list(rows["patient_id"].to_pylist())
 
 
 def left_out(
@@ -133,11 +143,12 @@ def left_out(
     Returns
     -------
     pyarrow.Table
-        With the schema `LEFT_OUT_SCHEMA`, ordered. A reason is ``no_submission``, ``no_video``, the status of
+        With the schema `LEFT_OUT_SCHEMA`, ordered. A reason is ``no_consent``, ``no_submission``, ``no_video``, the status of
         ``videos``, ``not_assessed`` (no quality yet), the reason of ``video_quality``, ``no_survey``, ``no_answers``
         (left out by setting), ``no_frames``, ``no_faces``, ``no_landmarks``, ``no_embeddings`` or ``no_full_chunk``.
     """
     reasons = [
+        (f"not ({_CONSENTING})", "'no_consent'"),
         ("submitted.video_id is null", "'no_submission'"),
         ("v.video_id is null", "'no_video'"),
         ("v.status <> 'ok'", "v.status"),
@@ -229,6 +240,12 @@ order by p.patient_id, v.video_id, item
 
 _USABLE = "v.video_id in (select video_id from video_quality where usable)"
 
+_CONSENTING = """(
+    p.patient_id in (select patient_id from consent where scope = 'research' and state = 'given')
+    or not exists (from consent where scope = 'research')
+)"""
+"""Where nothing was recorded of anybody, as in a study without ``consent.csv``, everybody counts."""
+
 _LEFT_OUT = """
 with submitted as (
     select patient_id, video_id from videos
@@ -263,7 +280,7 @@ def _choose(
 ) -> pa.Table:
     """Choose an experiment's items: patient_id, pain_level, video_id, item, weight, place (0, 1, ...)."""
     joins, item, weight = "", "-1", "1"
-    conditions = [_USABLE] if settings.only_usable else []
+    conditions = [_CONSENTING, *([_USABLE] if settings.only_usable else [])]
     if experiment.item == "frame":
         joins, item = "join faces f using (video_id)", "f.frame_index"
         for table, alias in (("landmarks", "l"), ("embeddings", "e")):
@@ -282,7 +299,7 @@ def _choose(
     if "scores" in experiment.inputs and settings.missing_scores == "leave_out":
         answered = f"select submission_id from bpi_scores where missing_scores < {ANSWERS}"
         conditions.append(f"v.video_id in ({answered})")
-    condition = " and ".join(conditions) or "true"
+    condition = " and ".join(conditions)
     sql = _ITEMS.format(item=item, weight=weight, joins=joins, condition=condition)
     rows = _rows(connection, sql, [list(patients)])
     limit = {"frame": settings.frames_per_patient, "chunk": settings.chunks_per_patient}.get(experiment.item)

@@ -106,6 +106,15 @@ def sex(text: str) -> str:
         raise CellError("bad_sex", "Sex is M or F, as the study's cohorts have it; correct it.") from None
 
 
+def age_group(text: str) -> str:
+    """Parse an age group and return ``adult`` or ``pediatric``."""
+    if text.casefold() not in terms.AGE_GROUPS:
+        raise CellError(
+            "bad_age_group", "The age group is adult or pediatric; correct it, or leave it empty if unknown."
+        )
+    return text.casefold()
+
+
 def skin_type(text: str) -> str:
     """Parse a Fitzpatrick type; 1 to 6 mean I to VI, also as ``1.0``, which pandas writes."""
     match = _WHOLE.fullmatch(text)

@@ -107,6 +107,7 @@ def read_csv(
     rejected: ProblemLog,
     problems: ProblemLog,
     instruments: Collection[str] = (),
+    unreported: Collection[str] = (),
 ) -> list[CsvRow]:
     """Read the rows of a csv file in the study folder.
 
@@ -125,6 +126,8 @@ def read_csv(
     instruments : collection of str
         In a REDCap export, the instruments or events whose rows count. Without any, rows in which all of our columns except
         the patient id are empty count as other instruments.
+    unreported : collection of str
+        Optional columns that may be missing without a word.
 
     Raises
     ------
@@ -135,7 +138,7 @@ def read_csv(
     if len(lines) > MAX_LINES:
         raise StudyFolderError(f"{file} has more than {MAX_LINES:,} lines; check that it is the right file")
     header = _read_header(lines, file, required, optional, column_map)
-    _report_columns(header, file, optional, problems)
+    _report_columns(header, file, [name for name in optional if name not in unreported], problems)
     header = _after_explanations(lines, header, file, problems)
     rows = list(_rows(lines, header, file, [*required, *optional], rejected))
     return _own_rows(rows, header, file, instruments, problems)
@@ -236,10 +239,14 @@ def _read_header(
     _, _, delimiter, names, taken = max(found, key=lambda f: (f[0], f[2] == first, f[1]))
     missing = [name for name in required if wanted[name] not in names]
     if missing:
-        setting = "ISS_READING__" + ("ENROLLMENT_COLUMNS" if file.startswith("enrol") else "SURVEY_COLUMNS")
+        setting = {"enrollment.csv": "ENROLLMENT_COLUMNS", "surveys.csv": "SURVEY_COLUMNS"}.get(file)
         raise StudyFolderError(
-            f"{file} lacks the columns {', '.join(missing)}; add them to its first line, or, if they have other "
-            f"names there, map these in the setting {setting}"
+            f"{file} lacks the columns {', '.join(missing)}; add them to its first line"
+            + (
+                f", or, if they have other names there, map these in the setting ISS_READING__{setting}"
+                if setting
+                else ""
+            )
         )
     twice = [name for name, there in wanted.items() if names.count(there) > 1]
     if twice:

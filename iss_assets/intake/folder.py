@@ -18,6 +18,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from iss_assets.intake.consents import ConsentRow, read_consents
 from iss_assets.intake.folder_tables import ENROLLMENT, SURVEYS, read_enrollment, read_surveys
 from iss_assets.intake.folder_videos import VIDEOS, read_videos
 from iss_assets.intake.records import (
@@ -29,6 +30,7 @@ from iss_assets.intake.records import (
     VideoFile,
 )
 from iss_assets.intake.reviews import ReviewRow, read_reviews
+from iss_assets.protocol.consent import ConsentState, Scope
 from iss_assets.settings import ReadingSettings
 
 __all__ = [
@@ -42,6 +44,7 @@ __all__ = [
     "StudySignature",
     "SubmissionRow",
     "VideoFile",
+    "consent_rows",
     "patient_rows",
     "problem_rows",
     "read_study",
@@ -69,6 +72,8 @@ class StudyFolder:
         Problems reported although nothing was left out.
     reviews : tuple of ReviewRow
         What people decided about flags, videos, and patients, the earliest first.
+    consents : tuple of ConsentRow
+        The row of ``consent.csv`` that counts for each patient and scope, by patient and scope.
     """
 
     root: Path
@@ -78,6 +83,7 @@ class StudyFolder:
     rejected: tuple[Problem, ...]
     problems: tuple[Problem, ...]
     reviews: tuple[ReviewRow, ...] = ()
+    consents: tuple[ConsentRow, ...] = ()
 
     @cached_property
     def _patient_by_id(self) -> dict[str, PatientRow]:
@@ -94,6 +100,10 @@ class StudyFolder:
     @cached_property
     def _reviews_of(self) -> dict[str, tuple[ReviewRow, ...]]:
         return _grouped(self.reviews)
+
+    @cached_property
+    def _consents_of(self) -> dict[str, tuple[ConsentRow, ...]]:
+        return _grouped(self.consents)
 
     @cached_property
     def _rejected_of(self) -> dict[str, tuple[Problem, ...]]:
@@ -130,6 +140,10 @@ class StudyFolder:
         """Return the decisions about a patient, the earliest first."""
         return self._reviews_of.get(patient_id, ())
 
+    def consents_of(self, patient_id: str) -> tuple[ConsentRow, ...]:
+        """Return what counts of a patient's consent, one row a scope; empty if nothing was recorded."""
+        return self._consents_of.get(patient_id, ())
+
     def part_of(self, patient_id: str) -> StudyFolder:
         """Return what the folder holds of one patient: all that a run of that patient needs to know of it.
 
@@ -146,6 +160,7 @@ class StudyFolder:
             rejected=self._rejected_of.get(patient_id, ()),
             problems=self._problems_of.get(patient_id, ()),
             reviews=self.reviews_of(patient_id),
+            consents=self.consents_of(patient_id),
         )
 
     def expected(self, patient_id: str) -> tuple[str, ...]:
@@ -202,12 +217,21 @@ def read_study(
     videos = read_videos(root, patients, submissions, rejected, problems)
     owners = {v.submission_id: v.patient_id for v in videos}
     reviews = read_reviews(root, now, patients, owners, rejected, problems)
+    consents = read_consents(root, settings, now, patients, rejected, problems)
     active = {s.patient_id for s in submissions.values()} | {v.patient_id for v in videos}
+    no_contact = {
+        c.patient_id for c in consents if c.scope is Scope.CONTACT and c.state is not ConsentState.GIVEN
+    }
     for patient in patients.values():
         if patient.patient_id not in active:
+            advice = (
+                "nothing to do: they do not want to be contacted"
+                if patient.patient_id in no_contact
+                else "ask whether they take part"
+            )
             problems.add(
                 "no_submissions",
-                "The patient has neither an accepted survey nor a usable video; ask whether they take part.",
+                f"The patient has neither an accepted survey nor a usable video; {advice}.",
                 file=ENROLLMENT,
                 line=patient.line,
                 patient_id=patient.patient_id,
@@ -220,6 +244,7 @@ def read_study(
         rejected=rejected.sorted(),
         problems=problems.sorted(),
         reviews=reviews,
+        consents=consents,
     )
 
 
@@ -277,6 +302,7 @@ def signature_of(
                 [(v.name, v.size, v.mtime_ns, v.prompt_size, v.prompt_mtime_ns) for v in videos],
                 sorted(problems.get(patient_id, [])),
                 *[_without_line(review) for review in study.reviews_of(patient_id)],
+                *[_without_line(consent) for consent in study.consents_of(patient_id)],
             ]
         )
     everything = [study.rejected, study.problems]
@@ -291,9 +317,12 @@ def _is_young(video: VideoFile, now_ns: int, settle_seconds: float) -> bool:
     return abs(now_ns - changed) < settle_seconds * 1e9
 
 
-def _without_line(row: PatientRow | SubmissionRow | ReviewRow) -> dict[str, Any]:
+def _without_line(row: PatientRow | SubmissionRow | ReviewRow | ConsentRow) -> dict[str, Any]:
     fields = asdict(row)
     del fields["line"]
+    if isinstance(row, PatientRow) and row.age_group is None:
+        # as before there were age groups, so that no patient is read again for having none
+        del fields["age_group"]
     return fields
 
 
@@ -329,6 +358,12 @@ def score_rows(study: StudyFolder, patient_id: str | None = None) -> list[dict[s
 def review_rows(study: StudyFolder, patient_id: str | None = None) -> list[dict[str, Any]]:
     """Return rows of the table ``reviews``, for all patients or one."""
     return [asdict(r) for r in (study.reviews if patient_id is None else study.reviews_of(patient_id))]
+
+
+def consent_rows(study: StudyFolder, patient_id: str | None = None) -> list[dict[str, Any]]:
+    """Return rows of the table ``consent``, for all patients or one."""
+    wanted = study.consents if patient_id is None else study.consents_of(patient_id)
+    return [_without_line(c) for c in wanted]
 
 
 def rejected_rows(study: StudyFolder) -> list[dict[str, Any]]:

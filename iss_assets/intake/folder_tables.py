@@ -23,7 +23,9 @@ from iss_assets.settings import ReadingSettings
 ENROLLMENT: Final = "enrollment.csv"
 SURVEYS: Final = "surveys.csv"
 ENROLLMENT_REQUIRED: Final = ("patient_id", "cohort", "sex", "skin_type", "pain_target")
-ENROLLMENT_OPTIONAL: Final = ("enrolled_on", "utc_offset")
+ENROLLMENT_OPTIONAL: Final = ("enrolled_on", "utc_offset", "age_group")
+UNREPORTED: Final = ("age_group",)
+"""Optional columns that most studies do not have; their absence is not reported."""
 SURVEY_REQUIRED: Final = ("submission_id", "patient_id", "submitted_at", *terms.SCORES)
 SURVEY_OPTIONAL: Final = ("setting",)
 CLOCK_TOLERANCE: Final = timedelta(days=1)
@@ -85,6 +87,7 @@ def read_enrollment(
         rejected,
         problems,
         settings.enrollment_instruments,
+        UNREPORTED,
     ):
         reader = _RowReader(row, ENROLLMENT, settings.enrollment_values, rejected)
         patient_id = reader.read("patient_id", cells.patient_id)
@@ -104,6 +107,7 @@ def read_enrollment(
             reader.read_optional("enrolled_on", partial(cells.day, order=settings.date_order)),
             reader.read_optional("utc_offset", cells.utc_offset),
             row.line,
+            reader.read_optional("age_group", cells.age_group),
         )
         first = patients.get(patient_id)
         if first is not None:

@@ -59,6 +59,7 @@ class PatientRow:
     enrolled_on: date | None
     utc_offset_minutes: int | None
     line: int = field(compare=False)
+    age_group: str | None = None
 
     @property
     def pain_level(self) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import dagster as dg
 
+from iss_assets.datasets.items import without_consent
 from iss_assets.intake.folder import StudyFolder, StudyFolderError, read_study
 from iss_assets.modeling.experiments import BY_NAME, experiment
 from iss_assets.pipeline.home import open_instance
@@ -24,6 +25,7 @@ from iss_assets.pipeline.run_history import (
 from iss_assets.pipeline.staleness import evaluable_folds, folder_is_stale, stale_patients
 from iss_assets.pipeline.training import SPLITS, next_page_runs, next_training_runs, why_not_trained
 from iss_assets.pipeline.workers import run_patients
+from iss_assets.protocol.consent import left_out_words
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Warehouse
 from iss_assets.warehouse.row_groups import merge_row_groups
@@ -211,6 +213,8 @@ def evaluate_experiments(
     if reason := why_not_trained(warehouse, settings):
         summary.notes.append(reason)
         return
+    if missing := without_consent(warehouse):
+        summary.notes.append(f"{left_out_words(missing).capitalize()}.")
     patients, done = known_patients(instance), dict[str, bool]()
     while batch := next_training_runs(warehouse, settings, experiments, patients, done, thorough=thorough):
         for number, run in enumerate(batch, start=1):

@@ -23,6 +23,7 @@ from iss_assets.evaluation.comparable import LeftOut, comparable_folds, experime
 from iss_assets.evaluation.study import CODE_VERSION as EVALUATION_VERSION
 from iss_assets.intake.folder import (
     StudyFolder,
+    consent_rows,
     patient_rows,
     problem_rows,
     rejected_rows,
@@ -53,6 +54,7 @@ PATIENT_TABLES = (
     "patients",
     "bpi_scores",
     "reviews",
+    "consent",
     "videos",
     "frames",
     "faces",
@@ -77,6 +79,11 @@ def scores_fingerprint(rows: Sequence[Mapping[str, Any]]) -> str:
 def reviews_fingerprint(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return the fingerprint of the decisions about a patient."""
     return fingerprint("reviews", rows)
+
+
+def consent_fingerprint(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the fingerprint of what counts of a patient's consent."""
+    return fingerprint("consent", rows)
 
 
 def videos_fingerprint(files: Sequence[Any], settings: Settings, unread: Collection[str] = ()) -> str:
@@ -298,6 +305,9 @@ def stale_patients(folder: StudyFolder, settings: Settings) -> dict[str, list[st
     decisions: dict[str, list[dict[str, Any]]] = {}
     for row in review_rows(folder):
         decisions.setdefault(row["patient_id"], []).append(row)
+    consents: dict[str, list[dict[str, Any]]] = {}
+    for row in consent_rows(folder):
+        consents.setdefault(row["patient_id"], []).append(row)
     without_checks = unchecked(warehouse, settings)
     lapsed = lapsed_verdicts(warehouse, settings, videos)
     stale: dict[str, list[str]] = {}
@@ -312,6 +322,9 @@ def stale_patients(folder: StudyFolder, settings: Settings) -> dict[str, list[st
         # a home from before there were reviews needs no run to learn that there are none
         if reviews or (patient, WHOLE, "reviews") in recorded:
             expected[(patient, WHOLE, "reviews")] = reviews_fingerprint(reviews)
+        consent = consents.get(patient, [])
+        if consent or (patient, WHOLE, "consent") in recorded:
+            expected[(patient, WHOLE, "consent")] = consent_fingerprint(consent)
         for video in videos.get(patient, []):
             if video["status"] == "ok":
                 prints = video_fingerprints(video["sha256"], versions)

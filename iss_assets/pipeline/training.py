@@ -12,7 +12,7 @@ from typing import Any
 
 import dagster as dg
 
-from iss_assets.datasets.items import trainable_patients
+from iss_assets.datasets.items import trainable_patients, without_consent
 from iss_assets.modeling.experiments import BY_NAME, experiment
 from iss_assets.pipeline.partition_keys import fold_key
 from iss_assets.pipeline.planning import MARTS, PAGES
@@ -26,6 +26,7 @@ from iss_assets.pipeline.staleness import (
     stale_embeddings,
     stale_experiments,
 )
+from iss_assets.protocol.consent import left_out_words
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Warehouse
 
@@ -65,9 +66,10 @@ def why_not_trained(warehouse: Warehouse, settings: Settings) -> str | None:
     eligible = len(trainable_patients(warehouse, settings.training))
     if eligible >= 2:
         return None
+    missing = without_consent(warehouse)
     return (
         f"No experiment was run: {eligible} patients have videos that can be trained on, and at least two are needed. "
-        "Why: iss quality"
+        f"Why: iss quality{f'; {left_out_words(missing)}' if missing else ''}"
     )
 
 

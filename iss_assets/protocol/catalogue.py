@@ -6,11 +6,12 @@ Checks, `iss quality`, alerts and pages all take their wording from here, and `i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from string import Formatter
 from typing import Final, Literal
 
+from iss_assets.protocol.consent import NO_CONTACT
 from iss_assets.protocol.flags import CAUSES
 
 Severity = Literal["WARN", "ERROR"]
@@ -47,6 +48,8 @@ class CheckInfo:
     reminder : str
         For checks on participation: nothing is lost, and pages list all patients together. Says how many there are,
         with the names of the check's numbers in braces; empty for every other check.
+    asks_patient : bool
+        Whether the hint has somebody talk to the patient; it is replaced for patients who do not want that.
     """
 
     name: str
@@ -59,9 +62,23 @@ class CheckInfo:
     flags: tuple[str, ...] = ()
     hint_if_lost: str = ""
     reminder: str = ""
+    asks_patient: bool = False
 
-    def advise(self, patient: str, *, lost: bool = False) -> str:
-        """Return the hint for a patient, or for `WHOLE_STUDY`; `lost` says that none of the patient's data is left."""
+    def advise(self, patient: str, *, lost: bool = False, contact: bool = True) -> str:
+        """Return the hint for a patient, or for `WHOLE_STUDY`.
+
+        Parameters
+        ----------
+        patient : str
+            Patient id.
+        lost : bool
+            Whether none of the patient's data is left for training.
+        contact : bool
+            Whether the study team may talk to the patient.
+        """
+        if not contact and self.asks_patient:
+            return NO_CONTACT.format(patient=patient)
+        lost = lost and contact
         text = (lost and self.hint_if_lost) or self.hint
         if patient == WHOLE_STUDY:
             return text.replace("patient {patient}", "the whole study")
@@ -72,9 +89,12 @@ class CheckInfo:
         names = [name for _, name, _, _ in Formatter().parse(self.reminder) if name]
         return self.reminder.format_map(numbers) if numbers.keys() >= {*names} else ""
 
-    def advise_all(self) -> str:
-        """Return the hint of a reminder for all patients in a list."""
-        return self.hint.replace("patient {patient}", "these patients")
+    def advise_all(self, no_contact: Collection[str] = ()) -> str:
+        """Return the hint of a reminder for all patients in a list, some of whom may not want to be contacted."""
+        text = self.hint.replace("patient {patient}", "these patients")
+        if not self.asks_patient or not no_contact:
+            return text
+        return f"{text} {NO_CONTACT.format(patient=', '.join(sorted(no_contact)))}"
 
 
 _TABLE_3: Final = "protocol, the paper's Table 3"
@@ -89,6 +109,7 @@ _SCORES: Final = (
         "Ask patient {patient} to answer all nine questions with every video, and whether any of them is hard to answer.",
         f"protocol, the paper's section 3.2.1; {_SIX}, issue 6",
         hint_if_lost="Find out whether the answers of patient {patient} reached the study; if not, ask for them.",
+        asks_patient=True,
     ),
     CheckInfo(
         "rejected_answers",
@@ -106,6 +127,7 @@ _SCORES: Final = (
         "Ask patient {patient} to think about each answer every time.",
         "settings, checks.same_answers_days",
         reminder="{affected} check-ins",
+        asks_patient=True,
     ),
     CheckInfo(
         "chronic_pain_flips",
@@ -115,6 +137,7 @@ _SCORES: Final = (
         "Explain question 2 to patient {patient} again: it asks about pain that has lasted more than three months.",
         "protocol, the paper's section 3.2.1",
         reminder="{affected} times",
+        asks_patient=True,
     ),
     CheckInfo(
         "more_than_one_a_day",
@@ -124,6 +147,7 @@ _SCORES: Final = (
         "Tell patient {patient} that one check-in a day is enough, and check whether one was sent twice.",
         _TABLE_3,
         reminder="{days} days",
+        asks_patient=True,
     ),
     CheckInfo(
         "fewer_than_three_a_week",
@@ -133,6 +157,7 @@ _SCORES: Final = (
         "Remind patient {patient} of three check-ins a week, and ask what keeps them from it.",
         _TABLE_3,
         reminder="{short weeks} of {weeks} weeks",
+        asks_patient=True,
     ),
     CheckInfo(
         "no_check_in",
@@ -142,6 +167,7 @@ _SCORES: Final = (
         "Call patient {patient} and ask whether they want to go on, and what keeps them from checking in.",
         "settings, checks.no_check_in_days",
         reminder="{days} days",
+        asks_patient=True,
     ),
     CheckInfo(
         "unknown_time",
@@ -160,6 +186,7 @@ _SCORES: Final = (
         "WARN",
         "Check whether the videos of patient {patient} were uploaded, and ask for those that are missing.",
         "protocol, the paper's section 3.2",
+        asks_patient=True,
     ),
     CheckInfo(
         "video_without_survey",
@@ -182,6 +209,21 @@ _ENROLLMENT: Final = (
     ),
 )
 
+WITHDRAWAL: Final = "withdrawal_requested"
+"""Name of the check that reports who asked to withdraw."""
+
+_CONSENT: Final = (
+    CheckInfo(
+        WITHDRAWAL,
+        "consent",
+        "The patient asked to withdraw",
+        "ERROR",
+        "Carry out what patient {patient} asked for with: iss withdraw {patient} (with --scope sharing if only sharing was "
+        "withdrawn).",
+        "consent.csv, docs/study_folder.md; GDPR, articles 7 and 17",
+    ),
+)
+
 _QUALITY: Final = tuple(
     CheckInfo(
         cause.check,
@@ -192,6 +234,7 @@ _QUALITY: Final = tuple(
         cause.source,
         flags=tuple(cause.flags),
         hint_if_lost=f"{cause.advice} No video can be used so far: call them and record the next one together.",
+        asks_patient=cause.asks_patient,
     )
     for cause in CAUSES
 )
@@ -256,13 +299,17 @@ _STUDY: Final = (
     ),
 )
 
-CATALOGUE: Final = (*_ENROLLMENT, *_SCORES, *_QUALITY, *_STUDY)
+CATALOGUE: Final = (*_ENROLLMENT, *_CONSENT, *_SCORES, *_QUALITY, *_STUDY)
 """Every check but the schema checks, in the order in which the data flow."""
 
 BY_KEY: Final = {(check.asset, check.name): check for check in CATALOGUE}
 
 BLOCKING_TABLES: Final = ("patients", "bpi_scores", "videos", "frames", "faces", "landmarks", "audio")
 """Tables whose faults make everything downstream meaningless."""
+
+WITHOUT_CONTACT: Final = "consent to contact withdrawn"
+"""The number, 1, that the failed check of a patient has who does not want to be contacted, if its hint would have
+somebody do that."""
 
 BROKEN_HINT: Final = (
     "Tell the engineer: this check could not run, so nothing is known; the run's log says where it failed."

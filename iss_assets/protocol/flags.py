@@ -30,6 +30,8 @@ class Cause:
         What to do, in one sentence; ``{patient}`` is replaced by the patient id.
     source : str
         Where the rule comes from.
+    asks_patient : bool
+        Whether the advice has somebody talk to the patient.
     """
 
     check: str
@@ -37,6 +39,7 @@ class Cause:
     flags: Mapping[str, str]
     advice: str
     source: str = "settings, quality"
+    asks_patient: bool = True
 
 
 _SIX: Final = "the paper, section 6, Limitations"
@@ -55,6 +58,7 @@ CAUSES: Final = (
         {"duplicate": "same file as another submission"},
         "Find out which check-in of patient {patient} each file belongs to, and delete the copies.",
         "identical SHA-256",
+        asks_patient=False,
     ),
     Cause(
         "duration",
@@ -97,6 +101,7 @@ CAUSES: Final = (
         "The face seems to be another person's",
         {"other_person": "another person"},
         "Watch the videos of patient {patient}; move or delete those that show someone else.",
+        asks_patient=False,
     ),
     Cause(
         "mirrored_or_upside_down",

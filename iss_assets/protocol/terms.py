@@ -23,6 +23,8 @@ PROMPT_SUFFIX: Final = "_prompt"
 """A video whose stem ends in this is the Question 10 reading, not the Question 11 narrative."""
 
 SEXES: Final = ("M", "F")
+AGE_GROUPS: Final = ("adult", "pediatric")
+"""90 and 22 of the 112 patients that the paper's study plans for."""
 SKIN_TYPES: Final = ("I", "II", "III", "IV", "V", "VI")
 SKIN_GROUPS: Final = ("light", "dark")
 SETTINGS: Final = ("home", "clinic")

@@ -22,7 +22,8 @@ from iss_assets.evaluation.review_agreement import (
     flag_precisions,
     reviewer_agreements,
 )
-from iss_assets.protocol.catalogue import SCHEMA, CheckInfo, find
+from iss_assets.protocol.catalogue import SCHEMA, WITHDRAWAL, WITHOUT_CONTACT, CheckInfo, find
+from iss_assets.protocol.consent import SCOPES_IN_WORDS, Scope
 from iss_assets.protocol.flags import FLAGS, causes_of
 from iss_assets.warehouse.database import Warehouse
 
@@ -123,17 +124,19 @@ _ALERTS = "select * from alerts order by changed_at desc, patient_id, check_name
 class Level(IntEnum):
     """What an item costs the study, the worst first: the order of the page."""
 
-    BROKEN = 0
+    RIGHTS = 0
+    """Nothing is lost, and nothing is more urgent: what a patient has a right to, and asked for."""
+    BROKEN = 1
     """The pipeline could not do its work, so that the cost is not even known: failed runs, checks, damaged tables."""
-    PATIENT = 1
+    PATIENT = 2
     """Nothing of a patient can be used: patients are what models are tested on, so this is the unit of loss."""
-    DATA = 2
+    DATA = 3
     """A share of a patient's data is lost: videos that training cannot take, answers that are not there."""
-    DOUBT = 3
+    DOUBT = 4
     """Videos are used though something is wrong with them."""
-    REMINDER = 4
+    REMINDER = 5
     """Nothing is lost; one list over all patients."""
-    STUDY = 5
+    STUDY = 6
     """About the study as a whole."""
 
 
@@ -437,6 +440,8 @@ def cost_of(row: Mapping[str, Any], info: CheckInfo | None) -> Cost:
         return Cost(Level.BROKEN, 0.5, "The stored rows cannot be relied on.")
     if row["patient_id"] == WHOLE_STUDY:
         return Cost(Level.STUDY)
+    if row["check_name"] == WITHDRAWAL:
+        return Cost(Level.RIGHTS, 1.0, _asked_for(numbers))
     if info is not None and info.flags:
         return _cost_of_videos(numbers, error)
     if row["check_name"] == "missing_scores":
@@ -451,6 +456,14 @@ def cost_of(row: Mapping[str, Any], info: CheckInfo | None) -> Cost:
     return Cost(
         Level.DATA, _share(affected, checked), f"{affected} of {checked} check-ins." if checked else ""
     )
+
+
+def _asked_for(numbers: Mapping[str, Any]) -> str:
+    """Say on which day a patient asked to withdraw, and from what."""
+    known = [SCOPES_IN_WORDS[Scope(scope)] for scope in numbers.get("scopes", ()) if scope in set(Scope)]
+    asked_on = numbers.get("asked on") or ""
+    on = f"On {date.fromisoformat(asked_on):%-d %B %Y}" if asked_on else "On a day that cannot be read"
+    return f"{on}, from {', '.join(known)}."
 
 
 def _cost_of_videos(numbers: Mapping[str, Any], error: bool) -> Cost:
@@ -487,10 +500,12 @@ def _reminder(info: CheckInfo, rows: Sequence[Mapping[str, Any]]) -> Item:
         if not numbers.keys() >= {*names}:  # a result of an earlier version
             return 0.0, ""
         amount, *whole = (numbers[name] for name in names)
-        return amount / (whole[0] or 1) if whole else amount, info.extent(numbers)
+        said = info.extent(numbers) + ("; do not contact" if WITHOUT_CONTACT in numbers else "")
+        return amount / (whole[0] or 1) if whole else amount, said
 
     ordered = sorted(rows, key=lambda r: (-extent(r)[0], r["patient_id"]))
     alone = len(rows) == 1
+    silent = [r["patient_id"] for r in rows if WITHOUT_CONTACT in _numbers(r)]
     return Item(
         patient_id=WHOLE_STUDY,
         asset=info.asset,
@@ -499,7 +514,9 @@ def _reminder(info: CheckInfo, rows: Sequence[Mapping[str, Any]]) -> Item:
         severity="WARN",
         cost=Cost(Level.REMINDER, float(len(rows))),
         details=tuple((r["patient_id"], extent(r)[1]) for r in ordered),
-        what_to_do=info.advise(rows[0]["patient_id"]) if alone else info.advise_all(),
+        what_to_do=info.advise(rows[0]["patient_id"], contact=not silent)
+        if alone
+        else info.advise_all(silent),
         since=min((r["since"] for r in rows if r["since"]), default=None),
         delivery=None,
     )

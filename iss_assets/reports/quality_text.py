@@ -10,6 +10,7 @@ from typing import Final
 from iss_assets.reports.quality_report import Item, Level, QualityReport
 
 HEADINGS: Final[dict[Level, tuple[str, str]]] = {
+    Level.RIGHTS: ("Patients' rights", "These patients asked for it; carry it out first."),
     Level.BROKEN: ("Not working", "Fix these first: until then the rest may be out of date."),
     Level.PATIENT: ("Patients with nothing usable", "These patients are lost to the study for now."),
     Level.DATA: ("Data lost", "Videos that cannot be used, and answers that are missing."),
@@ -20,6 +21,7 @@ HEADINGS: Final[dict[Level, tuple[str, str]]] = {
 """The heading of each level, and what the level means."""
 
 _WORST: Final[dict[Level, str]] = {
+    Level.RIGHTS: "who asked to withdraw",
     Level.BROKEN: "with a failed run or check",
     Level.PATIENT: "with nothing usable",
     Level.DATA: "with data lost",

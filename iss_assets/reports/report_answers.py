@@ -11,6 +11,7 @@ import pandas as pd
 from iss_assets.evaluation.frames import analyzed_patients, as_frame
 from iss_assets.evaluation.intervals import share_interval
 from iss_assets.protocol import published, terms
+from iss_assets.protocol.consent import left_out_words
 from iss_assets.reports import report_tables
 from iss_assets.reports.report_inputs import StudyReportInputs
 
@@ -43,10 +44,15 @@ def flow(inputs: StudyReportInputs) -> dict[str, list[Step]]:
 
     enrolled = len(patients)
     submitted, analyzed = videos["patient_id"].nunique(), len(analyzed_patients(quality))
+    without = analyzed_patients(quality) & set(inputs.without_consent)
+    consented = Step(
+        f"{analyzed - len(without):,}", "with consent to research", left_out_words(sorted(without), ids=False)
+    )
     people = [
         step(enrolled, None, f"enrolled, of {terms.ENROLLMENT_GOAL} wanted", paper["patients_enrolled"]),
         step(submitted, enrolled, "submitted a video"),
         step(analyzed, submitted, "with a usable video: analyzed", paper["patients"]),
+        *([consented] if inputs.without_consent else []),
         step(len(splits), None, "in a split"),
         step(accuracies["patient_id"].nunique(), None, "evaluated", paper["patients"]),
     ]
@@ -98,7 +104,7 @@ def missing_tables(inputs: StudyReportInputs) -> list[report_tables.DataTable]:
     answered = set(scores.loc[scores["missing_scores"] < len(terms.SCORES), "patient_id"])
     rows: list[tuple[object, ...]] = []
     for patient in sorted(patients["patient_id"]):
-        lacks = []
+        lacks = ["no consent to research: left out"] if patient in set(inputs.without_consent) else []
         if patient not in set(scores["patient_id"]):
             lacks.append("no survey")
         elif patient not in answered:

@@ -30,6 +30,8 @@ class StudyReportInputs:
         The tables of those names; None where nothing has been trained.
     relabelled
         Experiments trained on a pain level that has been corrected since; see `comparable.relabelled`.
+    without_consent
+        Patients left out because they have not consented to research.
     evaluation
         Further evaluation tables by name, as `evaluate_study` returns them; the page says which are missing.
     rejected_rows, study_problems
@@ -60,6 +62,7 @@ class StudyReportInputs:
     patient_accuracy: Rows | None = None
     experiment_results: Rows | None = None
     relabelled: Sequence[str] = ()
+    without_consent: Sequence[str] = ()
     evaluation: Mapping[str, Rows] = field(default_factory=dict)
     rejected_rows: Rows | None = None
     study_problems: Rows | None = None

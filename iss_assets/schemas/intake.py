@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from iss_assets.protocol import terms
+from iss_assets.protocol.consent import ConsentState, Scope
 from iss_assets.protocol.reviews import Decision
 from iss_assets.schemas.base import PATIENT_ID, SUBMISSION_ID, Table, column
 
@@ -26,6 +27,9 @@ class Patients(Table):
     )
     pain_level: object = column(
         "VARCHAR", "None (0), Low (1-3), Moderate (4-6), Severe (7-10).", isin=terms.PAIN_LEVELS
+    )
+    age_group: object = column(
+        "VARCHAR", "adult or pediatric; empty where not known.", isin=terms.AGE_GROUPS, nullable=True
     )
     enrolled_on: object = column("DATE", "Day of enrollment.", nullable=True)
     utc_offset_minutes: object = column(
@@ -124,6 +128,25 @@ class Reviews(Table):
     reason: object = column("VARCHAR", "Why, in the reviewer's words; may be empty.")
     contacted_on: object = column("DATE", "Day on which the patient was contacted.", nullable=True)
     assignee: object = column("VARCHAR", "Who takes care of the patient's open items.", nullable=True)
+
+
+class Consent(Table):
+    """What counts of one patient's consent in one scope, from consent.csv."""
+
+    __table__ = "consent"
+    __key__ = ("patient_id", "scope")
+    __partition__ = ("patient_id",)
+    __references__ = (("patient_id", "patients"),)
+
+    patient_id: object = column("VARCHAR", "Patient id.", **PATIENT_ID)
+    scope: object = column("VARCHAR", "What consent is given to.", isin=tuple(Scope))
+    state: object = column(
+        "VARCHAR", "given, withdrawn, or not_given: without a usable day.", isin=tuple(ConsentState)
+    )
+    given_on: object = column("DATE", "Day on which consent was given.", nullable=True)
+    withdrawn_on: object = column("DATE", "Day on which it was withdrawn.", nullable=True)
+    version: object = column("VARCHAR", "Version of the form that was signed.", nullable=True)
+    unclear: object = column("BOOLEAN", "Whether something in the row was rejected; rejected_rows says what.")
 
 
 class RejectedRows(Table):

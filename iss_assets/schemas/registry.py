@@ -19,7 +19,7 @@ from iss_assets.schemas.evaluation import (
     SplitStability,
     SubgroupResults,
 )
-from iss_assets.schemas.intake import BpiScores, Patients, RejectedRows, Reviews, StudyProblems
+from iss_assets.schemas.intake import BpiScores, Consent, Patients, RejectedRows, Reviews, StudyProblems
 from iss_assets.schemas.modeling import CvSplits, Embeddings, FoldModels, FramePredictions
 from iss_assets.schemas.operations import Alerts, CheckResults, Extractions
 from iss_assets.schemas.video_quality import VideoQuality
@@ -30,6 +30,7 @@ TABLES: tuple[type[Table], ...] = (
     Patients,
     BpiScores,
     Reviews,
+    Consent,
     RejectedRows,
     StudyProblems,
     Videos,

@@ -37,6 +37,7 @@ from iss_assets.cli.location import load
 from iss_assets.intake.folder import read_study
 from iss_assets.pipeline.run_alerts import observations_of, record_runs, report_runs
 from iss_assets.pipeline.run_history import TAKEN_UP_TAG, begin_reading_runs, finished_since
+from iss_assets.protocol.catalogue import WITHOUT_CONTACT
 from iss_assets.schemas.operations import CheckResults
 from iss_assets.settings import AlertSettings, Settings
 from iss_assets.warehouse.database import Warehouse
@@ -274,6 +275,34 @@ def test_a_reminder_to_a_hundred_patients_is_one_message_with_the_list_of_them()
     assert [f"{n:04d}" in listed for n in range(100)] == [True] * 100
     assert todo == "   Remind these patients of three check-ins a week, and ask what keeps them from it."
     assert (message.kind, len(message.alerts)) == ("warning", 100)
+
+
+def test_no_message_has_anybody_call_a_patient_who_does_not_want_it() -> None:
+    def late(patient: str, *, contact: bool) -> Observation:
+        numbers = {"days": 9, **({} if contact else {WITHOUT_CONTACT: 1})}
+        return replace(
+            observed(patient=patient, check="no_check_in", ids=()), asset="bpi_scores", numbers=numbers
+        )
+
+    alerts = after(late("0001", contact=True), late("0002", contact=False)).values()
+    (message,) = outbox(alerts, ["a"], RULES, T0)
+    assert "Call these patients" in message.body
+    assert "Do not call or remind patient 0002:" in message.body and "patient 0001" not in message.body
+    (message,) = outbox([one(late("0002", contact=False))], ["a"], RULES, T0)
+    assert "Do not call or remind patient 0002:" in message.body
+    assert "Call patient" not in message.body
+
+
+def test_a_request_to_withdraw_says_what_to_do() -> None:
+    asked = replace(
+        observed(patient="0007", check="withdrawal_requested", ids=(), severity="ERROR"),
+        asset="consent",
+        numbers={"withdrawn scopes": 1},
+    )
+    (message,) = outbox([one(asked)], ["a"], RULES, T0)
+    assert "ERROR raised: patient 0007, The patient asked to withdraw" in message.body
+    assert "iss withdraw 0007" in message.body
+    assert message.kind == "failure"
 
 
 def test_a_reminder_says_who_is_new_who_changed_and_who_no_longer_needs_it() -> None:

@@ -79,7 +79,10 @@ def test_its_rows_fit_the_warehouse_tables(make_study: MakeStudy) -> None:
         (StudyProblems, problem_rows(study)),
     ):
         assert rows
-        assert set(rows[0]) == set(table.arrow_schema().names)
+        # an age group that is not known is left out, so that the rows of older studies are hashed as before
+        assert set(rows[0]) | ({"age_group"} if table is Patients else set()) == set(
+            table.arrow_schema().names
+        )
         table.check_rows(table.from_rows(rows))
     assert [r["missing_scores"] for r in score_rows(study)] == [0, 0, 9]
     assert [r["timeframe"] for r in score_rows(study, "0001")] == ["late AM", "late AM"]

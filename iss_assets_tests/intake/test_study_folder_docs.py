@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 import iss_assets.intake
+from iss_assets.intake.consents import OPTIONAL as CONSENT_OPTIONAL
+from iss_assets.intake.consents import REQUIRED as CONSENT_REQUIRED
 from iss_assets.intake.folder import read_study
 from iss_assets.intake.folder_tables import (
     ENROLLMENT_OPTIONAL,
@@ -28,7 +30,7 @@ def blocks(language: str) -> list[str]:
 
 
 def test_every_code_is_explained() -> None:
-    files = ("cells", "csv_reading", "folder", "folder_tables", "folder_videos")
+    files = ("cells", "consents", "csv_reading", "folder", "folder_tables", "folder_videos")
     source = "\n".join((SOURCES / f"{name}.py").read_text("utf-8") for name in files)
     codes = set(re.findall(r"(?:CellError|\.add|reject)\(\s*(?:rejected,\s*file,\s*)?\"([a-z_]+)\"", source))
     codes |= set(re.findall(r"^\s*(?:code|fault) = \"([a-z_]+)\"", source, re.MULTILINE))
@@ -37,18 +39,28 @@ def test_every_code_is_explained() -> None:
 
 
 def test_every_column_and_ending_is_named() -> None:
-    for name in (*ENROLLMENT_REQUIRED, *ENROLLMENT_OPTIONAL, *SURVEY_REQUIRED, *SURVEY_OPTIONAL, *EXTENSIONS):
+    for name in (
+        *ENROLLMENT_REQUIRED,
+        *ENROLLMENT_OPTIONAL,
+        *SURVEY_REQUIRED,
+        *SURVEY_OPTIONAL,
+        *CONSENT_REQUIRED,
+        *CONSENT_OPTIONAL,
+        *EXTENSIONS,
+    ):
         assert re.search(rf"\b{name}\b", PAGE), name
 
 
 def test_its_example_tables_are_read_without_a_word(make_study: MakeStudy) -> None:
-    enrollment, surveys = blocks("csv")
-    study = read_study(
-        make_study(enrollment, surveys, ["0007/0007-01.mp4", "0007/0007-01_prompt.mp4", "0007/0007-02.mov"])
-    )
+    enrollment, surveys, _, consent = blocks("csv")
+    videos = ["0007/0007-01.mp4", "0007/0007-01_prompt.mp4", "0007/0007-02.mov"]
+    root = make_study(enrollment, surveys, videos)
+    (root / "consent.csv").write_text(consent)
+    study = read_study(root)
     assert study.rejected == ()
     assert [(p.code, p.patient_id) for p in study.problems] == [("no_submissions", "0008")]
     assert len(study.videos) == 2
+    assert [c.patient_id for c in study.consents] == ["0007", "0007", "0007", "0008"]
 
 
 def test_its_example_settings_are_understood(
@@ -57,7 +69,7 @@ def test_its_example_settings_are_understood(
     (tmp_path / "iss.toml").write_text(blocks("toml")[0])
     monkeypatch.setenv("ISS_HOME", str(tmp_path))
     reading = Settings().reading
-    enrollment, surveys = blocks("csv")
+    enrollment, surveys = blocks("csv")[:2]
     enrollment = enrollment.replace("patient_id", "record_id").replace("skin_type", "fitzpatrick")
     study = read_study(make_study(enrollment.replace("F,V", "2,5"), surveys.replace(",yes,", ",2,")), reading)
     assert study.patient("0007").sex == "F"

@@ -12,7 +12,7 @@ from types import MappingProxyType
 import pytest
 
 from iss_assets.alerting.rules import Alert, Observation, update
-from iss_assets.protocol.catalogue import BY_KEY, find
+from iss_assets.protocol.catalogue import BY_KEY, WITHOUT_CONTACT, find
 from iss_assets.reports.quality_page import write_quality_page
 from iss_assets.reports.quality_report import Item, Level, quality_report
 from iss_assets.reports.quality_text import HEADINGS, format_quality
@@ -510,3 +510,39 @@ def test_reviews_are_summarized_with_precision_agreement_and_exclusions(
     page = write_quality_page(quality_report(study), tmp_path / "quality.html").read_text()
     assert "ben and maria agree on 1 of 2 flags that both reviewed, Cohen’s kappa 0.00." in page
     assert f"Excluded by a person: {videos[2]['video_id']}." in page and "secret" not in page
+
+
+def test_a_request_to_withdraw_comes_first_and_says_when_and_from_what(
+    unchecked: Warehouse, tmp_path: Path
+) -> None:
+    numbers = {"withdrawn scopes": 2, "scopes": ["research", "share_media"], "asked on": "2021-05-06"}
+    keep(
+        unchecked,
+        check_result("0003", "video_quality", "dark_or_grainy", ["0003-01"], severity="ERROR"),
+        check_result("0007", "consent", "withdrawal_requested", numbers=numbers),
+    )
+    report = quality_report(unchecked)
+    first = report.items[0]
+    assert (first.patient_id, first.cost.level, first.severity) == ("0007", Level.RIGHTS, "ERROR")
+    assert first.cost.says == "On 6 May 2021, from research, sharing pictures and sound."
+    assert "iss withdraw 0007" in first.what_to_do
+    said = format_quality(report)
+    assert said.index("PATIENTS' RIGHTS") < said.index("PATIENTS WITH NOTHING USABLE")
+    assert "1 who asked to withdraw" in said
+    page = write_quality_page(report, tmp_path / "quality.html").read_text("utf-8")
+    assert "asked to withdraw" in page and "6 May 2021" in page
+
+
+def test_a_reminder_marks_the_patients_who_do_not_want_to_be_contacted(unchecked: Warehouse) -> None:
+    def late(patient: str, **more: object) -> dict[str, object]:
+        return check_result(patient, "bpi_scores", "no_check_in", numbers={"days": 9, **more})
+
+    keep(unchecked, late("0001"), late("0002", **{WITHOUT_CONTACT: 1}))
+    (item,) = [item for item in quality_report(unchecked).items if item.cost.level == Level.REMINDER]
+    assert item.details == (("0001", "9 days"), ("0002", "9 days; do not contact"))
+    assert item.what_to_do.endswith(
+        "Do not call or remind patient 0002: consent to be contacted has been withdrawn, or was not given."
+    )
+    keep(unchecked, late("0002", **{WITHOUT_CONTACT: 1}))
+    (item,) = [item for item in quality_report(unchecked).items if item.cost.level == Level.REMINDER]
+    assert "Call" not in item.what_to_do and "Do not call or remind patient 0002" in item.what_to_do

@@ -9,6 +9,7 @@ from typing import Any
 
 import dagster as dg
 
+from iss_assets.datasets.items import without_consent
 from iss_assets.defs.assets.common import OWNERS
 from iss_assets.defs.assets.evaluation import EVALUATION_TABLES
 from iss_assets.defs.partitions import patients_partitions
@@ -105,6 +106,7 @@ def report_inputs(store: Warehouse, settings: Settings) -> StudyReportInputs:
         study_figures=study_figures(store),
         extracted=store.query(_EXTRACTED),
         relabelled=relabelled_experiments(store),
+        without_consent=without_consent(store),
         evaluation={t.__table__: whole(t.__table__) for t in EVALUATION_TABLES},
         settings=settings.model_dump(mode="json"),
         evaluation_settings=settings.evaluation,

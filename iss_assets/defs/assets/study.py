@@ -13,6 +13,7 @@ from iss_assets.defs.assets.reading import guard, patient_lock
 from iss_assets.defs.partitions import patients_partitions
 from iss_assets.defs.resources import WarehouseResource
 from iss_assets.intake.folder import (
+    consent_rows,
     patient_rows,
     problem_rows,
     rejected_rows,
@@ -24,12 +25,13 @@ from iss_assets.media.errors import BrokenFile, RefusedFile
 from iss_assets.media.journal import Journal, Reading, time_limit
 from iss_assets.pipeline.staleness import (
     SCORES_CODE_VERSION,
+    consent_fingerprint,
     reviews_fingerprint,
     scores_fingerprint,
     videos_fingerprint,
 )
 from iss_assets.schemas.base import InvalidTable, Table
-from iss_assets.schemas.intake import BpiScores, Patients, RejectedRows, Reviews, StudyProblems
+from iss_assets.schemas.intake import BpiScores, Consent, Patients, RejectedRows, Reviews, StudyProblems
 from iss_assets.schemas.videos import VideoProblems, Videos
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Replacement
@@ -172,6 +174,30 @@ def reviews(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> 
         rows,
         {"by_decision": dg.MetadataValue.json(dict(by_decision))},
         table_fingerprint=reviews_fingerprint(rows),
+    )
+
+
+@dg.asset(
+    **describe(
+        Consent,
+        "What each patient has consented to, from `consent.csv`. Who has withdrawn from research is not trained on.",
+        group="study",
+        kinds={"python", "duckdb"},
+    ),
+    partitions_def=patients_partitions,
+    deps=["patients"],
+    code_version=READING_CODE_VERSION,
+)
+def consent(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult:
+    """Keep what counts of one patient's consent."""
+    rows = consent_rows(warehouse.folder(), context.partition_key)
+    return keep_patient_rows(
+        warehouse,
+        Consent,
+        context.partition_key,
+        rows,
+        {"by_scope": dg.MetadataValue.json({str(row["scope"]): str(row["state"]) for row in rows})},
+        table_fingerprint=consent_fingerprint(rows),
     )
 
 

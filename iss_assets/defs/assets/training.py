@@ -14,7 +14,7 @@ from typing import Any
 import dagster as dg
 import pyarrow as arrow
 
-from iss_assets.datasets.items import load_crops, trainable_patients
+from iss_assets.datasets.items import load_crops, trainable_patients, without_consent
 from iss_assets.defs.assets.common import describe, metadata_key, result
 from iss_assets.defs.assets.fold_work import fit_experiment
 from iss_assets.defs.partitions import fold_partitions, patients_partitions
@@ -27,6 +27,7 @@ from iss_assets.modeling.experiments import (
 )
 from iss_assets.modeling.folds import not_enrolled
 from iss_assets.pipeline.staleness import embeddings_fingerprint, make_splits, split_file_of
+from iss_assets.protocol.consent import left_out_words
 from iss_assets.reports.charts import training_curves
 from iss_assets.reports.gallery import MartFigure, as_markdown
 from iss_assets.schemas.modeling import CvSplits, Embeddings, FoldModels, FramePredictions
@@ -45,16 +46,19 @@ SPLITS_CODE_VERSION = "1"
         group=GROUP,
         kinds={"python", "duckdb"},
     ),
-    deps=["patients", "video_quality"],
+    deps=["patients", "consent", "video_quality"],
     code_version=SPLITS_CODE_VERSION,
 )
-def cv_splits(warehouse: WarehouseResource) -> dg.MaterializeResult:
+def cv_splits(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult:
     """Assign every patient who can be trained on to the split in which they are tested."""
     rows, table_fingerprint = make_splits(warehouse.warehouse(), warehouse.settings())
     named = split_file_of(warehouse.settings())
     warehouse.warehouse().replace_all(
         [Replacement(CvSplits, rows, {}), ledger_entry(STUDY, CvSplits, table_fingerprint, rows.num_rows)]
     )
+    missing = without_consent(warehouse.warehouse())
+    if missing:
+        context.log.warning(left_out_words(missing))
     sizes = rows.group_by("split").aggregate([("patient_id", "count")]).sort_by("split")
     return result(
         CvSplits,
@@ -62,6 +66,7 @@ def cv_splits(warehouse: WarehouseResource) -> dg.MaterializeResult:
         rows["cohort_hash"][0].as_py(),
         {
             "patients_per_split": dg.MetadataValue.json(sizes["patient_id_count"].to_pylist()),
+            "left_out_for_want_of_consent": missing,
             "in_split_file_but_not_enrolled": not_enrolled(named, trainable(warehouse)) if named else [],
         },
     )
@@ -80,7 +85,7 @@ def trainable(resource: WarehouseResource) -> list[Any]:
         kinds={"torch", "duckdb"},
     ),
     partitions_def=patients_partitions,
-    deps=["faces", "video_quality"],
+    deps=["faces", "consent", "video_quality"],
     code_version=CODE_VERSION,
     pool="gpu",
 )

@@ -13,6 +13,7 @@ import json
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -26,7 +27,8 @@ from iss_assets.checks.stages import SQL, Stage, results_fingerprint
 from iss_assets.defs.assets.common import metadata_key
 from iss_assets.defs.partitions import patients_partitions
 from iss_assets.defs.resources import WarehouseResource
-from iss_assets.protocol.catalogue import BROKEN_HINT, SCHEMA, WHOLE_STUDY, CheckInfo
+from iss_assets.protocol.catalogue import BROKEN_HINT, SCHEMA, WHOLE_STUDY, WITHOUT_CONTACT, CheckInfo
+from iss_assets.protocol.consent import ConsentState, Scope
 from iss_assets.schemas.operations import CheckResults
 from iss_assets.schemas.registry import BY_NAME
 from iss_assets.settings import Settings
@@ -125,8 +127,11 @@ def evaluate(
     settings, checks = resource.settings(), [c for c in stage.checks if (c.asset, c.name) in selected]
     where = {"patient_id": subject} if stage.by_patient else {}
     stored: dict[str, Any] = {}
+    contact: Any = True
     try:
         with resource.warehouse().read() as connection:
+            if any(check.asks_patient for check in checks):
+                contact = _try(partial(_wants_contact, connection, subject))
             for check in checks:
                 if check.name == SCHEMA:
                     stored[check.asset] = _try(partial(read_stored, connection, BY_NAME[check.asset], where))
@@ -144,8 +149,18 @@ def evaluate(
         if isinstance(found, Exception):
             log(f"check {check.name} on {check.asset} could not run: {describe(found)}")
             found = broken(found)
+        elif not found.passed and check.asks_patient and contact is not True:
+            found = replace(found, numbers={**found.numbers, WITHOUT_CONTACT: 1})
         findings.append((check, found))
     return findings
+
+
+def _wants_contact(connection: Any, patient: str) -> bool:
+    """Say whether the study team may talk to a patient: not after that was withdrawn, or asked for and not given."""
+    row = connection.execute(
+        "select state from consent where patient_id = ? and scope = ?", [patient, str(Scope.CONTACT)]
+    ).fetchone()
+    return row is None or row[0] == ConsentState.GIVEN
 
 
 def _read(connection: Any, stage: Stage, subject: str) -> Data:
@@ -294,4 +309,6 @@ def hint(check: CheckInfo, found: Finding, subject: str) -> str | None:
     """Return what to do about a finding; None if it passed."""
     if found.passed:
         return None
-    return BROKEN_HINT if found.broken else check.advise(subject, lost=found.lost)
+    if found.broken:
+        return BROKEN_HINT
+    return check.advise(subject, lost=found.lost, contact=WITHOUT_CONTACT not in found.numbers)
