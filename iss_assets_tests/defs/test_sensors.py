@@ -295,6 +295,8 @@ def backfill_of_the_job(site: Site, *patients: str) -> PartitionBackfill:
     )
 
 
+# Dagster itself calls it, in PartitionBackfill.from_asset_partitions
+@pytest.mark.filterwarnings("ignore:Function `AssetSelection.sources` is deprecated:DeprecationWarning")
 @pytest.mark.parametrize("make", [backfill_of_assets, backfill_of_the_job])
 def test_the_patients_of_a_backfill_are_left_to_it_and_others_are_not(
     site: Site, make: Callable[..., PartitionBackfill]
