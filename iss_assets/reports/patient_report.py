@@ -73,6 +73,23 @@ def write_patient_report(inputs: PatientReportInputs, path: Path) -> Path:
 
 
 def _context(inputs: PatientReportInputs) -> dict[str, Any]:
+    return {**scores_and_quality(inputs), "accuracy": _accuracy(inputs)}
+
+
+def scores_and_quality(inputs: PatientReportInputs) -> dict[str, Any]:
+    """Return the facts, charts, and tables of a patient's page, all but the models' accuracy.
+
+    Returns
+    -------
+    dict
+        ``summary``: (name, value, hint); ``pain_now``: chart or None; ``interference``, ``quality_plots``: (title, chart);
+        ``chronic``: sentence; ``score_table``, ``video_table``.
+
+    Raises
+    ------
+    KeyError
+        If ``patients`` does not hold the patient.
+    """
     known = inputs.own("patients")
     if known.empty:
         raise KeyError(f"patient {inputs.patient_id} is not enrolled")
@@ -99,7 +116,6 @@ def _context(inputs: PatientReportInputs) -> dict[str, Any]:
         ],
         **_scores(scores),
         **_quality(scores, videos, quality),
-        "accuracy": _accuracy(inputs),
     }
 
 

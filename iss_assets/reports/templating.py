@@ -81,16 +81,27 @@ def environment(*packages: str) -> Environment:
 @cache
 def picture_style() -> str:
     """Return the chart rules of the style sheet with the light colors filled in, for a chart outside of any page."""
+    values, rules = _chart_rules()
+    light = {name: re.sub(r"light-dark\(([^,]+),.*\)", r"\1", value) for name, value in values.items()}
+    return re.sub(r"var\((--[\w-]+)\)", lambda found: light[found[1]], rules).strip()
+
+
+@cache
+def chart_style() -> str:
+    """Return the chart rules of the style sheet as a sheet of its own, for charts on pages with another design."""
+    values, rules = _chart_rules()
+    own = " ".join(f"{name}: {value};" for name, value in values.items())
+    return f"svg.chart {{ {own} }}\n{re.sub(r'^svg ', 'svg.chart ', rules.strip(), flags=re.MULTILINE)}\n"
+
+
+def _chart_rules() -> tuple[dict[str, str], str]:
+    """Return the custom properties of the style sheet, and its rules for charts."""
     loader = environment().loader
     assert loader is not None
     sheet, _, _ = loader.get_source(environment(), "style.css")
     _, _, rest = sheet.partition("/* charts */")
     rules, _, _ = rest.partition("/* end of charts */")
-    light = {
-        name: re.sub(r"light-dark\(([^,]+),.*\)", r"\1", value)
-        for name, value in re.findall(r"(--[\w-]+): ([^;]+);", sheet.partition("}")[0])
-    }
-    return re.sub(r"var\((--[\w-]+)\)", lambda found: light[found[1]], rules).strip()
+    return dict(re.findall(r"(--[\w-]+): ([^;]+);", sheet.partition("}")[0])), rules
 
 
 def write_page(template: str, frame: Frame, context: Mapping[str, Any], path: Path) -> Path:

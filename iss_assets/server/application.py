@@ -16,9 +16,11 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
+from iss_assets.pipeline.home import without_folders
 from iss_assets.privacy.audit import Action, AuditLog
 from iss_assets.server.accounts import Accounts, Role
 from iss_assets.server.dagster_access import DagsterAccess
+from iss_assets.server.desk import Desk
 from iss_assets.server.media import Media
 from iss_assets.server.pages import Pages, report_file, static_file
 from iss_assets.server.previews import Previews
@@ -26,7 +28,11 @@ from iss_assets.server.routing import Guard, GuardedMount, GuardedRoute
 from iss_assets.server.security import LOCAL_NAMES, AllowedHosts, SafeHeaders, SameOrigin, host_name
 from iss_assets.server.sessions import OneTimeLinks
 from iss_assets.server.sign_in import SignIn
+from iss_assets.server.study_data import StudyData
+from iss_assets.server.study_pages import DaemonState, StudyPages
 from iss_assets.settings import Settings
+from iss_assets.warehouse.database import WarehouseError
+from iss_assets.warehouse.locking import LockTimeout
 
 DAGSTER = "/dagster"
 
@@ -46,6 +52,7 @@ def build_application(
     previews: Previews | None = None,
     more_routes: Callable[[Pages, AuditLog], Sequence[BaseRoute]] = lambda pages, audit: (),
     invented: bool = False,
+    daemon: Callable[[], DaemonState] | None = None,
 ) -> Starlette:
     """Build the application.
 
@@ -63,6 +70,8 @@ def build_application(
         Further guarded routes.
     invented : bool
         Whether the study's patients are invented.
+    daemon : callable, optional
+        Asks whether the daemon is alive.
 
     Raises
     ------
@@ -74,16 +83,13 @@ def build_application(
     pages = Pages(invented)
     links = OneTimeLinks(announce)
     accounts = Accounts(settings.accounts_path)
+    study = StudyData(settings)
     sign_in = SignIn(server, accounts, links, audit, pages)
 
     async def launched(who: str, mutation: str) -> None:
         await run_in_threadpool(audit.record, who, Action.RUN_LAUNCHED, mutation=mutation)
 
-    def home(request: Request) -> Response:
-        return pages.show(request, "home.html.jinja", "Study")
-
     routes: list[BaseRoute] = [
-        GuardedRoute("/", home, role=Role.RESEARCHER),
         GuardedRoute("/health", lambda request: PlainTextResponse("ok\n"), role=None),
         GuardedRoute("/static/{name}", static_file, role=None),
         GuardedRoute(
@@ -91,15 +97,22 @@ def build_application(
         ),
         *sign_in.routes(),
         *Media(settings, audit, previews or Previews(settings.video)).routes(),
+        *StudyPages(study, audit, pages, accounts, daemon).routes(),
+        *Desk(study, audit, pages, accounts).routes(),
         *more_routes(pages, audit),
         GuardedMount(
             DAGSTER, DagsterAccess(DAGSTER, dagster.full, dagster.read_only, launched), role=Role.RESEARCHER
         ),
     ]
+
+    def warehouse_trouble(request: Request, error: Exception) -> Response:
+        return pages.show(request, "trouble.html.jinja", "Not now", 503, problem=without_folders(str(error)))
+
     public = [server.public_url.rstrip("/").lower()] if server.public_url else []
     hosts = {*LOCAL_NAMES, *server.allowed_hosts, *(host_name(url.split("://", 1)[1]) for url in public)}
     application = Starlette(
         routes=routes,
+        exception_handlers={WarehouseError: warehouse_trouble, LockTimeout: warehouse_trouble},
         middleware=[
             Middleware(SafeHeaders, https=server.https),
             Middleware(AllowedHosts, hosts=hosts),

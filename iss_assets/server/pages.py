@@ -13,7 +13,7 @@ from typing import Any, Final
 from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, PlainTextResponse, Response
 
-from iss_assets.reports.templating import environment
+from iss_assets.reports.templating import chart_style, environment
 from iss_assets.server.accounts import Role
 
 STATIC: Final = Path(__file__).parent / "static"
@@ -70,6 +70,8 @@ class Pages:
 def static_file(request: Request) -> Response:
     """Serve a style sheet or a script of this package."""
     name = request.path_params["name"]
+    if name == "charts.css":
+        return Response(chart_style(), media_type="text/css", headers={"Cache-Control": "no-cache"})
     path = STATIC / name
     if not _STATIC_NAME.fullmatch(name) or not path.is_file():
         return PlainTextResponse("There is no such file.\n", 404)

@@ -10,8 +10,10 @@ import socket
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,14 +24,23 @@ from dagster_webserver.app import create_app_from_workspace_process_context
 from iss_assets.pipeline.home import open_instance, prepare_home
 from iss_assets.server.application import DAGSTER, DagsterApps, build_application
 from iss_assets.server.children import Children
-from iss_assets.server.dagster_private import GrpcServerTarget, WorkspaceProcessContext, code_server_answers
+from iss_assets.server.dagster_private import (
+    GrpcServerTarget,
+    WorkspaceProcessContext,
+    code_server_answers,
+    last_heartbeat,
+)
 from iss_assets.server.previews import Previews
+from iss_assets.server.study_pages import DaemonState
 from iss_assets.settings import Settings
+from iss_assets.synthetic.marker import is_sample_study
 
 STOP_S: Final = 8.0
 """Seconds from a signal or a crash after which everything is ended the hard way; operators are promised ten."""
 READY_S: Final = 120.0
 """Seconds within which the code server must answer."""
+DAEMON_SILENT_S: Final = 180.0
+"""The daemon reports every 30 s; after this long without a report it is not alive."""
 _LONGEST_SOCKET: Final = 100
 """Bytes; the kernel takes 107 for the path of a socket."""
 LOCATION: Final = "iss_assets"
@@ -113,7 +124,10 @@ def _run(
         closing(Previews(settings.video)) as previews,
     ):
         previews.warm_up()
-        application = build_application(settings, dagster, announce, previews)
+        application = build_application(
+            settings, dagster, announce, previews,
+            invented=is_sample_study(settings.study), daemon=lambda: _daemon_state(instance),
+        )  # fmt: skip
         config = uvicorn.Config(
             application, log_level="warning", access_log=False, lifespan="off", server_header=False,
             ssl_certfile=server.certificate, ssl_keyfile=server.certificate_key, timeout_graceful_shutdown=2,
@@ -148,6 +162,12 @@ def _end(children: Children, status: int) -> None:
     children.kill()
     sys.stdout.flush()
     os._exit(status)
+
+
+def _daemon_state(instance: DagsterInstance) -> DaemonState:
+    last = last_heartbeat(instance)
+    alive = last is not None and time.time() - last < DAEMON_SILENT_S
+    return DaemonState(alive, datetime.fromtimestamp(last, UTC) if last is not None else None)
 
 
 class _Server(uvicorn.Server):

@@ -41,7 +41,6 @@ def application(settings: Settings) -> Starlette:
     outside = settings.home / "outside.mp4"
     film(outside)
     (settings.study / "videos" / "0007" / "0007-03.mp4").symlink_to(outside)
-    settings.warehouse_path.unlink()
     warehouse = Warehouse(settings.warehouse_path)
     warehouse.create()
     with warehouse.write() as connection:

@@ -57,8 +57,8 @@ def settings(tmp_path: Path) -> Settings:
     page = "<!doctype html><title>r</title><p>Report</p><script>let a = 1;</script>"
     (settings.reports_dir / "index.html").write_text(page)
     (settings.reports_dir / ".hidden.html").write_text("secret")
-    (settings.home / "warehouse.duckdb").write_text("secret")
-    (settings.reports_dir / "out.html").symlink_to(settings.home / "warehouse.duckdb")
+    (settings.home / "secret.txt").write_text("secret")
+    (settings.reports_dir / "out.html").symlink_to(settings.home / "secret.txt")
     return settings
 
 
@@ -158,9 +158,9 @@ def test_paths_that_lead_out_of_the_reports_are_not_there(application: Starlette
     browser = client(application, "researcher")
     assert browser.get("/reports/").status_code == 200
     for path in (
-        "../warehouse.duckdb",
-        "%2e%2e/warehouse.duckdb",
-        "..%2fwarehouse.duckdb",
+        "../secret.txt",
+        "%2e%2e/secret.txt",
+        "..%2fsecret.txt",
         ".hidden.html",
         "out.html",
     ):

@@ -1,0 +1,106 @@
+"""What the pages read from the warehouse again and again, kept until the file changes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from iss_assets.intake.records import ProblemLog, StudyFolderError
+from iss_assets.intake.reviews import read_reviews
+from iss_assets.protocol.flags import FLAGS
+from iss_assets.reports.quality_report import QualityReport, quality_report
+from iss_assets.server.decisions import Reviews
+from iss_assets.server.review_queue import Entry, build_queue
+from iss_assets.settings import Settings
+from iss_assets.warehouse.database import Warehouse
+
+_FLAGS = "select video_id, flags || coalesce(rejected_flags, []) as flags from video_quality"
+Stamp = tuple[tuple[int, int, int], ...]
+
+
+@dataclass(frozen=True)
+class Known:
+    """The warehouse at one moment.
+
+    Attributes
+    ----------
+    report : QualityReport
+        Items and totals.
+    patients : frozenset of str
+        Enrolled patients.
+    owners : mapping of str to str
+        From a video's id to its patient's.
+    flags : mapping of str to tuple of str
+        Every measured flag of each video, rejected ones included.
+    """
+
+    report: QualityReport
+    patients: frozenset[str]
+    owners: Mapping[str, str]
+    flags: Mapping[str, tuple[str, ...]]
+
+
+class StudyData:
+    """The study as its pages see it; safe for threads.
+
+    Parameters
+    ----------
+    settings : Settings
+        Study and home.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.warehouse = Warehouse(settings.warehouse_path, settings.warehouse)
+        self._lock = threading.Lock()
+        self._kept: tuple[Stamp, Known] | None = None
+
+    def known(self) -> Known:
+        """Return what the warehouse holds, read again only if its file has changed."""
+        with self._lock:
+            stamp = self._stamp()
+            if self._kept is None or self._kept[0] != stamp or not stamp:
+                self._kept = (stamp, self._read())
+            return self._kept[1]
+
+    def reviews(self) -> Reviews:
+        """Read ``reviews.csv`` as it is now."""
+        known, rejected = self.known(), ProblemLog()
+        now = datetime.now(UTC)
+        try:
+            rows = read_reviews(
+                self.settings.study, now, known.patients, known.owners, rejected, ProblemLog()
+            )
+        except StudyFolderError as error:
+            return Reviews(trouble=str(error))
+        return Reviews(rows, rejected.sorted())
+
+    def queue(self, reviews: Reviews) -> list[Entry]:
+        """Return everything that needs a person, the most costly first."""
+        known = self.known()
+        return build_queue(known.report.items, known.flags, reviews, datetime.now(UTC))
+
+    def _stamp(self) -> Stamp:
+        path = self.settings.warehouse_path
+        found = []
+        for one in (path, path.with_name(path.name + ".wal")):
+            try:
+                status = one.stat()
+            except FileNotFoundError:
+                continue
+            found.append((status.st_ino, status.st_mtime_ns, status.st_size))
+        return tuple(found)
+
+    def _read(self) -> Known:
+        with self.warehouse.read() as connection:
+            patients = connection.execute("select patient_id from patients").fetchall()
+            videos = connection.execute("select video_id, patient_id from videos").fetchall()
+            flags = connection.execute(_FLAGS).fetchall()
+        return Known(
+            quality_report(self.warehouse, alert_limit=0),
+            frozenset(patient for (patient,) in patients),
+            dict(videos),
+            {video: tuple(flag for flag in FLAGS if flag in own) for video, own in flags},
+        )
