@@ -21,6 +21,7 @@ TINY = {
         "training",
         "evaluation",
         "coverage",
+        "reidentification",
     )
 }
 """Benchmarks with a small version, which the tests run to check correctness."""
@@ -42,7 +43,7 @@ def main() -> int:
         jobs = {"extraction": clips, "end_to_end": clips, "overheads": [], "warehouse": [], "marts": []}
         jobs |= {"incremental": [], "scale": []}
         jobs |= {"quality": []} if options.clips else {}
-        jobs |= {"training": [], "evaluation": [], "coverage": []}
+        jobs |= {"training": [], "evaluation": [], "coverage": [], "reidentification": []}
     if unknown := set(options.names) - jobs.keys():
         parser.error(f"unknown benchmark: {', '.join(sorted(unknown))}")
     failed = 0

@@ -4,7 +4,8 @@
 >>> train, test = load.training_set("fusion_1").fold(split=1)         # doctest: +SKIP
 >>> pictures, targets = train.inputs["faces"], train.target           # doctest: +SKIP
 
-Every function reads the warehouse of ``ISS_HOME``, or of the folder given as `home`.
+Every function reads the warehouse of ``ISS_HOME``, or of the folder given as `home`: a home, or a release that
+`iss release` wrote.
 """
 
 from __future__ import annotations
@@ -18,13 +19,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from iss_assets.datasets.items import in_order, load_items
+from iss_assets.datasets.items import COLUMN_OF_INPUT, in_order, load_items
 from iss_assets.modeling.experiments import experiment as find
 from iss_assets.modeling.items import SCORE_COLUMNS, EncodedFaces, Items
 from iss_assets.schemas.audio import AUDIO_FEATURES
 from iss_assets.schemas.registry import BY_NAME
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Warehouse, WarehouseError
+from iss_assets.warehouse.released import ReleasedTables, is_release
 
 if TYPE_CHECKING:
     from torch.utils.data import Dataset
@@ -42,6 +44,8 @@ def warehouse(home: Home = None) -> Warehouse:
     """
     settings = _settings(home)
     if not settings.warehouse_path.exists():
+        if is_release(settings.home):
+            return ReleasedTables(settings.home)
         raise WarehouseError(
             f"there is no {settings.warehouse_path.name} in the home folder; name it with home=... or ISS_HOME, "
             "or fill it first: iss run"
@@ -316,9 +320,11 @@ def training_set(experiment: str, *, patients: Sequence[str] | None = None, home
     ValueError
         If there is no such experiment.
     WarehouseError
-        If there are no folds yet.
+        If there are no folds yet, or a release does not have an input of the experiment.
     """
     chosen = find(experiment)
+    for name in chosen.inputs:
+        _require(*COLUMN_OF_INPUT[name], home)
     folds = splits(home)
     if folds.empty:
         raise WarehouseError("there are no folds yet: materialize cv_splits first")
@@ -331,6 +337,13 @@ def _settings(home: Home) -> Settings:
     return Settings() if home is None else Settings(home=Path(home))
 
 
+def _require(name: str, column: str, home: Home) -> None:
+    """Check that a column is there: a release may withhold it."""
+    source = warehouse(home)
+    if isinstance(source, ReleasedTables):
+        source.require(name, column)
+
+
 def _keyed_rows(
     name: str,
     index: str,
@@ -341,6 +354,7 @@ def _keyed_rows(
     home: Home,
 ) -> Any:
     """Read one packed column with its keys, evenly thinned to `limit` rows per patient."""
+    _require(name, payload, home)
     params: list[object] = []
     if patients is not None:
         condition += " and list_contains(?, patient_id)"

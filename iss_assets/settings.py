@@ -568,6 +568,39 @@ class ServerSettings(Section):
         return self
 
 
+class ReleaseSettings(Section):
+    """Releases of the study's data to other people (`iss release`). Facts without a default must be set before a release."""
+
+    k: int = Field(5, ge=2)
+    """Patients that must share every combination of sex, skin type and cohort, and stand behind every count of the open
+    tier; rarer values are withheld."""
+    landmarks: bool = False
+    """Put face meshes into the registered tier. They can identify a face: the release page says how well."""
+    title: str = ""
+    """Title of the data set."""
+    creator: str = ""
+    """Who made the data set: the group or institution."""
+    publisher: str = ""
+    """The institution that publishes it."""
+    contact: str = Field("", pattern=r"^$|^[^@\s]+@[^@\s]+\.[^@\s]+$")
+    """E-mail address for questions about the data, and for withdrawals that recipients must carry out."""
+    url: str = Field("", pattern=r"^$|^https?://\S+$")
+    """Web page of the data set."""
+    license: str = Field("", pattern=r"^$|^https?://\S+$")
+    """Address of the license or of the terms of use."""
+    citation: str = ""
+    """How to cite the data set."""
+    ethics_approval: str = ""
+    """The ethics board that approved the study and this sharing, with its number."""
+    date_published: str = Field("", pattern=r"^$|^\d{4}(-\d{2}-\d{2})?$")
+    """Year or day of publication (``2026`` or ``2026-11-26``). It is set by hand, so that the same release made on another day
+    is the same, byte by byte."""
+    version: str = "1.0.0"
+    """Version of the release."""
+    use_cases: str = ""
+    """What the data may be used for, and for what they must not be used."""
+
+
 class Settings(BaseSettings):
     """All settings; see the module's docstring for where values come from."""
 
@@ -598,6 +631,7 @@ class Settings(BaseSettings):
     alerts: AlertSettings = AlertSettings()
     run: RunSettings = RunSettings()
     server: ServerSettings = ServerSettings()
+    release: ReleaseSettings = ReleaseSettings()
 
     @classmethod
     def settings_customise_sources(
@@ -648,6 +682,11 @@ class Settings(BaseSettings):
     def audit_path(self) -> Path:
         """The audit log."""
         return self.home / "audit.jsonl"
+
+    @property
+    def release_key_path(self) -> Path:
+        """The key behind the pseudonyms of releases; it must never leave the home."""
+        return self.home / "release.key"
 
     @property
     def dagster_home(self) -> Path:

@@ -23,6 +23,7 @@ SAYS = {
     "training": "times naive",
     "evaluation": "the whole evaluation",
     "coverage": "repeated study",
+    "reidentification": "25 features, 2 apart",
 }
 
 

@@ -24,6 +24,7 @@ COMMANDS = (
     "status",
     "quality",
     "export",
+    "release",
     "sql",
     "serve",
     "ui",

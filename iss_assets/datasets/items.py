@@ -200,7 +200,7 @@ def data_hash(
             if name == "scores":
                 digest.update(_bytes(_fetch(connection, name)))
             else:
-                digest.update(_bytes(_rows(connection, _FINGERPRINTS.format(table=_TABLE_OF[name]))))
+                digest.update(_bytes(_rows(connection, _FINGERPRINTS.format(table=COLUMN_OF_INPUT[name][0]))))
     return digest.hexdigest()[:16]
 
 
@@ -219,13 +219,15 @@ _BATCH_ROWS = 2048
 
 _FACES_ONLY = experiment("resnet50_2_static")
 
-_TABLE_OF = {
-    "faces": "faces",
-    "landmarks": "landmarks",
-    "mel": "mel_spectrograms",
-    "audio_features": "audio_features",
-    "embeddings": "embeddings",
+COLUMN_OF_INPUT = {
+    "faces": ("faces", "crop"),
+    "landmarks": ("landmarks", "points"),
+    "scores": ("bpi_scores", "pain_now"),
+    "mel": ("mel_spectrograms", "mel"),
+    "audio_features": ("audio_features", AUDIO_FEATURES[0]),
+    "embeddings": ("embeddings", "embedding"),
 }
+"""Table and column of each input of an experiment; of several columns, the first."""
 
 _FINGERPRINTS = """
 select distinct video_id, fingerprint from {table} semi join _chosen using (video_id) order by all
@@ -349,8 +351,9 @@ def in_order(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
 _SCORES = f"""
 select
     {", ".join(f"b.{name}::integer::float as {name}" for name in terms.SCORES)},
-    (p.sex = 'F')::integer::float as sex_female,
-    (p.skin_group = 'dark')::integer::float as skin_dark,
+    -- halfway where a release withholds them
+    coalesce((p.sex = 'F')::integer::float, 0.5) as sex_female,
+    coalesce((p.skin_group = 'dark')::integer::float, 0.5) as skin_dark,
     {", ".join(f"coalesce(b.timeframe = '{name}', false)::integer::float as {column}"
                for name, column in zip(terms.TIMEFRAMES, SCORE_COLUMNS[-4:], strict=True))}
 from _chosen c join patients p using (patient_id) left join bpi_scores b on b.submission_id = c.video_id

@@ -89,7 +89,9 @@ class ExportedTable:
 
 
 @dataclass(frozen=True)
-class _Column:
+class SourceColumn:
+    """One column as a data dictionary describes it."""
+
     name: str
     sql: str
     description: str
@@ -98,12 +100,12 @@ class _Column:
 
 
 @dataclass(frozen=True)
-class _Source:
+class TableSource:
     """What is known about a table, from a pandera model or a SQL model."""
 
     name: str
     description: str
-    columns: tuple[_Column, ...]
+    columns: tuple[SourceColumn, ...]
     key: tuple[str, ...] = ()
     references: tuple[tuple[str, str], ...] = ()
 
@@ -182,7 +184,7 @@ def export_tables(
                 rows = int(counted[0]) if counted else 0
                 exported.append(ExportedTable(to / path.name, rows, tuple(left_out)))
                 blank = _blank(connection, source, kept) if format == "csv" else set()
-                resources.append(_resource(source, kept, left_out, path, rows, wanted, blank))
+                resources.append(describe_resource(source, kept, left_out, path, rows, wanted, blank))
         package = Path(scratch) / "datapackage.json"
         package.write_text(json.dumps(_package(resources), indent=2) + "\n", encoding="utf-8")
         scripts = reader_scripts(resources, PAIN_LEVEL_NONE) if format == "csv" else {}
@@ -195,7 +197,7 @@ def export_tables(
     return exported
 
 
-def _check_columns(connection: duckdb.DuckDBPyConnection, source: _Source) -> None:
+def _check_columns(connection: duckdb.DuckDBPyConnection, source: TableSource) -> None:
     there = {row[0] for row in connection.execute(f'describe "{source.name}"').fetchall()}
     missing = [c.name for c in source.columns if c.name not in there]
     if missing:
@@ -205,7 +207,7 @@ def _check_columns(connection: duckdb.DuckDBPyConnection, source: _Source) -> No
         )
 
 
-def _find(name: str, known: list[str], models: SqlModels) -> _Source:
+def _find(name: str, known: list[str], models: SqlModels) -> TableSource:
     if name not in known:
         if name in models.models:
             raise WarehouseError(f"the model {name} is not built yet; build it first")
@@ -214,18 +216,22 @@ def _find(name: str, known: list[str], models: SqlModels) -> _Source:
         raise WarehouseError(f"there is no table {name}{hint}; there are {', '.join(known)}")
     if name in BY_NAME:
         table = BY_NAME[name]
-        columns = tuple(_Column(c.name, c.sql, c.description, c.nullable, c.unit) for c in table.columns())
-        return _Source(name, table.grain(), columns, table.__key__, table.__references__)
+        columns = tuple(
+            SourceColumn(c.name, c.sql, c.description, c.nullable, c.unit) for c in table.columns()
+        )
+        return TableSource(name, table.grain(), columns, table.__key__, table.__references__)
     model = models.models[name]
     required = model.columns_promised("not_null")
-    return _Source(
+    return TableSource(
         name,
         model.description,
-        tuple(_Column(c.name, c.type, c.description, c.name not in required, None) for c in model.columns),
+        tuple(
+            SourceColumn(c.name, c.type, c.description, c.name not in required, None) for c in model.columns
+        ),
     )
 
 
-def _left_out(source: _Source, format: str, with_media: bool) -> list[str]:
+def _left_out(source: TableSource, format: str, with_media: bool) -> list[str]:
     media = () if with_media else MEDIA.get(source.name, ())
     return [
         c.name
@@ -244,8 +250,8 @@ def _add_byte_order_mark(path: Path) -> None:
         path.write_bytes(codecs.BOM_UTF8 + content)
 
 
-def _select(source: _Source, kept: list[_Column], format: str) -> str:
-    def value(column: _Column) -> str:
+def _select(source: TableSource, kept: list[SourceColumn], format: str) -> str:
+    def value(column: SourceColumn) -> str:
         quoted = f'"{column.name}"'
         if format != "csv":
             return quoted
@@ -276,7 +282,7 @@ def _as_text(value: str) -> str:
     )
 
 
-def _blank(connection: duckdb.DuckDBPyConnection, source: _Source, kept: list[_Column]) -> set[str]:
+def _blank(connection: duckdb.DuckDBPyConnection, source: TableSource, kept: list[SourceColumn]) -> set[str]:
     """Return the columns with empty text or lists; in csv these are empty cells, like missing values."""
     tests = {"VARCHAR": "\"{}\" = ''", "VARCHAR[]": 'len("{}") = 0'}
     texts = [c for c in kept if c.sql in tests]
@@ -287,15 +293,16 @@ def _blank(connection: duckdb.DuckDBPyConnection, source: _Source, kept: list[_C
     return {c.name for c, count in zip(texts, counts, strict=True) if count}
 
 
-def _resource(
-    source: _Source,
-    kept: list[_Column],
+def describe_resource(
+    source: TableSource,
+    kept: list[SourceColumn],
     left_out: list[str],
     path: Path,
     rows: int,
     exported: list[str],
     blank: set[str],
 ) -> dict[str, Any]:
+    """Describe one file as a frictionless resource, with its size and checksum."""
     csv = path.suffix == ".csv"
     schema: dict[str, Any] = {
         "fields": [_field(c, csv, c.name in blank) for c in kept],
@@ -337,7 +344,7 @@ def _is_plain(path: Path) -> bool:
         return file.read(3) != codecs.BOM_UTF8
 
 
-def _field(column: _Column, csv: bool, blank: bool) -> dict[str, Any]:
+def _field(column: SourceColumn, csv: bool, blank: bool) -> dict[str, Any]:
     described: dict[str, Any] = {"name": column.name, "description": column.description}
     if column.sql in _FIELD_TYPES:
         described["type"] = _FIELD_TYPES[column.sql]
@@ -352,11 +359,16 @@ def _field(column: _Column, csv: bool, blank: bool) -> dict[str, Any]:
     return described
 
 
-def _package(resources: list[dict[str, Any]]) -> dict[str, Any]:
+def link_resources(resources: list[dict[str, Any]]) -> None:
+    """Let foreign keys name resources as the data dictionary does, not tables."""
     names = {r["title"]: r["name"] for r in resources}
     for resource in resources:
         for key in resource["schema"].get("foreignKeys", []):
             key["reference"]["resource"] = names[key["reference"]["resource"]]
+
+
+def _package(resources: list[dict[str, Any]]) -> dict[str, Any]:
+    link_resources(resources)
     return {
         "name": "iss-export",
         "title": "Tables of a clinical face-and-voice study",

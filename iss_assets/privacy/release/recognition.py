@@ -1,0 +1,102 @@
+"""How well the patients of a release can be recognized from what it contains, measured on the release itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+
+from iss_assets.evaluation.reidentification import Recognition, recognize
+from iss_assets.protocol import terms
+from iss_assets.schemas.audio import AUDIO_FEATURES
+from iss_assets.warehouse.database import Warehouse
+
+_Vectors = tuple[list[str], np.ndarray]
+_SAMPLES_PER_VIDEO: Final = 40
+"""Meshes or embeddings of a video that are averaged, evenly spaced: one chunk's worth."""
+
+
+def measure_recognition(tables: Warehouse) -> list[Recognition]:
+    """Measure recognition from every kind of features that these tables contain, one row of features per video.
+
+    Parameters
+    ----------
+    tables : Warehouse
+        A release, or the study's own warehouse.
+
+    Returns
+    -------
+    list of Recognition
+        One entry per kind; kinds without a row are left out.
+    """
+    found = []
+    for name, load in FEATURES.items():
+        patients, values = load(tables)
+        if patients:
+            found.append(recognize(name, np.array(patients), values))
+    return found
+
+
+def _means(table: str, column: str, size: int) -> Callable[[Warehouse], _Vectors]:
+    """Return a loader of the mean of some vectors of each video."""
+    chosen = f"""
+        select patient_id, video_id, {column} as vector
+        from {table}
+        where {column} is not null
+        window own as (partition by video_id order by frame_index)
+        qualify (row_number() over own - 1) % greatest(1, count(*) over (partition by video_id) // {_SAMPLES_PER_VIDEO}) = 0
+        order by patient_id, video_id, frame_index
+    """
+
+    def load(tables: Warehouse) -> _Vectors:
+        rows = tables.query(chosen)
+        if not rows.num_rows:
+            return [], np.zeros((0, size))
+        vectors = rows["vector"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+        values = _comparable(vectors.reshape(-1, size).astype(float)) if table == "landmarks" else vectors
+        values = values.reshape(-1, size)
+        videos = np.array(rows["video_id"].to_pylist())
+        _, first, place = np.unique(videos, return_index=True, return_inverse=True)
+        sums = np.zeros((len(first), size))
+        np.add.at(sums, place, values)
+        owners = np.array(rows["patient_id"].to_pylist())[first]
+        return owners.tolist(), sums / np.bincount(place)[:, None]
+
+    return load
+
+
+def _comparable(meshes: np.ndarray) -> np.ndarray:
+    """Move every mesh to the origin and scale it to one size, so that the shape of a face counts, not its place."""
+    points = meshes.reshape(len(meshes), -1, 3)
+    centered = points - points.mean(axis=1, keepdims=True)
+    size = np.sqrt((centered**2).sum(axis=(1, 2), keepdims=True))
+    return np.asarray((centered / np.where(size > 0, size, 1)).reshape(len(meshes), -1))
+
+
+def _columns(sql: str, columns: tuple[str, ...]) -> Callable[[Warehouse], _Vectors]:
+    def load(tables: Warehouse) -> _Vectors:
+        rows = tables.query(sql)
+        numbers = [
+            np.array([np.nan if v is None else v for v in rows[c].to_pylist()], float) for c in columns
+        ]
+        patients = [str(p) for p in rows["patient_id"].to_pylist()]
+        values = np.column_stack(numbers) if patients else np.zeros((0, len(columns)))
+        informative = ~np.isnan(values).all(axis=1)
+        return [p for p, kept in zip(patients, informative, strict=True) if kept], values[informative]
+
+    return load
+
+
+FEATURES: Final[dict[str, Callable[[Warehouse], _Vectors]]] = {
+    "landmarks (face meshes)": _means("landmarks", "points", 1404),
+    "embeddings of faces": _means("embeddings", "embedding", 2048),
+    "audio features of whole videos": _columns(
+        "select * from audio_features where chunk_index = -1 order by patient_id, video_id", AUDIO_FEATURES
+    ),
+    "scores of a check-in": _columns(
+        "select * replace (chronic_pain::integer as chronic_pain) from bpi_scores order by patient_id, submission_id",
+        terms.SCORES,
+    ),
+}
+"""Every kind of features that a release may contain, and how to load one row per video."""
