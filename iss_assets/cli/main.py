@@ -25,6 +25,7 @@ COMMANDS = (
     "quality",
     "export",
     "release",
+    "pseudonym",
     "sql",
     "serve",
     "ui",

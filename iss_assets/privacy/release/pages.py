@@ -88,7 +88,7 @@ def data_card(d: Description) -> str:
 def agreement_page(d: Description) -> str:
     """Return the terms under which the recipient has the data."""
     lines = [
-        f"# Agreement {d.agreement}",
+        f"# Agreement {_line(d.agreement)}",
         "",
         f"- Data: {_line(d.facts.title)}, version {d.facts.version}, {d.tier} tier",
         *([f"- Recipient: {_line(d.recipient)}"] if d.recipient else []),

@@ -363,3 +363,16 @@ def test_the_command_says_what_was_released_and_asks_for_what_is_missing(
     assert bare.returncode == 2 and "ISS_RELEASE__LICENSE" in bare.stderr
     assert not (tmp_path / "more").exists()
     assert "released" in iss.ok("audit")
+    # whoever has to ask the recipient to delete a patient's rows learns their pseudonym
+    own = (
+        Warehouse(home / "warehouse.duckdb")
+        .query("select min(patient_id) as p from patients")["p"][0]
+        .as_py()
+    )
+    printed = iss.ok("pseudonym", own, "--agreement", "A1").strip()
+    assert printed in read(tmp_path / "out")["patients"]["patient_id"].to_pylist()
+    assert iss.ok("pseudonym", own, "--agreement", "A2").strip() != printed
+    assert "not a patient id" in iss("pseudonym", "../x", "--agreement", "A1").stderr
+    unreleased = Iss(tmp_path / "study", tmp_path / "new")("pseudonym", own, "--agreement", "A1")
+    assert unreleased.returncode == 2 and "nothing was released" in unreleased.stderr
+    assert not (tmp_path / "new").exists()
