@@ -224,8 +224,11 @@ class Desk:
         return JSONResponse({"recorded": True})
 
     def _video(self, video_id: str) -> dict[str, Any] | None:
-        rows = self._warehouse.query(_VIDEO, [video_id]).to_pylist()
-        return rows[0] if rows else None
+        if video_id not in self._study.known().owners:
+            return None
+        return self._study.kept(
+            ("video", video_id), lambda: self._warehouse.query(_VIDEO, [video_id]).to_pylist()[0]
+        )
 
 
 def _json(body: bytes) -> Any:

@@ -124,9 +124,10 @@ def _run(
         closing(Previews(settings.video)) as previews,
     ):
         previews.warm_up()
+        began = time.time()
         application = build_application(
             settings, dagster, announce, previews,
-            invented=is_sample_study(settings.study), daemon=lambda: _daemon_state(instance),
+            invented=is_sample_study(settings.study), daemon=lambda: daemon_state(instance, began),
         )  # fmt: skip
         config = uvicorn.Config(
             application, log_level="warning", access_log=False, lifespan="off", server_header=False,
@@ -164,9 +165,10 @@ def _end(children: Children, status: int) -> None:
     os._exit(status)
 
 
-def _daemon_state(instance: DagsterInstance) -> DaemonState:
+def daemon_state(instance: DagsterInstance, began: float) -> DaemonState:
+    """Return whether the daemon, started at this Unix time, is alive; it has as long for its first report as for any."""
     last = last_heartbeat(instance)
-    alive = last is not None and time.time() - last < DAEMON_SILENT_S
+    alive = time.time() - max(last or 0.0, began) < DAEMON_SILENT_S
     return DaemonState(alive, datetime.fromtimestamp(last, UTC) if last is not None else None)
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any, Final, TypeVar
 
 from iss_assets.intake.records import ProblemLog, StudyFolderError
 from iss_assets.intake.reviews import read_reviews
@@ -17,6 +18,9 @@ from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Warehouse
 
 _FLAGS = "select video_id, flags || coalesce(rejected_flags, []) as flags from video_quality"
+_MOST_KEPT: Final = 500
+"""Results; the one read first goes first. A patient's page is the largest, some 50 kB."""
+T = TypeVar("T")
 Stamp = tuple[tuple[int, int, int], ...]
 
 
@@ -54,16 +58,31 @@ class StudyData:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.warehouse = Warehouse(settings.warehouse_path, settings.warehouse)
-        self._lock = threading.Lock()
-        self._kept: tuple[Stamp, Known] | None = None
+        self._lock = threading.RLock()
+        self._of: Stamp = ()
+        self._kept: dict[Hashable, Any] = {}
 
-    def known(self) -> Known:
-        """Return what the warehouse holds, read again only if its file has changed."""
+    def kept(self, key: Hashable, make: Callable[[], T]) -> T:
+        """Return what `make` reads from the warehouse, read again only if its file has changed.
+
+        Opening the warehouse takes longer than most of what is read from it. One reads at a time: fifty who want the same
+        wait for the first.
+        """
         with self._lock:
             stamp = self._stamp()
-            if self._kept is None or self._kept[0] != stamp or not stamp:
-                self._kept = (stamp, self._read())
-            return self._kept[1]
+            if stamp != self._of:
+                self._kept.clear()
+                self._of = stamp
+            if key not in self._kept:
+                while len(self._kept) >= _MOST_KEPT:
+                    del self._kept[next(iter(self._kept))]
+                self._kept[key] = make()
+            found: T = self._kept[key]
+            return found
+
+    def known(self) -> Known:
+        """Return what the warehouse holds."""
+        return self.kept("known", self._read)
 
     def reviews(self) -> Reviews:
         """Read ``reviews.csv`` as it is now."""

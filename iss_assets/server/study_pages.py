@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from typing import Final
+from typing import Any, Final
 
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -122,9 +122,7 @@ class StudyPages:
         now = datetime.now(UTC)
         yesterday = (now - timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
         known, reviews = self._study.known(), self._study.reviews()
-        with self._study.warehouse.read() as connection:
-            news = connection.execute(_NEWS, {"since": yesterday}).to_arrow_table().to_pylist()[0]
-        news["decisions"] = sum(row.reviewed_at >= yesterday for row in reviews.rows)
+        news = self._study.kept(("news", yesterday), lambda: self._news(yesterday))
         entries = self._study.queue(reviews)
         by_level = Counter(entry.item.cost.level for entry in entries)
         recent = self._recent() if session_of(request).role is Role.ADMIN else {}
@@ -133,7 +131,7 @@ class StudyPages:
             "home.html.jinja",
             "Study",
             since=yesterday,
-            news=news,
+            news={**news, "decisions": sum(row.reviewed_at >= yesterday for row in reviews.rows)},
             headline=headline(known.report),
             totals=known.report.totals,
             levels=[
@@ -151,7 +149,7 @@ class StudyPages:
             request,
             "patients.html.jinja",
             "Patients",
-            patients=self._study.warehouse.query(_PATIENTS).to_pylist(),
+            patients=self._study.kept("patients", lambda: self._study.warehouse.query(_PATIENTS).to_pylist()),
             waiting=waiting,
             assignees=reviews.assignees(),
         )
@@ -164,29 +162,15 @@ class StudyPages:
         session = session_of(request)
         self._audit.record(session.name, Action.PATIENT_VIEWED, patient_id, patient=patient_id)
         reviews = self._study.reviews()
-        with self._study.warehouse.read() as connection:
-            tables = {
-                name: connection.execute(
-                    f"select * from {name} where patient_id = ?", [patient_id]
-                ).to_arrow_table().to_pandas()
-                for name in ("patients", "bpi_scores", "videos", "video_quality")
-            }  # fmt: skip
-            check_ins = connection.execute(_CHECK_INS, {"patient": patient_id}).to_arrow_table().to_pylist()
-        shown = scores_and_quality(PatientReportInputs(patient_id=patient_id, **tables))
+        shown = self._study.kept(("patient", patient_id), lambda: self._over_time(patient_id))
         own = reviews.of_patient(patient_id)
         return self._pages.show(
             request,
             "patient.html.jinja",
             f"Patient {patient_id}",
-            summary=shown["summary"],
+            **shown,
             patient_id=patient_id,
-            pain_now=for_strict_page(shown["pain_now"]) if shown["pain_now"] else None,
-            plots=[
-                (name, for_strict_page(svg))
-                for name, svg in [*shown["interference"], *shown["quality_plots"]]
-            ],
             scores=[(name, name.replace("_", " ")) for name in terms.SCORES],
-            check_ins=check_ins,
             decisions={
                 video_id: decided
                 for video_id, decided in reviews.videos.items()
@@ -210,6 +194,32 @@ class StudyPages:
         """List the accounts."""
         accounts = sorted(self._accounts.all().values(), key=lambda account: account.name)
         return self._pages.show(request, "accounts.html.jinja", "Accounts", accounts=accounts)
+
+    def _news(self, since: datetime) -> dict[str, int]:
+        with self._study.warehouse.read() as connection:
+            found: dict[str, int] = (
+                connection.execute(_NEWS, {"since": since}).to_arrow_table().to_pylist()[0]
+            )
+        return found
+
+    def _over_time(self, patient_id: str) -> dict[str, Any]:
+        """Return what a patient's page shows of the warehouse: facts, charts, and submissions."""
+        with self._study.warehouse.read() as connection:
+            tables = {
+                name: connection.execute(
+                    f"select * from {name} where patient_id = ?", [patient_id]
+                ).to_arrow_table().to_pandas()
+                for name in ("patients", "bpi_scores", "videos", "video_quality")
+            }  # fmt: skip
+            check_ins = connection.execute(_CHECK_INS, {"patient": patient_id}).to_arrow_table().to_pylist()
+        found = scores_and_quality(PatientReportInputs(patient_id=patient_id, **tables))
+        plots = [*found["interference"], *found["quality_plots"]]
+        return {
+            "summary": found["summary"],
+            "pain_now": for_strict_page(found["pain_now"]) if found["pain_now"] else None,
+            "plots": [(name, for_strict_page(svg)) for name, svg in plots],
+            "check_ins": check_ins,
+        }
 
     def _recent(self) -> dict[str, list[AuditLine]]:
         lines = list(self._audit.lines())

@@ -1,0 +1,113 @@
+"""Home, patients, audit log, and accounts; what is kept of the warehouse, and whether the daemon is alive."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from dagster._daemon.types import DaemonHeartbeat
+from starlette.applications import Starlette
+
+from iss_assets.pipeline.home import open_instance
+from iss_assets.server.application import DagsterApps, build_application
+from iss_assets.server.serving import DAEMON_SILENT_S, daemon_state
+from iss_assets.server.study_data import StudyData
+from iss_assets.server.study_pages import DaemonState
+from iss_assets.settings import Settings
+from iss_assets_tests.server.invented_study import FLAGS, make_study
+from iss_assets_tests.server.test_desk import decide
+from iss_assets_tests.server.test_security import client, probe, settings
+
+__all__ = ["settings"]
+
+
+def built(settings: Settings, state: DaemonState | None = None) -> Starlette:
+    apps = DagsterApps(probe("full"), probe("read-only"))
+    return build_application(
+        settings, apps, lambda secret: None, daemon=(lambda: state) if state is not None else None
+    )
+
+
+def test_home_counts_what_waits_and_only_coordinators_get_links_to_it(
+    settings: Settings, empty_warehouse: Path
+) -> None:
+    make_study(settings, empty_warehouse)
+    application = built(settings, DaemonState(True, datetime.now(UTC)))
+    coordinator, researcher = client(application, "coordinator"), client(application, "researcher")
+    page = coordinator.get("/").text
+    assert '<span class="number">10</span> <a href="/review#level-doubt">' in page
+    assert "The daemon is alive" in page and "Sign-ins" not in page
+    assert "/review" not in researcher.get("/").text
+    decide(coordinator, decision="confirm", video_id="0007-01", flag="glare")
+    after = coordinator.get("/").text
+    assert '<span class="number">9</span>' in after and "<dt>decisions</dt><dd>1</dd>" in after
+    admin = client(application, "admin").get("/").text
+    assert "Sign-ins" in admin and "Exports" in admin
+
+
+def test_home_says_when_the_daemon_is_silent(settings: Settings, empty_warehouse: Path) -> None:
+    make_study(settings, empty_warehouse)
+    silent = DaemonState(False, datetime(2026, 3, 1, 9, tzinfo=UTC))
+    page = client(built(settings, silent), "researcher").get("/").text
+    assert 'role="alert"' in page and "does not answer (last heard of 2026-03-01 09:00 UTC)" in page
+
+
+def test_a_home_without_patients_has_pages_too(settings: Settings) -> None:
+    admin = client(built(settings), "admin")
+    for path in ("/", "/patients", "/review", "/audit", "/accounts"):
+        assert admin.get(path).status_code == 200
+    assert "No patient is enrolled yet" in admin.get("/patients").text
+
+
+def test_the_audit_log_and_the_accounts_are_for_administrators(
+    settings: Settings, empty_warehouse: Path
+) -> None:
+    make_study(settings, empty_warehouse)
+    application = built(settings)
+    admin = client(application, "admin")
+    admin.get("/patients/0007")
+    assert "patient viewed" in admin.get("/audit").text
+    listed = admin.get("/accounts").text
+    assert "researcher" in listed and "argon2" not in listed
+    for path in ("/audit", "/accounts"):
+        assert client(application, "coordinator").get(path).status_code == 403
+
+
+def test_the_warehouse_is_read_again_when_it_has_changed_and_not_before(
+    settings: Settings, empty_warehouse: Path
+) -> None:
+    warehouse, reads = make_study(settings, empty_warehouse), []
+    study = StudyData(settings)
+
+    def count() -> int:
+        reads.append(1)
+        return warehouse.query("select count(*) as n from videos")["n"][0].as_py()
+
+    assert [study.kept("videos", count) for _ in range(3)] == [len(FLAGS)] * 3 and len(reads) == 1
+    with warehouse.write() as writer:
+        writer.execute("delete from videos where video_id = '0009-02'")
+    assert study.kept("videos", count) == len(FLAGS) - 1 and len(reads) == 2
+
+
+@pytest.mark.parametrize(
+    ("silent_s", "missing", "started_s", "alive"),
+    [
+        (10, False, 9999, True),
+        (DAEMON_SILENT_S + 60, False, 9999, False),
+        (10, True, 9999, False),  # one part never reported
+        (DAEMON_SILENT_S + 60, False, 5, True),  # what is silent is the daemon before
+        (10, True, 5, True),
+    ],
+)
+def test_the_daemon_is_alive_while_every_part_reports(
+    settings: Settings, silent_s: float, missing: bool, started_s: float, alive: bool
+) -> None:
+    now = time.time()
+    with open_instance(settings) as instance:
+        parts = instance.get_required_daemon_types()
+        for part in parts[missing:]:
+            at = now - (silent_s if part == parts[-1] else 1)
+            instance.add_daemon_heartbeat(DaemonHeartbeat(at, part, "id", []))
+        assert daemon_state(instance, now - started_s).alive is alive
