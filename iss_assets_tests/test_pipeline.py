@@ -584,7 +584,9 @@ def stored_times(settings: Settings) -> dict[str, list[dict]]:
         "check_results": "asset = 'bpi_scores'",
     }
     names = {t: sorted(c.name for c in BY_NAME[t].columns()) if t in BY_NAME else ["*"] for t in tables}
-    names["check_results"] = ["patient_id", "check_name", "passed", "affected", "numbers"]
+    # how long ago a check-in was is counted to the newest one of the study at that moment, which other patients move
+    numbers = "case when check_name <> 'no_check_in' then numbers end as numbers"
+    names["check_results"] = ["patient_id", "check_name", "passed", "affected", numbers]
     return {
         t: query(settings, f"select {', '.join(names[t])} from {t} where {where} order by all")
         for t, where in tables.items()

@@ -216,7 +216,7 @@ def _dagster_apps(instance: DagsterInstance, code_socket: Path) -> Iterator[Dags
 
 @contextmanager
 def _socket_folder(home: Path) -> Iterator[Path]:
-    """Give a folder that only this user can enter, short enough for the path of a socket."""
+    """Yield a folder that only this user can enter, short enough for the path of a socket."""
     wanted = home / "run"
     if len(os.fsencode(wanted / "code.sock")) <= _LONGEST_SOCKET:
         wanted.mkdir(mode=0o700, exist_ok=True)
