@@ -18,6 +18,7 @@ from typing import Final
 import duckdb
 
 from iss_assets.privacy.audit import Action, AuditLog, sha256_of
+from iss_assets.privacy.release.anonymity import Generalized
 from iss_assets.privacy.release.columns import Tier
 from iss_assets.privacy.release.errors import ReleaseError
 from iss_assets.privacy.release.metadata import (
@@ -203,7 +204,7 @@ def _write(
         smallest=release.generalized.smallest,
         tables=tuple(written),
         counts=_counts(tables, {t.table.__table__ for t in written}),
-        groups=_groups(tables),
+        groups=_groups(tables, release.generalized),
         recognition=tuple(measure_recognition(tables)),
         withheld=tuple(release.withheld),
     )
@@ -261,14 +262,14 @@ def _one(connection: duckdb.DuckDBPyConnection, sql: str) -> int:
     return int(row[0]) if row else 0
 
 
-def _groups(tables: ReleasedTables) -> dict[str, dict[str, int]]:
+def _groups(tables: ReleasedTables, found: Generalized) -> dict[str, dict[str, int]]:
     """Count the released patients by every attribute, and by split."""
     rows = tables.query("select * from patients").to_pylist()
     attributes = ("sex", "skin_group", "age_group", "pain_level")
     groups = {
         c: dict(sorted(Counter("withheld" if r[c] is None else str(r[c]) for r in rows).items()))
         for c in attributes
-        if rows and c in rows[0]
+        if c in found.withheld or any(r[c] is not None for r in rows)
     }
     splits = Counter(
         str(n) for n in tables.query("select split from cv_splits order by all")["split"].to_pylist()

@@ -113,9 +113,9 @@ class Release:
         """
         rows = connection.execute("select * from patients").to_arrow_table().to_pylist()
         people = {r["patient_id"]: r for r in rows if r["patient_id"] in set(sharing.patients)}
-        there = set(rows[0]) if rows else set()
+        # a column that the study does not fill is not withheld
+        there = {c for p in people.values() for c, value in p.items() if value is not None}
         quasi = [c for c in STEPS if c in there and (c != "pain_level" or tier is Tier.open)]
-        # the group of a withheld skin type is a quasi-identifier of its own, and both must be there to be given up
         found = generalize(people, quasi, settings.k)
         levels = {
             level: sum(p["pain_level"] == level for p in people.values()) for level in terms.PAIN_LEVELS

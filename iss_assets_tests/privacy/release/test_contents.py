@@ -222,6 +222,9 @@ def test_everything_withheld_is_listed_with_a_reason(released: dict[str, Release
         gone = {c.name for c in BY_NAME[name].columns()} - set(table.column_names)
         assert {c for t, c in rows if t == name and " " not in c} == gone
     assert AudioFeatures.__table__ in {t for t, _ in rows}
+    # what this study never recorded is not said to be withheld
+    assert "age group" not in (folder / "README.md").read_text()
+    assert not [what for _, what in rows if "age_group" in what]
 
 
 def test_groups_of_a_withheld_attribute_are_withheld(released: dict[str, Released]) -> None:
