@@ -463,3 +463,39 @@ def test_a_submission_on_an_unknown_day_counts_on_no_day_and_makes_no_week_short
     built = ("stg_submissions", "submission_adherence", "pain_scores_daily", "patient_timeline")
     results = run_tests(warehouse, [models.models[name] for name in built])
     assert [r.test.name for own in results.values() for r in own if not r.passed] == []
+
+
+def test_age_groups_are_counted_where_the_study_has_them_and_are_empty_where_not(
+    study: Warehouse, models: SqlModels, tmp_path: Path
+) -> None:
+    without = rows(study, "select adult, pediatric from study_summary")
+    assert without == [{"adult": None, "pediatric": None}]
+    assert rows(study, "select distinct adult, pediatric from cohort_enrollment") == without
+    assert rows(study, "from quality_by_group where grouping = 'age_group'") == []
+
+    with_ages = paper_study_in(tmp_path / "warehouse.duckdb")
+    with with_ages.write() as writer:
+        # 0009 is pediatric and not analyzed; of 0001 nothing is known
+        writer.execute(
+            "update patients set age_group = case when patient_id in ('0009', '0015', '0020') then 'pediatric' "
+            "else 'adult' end where patient_id <> '0001'"
+        )
+    build_models(with_ages, models)
+    assert rows(with_ages, "select patients, adult, pediatric from study_summary") == [
+        {"patients": 29, "adult": 26, "pediatric": 2}
+    ]
+    enrolled = (
+        "select sum(current)::int as c, sum(adult)::int as a, sum(pediatric)::int as p from cohort_enrollment"
+    )
+    assert rows(with_ages, enrolled) == [{"c": 30, "a": 26, "p": 3}]
+    groups = "select group_name, patients from quality_by_group where grouping = 'age_group' order by 1"
+    # videos of 0009 were submitted, too
+    assert rows(with_ages, groups) == [
+        {"group_name": "adult", "patients": 26},
+        {"group_name": "pediatric", "patients": 3},
+    ]
+    assert "age" not in set(read_frames(study, Settings())["study_groups"]["attribute"])
+    settings = Settings()
+    few = settings.model_copy(update={"checks": settings.checks.model_copy(update={"group_patients": 2})})
+    compared = read_frames(with_ages, few)["study_groups"].query("attribute == 'age'")
+    assert set(compared["first_group"] + compared["second_group"]) == {"adultpediatric"}

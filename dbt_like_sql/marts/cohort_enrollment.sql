@@ -10,7 +10,11 @@ cohorts as (
     cross join groups
 ),
 enrolled as (
-    select cohort, count(*) as current
+    select
+        cohort,
+        count(*) as current,
+        count(*) filter (where age_group = 'adult') as adult,
+        count(*) filter (where age_group = 'pediatric') as pediatric
     from stg_patients
     group by cohort
 )
@@ -22,7 +26,10 @@ select
     c.pain_level,
     c.goal,
     coalesce(e.current, 0) as current,
-    greatest(c.goal - coalesce(e.current, 0), 0) as to_go
+    greatest(c.goal - coalesce(e.current, 0), 0) as to_go,
+    -- empty in a study that does not say who is an adult
+    case when (select count(age_group) from stg_patients) > 0 then coalesce(e.adult, 0) end as adult,
+    case when (select count(age_group) from stg_patients) > 0 then coalesce(e.pediatric, 0) end as pediatric
 from cohorts as c
 left join enrolled as e on e.cohort = c.cohort
 order by c.cohort

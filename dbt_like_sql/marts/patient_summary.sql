@@ -16,6 +16,7 @@ select
     p.cohort,
     p.sex,
     p.skin_group,
+    p.age_group,
     p.pain_level,
     p.pain_class,
     coalesce(v.videos, 0) as videos,

@@ -10,6 +10,7 @@ with videos_with_groups as (
         cast(q.usable as integer) as usable,
         p.sex,
         p.skin_group,
+        p.age_group,
         p.pain_level,
         s.setting,
         s.timeframe
@@ -23,6 +24,8 @@ grouped as (
     select 'sex' as grouping, sex as group_name, * from videos_with_groups
     union all
     select 'skin_group', skin_group, * from videos_with_groups
+    union all
+    select 'age_group', age_group, * from videos_with_groups where age_group is not null
     union all
     select 'pain_level', pain_level, * from videos_with_groups
     union all

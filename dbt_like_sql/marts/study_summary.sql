@@ -6,6 +6,9 @@ with totals as (
         count(*) filter (where analyzed and sex = 'F') as female,
         count(*) filter (where analyzed and skin_group = 'light') as skin_light,
         count(*) filter (where analyzed and skin_group = 'dark') as skin_dark,
+        -- empty in a study that does not say who is an adult
+        case when count(age_group) > 0 then count(*) filter (where analyzed and age_group = 'adult') end as adult,
+        case when count(age_group) > 0 then count(*) filter (where analyzed and age_group = 'pediatric') end as pediatric,
         coalesce(sum(videos) filter (where analyzed), 0) as videos,
         coalesce(sum(frames) filter (where analyzed), 0) as frames,
         coalesce(sum(faces) filter (where analyzed), 0) as faces,
@@ -26,6 +29,8 @@ select
     t.female,
     t.skin_light,
     t.skin_dark,
+    t.adult,
+    t.pediatric,
     t.videos,
     t.frames,
     t.faces,

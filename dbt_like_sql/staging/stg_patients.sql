@@ -4,6 +4,7 @@ select
     sex,
     skin_type,
     skin_group,
+    age_group,
     pain_target,
     pain_level,
     case pain_level when 'None' then 1 when 'Low' then 2 when 'Moderate' then 3 else 4 end as level_number,

@@ -1,4 +1,4 @@
-"""Evaluate experiments in groups of patients by sex, skin group and cohort."""
+"""Evaluate experiments in groups of patients by sex, skin group, cohort and, where the study says, age group."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from iss_assets.evaluation.intervals import Array, Interval, bca_interval, mean_
 from iss_assets.schemas.evaluation import SubgroupResults
 from iss_assets.settings import EvaluationSettings
 
-ATTRIBUTES = ("sex", "skin_group", "sex_and_skin", "cohort")
+ATTRIBUTES = ("sex", "skin_group", "sex_and_skin", "cohort", "age_group")
 
 
 def mean_accuracy(_true: pd.Series, _predicted: pd.Series, accuracy: pd.Series) -> float:
@@ -113,13 +113,16 @@ def subgroup_results(
     """
     from fairlearn.metrics import MetricFrame
 
-    people = patients[["patient_id", "sex", "skin_group", "cohort"]].copy()
+    people = patients[["patient_id", "sex", "skin_group", "cohort", "age_group"]].copy()
     people["sex_and_skin"] = people["sex"] + " " + people["skin_group"]
     rows: list[dict[str, object]] = []
-    for experiment, group in accuracies.merge(people, on="patient_id").groupby("experiment", sort=False):
-        pain = (group["pain_level"] != "None").astype(int)
-        predicted = (~group["predicted"].isin(["None", "No Pain"])).astype(int)
+    for experiment, tested in accuracies.merge(people, on="patient_id").groupby("experiment", sort=False):
         for attribute in ATTRIBUTES:
+            group = tested[tested[attribute].notna()]
+            if group.empty:
+                continue
+            pain = (group["pain_level"] != "None").astype(int)
+            predicted = (~group["predicted"].isin(["None", "No Pain"])).astype(int)
             frame = MetricFrame(
                 metrics={
                     "accuracy": mean_accuracy,

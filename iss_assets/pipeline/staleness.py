@@ -244,7 +244,16 @@ def predictions_fingerprint(warehouse: Warehouse) -> str:
 
 def evaluation_fingerprint(warehouse: Warehouse, settings: Settings, *, retrain: bool) -> str:
     """Return the fingerprint that the evaluation has when it is current."""
-    return fingerprint(predictions_fingerprint(warehouse), settings.evaluation.digest(), retrain)
+    ages = warehouse.query(
+        "select patient_id, age_group from patients where age_group is not null order by all"
+    )
+    # without age groups the same as before there were any, so that no home is evaluated again
+    return fingerprint(
+        predictions_fingerprint(warehouse),
+        settings.evaluation.digest(),
+        retrain,
+        *([ages.to_pylist()] if ages.num_rows else []),
+    )
 
 
 def splits_are_stale(warehouse: Warehouse, settings: Settings) -> bool:

@@ -292,7 +292,7 @@ _STUDY: Final = (
     CheckInfo(
         "study_groups",
         "study_expectations",
-        "Flags are raised more often in one sex or skin type than in the other",
+        "Flags are raised more often in one sex, skin type or age group than in the other",
         "WARN",
         "Have the flag's measure reviewed for this group before its videos are left out of training.",
         "settings, checks.group_gap; the paper's Ethics section",

@@ -24,7 +24,7 @@ PROMPT_SUFFIX: Final = "_prompt"
 
 SEXES: Final = ("M", "F")
 AGE_GROUPS: Final = ("adult", "pediatric")
-"""90 and 22 of the 112 patients that the paper's study plans for."""
+"""From 18 years on, and from 12 to 17 (section 3)."""
 SKIN_TYPES: Final = ("I", "II", "III", "IV", "V", "VI")
 SKIN_GROUPS: Final = ("light", "dark")
 SETTINGS: Final = ("home", "clinic")
@@ -55,6 +55,9 @@ COHORT_GOAL: Final = 7
 
 ENROLLMENT_GOAL: Final = 112
 """Patients wanted in the whole study (section 3): sixteen cohorts of seven."""
+
+PEDIATRIC_GOAL: Final = 22
+"""Of these, pediatric patients; the other 90 are adults."""
 
 WEEKLY_SUBMISSIONS: Final = 3
 """Check-ins per week that the protocol asks for, at most one per day (Table 3)."""

@@ -371,7 +371,13 @@ def patient_metrics(metrics: pd.DataFrame) -> DataTable:
 
 def subgroups(groups: pd.DataFrame, experiment: str, small_cell: int) -> DataTable:
     """Return one experiment's subgroups."""
-    names = {"sex": "Sex", "skin_group": "Skin", "sex_and_skin": "Sex × skin", "cohort": "Cohort"}
+    names = {
+        "sex": "Sex",
+        "skin_group": "Skin",
+        "sex_and_skin": "Sex × skin",
+        "cohort": "Cohort",
+        "age_group": "Age",
+    }
     rows = [
         [
             Cell(names.get(r.attribute, r.attribute), list(names).index(r.attribute)),

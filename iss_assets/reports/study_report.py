@@ -16,7 +16,7 @@ from iss_assets.evaluation.comparable import comparable_folds
 from iss_assets.evaluation.frames import number_or_none, rows_of
 from iss_assets.evaluation.intervals import COVERAGE
 from iss_assets.protocol import published as paper
-from iss_assets.protocol.terms import COHORT_GOAL, COHORTS
+from iss_assets.protocol.terms import AGE_GROUPS, COHORT_GOAL, COHORTS
 from iss_assets.reports import charts, conclusions, report_tables, tripod
 from iss_assets.reports.report_answers import associations_reach, checklist_answers, flow, missing_tables
 from iss_assets.reports.report_inputs import StudyReportInputs
@@ -217,9 +217,11 @@ def _facts(
 
 def _cohorts(patients: pd.DataFrame) -> report_tables.DataTable:
     counts = patients["cohort"].value_counts()
+    ages = AGE_GROUPS if patients["age_group"].notna().any() else ()
+    of_age = {age: patients.loc[patients["age_group"] == age, "cohort"].value_counts() for age in ages}
     return report_tables.simple(
         "Patients by cohort, beside the paper's Table 2.",
-        ["Cohort", "Pain", "Skin", "Sex", "Enrolled", "Goal", "Paper"],
+        ["Cohort", "Pain", "Skin", "Sex", "Enrolled", "Goal", "Paper", *(age.capitalize() for age in ages)],
         [
             (
                 c.number,
@@ -229,6 +231,7 @@ def _cohorts(patients: pd.DataFrame) -> report_tables.DataTable:
                 int(counts.get(c.number, 0)),
                 COHORT_GOAL,
                 int(paper.TABLE_2[c.number]),
+                *(int(of_age[age].get(c.number, 0)) for age in ages),
             )
             for c in COHORTS
         ],

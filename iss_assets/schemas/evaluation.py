@@ -271,7 +271,7 @@ class SubgroupResults(Table):
     __key__ = ("experiment", "attribute", "group_name")
 
     experiment: object = column("VARCHAR", "Experiment.")
-    attribute: object = column("VARCHAR", "sex, skin_group, sex_and_skin or cohort.")
+    attribute: object = column("VARCHAR", "sex, skin_group, sex_and_skin, cohort or age_group.")
     group_name: object = column("VARCHAR", "The group.")
     patients: object = column("INTEGER", "Patients in it.", ge=1)
     small: object = column("BOOLEAN", "Whether it has fewer patients than the setting `small_cell`.")

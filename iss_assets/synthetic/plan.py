@@ -99,6 +99,7 @@ class Patient:
     pain_target: int
     enrolled_on: date
     utc_offset_minutes: int
+    age_group: str
     look: Look
     companion: Look
     voice: Voice
@@ -184,9 +185,15 @@ def _patient(number: int, cohort_number: str, seed: int, count: int | None) -> P
             )
         )
     return Patient(
-        patient_id, cohort_number, cohort.sex, skin_type, target, enrolled, offset, look, companion, voice,
+        patient_id, cohort_number, cohort.sex, skin_type, target, enrolled, offset, _age_group(number), look, companion, voice,
         int(rng.integers(2**31)), tuple(submissions),
     )  # fmt: skip
+
+
+def _age_group(number: int) -> str:
+    """Return a patient's age group: 22 of 112 are pediatric, spread evenly over the numbers."""
+    goal, of = terms.PEDIATRIC_GOAL, terms.ENROLLMENT_GOAL
+    return terms.AGE_GROUPS[number * goal // of - (number - 1) * goal // of]
 
 
 def _look(rng: np.random.Generator, sex: str, skin_type: str, number: int) -> Look:

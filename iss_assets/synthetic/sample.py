@@ -232,11 +232,13 @@ def _enrollment(patients: Iterable[Patient]) -> str:
             p.pain_target,
             p.enrolled_on,
             _offset(p.utc_offset_minutes),
+            p.age_group,
         )
         for p in patients
     ]
     return _table(
-        ["patient_id", "cohort", "sex", "skin_type", "pain_target", "enrolled_on", "utc_offset"], rows
+        ["patient_id", "cohort", "sex", "skin_type", "pain_target", "enrolled_on", "utc_offset", "age_group"],
+        rows,
     )
 
 

@@ -16,11 +16,17 @@ from iss_assets.datasets.items import (
 )
 from iss_assets.modeling.experiments import EXPERIMENTS, experiment
 from iss_assets.modeling.folds import PatientLevel
-from iss_assets.pipeline.staleness import fold_fingerprints, make_splits
+from iss_assets.pipeline.staleness import (
+    evaluation_fingerprint,
+    fold_fingerprints,
+    make_splits,
+    predictions_fingerprint,
+)
 from iss_assets.protocol.consent import ConsentState, Scope
 from iss_assets.schemas.intake import Consent
 from iss_assets.settings import Settings, TrainingSettings
 from iss_assets.warehouse.database import Warehouse
+from iss_assets.warehouse.ledger import fingerprint
 
 SETTINGS = TrainingSettings(image_side=32)
 BEFORE = {"forest_pain": "638375297b84499d", "fusion_3": "ea699dc0b1318665"}
@@ -103,3 +109,15 @@ def test_a_withdrawal_makes_the_splits_and_the_folds_stale_and_taking_it_back_un
     assert folds["fold_models"] != before[1]["fold_models"]
     record(study, p1=GIVEN, p2=GIVEN, p3=GIVEN)
     assert marks() == before
+
+
+def test_an_age_group_that_is_known_is_evaluated_again_and_one_that_is_not_changes_nothing(
+    study: Warehouse,
+) -> None:
+    settings = Settings(home=study.path.parent, training=SETTINGS)
+    before = evaluation_fingerprint(study, settings, retrain=False)
+    # as a version without age groups computed it
+    assert before == fingerprint(predictions_fingerprint(study), settings.evaluation.digest(), False)
+    with study.write() as writer:
+        writer.execute("update patients set age_group = 'pediatric' where patient_id = '0002'")
+    assert evaluation_fingerprint(study, settings, retrain=False) != before

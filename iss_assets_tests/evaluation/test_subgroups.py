@@ -111,3 +111,23 @@ def test_a_gap_based_on_one_patient_has_no_interval() -> None:
     assert found.note == "no interval: the smallest group and class has one patient"
     two = pd.concat([people, people.iloc[:1]], ignore_index=True)
     assert gap(two, two["sex"], EvaluationSettings()).low is not None
+
+
+def test_age_groups_are_evaluated_where_the_study_has_them(
+    study: SimpleNamespace, quick: EvaluationSettings, groups: tuple[pd.DataFrame, list[dict[str, Any]]]
+) -> None:
+    _, without = groups
+    assert {r["attribute"] for r in without} == {"sex", "skin_group", "sex_and_skin", "cohort"}
+    people = study.patients.to_pandas()
+    # of the last patient it is not known
+    people["age_group"] = ["pediatric"] * 6 + ["adult"] * (len(people) - 7) + [None]
+    accuracies = study.accuracy.to_pandas().query("experiment == 'fusion_3'")
+    rows = SubgroupResults.check_rows(subgroup_results(accuracies, people, quick)).to_pylist()
+    assert [r for r in rows if r["attribute"] != "age_group"] == without
+    young = set(people["patient_id"][:6])
+    row = one(rows, "age_group", "pediatric")
+    assert row["patients"] == 6
+    assert row["accuracy"] == pytest.approx(
+        accuracies.loc[accuracies["patient_id"].isin(young), "accuracy"].mean()
+    )
+    assert one(rows, "age_group", "adult")["patients"] == len(people) - 7

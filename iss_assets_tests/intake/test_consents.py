@@ -249,3 +249,12 @@ def test_whatever_is_in_the_file_is_read_or_reported_and_gives_consent_only_with
     for consent in study.consents:
         assert (consent.state is not GIVEN) or (consent.given_on and consent.given_on <= date(2026, 3, 2))
         assert consent.withdrawn_on is None or consent.state is WITHDRAWN
+
+
+def test_age_groups_are_read_where_there_are_any(make_study: MakeStudy) -> None:
+    header = "patient_id,cohort,sex,skin_type,pain_target,enrolled_on,utc_offset,age_group"
+    rows = ["0001,1A,M,II,0,2021-01-04,-05:00,Pediatric", "0002,4D,F,V,8,2021-01-11,,=1+1"]
+    study = read_study(make_study("\n".join([header, *rows, ""])), now=NOW)
+    assert [p.age_group for p in study.patients] == ["pediatric", None]
+    assert [(p.line, p.column_name, p.code) for p in study.rejected] == [(3, "age_group", "bad_age_group")]
+    assert patient_rows(study, "0001")[0]["age_group"] == "pediatric"

@@ -1,4 +1,4 @@
--- One row per flag and split of the study, by sex or by skin group: how often each group is flagged, as means over
+-- One row per flag and split of the study, by sex, skin group or age group: how often each group is flagged, as means over
 -- patients, and by how much the difference exceeds twice its standard error.
 with flags as (
     select distinct unnest(flags) as flag
@@ -18,6 +18,11 @@ grouped as (
     select 'skin', p.skin_group, r.*
     from per_patient as r
     inner join patients as p on p.patient_id = r.patient_id
+    union all
+    select 'age', p.age_group, r.*
+    from per_patient as r
+    inner join patients as p on p.patient_id = r.patient_id
+    where p.age_group is not null
 ),
 rates as (
     select
