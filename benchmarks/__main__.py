@@ -17,6 +17,7 @@ TINY = {
         "end_to_end",
         "overheads",
         "warehouse",
+        "encryption",
         "scale",
         "training",
         "evaluation",
@@ -41,6 +42,7 @@ def main() -> int:
     if not options.tiny:
         clips = ["--clips", options.clips] if options.clips else []
         jobs = {"extraction": clips, "end_to_end": clips, "overheads": [], "warehouse": [], "marts": []}
+        jobs |= {"encryption": []}
         jobs |= {"incremental": [], "scale": []}
         jobs |= {"quality": []} if options.clips else {}
         jobs |= {"training": [], "evaluation": [], "coverage": [], "reidentification": []}

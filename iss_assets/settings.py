@@ -395,6 +395,18 @@ class WarehouseSettings(Section):
     sql_dir: Path = shipped_folder("dbt_like_sql")
     """The folder of the SQL models, ``staging/`` and ``marts/``; by default the one in the package. It may be empty
     only if this setting names it."""
+    key_file: Path | None = None
+    """The file with the key of an encrypted home (`iss key new` makes one), readable by its owner only and outside of the
+    home. A home that has no warehouse yet is encrypted from the start; `iss encrypt` converts one that has."""
+    key_command: str | None = None
+    """Instead of a file, a command that prints the key, for key stores. It is run without a shell, once per process; what
+    it prints is never shown."""
+
+    @model_validator(mode="after")
+    def _one_key(self) -> WarehouseSettings:
+        if self.key_file is not None and self.key_command is not None:
+            raise ValueError("key_file and key_command exclude each other")
+        return self
 
 
 class SensorSettings(Section):

@@ -19,6 +19,7 @@ SAYS = {
     "extraction": "times baseline",
     "end_to_end": "study-wide s",
     "overheads": "loading the code location",
+    "encryption": "| copying |",
     "scale": "sensor, one new patient",
     "training": "times naive",
     "evaluation": "the whole evaluation",

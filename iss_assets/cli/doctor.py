@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
+from pathlib import Path
 from typing import Literal
 
 import typer
@@ -19,7 +20,9 @@ from iss_assets.intake.folder import read_study
 from iss_assets.intake.records import StudyFolderError
 from iss_assets.modeling.weights import find_weights
 from iss_assets.settings import Settings
-from iss_assets.warehouse.database import Warehouse, WarehouseError
+from iss_assets.warehouse.database import KeyProblem, Warehouse, WarehouseError
+from iss_assets.warehouse.engine import encryption_library, is_encrypted
+from iss_assets.warehouse.keys import configured_key
 from iss_assets.warehouse.sql.models import require_models
 
 PACKAGES = (
@@ -59,7 +62,7 @@ class Finding:
 
 def examine(settings: Settings) -> list[Finding]:
     """Examine everything and return the findings in the order in which to fix them."""
-    examinations = (_packages, _study, _home, _machine, _weights)
+    examinations = (_packages, _study, _home, _encryption, _machine, _weights)
     return [finding for examination in examinations for finding in examination(settings)]
 
 
@@ -171,8 +174,72 @@ def _home(settings: Settings) -> Iterator[Finding]:
             )
             size = settings.warehouse_path.stat().st_size / 2**20
             yield Finding("ok", "warehouse", f"{tables['n'][0].as_py()} tables, {size:.0f} MiB")
+        except KeyProblem as error:
+            yield Finding("fail", "warehouse", str(error), "name the right key; see: iss guide operations")
         except WarehouseError as error:
             yield Finding("fail", "warehouse", str(error), "restore it from a backup, or use a new ISS_HOME")
+
+
+def _encryption(settings: Settings) -> Iterator[Finding]:
+    """Report whether the warehouse is encrypted, and everything with patients' data that is not, with what to do about it."""
+    home, keyed = settings.home, settings.warehouse
+    encrypted = is_encrypted(settings.warehouse_path)
+    if encrypted is None and not settings.warehouse_path.exists():
+        encrypted = keyed.key_file is not None or keyed.key_command is not None
+    if not encrypted:
+        yield Finding(
+            "warn",
+            "encryption",
+            "the warehouse is in the clear: whoever has the disk or a backup has every face and voice",
+            "`iss key new FILE`, ISS_WAREHOUSE__KEY_FILE=FILE, `iss encrypt`; or keep home and study on an encrypted disk",
+        )
+        return
+    try:
+        configured_key(keyed)
+        encryption_library()
+    except WarehouseError as error:
+        yield Finding("fail", "encryption", str(error), 'iss guide operations, "Encryption at rest"')
+    else:
+        yield Finding("ok", "encryption", "the warehouse, its log, temporary files, spool, and snapshots")
+    if keyed.key_file is not None and any(
+        keyed.key_file.resolve().is_relative_to(folder.resolve()) for folder in (home, settings.study)
+    ):
+        yield Finding(
+            "warn",
+            "key",
+            "it lies beside what it protects: a copy of the folder holds both",
+            "move it out of home and study folder, name the new place, and give the home a new key: iss rekey",
+        )
+    disk = "keep it on an encrypted disk (LUKS, FileVault, BitLocker)"
+    for place, what, fix in (
+        (settings.study, "the study folder: submitted videos and answers", disk),
+        (
+            settings.dagster_home,
+            "Dagster's history: patient ids, counts, errors",
+            disk,
+        ),
+        (settings.reports_dir, "reports and pages: figures, and ids of patients with problems", disk),
+        (settings.models_dir, "models: weights that were trained on faces and voices", disk),
+        (settings.audit_path, "the audit log: ids, and queries as they were typed", disk),
+    ):
+        if place.exists():
+            yield Finding("warn", "not encrypted", what, fix)
+    if _swaps():
+        yield Finding(
+            "warn",
+            "not encrypted",
+            "swap: memory with rows and the key may be written to it",
+            "encrypt swap (crypttab with a random key, or zram), or turn it off: swapoff -a",
+        )
+
+
+def _swaps() -> bool:
+    """Return whether this machine swaps to something other than compressed memory."""
+    try:
+        lines = Path("/proc/swaps").read_text(encoding="utf-8").splitlines()[1:]
+    except OSError:
+        return True
+    return any(not line.startswith("/dev/zram") for line in lines)
 
 
 def _machine(settings: Settings) -> Iterator[Finding]:

@@ -9,6 +9,7 @@ import typer
 
 from iss_assets.cli.options import Home, Purpose, load_settings, open_warehouse, user_errors
 from iss_assets.privacy.audit import Action, AuditLog, sha256_of, system_user
+from iss_assets.warehouse.engine import is_encrypted
 
 
 def snapshot(
@@ -29,4 +30,7 @@ def snapshot(
         warehouse.snapshot(file)
         file.chmod(0o600)
         audit.record(system_user(), Action.SNAPSHOT_TAKEN, None, **where, sha256=sha256_of(file))
-    typer.echo(f"{file}: contains faces and voices; protect it like the warehouse")
+    kept = (
+        "is encrypted with the home's key" if is_encrypted(file) else "contains faces and voices in the clear"
+    )
+    typer.echo(f"{file}: {kept}; protect it like the warehouse")

@@ -2,6 +2,7 @@
 
 Half an hour of sound is 160 MB, and every measure reads it in slices, several times. So it is kept in a file, which is
 read and not memory-mapped: pages of a mapped file count as the process's memory.
+Where nothing may reach the disk, the file is one in memory.
 """
 
 from __future__ import annotations
@@ -10,10 +11,17 @@ import os
 from pathlib import Path
 from tempfile import TemporaryFile
 from types import TracebackType
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+
+def unnamed_file(folder: Path | None, *, buffering: int = -1) -> IO[bytes]:
+    """Open a temporary file without a name, which disappears when it is closed: in a folder, or without one in memory."""
+    if folder is not None:
+        return TemporaryFile(dir=folder, buffering=buffering)
+    return os.fdopen(os.memfd_create("iss", os.MFD_CLOEXEC), "w+b", buffering=buffering)
 
 
 class Samples(Protocol):
@@ -31,11 +39,11 @@ class StoredSamples:
     Parameters
     ----------
     folder : Path, optional
-        Folder of the file; by default the system's temporary folder.
+        Folder of the file; by default it is in memory.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
-        self._file = TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 - closed by `__exit__`
+        self._file = unnamed_file(folder, buffering=0)
         self._length = 0
 
     def __enter__(self) -> StoredSamples:

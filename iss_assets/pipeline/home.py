@@ -82,6 +82,8 @@ def prepare_home(settings: Settings) -> Path:
     os.environ["DAGSTER_HOME"] = str(dagster_home)
     os.environ["ISS_HOME"] = str(home)
     os.environ["ISS_STUDY"] = str(settings.study.resolve())
+    if settings.warehouse.key_file is not None:
+        os.environ["ISS_WAREHOUSE__KEY_FILE"] = str(settings.warehouse.key_file.resolve())
     os.environ["DAGSTER_DISABLE_TELEMETRY"] = "1"
     return dagster_home
 

@@ -17,20 +17,24 @@ import pyarrow as arrow
 
 from iss_assets.schemas.base import Table
 from iss_assets.settings import WarehouseSettings
-from iss_assets.warehouse.engine import Opened
+from iss_assets.warehouse.engine import Opened, is_encrypted
+from iss_assets.warehouse.errors import KeyProblem, WarehouseError
+from iss_assets.warehouse.keys import Key, configured_key, forget_keys
 from iss_assets.warehouse.locking import LockTimeout, hold
 from iss_assets.warehouse.migration import Migration, UnknownSchema, plan_migration
 from iss_assets.warehouse.spool import Rows, batches, portions
+from iss_assets.warehouse.swap import SwapFiles, settle
+
+__all__ = ["KeyProblem", "Replacement", "Warehouse", "WarehouseError", "Writer"]
 
 _TOGETHER = 100
 """Partitions removed by one statement."""
 
+_CHECKED_BYTES = 256 * 2**20
+"""Rows on disk are checked together up to this size: those of an encrypted home are in memory then."""
+
 _CURRENT: set[tuple[str, int]] = set()
 """Files, by path and inode, whose tables this process has found to be current."""
-
-
-class WarehouseError(RuntimeError):
-    """The warehouse cannot be used; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -115,13 +119,13 @@ class Warehouse:
     path : Path
         The file; it and its tables are created at the first use.
     settings : WarehouseSettings, optional
-        Lock timeout.
+        Lock timeout, memory, and where the key of an encrypted file is.
     """
 
     def __init__(self, path: Path, settings: WarehouseSettings | None = None):
         self.path = Path(path)
         self.settings = settings or WarehouseSettings()
-        self._lock = self.path.with_name(self.path.name + ".lock")
+        self.lock_path = self.path.with_name(self.path.name + ".lock")
 
     @contextmanager
     def read(self, threads: int | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -131,7 +135,7 @@ class Warehouse:
         """
         self._make_file()
         with (
-            hold(self._lock, exclusive=False, timeout_s=self.settings.lock_timeout_s),
+            self._turn(exclusive=False),
             self._connect(read_only=True, threads=threads) as connection,
         ):
             for view in self._pending(connection).views:
@@ -180,13 +184,62 @@ class Warehouse:
             )
 
     def snapshot(self, to: Path) -> Path:
-        """Copy the warehouse, in a consistent state, to `to`, for work of any length that does not block writers."""
+        """Copy the warehouse, in a consistent state, to `to`, for work of any length that does not block writers.
+
+        The copy of an encrypted warehouse is encrypted with the same key.
+        """
         self._make_file()
-        with hold(self._lock, exclusive=False, timeout_s=self.settings.lock_timeout_s):
+        with self._turn(exclusive=False):
+            # a wrong key is reported now, not to whoever opens the copy
+            with self._connect(read_only=True):
+                pass
             for source in (self.path, self.path.with_name(self.path.name + ".wal")):
                 if source.exists():
                     shutil.copyfile(source, to.with_name(source.name.replace(self.path.name, to.name)))
         return to
+
+    def recover(self) -> None:
+        """Complete or undo what a process that was killed while it converted the home has left; every use does so too."""
+        with self._turn(exclusive=False):
+            pass
+
+    def key(self) -> Key | None:
+        """Return the key of the home, None if it is not encrypted.
+
+        Raises
+        ------
+        KeyProblem
+            If the settings name no key for an encrypted home, or one for a home that is not.
+        """
+        if not self.path.parent.exists():
+            return configured_key(self.settings)
+        with self._turn(exclusive=False):
+            return self._key()
+
+    def _key(self) -> Key | None:
+        key, encrypted = configured_key(self.settings), is_encrypted(self.path)
+        if encrypted and key is None:
+            raise KeyProblem(
+                f"{self.path.name} is encrypted: name its key with ISS_WAREHOUSE__KEY_FILE or ISS_WAREHOUSE__KEY_COMMAND"
+            )
+        if encrypted is False and key is not None:
+            raise KeyProblem(
+                f"the settings name a key, but {self.path.name} is not encrypted: encrypt it with iss encrypt, or remove "
+                "ISS_WAREHOUSE__KEY_FILE and ISS_WAREHOUSE__KEY_COMMAND"
+            )
+        return key
+
+    @contextmanager
+    def _turn(self, *, exclusive: bool) -> Iterator[None]:
+        """Hold the lock, after completing or undoing what a process that was killed while it converted the home has left."""
+        files, timeout = SwapFiles(self.path), self.settings.lock_timeout_s
+        while True:
+            with hold(self.lock_path, exclusive=exclusive, timeout_s=timeout):
+                if not files.left_over():
+                    yield
+                    return
+            with hold(self.lock_path, exclusive=True, timeout_s=timeout):
+                settle(files)
 
     def create(self) -> None:
         """Create the file, or migrate its tables to this version; free once this process has found it current.
@@ -201,7 +254,7 @@ class Warehouse:
         if self.path.exists():
             # most files are current, and checking that blocks no reader
             with (
-                hold(self._lock, exclusive=False, timeout_s=self.settings.lock_timeout_s),
+                self._turn(exclusive=False),
                 self._connect(read_only=True) as connection,
             ):
                 if not self._pending(connection).statements:
@@ -250,7 +303,7 @@ class Warehouse:
         self, threads: int | None = None, extra_mb: int = 0
     ) -> Iterator[duckdb.DuckDBPyConnection]:
         with (
-            hold(self._lock, exclusive=True, timeout_s=self.settings.lock_timeout_s),
+            self._turn(exclusive=True),
             self._connect(read_only=False, threads=threads, extra_mb=extra_mb) as connection,
         ):
             yield connection
@@ -271,8 +324,13 @@ class Warehouse:
         deadline = time.monotonic() + self.settings.lock_timeout_s
         while True:
             try:
-                return Opened(self.path, read_only)
-            except duckdb.IOException as error:
+                return Opened(self.path, read_only, self._key())
+            except KeyProblem:
+                # a key store may hold a new key since this process asked
+                if not forget_keys():
+                    raise
+            except (duckdb.IOException, duckdb.InvalidInputException) as error:
+                # the second one is an encrypted file whose parts do not fit their tags
                 if "lock" not in str(error).lower():
                     raise WarehouseError(
                         f"{self.path.name} cannot be opened: it is damaged, unreadable, or not a DuckDB file"
@@ -345,24 +403,41 @@ def _check_together(replacements: Sequence[Replacement]) -> list[arrow.Table | N
 
     Rows on disk are checked and not kept: their place holds None.
     """
-    places: dict[tuple[type[Table], bool], list[tuple[int, arrow.Table]]] = {}
+    places: dict[tuple[type[Table], bool], list[int]] = {}
     for place, replacement in enumerate(replacements):
-        waits = callable(replacement.rows)
-        rows = replacement.rows() if callable(replacement.rows) else replacement.rows
-        places.setdefault((replacement.table, waits), []).append((place, rows))
+        places.setdefault((replacement.table, callable(replacement.rows)), []).append(place)
     checked: dict[int, arrow.Table] = {}
     for (table, waits), own in places.items():
-        parts = [part for _, part in own]
-        alike = all(part.schema.equals(parts[0].schema) for part in parts)
-        whole = arrow.concat_tables(
-            [table.check_rows(part) for part in ([arrow.concat_tables(parts)] if alike else parts)]
-        )
-        start = 0
-        for place, part in own:
-            if not waits:
-                checked[place] = whole.slice(start, part.num_rows)
-            start += part.num_rows
+        for group in _groups(replacements, own, _CHECKED_BYTES if waits else None):
+            parts = [part for _, part in group]
+            alike = all(part.schema.equals(parts[0].schema) for part in parts)
+            whole = arrow.concat_tables(
+                [table.check_rows(part) for part in ([arrow.concat_tables(parts)] if alike else parts)]
+            )
+            start = 0
+            for place, part in group:
+                if not waits:
+                    checked[place] = whole.slice(start, part.num_rows)
+                start += part.num_rows
     return [checked.get(place) for place in range(len(replacements))]
+
+
+def _groups(
+    replacements: Sequence[Replacement], places: Sequence[int], limit: int | None
+) -> Iterator[list[tuple[int, arrow.Table]]]:
+    """Yield the rows at these places in groups; a group ends with the table that takes it over so many bytes."""
+    group: list[tuple[int, arrow.Table]] = []
+    size = 0
+    for place in places:
+        rows = replacements[place].rows
+        part = rows() if callable(rows) else rows
+        group.append((place, part))
+        size += part.nbytes
+        if limit is not None and size > limit:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
 
 
 def _fetch(result: duckdb.DuckDBPyConnection) -> arrow.Table:

@@ -27,7 +27,7 @@ def test_the_list_shows_every_command_with_its_own_help() -> None:
 
 
 def test_every_module_of_a_command_is_listed() -> None:
-    shared = {"__init__", "__main__", "main", "options", "output", "location"}
+    shared = {"__init__", "__main__", "main", "options", "output", "location", "converting"}
     modules = {path.stem for path in (ROOT / "iss_assets" / "cli").glob("*.py")} - shared
     assert modules == {name.replace("-", "_") for name in main.COMMANDS}
 

@@ -60,8 +60,9 @@ def test_small_portions_are_put_together_in_order_and_stay_small(counts: list[in
 def test_what_is_put_from_a_file_is_found_again_and_the_scratch_folder_is_gone(tmp_path: Path) -> None:
     spool = Spool(tmp_path, "0001")
     scratch = spool.scratch()
+    assert scratch is not None
     (scratch / "left_by_a_killed_run").write_text("x")
-    assert list(spool.scratch().iterdir()) == []
+    assert spool.scratch() == scratch and list(scratch.iterdir()) == []
     store = RowStore(SCHEMA, scratch, "faces")
     store.add(batch(0, 2600))
     whole = store.table().combine_chunks()

@@ -62,7 +62,7 @@ from iss_assets.warehouse.verdicts import (
 class Extracted:
     """What came out of one video: rows by table, and what was wrong with the file on the way, if anything.
 
-    Rows lack patient, video and fingerprint; long tables are Arrow files in the spool's scratch folder.
+    Rows lack patient, video and fingerprint; long tables are Arrow files in the spool's scratch folder, if it has one.
     """
 
     rows: Mapping[str, Path | arrow.Table]
@@ -180,15 +180,17 @@ def read_visual(
     if wanted == {"landmarks"}:
         return landmarks_again(video, settings, warehouse, spool)
     scratch = spool.scratch()
-    problem = extract_visual(
+    made = extract_visual(
         video.path,
         settings.video,
         settings.faces,
         settings.landmarks,
         threads=settings.run.threads,
         scratch=scratch,
-    ).problem
-    return Extracted({n: scratch / f"{n}.arrow" for n in VISUAL_TABLES}, problem)
+    )
+    return Extracted(
+        {n: scratch / f"{n}.arrow" if scratch else getattr(made, n) for n in VISUAL_TABLES}, made.problem
+    )
 
 
 def landmarks_again(video: Video, settings: Settings, warehouse: Warehouse, spool: Spool) -> Extracted:
@@ -216,7 +218,9 @@ def read_sound(
     made = extract_audio(video.path, settings.audio, scratch, read_timeline(video.path, settings.video))
     if made is None:
         return Extracted({})
-    waiting = {n: scratch / f"{n}.arrow" for n in ("audio", "mel_spectrograms")}
+    waiting = {
+        n: scratch / f"{n}.arrow" if scratch else getattr(made, n) for n in ("audio", "mel_spectrograms")
+    }
     return Extracted({**waiting, "audio_features": made.audio_features}, made.problem)
 
 
@@ -270,7 +274,7 @@ def extract_alone(
     patient, settings, warehouse = context.partition_key, resource.settings(), resource.warehouse()
     selected = tuple(n for n in names if dg.AssetKey(n) in context.selected_asset_keys)
     versions = code_versions(settings)
-    spool = Spool(settings.spool_dir, patient)
+    spool = Spool(settings.spool_dir, patient, warehouse.key())
     with warehouse.read() as connection:
         recorded = read_ledger(connection, patient)
         submitted = (

@@ -14,6 +14,7 @@ from iss_assets.media.self_test import run_self_test
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import WarehouseError
 from iss_assets.warehouse.locking import hold
+from iss_assets.warehouse.spool import spool_lock
 
 MAX_PATIENT_S = 24 * 3600.0
 """Longest wait for the lock: ninety days of three-minute narratives are 4.5 hours of video."""
@@ -23,13 +24,18 @@ MAX_PATIENT_S = 24 * 3600.0
 def patient_lock(settings: Settings, patient_id: str) -> Iterator[None]:
     """Hold the lock of a patient, so that of two runs the second finds the work of the first done.
 
+    The home is not encrypted or decrypted meanwhile.
+
     Raises
     ------
     LockTimeout
         If another run holds it for more than `MAX_PATIENT_S` seconds.
     """
     settings.spool_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with hold(settings.spool_dir / f"{patient_id}.lock", exclusive=True, timeout_s=MAX_PATIENT_S):
+    with (
+        spool_lock(settings.spool_dir, exclusive=False, timeout_s=MAX_PATIENT_S),
+        hold(settings.spool_dir / f"{patient_id}.lock", exclusive=True, timeout_s=MAX_PATIENT_S),
+    ):
         yield
 
 

@@ -1,0 +1,11 @@
+"""Errors of the warehouse that a person can fix."""
+
+from __future__ import annotations
+
+
+class WarehouseError(RuntimeError):
+    """The warehouse cannot be used; the message says what to do."""
+
+
+class KeyProblem(WarehouseError):
+    """The key is missing, wrong, or not safe to use; nothing was changed. The message never holds the key."""
