@@ -16,7 +16,7 @@ import typer
 from packaging.specifiers import SpecifierSet
 
 from iss_assets.cli.options import Home, Study, load_settings
-from iss_assets.intake.folder import read_study
+from iss_assets.intake.folder import open_study
 from iss_assets.intake.records import StudyFolderError
 from iss_assets.modeling.weights import find_weights
 from iss_assets.settings import Settings
@@ -135,7 +135,7 @@ def _sound() -> Finding:
 
 def _study(settings: Settings) -> Iterator[Finding]:
     try:
-        folder = read_study(settings.study, settings.reading)
+        folder = open_study(settings)
     except StudyFolderError as error:
         yield Finding("fail", "study folder", str(error), "what belongs in it: iss guide study_folder")
         return

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from iss_assets.cli.options import Home, Purpose, load_settings, open_warehouse, user_errors
+from iss_assets.intake.withdrawn import Withdrawn, read_withdrawn
 from iss_assets.privacy.audit import Action, AuditLog, sha256_of, system_user
 from iss_assets.privacy.sharing import may_share
 from iss_assets.protocol.consent import Scope
@@ -46,8 +47,20 @@ def export(
         audit.record(who, Action.EXPORT_BEGUN, None, **where, tables=names)
         if with_media:
             warn_of_media(warehouse)
+        register = read_withdrawn(settings.home) if with_media else Withdrawn()
+        not_shared = [
+            p
+            for p in warehouse.query("select patient_id from patients")["patient_id"].to_pylist()
+            if not register.may_be_shared(p)
+        ]
+        if not_shared:
+            typer.echo(
+                f"{len(not_shared)} patients are left out: they do not want faces and sound to be passed on"
+            )
         checksums = {}
-        for written in export_tables(warehouse, names, format.value, to, with_media=with_media):
+        for written in export_tables(
+            warehouse, names, format.value, to, with_media=with_media, leave_out=not_shared
+        ):
             left_out = f" without {', '.join(written.left_out)}" if written.left_out else ""
             typer.echo(f"{written.path.name}: {written.rows} rows{left_out}")
             checksums[written.path.name] = sha256_of(written.path)

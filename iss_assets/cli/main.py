@@ -26,6 +26,7 @@ COMMANDS = (
     "export",
     "release",
     "pseudonym",
+    "withdraw",
     "sql",
     "serve",
     "ui",

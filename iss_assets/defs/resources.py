@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
 from pydantic import PrivateAttr
 
+from iss_assets.intake.withdrawn import read_withdrawn
 from iss_assets.pipeline.prepared_read import study_folder
-from iss_assets.pipeline.run_history import tag_process
+from iss_assets.pipeline.run_history import PARTITION_TAG, RANGE_END_TAG, RANGE_START_TAG, tag_process
+from iss_assets.privacy.at_work import at_work
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Warehouse
 
 if TYPE_CHECKING:
     from iss_assets.intake.folder import StudyFolder
+
+
+_PARTITION_TAGS = (PARTITION_TAG, RANGE_START_TAG, RANGE_END_TAG)
 
 
 class WarehouseResource(dg.ConfigurableResource):
@@ -31,6 +38,23 @@ class WarehouseResource(dg.ConfigurableResource):
 
     _settings: Settings | None = PrivateAttr(default=None)
     _folder: StudyFolder | None = PrivateAttr(default=None)
+
+    @contextmanager
+    def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[WarehouseResource]:
+        """Keep withdrawals out while the resource is used, and patients who withdrew out of every run.
+
+        Raises
+        ------
+        dagster.Failure
+            If the run is about a patient who withdrew.
+        """
+        settings = self.settings()
+        with at_work(settings.home):
+            tags = context.run.tags if context.run is not None else {}
+            if any(read_withdrawn(settings.home).patient(tags.get(name, "")) for name in _PARTITION_TAGS):
+                raise dg.Failure("The patient withdrew; nothing is run for them.", allow_retries=False)
+            self.setup_for_execution(context)
+            yield self
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
         """Record which process executes the run, so that the run does not count as alive once that process is gone."""

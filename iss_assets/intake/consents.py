@@ -25,6 +25,7 @@ from iss_assets.intake.folder_tables import (
     zeros_advice,
 )
 from iss_assets.intake.records import PatientRow, ProblemLog
+from iss_assets.intake.withdrawn import Withdrawn, accepted_rows
 from iss_assets.protocol.consent import ConsentState, Scope
 from iss_assets.settings import ReadingSettings
 
@@ -83,6 +84,7 @@ def read_consents(
     patients: Mapping[str, PatientRow],
     rejected: ProblemLog,
     problems: ProblemLog,
+    withdrawn: Withdrawn | None = None,
 ) -> tuple[ConsentRow, ...]:
     """Read ``consent.csv`` and return the row that counts for each patient and scope; nothing if there is no file.
 
@@ -98,6 +100,8 @@ def read_consents(
         Accepted patients by id.
     rejected, problems : ProblemLog
         Collect what cannot be used, and what is odd.
+    withdrawn : Withdrawn, optional
+        Whose rows are refused.
 
     Raises
     ------
@@ -108,9 +112,10 @@ def read_consents(
     if not path.exists() and not path.is_symlink():
         return ()
     reader = _Reader(settings, now, patients, rejected, problems)
+    read = read_csv(root, CONSENT, REQUIRED, OPTIONAL, {}, rejected, problems, unreported=OPTIONAL)
     rows = [
         consent
-        for row in read_csv(root, CONSENT, REQUIRED, OPTIONAL, {}, rejected, problems, unreported=OPTIONAL)
+        for row in accepted_rows(read, CONSENT, withdrawn or Withdrawn(), rejected)
         for consent in reader.consents(row)
     ]
     return _latest(rows, problems)

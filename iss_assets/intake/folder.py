@@ -30,8 +30,9 @@ from iss_assets.intake.records import (
     VideoFile,
 )
 from iss_assets.intake.reviews import ReviewRow, read_reviews
+from iss_assets.intake.withdrawn import Withdrawn, read_withdrawn
 from iss_assets.protocol.consent import ConsentState, Scope
-from iss_assets.settings import ReadingSettings
+from iss_assets.settings import ReadingSettings, Settings
 
 __all__ = [
     "ENROLLMENT",
@@ -45,6 +46,7 @@ __all__ = [
     "SubmissionRow",
     "VideoFile",
     "consent_rows",
+    "open_study",
     "patient_rows",
     "problem_rows",
     "read_study",
@@ -187,8 +189,23 @@ class StudySignature:
     study: str
 
 
+def open_study(settings: Settings) -> StudyFolder:
+    """Read the study folder of these settings, without what was withdrawn.
+
+    Raises
+    ------
+    StudyFolderError
+        As `read_study`; also if the register of withdrawals cannot be read.
+    """
+    return read_study(settings.study, settings.reading, withdrawn=read_withdrawn(settings.home))
+
+
 def read_study(
-    root: Path | str, settings: ReadingSettings | None = None, *, now: datetime | None = None
+    root: Path | str,
+    settings: ReadingSettings | None = None,
+    *,
+    now: datetime | None = None,
+    withdrawn: Withdrawn | None = None,
 ) -> StudyFolder:
     """Read a study folder.
 
@@ -200,6 +217,8 @@ def read_study(
         Column and value maps; by default the names in ``docs/study_folder.md``.
     now : datetime, optional
         Aware; later times count as in the future. The current time by default.
+    withdrawn : Withdrawn, optional
+        The home's register of withdrawals (`open_study` reads it); what is in it is refused.
 
     Raises
     ------
@@ -210,14 +229,15 @@ def read_study(
     root = Path(root)
     settings = settings or ReadingSettings()
     now = now or datetime.now(UTC)
+    withdrawn = withdrawn or Withdrawn()
     _check_root(root)
     rejected, problems = ProblemLog(), ProblemLog()
-    patients = read_enrollment(root, settings, now, rejected, problems)
-    submissions = read_surveys(root, settings, now, patients, rejected, problems)
-    videos = read_videos(root, patients, submissions, rejected, problems)
+    patients = read_enrollment(root, settings, now, rejected, problems, withdrawn)
+    submissions = read_surveys(root, settings, now, patients, rejected, problems, withdrawn)
+    videos = read_videos(root, patients, submissions, rejected, problems, withdrawn)
     owners = {v.submission_id: v.patient_id for v in videos}
-    reviews = read_reviews(root, now, patients, owners, rejected, problems)
-    consents = read_consents(root, settings, now, patients, rejected, problems)
+    reviews = read_reviews(root, now, patients, owners, rejected, problems, withdrawn)
+    consents = read_consents(root, settings, now, patients, rejected, problems, withdrawn)
     active = {s.patient_id for s in submissions.values()} | {v.patient_id for v in videos}
     no_contact = {
         c.patient_id for c in consents if c.scope is Scope.CONTACT and c.state is not ConsentState.GIVEN

@@ -17,6 +17,7 @@ from iss_assets.intake.cells import CellError
 from iss_assets.intake.check_in_time import check_in_time
 from iss_assets.intake.csv_reading import CsvRow, read_csv
 from iss_assets.intake.records import PatientRow, ProblemLog, StudyFolderError, SubmissionRow
+from iss_assets.intake.withdrawn import Withdrawn, accepted_rows
 from iss_assets.protocol import terms
 from iss_assets.settings import ReadingSettings
 
@@ -71,14 +72,19 @@ class _RowReader:
 
 
 def read_enrollment(
-    root: Path, settings: ReadingSettings, now: datetime, rejected: ProblemLog, problems: ProblemLog
+    root: Path,
+    settings: ReadingSettings,
+    now: datetime,
+    rejected: ProblemLog,
+    problems: ProblemLog,
+    withdrawn: Withdrawn,
 ) -> dict[str, PatientRow]:
     """Read ``enrollment.csv`` into accepted patients by id."""
     _check_value_map(
         settings.enrollment_values, (*ENROLLMENT_REQUIRED, *ENROLLMENT_OPTIONAL), "ENROLLMENT_VALUES"
     )
     patients: dict[str, PatientRow] = {}
-    for row in read_csv(
+    rows = read_csv(
         root,
         ENROLLMENT,
         ENROLLMENT_REQUIRED,
@@ -88,7 +94,8 @@ def read_enrollment(
         problems,
         settings.enrollment_instruments,
         UNREPORTED,
-    ):
+    )
+    for row in accepted_rows(rows, ENROLLMENT, withdrawn, rejected):
         reader = _RowReader(row, ENROLLMENT, settings.enrollment_values, rejected)
         patient_id = reader.read("patient_id", cells.patient_id)
         reader.where["patient_id"] = patient_id
@@ -203,6 +210,7 @@ def read_surveys(
     patients: Mapping[str, PatientRow],
     rejected: ProblemLog,
     problems: ProblemLog,
+    withdrawn: Withdrawn,
 ) -> dict[str, SubmissionRow]:
     """Read ``surveys.csv`` into accepted submissions by id."""
     _check_value_map(settings.survey_values, (*SURVEY_REQUIRED, *SURVEY_OPTIONAL), "SURVEY_VALUES")
@@ -216,6 +224,7 @@ def read_surveys(
         problems,
         settings.survey_instruments,
     )
+    rows = accepted_rows(rows, SURVEYS, withdrawn, rejected)
     without_zeros = numbers_without_zeros(patients)
     readers = [_RowReader(row, SURVEYS, settings.survey_values, rejected) for row in rows]
     numbers = {r.cells["chronic_pain"] for r in readers if cells.is_number(r.cells["chronic_pain"])}

@@ -24,6 +24,7 @@ from iss_assets.intake.folder_tables import (
 )
 from iss_assets.intake.paths import leads_out, printable
 from iss_assets.intake.records import PatientRow, ProblemLog, StudyFolderError, SubmissionRow, VideoFile
+from iss_assets.intake.withdrawn import CODE, REFUSED, Withdrawn
 from iss_assets.protocol import terms
 
 VIDEOS: Final = "videos"
@@ -71,6 +72,7 @@ def read_videos(
     submissions: Mapping[str, SubmissionRow],
     rejected: ProblemLog,
     problems: ProblemLog,
+    withdrawn: Withdrawn,
 ) -> tuple[VideoFile, ...]:
     """List the narrative videos of accepted patients, with their prompts.
 
@@ -84,6 +86,8 @@ def read_videos(
         Accepted submissions by id.
     rejected, problems : ProblemLog
         Collect files that cannot be used, and mismatches with the surveys.
+    withdrawn : Withdrawn
+        Whose files are refused.
 
     Returns
     -------
@@ -96,7 +100,7 @@ def read_videos(
         If a folder cannot be listed, or ``videos`` is missing although there are submissions: treating it as empty
         would remove its videos from the study.
     """
-    lister = _Lister(root, rejected, problems)
+    lister = _Lister(root, rejected, problems, withdrawn)
     found: dict[tuple[str, bool], list[_Found]] = {}
     for file in lister.files(patients, expected=bool(submissions)):
         found.setdefault((file.submission_id, file.prompt), []).append(file)
@@ -120,8 +124,9 @@ def read_videos(
 class _Lister:
     """Walks ``videos/<patient_id>/<submission_id>.<ext>`` and records whatever does not fit."""
 
-    def __init__(self, root: Path, rejected: ProblemLog, problems: ProblemLog):
+    def __init__(self, root: Path, rejected: ProblemLog, problems: ProblemLog, withdrawn: Withdrawn):
         self.root = root
+        self.withdrawn = withdrawn
         self.rejected = rejected
         self.problems = problems
 
@@ -148,6 +153,10 @@ class _Lister:
         without_zeros = numbers_without_zeros(patients)
         for entry in self._list(top, VIDEOS):
             name = f"{VIDEOS}/{printable(entry.name)}"
+            if self.withdrawn.media_of(entry.name):
+                # the folder's own name would name the patient
+                self.rejected.add(CODE, REFUSED, file=VIDEOS)
+                continue
             if not self._is_kind(entry, name, stat.S_ISDIR, "not_in_patient_folder", _NOT_IN_PATIENT_FOLDER):
                 continue
             try:
@@ -192,6 +201,9 @@ class _Lister:
                         file=name,
                         patient_id=patient_id,
                     )
+                    continue
+                if self.withdrawn.submission(submission_id):
+                    self.rejected.add(CODE, REFUSED, file=folder_name, patient_id=patient_id)
                     continue
                 yield _Found(
                     patient_id,

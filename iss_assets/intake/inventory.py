@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from iss_assets.intake.records import VideoFile
+from iss_assets.intake.withdrawn import Withdrawn
 from iss_assets.media.errors import BrokenFile, ChangedFile, UnreadableVideo
 from iss_assets.media.journal import open_file
 from iss_assets.settings import VideoSettings
@@ -65,6 +66,7 @@ def describe_video(
     *,
     trust_probe: bool,
     prober: Callable[[str], VideoInfo] | None = None,
+    withdrawn: Withdrawn | None = None,
 ) -> Described:
     """Return a video's row of the table ``videos``.
 
@@ -82,6 +84,8 @@ def describe_video(
     prober : callable, optional
         Takes the file's hash and returns what `probe` returns for the file, or raises `BrokenFile` or `ChangedFile`;
         `probe` itself by default.
+    withdrawn : Withdrawn, optional
+        The register; a file of a content that was withdrawn is refused, whatever its name.
     """
     from iss_assets.media.video import probe
 
@@ -117,6 +121,9 @@ def describe_video(
             return unread(_why_unread(error))
         if (after.st_size, after.st_mtime_ns) != (video.size, video.mtime_ns):
             return unread("The file changed while it was read; the next run reads it again.")
+    if withdrawn is not None and withdrawn.file(row["sha256"]):
+        refused = unread("This file was withdrawn under another name; delete it.").row
+        return Described(refused, True)
     if known is not None and trust_probe and known["sha256"] == row["sha256"]:
         return Described({**row, **{name: known[name] for name in _PROBED}}, True)
     try:

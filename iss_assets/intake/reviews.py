@@ -22,6 +22,7 @@ from iss_assets.intake.cells import CellError
 from iss_assets.intake.csv_reading import CsvRow, read_csv
 from iss_assets.intake.paths import leads_out
 from iss_assets.intake.records import ProblemLog, StudyFolderError
+from iss_assets.intake.withdrawn import Withdrawn, accepted_rows
 from iss_assets.protocol.flags import FLAGS
 from iss_assets.protocol.reviews import ABOUT_FLAG, ABOUT_VIDEO, LONGEST_TEXT, Decision
 
@@ -127,6 +128,7 @@ def read_reviews(
     videos: Mapping[str, str],
     rejected: ProblemLog,
     problems: ProblemLog,
+    withdrawn: Withdrawn | None = None,
 ) -> tuple[ReviewRow, ...]:
     """Read ``reviews.csv``; nothing if there is none.
 
@@ -142,6 +144,8 @@ def read_reviews(
         From a video's id to its patient's.
     rejected, problems : ProblemLog
         Collect what cannot be used, and what is odd.
+    withdrawn : Withdrawn, optional
+        Whose rows are refused.
 
     Raises
     ------
@@ -152,7 +156,8 @@ def read_reviews(
     if not path.exists() and not path.is_symlink():
         return ()
     known, found = set(patients), dict[ReviewRow, int]()
-    for row in read_csv(root, REVIEWS, REQUIRED, OPTIONAL, {}, rejected, problems):
+    rows = read_csv(root, REVIEWS, REQUIRED, OPTIONAL, {}, rejected, problems)
+    for row in accepted_rows(rows, REVIEWS, withdrawn or Withdrawn(), rejected):
         review = _review(row, now, rejected)
         if review is None:
             continue
@@ -253,7 +258,7 @@ def append_review(root: Path, review: ReviewRow) -> None:
         raise StudyFolderError(
             f"{REVIEWS} is a link that leads out of the study folder; put the file itself there"
         )
-    with _locked(root):
+    with reviews_locked(root):
         try:
             content = path.read_bytes() if path.exists() else b""
             text = content.decode("utf-8-sig")
@@ -328,7 +333,7 @@ def _without_apostrophe(cell: str) -> str:
 
 
 @contextmanager
-def _locked(root: Path) -> Iterator[None]:
+def reviews_locked(root: Path) -> Iterator[None]:
     """Hold the reviews' lock; it goes with the process that holds it."""
     try:
         handle = os.open(root / f".{REVIEWS}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

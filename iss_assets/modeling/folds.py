@@ -41,6 +41,11 @@ class PatientLevel:
     pain_level: str
 
 
+def fold_subject(experiment: str, split: int) -> str:
+    """Return a fold's subject in the ledger."""
+    return f"{experiment}|{split:02d}"
+
+
 def assign_splits(
     patients: Iterable[PatientLevel],
     folds: int = 10,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import dagster as dg
 
 from iss_assets.datasets.items import without_consent
-from iss_assets.intake.folder import StudyFolder, StudyFolderError, read_study
+from iss_assets.intake.folder import StudyFolder, StudyFolderError, open_study
 from iss_assets.modeling.experiments import BY_NAME, experiment
 from iss_assets.pipeline.home import open_instance
 from iss_assets.pipeline.job_runs import Load, Outcome, run_job
@@ -25,6 +25,8 @@ from iss_assets.pipeline.run_history import (
 from iss_assets.pipeline.staleness import evaluable_folds, folder_is_stale, stale_patients
 from iss_assets.pipeline.training import SPLITS, next_page_runs, next_training_runs, why_not_trained
 from iss_assets.pipeline.workers import run_patients
+from iss_assets.privacy.at_work import at_work
+from iss_assets.privacy.withdrawal import finish_pending
 from iss_assets.protocol.consent import left_out_words
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Warehouse
@@ -113,7 +115,24 @@ def run_study(
         If `patients` names one who is not enrolled, or the folder of the SQL models is missing.
     """
     require_models(settings.warehouse.sql_dir)
-    folder = read_study(settings.study, settings.reading)
+    finish_pending(settings, log)
+    with at_work(settings.home, for_children=True):
+        return _run_study(
+            settings, patients, load=load, log=log, progress=progress, models=models, retry=retry
+        )
+
+
+def _run_study(
+    settings: Settings,
+    patients: Sequence[str],
+    *,
+    load: Load,
+    log: Log,
+    progress: Progress,
+    models: bool,
+    retry: bool,
+) -> Summary:
+    folder = open_study(settings)
     enrolled = [p.patient_id for p in folder.patients]
     if unknown := sorted(set(patients) - set(enrolled)):
         raise ValueError(f"not enrolled in this study: {', '.join(unknown)}")
@@ -183,6 +202,14 @@ def train_models(
     """
     require_models(settings.warehouse.sql_dir)
     names = [experiment(name).name for name in experiments] or list(BY_NAME)
+    finish_pending(settings, log)
+    with at_work(settings.home, for_children=True):
+        return _train_models(settings, names, load=load, log=log, progress=progress)
+
+
+def _train_models(
+    settings: Settings, names: Sequence[str], *, load: Load, log: Log, progress: Progress
+) -> Summary:
     if not settings.warehouse_path.exists():
         raise ValueError("the warehouse has no patients yet; run first: iss run")
     warehouse = Warehouse(settings.warehouse_path, settings.warehouse)
@@ -303,7 +330,7 @@ def refresh_reports(
 def _enrolled_now(settings: Settings) -> Collection[str] | None:
     """Return the patients of the study folder; None where it cannot be read, which does not mean that all left."""
     try:
-        return read_study(settings.study, settings.reading).patient_ids
+        return open_study(settings).patient_ids
     except StudyFolderError:
         return None
 

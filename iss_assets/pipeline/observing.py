@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dagster as dg
 
-from iss_assets.intake.folder import read_study, signature_of
+from iss_assets.intake.folder import open_study, signature_of
 from iss_assets.pipeline.planning import MARTS, STUDY, StudyState
 from iss_assets.pipeline.run_history import (
     attempts_of,
@@ -40,7 +40,7 @@ def observe(instance: dg.DagsterInstance, settings: Settings) -> StudyState:
     """
     end_dead_runs(instance)
     warehouse = Warehouse(settings.warehouse_path, settings.warehouse)
-    folder = read_study(settings.study, settings.reading)
+    folder = open_study(settings)
     stale = stale_patients(folder, settings)
     signature = signature_of(folder, settings.reading) if stale else None
     study = study_state(folder, settings)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from iss_assets.intake.folder import StudyFolder, read_study
+from iss_assets.intake.folder import StudyFolder, open_study
 from iss_assets.settings import Settings
 
 _PREPARED: ContextVar[StudyFolder | None] = ContextVar("prepared_read", default=None)
@@ -45,4 +45,4 @@ def study_folder(settings: Settings) -> StudyFolder:
     folder = _PREPARED.get()
     if folder is not None and folder.root.resolve() == settings.study.resolve():
         return folder
-    return read_study(settings.study, settings.reading)
+    return open_study(settings)

@@ -31,7 +31,14 @@ from iss_assets.intake.folder import (
     score_rows,
 )
 from iss_assets.modeling.experiments import BY_NAME, CODE_VERSION, EXPERIMENTS, Experiment
-from iss_assets.modeling.folds import SplitFileError, assign_splits, read_split_file, sides, splits_in
+from iss_assets.modeling.folds import (
+    SplitFileError,
+    assign_splits,
+    fold_subject,
+    read_split_file,
+    sides,
+    splits_in,
+)
 from iss_assets.modeling.weights import weights_fingerprint
 from iss_assets.pipeline.partition_keys import MAX_SPLITS
 from iss_assets.schemas.registry import BY_NAME as TABLES
@@ -128,11 +135,6 @@ def quality_fingerprint(
     # without reviews the same as before there were any, so that no home is assessed again
     decided = [reviews_fingerprint(reviews)] if reviews else []
     return fingerprint(sorted(prints, key=lambda p: p[0]), twins, versions["video_quality"], *decided)
-
-
-def fold_subject(experiment: str, split: int) -> str:
-    """Return a fold's subject in the ledger."""
-    return f"{experiment}|{split:02d}"
 
 
 def fold_fingerprints(

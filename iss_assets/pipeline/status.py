@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from iss_assets.intake.folder import read_study
+from iss_assets.intake.folder import open_study
 from iss_assets.pipeline.staleness import stale_patients
+from iss_assets.privacy.withdrawal import models_to_fit_again
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Warehouse
 from iss_assets.warehouse.unseen import models_behind
@@ -56,7 +57,7 @@ def study_status(settings: Settings) -> StudyStatus:
     StudyFolderError
         If the study folder cannot be read.
     """
-    folder = read_study(settings.study, settings.reading)
+    folder = open_study(settings)
     warehouse = Warehouse(settings.warehouse_path, settings.warehouse)
     stale = stale_patients(folder, settings)
     recorded = {row["patient_id"]: row for row in warehouse.query(_PER_PATIENT).to_pylist()}
@@ -84,6 +85,7 @@ def study_status(settings: Settings) -> StudyStatus:
         f"{len(folder.rejected)} rejected rows, {len(folder.problems)} problems in the study folder."
     ]
     notes.append(str(models_behind(warehouse)))
+    notes += models_to_fit_again(settings)
     pages = [
         p
         for p in ("study_page.html", "study_report.html", "quality.html")

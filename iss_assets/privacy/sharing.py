@@ -7,6 +7,7 @@ from typing import Final
 
 import duckdb
 
+from iss_assets.intake.withdrawn import Withdrawn
 from iss_assets.protocol.consent import Scope
 
 _CONSENTING: Final = """
@@ -46,7 +47,9 @@ class Sharing:
         return len(self.withheld)
 
 
-def may_share(connection: duckdb.DuckDBPyConnection, scope: Scope | str) -> Sharing:
+def may_share(
+    connection: duckdb.DuckDBPyConnection, scope: Scope | str, withdrawn: Withdrawn | None = None
+) -> Sharing:
     """Return whose data may be given to others.
 
     In a study with a ``consent.csv``, only patients who gave consent to this very scope and have not withdrawn it, nor
@@ -58,13 +61,22 @@ def may_share(connection: duckdb.DuckDBPyConnection, scope: Scope | str) -> Shar
         An open warehouse.
     scope : Scope
         `Scope.SHARE_FEATURES` for numbers, `Scope.SHARE_MEDIA` for pictures and sound.
+    withdrawn : Withdrawn, optional
+        The home's register; who withdrew from sharing (`iss withdraw --scope sharing`) is withheld whatever the consent.
     """
     scope = Scope(scope)
     everyone = _ids(connection.execute("select patient_id from patients order by patient_id"))
     if connection.execute("select 1 from consent limit 1").fetchone() is None:
-        return Sharing(tuple(everyone), (), recorded=False)
+        return _sharing(everyone, everyone, withdrawn, recorded=False)
     consenting = _ids(connection.execute(_CONSENTING, {"scope": str(scope)}))
-    return Sharing(tuple(consenting), tuple(sorted({*everyone} - {*consenting})), recorded=True)
+    return _sharing(consenting, everyone, withdrawn, recorded=True)
+
+
+def _sharing(
+    consenting: list[str], everyone: list[str], withdrawn: Withdrawn | None, *, recorded: bool
+) -> Sharing:
+    shared = [p for p in consenting if withdrawn is None or withdrawn.may_be_shared(p)]
+    return Sharing(tuple(shared), tuple(sorted({*everyone} - {*shared})), recorded)
 
 
 def _ids(rows: duckdb.DuckDBPyConnection) -> list[str]:

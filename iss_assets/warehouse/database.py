@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -297,6 +297,16 @@ class Warehouse:
 
     def _remember_current(self) -> None:
         _CURRENT.add((str(self.path), self.path.stat().st_ino))
+
+    @contextmanager
+    def alone(self) -> Iterator[Callable[[], AbstractContextManager[duckdb.DuckDBPyConnection]]]:
+        """Keep every other process out of the file while the block runs, for work on the file itself.
+
+        Yields a function that opens it; outside of what that opens, the file is closed and complete.
+        """
+        self.create()
+        with hold(self._lock, exclusive=True, timeout_s=self.settings.lock_timeout_s):
+            yield lambda: self._connect(read_only=False)
 
     @contextmanager
     def _exclusive(

@@ -11,7 +11,7 @@ import difflib
 import hashlib
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -124,6 +124,7 @@ def export_tables(
     *,
     with_media: bool = False,
     models: SqlModels | None = None,
+    leave_out: Collection[str] = (),
 ) -> list[ExportedTable]:
     """Write tables to files, all from one consistent state, with a data dictionary.
 
@@ -143,6 +144,8 @@ def export_tables(
         Whether parquet files include face crops, voices and spectrograms.
     models : SqlModels, optional
         The SQL models; by default those of the settings.
+    leave_out : collection of str
+        Patients of whom no row is exported. SQL models that summarize all patients include them.
 
     Returns
     -------
@@ -168,6 +171,8 @@ def export_tables(
     exported, resources = [], []
     with tempfile.TemporaryDirectory(dir=to, prefix=".export-") as scratch:
         copy = Warehouse(warehouse.snapshot(Path(scratch) / "snapshot.duckdb"), warehouse.settings)
+        if leave_out:
+            _leave_out_patients(copy, leave_out)
         with copy.read() as connection:
             for source in sources:
                 _check_columns(connection, source)
@@ -195,6 +200,17 @@ def export_tables(
             path.chmod(0o600)
             path.replace(to / path.name)
     return exported
+
+
+def _leave_out_patients(copy: Warehouse, patients: Collection[str]) -> None:
+    """Delete patients' rows from every table and from the tables of SQL models that have a row for each patient."""
+    with copy.write() as writer:
+        tables = writer.query(
+            "select distinct table_name as name from duckdb_columns() where database_name = current_database() "
+            "and column_name = 'patient_id' and table_name in (select table_name from duckdb_tables())"
+        )["name"].to_pylist()
+        for table in tables:
+            writer.execute(f'delete from "{table}" where list_contains(?, patient_id)', [list(patients)])
 
 
 def _check_columns(connection: duckdb.DuckDBPyConnection, source: TableSource) -> None:

@@ -21,8 +21,8 @@ from iss_assets.defs.resources import WarehouseResource
 from iss_assets.evaluation.comparable import outdated_splits
 from iss_assets.modeling.experiments import Experiment
 from iss_assets.modeling.fitting import MODEL_FILE, fitting_steps, folds_side_by_side, predict_fold
-from iss_assets.modeling.folds import sides
-from iss_assets.pipeline.staleness import fold_fingerprints, fold_subject
+from iss_assets.modeling.folds import fold_subject, sides
+from iss_assets.pipeline.staleness import fold_fingerprints
 from iss_assets.schemas.modeling import FoldModels, FramePredictions
 from iss_assets.schemas.operations import Extractions
 from iss_assets.settings import Settings, TrainingSettings

@@ -21,6 +21,7 @@ from iss_assets.intake.folder import (
     score_rows,
 )
 from iss_assets.intake.inventory import describe_video, without_probe
+from iss_assets.intake.withdrawn import read_withdrawn
 from iss_assets.media.errors import BrokenFile, RefusedFile
 from iss_assets.media.journal import Journal, Reading, time_limit
 from iss_assets.pipeline.staleness import (
@@ -248,6 +249,7 @@ def update_videos(
     lapsed = {v.video_id for v in verdicts} - {v.video_id for v in standing}
     probed = current.startswith(f"{inventory_version(settings)}-")
     files = warehouse.folder().videos_of(patient)
+    withdrawn = read_withdrawn(settings.home)
     new_verdicts: list[Verdict] = []
     with guard(settings, patient, "probe", log) as isolated:
         described = [
@@ -257,6 +259,7 @@ def update_videos(
                 settings.video,
                 trust_probe=probed and video.submission_id not in lapsed,
                 prober=partial(probe_isolated, isolated, settings, video, new_verdicts),
+                withdrawn=withdrawn,
             )
             for video in files
         ]

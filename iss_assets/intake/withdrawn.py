@@ -1,0 +1,184 @@
+"""Who withdrew, known by keyed hashes only, so that a row or file that comes back by accident is refused.
+
+The register lies in the folder ``withdrawals`` of the home. It holds no id: only HMACs of patient ids, submission ids and
+file hashes, under a key in the file beside it. `privacy.withdrawal` writes both; the readers of the study folder ask here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import os
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+from iss_assets.atomic import replace_text
+from iss_assets.intake.csv_reading import CsvRow
+from iss_assets.intake.records import ProblemLog, StudyFolderError
+
+FOLDER: Final = "withdrawals"
+"""Folder in the home with key, register and certificates."""
+CODE: Final = "withdrawn"
+"""Code of a rejected row that a patient has withdrawn."""
+REFUSED: Final = "It belongs to a patient who withdrew, or repeats something that was withdrawn, so it was not used; delete it."
+"""Reason of such a row."""
+
+
+class Scope(StrEnum):
+    """What a withdrawal covers."""
+
+    ALL = "all"
+    MEDIA = "media"
+    SHARING = "sharing"
+
+
+@dataclass(frozen=True)
+class Withdrawn:
+    """The register of one home.
+
+    Attributes
+    ----------
+    patients : mapping of str to Scope
+        Keyed hash of a patient id to what the patient withdrew.
+    submissions, files : frozenset of str
+        Keyed hashes of submission ids and of files' SHA-256.
+    key : bytes
+        The home's key; empty in a home in which nobody withdrew.
+    """
+
+    patients: Mapping[str, Scope] = field(default_factory=dict)
+    submissions: frozenset[str] = frozenset()
+    files: frozenset[str] = frozenset()
+    key: bytes = b""
+
+    def scope_of(self, patient_id: str) -> Scope | None:
+        """Return what a patient withdrew; None for patients who take part."""
+        return self.patients.get(keyed_hash(self.key, "patient", patient_id)) if self.patients else None
+
+    def patient(self, patient_id: str) -> bool:
+        """Return whether a patient withdrew from the whole study."""
+        return self.scope_of(patient_id) is Scope.ALL
+
+    def media_of(self, patient_id: str) -> bool:
+        """Return whether a patient's videos may not be used any more."""
+        return self.scope_of(patient_id) in (Scope.ALL, Scope.MEDIA)
+
+    def may_be_shared(self, patient_id: str) -> bool:
+        """Return whether what a patient submitted may leave the home in a release, or with media in an export."""
+        return self.scope_of(patient_id) is None
+
+    def submission(self, submission_id: str) -> bool:
+        """Return whether a submission was withdrawn."""
+        return (
+            bool(self.submissions) and keyed_hash(self.key, "submission", submission_id) in self.submissions
+        )
+
+    def file(self, sha256: str) -> bool:
+        """Return whether a file of this content was withdrawn."""
+        return bool(self.files) and keyed_hash(self.key, "file", sha256) in self.files
+
+    def adding(
+        self, patient_id: str, scope: Scope, submissions: Iterable[str], files: Iterable[str]
+    ) -> Withdrawn:
+        """Return the register with one more withdrawal; one that covers less never takes back one that covers more."""
+        known = self.scope_of(patient_id)
+        order = [Scope.SHARING, Scope.MEDIA, Scope.ALL]
+        widest = max((s for s in (known, scope) if s), key=order.index)
+        name = keyed_hash(self.key, "patient", patient_id)
+        return Withdrawn(
+            {**self.patients, name: widest},
+            self.submissions | {keyed_hash(self.key, "submission", s) for s in submissions},
+            self.files | {keyed_hash(self.key, "file", f) for f in files},
+            self.key,
+        )
+
+
+def accepted_rows(
+    rows: Iterable[CsvRow], file: str, withdrawn: Withdrawn, rejected: ProblemLog
+) -> list[CsvRow]:
+    """Return the rows of a csv file without those of patients and submissions that were withdrawn.
+
+    Each of these is recorded with file and line, and nothing more: an id would name the patient again.
+    """
+    kept = []
+    for row in rows:
+        submission = row.cells.get("submission_id") or row.cells.get("video_id") or ""
+        if withdrawn.patient(row.cells.get("patient_id", "")) or withdrawn.submission(submission):
+            rejected.add(CODE, REFUSED, file=file, line=row.line)
+        else:
+            kept.append(row)
+    return kept
+
+
+def keyed_hash(key: bytes, kind: str, value: str) -> str:
+    """Return the HMAC-SHA256 of a value of one kind, hexadecimal."""
+    return hmac.new(key, f"{kind}\0{value}".encode(), hashlib.sha256).hexdigest()
+
+
+def read_withdrawn(home: Path) -> Withdrawn:
+    """Read the register of a home; an empty one where nobody withdrew.
+
+    Raises
+    ------
+    StudyFolderError
+        If there is a register and it, or its key, cannot be read: whoever withdrew would come back unnoticed.
+    """
+    path = home / FOLDER / "register.json"
+    if not path.exists():
+        return Withdrawn()
+    try:
+        found = json.loads(path.read_text("utf-8"))
+        key = bytes.fromhex((home / FOLDER / "key").read_text("ascii"))
+        if len(key) < 32:
+            raise ValueError("too short")
+        return Withdrawn(
+            {name: Scope(scope) for name, scope in found["patients"].items()},
+            frozenset(found["submissions"]),
+            frozenset(found["files"]),
+            key,
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise StudyFolderError(
+            f"the register of withdrawals or its key cannot be read (register.json and key in the folder {FOLDER} of "
+            "the home), so whoever withdrew would not be recognized; restore both from a backup"
+        ) from None
+
+
+def write_withdrawn(home: Path, register: Withdrawn) -> None:
+    """Replace the register in one step."""
+    path = home / FOLDER / "register.json"
+    replace_text(
+        path,
+        json.dumps(
+            {
+                "patients": {name: str(scope) for name, scope in sorted(register.patients.items())},
+                "submissions": sorted(register.submissions),
+                "files": sorted(register.files),
+            },
+            indent=1,
+        ),
+    )
+    path.chmod(0o600)
+
+
+def with_key(home: Path) -> Withdrawn:
+    """Return the register, with a key made for a home that has none; the key is readable by its owner only."""
+    register = read_withdrawn(home)
+    if register.key:
+        return register
+    path = home / FOLDER / "key"
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if not path.exists():
+        partial = path.with_name(".key.tmp")
+        partial.unlink(missing_ok=True)
+        with open(partial, "w", opener=lambda p, f: os.open(p, f, 0o600)) as file:
+            file.write(secrets.token_hex(32))
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    return Withdrawn(key=bytes.fromhex(path.read_text("ascii")))

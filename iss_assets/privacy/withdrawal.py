@@ -1,0 +1,585 @@
+"""A patient withdraws: everything of them is removed from the home, and a certificate says so.
+
+The work is a list of steps. Each can be repeated, and ``withdrawals/pending.json`` says which are done, so that a
+withdrawal that was killed is carried on by the next ``iss withdraw`` or ``iss run``. That file names the patient; it is
+the last to go.
+
+The order matters. First the register, so that nothing of the patient is taken in any more. Then everyone at work is
+waited for. Then tables, files, Dagster's history, the study folder, the audit log, and at last the search.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import duckdb
+
+from iss_assets.atomic import replace_text
+from iss_assets.intake import cells
+from iss_assets.intake.folder import read_study
+from iss_assets.intake.records import StudyFolderError
+from iss_assets.intake.withdrawn import FOLDER, Scope, keyed_hash, read_withdrawn, with_key, write_withdrawn
+from iss_assets.privacy.at_work import nobody_at_work
+from iss_assets.privacy.audit import Action, AuditLine, AuditLog
+from iss_assets.privacy.certificate import Certificate, read_certificates, write_certificate
+from iss_assets.privacy.dagster_history import forget_in_history, plan_forgetting
+from iss_assets.privacy.study_files import StudyFiles, delete_study_files, find_study_files, hashes_of
+from iss_assets.privacy.traces import SearchResult, Traces, search_home
+from iss_assets.privacy.withdrawn_rows import Removed, remove_rows, traces_in
+from iss_assets.settings import Settings
+from iss_assets.warehouse.database import Warehouse
+from iss_assets.warehouse.rewriting import rewrite
+
+Log = Callable[[str], None]
+
+_COPIES: Final = (
+    Action.EXPORT_BEGUN,
+    Action.EXPORTED,
+    Action.SNAPSHOT_BEGUN,
+    Action.SNAPSHOT_TAKEN,
+    Action.RELEASED,
+)
+
+
+@dataclass
+class Pending:
+    """A withdrawal in progress, as ``pending.json`` holds it."""
+
+    withdrawal_id: str
+    traces: Traces
+    scope: Scope
+    reason: str
+    source: bool
+    who: str
+    asked_at: str
+    done: list[str] = field(default_factory=list)
+    runs: list[str] | None = None
+    """Runs of Dagster's history that go, listed before the first does."""
+    known: dict[str, Any] = field(default_factory=dict)
+    """What the finished steps have to say in the certificate."""
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What a withdrawal would touch, for the question before it begins.
+
+    Attributes
+    ----------
+    submissions : int
+        Submissions that are known.
+    study_files : StudyFiles
+        What the study folder holds.
+    copies : int
+        Snapshots, exports and releases in the audit log.
+    """
+
+    submissions: int
+    study_files: StudyFiles
+    copies: int
+
+
+def pending_path(home: Path) -> Path:
+    """Return the file that says what remains to be done."""
+    return home / FOLDER / "pending.json"
+
+
+def preview(settings: Settings, patient: str) -> Preview:
+    """Look at what a withdrawal would touch; nothing is changed.
+
+    Raises
+    ------
+    ValueError
+        If nobody knows the patient.
+    """
+    traces = _collect(settings, patient)
+    return Preview(
+        len(traces.submissions),
+        find_study_files(settings.study, traces, settings.reading),
+        len(_copies(settings, traces)),
+    )
+
+
+def withdraw(
+    settings: Settings,
+    patient: str,
+    *,
+    reason: str,
+    who: str,
+    log: Log,
+    scope: Scope = Scope.ALL,
+    source: bool = False,
+) -> Certificate:
+    """Carry out a withdrawal, or finish the one that was interrupted.
+
+    Parameters
+    ----------
+    settings : Settings
+        Where the study and the home are.
+    patient : str
+        Patient id.
+    reason : str
+        Why, for the certificate; must not name the patient.
+    who : str
+        Who carries it out, for the audit log.
+    log : callable
+        Takes a line of text for the person who waits; none names the patient.
+    scope : Scope
+        What is withdrawn.
+    source : bool
+        Whether the patient's files and rows in the study folder are deleted too.
+
+    Raises
+    ------
+    ValueError
+        If nobody knows the patient, or the reason is empty or names the patient. Nothing was changed then.
+    """
+    finished = finish_pending(settings, log)
+    if finished is not None and (finished.scope, finished.patient) == (
+        str(scope),
+        keyed_hash(read_withdrawn(settings.home).key, "patient", patient),
+    ):
+        return finished
+    reason = " ".join(reason.split())
+    if not reason:
+        raise ValueError("a withdrawal needs a reason, for the certificate: --reason")
+    if not settings.home.is_dir():
+        raise ValueError(
+            f"there is no home {settings.home.name!r}; name the right one with --home or ISS_HOME"
+        )
+    traces = _collect(settings, patient)
+    if traces.in_text(reason):
+        raise ValueError(
+            "the reason names the patient or a submission; leave that out, it stays in the certificate"
+        )
+    pending = Pending(
+        uuid.uuid4().hex, traces, scope, reason, source, who, datetime.now(UTC).isoformat(timespec="seconds")
+    )
+    _begin(settings, pending)
+    return _carry_out(settings, pending, log)
+
+
+def finish_pending(settings: Settings, log: Log) -> Certificate | None:
+    """Finish a withdrawal that was interrupted; None if there is none.
+
+    Raises
+    ------
+    ValueError
+        If the file that describes it is damaged.
+    """
+    pending = _read(settings)
+    if pending is None:
+        return None
+    log("a withdrawal was interrupted; it is finished first")
+    return _carry_out(settings, pending, log)
+
+
+def _carry_out(settings: Settings, pending: Pending, log: Log) -> Certificate:
+    home, scope = settings.home, pending.scope
+    # first, so that nothing new begins for the patient while others are waited for
+    _register(settings, pending)
+    with nobody_at_work(home, lambda: log("waiting for the runs in progress")):
+        waited_for = _read(settings)
+        if waited_for is None or waited_for.withdrawal_id != pending.withdrawal_id:
+            # another process has finished it meanwhile
+            return next(c for c in read_certificates(home) if c.withdrawal_id == pending.withdrawal_id)
+        pending = waited_for
+        for partial in (home / FOLDER).glob(".*.tmp"):
+            partial.unlink(missing_ok=True)
+        if "collected" not in pending.done:
+            # what the runs that were waited for have added
+            more = _collect(settings, pending.traces.patient)
+            pending.traces = _joined(pending.traces, more)
+            pending.known["copies"] = _copies(settings, pending.traces)
+            _register(settings, pending)
+            _finished(settings, pending, "collected", log)
+        if scope is not Scope.SHARING:
+            for name, say, step in _STEPS:
+                if name not in pending.done:
+                    log(say)
+                    step(settings, pending)
+                    _finished(settings, pending, name, log)
+        _record(settings, pending)
+        _finished(settings, pending, "recorded", log)
+        if scope is not Scope.SHARING:
+            log("searching every byte of the home")
+            pending.known["search"] = asdict(_search(settings, pending))
+        certificate = _certificate(settings, pending)
+        write_certificate(home, certificate)
+        log("the certificate is written")
+        pending_path(home).unlink()
+    return certificate
+
+
+def _read(settings: Settings) -> Pending | None:
+    path = pending_path(settings.home)
+    try:
+        found = json.loads(path.read_text("utf-8"))
+        return Pending(
+            **{**found, "traces": Traces.from_dict(found["traces"]), "scope": Scope(found["scope"])}
+        )
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{FOLDER}/{path.name} in the home describes a withdrawal that was interrupted, and it cannot be read; "
+            "delete it and repeat the withdrawal with: iss withdraw"
+        ) from error
+
+
+def _collect(settings: Settings, patient: str) -> Traces:
+    """Return what identifies a patient, from the warehouse and the study folder.
+
+    Raises
+    ------
+    ValueError
+        If neither knows the patient, and nobody of this id has withdrawn.
+    """
+    try:
+        cells.patient_id(patient)
+    except cells.CellError as error:
+        raise ValueError(f"not a patient id: {error}") from None
+    traces = Traces(patient)
+    if settings.warehouse_path.exists():
+        traces = traces_in(Warehouse(settings.warehouse_path, settings.warehouse), patient)
+    known = bool(traces.submissions)
+    others: set[str] = set()
+    try:
+        # without the register: it may refuse the patient already, if this is repeated
+        folder = read_study(settings.study, settings.reading)
+    except StudyFolderError:
+        pass
+    else:
+        known = known or patient in folder.patient_ids
+        mine = {s.submission_id for s in folder.submissions_of(patient)}
+        mine |= {v.submission_id for v in folder.videos_of(patient)}
+        mine |= {
+            p.submission_id
+            for p in (*folder.rejected, *folder.problems)
+            if p.patient_id == patient and p.submission_id
+        }
+        theirs = {s.submission_id for s in folder.submissions if s.patient_id != patient}
+        theirs |= {v.submission_id for v in folder.videos if v.patient_id != patient}
+        others = theirs | set(folder.patient_ids)
+        traces = replace(traces, submissions=tuple(sorted({*traces.submissions, *mine} - theirs)))
+        traces = replace(traces, files=tuple(sorted({*traces.files, *_own_hashes(settings, traces)})))
+    known = (
+        known
+        or read_withdrawn(settings.home).scope_of(patient) is not None
+        or bool(_rows_of(settings, patient))
+    )
+    if not known:
+        raise ValueError("neither the study folder nor the home knows a patient of this id")
+    return traces.with_others({*traces.others, *others})
+
+
+def _own_hashes(settings: Settings, traces: Traces) -> list[str]:
+    """Return the hashes of the patient's files, without those that another patient has submitted as well."""
+    hashes = hashes_of(settings.study, traces)
+    if not hashes or not settings.warehouse_path.exists():
+        return hashes
+    shared = (
+        Warehouse(settings.warehouse_path, settings.warehouse)
+        .query("select distinct sha256 from videos where patient_id <> ?", [traces.patient])["sha256"]
+        .to_pylist()
+    )
+    return [one for one in hashes if one not in set(shared)]
+
+
+def _rows_of(settings: Settings, patient: str) -> int:
+    if not settings.warehouse_path.exists():
+        return 0
+    found = Warehouse(settings.warehouse_path, settings.warehouse).query(
+        "select (select count(*) from patients where patient_id = ?) + "
+        "(select count(*) from extractions where patient_id = ?) as n",
+        [patient, patient],
+    )
+    return int(found["n"][0].as_py())
+
+
+def _joined(first: Traces, second: Traces) -> Traces:
+    def both(name: str) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((*getattr(first, name), *getattr(second, name))))
+
+    return Traces(first.patient, both("submissions"), both("files"), both("samples"), both("others"))
+
+
+def _copies(settings: Settings, traces: Traces) -> list[dict[str, Any]]:
+    """Return the snapshots, exports and releases of the audit log."""
+    return [
+        {
+            "line": line.number,
+            "at": line.at.isoformat(timespec="seconds"),
+            "action": line.action,
+            "who": line.who,
+            **{name: _unless_named(line.detail.get(name, ""), traces) for name in ("to", "purpose")},
+        }
+        for line in AuditLog(settings.audit_path).lines()
+        if line.action in _COPIES and not line.redacted
+    ]
+
+
+def _unless_named(text: object, traces: Traces) -> str:
+    return "(left out: it named the patient)" if traces.in_text(str(text)) else str(text)
+
+
+def _register(settings: Settings, pending: Pending) -> None:
+    register, traces = with_key(settings.home), pending.traces
+    whole = pending.scope is Scope.ALL
+    files = traces.files if pending.scope is not Scope.SHARING else ()
+    write_withdrawn(
+        settings.home,
+        register.adding(traces.patient, pending.scope, traces.submissions if whole else (), files),
+    )
+
+
+def _remove_rows(settings: Settings, pending: Pending) -> None:
+    if not settings.warehouse_path.exists():
+        return
+
+    def before_it_counts(removed: Removed) -> None:
+        _remember(settings, pending, **asdict(removed))
+
+    warehouse = Warehouse(settings.warehouse_path, settings.warehouse)
+    remove_rows(warehouse, pending.traces, pending.scope, before_it_counts)
+
+
+def _remember(settings: Settings, pending: Pending, **known: Any) -> None:
+    """Keep what a step is about to do; after an interruption, what it was about to do the first time."""
+    for name, value in known.items():
+        pending.known.setdefault(name, value)
+    _save(settings, pending)
+
+
+def _rewrite(settings: Settings, pending: Pending) -> None:
+    if settings.warehouse_path.exists():
+        warehouse = Warehouse(settings.warehouse_path, settings.warehouse)
+        _remember(settings, pending, bytes_before=settings.warehouse_path.stat().st_size)
+        rewrite(warehouse)
+        _remember(settings, pending, bytes_after=settings.warehouse_path.stat().st_size)
+
+
+def _remove_files(settings: Settings, pending: Pending) -> None:
+    traces = pending.traces
+    counts: Counter[str] = Counter()
+    going = []
+    for folder, words in (
+        (settings.spool_dir, "waiting extractions and locks"),
+        (settings.journal_dir, "journals of reading"),
+    ):
+        for path in sorted(folder.glob("*")) if folder.is_dir() else ():
+            if traces.in_text(path.name) or (
+                path.is_file() and traces.in_text(path.read_bytes()[:8192].decode("latin-1"))
+            ):
+                counts[words] += _files_in(path)
+                going.append(path)
+    models = _models_without_row(settings)
+    counts["models"] = len(models)
+    pages = "pages and Data Docs, made again by the next run"
+    counts[pages] = _files_in(settings.reports_dir)
+    logs = sorted(settings.home.glob("*.log*"))
+    counts["lines of logs"] = sum(len(_lines_about(path, traces)[1]) for path in logs)
+    _remember(settings, pending, files={words: count for words, count in counts.items() if count})
+    for path in (*going, *models, settings.reports_dir):
+        _remove(path)
+    for path in logs:
+        _remove_lines(path, traces)
+
+
+def _files_in(path: Path) -> int:
+    return sum(one.is_file() for one in path.rglob("*")) if path.is_dir() else int(path.exists())
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _models_without_row(settings: Settings) -> list[Path]:
+    """Return the files of models that have no row any more, and what an interrupted training left."""
+    if not settings.models_dir.is_dir() or not settings.warehouse_path.exists():
+        return []
+    rows = Warehouse(settings.warehouse_path, settings.warehouse).query("select weights from fold_models")
+    kept = {settings.home / weights for weights in rows["weights"].to_pylist() if weights}
+    return [path for path in sorted(settings.models_dir.rglob("*")) if path.is_file() and path not in kept]
+
+
+def _lines_about(path: Path, traces: Traces) -> tuple[list[bytes], list[bytes]]:
+    """Return the lines of a log that stay, and those that name the patient."""
+    stay, go = list[bytes](), list[bytes]()
+    for line in path.read_bytes().splitlines(keepends=True):
+        (go if traces.in_text(line.decode("latin-1")) else stay).append(line)
+    return stay, go
+
+
+def _remove_lines(path: Path, traces: Traces) -> None:
+    """Remove the lines that name the patient, in the file itself: the programs that write to it have it open."""
+    stay, go = _lines_about(path, traces)
+    if go:
+        with path.open("r+b") as file:
+            file.write(b"".join(stay))
+            file.truncate()
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _forget_history(settings: Settings, pending: Pending) -> None:
+    if pending.runs is None:
+        # before anything is deleted: a row without the patient's name is only known by its run
+        pending.runs, history = plan_forgetting(settings.dagster_home, pending.traces)
+        _remember(settings, pending, history=history)
+    forget_in_history(settings.dagster_home, pending.traces, set(pending.runs))
+
+
+def _source(settings: Settings, pending: Pending) -> None:
+    traces, wanted = pending.traces, pending.source and pending.scope is Scope.ALL
+    found = find_study_files(settings.study, traces, settings.reading)
+    source = {
+        "readable": settings.study.is_dir(),
+        "deleted": wanted,
+        "files": len(found.files),
+        "rows": sum(len(lines) for lines in found.rows.values()),
+        "unread": found.unread,
+    }
+    _remember(settings, pending, source=source)
+    if wanted:
+        delete_study_files(settings.study, traces, settings.reading)
+
+
+def _redact(settings: Settings, pending: Pending) -> None:
+    def concerns(line: AuditLine) -> bool:
+        return pending.traces.in_text(line.subject or "") or pending.traces.in_text(json.dumps(line.detail))
+
+    if pending.scope is Scope.ALL:
+        log = AuditLog(settings.audit_path)
+        count = sum(not line.redacted and concerns(line) for line in log.lines())
+        _remember(settings, pending, audit_lines=count)
+        log.redact(concerns, pending.who)
+
+
+_STEPS: Final[tuple[tuple[str, str, Callable[[Settings, Pending], None]], ...]] = (
+    ("rows", "removing rows", _remove_rows),
+    ("warehouse", "writing the warehouse anew", _rewrite),
+    ("files", "removing files", _remove_files),
+    ("history", "removing runs and events from Dagster's history", _forget_history),
+    ("source", "looking at the study folder", _source),
+    ("audit", "erasing the content of lines in the audit log", _redact),
+)
+
+
+def _record(settings: Settings, pending: Pending) -> None:
+    log = AuditLog(settings.audit_path)
+    if any(line.detail.get("withdrawal") == pending.withdrawal_id for line in log.lines()):
+        return
+    log.record(
+        pending.who,
+        Action.WITHDRAWN,
+        None,
+        withdrawal=pending.withdrawal_id,
+        patient_hash=_hash(settings, pending),
+        scope=str(pending.scope),
+    )
+
+
+def _hash(settings: Settings, pending: Pending) -> str:
+    return keyed_hash(read_withdrawn(settings.home).key, "patient", pending.traces.patient)
+
+
+def _search(settings: Settings, pending: Pending) -> SearchResult:
+    @contextmanager
+    def opened(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+        if path == settings.warehouse_path:
+            with Warehouse(path, settings.warehouse).read() as connection:
+                yield connection
+            return
+        with duckdb.connect(path, read_only=True) as connection:
+            yield connection
+
+    traces = pending.traces
+    if pending.scope is Scope.MEDIA:
+        # the answers stay, and with them the ids
+        traces = Traces("", files=traces.files, samples=traces.samples)
+    return search_home(settings.home, traces, [pending_path(settings.home)], opened)
+
+
+def _certificate(settings: Settings, pending: Pending) -> Certificate:
+    known = dict(pending.known)
+    before, after = known.pop("bytes_before", None), known.pop("bytes_after", None)
+    search = known.get("search", {})
+    return Certificate(
+        withdrawal_id=pending.withdrawal_id,
+        patient=_hash(settings, pending),
+        scope=str(pending.scope),
+        reason=pending.reason,
+        who=pending.who,
+        asked_at=pending.asked_at,
+        finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        complete=not search.get("found") and not search.get("unread"),
+        file_bytes=[] if before is None else [before, after],
+        **known,
+    )
+
+
+def _finished(settings: Settings, pending: Pending, step: str, log: Log) -> None:
+    pending.done.append(step)
+    _save(settings, pending)
+    log(f"done: {step}")
+
+
+def _begin(settings: Settings, pending: Pending) -> None:
+    """Write the first ``pending.json``, unless another withdrawal has begun in this moment."""
+    path = pending_path(settings.home)
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    first = path.with_name(f".{pending.withdrawal_id}.tmp")
+    try:
+        _write(first, pending)
+        os.link(first, path)
+    except FileExistsError:
+        raise ValueError(
+            "another withdrawal has just begun; repeat the command when it has finished"
+        ) from None
+    finally:
+        first.unlink(missing_ok=True)
+
+
+def _save(settings: Settings, pending: Pending) -> None:
+    _write(pending_path(settings.home), pending)
+
+
+def _write(path: Path, pending: Pending) -> None:
+    replace_text(path, json.dumps({**asdict(pending), "scope": str(pending.scope)}))
+    path.chmod(0o600)
+
+
+def models_to_fit_again(settings: Settings) -> list[str]:
+    """Return one line for each withdrawal whose models have not been fitted again yet: which, and why."""
+    certificates = [c for c in read_certificates(settings.home) if c.folds]
+    if not certificates or not settings.warehouse_path.exists():
+        return []
+    rows = Warehouse(settings.warehouse_path, settings.warehouse).query(
+        "select experiment, split from fold_models"
+    )
+    there = {(row["experiment"], row["split"]) for row in rows.to_pylist()}
+    lines = []
+    for certificate in certificates:
+        gone = [
+            (experiment, split) for experiment, split in certificate.folds if (experiment, split) not in there
+        ]
+        if gone:
+            experiments = ", ".join(sorted({experiment for experiment, _ in gone}))
+            lines.append(
+                f"{len(gone)} models ({experiments}) were deleted on {certificate.finished_at[:10]}, because a patient "
+                "whom they had learned from withdrew. Fit them again with: iss train"
+            )
+    return lines

@@ -1,0 +1,73 @@
+"""Writing the warehouse's file anew, so that nothing of what was deleted is left in it.
+
+DuckDB keeps deleted values in its pages: after ``delete``, ``checkpoint`` and ``vacuum`` of a warehouse with 160 crops, all
+160 were still in the file. A new file that only the remaining rows were copied to has none of them.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from iss_assets.warehouse.database import Warehouse, WarehouseError
+from iss_assets.warehouse.engine import DATABASE, STORAGE_VERSION
+
+
+def rewrite(warehouse: Warehouse) -> tuple[int, int]:
+    """Copy every row to a new file and put it in the old one's place, while nobody reads or writes.
+
+    An interruption leaves the old file or the new one. The log and the temporary files of processes that died go too.
+
+    Returns
+    -------
+    tuple of int
+        Bytes of the file before and after.
+    """
+    path = warehouse.path
+    fresh = path.with_name(f".{path.name}.new")
+    with warehouse.alone() as opened:
+        before = path.stat().st_size
+        _remove(fresh)
+        with opened() as connection:
+            # the rows keep their order, and the memory that they need does not depend on the size of the file
+            connection.execute(
+                f"attach '{str(fresh).replace(chr(39), chr(39) * 2)}' as fresh (storage_version '{STORAGE_VERSION}')"
+            )
+            fresh.chmod(0o600)
+            connection.execute(f"copy from database {DATABASE} to fresh")
+            connection.execute("detach fresh")
+        with fresh.open("rb") as file:
+            os.fsync(file.fileno())
+        if _flags(fresh) != _flags(path):
+            _remove(fresh)
+            raise WarehouseError(
+                f"{path.name} was not written anew: the copy would not be encrypted like the file"
+            )
+        fresh.replace(path)
+        _sync(path.parent)
+        path.with_name(path.name + ".wal").unlink(missing_ok=True)
+        _remove(path.with_name(path.name + ".tmp"))
+        return before, path.stat().st_size
+
+
+def _flags(path: Path) -> int:
+    """Return the flags in a file's header, of which the first says whether it is encrypted."""
+    with path.open("rb") as file:
+        return int.from_bytes(file.read(28)[20:28], "little")
+
+
+def _remove(path: Path) -> None:
+    for one in (path, path.with_name(path.name + ".wal")):
+        if one.is_dir():
+            shutil.rmtree(one)
+        else:
+            one.unlink(missing_ok=True)
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
