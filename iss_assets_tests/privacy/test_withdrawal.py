@@ -22,6 +22,7 @@ from iss_assets.intake.folder import open_study, rejected_rows
 from iss_assets.intake.records import StudyFolderError
 from iss_assets.intake.reviews import ReviewRow, append_review
 from iss_assets.intake.withdrawn import Scope, read_withdrawn, with_key
+from iss_assets.pipeline import workers
 from iss_assets.pipeline.home import open_instance
 from iss_assets.pipeline.job_runs import run_job
 from iss_assets.pipeline.launcher import run_study
@@ -36,6 +37,7 @@ from iss_assets.settings import RunSettings, Settings
 from iss_assets.synthetic.sample import write_sample_study
 from iss_assets.warehouse.database import Warehouse
 from iss_assets_tests.cli.processes import Iss
+from iss_assets_tests.test_pipeline import ThisProcess
 
 PATIENT, NAMESAKE = "0002", "00021"
 """Who withdraws, and somebody whose id begins with the same letters."""
@@ -60,8 +62,8 @@ def lived_in(tmp_path_factory: pytest.TempPathFactory) -> Settings:
         rows = list(csv.reader((settings.study / file).read_text().splitlines()))
         (own,) = (row for row in rows if PATIENT in row)
         namesake = ",".join(cell.replace(PATIENT, NAMESAKE) for cell in own)
-        with (settings.study / file).open("a") as table:
-            table.write(namesake + "\n")
+        with (settings.study / file).open("a") as study_table:
+            study_table.write(namesake + "\n")
     for patient, reason in ((PATIENT, REASON), ("0001", "kept-reason-4712")):
         append_review(
             settings.study,
@@ -94,7 +96,9 @@ def lived_in(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 
 @pytest.fixture
 def settings(lived_in: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """A copy of that study and its home, to change."""
+    """A copy of that study and its home, to change; what is run in it is run by this process."""
+    monkeypatch.setattr(workers, "ProcessPoolExecutor", ThisProcess)
+    monkeypatch.setattr(workers, "_freeze_loaded_objects", quiet)
     for folder in ("study", "home"):
         shutil.copytree(getattr(lived_in, folder), tmp_path / folder)
     monkeypatch.setenv("ISS_STUDY", str(tmp_path / "study"))
