@@ -69,6 +69,12 @@ def lived_in(tmp_path_factory: pytest.TempPathFactory) -> Settings:
             settings.study,
             ReviewRow(datetime.now(UTC), "ana", patient, f"{patient}-01", None, Decision.INCLUDE, reason),
         )
+    consents = [
+        f"{patient},research,2021-01-10,,1" for patient in (PATIENT, NAMESAKE, "0001", "0003", "0004")
+    ]
+    (settings.study / "consent.csv").write_text(
+        "\n".join(["patient_id,scope,given_on,withdrawn_on,version", *consents, ""])
+    )
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("ISS_STUDY", str(settings.study))
         environment.setenv("ISS_HOME", str(settings.home))
@@ -170,7 +176,7 @@ def test_no_byte_of_the_home_names_or_shows_the_patient_afterwards_and_others_ar
     before = places_of(settings.home, ID)
     for place in (
         "name", "serve.log", "workers.log", "audit.jsonl", "index.db", "runs.db", "quality.html", "study_report.html",
-        "warehouse.duckdb patients", "warehouse.duckdb reviews", "warehouse.duckdb fold_models",
+        "warehouse.duckdb patients", "warehouse.duckdb reviews", "warehouse.duckdb consent", "warehouse.duckdb fold_models",
         "warehouse.duckdb extractions", "warehouse.duckdb check_results",
     ):  # fmt: skip
         assert place in before
@@ -233,6 +239,7 @@ def test_runs_training_and_pages_go_on_without_the_patient_who_is_refused_when_c
         r for r in warehouse.query("select * from rejected_rows").to_pylist() if r["code"] == "withdrawn"
     ]
     assert sorted({row["file"] for row in refused}) == [
+        "consent.csv",
         "enrollment.csv",
         "reviews.csv",
         "surveys.csv",
@@ -299,7 +306,7 @@ def test_the_study_folder_is_left_alone_unless_asked_and_then_loses_the_patients
 ) -> None:
     listed = preview(settings, PATIENT).study_files
     assert listed.rows["enrollment.csv"] == [3] and listed.rows["reviews.csv"] == [2]
-    names = ("enrollment.csv", "surveys.csv", "reviews.csv")
+    names = ("consent.csv", "enrollment.csv", "surveys.csv", "reviews.csv")
     before = {name: (settings.study / name).read_bytes() for name in names}
     withdraw(settings, PATIENT, reason="asked", who="ana", log=quiet)
     assert {name: (settings.study / name).read_bytes() for name in names} == before
