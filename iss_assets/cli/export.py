@@ -10,6 +10,7 @@ import typer
 
 from iss_assets.cli.options import Home, Purpose, load_settings, open_warehouse, user_errors
 from iss_assets.intake.withdrawn import Withdrawn, read_withdrawn
+from iss_assets.privacy.at_work import at_work
 from iss_assets.privacy.audit import Action, AuditLog, sha256_of, system_user
 from iss_assets.privacy.sharing import may_share
 from iss_assets.protocol.consent import Scope
@@ -39,7 +40,7 @@ def export(
 ) -> None:
     """Write tables and marts to files, with a data dictionary (datapackage.json)."""
     settings = load_settings(None, home)
-    with user_errors():
+    with user_errors(), at_work(settings.home):
         warehouse = open_warehouse(settings)
         names = [n.strip() for n in tables.split(",") if n.strip()] or exportable_tables(warehouse)
         audit, who = AuditLog(settings.audit_path), system_user()

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from iss_assets.cli.options import Home, Purpose, load_settings, open_warehouse, user_errors
+from iss_assets.privacy.at_work import at_work
 from iss_assets.privacy.audit import Action, AuditLog, sha256_of, system_user
 from iss_assets.warehouse.engine import is_encrypted
 
@@ -19,7 +20,7 @@ def snapshot(
 ) -> None:
     """Copy the warehouse consistently, for work of any length (notebooks, DuckDB's own shell)."""
     settings = load_settings(None, home)
-    with user_errors():
+    with user_errors(), at_work(settings.home):
         if file.exists():
             raise ValueError(f"{file.name} already exists")
         if not file.parent.is_dir():

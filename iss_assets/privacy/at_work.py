@@ -35,10 +35,10 @@ def at_work(home: Path, *, for_children: bool = False) -> Iterator[None]:
         Whether the processes that this one starts are covered too. They must not wait for a withdrawal that waits for
         this process.
     """
-    if os.environ.get(_HELD) == str(_lock(home)):
+    # nobody can withdraw from a home that does not exist, and a mistyped name must not make one
+    if os.environ.get(_HELD) == str(_lock(home)) or not home.is_dir():
         yield
         return
-    home.mkdir(parents=True, exist_ok=True, mode=0o700)
     with hold(_lock(home), exclusive=False, timeout_s=_LONGEST_WITHDRAWAL_S):
         if for_children:
             os.environ[_HELD] = str(_lock(home))

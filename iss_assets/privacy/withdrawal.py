@@ -382,6 +382,10 @@ def _remove_files(settings: Settings, pending: Pending) -> None:
             ):
                 counts[words] += _files_in(path)
                 going.append(path)
+    # what a release that was killed has left: a copy of the warehouse
+    work = settings.home / "release-work"
+    counts["files of an interrupted release"] = _files_in(work)
+    going.append(work)
     models = _models_without_row(settings)
     counts["models"] = len(models)
     pages = "pages and Data Docs, made again by the next run"

@@ -17,6 +17,8 @@ from typing import Final
 
 import duckdb
 
+from iss_assets.intake.withdrawn import Withdrawn, read_withdrawn
+from iss_assets.privacy.at_work import at_work
 from iss_assets.privacy.audit import Action, AuditLog, sha256_of
 from iss_assets.privacy.release.anonymity import Generalized
 from iss_assets.privacy.release.columns import Tier
@@ -115,7 +117,10 @@ def make_release(
         raise ReleaseError(f"a controlled release needs {' and '.join(missing)}")
     to = request.to.absolute()
     _check_place(to, settings)
-    with hold(settings.home / "release.lock", exclusive=True, timeout_s=settings.warehouse.lock_timeout_s):
+    with (
+        at_work(settings.home),
+        hold(settings.home / "release.lock", exclusive=True, timeout_s=settings.warehouse.lock_timeout_s),
+    ):
         partial = to.with_name(f".{to.name}.unfinished")
         work = settings.home / "release-work"
         for left in (partial, work):
@@ -181,7 +186,7 @@ def _write(
         # it is open: without a name nothing is left of it when this process ends, however it ends
         for file in work.glob("snapshot.duckdb*"):
             file.unlink()
-        sharing = _sharing(connection, request.tier)
+        sharing = _sharing(connection, request.tier, read_withdrawn(settings.home))
         pseudonyms = Pseudonyms(key, agreement)
         release = Release.prepare(connection, request.tier, settings.release, pseudonyms, sharing)
         written: list[WrittenTable] = []
@@ -212,12 +217,12 @@ def _write(
     return described
 
 
-def _sharing(connection: duckdb.DuckDBPyConnection, tier: Tier) -> Sharing:
+def _sharing(connection: duckdb.DuckDBPyConnection, tier: Tier, withdrawn: Withdrawn) -> Sharing:
     """Return who agreed to everything that a tier shares."""
-    sharing = may_share(connection, Scope.SHARE_FEATURES)
+    sharing = may_share(connection, Scope.SHARE_FEATURES, withdrawn)
     if tier is not Tier.controlled:
         return sharing
-    media = may_share(connection, Scope.SHARE_MEDIA)
+    media = may_share(connection, Scope.SHARE_MEDIA, withdrawn)
     withheld = {*sharing.withheld, *media.withheld}
     kept = tuple(p for p in sharing.patients if p not in withheld)
     return Sharing(kept, tuple(sorted(withheld)), sharing.recorded)
