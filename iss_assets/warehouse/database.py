@@ -305,7 +305,7 @@ class Warehouse:
         Yields a function that opens it; outside of what that opens, the file is closed and complete.
         """
         self.create()
-        with hold(self._lock, exclusive=True, timeout_s=self.settings.lock_timeout_s):
+        with self._turn(exclusive=True):
             yield lambda: self._connect(read_only=False)
 
     @contextmanager

@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 
 from iss_assets.warehouse.database import Warehouse, WarehouseError
-from iss_assets.warehouse.engine import DATABASE, STORAGE_VERSION
+from iss_assets.warehouse.engine import DATABASE, attach
 
 
 def rewrite(warehouse: Warehouse) -> tuple[int, int]:
@@ -26,14 +26,13 @@ def rewrite(warehouse: Warehouse) -> tuple[int, int]:
     """
     path = warehouse.path
     fresh = path.with_name(f".{path.name}.new")
+    key = warehouse.key()
     with warehouse.alone() as opened:
         before = path.stat().st_size
         _remove(fresh)
         with opened() as connection:
             # the rows keep their order, and the memory that they need does not depend on the size of the file
-            connection.execute(
-                f"attach '{str(fresh).replace(chr(39), chr(39) * 2)}' as fresh (storage_version '{STORAGE_VERSION}')"
-            )
+            attach(connection, fresh, "fresh", key, read_only=False)
             fresh.chmod(0o600)
             connection.execute(f"copy from database {DATABASE} to fresh")
             connection.execute("detach fresh")
