@@ -7,9 +7,13 @@ from iss_assets.settings import Settings
 PATIENTS = "patients"
 """Name of the partitions by patient."""
 
-MAX_SPLITS = max(10, Settings().training.folds)
-"""Splits that the UI offers: the paper's ten, or more where `ISS_TRAINING__FOLDS` asks for them (one per patient, say).
-With fewer, the rest stay empty."""
+
+def most_splits(settings: Settings) -> int:
+    """Return how many splits the UI offers: the paper's ten, or more where `ISS_TRAINING__FOLDS` asks for them.
+
+    With fewer, the rest stay empty.
+    """
+    return max(10, settings.training.folds)
 
 
 def fold_key(experiment: str, split: int) -> str:

@@ -40,7 +40,7 @@ from iss_assets.modeling.folds import (
     splits_in,
 )
 from iss_assets.modeling.weights import weights_fingerprint
-from iss_assets.pipeline.partition_keys import MAX_SPLITS
+from iss_assets.pipeline.partition_keys import most_splits
 from iss_assets.schemas.registry import BY_NAME as TABLES
 from iss_assets.settings import Settings, TrainingSettings
 from iss_assets.warehouse.database import Warehouse
@@ -172,9 +172,10 @@ def split_file_of(settings: Settings) -> dict[str, int] | None:
 def make_splits(warehouse: Warehouse, settings: Settings) -> tuple[arrow.Table, str]:
     """Return the rows of ``cv_splits`` as they should be now, and their fingerprint."""
     named = split_file_of(settings)
-    if named and max(named.values()) > MAX_SPLITS:
+    most = most_splits(settings)
+    if named and max(named.values()) > most:
         raise SplitFileError(
-            f"the split file names split {max(named.values())}, and there are {MAX_SPLITS}: number the splits from 1 "
+            f"the split file names split {max(named.values())}, and there are {most}: number the splits from 1 "
             "on, or set ISS_TRAINING__FOLDS to as many"
         )
     rows = assign_splits(

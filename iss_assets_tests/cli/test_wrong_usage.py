@@ -62,7 +62,7 @@ def iss(tmp_path_factory: pytest.TempPathFactory) -> Iss:
         ("sql nonsense", "Parser Error: syntax error"),
         ("snapshot file.csv", "file.csv already exists"),
         ("snapshot nowhere/copy.duckdb", "there is no folder 'nowhere'"),
-        ("sample-study other", "the folder 'other' is not empty and holds no sample study"),
+        ("sample-study other", "the folder 'other' is not empty and has no sample study"),
         ("docs --directory nowhere", "there is no folder 'nowhere'"),
         ("guide nonsense", "there is no page 'nonsense'; there are: architecture"),
         ("ui --host 192.0.2.1 --port 3999", "cannot listen on 192.0.2.1:3999"),
