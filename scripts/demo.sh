@@ -20,5 +20,5 @@ cat <<TEXT
 The report:      $demo/home/reports/study_report.html
 The study page:  $demo/home/reports/study_page.html
 The quality:     $demo/home/reports/quality.html
-Dagster's UI:    ISS_STUDY=$ISS_STUDY ISS_HOME=$ISS_HOME $bin/iss ui        then open http://127.0.0.1:3000
+The web pages:   ISS_STUDY=$ISS_STUDY ISS_HOME=$ISS_HOME $bin/iss serve     then open the link it prints
 TEXT

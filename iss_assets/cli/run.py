@@ -26,7 +26,7 @@ def run(
 ) -> None:
     """Register new patients and bring every stale artifact up to date.
 
-    The runs appear in Dagster's UI (`iss ui`) like any others. Exit status: 0 everything is up to date, 1 a run failed
+    The runs appear in Dagster's UI (`iss serve`) like any others. Exit status: 0 everything is up to date, 1 a run failed
     and everything else was done, 2 the study folder or a setting is unusable and nothing was done.
     """
     settings = load_settings(study, home)
