@@ -77,8 +77,7 @@ def serve(settings: Settings, say: Say) -> int:
     port = listening.getsockname()[1]
     settings = settings.model_copy(update={"server": server.model_copy(update={"port": port})})
     dagster_home = prepare_home(settings)
-    stopped_by: list[str] = []
-    with _socket_folder(settings.home.resolve()) as folder, _stopping(stopped_by) as stop:
+    with _socket_folder(settings.home.resolve()) as folder, _stopping() as stop:
         code_socket = folder / "code.sock"
         children = Children(settings.home / "serve.log", _environment())
         try:
@@ -92,7 +91,7 @@ def serve(settings: Settings, say: Say) -> int:
             children.start(
                 "the daemon", [sys.executable, "-m", "dagster._daemon", "run", "-w", str(workspace)]
             )
-            return _run(settings, listening, code_socket, children, stop, stopped_by, say)
+            return _run(settings, listening, code_socket, children, stop, say)
         except RuntimeError as error:
             raise ServeError(str(error)) from error
         finally:
@@ -106,7 +105,6 @@ def _run(
     code_socket: Path,
     children: Children,
     stop: threading.Event,
-    stopped_by: list[str],
     say: Say,
 ) -> int:
     server = settings.server
@@ -181,12 +179,11 @@ class _Server(uvicorn.Server):
 
 
 @contextmanager
-def _stopping(stopped_by: list[str]) -> Iterator[threading.Event]:
+def _stopping() -> Iterator[threading.Event]:
     """Set an event on SIGINT and SIGTERM instead of ending where the program stands."""
     stop = threading.Event()
 
     def note(number: int, _: Any) -> None:
-        stopped_by.append(signal.Signals(number).name)
         stop.set()
 
     before = {
