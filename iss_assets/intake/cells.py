@@ -90,6 +90,22 @@ def submission_id(text: str) -> str:
     return text
 
 
+def prompt_id(text: str) -> str:
+    """Parse the id of a text that Question 10 has read aloud.
+
+    Raises
+    ------
+    CellError
+        ``bad_id`` if `terms.SUBMISSION_ID` does not match, which allows what an id of a text may have.
+    """
+    if not terms.SUBMISSION_ID.fullmatch(text):
+        raise CellError(
+            "bad_id",
+            "A prompt id has 1 to 64 letters, digits, or _ . -, and starts with a letter or digit; correct it.",
+        )
+    return text
+
+
 def cohort(text: str) -> str:
     """Parse a cohort number of Table 2."""
     number = text.upper()

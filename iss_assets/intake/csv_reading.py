@@ -4,7 +4,7 @@ Converts bytes to rows with line numbers, and drops rows of a REDCap export that
 mean is up to ``folder_tables``.
 
 A quote that is opened and never closed would swallow the rest of a file. So a row may span several lines only where a
-column that is not ours contains the line break; otherwise its first line is rejected and reading continues with the next.
+column that is not ours, or one of free text, contains the line break; otherwise its first line is rejected and reading continues with the next.
 """
 
 from __future__ import annotations
@@ -108,6 +108,7 @@ def read_csv(
     problems: ProblemLog,
     instruments: Collection[str] = (),
     unreported: Collection[str] = (),
+    free_text: Collection[str] = (),
 ) -> list[CsvRow]:
     """Read the rows of a csv file in the study folder.
 
@@ -128,19 +129,23 @@ def read_csv(
         the patient id are empty count as other instruments.
     unreported : collection of str
         Optional columns that may be missing without a word.
+    free_text : collection of str
+        Columns whose cells may contain line breaks and letters of any language.
 
     Raises
     ------
     StudyFolderError
         If the file is missing, is not a regular file, is too large, cannot be decoded, or lacks required columns.
     """
-    lines = re.split(r"\r\n|\n|\r", _decode(_read_bytes(root, file), file, problems))
+    lines = re.split(
+        r"\r\n|\n|\r", _decode(_read_bytes(root, file), file, problems, any_letter=bool(free_text))
+    )
     if len(lines) > MAX_LINES:
         raise StudyFolderError(f"{file} has more than {MAX_LINES:,} lines; check that it is the right file")
     header = _read_header(lines, file, required, optional, column_map)
     _report_columns(header, file, [name for name in optional if name not in unreported], problems)
     header = _after_explanations(lines, header, file, problems)
-    rows = list(_rows(lines, header, file, [*required, *optional], rejected))
+    rows = list(_rows(lines, header, file, [*required, *optional], rejected, free_text))
     return _own_rows(rows, header, file, instruments, problems)
 
 
@@ -169,8 +174,11 @@ def _read_bytes(root: Path, file: str) -> bytes:
         ) from None
 
 
-def _decode(content: bytes, file: str, problems: ProblemLog) -> str:
-    """Decode a file; anything that is not UTF-8 is read as Windows-1252, which Excel saves: our cells are ASCII anyway."""
+def _decode(content: bytes, file: str, problems: ProblemLog, *, any_letter: bool) -> str:
+    """Decode a file; anything that is not UTF-8 is read as Windows-1252, which Excel saves in western Europe and America.
+
+    Cells of `any_letter` may come out wrong by that; all others are ASCII.
+    """
     encoding = _encoding_of(content)
     try:
         text = content.decode(encoding)
@@ -179,10 +187,15 @@ def _decode(content: bytes, file: str, problems: ProblemLog) -> str:
         if encoding == "utf-8" and b"\0" not in content:
             text = content.decode("cp1252", errors="replace")
             line = 1 + len(re.findall(rb"\r\n|\n|\r", before))
+            advice = (
+                "Letters other than a to z may be wrong from there on: save it as 'CSV UTF-8'."
+                if any_letter
+                else "Nothing to do unless a column is not found; in that case save it as 'CSV UTF-8'."
+            )
             problems.add(
                 "not_utf8",
                 "The file is not UTF-8 and was read as Windows-1252, as Excel saves it; this is the first line with such a "
-                "character. Nothing to do unless a column is not found; in that case save it as 'CSV UTF-8'.",
+                f"character. {advice}",
                 file=file,
                 line=line,
             )
@@ -309,10 +322,15 @@ def _after_explanations(lines: list[str], header: _Header, file: str, problems: 
 
 
 def _rows(
-    lines: list[str], header: _Header, file: str, columns: list[str], rejected: ProblemLog
+    lines: list[str],
+    header: _Header,
+    file: str,
+    columns: list[str],
+    rejected: ProblemLog,
+    free_text: Collection[str],
 ) -> Iterator[CsvRow]:
     i = header.last_line
-    ours = header.positions.values()
+    single_line = [position for name, position in header.positions.items() if name not in free_text]
     bookkeeping = {name: i for i, name in enumerate(header.names) if name in _BOOKKEEPING}
     while i < len(lines):
         line, start = lines[i], i + 1
@@ -337,7 +355,7 @@ def _rows(
                     cells += [""] * (header.width - len(cells))
                 if len(cells) != header.width:
                     fault, taken = "wrong_number_of_fields", 1
-                elif any("\n" in fields[p] for p in ours if p < len(fields)) or any(
+                elif any("\n" in fields[p] for p in single_line if p < len(fields)) or any(
                     "\n" in cell for cell in fields[header.width :]
                 ):
                     # in the cell as it was read: stripped, a cell of nothing but a line break would look empty

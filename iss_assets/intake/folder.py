@@ -21,6 +21,7 @@ from typing import Any
 from iss_assets.intake.consents import ConsentRow, read_consents
 from iss_assets.intake.folder_tables import ENROLLMENT, SURVEYS, read_enrollment, read_surveys
 from iss_assets.intake.folder_videos import VIDEOS, read_videos
+from iss_assets.intake.prompts import PromptRow, compare_with_submissions, read_prompts
 from iss_assets.intake.records import (
     PatientRow,
     Problem,
@@ -49,6 +50,7 @@ __all__ = [
     "open_study",
     "patient_rows",
     "problem_rows",
+    "prompt_rows",
     "read_study",
     "rejected_rows",
     "review_rows",
@@ -76,6 +78,8 @@ class StudyFolder:
         What people decided about flags, videos, and patients, the earliest first.
     consents : tuple of ConsentRow
         The row of ``consent.csv`` that counts for each patient and scope, by patient and scope.
+    prompts : tuple of PromptRow
+        The texts that Question 10 has read aloud, by id.
     """
 
     root: Path
@@ -86,6 +90,7 @@ class StudyFolder:
     problems: tuple[Problem, ...]
     reviews: tuple[ReviewRow, ...] = ()
     consents: tuple[ConsentRow, ...] = ()
+    prompts: tuple[PromptRow, ...] = ()
 
     @cached_property
     def _patient_by_id(self) -> dict[str, PatientRow]:
@@ -163,6 +168,7 @@ class StudyFolder:
             problems=self._problems_of.get(patient_id, ()),
             reviews=self.reviews_of(patient_id),
             consents=self.consents_of(patient_id),
+            prompts=self.prompts,
         )
 
     def expected(self, patient_id: str) -> tuple[str, ...]:
@@ -238,6 +244,8 @@ def read_study(
     owners = {v.submission_id: v.patient_id for v in videos}
     reviews = read_reviews(root, now, patients, owners, rejected, problems, withdrawn)
     consents = read_consents(root, settings, now, patients, rejected, problems, withdrawn)
+    prompts = read_prompts(root, rejected, problems)
+    compare_with_submissions(prompts, submissions, videos, SURVEYS, problems)
     active = {s.patient_id for s in submissions.values()} | {v.patient_id for v in videos}
     no_contact = {
         c.patient_id for c in consents if c.scope is Scope.CONTACT and c.state is not ConsentState.GIVEN
@@ -265,6 +273,7 @@ def read_study(
         problems=problems.sorted(),
         reviews=reviews,
         consents=consents,
+        prompts=prompts,
     )
 
 
@@ -310,6 +319,7 @@ def signature_of(
                 (kind, p.file, p.column_name, p.submission_id or "", p.code)
             )
     patients, unsettled = {}, {}
+    prompts = prompt_rows(study)
     for patient_id in study.patient_ids:
         videos = study.videos_of(patient_id)
         young = tuple(v.name for v in videos if _is_young(v, now_ns, settings.settle_seconds))
@@ -323,6 +333,7 @@ def signature_of(
                 sorted(problems.get(patient_id, [])),
                 *[_without_line(review) for review in study.reviews_of(patient_id)],
                 *[_without_line(consent) for consent in study.consents_of(patient_id)],
+                *(prompts if any(v.prompt_path for v in videos) else []),
             ]
         )
     everything = [study.rejected, study.problems]
@@ -343,6 +354,9 @@ def _without_line(row: PatientRow | SubmissionRow | ReviewRow | ConsentRow) -> d
     if isinstance(row, PatientRow) and row.age_group is None:
         # as before there were age groups, so that no patient is read again for having none
         del fields["age_group"]
+    if isinstance(row, SubmissionRow) and row.prompt_id is None:
+        # as before surveys said which text was read
+        del fields["prompt_id"]
     return fields
 
 
@@ -384,6 +398,11 @@ def consent_rows(study: StudyFolder, patient_id: str | None = None) -> list[dict
     """Return rows of the table ``consent``, for all patients or one."""
     wanted = study.consents if patient_id is None else study.consents_of(patient_id)
     return [_without_line(c) for c in wanted]
+
+
+def prompt_rows(study: StudyFolder) -> list[dict[str, Any]]:
+    """Return rows of the table ``prompts``."""
+    return [{"prompt_id": p.prompt_id, "text": p.text} for p in study.prompts]
 
 
 def rejected_rows(study: StudyFolder) -> list[dict[str, Any]]:

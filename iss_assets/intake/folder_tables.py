@@ -25,10 +25,10 @@ ENROLLMENT: Final = "enrollment.csv"
 SURVEYS: Final = "surveys.csv"
 ENROLLMENT_REQUIRED: Final = ("patient_id", "cohort", "sex", "skin_type", "pain_target")
 ENROLLMENT_OPTIONAL: Final = ("enrolled_on", "utc_offset", "age_group")
-UNREPORTED: Final = ("age_group",)
+UNREPORTED: Final = ("age_group", "prompt_id")
 """Optional columns that most studies do not have; their absence is not reported."""
 SURVEY_REQUIRED: Final = ("submission_id", "patient_id", "submitted_at", *terms.SCORES)
-SURVEY_OPTIONAL: Final = ("setting",)
+SURVEY_OPTIONAL: Final = ("setting", "prompt_id")
 CLOCK_TOLERANCE: Final = timedelta(days=1)
 """A time this far ahead may be a wrong clock or offset; anything later is reported as in the future."""
 
@@ -223,6 +223,7 @@ def read_surveys(
         rejected,
         problems,
         settings.survey_instruments,
+        UNREPORTED,
     )
     rows = accepted_rows(rows, SURVEYS, withdrawn, rejected)
     without_zeros = numbers_without_zeros(patients)
@@ -377,6 +378,7 @@ def _read_submission(
         time=time,
         setting=reader.read_optional("setting", cells.setting),
         line=reader.line,
+        prompt_id=reader.read_optional("prompt_id", cells.prompt_id),
         **answers,
     )
 

@@ -90,6 +90,8 @@ class SubmissionRow:
     sleep: int | None
     enjoyment_of_life: int | None
     line: int = field(compare=False)
+    prompt_id: str | None = None
+    """The text that Question 10 had the patient read aloud, if the survey says which."""
 
     @property
     def scores(self) -> dict[str, int | bool | None]:

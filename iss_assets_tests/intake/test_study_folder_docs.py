@@ -30,7 +30,7 @@ def blocks(language: str) -> list[str]:
 
 
 def test_every_code_is_explained() -> None:
-    files = ("cells", "consents", "csv_reading", "folder", "folder_tables", "folder_videos")
+    files = ("cells", "consents", "csv_reading", "folder", "folder_tables", "folder_videos", "prompts")
     source = "\n".join((SOURCES / f"{name}.py").read_text("utf-8") for name in files)
     codes = set(re.findall(r"(?:CellError|\.add|reject)\(\s*(?:rejected,\s*file,\s*)?\"([a-z_]+)\"", source))
     codes |= set(re.findall(r"^\s*(?:code|fault) = \"([a-z_]+)\"", source, re.MULTILINE))
@@ -52,15 +52,17 @@ def test_every_column_and_ending_is_named() -> None:
 
 
 def test_its_example_tables_are_read_without_a_word(make_study: MakeStudy) -> None:
-    enrollment, surveys, _, consent = blocks("csv")
+    enrollment, surveys, _, consent, prompts = blocks("csv")
     videos = ["0007/0007-01.mp4", "0007/0007-01_prompt.mp4", "0007/0007-02.mov"]
     root = make_study(enrollment, surveys, videos)
     (root / "consent.csv").write_text(consent)
+    (root / "prompts.csv").write_text(prompts)
     study = read_study(root)
     assert study.rejected == ()
     assert [(p.code, p.patient_id) for p in study.problems] == [("no_submissions", "0008")]
     assert len(study.videos) == 2
     assert [c.patient_id for c in study.consents] == ["0007", "0007", "0007", "0008"]
+    assert [p.prompt_id for p in study.prompts] == ["garden", "wind"]
 
 
 def test_its_example_settings_are_understood(
