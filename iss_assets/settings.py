@@ -537,6 +537,8 @@ class ServerSettings(Section):
     """A session ends after this many minutes without a request. NIST SP 800-63B, AAL2: 30 minutes."""
     session_hours: float = Field(12.0, gt=0)
     """A session ends after this many hours. NIST SP 800-63B, AAL2: 12 hours."""
+    daemon_silent_s: float = Field(180.0, gt=0)
+    """Dagster's daemon reports every 30 s; after this many seconds without a report there is an alert."""
     sign_in_attempts: int = Field(5, ge=1)
     """Wrong passwords for a name before waits begin, which double each time; four times as many for an address."""
     sign_in_window_s: float = Field(900.0, gt=0)

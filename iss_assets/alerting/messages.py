@@ -173,7 +173,7 @@ def _body(alerts: Sequence[Alert]) -> list[str]:
     lines: list[str] = []
     ordinary = [a for a in alerts if not _is_reminder(a)]
     for run_id in dict.fromkeys(a.run_id for a in ordinary):
-        lines.append(f"Run {run_id[:8]}")
+        lines += [f"Run {run_id[:8]}"] if run_id else []
         of_run = [a for a in ordinary if a.run_id == run_id]
         for alert in sorted(of_run, key=lambda a: (a.status, a.severity, a.key)):
             lines += [line(alert), *([f"   {todo}"] if (todo := advice(alert)) else [])]

@@ -20,7 +20,17 @@ from pathlib import Path
 from typing import Any, Final
 
 from iss_assets.alerting.messages import Message, outbox, with_keys
-from iss_assets.alerting.rules import Alert, Known, address_hash, after_round, close, recipients
+from iss_assets.alerting.rules import (
+    Alert,
+    Key,
+    Known,
+    Observation,
+    address_hash,
+    after_round,
+    close,
+    recipients,
+    update,
+)
 from iss_assets.schemas.operations import Alerts
 from iss_assets.settings import AlertSettings, Settings
 from iss_assets.warehouse.database import Warehouse
@@ -42,6 +52,22 @@ class Delivery:
     refused: int = 0
     waiting: int = 0
     given_up: int = 0
+
+
+def record(warehouse: Warehouse, observations: Sequence[Observation]) -> list[Alert]:
+    """Bring the table ``alerts`` up to date with what was observed, and return the alerts that are new or different."""
+    if not observations:
+        return []
+    with warehouse.write() as writer:
+        latest: dict[Key, Alert] = {}
+        for row in writer.query(LATEST_ALERTS).to_pylist():
+            alert = Alert.of(row)
+            latest[alert.key] = alert
+        changed = update(latest, observations)
+        for alert in changed:
+            rows = Alerts.check_rows(Alerts.from_rows([alert.row()]))
+            writer.replace(Alerts, rows, {"alert_id": alert.alert_id})
+    return changed
 
 
 def close_gone(warehouse: Warehouse, known: Known) -> list[Alert]:

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from iss_assets.alerting.rules import RUN_FAILED, WHOLE_STUDY, Alert, Key, Known, Observation, update
-from iss_assets.alerting.store import LATEST_ALERTS, Delivery, close_gone, deliver
+from iss_assets.alerting.rules import RUN_FAILED, WHOLE_STUDY, Alert, Known, Observation
+from iss_assets.alerting.store import Delivery, close_gone, deliver, record
 from iss_assets.pipeline.run_history import (
     PARTITION_TAG,
     TAKEN_UP_TAG,
@@ -18,7 +18,7 @@ from iss_assets.pipeline.run_history import (
     unread_runs,
 )
 from iss_assets.protocol import terms
-from iss_assets.schemas.operations import Alerts
+from iss_assets.protocol.catalogue import WITHOUT_RUNS
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Warehouse
 
@@ -96,28 +96,15 @@ def record_runs(
 
     Runs may be passed again and in any order.
     """
-    observations = [o for run in runs for o in observations_of(instance, run)]
-    if not observations:
-        return []
-    with warehouse.write() as writer:
-        latest: dict[Key, Alert] = {}
-        for row in writer.query(LATEST_ALERTS).to_pylist():
-            alert = Alert.of(row)
-            latest[alert.key] = alert
-        changed = update(latest, observations)
-        for alert in changed:
-            rows = Alerts.check_rows(Alerts.from_rows([alert.row()]))
-            writer.replace(Alerts, rows, {"alert_id": alert.alert_id})
-    return changed
+    return record(warehouse, [o for run in runs for o in observations_of(instance, run)])
 
 
 def known_of(repository: dg.RepositoryDefinition, enrolled: Iterable[str]) -> Known:
-    """Return what runs can report on: the checks and steps of the code location, the patients of the study folder."""
+    """Return what can be reported on: the checks and steps of the code location, the patients of the study folder."""
     jobs = repository.get_all_jobs()
+    of_runs = ((key.asset_key.to_user_string(), key.name) for key in repository.asset_graph.asset_check_keys)
     return Known(
-        checks=frozenset(
-            (key.asset_key.to_user_string(), key.name) for key in repository.asset_graph.asset_check_keys
-        ),
+        checks=frozenset({*of_runs, *((check.asset, check.name) for check in WITHOUT_RUNS)}),
         steps=frozenset(name for job in jobs for name in (job.name, *(node.name for node in job.nodes))),
         patients=frozenset(enrolled),
     )

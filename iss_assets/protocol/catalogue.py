@@ -299,7 +299,20 @@ _STUDY: Final = (
     ),
 )
 
-CATALOGUE: Final = (*_ENROLLMENT, *_CONSENT, *_SCORES, *_QUALITY, *_STUDY)
+DAEMON_SILENT: Final = CheckInfo(
+    "daemon_silent",
+    "daemon",
+    "The daemon is silent: nothing new is picked up",
+    "ERROR",
+    "Start iss serve again; if this comes back, tell the engineer, who finds the reason in serve.log in the home.",
+    "settings, server.daemon_silent_s",
+)
+"""Looked at by `iss serve`, not by a run: the daemon, which makes the runs, cannot report its own death."""
+
+WITHOUT_RUNS: Final = (DAEMON_SILENT,)
+"""Checks of the program itself: only the table ``alerts`` has their outcome."""
+
+CATALOGUE: Final = (*_ENROLLMENT, *_CONSENT, *_SCORES, *_QUALITY, *_STUDY, *WITHOUT_RUNS)
 """Every check but the schema checks, in the order in which the data flow."""
 
 BY_KEY: Final = {(check.asset, check.name): check for check in CATALOGUE}

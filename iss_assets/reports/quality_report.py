@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import IntEnum
 from string import Formatter
-from typing import Any
+from typing import Any, Final
 
 from iss_assets.alerting.rules import RUN_FAILED, WHOLE_STUDY
 from iss_assets.evaluation.review_agreement import (
@@ -22,7 +22,14 @@ from iss_assets.evaluation.review_agreement import (
     flag_precisions,
     reviewer_agreements,
 )
-from iss_assets.protocol.catalogue import SCHEMA, WITHDRAWAL, WITHOUT_CONTACT, CheckInfo, find
+from iss_assets.protocol.catalogue import (
+    SCHEMA,
+    WITHDRAWAL,
+    WITHOUT_CONTACT,
+    WITHOUT_RUNS,
+    CheckInfo,
+    find,
+)
 from iss_assets.protocol.consent import SCOPES_IN_WORDS, Scope
 from iss_assets.protocol.flags import FLAGS, causes_of
 from iss_assets.warehouse.database import Warehouse
@@ -42,8 +49,11 @@ where not c.passed and a.status is distinct from 'closed'
 union all by name
 select patient_id, asset, check_name, severity, affected, run_id, last_seen as evaluated_at, first_seen as since, delivery
 from alerts
-where status = 'raised' and check_name = $run_failed
+where status = 'raised' and list_contains($without_result, check_name)
 """
+
+_WITHOUT_RESULT: Final = [RUN_FAILED, *(check.name for check in WITHOUT_RUNS)]
+"""What only ``alerts`` knows of: there is no row in ``check_results``."""
 
 _VIDEOS = """
 select v.video_id, v.patient_id, v.problem, q.flags
@@ -309,7 +319,7 @@ def quality_report(
         def rows(sql: str, **parameters: object) -> list[dict[str, Any]]:
             return connection.execute(sql, parameters or None).to_arrow_table().to_pylist()
 
-        failed, videos = rows(_FAILED, run_failed=RUN_FAILED), rows(_VIDEOS)
+        failed, videos = rows(_FAILED, without_result=_WITHOUT_RESULT), rows(_VIDEOS)
         totals = rows(_TOTALS)[0]
         by_patient, by_reason, weeks = rows(_BY_PATIENT), rows(_BY_REASON), rows(_OVER_TIME)
         alerts = rows(_ALERTS, limit=alert_limit)
@@ -415,7 +425,7 @@ def _item(row: Mapping[str, Any], info: CheckInfo | None, known: Mapping[str, Ma
         severity=row["severity"],
         cost=cost_of(row, info),
         details=tuple((i, _about(known.get(i), info)) for i in row["affected"] or ()),
-        what_to_do=row["hint"] or _what_to_do(patient, name, row["run_id"]),
+        what_to_do=row["hint"] or _what_to_do(patient, name, row["run_id"], info),
         since=row["since"],
         delivery=row["delivery"],
     )
@@ -432,7 +442,7 @@ def cost_of(row: Mapping[str, Any], info: CheckInfo | None) -> Cost:
         The check; None where it is not in the catalogue (a failed run, a test of a SQL model).
     """
     numbers, error = _numbers(row), row["severity"] == "ERROR"
-    if row["check_name"] == RUN_FAILED:
+    if row["check_name"] in _WITHOUT_RESULT:
         return Cost(Level.BROKEN, 1.0, "What is shown here may be out of date.")
     if "error" in numbers:
         return Cost(Level.BROKEN, 0.0, "The check could not be run.")
@@ -548,7 +558,9 @@ def check_title(asset: str, check_name: str) -> str:
         return check_name.replace("_", " ")
 
 
-def _what_to_do(patient: str, check_name: str, run_id: str | None) -> str:
+def _what_to_do(patient: str, check_name: str, run_id: str | None, info: CheckInfo | None) -> str:
+    if info in WITHOUT_RUNS:
+        return info.advise(patient)
     if check_name != RUN_FAILED:
         return "See the check in the UI."
     again = "iss run" if patient == WHOLE_STUDY else f"iss run --patient {patient}"

@@ -41,13 +41,15 @@ class Alerts(Table):
     __partition__ = ("alert_id",)
 
     alert_id: object = column("VARCHAR", "Hash of patient, asset, check and the time it was raised.")
-    run_id: object = column("VARCHAR", "Dagster's run that last raised, changed or resolved it.")
+    run_id: object = column(
+        "VARCHAR", "Dagster's run that last raised, changed or resolved it; empty where no run did."
+    )
     patient_id: object = column(
         "VARCHAR",
         "Patient id; `*` for the whole study.",
         str_matches=rf"^\*$|{terms.PATIENT_ID.pattern}",
     )
-    asset: object = column("VARCHAR", "Asset that was checked, or step or job that failed.")
+    asset: object = column("VARCHAR", "Asset that was checked, step or job that failed, or `daemon`.")
     check_name: object = column("VARCHAR", "Check that failed; `run_failed` for a run.")
     severity: object = column("VARCHAR", "WARN or ERROR.", isin=("WARN", "ERROR"))
     status: object = column(

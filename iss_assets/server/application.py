@@ -19,6 +19,7 @@ from starlette.types import ASGIApp
 from iss_assets.pipeline.home import without_folders
 from iss_assets.privacy.audit import Action, AuditLog
 from iss_assets.server.accounts import Accounts, Role
+from iss_assets.server.daemon_watch import DaemonState
 from iss_assets.server.dagster_access import DagsterAccess
 from iss_assets.server.desk import Desk
 from iss_assets.server.media import Media
@@ -29,7 +30,7 @@ from iss_assets.server.security import LOCAL_NAMES, AllowedHosts, SafeHeaders, S
 from iss_assets.server.sessions import OneTimeLinks
 from iss_assets.server.sign_in import SignIn
 from iss_assets.server.study_data import StudyData
-from iss_assets.server.study_pages import DaemonState, StudyPages
+from iss_assets.server.study_pages import StudyPages
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import WarehouseError
 from iss_assets.warehouse.locking import LockTimeout

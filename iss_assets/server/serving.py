@@ -10,10 +10,8 @@ import socket
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,14 +22,13 @@ from dagster_webserver.app import create_app_from_workspace_process_context
 from iss_assets.pipeline.home import open_instance, prepare_home
 from iss_assets.server.application import DAGSTER, DagsterApps, build_application
 from iss_assets.server.children import Children
+from iss_assets.server.daemon_watch import DaemonWatch
 from iss_assets.server.dagster_private import (
     GrpcServerTarget,
     WorkspaceProcessContext,
     code_server_answers,
-    last_heartbeat,
 )
 from iss_assets.server.previews import Previews
-from iss_assets.server.study_pages import DaemonState
 from iss_assets.settings import Settings
 from iss_assets.synthetic.marker import is_sample_study
 
@@ -39,8 +36,6 @@ STOP_S: Final = 8.0
 """Seconds from a signal or a crash after which everything is ended the hard way; operators are promised ten."""
 READY_S: Final = 120.0
 """Seconds within which the code server must answer."""
-DAEMON_SILENT_S: Final = 180.0
-"""The daemon reports every 30 s; after this long without a report it is not alive."""
 _LONGEST_SOCKET: Final = 100
 """Bytes; the kernel takes 107 for the path of a socket."""
 LOCATION: Final = "iss_assets"
@@ -122,11 +117,15 @@ def _run(
         closing(Previews(settings.video)) as previews,
     ):
         previews.warm_up()
-        began = time.time()
+        watch = DaemonWatch(settings, instance, say)
         application = build_application(
-            settings, dagster, announce, previews,
-            invented=is_sample_study(settings.study), daemon=lambda: daemon_state(instance, began),
-        )  # fmt: skip
+            settings,
+            dagster,
+            announce,
+            previews,
+            invented=is_sample_study(settings.study),
+            daemon=watch.state,
+        )
         config = uvicorn.Config(
             application, log_level="warning", access_log=False, lifespan="off", server_header=False,
             ssl_certfile=server.certificate, ssl_keyfile=server.certificate_key, timeout_graceful_shutdown=2,
@@ -136,6 +135,7 @@ def _run(
         web = _Server(config)
         thread = threading.Thread(target=web.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()
+        threading.Thread(target=watch.run, args=(stop,), daemon=True).start()
         say(f"Serving on {address}. Ctrl-C stops it.")
         ended = None
         while not stop.wait(0.3):
@@ -147,9 +147,14 @@ def _run(
                 break
         status = 1 if ended else 0
         threading.Timer(STOP_S, _end, (children, status)).start()
+        last_words = threading.Thread(target=watch.report_end, daemon=True)
+        if ended:
+            last_words.start()
         web.should_exit = True
         children.stop()
         thread.join(1)
+        if ended:
+            last_words.join()
         previews.close()
         # leaving Dagster's contexts and the interpreter in order takes seconds, and nothing is left to be saved
         _end(children, status)
@@ -161,13 +166,6 @@ def _end(children: Children, status: int) -> None:
     children.kill()
     sys.stdout.flush()
     os._exit(status)
-
-
-def daemon_state(instance: DagsterInstance, began: float) -> DaemonState:
-    """Return whether the daemon, started at this Unix time, is alive; it has as long for its first report as for any."""
-    last = last_heartbeat(instance)
-    alive = time.time() - max(last or 0.0, began) < DAEMON_SILENT_S
-    return DaemonState(alive, datetime.fromtimestamp(last, UTC) if last is not None else None)
 
 
 class _Server(uvicorn.Server):

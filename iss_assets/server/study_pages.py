@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any, Final
@@ -19,6 +18,7 @@ from iss_assets.reports.charts import for_strict_page
 from iss_assets.reports.patient_report import PatientReportInputs, scores_and_quality
 from iss_assets.reports.quality_text import HEADINGS, headline, subject
 from iss_assets.server.accounts import Accounts, Role
+from iss_assets.server.daemon_watch import DaemonState
 from iss_assets.server.pages import Pages
 from iss_assets.server.review_queue import Entry
 from iss_assets.server.routing import GuardedRoute, session_of
@@ -61,22 +61,6 @@ select
   (select count(*) from alerts where status = 'raised' and first_seen >= $since) as raised,
   (select count(*) from alerts where status = 'resolved' and changed_at >= $since) as resolved
 """
-
-
-@dataclass(frozen=True)
-class DaemonState:
-    """Whether new submissions are being picked up.
-
-    Attributes
-    ----------
-    alive : bool
-        Whether every part of the daemon has reported lately.
-    last : datetime or None
-        When the part that has been silent longest did.
-    """
-
-    alive: bool
-    last: datetime | None
 
 
 class StudyPages:

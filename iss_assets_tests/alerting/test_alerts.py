@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import dagster as dg
@@ -41,6 +40,7 @@ from iss_assets.protocol.catalogue import WITHOUT_CONTACT
 from iss_assets.schemas.operations import CheckResults
 from iss_assets.settings import AlertSettings, Settings
 from iss_assets.warehouse.database import Warehouse
+from iss_assets_tests.alerting.receiver import Receiver
 from iss_assets_tests.intake.conftest import ENROLLMENT_HEADER, SURVEY_HEADER
 
 T0 = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
@@ -434,58 +434,6 @@ def test_nothing_but_ids_names_and_numbers_gets_into_a_message(
 
 
 # --- sending ---------------------------------------------------------------------------------------------------------
-
-
-class Receiver:
-    """An HTTP server on localhost that keeps what it is sent; `answer` says how it behaves."""
-
-    def __init__(self) -> None:
-        self.answer = "ok"
-        self.got: list[dict[str, str]] = []
-        self.keys: list[tuple[str, str]] = []
-        """Header and field of every message that came, answered in time or not."""
-        self.tried = 0
-        receiver = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                receiver.tried += 1
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                receiver.keys.append((self.headers["Idempotency-Key"], body["idempotency_key"]))
-                if receiver.answer == "slow":
-                    time.sleep(30)
-                if receiver.answer == "drip":
-                    for _ in range(300):
-                        self.wfile.write(b"H")
-                        time.sleep(0.1)
-                receiver.got += [body] if receiver.answer == "ok" else []
-                self.send_response(200 if receiver.answer == "ok" else 500)
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    @property
-    def url(self) -> str:
-        return f"json://127.0.0.1:{self.server.server_address[1]}/hook-s3cret"
-
-
-@pytest.fixture
-def receivers() -> Iterator[Callable[[], Receiver]]:
-    made: list[Receiver] = []
-
-    def make() -> Receiver:
-        made.append(Receiver())
-        return made[-1]
-
-    yield make
-    for receiver in made:
-        receiver.server.shutdown()
-        receiver.server.server_close()
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -16,6 +17,8 @@ from pathlib import Path
 
 import httpx2
 import pytest
+
+from iss_assets_tests.alerting.receiver import Receiver
 
 STARTS_S, ENDS_S = 120.0, 10.0
 
@@ -53,10 +56,10 @@ class Served:
 
 
 @contextmanager
-def serving(tmp_path: Path) -> Iterator[Served]:
+def serving(tmp_path: Path, **settings: str) -> Iterator[Served]:
     (tmp_path / "study").mkdir(exist_ok=True)
     mark = f"{tmp_path.name}-{os.getpid()}-{time.monotonic_ns()}"
-    environment = {**os.environ, "ISS_TEST_MARK": mark, "ISS_HOME": str(tmp_path / "home")}
+    environment = {**os.environ, "ISS_TEST_MARK": mark, "ISS_HOME": str(tmp_path / "home"), **settings}
     command = [
         sys.executable,
         "-m",
@@ -115,8 +118,9 @@ def test_one_port_serves_pages_and_dagster_and_a_signal_ends_everything(tmp_path
 
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", ["grpc", "daemon", "itself"])
-def test_a_part_that_crashes_ends_the_others(tmp_path: Path, victim: str) -> None:
-    with serving(tmp_path) as served:
+def test_a_part_that_crashes_ends_the_others_and_is_an_alert(tmp_path: Path, victim: str) -> None:
+    receiver = Receiver()
+    with serving(tmp_path, ISS_ALERTS__URLS=json.dumps([receiver.url])) as served:
         words = {"grpc": b"grpc\0--socket", "daemon": b"dagster._daemon"}
         pid = served.process.pid
         if victim in words:
@@ -128,6 +132,8 @@ def test_a_part_that_crashes_ends_the_others(tmp_path: Path, victim: str) -> Non
         os.kill(pid, signal.SIGKILL)
         assert served.wait_until_gone() < ENDS_S
         assert served.process.returncode == (1 if victim in words else -signal.SIGKILL)
+    said = [message["message"] for message in receiver.got]
+    assert [("daemon is silent" in text) for text in said] == ([True] if victim in words else [])
 
 
 def test_a_port_that_is_taken_is_one_clear_line(tmp_path: Path) -> None:

@@ -12,15 +12,17 @@ from starlette.applications import Starlette
 
 from iss_assets.pipeline.home import open_instance
 from iss_assets.server.application import DagsterApps, build_application
-from iss_assets.server.serving import DAEMON_SILENT_S, daemon_state
+from iss_assets.server.daemon_watch import DaemonState, DaemonWatch
 from iss_assets.server.study_data import StudyData
-from iss_assets.server.study_pages import DaemonState
-from iss_assets.settings import Settings
+from iss_assets.settings import ServerSettings, Settings
 from iss_assets_tests.server.invented_study import FLAGS, make_study
 from iss_assets_tests.server.test_desk import decide
 from iss_assets_tests.server.test_security import client, probe, settings
 
 __all__ = ["settings"]
+
+
+SILENT_S = ServerSettings().daemon_silent_s
 
 
 def built(settings: Settings, state: DaemonState | None = None) -> Starlette:
@@ -95,19 +97,27 @@ def test_the_warehouse_is_read_again_when_it_has_changed_and_not_before(
     ("silent_s", "missing", "started_s", "alive"),
     [
         (10, False, 9999, True),
-        (DAEMON_SILENT_S + 60, False, 9999, False),
+        (SILENT_S + 60, False, 9999, False),
         (10, True, 9999, False),  # one part never reported
-        (DAEMON_SILENT_S + 60, False, 5, True),  # what is silent is the daemon before
+        (SILENT_S + 60, False, 5, True),  # what is silent is the daemon before
         (10, True, 5, True),
     ],
 )
 def test_the_daemon_is_alive_while_every_part_reports(
-    settings: Settings, silent_s: float, missing: bool, started_s: float, alive: bool
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    silent_s: float,
+    missing: bool,
+    started_s: float,
+    alive: bool,
 ) -> None:
     now = time.time()
     with open_instance(settings) as instance:
+        with monkeypatch.context() as earlier:
+            earlier.setattr(time, "time", lambda: now - started_s)
+            watch = DaemonWatch(settings, instance, pytest.fail)
         parts = instance.get_required_daemon_types()
         for part in parts[missing:]:
             at = now - (silent_s if part == parts[-1] else 1)
             instance.add_daemon_heartbeat(DaemonHeartbeat(at, part, "id", []))
-        assert daemon_state(instance, now - started_s).alive is alive
+        assert watch.state().alive is alive
