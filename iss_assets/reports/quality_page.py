@@ -11,10 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from iss_assets.alerting.rules import WHOLE_STUDY
-from iss_assets.protocol.catalogue import CATALOGUE
 from iss_assets.reports.charts import time_line
-from iss_assets.reports.quality_report import Item, Level, QualityReport, ReviewSummary, Week, check_title
-from iss_assets.reports.quality_text import HEADINGS, headline, shorten, subject
+from iss_assets.reports.quality_report import Item, Level, QualityReport, Week, check_title
+from iss_assets.reports.quality_text import (
+    HEADINGS,
+    flag_rows,
+    flag_titles,
+    headline,
+    reviews_in_words,
+    shorten,
+    subject,
+)
 from iss_assets.reports.templating import INVENTED, Banner, Frame, write_page
 
 _DELIVERY = {
@@ -100,12 +107,15 @@ def _context(report: QualityReport) -> dict[str, Any]:
             {
                 **row,
                 "name": row["flag"].replace("_", " "),
-                "says": _titles().get(row["flag"], ""),
+                "says": flag_titles().get(row["flag"], ""),
                 "share": 100 * row["videos"] / max(1, totals["measured"]),
             }
             for row in report.by_reason
         ],
-        "reviews": _reviews(report.reviews),
+        "reviews": {
+            "says": reviews_in_words(report.reviews, names=True) if report.reviews else [],
+            "flags": flag_rows(report.reviews),
+        },
         "alerts": [
             {
                 "who": "whole study" if a["patient_id"] == WHOLE_STUDY else a["patient_id"],
@@ -128,39 +138,6 @@ def _context(report: QualityReport) -> dict[str, Any]:
     }
 
 
-def _reviews(reviews: ReviewSummary) -> dict[str, Any]:
-    """Return what people decided, in words, and a row for each reviewed flag."""
-    says = [
-        f"{reviews.reviewed} of {max(reviews.flagged, reviews.reviewed)} flags were reviewed, {reviews.rejected} of them rejected."
-    ]
-    for word, videos in (("Excluded", reviews.excluded), ("Included", reviews.included)):
-        if videos:
-            says.append(f"{word} by a person: {shorten(tuple(videos), 12)}.")
-    for pair in reviews.agreements:
-        kappa = "" if pair.kappa is None else f", Cohen’s kappa {pair.kappa:.2f}"
-        says.append(
-            f"{pair.reviewers[0]} and {pair.reviewers[1]} agree on {pair.agreed} of {pair.flags} flags that both reviewed{kappa}."
-        )
-    return {
-        "any": bool(reviews.reviewed or reviews.excluded or reviews.included),
-        "says": says,
-        "flags": [
-            {
-                "name": p.flag.replace("_", " "),
-                "says": _titles().get(p.flag, ""),
-                "reviewed": p.confirmed + p.rejected,
-                "rejected": p.rejected,
-                "patients": p.patients,
-                "precision": f"{p.precision.estimate:.0%}",
-                "interval": f"{p.precision.low:.0%} to {p.precision.high:.0%}"
-                if p.precision.low is not None and p.precision.high is not None
-                else p.precision.note or "",
-            }
-            for p in reviews.precisions
-        ],
-    }
-
-
 def _shown(item: Item) -> dict[str, Any]:
     """Return an item as the template shows it."""
     return {
@@ -178,10 +155,6 @@ def _shown(item: Item) -> dict[str, Any]:
 
 def _of(part: int, whole: int) -> str:
     return f"{part} of {whole}" + (f" ({part / whole:.0%})" if whole else "")
-
-
-def _titles() -> dict[str, str]:
-    return {flag: check.title for check in CATALOGUE for flag in check.flags}
 
 
 def _bars(row: dict[str, Any]) -> dict[str, Any]:

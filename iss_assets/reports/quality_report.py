@@ -15,13 +15,6 @@ from string import Formatter
 from typing import Any, Final
 
 from iss_assets.alerting.rules import RUN_FAILED, WHOLE_STUDY
-from iss_assets.evaluation.review_agreement import (
-    Agreement,
-    FlagDecision,
-    FlagPrecision,
-    flag_precisions,
-    reviewer_agreements,
-)
 from iss_assets.protocol.catalogue import (
     SCHEMA,
     WITHDRAWAL,
@@ -32,6 +25,7 @@ from iss_assets.protocol.catalogue import (
 )
 from iss_assets.protocol.consent import SCOPES_IN_WORDS, Scope
 from iss_assets.protocol.flags import FLAGS, causes_of
+from iss_assets.reports.review_summary import ReviewSummary, review_summary
 from iss_assets.warehouse.database import Warehouse
 
 _FAILED = """
@@ -73,22 +67,6 @@ select
   (select count(distinct patient_id) from check_results where patient_id <> '*') as checked,
   (select max(evaluated_at) from check_results) as checked_at
 """
-
-# a decision counts until the same flag is cleared later
-_FLAG_DECISIONS = """
-select r.reviewed_at, r.reviewer, r.patient_id, r.video_id, r.flag, r.decision
-from reviews as r
-where r.decision in ('confirm', 'reject') and not exists (
-  from reviews as c
-  where c.decision = 'clear' and c.video_id = r.video_id and c.flag = r.flag
-    and (c.reviewed_at, c.line) > (r.reviewed_at, r.line)
-)
-order by r.reviewed_at, r.line
-"""
-
-_DECIDED_VIDEOS = "select video_id, decision from video_quality where decision is not null"
-
-_FLAGGED = "select coalesce(sum(len(flags) + len(coalesce(rejected_flags, []))), 0)::bigint as flagged from video_quality"
 
 _BY_PATIENT = """
 select
@@ -228,39 +206,6 @@ class Week:
 
 
 @dataclass(frozen=True)
-class ReviewSummary:
-    """What people decided about flags and videos.
-
-    Attributes
-    ----------
-    flagged : int
-        Pairs of video and measured flag, the rejected ones included.
-    precisions : list of FlagPrecision
-        By flag.
-    agreements : list of Agreement
-        By pair of reviewers.
-    excluded, included : list of str
-        Videos that a person excluded, or included against what was measured.
-    """
-
-    flagged: int = 0
-    precisions: list[FlagPrecision] = field(default_factory=list)
-    agreements: list[Agreement] = field(default_factory=list)
-    excluded: list[str] = field(default_factory=list)
-    included: list[str] = field(default_factory=list)
-
-    @property
-    def reviewed(self) -> int:
-        """Flags of videos that were reviewed."""
-        return sum(p.confirmed + p.rejected for p in self.precisions)
-
-    @property
-    def rejected(self) -> int:
-        """Flags of videos that were rejected."""
-        return sum(p.rejected for p in self.precisions)
-
-
-@dataclass(frozen=True)
 class QualityReport:
     """The state of the study's quality.
 
@@ -276,6 +221,8 @@ class QualityReport:
         Videos with a survey whose local day is known, by the week of that day.
     alerts : list of dict
         The newest rows of ``alerts``.
+    reviews : ReviewSummary
+        What people decided.
     """
 
     items: list[Item]
@@ -284,7 +231,7 @@ class QualityReport:
     by_reason: list[dict[str, Any]]
     over_time: list[Week]
     alerts: list[dict[str, Any]] = field(default_factory=list)
-    reviews: ReviewSummary = field(default_factory=lambda: ReviewSummary())
+    reviews: ReviewSummary = field(default_factory=ReviewSummary)
 
     def patients_at(self, level: Level) -> set[str]:
         """Return the patients whose most costly item is of this level."""
@@ -323,8 +270,7 @@ def quality_report(
         totals = rows(_TOTALS)[0]
         by_patient, by_reason, weeks = rows(_BY_PATIENT), rows(_BY_REASON), rows(_OVER_TIME)
         alerts = rows(_ALERTS, limit=alert_limit)
-        decisions, decided = rows(_FLAG_DECISIONS), rows(_DECIDED_VIDEOS)
-        flagged = rows(_FLAGGED)[0]["flagged"]
+        reviews = review_summary(connection)
     if patients:
         failed, videos = ([r for r in found if r["patient_id"] in patients] for found in (failed, videos))
     return QualityReport(
@@ -342,42 +288,7 @@ def quality_report(
             for row in weeks
         ],
         alerts=alerts,
-        reviews=summarize_reviews(decisions, decided, flagged),
-    )
-
-
-def summarize_reviews(
-    decisions: Iterable[Mapping[str, Any]], decided: Iterable[Mapping[str, Any]], flagged: int
-) -> ReviewSummary:
-    """Summarize reviews.
-
-    Parameters
-    ----------
-    decisions : iterable of mapping
-        Rows of ``reviews`` that confirm or reject a flag and were not taken back.
-    decided : iterable of mapping
-        ``video_id`` and ``decision`` of the videos that a person included or excluded.
-    flagged : int
-        Pairs of video and measured flag.
-    """
-    made = [
-        FlagDecision(
-            d["reviewed_at"],
-            d["reviewer"],
-            d["patient_id"],
-            d["video_id"],
-            d["flag"],
-            d["decision"] == "confirm",
-        )
-        for d in decisions
-    ]
-    use = [(row["decision"], row["video_id"]) for row in decided]
-    return ReviewSummary(
-        flagged,
-        flag_precisions(made),
-        reviewer_agreements(made),
-        sorted(video for decision, video in use if decision == "exclude"),
-        sorted(video for decision, video in use if decision == "include"),
+        reviews=reviews,
     )
 
 

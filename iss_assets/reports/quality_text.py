@@ -1,13 +1,16 @@
-"""The quality report as plain text: what ``iss quality`` prints."""
+"""The quality report in words: what ``iss quality`` prints, and what pages say of flags and reviews."""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Final
 
+from iss_assets.protocol.catalogue import CATALOGUE
 from iss_assets.reports.quality_report import Item, Level, QualityReport
+from iss_assets.reports.review_summary import ReviewSummary
 
 HEADINGS: Final[dict[Level, tuple[str, str]]] = {
     Level.RIGHTS: ("Patients' rights", "These patients asked for it; carry it out first."),
@@ -111,3 +114,69 @@ def shorten(ids: Sequence[str], limit: int = 6) -> str:
 def count(number: int, what: str) -> str:
     """Return a number with what is counted."""
     return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def reviews_in_words(reviews: ReviewSummary, *, names: bool) -> list[str]:
+    """Say how much was reviewed, which videos people decided about, and how reviewers agree.
+
+    Parameters
+    ----------
+    reviews : ReviewSummary
+        What people decided.
+    names : bool
+        Whether reviewers are called by their accounts; if not, reviewer 1, 2, ...
+    """
+    says = [
+        f"{reviews.reviewed} of {max(reviews.flagged, reviews.reviewed)} flags were reviewed, {reviews.rejected} of them "
+        "rejected."
+    ]
+    for word, videos in (("Excluded", reviews.excluded), ("Included", reviews.included)):
+        if videos:
+            says.append(f"{word} by a person: {shorten(tuple(videos), 12)}.")
+    people = sorted({person for pair in reviews.agreements for person in pair.reviewers})
+    called = {person: person if names else f"reviewer {n}" for n, person in enumerate(people, start=1)}
+    for pair in reviews.agreements:
+        kappa = "" if pair.kappa is None else f", Cohen’s kappa {pair.kappa:.2f}"
+        one, other = (called[person] for person in pair.reviewers)
+        sentence = (
+            f"{one} and {other} agree on {pair.agreed} of {pair.flags} flags that both reviewed{kappa}."
+        )
+        says.append(sentence if names else sentence[0].upper() + sentence[1:])
+    return says
+
+
+@dataclass(frozen=True)
+class FlagRow:
+    """A reviewed flag as tables show it; the fields are `FlagPrecision`'s, in words."""
+
+    name: str
+    says: str
+    reviewed: int
+    rejected: int
+    patients: int
+    precision: str
+    interval: str
+
+
+def flag_rows(reviews: ReviewSummary) -> list[FlagRow]:
+    """Return a row for each reviewed flag."""
+    titles = flag_titles()
+    return [
+        FlagRow(
+            p.flag.replace("_", " "),
+            titles.get(p.flag, ""),
+            p.confirmed + p.rejected,
+            p.rejected,
+            p.patients,
+            f"{p.precision.estimate:.0%}",
+            f"{p.precision.low:.0%} to {p.precision.high:.0%}"
+            if p.precision.low is not None and p.precision.high is not None
+            else p.precision.note or "",
+        )
+        for p in reviews.precisions
+    ]
+
+
+def flag_titles() -> dict[str, str]:
+    """Return for each flag what a failure of its check means."""
+    return {flag: check.title for check in CATALOGUE for flag in check.flags}

@@ -11,6 +11,7 @@ import pandas as pd
 
 from iss_assets.evaluation.frames import Rows, as_frame
 from iss_assets.reports.gallery import MartFigure
+from iss_assets.reports.review_summary import ReviewSummary
 from iss_assets.reports.templating import STUDY
 from iss_assets.schemas.registry import BY_NAME
 from iss_assets.settings import EvaluationSettings
@@ -36,6 +37,8 @@ class StudyReportInputs:
         Further evaluation tables by name, as `evaluate_study` returns them; the page says which are missing.
     rejected_rows, study_problems
         The tables of those names.
+    reviews
+        What people decided about flags and videos.
     study_figures
         Headings with their figures: what the study looks like, as on the study page.
     settings
@@ -66,6 +69,7 @@ class StudyReportInputs:
     evaluation: Mapping[str, Rows] = field(default_factory=dict)
     rejected_rows: Rows | None = None
     study_problems: Rows | None = None
+    reviews: ReviewSummary = field(default_factory=ReviewSummary)
     study_figures: Sequence[tuple[str, Sequence[MartFigure]]] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     evaluation_settings: EvaluationSettings = field(default_factory=EvaluationSettings)

@@ -18,6 +18,7 @@ from iss_assets.evaluation.intervals import COVERAGE
 from iss_assets.protocol import published as paper
 from iss_assets.protocol.terms import AGE_GROUPS, COHORT_GOAL, COHORTS
 from iss_assets.reports import charts, conclusions, report_tables, tripod
+from iss_assets.reports.quality_text import flag_rows, reviews_in_words
 from iss_assets.reports.report_answers import associations_reach, checklist_answers, flow, missing_tables
 from iss_assets.reports.report_inputs import StudyReportInputs
 from iss_assets.reports.report_settings import models_table, settings_tables, training_settings_table
@@ -177,6 +178,17 @@ def _context(inputs: StudyReportInputs) -> dict[str, Any]:
             "No other assignment of patients to splits has been tried.",
         ),
         "missing": missing_tables(inputs),
+        "reviews": reviews_in_words(inputs.reviews, names=False) if inputs.reviews else [],
+        "reviewed_flags": t.simple(
+            "Reviewed flags.",
+            ["Flag", "Reviewed", "Rejected", "Patients", "Precision", "95% interval"],
+            [
+                (t.Cell(r.name, r.says), r.reviewed, r.rejected, r.patients, r.precision, r.interval)
+                for r in flag_rows(inputs.reviews)
+            ],
+            "Nobody has reviewed a flag yet.",
+            "Precision is the share of reviewed flags that a person confirmed; intervals are over patients.",
+        ),
         "settings_tables": settings_tables(inputs.settings),
         "models_tables": [models_table(models), training_settings_table(models)],
         "confidence": f"{settings.confidence:.0%}",

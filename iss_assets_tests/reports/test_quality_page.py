@@ -15,7 +15,7 @@ from iss_assets.alerting.rules import Alert, Observation, update
 from iss_assets.protocol.catalogue import BY_KEY, WITHOUT_CONTACT, find
 from iss_assets.reports.quality_page import write_quality_page
 from iss_assets.reports.quality_report import Item, Level, quality_report
-from iss_assets.reports.quality_text import HEADINGS, format_quality
+from iss_assets.reports.quality_text import HEADINGS, format_quality, reviews_in_words
 from iss_assets.schemas.intake import BpiScores, Patients, Reviews
 from iss_assets.schemas.modeling import FoldModels, FramePredictions
 from iss_assets.schemas.operations import Alerts, CheckResults
@@ -510,6 +510,10 @@ def test_reviews_are_summarized_with_precision_agreement_and_exclusions(
     page = write_quality_page(quality_report(study), tmp_path / "quality.html").read_text()
     assert "ben and maria agree on 1 of 2 flags that both reviewed, Cohen’s kappa 0.00." in page
     assert f"Excluded by a person: {videos[2]['video_id']}." in page and "secret" not in page
+
+    assert reviews_in_words(found, names=False)[-1] == (
+        "Reviewer 1 and reviewer 2 agree on 1 of 2 flags that both reviewed, Cohen’s kappa 0.00."
+    )
 
 
 def test_a_request_to_withdraw_comes_first_and_says_when_and_from_what(

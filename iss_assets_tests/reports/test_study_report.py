@@ -22,6 +22,7 @@ from iss_assets.reports.patient_report import PatientReportInputs, write_patient
 from iss_assets.reports.report_answers import associations_reach
 from iss_assets.reports.report_inputs import StudyReportInputs
 from iss_assets.reports.report_settings import models_table, training_settings_table
+from iss_assets.reports.review_summary import summarize_reviews
 from iss_assets.reports.study_report import write_study_report
 from iss_assets.reports.tripod import AUTHORS, checklist
 from iss_assets.schemas.evaluation import CanaryResults, PermutationResults, QualityAssociations
@@ -102,6 +103,30 @@ def full(study: SimpleNamespace, evaluated: Evaluated, tmp_path_factory: pytest.
         inputs(study, evaluated, invented=True), tmp_path_factory.mktemp("r") / "study.html"
     )
     return Page(path.read_text(encoding="utf-8"))
+
+
+def test_the_page_says_how_often_flags_were_right_and_reviewers_agreed(
+    study: SimpleNamespace, tmp_path: Path
+) -> None:
+    decisions = [
+        {"reviewed_at": WHEN, "reviewer": who, "patient_id": "0001", "video_id": f"0001-0{n}", "flag": "glare",
+         "decision": "confirm" if right else "reject"}
+        for who, answers in (("maria", (True, True, False)), ("ben", (True, True, True)))
+        for n, right in enumerate(answers, start=1)
+    ]  # fmt: skip
+    summary = summarize_reviews(decisions, [{"video_id": "0001-09", "decision": "exclude"}], 40)
+    page = write_study_report(inputs(study, reviews=summary), tmp_path / "page.html").read_text("utf-8")
+    for said in (
+        "3 of 40 flags were reviewed, 0 of them rejected.",
+        "Excluded by a person: 0001-09.",
+        "Reviewer 1 and reviewer 2 agree on 2 of 3 flags that both reviewed, Cohen’s kappa 0.00.",
+        "Reviewed flags.",
+        "glare",
+    ):
+        assert said in page
+    assert "maria" not in page
+    without = write_study_report(inputs(study), tmp_path / "without.html").read_text("utf-8")
+    assert "Nobody has reviewed a flag yet." in without
 
 
 def test_the_page_shows_what_the_study_looks_like(study: SimpleNamespace, tmp_path: Path) -> None:

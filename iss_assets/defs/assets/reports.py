@@ -20,6 +20,7 @@ from iss_assets.reports.patient_report import PatientReportInputs, write_patient
 from iss_assets.reports.quality_page import write_quality_page
 from iss_assets.reports.quality_report import quality_report
 from iss_assets.reports.report_inputs import StudyReportInputs
+from iss_assets.reports.review_summary import review_summary
 from iss_assets.reports.study_page import MARTS, read_marts, write_study_page
 from iss_assets.reports.study_report import write_study_report
 from iss_assets.settings import Settings
@@ -85,7 +86,7 @@ def link(path: Path, settings: Settings) -> dict[str, Any]:
         "What was run on whom, Table 5 beside the published one, intervals, baselines, subgroups, model card. "
         "One HTML file that opens offline.",
         deps=[table.__table__ for table in EVALUATION_TABLES]
-        + ["rejected_rows", "study_problems"]
+        + ["rejected_rows", "study_problems", "reviews"]
         + [name for _, names in STUDY_FIGURES for name in names],
     )
 )
@@ -102,11 +103,14 @@ def report_inputs(store: Warehouse, settings: Settings) -> StudyReportInputs:
     def whole(table: str) -> Any:
         return store.query(f"select * from {table}")
 
+    with store.read() as connection:
+        reviews = review_summary(connection)
     return StudyReportInputs(
         study_figures=study_figures(store),
         extracted=store.query(_EXTRACTED),
         relabelled=relabelled_experiments(store),
         without_consent=without_consent(store),
+        reviews=reviews,
         evaluation={t.__table__: whole(t.__table__) for t in EVALUATION_TABLES},
         settings=settings.model_dump(mode="json"),
         evaluation_settings=settings.evaluation,
