@@ -7,7 +7,16 @@ from collections.abc import Mapping
 import dagster as dg
 
 from iss_assets.defs import jobs
-from iss_assets.defs.assets import evaluation, expectations, extraction, quality, reports, study, training
+from iss_assets.defs.assets import (
+    evaluation,
+    expectations,
+    extraction,
+    features,
+    quality,
+    reports,
+    study,
+    training,
+)
 from iss_assets.defs.assets.sql_models import build_sql_models
 from iss_assets.defs.checks.build import build_checks
 from iss_assets.defs.resources import WarehouseResource
@@ -42,6 +51,7 @@ def build_defs(
             *study.video_assets(settings),
             *extraction.extraction_assets(settings),
             *quality.quality_assets(settings),
+            *features.feature_assets(settings),
             expectations.study_expectations,
             *build_sql_models(settings.warehouse.sql_dir),
             *results,
@@ -50,7 +60,7 @@ def build_defs(
             reports.study_page,
             reports.quality_page,
         ],
-        asset_checks=build_checks(results),
+        asset_checks=build_checks(results, settings),
         jobs=jobs.ALL,
         schedules=build_schedules(settings),
         sensors=build_sensors(settings),

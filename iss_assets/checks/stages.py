@@ -9,9 +9,11 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from iss_assets.checks import consent, quality, scores
 from iss_assets.checks.findings import Rule
+from iss_assets.features.registry import FEATURES, feature_named
 from iss_assets.protocol.catalogue import CheckInfo, find, schema_check
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Warehouse
@@ -42,6 +44,8 @@ class Stage:
         Assets, besides those checked, that must be up to date first.
     by_patient : bool
         Whether there is one result per patient, or one for the whole study.
+    feature : str or None
+        The feature whose tables are checked; without it the stage is always on.
     """
 
     name: str
@@ -50,6 +54,7 @@ class Stage:
     queries: Sequence[str] = ()
     also_needs: Sequence[str] = ()
     by_patient: bool = True
+    feature: str | None = None
 
     @property
     def checks(self) -> list[CheckInfo]:
@@ -57,11 +62,42 @@ class Stage:
         named = [find(asset, name) for asset, rules in self.rules.items() for name in rules]
         return [*(schema_check(table) for table in self.tables), *named]
 
+    def enabled(self, settings: Settings) -> bool:
+        """Return whether the settings have the stage's feature on, if it has one."""
+        return self.feature is None or feature_named(self.feature).enabled(settings)
+
+
+class FeatureRules(NamedTuple):
+    """The rules of a feature's tables, beyond their schema."""
+
+    rules: Mapping[str, Mapping[str, Rule]]
+    """Asset to its rules by check name."""
+    queries: Sequence[str] = ()
+    """Files of ``sql/`` that the rules need."""
+    also_needs: Sequence[str] = ()
+    """Assets, besides those checked, that must be up to date first."""
+
 
 def results_fingerprint(settings: Settings) -> str:
     """Return the fingerprint of results computed with these settings and this code."""
     sections = (settings.checks, settings.quality, settings.video)
     return fingerprint("checks", CHECKS_CODE_VERSION, [section.digest() for section in sections])
+
+
+FEATURE_RULES: Mapping[str, FeatureRules] = {}
+"""Feature to the rules of its tables. Their thresholds are among ``settings.checks``."""
+
+
+def _feature_stages() -> list[Stage]:
+    return [
+        Stage(
+            f"check_{feature.name}",
+            feature.table_names,
+            *FEATURE_RULES.get(feature.name, FeatureRules({})),
+            feature=feature.name,
+        )
+        for feature in FEATURES
+    ]
 
 
 STAGES: tuple[Stage, ...] = (
@@ -85,8 +121,9 @@ STAGES: tuple[Stage, ...] = (
         quality.QUERIES,
         also_needs=("consent",),
     ),
+    *_feature_stages(),
 )
-"""Every stage from the study folder to the quality of a video."""
+"""Every stage from the study folder to the features of a video, those of features that are switched off included."""
 
 
 def unchecked(warehouse: Warehouse, settings: Settings) -> dict[str, list[str]]:
@@ -96,8 +133,9 @@ def unchecked(warehouse: Warehouse, settings: Settings) -> dict[str, list[str]]:
     holds for a week of the enrollment that has ended since and for a patient who has stopped checking in, as the
     submissions of other patients show.
     """
-    tables = [table for stage in STAGES for table in stage.tables]
-    checks = [f"{check.asset}.{check.name}" for stage in STAGES for check in stage.checks]
+    stages = [stage for stage in STAGES if stage.enabled(settings)]
+    tables = [table for stage in stages for table in stage.tables]
+    checks = [f"{check.asset}.{check.name}" for stage in stages for check in stage.checks]
     with warehouse.read() as connection:
         rows = connection.execute(
             (SQL / "unchecked.sql").read_text("utf-8"),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dagster as dg
 
+from iss_assets.defs.assets.features import FEATURE_GROUP
 from iss_assets.pipeline.staleness import PATIENT_TABLES
 
 study_job = dg.define_asset_job(
@@ -17,8 +18,8 @@ study_job = dg.define_asset_job(
 
 patient_job = dg.define_asset_job(
     "patient",
-    selection=dg.AssetSelection.assets(*PATIENT_TABLES),
-    description="Bring one patient up to date: enrollment, answers, videos, pictures, sound, quality.",
+    selection=dg.AssetSelection.assets(*PATIENT_TABLES) | dg.AssetSelection.groups(FEATURE_GROUP),
+    description="Bring one patient up to date: enrollment, answers, videos, pictures, sound, quality, features.",
 )
 
 marts_job = dg.define_asset_job(

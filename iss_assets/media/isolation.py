@@ -204,7 +204,7 @@ class Guard:
 
 
 def _broken_message(reading: Reading, error: str, memory_gb: float) -> str:
-    subject = _SUBJECTS[reading.stage]
+    subject = _SUBJECTS.get(reading.stage, f"Measuring its {reading.stage}")
     limit = (
         f"{reading.seconds:.0f} seconds" if reading.seconds < 120 else f"{reading.seconds / 60:.0f} minutes"
     )

@@ -16,9 +16,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-Stage = Literal["probe", "picture", "landmarks", "sound", "quality"]
+Stage = str
+"""A stage of reading a video: probe, picture, landmarks, sound, quality, or the name of a feature."""
 
 
 @dataclass(frozen=True)

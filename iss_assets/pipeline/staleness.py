@@ -21,6 +21,7 @@ from iss_assets.checks.study import SQL as STUDY_CHECKS
 from iss_assets.datasets.items import data_hash, trainable_patients
 from iss_assets.evaluation.comparable import LeftOut, comparable_folds, experiments_with_old_levels
 from iss_assets.evaluation.study import CODE_VERSION as EVALUATION_VERSION
+from iss_assets.features.registry import FEATURES
 from iss_assets.intake.folder import (
     StudyFolder,
     consent_rows,
@@ -45,8 +46,8 @@ from iss_assets.schemas.registry import BY_NAME as TABLES
 from iss_assets.settings import Settings, TrainingSettings
 from iss_assets.warehouse.database import Warehouse
 from iss_assets.warehouse.ledger import (
+    EXTRACTED_TABLES,
     STUDY,
-    VIDEO_TABLES,
     WHOLE,
     code_versions,
     fingerprint,
@@ -71,7 +72,10 @@ PATIENT_TABLES = (
     "audio_features",
     "video_quality",
 )
-"""Tables that are made patient by patient."""
+"""Tables that are made patient by patient, without those of the features."""
+
+FEATURE_TABLES = tuple(name for feature in FEATURES for name in feature.table_names)
+"""Tables of the features, those that are switched off included; they are made patient by patient too."""
 
 SCORES_CODE_VERSION = "2"
 """Raised when the same survey row yields a different row of ``bpi_scores``. 2: offsets are no longer lost, and the offset
@@ -131,7 +135,8 @@ def quality_fingerprint(
     """
     mine = {v["sha256"] for v in own}
     twins = sorted(v["video_id"] for v in everyone if v["sha256"] in mine and v["patient_id"] != patient)
-    prints = [(v["video_id"], v["status"], video_fingerprints(v["sha256"], versions)) for v in own]
+    read = {table: versions[table] for table in EXTRACTED_TABLES}
+    prints = [(v["video_id"], v["status"], video_fingerprints(v["sha256"], read)) for v in own]
     # without reviews the same as before there were any, so that no home is assessed again
     decided = [reviews_fingerprint(reviews)] if reviews else []
     return fingerprint(sorted(prints, key=lambda p: p[0]), twins, versions["video_quality"], *decided)
@@ -340,7 +345,7 @@ def stale_patients(folder: StudyFolder, settings: Settings) -> dict[str, list[st
         for video in videos.get(patient, []):
             if video["status"] == "ok":
                 prints = video_fingerprints(video["sha256"], versions)
-                expected |= {(patient, video["video_id"], t): prints[t] for t in VIDEO_TABLES}
+                expected |= {(patient, video["video_id"], table): made for table, made in prints.items()}
         expected[(patient, WHOLE, "video_quality")] = quality_fingerprint(
             patient, videos.get(patient, []), twins, versions, reviews
         )
@@ -435,6 +440,7 @@ def pages_state(warehouse: Warehouse) -> str | None:
 
 _SHOWN = (
     *PATIENT_TABLES,
+    *FEATURE_TABLES,
     "rejected_rows",
     "study_problems",
     "cv_splits",

@@ -5,7 +5,6 @@ from __future__ import annotations
 from iss_assets.schemas.base import PATIENT_ID, SUBMISSION_ID, Table, column
 
 VIDEO_STATUS = ("ok", "unreadable", "no_video", "too_short", "too_large")
-READING_STAGES = ("probe", "picture", "landmarks", "sound", "quality")
 
 
 class Videos(Table):
@@ -70,7 +69,11 @@ class VideoProblems(Table):
 
     video_id: object = column("VARCHAR", "Video id.", **SUBMISSION_ID)
     patient_id: object = column("VARCHAR", "Patient id.", **PATIENT_ID)
-    stage: object = column("VARCHAR", "Stage that failed.", isin=READING_STAGES)
+    stage: object = column(
+        "VARCHAR",
+        "Stage that failed: probe, picture, landmarks, sound, quality, or the name of a feature.",
+        str_matches=r"^[a-z_]+$",
+    )
     sha256: object = column("VARCHAR", "SHA-256 of the file that failed.")
     version: object = column("VARCHAR", "Hash of the code and settings at the time.")
     status: object = column(

@@ -15,6 +15,7 @@ from functools import lru_cache
 import duckdb
 import pyarrow as arrow
 
+from iss_assets.features.registry import FEATURES, enabled_features
 from iss_assets.intake.inventory import INVENTORY_CODE_VERSION
 from iss_assets.media.identity import weights_file
 from iss_assets.modeling.files import content_hash
@@ -32,7 +33,10 @@ STUDY = "*"
 VISUAL_TABLES = ("frames", "faces", "landmarks")
 SOUND_TABLES = ("audio", "mel_spectrograms", "audio_features")
 PATIENT_TABLES = ("patients", "bpi_scores", "videos")
-VIDEO_TABLES = (*VISUAL_TABLES, *SOUND_TABLES)
+EXTRACTED_TABLES = (*VISUAL_TABLES, *SOUND_TABLES)
+"""Tables made from a video's file."""
+VIDEO_TABLES = (*EXTRACTED_TABLES, *(name for feature in FEATURES for name in feature.table_names))
+"""Tables with one ledger entry per video, those of features that are switched off included."""
 
 
 def fingerprint(*parts: object) -> str:
@@ -42,7 +46,7 @@ def fingerprint(*parts: object) -> str:
 
 
 def code_versions(settings: Settings) -> dict[str, str]:
-    """Return the version of each extracted table's code and settings together.
+    """Return the version of each extracted table's code and settings together, and of the enabled features' tables.
 
     It is the table's ``code_version`` in Dagster, so a change of either shows as stale in the UI.
     """
@@ -57,11 +61,10 @@ def code_versions(settings: Settings) -> dict[str, str]:
     )
     mesh = fingerprint("mesh", visual, LANDMARK_CODE_VERSION, settings.landmarks.digest())
     sound = fingerprint("sound", AUDIO_CODE_VERSION, clock, settings.audio.digest())
+    extracted = {"frames": visual, "faces": visual, "landmarks": mesh, **dict.fromkeys(SOUND_TABLES, sound)}
     return {
-        "frames": visual,
-        "faces": visual,
-        "landmarks": mesh,
-        **dict.fromkeys(SOUND_TABLES, sound),
+        **extracted,
+        **_feature_versions(settings, extracted),
         "video_quality": fingerprint(
             "quality",
             mesh,
@@ -71,6 +74,17 @@ def code_versions(settings: Settings) -> dict[str, str]:
             *identity_fingerprint(settings),
         ),
     }
+
+
+def _feature_versions(settings: Settings, extracted: Mapping[str, str]) -> dict[str, str]:
+    """Return the versions of the enabled features' tables, from those of the tables that they read."""
+    versions = dict(extracted)
+    for feature in enabled_features(settings):
+        # a source that is switched off has no version: the feature runs without its rows
+        sources = [(name, versions.get(name)) for name in feature.source_names]
+        made = fingerprint("feature", feature.version(settings), sources)
+        versions |= dict.fromkeys(feature.table_names, made)
+    return {table: version for table, version in versions.items() if table not in extracted}
 
 
 def inventory_version(settings: Settings) -> str:
@@ -92,13 +106,17 @@ def identity_fingerprint(settings: Settings) -> tuple[str, ...]:
 
 
 def video_fingerprints(sha256: str, versions: Mapping[str, str]) -> dict[str, str]:
-    """Return the fingerprint that each table's rows of one video have if they are current."""
-    return dict(_video_fingerprints(sha256, tuple(versions[table] for table in VIDEO_TABLES)))
+    """Return the fingerprint that each table's rows of one video have if they are current.
+
+    Features that are switched off have none: what is stored of them is never stale.
+    """
+    tables = tuple((table, versions[table]) for table in VIDEO_TABLES if table in versions)
+    return dict(_video_fingerprints(sha256, tables))
 
 
 @lru_cache(maxsize=2**15)
-def _video_fingerprints(sha256: str, versions: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-    return tuple((t, fingerprint(t, sha256, v)) for t, v in zip(VIDEO_TABLES, versions, strict=True))
+def _video_fingerprints(sha256: str, versions: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    return tuple((table, fingerprint(table, sha256, version)) for table, version in versions)
 
 
 def ledger(warehouse: Warehouse, patient_id: str | None = None) -> dict[tuple[str, str, str], str]:

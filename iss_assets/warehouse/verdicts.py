@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import duckdb
 
+from iss_assets.features.registry import enabled_features
 from iss_assets.media.errors import BrokenFile
 from iss_assets.media.journal import Reading, Stage
 from iss_assets.schemas.operations import Extractions
@@ -51,6 +52,7 @@ def stage_versions(settings: Settings) -> dict[str, str]:
         "landmarks": made["landmarks"],
         "sound": made["audio"],
         "quality": made["video_quality"],
+        **{feature.name: made[feature.table_names[0]] for feature in enabled_features(settings)},
     }
     return {stage: fingerprint(version, _libraries()) for stage, version in versions.items()}
 

@@ -1,91 +1,25 @@
 """The assets that open a patient's videos: frames, faces, landmarks; audio, spectrograms, audio features.
 
-There is one pass for pictures and one for sound; how either is measured is decided in ``iss_assets.media``.
-
-The unit of work is the video. A video whose fingerprint is in the ledger is not opened; what a killed run extracted
-waits in the spool; the patient's partition is replaced in one transaction at the end.
+There is one pass for pictures and one for sound; how either is measured is decided in ``iss_assets.media``, how a pass
+goes over the videos in ``video_work``.
 """
 
-import ctypes
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
 import pyarrow as arrow
 
-from iss_assets.defs.assets.common import describe, result
-from iss_assets.defs.assets.reading import guard, patient_lock
-from iss_assets.defs.assets.study import MISFITS
+from iss_assets.defs.assets.common import describe
+from iss_assets.defs.assets.video_work import Extracted, Pass, Video, extract
 from iss_assets.defs.partitions import patients_partitions
 from iss_assets.defs.resources import WarehouseResource
-from iss_assets.intake.inventory import placeholder_hash, without_probe
-from iss_assets.media.errors import BrokenFile, ChangedFile, MachineError, RefusedFile
-from iss_assets.media.journal import Reading, Stage, time_limit
 from iss_assets.schemas.audio import Audio, AudioFeatures, MelSpectrograms
-from iss_assets.schemas.operations import Extractions
-from iss_assets.schemas.registry import BY_NAME
-from iss_assets.schemas.videos import Videos
 from iss_assets.schemas.visual import Faces, Frames, Landmarks
 from iss_assets.settings import Settings
-from iss_assets.warehouse.database import Replacement, Warehouse
-from iss_assets.warehouse.ledger import (
-    SOUND_TABLES,
-    VISUAL_TABLES,
-    code_versions,
-    entry_key,
-    fingerprint,
-    ledger_entry,
-    ledger_rows,
-    read_ledger,
-    read_notes,
-    video_fingerprints,
-)
-from iss_assets.warehouse.spool import Spool, map_file
-from iss_assets.warehouse.verdicts import (
-    Verdict,
-    complete_video_row,
-    read_verdicts,
-    removal_of_extracted,
-    stage_versions,
-    valid_verdicts,
-    verdict_and_video_replacements,
-    verdict_from,
-    verdict_replacements,
-)
-
-
-@dataclass(frozen=True)
-class Extracted:
-    """What came out of one video: rows by table, and what was wrong with the file on the way, if anything.
-
-    Rows lack patient, video and fingerprint; long tables are Arrow files in the spool's scratch folder, if it has one.
-    """
-
-    rows: Mapping[str, Path | arrow.Table]
-    problem: str | None = None
-
-
-_LARGE_MB = 900
-"""Of the 1.5 GB that a worker may take; with videos of a minute it stays below this."""
-NOTING_TABLES: Mapping[tuple[str, ...], str] = {VISUAL_TABLES: "frames", SOUND_TABLES: "audio"}
-"""The table whose ledger entry notes what was unusual about the file."""
-_CONSTANTS = ("patient_id", "video_id", "fingerprint")
-"""Columns that are the same in all rows of a video."""
-
-
-@dataclass(frozen=True)
-class Video:
-    """One readable video of the patient."""
-
-    video_id: str
-    path: Path
-    fingerprints: Mapping[str, str]
-    row: Mapping[str, Any]
-    """Its row of ``videos``."""
+from iss_assets.warehouse.database import Warehouse
+from iss_assets.warehouse.ledger import SOUND_TABLES, VISUAL_TABLES, code_versions
+from iss_assets.warehouse.spool import Spool
 
 
 def extraction_assets(settings: Settings) -> list[dg.AssetsDefinition]:
@@ -132,7 +66,17 @@ def extraction_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         context: dg.AssetExecutionContext, warehouse: WarehouseResource
     ) -> Iterator[dg.MaterializeResult]:
         """Extract frames, faces and landmarks in one pass over each video."""
-        yield from extract(context, warehouse, VISUAL_TABLES, read_visual)
+        yield from extract(
+            context,
+            warehouse,
+            Pass(
+                VISUAL_TABLES,
+                "picture",
+                read_visual,
+                from_rows={frozenset({"landmarks"}): "landmarks"},
+                noting="frames",
+            ),
+        )
 
     @dg.multi_asset(
         name="extract_audio",
@@ -166,7 +110,7 @@ def extraction_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         context: dg.AssetExecutionContext, warehouse: WarehouseResource
     ) -> Iterator[dg.MaterializeResult]:
         """Extract the sound track, its spectrograms and features in one pass over each video."""
-        yield from extract(context, warehouse, SOUND_TABLES, read_sound)
+        yield from extract(context, warehouse, Pass(SOUND_TABLES, "sound", read_sound, noting="audio"))
 
     return [visual, sound]
 
@@ -222,379 +166,3 @@ def read_sound(
         n: scratch / f"{n}.arrow" if scratch else getattr(made, n) for n in ("audio", "mel_spectrograms")
     }
     return Extracted({**waiting, "audio_features": made.audio_features}, made.problem)
-
-
-def extract(
-    context: dg.AssetExecutionContext,
-    resource: WarehouseResource,
-    names: tuple[str, ...],
-    work: Callable[[Video, set[str], Settings, Warehouse, Spool], Extracted],
-) -> Iterator[dg.MaterializeResult]:
-    """Bring one patient's rows of the selected tables up to date, video by video.
-
-    Raises
-    ------
-    dagster.Failure
-        After everything else is stored, if some videos could not be read for a reason other than the file (a full
-        disk, a lock). The next run tries those again. A faulty file is not a failure: it gets a verdict.
-    """
-    with patient_lock(resource.settings(), context.partition_key):
-        results = list(extract_alone(context, resource, names, work))
-    give_memory_back()
-    yield from results
-
-
-def give_memory_back() -> None:
-    """Hand freed memory to the system if this process has grown large; the C library keeps it for itself.
-
-    A small process keeps it, because the next video would have to allocate it again page by page.
-    """
-    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
-        resident = _resident_mb()
-        if resident is None or resident > _LARGE_MB:
-            trim(0)
-
-
-def _resident_mb() -> float | None:
-    """Return the resident memory of this process in megabytes, None on systems without /proc."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except (OSError, IndexError, ValueError):
-        return None
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
-
-
-def extract_alone(
-    context: dg.AssetExecutionContext,
-    resource: WarehouseResource,
-    names: tuple[str, ...],
-    work: Callable[[Video, set[str], Settings, Warehouse, Spool], Extracted],
-) -> Iterator[dg.MaterializeResult]:
-    """Extract one patient's tables; the caller holds the patient's lock."""
-    patient, settings, warehouse = context.partition_key, resource.settings(), resource.warehouse()
-    selected = tuple(n for n in names if dg.AssetKey(n) in context.selected_asset_keys)
-    versions = code_versions(settings)
-    spool = Spool(settings.spool_dir, patient, warehouse.key())
-    with warehouse.read() as connection:
-        recorded = read_ledger(connection, patient)
-        submitted = (
-            connection.execute(
-                "select * from videos where patient_id = ? and status = 'ok' order by video_id", [patient]
-            )
-            .to_arrow_table()
-            .to_pylist()
-        )
-        entries = connection.execute(
-            "select subject, table_name, rows from extractions where patient_id = ?", [patient]
-        ).fetchall()
-        hashes = {row["video_id"]: row["sha256"] for row in submitted}
-        notes = read_notes(connection, patient, hashes, versions)
-        verdicts = valid_verdicts(read_verdicts(connection, patient), hashes, stage_versions(settings))
-    stored = {(video_id, name): rows for video_id, name, rows in entries}
-    todo: list[tuple[Video, set[str]]] = []
-    for row in submitted:
-        prints = video_fingerprints(row["sha256"], versions)
-        wanted = {n for n in selected if recorded.get((patient, row["video_id"], n)) != prints[n]}
-        if wanted:
-            todo.append((Video(row["video_id"], settings.study / row["file"], prints, row), wanted))
-    found = read_all(context, todo, names, work, settings, warehouse, spool)
-    gone = {
-        (video_id, table)
-        for (_, video_id, table) in recorded
-        if table in selected and video_id not in {r["video_id"] for r in submitted}
-    }
-
-    def replacements() -> list[Replacement]:
-        made: list[Replacement] = []
-        for video_id, name in sorted(gone):
-            where = {"patient_id": patient, "video_id": video_id}
-            made.append(Replacement(BY_NAME[name], BY_NAME[name].from_rows([]), where))
-            made.append(Replacement(Extractions, ledger_rows([]), entry_key(patient, video_id, name)))
-        for video, wanted in todo:
-            if video.video_id in found.failed or video.video_id in found.out:
-                continue
-            where = {"patient_id": patient, "video_id": video.video_id}
-            for name in sorted(wanted):
-                waiting = partial(complete_rows, spool, name, patient, video)
-                made.append(Replacement(BY_NAME[name], waiting, where))
-                stored[video.video_id, name] = waiting().num_rows
-                entry = (
-                    patient,
-                    video.video_id,
-                    name,
-                    video.fingerprints[name],
-                    stored[video.video_id, name],
-                )
-                note = spool.read_note(video.video_id, name, video.fingerprints[name])
-                notes.pop((video.video_id, name), None)
-                if note:
-                    notes[video.video_id, name] = note
-                key = entry_key(patient, video.video_id, name)
-                made.append(Replacement(Extractions, ledger_rows([entry], note), key))
-        rows = {v.video_id: complete_video_row(v.row, [*verdicts, *found.verdicts], notes) for v, _ in todo}
-        settled = found.failed.keys() | found.out.keys() | {v.video_id for v in found.verdicts}
-        for video, _ in todo:
-            if rows[video.video_id] != video.row and video.video_id not in settled:
-                row = Videos.from_rows([rows[video.video_id]])
-                where = {"patient_id": patient, "video_id": video.video_id}
-                made.append(Replacement(Videos, row, where))
-        return [*made, *verdict_changes(found, patient, rows, len(submitted))]
-
-    if changes := replacements():
-        try:
-            warehouse.replace_all(changes)
-        except MISFITS as error:
-            if not rule_out_misfits(found, todo, names, patient, settings, spool):
-                raise
-            context.log.warning(f"rows that do not fit their tables: {type(error).__name__}")
-            warehouse.replace_all(replacements())
-    spool.clear(selected)
-    if found.failed:
-        raise dg.Failure(
-            f"{len(found.failed)} of {len(submitted)} videos of patient {patient} could not be extracted "
-            f"({'; '.join(sorted(found.reasons))}); the others are stored. The files are not at fault: fix the cause and "
-            "run again.",
-            metadata={"videos": dg.MetadataValue.json(found.failed)},
-        )
-    submitted = [row for row in submitted if row["video_id"] not in found.out]
-    for name in selected:
-        table_fingerprint = fingerprint(
-            sorted((r["video_id"], video_fingerprints(r["sha256"], versions)[name]) for r in submitted)
-        )
-        yield result(
-            BY_NAME[name],
-            sum(stored[row["video_id"], name] for row in submitted),
-            table_fingerprint,
-            {
-                "videos": len(submitted),
-                "videos_extracted": sum(name in wanted for _, wanted in todo),
-                "videos_kept": len(submitted) - sum(name in wanted for _, wanted in todo),
-                "file_problems": dg.MetadataValue.json(found.problems),
-            },
-        )
-
-
-@dataclass
-class Found:
-    """Outcome of reading a patient's videos.
-
-    Attributes
-    ----------
-    failed : dict
-        Videos that could not be read because of the machine: id to the class of the error.
-    reasons : set of str
-        What was wrong with the machine.
-    problems : dict
-        Videos with a faulty file: id to what is wrong with it.
-    verdicts : list of Verdict
-        One per faulty file.
-    out : dict
-        Videos of which nothing is extracted: id to their verdict, or to None if the file changed meanwhile.
-    """
-
-    failed: dict[str, str] = field(default_factory=dict)
-    reasons: set[str] = field(default_factory=set)
-    problems: dict[str, str] = field(default_factory=dict)
-    verdicts: list[Verdict] = field(default_factory=list)
-    out: dict[str, Verdict | None] = field(default_factory=dict)
-
-
-def read_all(
-    context: dg.AssetExecutionContext,
-    todo: Sequence[tuple[Video, set[str]]],
-    names: tuple[str, ...],
-    work: Callable[[Video, set[str], Settings, Warehouse, Spool], Extracted],
-    settings: Settings,
-    warehouse: Warehouse,
-    spool: Spool,
-) -> Found:
-    """Read each video into the spool; one that fails does not stop the others.
-
-    Parameters
-    ----------
-    context : dagster.AssetExecutionContext
-        The patient, and the log.
-    todo : sequence of (Video, set of str)
-        The videos, with the tables wanted of each.
-    names : tuple of str
-        All tables of the pass: `VISUAL_TABLES` or `SOUND_TABLES`.
-    work : callable
-        Extracts the wanted tables of one video.
-    settings : Settings
-        Limits of time and memory, and what extraction reads.
-    warehouse : Warehouse
-        Where verdicts are recorded.
-    spool : Spool
-        Where rows are put.
-    """
-    patient, found = context.partition_key, Found()
-    stage: Stage = "sound" if names == SOUND_TABLES else "picture"
-    with guard(settings, patient, stage, context.log.warning) as isolated:
-        for number, (video, wanted) in enumerate(todo, start=1):
-            if all(spool.get(video.video_id, n, video.fingerprints[n]) is not None for n in wanted):
-                continue
-            context.log.info(f"video {number} of {len(todo)}: {video.video_id}")
-            reading = reading_of(video, patient, names, wanted, settings)
-            try:
-                made = isolated.attempt(reading, work, video, wanted, settings, warehouse, spool)
-                made = require_pictures(made, wanted)
-            except BrokenFile as error:
-                made = rule_out(found, reading, error, settings)
-                # at once: should another video kill this run, the next run must know about this one
-                warehouse.replace_all(verdict_replacements(found.verdicts[-1:]))
-            except ChangedFile as error:
-                if video.path.parent.is_dir():
-                    found.out[video.video_id], found.problems[video.video_id] = None, str(error)
-                else:
-                    found.failed[video.video_id] = "FileNotFoundError"
-                    found.reasons.add("the patient's folder is gone; check that the drive is there")
-                continue
-            except Exception as error:
-                context.log.error(f"video {video.video_id}: {describe_failure(error)}")
-                found.failed[video.video_id] = type(error).__name__
-                found.reasons.add(describe_failure(error))
-                if isinstance(error, MachineError):
-                    # a machine that cannot read the test film cannot read the other videos
-                    found.failed |= {v.video_id: type(error).__name__ for v, _ in todo[number:]}
-                    break
-                continue
-            if video.video_id in found.out:
-                continue
-            if made.problem:
-                found.problems[video.video_id] = made.problem
-            if (noting := NOTING_TABLES[names]) in wanted:
-                own = None if any(v.video_id == video.video_id for v in found.verdicts) else made.problem
-                spool.write_note(video.video_id, noting, video.fingerprints[noting], own)
-            spool.put(
-                video.video_id, video.fingerprints, {n: made.rows.get(n, empty_rows(n)) for n in wanted}
-            )
-            del made
-            give_memory_back()
-    return found
-
-
-def reading_of(
-    video: Video, patient: str, names: tuple[str, ...], wanted: set[str], settings: Settings
-) -> Reading:
-    """Return what is about to be read of a video, and how long it may take."""
-    row, run = video.row, settings.run
-    again = wanted == {"landmarks"}
-    return Reading(
-        patient,
-        video.video_id,
-        "sound" if names == SOUND_TABLES else "landmarks" if again else "picture",
-        row["sha256"],
-        time_limit(
-            run.video_limit_s,
-            run.video_limit_factor,
-            min(row["duration_s"] or 0.0, settings.video.max_seconds),
-            row["bytes"],
-        ),
-        None if again else video.path,
-        row["bytes"],
-        row["modified_ns"],
-    )
-
-
-def require_pictures(made: Extracted, wanted: set[str]) -> Extracted:
-    """Return what was extracted, after a check that it has pictures where it should.
-
-    Raises
-    ------
-    RefusedFile
-        If no picture could be decoded.
-    """
-    frames = made.rows.get("frames")
-    if "frames" in wanted and (
-        frames is None or (map_file(frames) if isinstance(frames, Path) else frames).num_rows == 0
-    ):
-        raise RefusedFile(
-            "unreadable", "UnreadableVideo", "No picture of the video can be decoded; submit it again."
-        )
-    return made
-
-
-def rule_out(found: Found, reading: Reading, error: BrokenFile, settings: Settings) -> Extracted:
-    """Record that a file is at fault; return what this stage has of it, which is nothing."""
-    verdict = verdict_from(reading, error, stage_versions(settings))
-    found.verdicts.append(verdict)
-    found.problems[verdict.video_id] = verdict.problem
-    if verdict.status != "ok":
-        found.out[verdict.video_id] = verdict
-    return Extracted({}, verdict.problem)
-
-
-def rule_out_misfits(
-    found: Found,
-    todo: Sequence[tuple[Video, set[str]]],
-    names: tuple[str, ...],
-    patient: str,
-    settings: Settings,
-    spool: Spool,
-) -> bool:
-    """Rule out the videos whose rows do not fit their tables; return whether there are any."""
-    before = len(found.verdicts)
-    for video, wanted in todo:
-        if video.video_id in found.failed or video.video_id in found.out:
-            continue
-        try:
-            for name in wanted:
-                BY_NAME[name].check_rows(complete_rows(spool, name, patient, video))
-        except MISFITS as error:
-            reading = reading_of(video, patient, names, wanted, settings)
-            words = "What was read from it cannot be right; submit the video again."
-            rule_out(found, reading, BrokenFile(type(error).__name__, words), settings)
-            spool.put(video.video_id, video.fingerprints, {n: empty_rows(n) for n in wanted})
-    return len(found.verdicts) > before
-
-
-def verdict_changes(
-    found: Found, patient: str, rows: Mapping[str, Mapping[str, Any]], submitted: int
-) -> list[Replacement]:
-    """Return the replacements that record the verdicts, with what follows for the videos' rows (by id)."""
-    made = verdict_and_video_replacements(rows, found.verdicts)
-    for video_id, why in found.out.items():
-        made += removal_of_extracted(patient, video_id)
-        if why is None:
-            row = unread_row(rows[video_id], found.problems[video_id])
-            where = {"patient_id": patient, "video_id": video_id}
-            made.append(Replacement(Videos, Videos.from_rows([row]), where))
-    if None in found.out.values():
-        made.append(ledger_entry(patient, Videos, "to be read again", submitted))
-    return made
-
-
-def unread_row(row: Mapping[str, Any], problem: str) -> dict[str, Any]:
-    """Return the row of a video that the next run has to hash and probe again."""
-    return {
-        **without_probe(row, problem),
-        "sha256": placeholder_hash(row["file"], row["bytes"], row["modified_ns"]),
-    }
-
-
-def describe_failure(error: Exception) -> str:
-    """Return what was wrong with the machine: the system's message, or the class of the error."""
-    if isinstance(error, MachineError):
-        return str(error)
-    strerror = getattr(error, "strerror", None)
-    return f"{type(error).__name__}: {strerror}" if strerror else type(error).__name__
-
-
-def empty_rows(name: str) -> arrow.Table:
-    """Return a table without rows, with the columns that extraction returns."""
-    schema = BY_NAME[name].arrow_schema()
-    return arrow.schema([field for field in schema if field.name not in _CONSTANTS]).empty_table()
-
-
-def complete_rows(spool: Spool, name: str, patient: str, video: Video) -> arrow.Table:
-    """Return the spooled rows of a video's table with patient, video and fingerprint, in the order of the model's columns."""
-    schema = BY_NAME[name].arrow_schema()
-    rows = spool.take(video.video_id, name, video.fingerprints[name])
-    values = dict(zip(_CONSTANTS, (patient, video.video_id, video.fingerprints[name]), strict=True))
-    columns = [
-        arrow.repeat(arrow.scalar(values[field.name], field.type), rows.num_rows)
-        if field.name in values
-        else rows[field.name]
-        for field in schema
-    ]
-    return arrow.table(columns, schema=schema)

@@ -8,6 +8,8 @@ from functools import partial
 
 import duckdb
 
+from iss_assets.features.registry import FEATURES
+from iss_assets.features.self_test import run_feature_self_test
 from iss_assets.media.isolation import Guard
 from iss_assets.media.journal import Journal, Stage
 from iss_assets.media.self_test import run_self_test
@@ -55,11 +57,12 @@ def guard(
     log : callable, optional
         Called with a sentence when a video has to be read again.
     """
+    is_feature = any(feature.name == stage for feature in FEATURES)
     return Guard(
         Journal(settings.journal_dir),
         patient_id,
         settings.run.video_memory_gb,
-        self_test=partial(run_self_test, stage, settings),
+        self_test=partial(run_feature_self_test if is_feature else run_self_test, stage, settings),
         machine_errors=(duckdb.Error, WarehouseError),
         log=log,
     )

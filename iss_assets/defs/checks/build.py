@@ -9,9 +9,12 @@ import dagster as dg
 from iss_assets.checks.stages import STAGES, Stage
 from iss_assets.defs.checks.factory import make_checks
 from iss_assets.schemas.registry import BY_NAME
+from iss_assets.settings import Settings
 
 
-def build_checks(later: Iterable[dg.AssetsDefinition] = ()) -> list[dg.AssetChecksDefinition]:
+def build_checks(
+    later: Iterable[dg.AssetsDefinition] = (), settings: Settings | None = None
+) -> list[dg.AssetChecksDefinition]:
     """Return the checks of the graph.
 
     Parameters
@@ -19,9 +22,12 @@ def build_checks(later: Iterable[dg.AssetsDefinition] = ()) -> list[dg.AssetChec
     later : iterable of AssetsDefinition
         Assets after `STAGES` (folds, models, results): those that are tables get their schema checked, over the whole
         table. The suites over the study report on ``study_expectations`` itself.
+    settings : Settings, optional
+        Say which features are on; read from the environment by default.
     """
+    settings = settings or Settings()
     known = {table for stage in STAGES for table in stage.tables}
-    stages = list(STAGES)
+    stages = [stage for stage in STAGES if stage.enabled(settings)]
     for assets in later:
         names = sorted({key.to_user_string() for key in assets.keys} & BY_NAME.keys() - known)
         if names:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from iss_assets.defs.assets import extraction
+from iss_assets.defs.assets import video_work
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc is Linux")
 
@@ -25,7 +25,7 @@ def leave_much_free() -> None:
 def test_the_size_of_the_process_is_read_in_megabytes() -> None:
     status = Path("/proc/self/status").read_text()
     (reported,) = [int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:")]
-    found = extraction._resident_mb()
+    found = video_work._resident_mb()
     assert found == pytest.approx(reported * 1024 / 1e6, rel=0.1)
 
 
@@ -34,23 +34,23 @@ def test_the_size_of_the_process_is_read_in_megabytes() -> None:
 def test_only_a_large_process_gives_memory_back(
     monkeypatch: pytest.MonkeyPatch, large: int, given_back: bool
 ) -> None:
-    monkeypatch.setattr(extraction, "_LARGE_MB", large)
-    extraction.give_memory_back()
+    monkeypatch.setattr(video_work, "_LARGE_MB", large)
+    video_work.give_memory_back()
     leave_much_free()
-    before = extraction._resident_mb()
-    extraction.give_memory_back()
-    after = extraction._resident_mb()
+    before = video_work._resident_mb()
+    video_work.give_memory_back()
+    after = video_work._resident_mb()
     assert before is not None and after is not None
     assert (before - after > 50) == given_back
 
 
 def test_where_the_size_is_not_known_memory_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
     trimmed: list[int] = []
-    monkeypatch.setattr(extraction, "_resident_mb", lambda: None)
+    monkeypatch.setattr(video_work, "_resident_mb", lambda: None)
 
     class Library:
         malloc_trim = staticmethod(trimmed.append)
 
     monkeypatch.setattr("ctypes.CDLL", lambda _: Library)
-    extraction.give_memory_back()
+    video_work.give_memory_back()
     assert trimmed == [0]

@@ -1,0 +1,88 @@
+"""The assets of the features: one multi-asset per entry of ``features.registry``, partitioned by patient."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+import dagster as dg
+
+from iss_assets.defs.assets.common import describe
+from iss_assets.defs.assets.video_work import Extracted, Pass, Video, extract
+from iss_assets.defs.partitions import patients_partitions
+from iss_assets.defs.resources import WarehouseResource
+from iss_assets.features.registry import enabled_features, feature_named
+from iss_assets.features.stages import FeatureStage
+from iss_assets.settings import Settings
+from iss_assets.warehouse.database import Warehouse
+from iss_assets.warehouse.ledger import code_versions
+from iss_assets.warehouse.source_rows import StoredRows
+from iss_assets.warehouse.spool import Spool
+
+FEATURE_GROUP = "features"
+"""The group of these assets in the asset graph."""
+
+
+def feature_assets(settings: Settings) -> list[dg.AssetsDefinition]:
+    """Return the assets of the features that are on; their code versions come from the settings."""
+    versions = code_versions(settings)
+    return [_assets_of(feature, versions[feature.table_names[0]]) for feature in enabled_features(settings)]
+
+
+def _assets_of(feature: FeatureStage, version: str) -> dg.AssetsDefinition:
+    specs = [
+        dg.AssetSpec(
+            **describe(table, feature.description, group=FEATURE_GROUP, kinds=set(feature.kinds)),
+            deps=["videos", *feature.source_names],
+            code_version=version,
+            skippable=True,
+        )
+        for table in feature.tables
+    ]
+
+    @dg.multi_asset(
+        name=f"extract_{feature.name}",
+        specs=specs,
+        partitions_def=patients_partitions,
+        can_subset=True,
+    )
+    def measured(
+        context: dg.AssetExecutionContext, warehouse: WarehouseResource
+    ) -> Iterator[dg.MaterializeResult]:
+        """Measure one patient's videos."""
+        yield from extract(
+            context,
+            warehouse,
+            Pass(
+                feature.table_names,
+                feature.name,
+                partial(measure_stored, feature.name),
+                sources=feature.source_names,
+            ),
+        )
+
+    return measured
+
+
+def measure_stored(
+    name: str, video: Video, wanted: set[str], settings: Settings, warehouse: Warehouse, spool: Spool
+) -> Extracted:
+    """Measure one video from its stored rows.
+
+    Parameters
+    ----------
+    name : str
+        Name of the feature.
+    video : Video
+        The video.
+    wanted : set of str
+        The tables to return.
+    settings : Settings
+        Settings of the study.
+    warehouse : Warehouse
+        Where the stored rows are.
+    spool : Spool
+        Not used: the rows of a feature are small.
+    """
+    made = feature_named(name).load_measure()(video.row, StoredRows(warehouse, video.video_id), settings)
+    return Extracted({table: rows for table, rows in made.items() if table in wanted})

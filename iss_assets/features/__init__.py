@@ -1,0 +1,1 @@
+"""Features: what is measured from what extraction stored of a video, one module per feature."""

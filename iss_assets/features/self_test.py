@@ -1,0 +1,79 @@
+"""A feature's self-test on a generated video: if it fails on that too, the machine is at fault and not the file."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pyarrow as arrow
+
+from iss_assets.features.registry import FEATURES, feature_named
+from iss_assets.media.self_test import write_test_video
+from iss_assets.media.timeline import read_timeline
+from iss_assets.schemas.base import Table
+from iss_assets.settings import Settings
+
+
+class RowsInMemory:
+    """The rows of one video, kept in memory; a table without rows is empty.
+
+    Parameters
+    ----------
+    tables : mapping of str to pyarrow.Table
+        Rows by table, in the order of the table's key.
+    """
+
+    def __init__(self, tables: Mapping[str, arrow.Table]) -> None:
+        self._tables = tables
+
+    def of(
+        self, table: type[Table], columns: Sequence[str], frames: Sequence[int] | None = None
+    ) -> arrow.Table:
+        """Return columns of a table's rows, see `stages.SourceRows`."""
+        rows = self._tables.get(table.__table__)
+        if rows is None:
+            rows = table.arrow_schema().empty_table()
+        if frames is not None:
+            rows = rows.filter(arrow.compute.is_in(rows["frame_index"], arrow.array(frames, arrow.int32())))
+        return rows.select(list(columns))
+
+
+def run_feature_self_test(name: str, settings: Settings) -> None:
+    """Extract a one-second video, and measure it with the features up to this one.
+
+    Parameters
+    ----------
+    name : str
+        Name of the feature.
+    settings : Settings
+        Settings of extraction and of the feature.
+
+    Raises
+    ------
+    Exception
+        Whatever a stage raises.
+    """
+    from iss_assets.media.audio import extract_audio
+    from iss_assets.media.visual import extract_visual
+
+    with tempfile.TemporaryDirectory(prefix="iss-") as folder:
+        film = write_test_video(Path(folder) / "film.mkv")
+        seen = extract_visual(film, settings.video, settings.faces, settings.landmarks, threads=1)
+        heard = extract_audio(film, settings.audio, None, read_timeline(film, settings.video))
+    found = {"frames": seen.frames, "faces": seen.faces, "landmarks": seen.landmarks}
+    if heard is not None:
+        found |= {
+            "audio": heard.audio,
+            "mel_spectrograms": heard.mel_spectrograms,
+            "audio_features": heard.audio_features,
+        }
+    video = {"video_id": "0000-00", "patient_id": "0000", "duration_s": 1.2, "has_audio": True}
+    wanted = feature_named(name)
+    for feature in FEATURES:
+        if feature is wanted or (
+            feature.enabled(settings) and FEATURES.index(feature) < FEATURES.index(wanted)
+        ):
+            found |= feature.load_measure()(video, RowsInMemory(found), settings)
+        if feature is wanted:
+            return

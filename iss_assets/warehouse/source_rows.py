@@ -1,0 +1,62 @@
+"""The stored rows of one video, as features read them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pyarrow as arrow
+
+from iss_assets.schemas.base import Table
+from iss_assets.warehouse.database import Warehouse
+
+_CONSTANTS = ("patient_id", "video_id")
+
+
+class StoredRows:
+    """One video's rows in the warehouse (a ``features.stages.SourceRows``).
+
+    Parameters
+    ----------
+    warehouse : Warehouse
+        Where the rows are.
+    video_id : str
+        The video.
+    """
+
+    def __init__(self, warehouse: Warehouse, video_id: str) -> None:
+        self._warehouse, self._video_id = warehouse, video_id
+
+    def of(
+        self, table: type[Table], columns: Sequence[str], frames: Sequence[int] | None = None
+    ) -> arrow.Table:
+        """Return columns of the video's rows of a table, in the order of the table's key.
+
+        Parameters
+        ----------
+        table : type of Table
+            A table with a column ``video_id``.
+        columns : sequence of str
+            Names of columns.
+        frames : sequence of int, optional
+            Only the rows with these frame indices; all by default.
+
+        Raises
+        ------
+        KeyError
+            If the table has no such column.
+        """
+        known = {c.name for c in table.columns()}
+        if unknown := set(columns) - known:
+            raise KeyError(f"{table.__table__} has no column {', '.join(sorted(unknown))}")
+        order = [name for name in table.__key__ if name not in _CONSTANTS]
+        sql = f"select {', '.join(columns)} from {table.__table__} where video_id = ?"
+        parameters: list[object] = [self._video_id]
+        if frames is not None:
+            sql += " and list_contains(?::integer[], frame_index)"
+            parameters.append([int(frame) for frame in frames])
+        if order:
+            sql += f" order by {', '.join(order)}"
+        # DuckDB keeps what it has read in memory: the share of one thread is enough
+        with self._warehouse.read(threads=1) as connection:
+            rows: arrow.Table = connection.execute(sql, parameters).to_arrow_table()
+        return rows
