@@ -1,7 +1,5 @@
 """The assets of the features: one multi-asset per entry of ``features.registry``, partitioned by patient."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from functools import partial
 
