@@ -53,7 +53,7 @@ lock: install ## write requirements.txt from pyproject.toml
 wheel: install ## build the wheel and the source archive into dist/
 	$(BIN)/python -m hatchling build
 
-docs: install ## write the pages that come from code (data dictionary, settings, checks)
+docs: install ## write the pages that come from code (data dictionary, settings, checks, licenses)
 	$(BIN)/iss docs
 
 bench: install ## run the benchmarks (CLIPS=DIR adds real clips)

@@ -322,6 +322,9 @@ class TrainingSettings(Section):
     resnet50_weights: Path | None = None
     """File with torchvision's ImageNet weights of ResNet50 (``.pth`` or ``.safetensors``), for machines that cannot
     reach the model hub."""
+    embedding_network: Literal["efficientnet_lite0", "resnet50"] = "efficientnet_lite0"
+    """Network that embeds faces for the embedding probe. EfficientNet-Lite0 has its ImageNet weights in a package, in every
+    profile and without a network connection, and sees faces at its own 224 px; ``resnet50`` has the initial weights above."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """``auto`` uses CUDA if available."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+from fnmatch import fnmatch
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
 from iss_assets.protocol.flags import FLAGS
+from iss_assets.protocol.licenses import MODELS, OBLIGATIONS
 from iss_assets.reports.checks_page import BEGIN, END, checks_page
+from iss_assets.reports.licenses_page import license_of, licenses_page, requirements_of
 from iss_assets.reports.settings_page import settings_page
 from iss_assets.schemas.dictionary import data_dictionary
 
@@ -22,6 +26,38 @@ def test_the_data_dictionary_is_current() -> None:
 
 def test_the_page_of_settings_is_current() -> None:
     assert (DOCS / "settings.md").read_text(encoding="utf-8") == settings_page(), "run: iss docs"
+
+
+def test_the_page_of_licenses_is_current() -> None:
+    page = licenses_page(requirements_of(ROOT / "pyproject.toml"))
+    assert (DOCS / "licenses.md").read_text(encoding="utf-8") == page, "run: iss docs"
+
+
+def test_the_page_of_licenses_names_what_is_asked_of_it() -> None:
+    page = licenses_page([("", "soxr"), ("thermal", "packaging>=1")])
+    assert f"| packaging | {metadata.version('packaging')} | " in page and "| thermal |" in page
+    assert f"| soxr | {metadata.version('soxr')} | LGPL-2.1-or-later |" in page
+    for model in MODELS:
+        assert f"| {model.name} | {model.purpose} | {model.license} | " in page
+        assert f"{model.package} {metadata.version(model.package)}" in page
+    with pytest.raises(ValueError, match="no-such-package is not installed"):
+        licenses_page([("", "no-such-package")])
+
+
+_MORE_THAN_A_NOTICE = re.compile(
+    r"GPL|General Public|MPL|Mozilla|EUPL|European|Proprietary|Non-?Commercial|\bNC\b|^$", re.IGNORECASE
+)
+
+
+def test_every_package_has_a_license_that_is_permissive_or_whose_obligations_are_on_the_page() -> None:
+    """Follow every requirement, of developers' tools as well."""
+    locked = re.findall(r"(?m)^([\w.-]+)==", (ROOT / "requirements.txt").read_text("utf-8"))
+    assert len(locked) > 100
+    stated = {name: license_of(name) for name in locked}
+    found = {name for name, text in stated.items() if _MORE_THAN_A_NOTICE.search(text)}
+    explained = {name: [o for o in OBLIGATIONS if fnmatch(name, o)] for name in locked}
+    assert found == {name for name, entries in explained.items() if entries}
+    assert {entry for entries in explained.values() for entry in entries} == set(OBLIGATIONS)
 
 
 def test_the_page_on_checks_is_current() -> None:

@@ -13,7 +13,7 @@ say "2/4 from the study folder to tables, quality and marts"
 "$bin/iss" run
 say "3/4 the paper's experiments, small (profile: demo)"
 "$bin/iss" train
-say "4/4 results (invented patients, networks from random weights: the figures mean nothing)"
+say "4/4 results (invented patients, all but one network from random weights: the figures mean nothing)"
 "$bin/iss" sql "select experiment, patients, all_classes, no_pain, pain, above_half, best_baseline, best_baseline_accuracy from experiment_results order by experiment"
 cat <<TEXT
 

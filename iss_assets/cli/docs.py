@@ -9,6 +9,7 @@ import typer
 
 from iss_assets.cli.options import print_error, user_errors
 from iss_assets.reports.checks_page import checks_page
+from iss_assets.reports.licenses_page import licenses_page, requirements_of
 from iss_assets.reports.settings_page import settings_page
 from iss_assets.schemas.dictionary import data_dictionary
 from iss_assets.shipped import shipped_folder
@@ -18,13 +19,14 @@ def docs(
     check: Annotated[bool, typer.Option("--check", help="Only report whether docs/ is current.")] = False,
     directory: Annotated[Path, typer.Option(help="Folder of the docs.")] = Path("docs"),
 ) -> None:
-    """Write the data dictionary, the settings page and the tables of checks from the code."""
+    """Write the data dictionary, the pages of settings and licenses, and the tables of checks from the code."""
     with user_errors():
         if not directory.is_dir():
             raise ValueError(f"there is no folder {directory.name!r}")
         pages = {
             "checks.md": checks_page(_checks_now(directory)),
             "data_dictionary.md": data_dictionary(),
+            "licenses.md": licenses_page(requirements_of(directory.absolute().parent / "pyproject.toml")),
             "settings.md": settings_page(),
         }
     stale = []

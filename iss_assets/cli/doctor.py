@@ -18,7 +18,7 @@ from packaging.specifiers import SpecifierSet
 from iss_assets.cli.options import Home, Study, load_settings
 from iss_assets.intake.folder import open_study
 from iss_assets.intake.records import StudyFolderError
-from iss_assets.modeling.weights import find_weights
+from iss_assets.modeling.weights import find_embedding_weights, find_weights
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import KeyProblem, Warehouse, WarehouseError
 from iss_assets.warehouse.engine import encryption_library, is_encrypted
@@ -259,8 +259,11 @@ def _machine(settings: Settings) -> Iterator[Finding]:
 
 
 def _weights(settings: Settings) -> Iterator[Finding]:
-    found = find_weights(settings.training)
-    if found.available:
-        yield Finding("ok", "ResNet50 weights", found.text)
-    else:
-        yield Finding("warn", "ResNet50 weights", found.text, found.remedy)
+    for name, found in (
+        ("ResNet50 weights", find_weights(settings.training)),
+        ("Embedding weights", find_embedding_weights(settings.training)),
+    ):
+        if found.available:
+            yield Finding("ok", name, found.text)
+        else:
+            yield Finding("warn", name, found.text, found.remedy)

@@ -88,9 +88,9 @@ def load_items(
 
 
 def load_crops(
-    warehouse: Warehouse, settings: TrainingSettings, patient_id: str
+    warehouse: Warehouse, settings: TrainingSettings, patient_id: str, side: int
 ) -> tuple[pa.Table, np.ndarray]:
-    """Load the face crops from which one patient's embeddings are computed.
+    """Load the face crops from which one patient's embeddings are computed, resized to `side` pixels.
 
     Returns
     -------
@@ -104,7 +104,7 @@ def load_crops(
         keys = _choose(connection, _FACES_ONLY, settings, [patient_id])
         connection.register("_chosen", keys)
         files = _fetch(connection, "faces")
-    crops = EncodedFaces(files["crop"], settings.image_side).decode()
+    crops = EncodedFaces(files["crop"], side).decode()
     return keys.select(["video_id", "item"]).rename_columns(["video_id", "frame_index"]), crops
 
 

@@ -63,7 +63,7 @@ class Experiment:
 
     @property
     def uses_backbone(self) -> bool:
-        """Whether initial weights of ResNet50 are needed, for the model itself or for its embeddings."""
+        """Whether a pretrained network is used, as a part of the model or for its embeddings."""
         return self.model != "forest"
 
     @property
@@ -102,7 +102,7 @@ def _networks(e: Experiment) -> bool:
 
 
 def _faces(e: Experiment) -> bool:
-    return bool({"faces", "embeddings"} & set(e.inputs))
+    return "faces" in e.inputs
 
 
 READ_BY: Final[Mapping[str, Callable[[Experiment], bool]]] = MappingProxyType(
@@ -114,6 +114,7 @@ READ_BY: Final[Mapping[str, Callable[[Experiment], bool]]] = MappingProxyType(
         "split_file": _none,
         "initial_weights": _none,
         "resnet50_weights": _none,
+        "embedding_network": _none,
         "seed": lambda e: e.model != "linear_probe",
         "epochs": _networks,
         "batch_size": _networks,
@@ -136,8 +137,9 @@ READ_BY: Final[Mapping[str, Callable[[Experiment], bool]]] = MappingProxyType(
     }
 )
 """For each field of `TrainingSettings`, whether it affects the model of an experiment. Changing a setting makes only
-those experiments stale. Initial weights (``initial_weights``, ``resnet50_weights``) are compared by content instead:
-see ``weights.weights_fingerprint``."""
+those experiments stale. First weights (``initial_weights``, ``resnet50_weights``, ``embedding_network``) are compared by
+content instead: see ``weights.weights_fingerprint`` and ``weights.embedding_fingerprint``. Embeddings have a fingerprint of
+their own, which is part of the data of a probe."""
 
 
 EXPERIMENTS: Final = (

@@ -24,7 +24,7 @@ from iss_assets.modeling.files import read_arrays, write_arrays
 from iss_assets.modeling.forests import Forest, grow_forest
 from iss_assets.modeling.items import Items, Preparation, class_weights, fit_preparation
 from iss_assets.modeling.probe import Probe, fit_probe
-from iss_assets.modeling.weights import wanted_origin
+from iss_assets.modeling.weights import embedding_origin
 from iss_assets.settings import TrainingSettings
 
 MODEL_FILE: Final = "model.safetensors"
@@ -156,7 +156,7 @@ def fitting_steps(
         x, weight = columns_of(experiment, preparation, train), train.weight * per_class[train.target]
         probe = fit_probe(x, train.target, weight, classes)
         arrays, used = probe.arrays(), by_scikit_learn(experiment.model)
-        origin = wanted_origin(settings)  # of the backbone of the embeddings
+        origin = embedding_origin(settings)
         history = [_summary(probe.probabilities(x), train)]
     else:
         from iss_assets.modeling.computing import choose_device

@@ -53,7 +53,7 @@ class Items:
     inputs : dict
         By name: ``faces`` uint8 (n, side, side, 3) RGB; ``landmarks`` float32 (n, 1404), 468 points x, y, z;
         ``scores`` float32 (n, 15), see `SCORE_COLUMNS`; ``mel`` float32 (n, 128, 173) in dB; ``audio_features``
-        float32 (n, 25); ``embeddings`` float32 (n, 2048).
+        float32 (n, 25); ``embeddings`` float32 (n, width of the network).
     """
 
     patient_id: np.ndarray

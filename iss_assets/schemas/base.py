@@ -42,7 +42,6 @@ _ARROW_OF_SQL = {
     "FLOAT[]": arrow.list_(arrow.float32()),
     "FLOAT[][]": arrow.list_(arrow.list_(arrow.float32())),
     "FLOAT[1404]": arrow.list_(arrow.float32(), 1404),
-    "FLOAT[2048]": arrow.list_(arrow.float32(), 2048),
 }
 
 _PLAIN = {

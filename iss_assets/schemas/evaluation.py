@@ -33,7 +33,9 @@ class PatientAccuracy(Table):
     )
     profile: object = column("VARCHAR", "Profile of the model: paper or demo.", nullable=True)
     weights_origin: object = column(
-        "VARCHAR", "Where the model's first weights came from: imagenet, file, random, none.", nullable=True
+        "VARCHAR",
+        "Where the model's first weights came from: imagenet, file, random (ResNet50), imagenet (EfficientNet-Lite0), none.",
+        nullable=True,
     )
 
 

@@ -31,7 +31,7 @@ class CvSplits(Table):
 
 
 class Embeddings(Table):
-    """One face's embedding by a frozen ResNet50."""
+    """One face's embedding by a frozen network."""
 
     __table__ = "embeddings"
     __key__ = ("video_id", "frame_index")
@@ -41,9 +41,13 @@ class Embeddings(Table):
     video_id: object = column("VARCHAR", "Video id.", **SUBMISSION_ID)
     patient_id: object = column("VARCHAR", "Patient id.", **PATIENT_ID)
     frame_index: object = column("INTEGER", "Number of the sample from 0.", ge=0)
-    embedding: object = column("FLOAT[2048]", "Output of the last average pooling.")
+    embedding: object = column(
+        "FLOAT[]",
+        "Output of the last average pooling: 1,280 numbers of EfficientNet-Lite0, 2,048 of ResNet50.",
+    )
     weights_origin: object = column(
-        "VARCHAR", "Where the network's weights came from: imagenet, file, random."
+        "VARCHAR",
+        "The network and its weights: imagenet (EfficientNet-Lite0); or imagenet, file, random for ResNet50.",
     )
     fingerprint: object = column("VARCHAR", "Fingerprint of the crops, the weights and the code.")
 
@@ -65,7 +69,8 @@ class FoldModels(Table):
     profile: object = column("VARCHAR", "paper or demo.")
     seed: object = column("INTEGER", "Seed.")
     weights_origin: object = column(
-        "VARCHAR", "Where the first weights came from: imagenet, file, random, none."
+        "VARCHAR",
+        "Where the first weights came from: imagenet, file, random (ResNet50), imagenet (EfficientNet-Lite0), none.",
     )
     weights: object = column(
         "VARCHAR", "File of the trained weights, relative to the home; empty if none.", nullable=True

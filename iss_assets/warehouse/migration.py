@@ -21,7 +21,7 @@ from iss_assets.schemas.base import Table
 from iss_assets.schemas.registry import EVALUATION, TABLES
 from iss_assets.warehouse.engine import DATABASE
 
-SCHEMA_VERSION: Final = 5
+SCHEMA_VERSION: Final = 6
 """Version of the tables' names, columns and fixed words. A home without a version is of version 1."""
 
 _RENAMED_COLUMNS: Final[Mapping[str, Mapping[str, str]]] = {
@@ -30,6 +30,12 @@ _RENAMED_COLUMNS: Final[Mapping[str, Mapping[str, str]]] = {
     "loader.models_made": {"mark": "definition_hash", "folder": "folder_hash"},
 }
 """Table to old and new names of columns."""
+
+_RETYPED_COLUMNS: Final[Mapping[tuple[str, str], str]] = {
+    # 6: EfficientNet-Lite0 embeds with fewer numbers than ResNet50
+    ("embeddings", "embedding"): "FLOAT[2048]",
+}
+"""(Table, column) whose type can hold every value of an older type, with that type."""
 
 _REPLACED_VALUES: Final[Mapping[int, Mapping[tuple[str, str], Mapping[str, str]]]] = {
     2: {
@@ -141,7 +147,10 @@ def _compare(
         return _create(model)
     source = {_RENAMED_COLUMNS.get(f"main.{table}", {}).get(name, name): name for name in existing}
     for name, old in source.items():
-        if name not in wanted or wanted[name].sql != existing[old].type:
+        if name not in wanted or existing[old].type not in (
+            wanted[name].sql,
+            _RETYPED_COLUMNS.get((table, name)),
+        ):
             raise UnknownSchema(f"table {table}, column {name}: {_ANOTHER_VERSION}")
     statements, updates = [], []
     selected: dict[str, str] = {}
@@ -151,11 +160,15 @@ def _compare(
             if not column.nullable:
                 raise UnknownSchema(f"table {table} lacks column {name}: {_ANOTHER_VERSION}")
             statements.append(f"alter table {table} add column {name} {column.sql}")
+        elif stored.type != column.sql:
+            statements.append(f"alter table {table} alter column {name} set data type {column.sql}")
         elif column.nullable and not stored.nullable:
             statements.append(f"alter table {table} alter column {name} drop not null")
         if stored is None or stored.comment != column.description:
             statements.append(_comment_on(table, name, column.description))
         selected[name] = f"null::{column.sql}" if stored is None else source[name]
+        if stored is not None and stored.type != column.sql:
+            selected[name] = f"{source[name]}::{column.sql}"
         for old, new in _words_replaced(table, name, version).items():
             # after everything that alters the table: DuckDB refuses to alter what it has updated in the same transaction
             updates.append(f"update {table} set {name} = {_quoted(new)} where {name} = {_quoted(old)}")

@@ -18,7 +18,7 @@ from iss_assets.schemas.base import Table
 from iss_assets.schemas.registry import TABLES
 from iss_assets.warehouse.database import Warehouse
 
-_LARGE: Final = ("BLOB", "FLOAT[1404]", "FLOAT[2048]", "FLOAT[][]")
+_LARGE: Final = ("BLOB", "FLOAT[1404]", "FLOAT[]", "FLOAT[][]")
 """Types whose values take kilobytes."""
 FULL: Final = 122_880
 """Most rows that DuckDB puts into a row group."""

@@ -87,8 +87,8 @@ def test_who_withdrew_or_never_consented_gives_no_item_and_is_named(
             ("s2b", "no_consent"),
         }
     # nor when asked for by name, as the asset of embeddings does
-    assert load_crops(study, SETTINGS, "0002")[0].num_rows == 0
-    assert load_crops(study, SETTINGS, "0001")[0].num_rows > 0
+    assert load_crops(study, SETTINGS, "0002", 32)[0].num_rows == 0
+    assert load_crops(study, SETTINGS, "0001", 32)[0].num_rows > 0
 
 
 def test_a_withdrawal_makes_the_splits_and_the_folds_stale_and_taking_it_back_undoes_that(

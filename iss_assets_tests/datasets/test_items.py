@@ -219,10 +219,10 @@ def test_a_limit_of_frames_a_patient_takes_evenly_spaced_ones(study: Warehouse) 
 
 
 def test_crops_for_embeddings_come_with_their_keys(study: Warehouse) -> None:
-    keys, crops = load_crops(study, SETTINGS, "0002")
+    keys, crops = load_crops(study, SETTINGS, "0002", SIDE)
     assert keys["video_id"].to_pylist() == ["s2a"] * 5 + ["s2b"] * 5
     assert np.array_equal(crops[3], crop(2, 3))
-    keys, crops = load_crops(study, SETTINGS, "0005")
+    keys, crops = load_crops(study, SETTINGS, "0005", SIDE)
     assert keys.num_rows == 0
     assert crops.shape == (0, SIDE, SIDE, 3)
 
@@ -308,7 +308,8 @@ def test_a_fold_is_stale_when_its_weights_file_is_replaced_or_a_setting_counts_a
 def test_embeddings_are_stale_when_the_weights_file_is_replaced(study: Warehouse, tmp_path: Path) -> None:
     file = tmp_path / "resnet50.pth"
     file.write_bytes(b"first")
-    settings = Settings(training=TrainingSettings(image_side=SIDE, resnet50_weights=file))
+    training = TrainingSettings(image_side=SIDE, resnet50_weights=file, embedding_network="resnet50")
+    settings = Settings(training=training)
     before = embeddings_fingerprint(study, settings, "0001")
     assert embeddings_fingerprint(study, settings, "0001") == before
     file.write_bytes(b"another")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 import pytest
 
@@ -26,15 +25,16 @@ CHANGES: dict[str, tuple[object, set[str]]] = {
     "epochs": (11, NETWORKS),
     "batch_size": (8, NETWORKS),
     "learning_rate": (1e-3, NETWORKS),
-    "image_side": (64, ON_FACES | PROBE),
+    "image_side": (64, ON_FACES),
     "feature_layer": ("layer4.1.conv1", {"fusion_3", "audio_static"}),
     "frames_per_patient": (2, ON_FACES | PROBE | {"forest_landmarks"}),
     "chunks_per_patient": (1, {"audio_static"}),
     "only_usable": (False, EVERY),
     "missing_scores": ("leave_out", {"forest_pain", "fusion_2", "fusion_3"}),
     "class_weights": (True, EVERY),
-    "initial_weights": ("random", NETWORKS | PROBE),
-    "resnet50_weights": ("other.pth", NETWORKS | PROBE),
+    "initial_weights": ("random", NETWORKS),
+    "resnet50_weights": ("other.pth", NETWORKS),
+    "embedding_network": ("resnet50", PROBE),
     "device": ("cpu", set()),
     "precision": ("float32", NETWORKS | PROBE),
     "compile": ("never", set()),
@@ -75,14 +75,23 @@ def test_a_changed_setting_makes_only_affected_experiments_stale(
     assert stale == expected
 
 
-@pytest.mark.parametrize(("weights", "stale"), [("random", True), ("imagenet", False)])
-def test_another_seed_makes_embeddings_stale_only_if_the_backbone_is_random(
-    study: Warehouse, weights: Literal["random", "imagenet"], stale: bool
+@pytest.mark.parametrize(
+    ("network", "weights", "side", "stale"),
+    [
+        ("resnet50", "random", 160, {"seed", "image_side"}),
+        ("resnet50", "imagenet", 160, {"image_side"}),
+        ("efficientnet_lite0", "random", 160, set()),
+    ],
+)
+def test_embeddings_are_stale_when_their_own_network_would_see_or_compute_something_else(
+    study: Warehouse, network: str, weights: str, side: int, stale: set[str]
 ) -> None:
-    fingerprints = {
-        embeddings_fingerprint(
-            study, Settings(training=TrainingSettings(initial_weights=weights, seed=seed)), "0001"
-        )
-        for seed in (0, 1)
-    }
-    assert len(fingerprints) == 1 + stale
+    first = {"embedding_network": network, "initial_weights": weights, "image_side": side, "seed": 0}
+
+    def of(**changed: object) -> str:
+        training = TrainingSettings.model_validate({**first, **changed})
+        return embeddings_fingerprint(study, Settings(training=training), "0001")
+
+    assert {name for name, value in (("seed", 1), ("image_side", 96)) if of(**{name: value}) != of()} == stale
+    others = {"resnet50", "efficientnet_lite0"} - {network}
+    assert all(of(embedding_network=other) != of() for other in others)

@@ -214,6 +214,23 @@ def test_a_migration_that_fails_changes_nothing_and_says_so(old: Path) -> None:
     assert columns_of(old, "loader.models_made") == ["name", "kind", "mark", "folder"]
 
 
+def test_embeddings_of_2048_numbers_are_kept_where_other_widths_are_possible_now(old: Path) -> None:
+    with duckdb.connect(str(old)) as connection:
+        connection.execute("alter table embeddings alter column embedding set data type float[2048]")
+        connection.execute(
+            "insert into embeddings by name select '0001-01' as video_id, '0001' as patient_id, 3 as frame_index, "
+            "'random' as weights_origin, 'f' as fingerprint, list_transform(range(2048), lambda x: x) as embedding"
+        )
+    asked = (
+        "select embedding[7] as seventh, len(embedding) as width, typeof(embedding) as type from embeddings"
+    )
+    kept = [{"seventh": 6.0, "width": 2048, "type": "FLOAT[]"}]
+    warehouse = Warehouse(old)
+    assert warehouse.query(asked).to_pylist() == kept
+    warehouse.create()
+    assert warehouse.query(asked).to_pylist() == kept
+
+
 @pytest.mark.parametrize("use", ["read", "write"])
 def test_a_home_of_a_newer_version_is_refused_and_left_alone(
     tmp_path: Path, empty_warehouse: Path, use: str
@@ -233,8 +250,8 @@ def test_other_columns_need_another_schema_version() -> None:
     """If this fails, raise SCHEMA_VERSION, so that an older program says that the home is newer, and enter the new hash."""
     tables = sorted((model.__table__, [(c.name, c.sql) for c in model.columns()]) for model in TABLES)
     assert (SCHEMA_VERSION, hashlib.sha256(repr(tables).encode()).hexdigest()[:12]) == (
-        5,
-        "5e2696d8e80e",
+        6,
+        "4148fb90e41b",
     )
 
 

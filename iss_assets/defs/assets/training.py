@@ -19,7 +19,7 @@ from iss_assets.defs.assets.common import describe, metadata_key, result
 from iss_assets.defs.assets.fold_work import fit_experiment
 from iss_assets.defs.partitions import fold_partitions, patients_partitions
 from iss_assets.defs.resources import WarehouseResource
-from iss_assets.modeling.embeddings import embed_faces
+from iss_assets.modeling.embeddings import EMBEDDING_CODE_VERSION, embed_faces, embedding_side
 from iss_assets.modeling.experiments import (
     BY_NAME,
     CODE_VERSION,
@@ -80,19 +80,19 @@ def trainable(resource: WarehouseResource) -> list[Any]:
 @dg.asset(
     **describe(
         Embeddings,
-        "A frozen ResNet50 embeds each face once; a new patient costs nothing for the others.",
+        "A frozen pretrained network embeds each face once; a new patient costs nothing for the others.",
         group=GROUP,
         kinds={"torch", "duckdb"},
     ),
     partitions_def=patients_partitions,
     deps=["faces", "consent", "video_quality"],
-    code_version=CODE_VERSION,
+    code_version=EMBEDDING_CODE_VERSION,
     pool="gpu",
 )
 def embeddings(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult:
     """Embed one patient's faces."""
     patient, training = context.partition_key, warehouse.settings().training
-    keys, crops = load_crops(warehouse.warehouse(), training, patient)
+    keys, crops = load_crops(warehouse.warehouse(), training, patient, embedding_side(training))
     table_fingerprint = embeddings_fingerprint(warehouse.warehouse(), warehouse.settings(), patient)
     embedded = embed_faces(crops, training)
     rows = Embeddings.arrow_schema().empty_table()

@@ -50,7 +50,7 @@ _CROISSANT_TYPES: Final = {
     "FLOAT": "sc:Float",
     "DOUBLE": "sc:Float",
     "FLOAT[1404]": "sc:Float",
-    "FLOAT[2048]": "sc:Float",
+    "FLOAT[]": "sc:Float",
     "BOOLEAN": "sc:Boolean",
     "DATE": "sc:Date",
     "TIMESTAMP": "sc:DateTime",
@@ -62,7 +62,7 @@ _TOOLS: Final = {
     "faces": ("facenet-pytorch", "MTCNN found the faces"),
     "landmarks": ("mediapipe", "Face Mesh found the landmarks"),
     "audio_features": ("librosa", "computed the audio features"),
-    "embeddings": ("torchvision", "ResNet50 computed the embeddings"),
+    "embeddings": ("torch", "computed the embeddings; the column `weights_origin` names the network"),
 }
 
 

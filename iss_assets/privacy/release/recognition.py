@@ -38,12 +38,12 @@ def measure_recognition(tables: Warehouse) -> list[Recognition]:
     return found
 
 
-def _means(table: str, column: str, size: int) -> Callable[[Warehouse], _Vectors]:
+def _means(table: str, column: str, condition: str = "true") -> Callable[[Warehouse], _Vectors]:
     """Return a loader of the mean of some vectors of each video."""
     chosen = f"""
         select patient_id, video_id, {column} as vector
         from {table}
-        where {column} is not null
+        where {column} is not null and {condition}
         window own as (partition by video_id order by frame_index)
         qualify (row_number() over own - 1) % greatest(1, count(*) over (partition by video_id) // {_SAMPLES_PER_VIDEO}) = 0
         order by patient_id, video_id, frame_index
@@ -52,13 +52,14 @@ def _means(table: str, column: str, size: int) -> Callable[[Warehouse], _Vectors
     def load(tables: Warehouse) -> _Vectors:
         rows = tables.query(chosen)
         if not rows.num_rows:
-            return [], np.zeros((0, size))
+            return [], np.zeros((0, 0))
         vectors = rows["vector"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-        values = _comparable(vectors.reshape(-1, size).astype(float)) if table == "landmarks" else vectors
-        values = values.reshape(-1, size)
+        values = vectors.reshape(rows.num_rows, -1)
+        if table == "landmarks":
+            values = _comparable(values.astype(float))
         videos = np.array(rows["video_id"].to_pylist())
         _, first, place = np.unique(videos, return_index=True, return_inverse=True)
-        sums = np.zeros((len(first), size))
+        sums = np.zeros((len(first), values.shape[1]))
         np.add.at(sums, place, values)
         owners = np.array(rows["patient_id"].to_pylist())[first]
         return owners.tolist(), sums / np.bincount(place)[:, None]
@@ -88,9 +89,12 @@ def _columns(sql: str, columns: tuple[str, ...]) -> Callable[[Warehouse], _Vecto
     return load
 
 
+_ONE_WIDTH: Final = "len(embedding) = (select mode(len(embedding)) from embeddings)"
+"""Embeddings by another network than most (of patients who are no longer trained on) cannot be compared with the others."""
+
 FEATURES: Final[dict[str, Callable[[Warehouse], _Vectors]]] = {
-    "landmarks (face meshes)": _means("landmarks", "points", 1404),
-    "embeddings of faces": _means("embeddings", "embedding", 2048),
+    "landmarks (face meshes)": _means("landmarks", "points"),
+    "embeddings of faces": _means("embeddings", "embedding", _ONE_WIDTH),
     "audio features of whole videos": _columns(
         "select * from audio_features where chunk_index = -1 order by patient_id, video_id", AUDIO_FEATURES
     ),
