@@ -16,6 +16,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
+from iss_assets.intake.records import StudyFolderError
 from iss_assets.pipeline.home import without_folders
 from iss_assets.privacy.audit import Action, AuditLog
 from iss_assets.server.accounts import Accounts, Role
@@ -74,6 +75,11 @@ def build_application(
     daemon : callable, optional
         Asks whether the daemon is alive.
 
+    Returns
+    -------
+    Starlette
+        Its ``state.study`` is the `StudyData` that its pages share.
+
     Raises
     ------
     TypeError
@@ -97,7 +103,7 @@ def build_application(
             "/reports/{path:path}", partial(report_file, settings.reports_dir), role=Role.RESEARCHER
         ),
         *sign_in.routes(),
-        *Media(settings, audit, previews or Previews(settings.video)).routes(),
+        *Media(study, audit, previews or Previews(settings.video)).routes(),
         *StudyPages(study, audit, pages, accounts, daemon).routes(),
         *Desk(study, audit, pages, accounts).routes(),
         *more_routes(pages, audit),
@@ -111,9 +117,10 @@ def build_application(
 
     public = [server.public_url.rstrip("/").lower()] if server.public_url else []
     hosts = {*LOCAL_NAMES, *server.allowed_hosts, *(host_name(url.split("://", 1)[1]) for url in public)}
+    troubles = (WarehouseError, LockTimeout, StudyFolderError)
     application = Starlette(
         routes=routes,
-        exception_handlers={WarehouseError: warehouse_trouble, LockTimeout: warehouse_trouble},
+        exception_handlers=dict.fromkeys(troubles, warehouse_trouble),
         middleware=[
             Middleware(SafeHeaders, https=server.https),
             Middleware(AllowedHosts, hosts=hosts),
@@ -126,6 +133,7 @@ def build_application(
             Middleware(Guard, routes=routes, find=sign_in.find),
         ],
     )  # fmt: skip
+    application.state.study = study
     if not accounts.all() and not server.oidc_issuer:
         links.renew()
     return application

@@ -224,7 +224,8 @@ class Desk:
         return JSONResponse({"recorded": True})
 
     def _video(self, video_id: str) -> dict[str, Any] | None:
-        if video_id not in self._study.known().owners:
+        patient_id = self._study.known().owners.get(video_id)
+        if patient_id is None or not self._study.may_be_shown(patient_id):
             return None
         return self._study.kept(
             ("video", video_id), lambda: self._warehouse.query(_VIDEO, [video_id]).to_pylist()[0]

@@ -17,8 +17,7 @@ from iss_assets.privacy.audit import Action, AuditLog
 from iss_assets.server.accounts import Role
 from iss_assets.server.previews import Preview, Previews
 from iss_assets.server.routing import GuardedRoute, session_of
-from iss_assets.settings import Settings
-from iss_assets.warehouse.database import Warehouse
+from iss_assets.server.study_data import StudyData
 
 _RANGE: Final = re.compile(r"bytes=(\d*)-(\d*)")
 _KIND: Final = "video/mp4"
@@ -34,15 +33,14 @@ class VideoFile:
     sha256: str
 
 
-def find_video(settings: Settings, video_id: str) -> VideoFile | None:
-    """Return a submitted video that lies below the study folder, None if there is none of this id."""
-    warehouse = Warehouse(settings.warehouse_path, settings.warehouse)
-    rows = warehouse.query(
+def find_video(study: StudyData, video_id: str) -> VideoFile | None:
+    """Return a submitted video that lies below the study folder and may be shown, None if there is none of this id."""
+    rows = study.warehouse.query(
         "select video_id, patient_id, file, sha256 from videos where video_id = ?", [video_id]
     ).to_pylist()
-    if not rows or not rows[0]["file"]:
+    if not rows or not rows[0]["file"] or not study.may_be_shown(rows[0]["patient_id"], rows[0]["sha256"]):
         return None
-    root = settings.study.resolve()
+    root = study.settings.study.resolve()
     path = (root / rows[0]["file"]).resolve()
     if not path.is_relative_to(root) or not path.is_file():
         return None
@@ -54,16 +52,17 @@ class Media:
 
     Parameters
     ----------
-    settings : Settings
-        Study and home.
+    study : StudyData
+        Warehouse and register of withdrawals.
     audit : AuditLog
         Every view is recorded before anything is sent.
     previews : Previews
         What makes them.
     """
 
-    def __init__(self, settings: Settings, audit: AuditLog, previews: Previews) -> None:
-        self._settings, self._audit, self._previews = settings, audit, previews
+    def __init__(self, study: StudyData, audit: AuditLog, previews: Previews) -> None:
+        self._study, self._audit, self._previews = study, audit, previews
+        study.withdrawals.whenever_it_changes(lambda register: previews.forget(register.file))
 
     def routes(self) -> list[GuardedRoute]:
         """Return the routes of this part."""
@@ -75,12 +74,12 @@ class Media:
             begin_s = float(request.query_params.get("from", "0"))
         except ValueError:
             begin_s = math.nan
-        if not 0 <= begin_s <= self._settings.video.max_seconds:
+        if not 0 <= begin_s <= self._study.settings.video.max_seconds:
             return PlainTextResponse("There is no such second in the video.\n", 400)
-        found = await run_in_threadpool(find_video, self._settings, request.path_params["video_id"])
-        if found is None:
+        found = await run_in_threadpool(find_video, self._study, request.path_params["video_id"])
+        preview = await run_in_threadpool(self._preview, found, begin_s) if found else None
+        if found is None or preview is None:
             return PlainTextResponse("There is no such video in the study folder.\n", 404)
-        preview = await run_in_threadpool(self._previews.get, found.path, found.sha256, begin_s)
         wanted = request.headers.get("range", "")
         if not wanted or wanted.startswith("bytes=0-"):
             await run_in_threadpool(
@@ -88,6 +87,14 @@ class Media:
                 patient=found.patient_id, begin_s=round(begin_s, 1),
             )  # fmt: skip
         return await answer(preview, wanted)
+
+    def _preview(self, found: VideoFile, begin_s: float) -> Preview | None:
+        """Return a preview; None if the patient withdrew in this moment."""
+        preview = self._previews.get(found.path, found.sha256, begin_s)
+        if self._study.may_be_shown(found.patient_id, found.sha256):
+            return preview
+        self._previews.forget(lambda sha256: sha256 == found.sha256)
+        return None
 
 
 async def answer(preview: Preview, wanted: str) -> Response:

@@ -14,7 +14,7 @@ import threading
 import time
 import weakref
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -51,6 +51,8 @@ class Preview:
         What went wrong, for the person who watches.
     began : float
         When, on the monotonic clock.
+    forgotten : bool
+        Whether its bytes have been taken away, because the patient withdrew.
     """
 
     process: subprocess.Popen[bytes]
@@ -59,11 +61,12 @@ class Preview:
     done: bool = False
     problem: str = ""
     began: float = field(default_factory=time.monotonic)
+    forgotten: bool = False
 
     async def stream(self) -> AsyncIterator[bytes]:
         """Yield the bytes from the beginning, waiting for those that are still being made."""
         place = 0
-        while True:
+        while not self.forgotten:
             if place < self.size:
                 block = os.pread(self.handle, min(_BLOCK, self.size - place), place)
                 place += len(block)
@@ -81,6 +84,12 @@ class Preview:
         """Stop making it."""
         if self.process.poll() is None:
             self.process.kill()
+
+    def forget(self) -> None:
+        """Stop making it, and give back its memory though somebody may still be watching."""
+        self.forgotten = True
+        self.end()
+        os.ftruncate(self.handle, 0)
 
 
 class Previews:
@@ -129,6 +138,12 @@ class Previews:
         threading.Thread(target=self._fill, args=(preview, json.dumps(task).encode()), daemon=True).start()
         return preview
 
+    def forget(self, is_gone: Callable[[str], bool]) -> None:
+        """Forget the previews of videos whose content, by its SHA-256, is not to be shown any more."""
+        with self._lock:
+            for key in [key for key in self._made if is_gone(key[0])]:
+                self._made.pop(key).forget()
+
     def warm_up(self) -> None:
         """Start the process that waits for the next preview."""
         with self._lock:
@@ -170,6 +185,8 @@ class Previews:
             process.stdin.write(task)
             process.stdin.close()
             while block := os.read(process.stdout.fileno(), _BLOCK):
+                if preview.forgotten:
+                    break
                 os.pwrite(preview.handle, block, preview.size)
                 preview.size += len(block)
             said = process.stderr.read(2000).decode("utf-8", "replace").strip().splitlines()

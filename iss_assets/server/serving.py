@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -19,6 +20,7 @@ import uvicorn
 from dagster import DagsterInstance
 from dagster_webserver.app import create_app_from_workspace_process_context
 
+from iss_assets.intake.records import StudyFolderError
 from iss_assets.pipeline.home import open_instance, prepare_home
 from iss_assets.server.application import DAGSTER, DagsterApps, build_application
 from iss_assets.server.children import Children
@@ -139,6 +141,8 @@ def _run(
         say(f"Serving on {address}. Ctrl-C stops it.")
         ended = None
         while not stop.wait(0.3):
+            with contextlib.suppress(StudyFolderError):  # pages say it
+                application.state.study.forget_what_is_gone()
             ended = children.ended() or (None if thread.is_alive() else ("the web server", 1))
             if ended:
                 say(

@@ -14,6 +14,7 @@ from iss_assets.protocol.flags import FLAGS
 from iss_assets.reports.quality_report import QualityReport, quality_report
 from iss_assets.server.decisions import Reviews
 from iss_assets.server.review_queue import Entry, build_queue
+from iss_assets.server.withdrawals import Withdrawals
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Warehouse
 
@@ -58,6 +59,7 @@ class StudyData:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.warehouse = Warehouse(settings.warehouse_path, settings.warehouse)
+        self.withdrawals = Withdrawals(settings.home)
         self._lock = threading.RLock()
         self._of: Stamp = ()
         self._kept: dict[Hashable, Any] = {}
@@ -79,6 +81,18 @@ class StudyData:
                 self._kept[key] = make()
             found: T = self._kept[key]
             return found
+
+    def forget_what_is_gone(self) -> None:
+        """Let go of what was read of a warehouse that has changed since, and of the previews of withdrawn videos."""
+        with self._lock:
+            if self._kept and self._stamp() != self._of:
+                self._kept.clear()
+        self.withdrawals.now()
+
+    def may_be_shown(self, patient_id: str, sha256: str = "") -> bool:
+        """Return whether a patient's faces and voice may be shown: not from the moment of a withdrawal on."""
+        register = self.withdrawals.now()
+        return not register.media_of(patient_id) and not register.file(sha256)
 
     def known(self) -> Known:
         """Return what the warehouse holds."""

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
+import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+import anyio
 import av
 import numpy as np
 import pytest
 from starlette.applications import Starlette
 
+from iss_assets.intake.withdrawn import Scope, with_key, write_withdrawn
 from iss_assets.privacy.audit import Action, AuditLog
 from iss_assets.server.application import DagsterApps, build_application
 from iss_assets.server.previews import MOST_AT_ONCE, Previews
@@ -115,6 +120,77 @@ def test_a_file_that_cannot_be_decoded_is_a_sentence(application: Starlette, set
     (settings.study / "videos" / "0007" / "0007-02.mp4").write_bytes(b"nothing" * 999)
     found = client(application, "coordinator").get("/media/0007-02")
     assert found.status_code == 422 and found.text.endswith(".\n") and "/" not in found.text
+
+
+def memory_files() -> int:
+    """Count this process's anonymous files, in which previews are."""
+    found = 0
+    for handle in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found += "memfd:preview" in str(handle.readlink())
+    return found
+
+
+def hold(happens: Callable[[], bool]) -> None:
+    began = time.monotonic()
+    while not happens():
+        assert time.monotonic() - began < 20
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("scope", [Scope.ALL, Scope.MEDIA])
+def test_a_patient_who_withdraws_is_not_shown_from_that_moment_on_and_leaves_no_preview_in_memory(
+    application: Starlette, settings: Settings, scope: Scope
+) -> None:
+    # nobody has made the pages show it again: rows and file are still there
+    browser = client(application, "coordinator")
+    before = memory_files()
+    assert browser.get("/media/0007-02").status_code == 200
+    assert browser.get("/media/0007-02?from=1").status_code == 200
+    assert memory_files() == before + 2
+    sha256 = hashlib.sha256(b"0007-02").hexdigest()
+    write_withdrawn(settings.home, with_key(settings.home).adding("0007", scope, ["0007-02"], [sha256]))
+    # as `iss serve` does a few times a second, without any request
+    application.state.study.forget_what_is_gone()
+    hold(lambda: memory_files() == before)
+    views = len(list(AuditLog(settings.audit_path).lines()))
+    for path in ("/media/0007-02", "/review/0007-02", "/review/0007-02/meshes", "/review/0007-02/timeline"):
+        assert browser.get(path).status_code == 404, path
+    assert memory_files() == before and len(list(AuditLog(settings.audit_path).lines())) == views
+
+
+def test_sharing_that_was_withdrawn_hides_no_video_from_the_study_team(
+    application: Starlette, settings: Settings
+) -> None:
+    write_withdrawn(settings.home, with_key(settings.home).adding("0007", Scope.SHARING, [], []))
+    assert client(application, "coordinator").get("/media/0007-02").status_code == 200
+
+
+def test_with_a_register_that_cannot_be_read_nobody_is_shown(
+    application: Starlette, settings: Settings
+) -> None:
+    write_withdrawn(settings.home, with_key(settings.home).adding("0008", Scope.ALL, [], []))
+    (settings.home / "withdrawals" / "key").unlink()
+    found = client(application, "coordinator").get("/media/0007-02")
+    assert found.status_code == 503 and "restore both from a backup" in found.text
+
+
+def test_a_preview_that_is_being_watched_ends_when_its_patient_withdraws(tmp_path: Path) -> None:
+    previews = Previews(VideoSettings(), (sys.executable, "-c", SLOW))
+    preview = previews.get(tmp_path / "a.mp4", "0" * 64, 0.0)
+    hold(lambda: preview.size == 10)
+
+    async def watch() -> bytes:
+        stream = preview.stream()
+        got = await anext(stream)
+        previews.forget(lambda sha256: sha256 == "0" * 64)
+        return got + b"".join([block async for block in stream])
+
+    assert anyio.run(watch) == b"x" * 10
+    assert os.fstat(preview.handle).st_size == 0
+    preview.process.wait(20)
+    assert previews.get(tmp_path / "a.mp4", "0" * 64, 0.0) is not preview
+    previews.close()
 
 
 SLOW = (
