@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any, Final
 from urllib.parse import urlencode
 
+import anyio
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
@@ -36,6 +38,8 @@ from iss_assets.server.study_data import StudyData
 from iss_assets.server.timeline import meshes_of, speech_of, timeline_of
 
 _LONGEST_BODY: Final = 16_384
+_LISTENING: Final = 2
+"""Requests for speech that are worked on at a time: each keeps a processor busy, and pages must not wait."""
 _AGES: Final = ((0, "any age"), (1, "1 day or older"), (3, "3 days or older"), (7, "a week or older"), (28, "4 weeks or older"))  # fmt: skip
 
 _VIDEO: Final = """
@@ -67,6 +71,7 @@ class Desk:
     def __init__(self, study: StudyData, audit: AuditLog, pages: Pages, accounts: Accounts) -> None:
         self._study, self._audit, self._pages, self._accounts = study, audit, pages, accounts
         self._settings, self._warehouse = study.settings, study.warehouse
+        self._listening = anyio.CapacityLimiter(_LISTENING)
 
     def routes(self) -> list[GuardedRoute]:
         """Return the routes of this part."""
@@ -167,14 +172,25 @@ class Desk:
         found = self._video(request.path_params["video_id"])
         if found is None:
             return PlainTextResponse("There is no such video.\n", 404)
-        return JSONResponse(timeline_of(self._warehouse, self._settings, found["video_id"]))
+        video_id = found["video_id"]
+        return self._kept_json(
+            ("timeline", video_id), lambda: timeline_of(self._warehouse, self._settings, video_id)
+        )
 
-    def speech(self, request: Request) -> Response:
-        """Return when somebody speaks."""
-        found = self._video(request.path_params["video_id"])
-        if found is None:
+    async def speech(self, request: Request) -> Response:
+        """Return when somebody speaks; looking for it takes a second, so that few may do so at a time."""
+        return await anyio.to_thread.run_sync(
+            self._speech, request.path_params["video_id"], limiter=self._listening
+        )
+
+    def _speech(self, video_id: str) -> Response:
+        if self._video(video_id) is None:
             return PlainTextResponse("There is no such video.\n", 404)
-        return JSONResponse(speech_of(self._warehouse, found["video_id"]))
+        return self._kept_json(("speech", video_id), lambda: speech_of(self._warehouse, video_id))
+
+    def _kept_json(self, key: tuple[str, str], make: Callable[[], Any]) -> Response:
+        body = self._study.kept(key, lambda: JSONResponse(make()).body)
+        return Response(body, media_type="application/json")
 
     def meshes(self, request: Request) -> Response:
         """Return the face meshes of some seconds. A mesh is a face, so this is a view like the video itself."""

@@ -33,6 +33,7 @@ from iss_assets.server.dagster_private import (
 from iss_assets.server.previews import Previews
 from iss_assets.settings import Settings
 from iss_assets.synthetic.marker import is_sample_study
+from iss_assets.warehouse.engine import keep_running
 
 STOP_S: Final = 8.0
 """Seconds from a signal or a crash after which everything is ended the hard way; operators are promised ten."""
@@ -73,6 +74,7 @@ def serve(settings: Settings, say: Say) -> int:
     listening = _listen(server.host, server.port)
     port = listening.getsockname()[1]
     settings = settings.model_copy(update={"server": server.model_copy(update={"port": port})})
+    keep_running()
     dagster_home = prepare_home(settings)
     with _socket_folder(settings.home.resolve()) as folder, _stopping() as stop:
         code_socket = folder / "code.sock"

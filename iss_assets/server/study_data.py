@@ -20,7 +20,7 @@ from iss_assets.warehouse.database import Warehouse
 
 _FLAGS = "select video_id, flags || coalesce(rejected_flags, []) as flags from video_quality"
 _MOST_KEPT: Final = 500
-"""Results; the one read first goes first. A patient's page is the largest, some 50 kB."""
+"""Results; the one read first goes first. A timeline is the largest, 80 kB for three minutes."""
 T = TypeVar("T")
 Stamp = tuple[tuple[int, int, int], ...]
 
@@ -60,27 +60,43 @@ class StudyData:
         self.settings = settings
         self.warehouse = Warehouse(settings.warehouse_path, settings.warehouse)
         self.withdrawals = Withdrawals(settings.home)
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
         self._of: Stamp = ()
         self._kept: dict[Hashable, Any] = {}
+        self._making: dict[tuple[Stamp, Hashable], threading.Lock] = {}
 
     def kept(self, key: Hashable, make: Callable[[], T]) -> T:
         """Return what `make` reads from the warehouse, read again only if its file has changed.
 
-        Opening the warehouse takes longer than most of what is read from it. One reads at a time: fifty who want the same
-        wait for the first.
+        Opening the warehouse takes longer than most of what is read from it. Fifty who want the same wait for the first;
+        whoever wants something else does not.
         """
         with self._lock:
             stamp = self._stamp()
             if stamp != self._of:
                 self._kept.clear()
                 self._of = stamp
-            if key not in self._kept:
-                while len(self._kept) >= _MOST_KEPT:
-                    del self._kept[next(iter(self._kept))]
-                self._kept[key] = make()
-            found: T = self._kept[key]
-            return found
+            if key in self._kept:
+                found: T = self._kept[key]
+                return found
+            making = self._making.setdefault((stamp, key), threading.Lock())
+        with making:
+            with self._lock:
+                if stamp == self._of and key in self._kept:
+                    found = self._kept[key]
+                    return found
+            try:
+                made = make()
+                with self._lock:
+                    # what changed meanwhile is read by whoever asks next
+                    if stamp == self._of:
+                        while len(self._kept) >= _MOST_KEPT:
+                            del self._kept[next(iter(self._kept))]
+                        self._kept[key] = made
+            finally:
+                with self._lock:
+                    self._making.pop((stamp, key), None)
+        return made
 
     def forget_what_is_gone(self) -> None:
         """Let go of what was read of a warehouse that has changed since, and of the previews of withdrawn videos."""

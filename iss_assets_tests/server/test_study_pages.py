@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -91,6 +93,54 @@ def test_the_warehouse_is_read_again_when_it_has_changed_and_not_before(
     with warehouse.write() as writer:
         writer.execute("delete from videos where video_id = '0009-02'")
     assert study.kept("videos", count) == len(FLAGS) - 1 and len(reads) == 2
+
+
+def test_fifty_who_want_the_same_wait_for_one_reading_and_others_do_not(settings: Settings) -> None:
+    study, reads = StudyData(settings), []
+    begun, may_end = threading.Event(), threading.Event()
+
+    def slow() -> str:
+        reads.append(1)
+        begun.set()
+        assert may_end.wait(20)
+        return "found"
+
+    with ThreadPoolExecutor(50) as fifty:
+        asked = [fifty.submit(study.kept, "timeline", slow) for _ in range(50)]
+        assert begun.wait(20)
+        assert study.kept("another", lambda: 7) == 7
+        may_end.set()
+        assert {one.result(20) for one in asked} == {"found"}
+    assert len(reads) == 1
+
+
+def test_a_reading_that_fails_is_tried_again_by_the_next_who_asks(settings: Settings) -> None:
+    study, tried = StudyData(settings), []
+
+    def broken() -> int:
+        tried.append(1)
+        if len(tried) == 1:
+            raise OSError("the disk")
+        return 3
+
+    with pytest.raises(OSError, match="the disk"):
+        study.kept("n", broken)
+    assert study.kept("n", broken) == 3 and len(tried) == 2
+
+
+def test_what_changes_while_it_is_read_is_not_kept(settings: Settings, empty_warehouse: Path) -> None:
+    warehouse, reads = make_study(settings, empty_warehouse), []
+    study = StudyData(settings)
+
+    def count() -> int:
+        reads.append(1)
+        before = warehouse.query("select count(*) as n from videos")["n"][0].as_py()
+        if len(reads) == 1:
+            with warehouse.write() as writer:
+                writer.execute("delete from videos where video_id = '0009-02'")
+        return before
+
+    assert [study.kept("videos", count) for _ in range(3)] == [len(FLAGS)] + [len(FLAGS) - 1] * 2
 
 
 @pytest.mark.parametrize(
