@@ -25,6 +25,7 @@ from iss_assets.schemas.operations import Alerts, CheckResults, Extractions
 from iss_assets.schemas.video_quality import VideoQuality
 from iss_assets.schemas.videos import VideoProblems, Videos
 from iss_assets.schemas.visual import Faces, Frames, Landmarks
+from iss_assets.schemas.voice import VoiceFeatures
 
 TABLES: tuple[type[Table], ...] = (
     Patients,
@@ -41,6 +42,7 @@ TABLES: tuple[type[Table], ...] = (
     Audio,
     MelSpectrograms,
     AudioFeatures,
+    VoiceFeatures,
     VideoQuality,
     CvSplits,
     Embeddings,
