@@ -20,6 +20,7 @@ from iss_assets.pipeline import launcher as runner
 from iss_assets.pipeline import workers
 from iss_assets.pipeline.home import open_instance
 from iss_assets.pipeline.staleness import stale_patients
+from iss_assets.protocol.recordings import Recording
 from iss_assets.settings import RunSettings, Settings
 from iss_assets.synthetic.sample import write_sample_study
 from iss_assets.warehouse.database import Warehouse
@@ -189,7 +190,7 @@ def statuses(settings: Settings) -> dict[str, str]:
 
 
 def update_videos(resource: WarehouseResource) -> None:
-    study.update_videos(resource, "0001", log=lambda line: None)
+    study.update_videos(resource, "0001", Recording.NARRATIVE, log=lambda line: None)
 
 
 def test_a_file_that_goes_away_before_it_is_read_is_one_row_and_is_read_when_it_is_back(

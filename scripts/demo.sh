@@ -5,6 +5,8 @@ bin=$1 demo=$2
 export ISS_STUDY=$demo/study ISS_HOME=$demo/home ISS_TRAINING__PROFILE=demo
 # 19 retrainings on permuted labels instead of 199: p cannot fall below 0.05 then, and minutes are saved
 export ISS_EVALUATION__RETRAINED_PERMUTATIONS=19
+# the study has one reading of five seconds
+export ISS_PROMPT__ENABLED=true
 say() { printf '\n== %s\n' "$*"; }
 
 say "1/4 a study of invented patients"
@@ -20,5 +22,5 @@ cat <<TEXT
 The report:      $demo/home/reports/study_report.html
 The study page:  $demo/home/reports/study_page.html
 The quality:     $demo/home/reports/quality.html
-The web pages:   ISS_STUDY=$ISS_STUDY ISS_HOME=$ISS_HOME $bin/iss serve     then open the link it prints
+The web pages:   ISS_STUDY=$ISS_STUDY ISS_HOME=$ISS_HOME ISS_PROMPT__ENABLED=true $bin/iss serve     then open the link it prints
 TEXT

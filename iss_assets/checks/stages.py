@@ -11,13 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from iss_assets.checks import consent, quality, scores, voice
+from iss_assets.checks import consent, quality, scores
 from iss_assets.checks.findings import Rule
 from iss_assets.features.registry import FEATURES, feature_named
 from iss_assets.protocol.catalogue import CheckInfo, find, schema_check
+from iss_assets.protocol.recordings import Recording, enabled_recordings
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Warehouse
-from iss_assets.warehouse.ledger import fingerprint
+from iss_assets.warehouse.ledger import SOUND_TABLES, VISUAL_TABLES, fingerprint
 
 CHECKS_CODE_VERSION = "4"
 """Change it with any rule, so that results of the old rule are computed again."""
@@ -46,6 +47,8 @@ class Stage:
         Whether there is one result per patient, or one for the whole study.
     feature : str or None
         The feature whose tables are checked; without it the stage is always on.
+    recording : Recording
+        The recording whose tables are checked.
     """
 
     name: str
@@ -55,6 +58,7 @@ class Stage:
     also_needs: Sequence[str] = ()
     by_patient: bool = True
     feature: str | None = None
+    recording: Recording = Recording.NARRATIVE
 
     @property
     def checks(self) -> list[CheckInfo]:
@@ -63,8 +67,10 @@ class Stage:
         return [*(schema_check(table) for table in self.tables), *named]
 
     def enabled(self, settings: Settings) -> bool:
-        """Return whether the settings have the stage's feature on, if it has one."""
-        return self.feature is None or feature_named(self.feature).enabled(settings)
+        """Return whether the settings have the stage's recording processed, and its feature on, if it has one."""
+        return self.recording in enabled_recordings(settings) and (
+            self.feature is None or feature_named(self.feature).enabled(settings)
+        )
 
 
 class FeatureRules(NamedTuple):
@@ -84,9 +90,7 @@ def results_fingerprint(settings: Settings) -> str:
     return fingerprint("checks", CHECKS_CODE_VERSION, [section.digest() for section in sections])
 
 
-FEATURE_RULES: Mapping[str, FeatureRules] = {
-    "voice": FeatureRules({"voice_features": voice.RULES}, voice.QUERIES, also_needs=("video_quality",)),
-}
+FEATURE_RULES: Mapping[str, FeatureRules] = {}
 """Feature to the rules of its tables. Their thresholds are among ``settings.checks``."""
 
 
@@ -99,6 +103,27 @@ def _feature_stages() -> list[Stage]:
             feature=feature.name,
         )
         for feature in FEATURES
+    ]
+
+
+def _prompt_stages() -> list[Stage]:
+    """Return the stages of Question 10: its tables have the narratives' schema, but its rules are its own."""
+    prompt = Recording.PROMPT
+    features = [feature for feature in FEATURES if prompt in feature.recordings]
+    return [
+        Stage("check_prompts", ("prompts",), by_patient=False, recording=prompt),
+        Stage("check_prompt_videos", (prompt.inventory,), recording=prompt),
+        Stage("check_prompt_visual", [prompt.named(t) for t in VISUAL_TABLES], recording=prompt),
+        Stage("check_prompt_audio", [prompt.named(t) for t in SOUND_TABLES], recording=prompt),
+        *(
+            Stage(
+                f"check_{prompt.named(feature.name)}",
+                [prompt.named(name) for name in feature.table_names],
+                feature=feature.name,
+                recording=prompt,
+            )
+            for feature in features
+        ),
     ]
 
 
@@ -124,6 +149,7 @@ STAGES: tuple[Stage, ...] = (
         also_needs=("consent",),
     ),
     *_feature_stages(),
+    *_prompt_stages(),
 )
 """Every stage from the study folder to the features of a video, those of features that are switched off included."""
 

@@ -7,18 +7,23 @@ from __future__ import annotations
 
 import dagster as dg
 
+from iss_assets.defs.assets.common import PROMPT_GROUP, TEXTS_TAG
 from iss_assets.defs.assets.features import FEATURE_GROUP
 from iss_assets.pipeline.staleness import PATIENT_TABLES
 
+_TEXTS = dg.AssetSelection.tag("about", TEXTS_TAG["about"])
+
 study_job = dg.define_asset_job(
     "study_folder",
-    selection=dg.AssetSelection.assets("rejected_rows", "study_problems"),
+    selection=dg.AssetSelection.assets("rejected_rows", "study_problems") | _TEXTS,
     description="Read the study folder and record what is wrong with it.",
 )
 
 patient_job = dg.define_asset_job(
     "patient",
-    selection=dg.AssetSelection.assets(*PATIENT_TABLES) | dg.AssetSelection.groups(FEATURE_GROUP),
+    selection=dg.AssetSelection.assets(*PATIENT_TABLES)
+    | dg.AssetSelection.groups(FEATURE_GROUP)
+    | (dg.AssetSelection.groups(PROMPT_GROUP) - _TEXTS),
     description="Bring one patient up to date: enrollment, answers, videos, pictures, sound, quality, features.",
 )
 

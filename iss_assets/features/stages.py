@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import pyarrow as arrow
 
+from iss_assets.protocol.recordings import Recording
 from iss_assets.schemas.base import Table
 from iss_assets.settings import Settings
 
@@ -69,6 +70,9 @@ class FeatureStage:
         Badges in the asset graph.
     models : callable
         Returns hashes of the model files in use, part of the fingerprint; a module-level function.
+    recordings : tuple of Recording
+        The videos of a submission that it is measured in. Its tables of Question 10 readings are listed in
+        ``schemas.registry.OF_A_RECORDING``.
     """
 
     name: str
@@ -79,6 +83,7 @@ class FeatureStage:
     description: str
     kinds: frozenset[str] = frozenset({"python", "duckdb"})
     models: Callable[[Settings], tuple[str, ...]] = no_models
+    recordings: tuple[Recording, ...] = (Recording.NARRATIVE, Recording.PROMPT)
 
     @property
     def table_names(self) -> tuple[str, ...]:

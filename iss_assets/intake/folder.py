@@ -33,6 +33,7 @@ from iss_assets.intake.records import (
 from iss_assets.intake.reviews import ReviewRow, read_reviews
 from iss_assets.intake.withdrawn import Withdrawn, read_withdrawn
 from iss_assets.protocol.consent import ConsentState, Scope
+from iss_assets.protocol.recordings import Recording
 from iss_assets.settings import ReadingSettings, Settings
 
 __all__ = [
@@ -139,9 +140,12 @@ class StudyFolder:
         """Return a patient's accepted survey rows, sorted by submission id."""
         return self._submissions_of.get(patient_id, ())
 
-    def videos_of(self, patient_id: str) -> tuple[VideoFile, ...]:
-        """Return a patient's videos, sorted by submission id."""
-        return self._videos_of.get(patient_id, ())
+    def videos_of(self, patient_id: str, recording: Recording = Recording.NARRATIVE) -> tuple[VideoFile, ...]:
+        """Return a patient's videos, sorted by submission id: the narratives, or the readings submitted with them."""
+        narratives = self._videos_of.get(patient_id, ())
+        if recording is Recording.NARRATIVE:
+            return narratives
+        return tuple(video.prompt for video in narratives if video.prompt is not None)
 
     def reviews_of(self, patient_id: str) -> tuple[ReviewRow, ...]:
         """Return the decisions about a patient, the earliest first."""
@@ -322,18 +326,22 @@ def signature_of(
     prompts = prompt_rows(study)
     for patient_id in study.patient_ids:
         videos = study.videos_of(patient_id)
-        young = tuple(v.name for v in videos if _is_young(v, now_ns, settings.settle_seconds))
+        both = [file for v in videos for file in (v, v.prompt) if file is not None]
+        young = tuple(file.name for file in both if _is_young(file, now_ns, settings.settle_seconds))
         if young:
             unsettled[patient_id] = young
         patients[patient_id] = _digest(
             [
                 _without_line(study.patient(patient_id)),
                 [_without_line(s) for s in study.submissions_of(patient_id)],
-                [(v.name, v.size, v.mtime_ns, v.prompt_size, v.prompt_mtime_ns) for v in videos],
+                [
+                    (v.name, v.size, v.mtime_ns, v.prompt and v.prompt.size, v.prompt and v.prompt.mtime_ns)
+                    for v in videos
+                ],
                 sorted(problems.get(patient_id, [])),
                 *[_without_line(review) for review in study.reviews_of(patient_id)],
                 *[_without_line(consent) for consent in study.consents_of(patient_id)],
-                *(prompts if any(v.prompt_path for v in videos) else []),
+                *(prompts if any(v.prompt for v in videos) else []),
             ]
         )
     everything = [study.rejected, study.problems]

@@ -340,9 +340,7 @@ def _compare_with_surveys(
             )
 
 
-def _video(file: _Found, prompt: _Found | None) -> VideoFile:
-    if prompt is not None and prompt.patient_id != file.patient_id:
-        prompt = None
+def _video(file: _Found, prompt: _Found | None = None) -> VideoFile:
     return VideoFile(
         patient_id=file.patient_id,
         submission_id=file.submission_id,
@@ -351,7 +349,5 @@ def _video(file: _Found, prompt: _Found | None) -> VideoFile:
         size=file.stat.st_size,
         mtime_ns=file.stat.st_mtime_ns,
         ctime_ns=file.stat.st_ctime_ns,
-        prompt_path=prompt.path if prompt else None,
-        prompt_size=prompt.stat.st_size if prompt else None,
-        prompt_mtime_ns=prompt.stat.st_mtime_ns if prompt else None,
+        prompt=_video(prompt) if prompt is not None and prompt.patient_id == file.patient_id else None,
     )

@@ -96,7 +96,7 @@ def describe_video(
         "sha256": placeholder_hash(video.name, video.size, video.mtime_ns),
         "bytes": video.size,
         "modified_ns": video.mtime_ns,
-        "has_prompt": video.prompt_path is not None,
+        "has_prompt": video.prompt is not None,
     }
 
     def unread(problem: str) -> Described:

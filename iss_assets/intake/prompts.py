@@ -143,7 +143,7 @@ def compare_with_submissions(
         Collects the problems.
     """
     known = {prompt.prompt_id for prompt in prompts}
-    without_reading = {video.submission_id for video in videos if video.prompt_path is None}
+    without_reading = {video.submission_id for video in videos if video.prompt is None}
     naming = {i: s for i, s in submissions.items() if s.prompt_id is not None}
     if naming and not known:
         problems.add(

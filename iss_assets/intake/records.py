@@ -101,7 +101,7 @@ class SubmissionRow:
 
 @dataclass(frozen=True)
 class VideoFile:
-    """One narrative video of the study folder; the file has not been opened.
+    """One video of the study folder; the file has not been opened.
 
     Attributes
     ----------
@@ -116,10 +116,8 @@ class VideoFile:
     mtime_ns, ctime_ns : int
         Time of the last change of the content, and of the content or the directory entry. A copy that keeps the
         original's modification time still has a fresh ``ctime_ns``.
-    prompt_path : Path or None
-        The Question 10 reading submitted with it.
-    prompt_size, prompt_mtime_ns : int or None
-        The same of that file.
+    prompt : VideoFile or None
+        Of a narrative: the Question 10 reading submitted with it.
     """
 
     patient_id: str
@@ -129,9 +127,7 @@ class VideoFile:
     size: int
     mtime_ns: int
     ctime_ns: int
-    prompt_path: Path | None = None
-    prompt_size: int | None = None
-    prompt_mtime_ns: int | None = None
+    prompt: VideoFile | None = None
 
 
 class ProblemLog:

@@ -32,6 +32,7 @@ from iss_assets.media.errors import (
     UnreadableVideo,
 )
 from iss_assets.media.journal import Journal, Reading, Stage, same_file
+from iss_assets.protocol.recordings import recording_of
 
 T = TypeVar("T")
 
@@ -204,7 +205,8 @@ class Guard:
 
 
 def _broken_message(reading: Reading, error: str, memory_gb: float) -> str:
-    subject = _SUBJECTS.get(reading.stage, f"Measuring its {reading.stage}")
+    stage = recording_of(reading.stage)[1]
+    subject = _SUBJECTS.get(stage, f"Measuring its {stage}")
     limit = (
         f"{reading.seconds:.0f} seconds" if reading.seconds < 120 else f"{reading.seconds / 60:.0f} minutes"
     )

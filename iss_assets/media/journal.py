@@ -18,8 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from iss_assets.protocol.recordings import Recording, recording_of
+
 Stage = str
-"""A stage of reading a video: probe, picture, landmarks, sound, quality, or the name of a feature."""
+"""A stage of reading a video: probe, picture, landmarks, sound, quality, or the name of a feature; the stages of Question
+10 readings begin with `prompt_` (``protocol.recordings``)."""
 
 
 @dataclass(frozen=True)
@@ -157,10 +160,22 @@ class Journal:
         """Return the readings during which a process died, of one patient or of all."""
         return [suspect for _, suspect in self._abandoned(patient_id)]
 
-    def forget(self, patient_id: str, hashes: Mapping[str, str]) -> None:
-        """Drop a patient's entries for files that were removed or replaced; `hashes` are the current files' hashes."""
+    def forget(
+        self, patient_id: str, hashes: Mapping[str, str], recording: Recording = Recording.NARRATIVE
+    ) -> None:
+        """Drop a patient's entries for files that were removed or replaced.
+
+        Parameters
+        ----------
+        patient_id : str
+            The patient.
+        hashes : mapping
+            The current files' hashes by video id; empty to drop all.
+        recording : Recording
+            Which of the submissions' files are meant.
+        """
         for path, suspect in self._abandoned(patient_id):
-            if hashes.get(suspect.video_id) != suspect.sha256:
+            if recording_of(suspect.stage)[0] is recording and hashes.get(suspect.video_id) != suspect.sha256:
                 path.unlink(missing_ok=True)
 
     def _abandoned(self, patient_id: str | None) -> Iterator[tuple[Path, Suspect]]:

@@ -20,7 +20,7 @@ import dagster as dg
 from iss_assets.pipeline.dagster_private import BulkActionStatus
 from iss_assets.pipeline.partition_keys import PATIENTS
 from iss_assets.pipeline.planning import MARTS, PATIENT_JOB, Attempt, can_heal
-from iss_assets.pipeline.staleness import FEATURE_TABLES, PATIENT_TABLES
+from iss_assets.pipeline.staleness import FEATURE_TABLES, PATIENT_TABLES, PROMPT_TABLES
 
 PID_TAG, HOST_TAG, PROCESS_TAG = "iss/pid", "iss/host", "iss/process"
 """The process that executes a run; the last one says which process of that number, as numbers are used again."""
@@ -49,7 +49,7 @@ IN_PROGRESS: Final = (
 
 _READ_UNTIL = "iss/told_until"
 """Key of the cursor that says up to where the command line has read runs for alerts."""
-_PATIENT_KEYS = frozenset(dg.AssetKey(name) for name in (*PATIENT_TABLES, *FEATURE_TABLES))
+_PATIENT_KEYS = frozenset(dg.AssetKey(name) for name in (*PATIENT_TABLES, *FEATURE_TABLES, *PROMPT_TABLES))
 _CHUNK = 500
 """Values per query; SQLite accepts a limited number."""
 

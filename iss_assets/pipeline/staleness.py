@@ -27,6 +27,7 @@ from iss_assets.intake.folder import (
     consent_rows,
     patient_rows,
     problem_rows,
+    prompt_rows,
     rejected_rows,
     review_rows,
     score_rows,
@@ -43,6 +44,7 @@ from iss_assets.modeling.folds import (
 )
 from iss_assets.modeling.weights import embedding_fingerprint, weights_fingerprint
 from iss_assets.pipeline.partition_keys import most_splits
+from iss_assets.protocol.recordings import Recording, enabled_recordings
 from iss_assets.schemas.registry import BY_NAME as TABLES
 from iss_assets.settings import Settings, TrainingSettings
 from iss_assets.warehouse.database import Warehouse
@@ -55,6 +57,7 @@ from iss_assets.warehouse.ledger import (
     inventory_version,
     ledger,
     video_fingerprints,
+    video_tables,
 )
 from iss_assets.warehouse.sql.models import files_stamp, load_models, require_models
 from iss_assets.warehouse.verdicts import read_verdicts, stage_versions, valid_verdicts
@@ -78,6 +81,9 @@ PATIENT_TABLES = (
 FEATURE_TABLES = tuple(name for feature in FEATURES for name in feature.table_names)
 """Tables of the features, those that are switched off included; they are made patient by patient too."""
 
+PROMPT_TABLES = (Recording.PROMPT.inventory, *video_tables(Recording.PROMPT))
+"""Tables of the Question 10 readings, those that are switched off included; they are made patient by patient too."""
+
 SCORES_CODE_VERSION = "2"
 """Raised when the same survey row yields a different row of ``bpi_scores``. 2: offsets are no longer lost, and the offset
 that a time is written with decides its local day."""
@@ -99,14 +105,14 @@ def consent_fingerprint(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def videos_fingerprint(files: Sequence[Any], settings: Settings, unread: Collection[str] = ()) -> str:
-    """Return the fingerprint of a patient's videos: probe version, then the listing of files.
+    """Return the fingerprint of a patient's narratives, or readings: probe version, then the listing of files.
 
     Files without read permission are listed as such, so granting it is a change. One that could not be read for another
     reason (`unread`: a drive that failed, a file that changed meanwhile) makes a fingerprint that no listing has, so
     the next run tries again.
     """
     listing = [
-        (f.submission_id, f.name, f.size, f.mtime_ns, f.prompt_path is not None)
+        (f.submission_id, f.name, f.size, f.mtime_ns, f.prompt is not None)
         + (("unread",) if f.submission_id in unread or not os.access(f.path, os.R_OK) else ())
         for f in files
     ]
@@ -312,12 +318,9 @@ def stale_patients(folder: StudyFolder, settings: Settings) -> dict[str, list[st
     warehouse = Warehouse(settings.warehouse_path, settings.warehouse)
     recorded = ledger(warehouse)
     versions = code_versions(settings)
-    rows = warehouse.query(
-        "select patient_id, video_id, sha256, status from videos order by video_id"
-    ).to_pylist()
-    videos: dict[str, list[dict[str, Any]]] = {}
-    for row in rows:
-        videos.setdefault(row["patient_id"], []).append(row)
+    inventories = {recording: _inventory(warehouse, recording) for recording in enabled_recordings(settings)}
+    videos = inventories[Recording.NARRATIVE]
+    rows = [row for own in videos.values() for row in own]
     copies = Counter(row["sha256"] for row in rows)
     # quality looks for copies among everyone's files; those that have none need not be compared for every patient
     twins = [row for row in rows if copies[row["sha256"]] > 1]
@@ -332,14 +335,13 @@ def stale_patients(folder: StudyFolder, settings: Settings) -> dict[str, list[st
     for row in consent_rows(folder):
         consents.setdefault(row["patient_id"], []).append(row)
     without_checks = unchecked(warehouse, settings)
-    lapsed = lapsed_verdicts(warehouse, settings, videos)
+    lapsed = lapsed_verdicts(warehouse, settings, inventories)
     stale: dict[str, list[str]] = {}
     for row in enrolled:
         patient = row["patient_id"]
         expected = {
             (patient, WHOLE, "patients"): fingerprint([row]),
             (patient, WHOLE, "bpi_scores"): scores_fingerprint(scores.get(patient, [])),
-            (patient, WHOLE, "videos"): videos_fingerprint(folder.videos_of(patient), settings),
         }
         reviews = decisions.get(patient, [])
         # a home from before there were reviews needs no run to learn that there are none
@@ -348,41 +350,68 @@ def stale_patients(folder: StudyFolder, settings: Settings) -> dict[str, list[st
         consent = consents.get(patient, [])
         if consent or (patient, WHOLE, "consent") in recorded:
             expected[(patient, WHOLE, "consent")] = consent_fingerprint(consent)
-        for video in videos.get(patient, []):
-            if video["status"] == "ok":
-                prints = video_fingerprints(video["sha256"], versions)
-                expected |= {(patient, video["video_id"], table): made for table, made in prints.items()}
+        for recording, inventory in inventories.items():
+            files, whole = folder.videos_of(patient, recording), (patient, WHOLE, recording.inventory)
+            # nor to learn that there are no readings
+            if files or recording is Recording.NARRATIVE or whole in recorded:
+                expected[whole] = videos_fingerprint(files, settings)
+            for video in inventory.get(patient, []):
+                if video["status"] == "ok":
+                    prints = video_fingerprints(video["sha256"], versions, recording)
+                    expected |= {(patient, video["video_id"], table): made for table, made in prints.items()}
         expected[(patient, WHOLE, "video_quality")] = quality_fingerprint(
             patient, videos.get(patient, []), twins, versions, reviews
         )
         outdated = sorted(
             {table for (p, v, table), current in expected.items() if recorded.get((p, v, table)) != current}
         )
-        if patient in lapsed and "videos" not in outdated:
-            outdated.append("videos")
+        outdated += [table for table in lapsed.get(patient, []) if table not in outdated]
         outdated += [f"checks of {table}" for table in without_checks.get(patient, [])]
         if outdated:
             stale[patient] = outdated
     return stale
 
 
+def _inventory(warehouse: Warehouse, recording: Recording) -> dict[str, list[dict[str, Any]]]:
+    """Return the rows of a recording's inventory by patient."""
+    rows = warehouse.query(
+        f"select patient_id, video_id, sha256, status from {recording.inventory} order by video_id"
+    ).to_pylist()
+    by_patient: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        by_patient.setdefault(row["patient_id"], []).append(row)
+    return by_patient
+
+
 def lapsed_verdicts(
-    warehouse: Warehouse, settings: Settings, videos: Mapping[str, Sequence[Mapping[str, Any]]]
-) -> set[str]:
-    """Return the patients with a file that failed with another version of the code or of itself: it is tried again."""
+    warehouse: Warehouse,
+    settings: Settings,
+    inventories: Mapping[Recording, Mapping[str, Sequence[Mapping[str, Any]]]],
+) -> dict[str, list[str]]:
+    """Return the patients with a file that failed with another version of the code or of itself, and its inventory.
+
+    It is tried again.
+    """
     with warehouse.read() as connection:
         verdicts = read_verdicts(connection)
     if not verdicts:
-        return set()
-    hashes = {row["video_id"]: row["sha256"] for rows in videos.values() for row in rows}
-    standing = valid_verdicts(verdicts, hashes, stage_versions(settings))
-    return {v.patient_id for v in verdicts if v not in standing}
+        return {}
+    lapsed: dict[str, list[str]] = {}
+    for recording, inventory in inventories.items():
+        hashes = {row["video_id"]: row["sha256"] for rows in inventory.values() for row in rows}
+        standing = valid_verdicts(verdicts, hashes, stage_versions(settings), recording)
+        for patient in {v.patient_id for v in verdicts if v.recording is recording and v not in standing}:
+            lapsed.setdefault(patient, []).append(recording.inventory)
+    return lapsed
 
 
 def folder_is_stale(folder: StudyFolder, settings: Settings) -> bool:
     """Return whether what is wrong with the study folder has changed since it was last recorded."""
     recorded = ledger(Warehouse(settings.warehouse_path, settings.warehouse), STUDY)
     found = {"rejected_rows": rejected_rows(folder), "study_problems": problem_rows(folder)}
+    texts = prompt_rows(folder)
+    if Recording.PROMPT in enabled_recordings(settings) and (texts or (STUDY, WHOLE, "prompts") in recorded):
+        found["prompts"] = texts
     return any(recorded.get((STUDY, WHOLE, table)) != fingerprint(rows) for table, rows in found.items())
 
 
@@ -422,7 +451,7 @@ def _ledger_hashes(warehouse: Warehouse) -> dict[str, str]:
 def study_state(folder: StudyFolder, settings: Settings) -> str | None:
     """Return the state of what is wrong with the study folder; None where the tables of it are current."""
     return (
-        fingerprint(rejected_rows(folder), problem_rows(folder))
+        fingerprint(rejected_rows(folder), problem_rows(folder), prompt_rows(folder))
         if folder_is_stale(folder, settings)
         else None
     )
@@ -447,6 +476,7 @@ def pages_state(warehouse: Warehouse) -> str | None:
 _SHOWN = (
     *PATIENT_TABLES,
     *FEATURE_TABLES,
+    *PROMPT_TABLES,
     "rejected_rows",
     "study_problems",
     "cv_splits",

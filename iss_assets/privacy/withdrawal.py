@@ -35,7 +35,7 @@ from iss_assets.privacy.certificate import Certificate, read_certificates, write
 from iss_assets.privacy.dagster_history import forget_in_history, plan_forgetting
 from iss_assets.privacy.study_files import StudyFiles, delete_study_files, find_study_files, hashes_of
 from iss_assets.privacy.traces import SearchResult, Traces, search_home
-from iss_assets.privacy.withdrawn_rows import Removed, remove_rows, traces_in
+from iss_assets.privacy.withdrawn_rows import FILES, Removed, remove_rows, traces_in
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Warehouse
 from iss_assets.warehouse.rewriting import rewrite
@@ -289,7 +289,7 @@ def _own_hashes(settings: Settings, traces: Traces) -> list[str]:
         return hashes
     shared = (
         Warehouse(settings.warehouse_path, settings.warehouse)
-        .query("select distinct sha256 from videos where patient_id <> ?", [traces.patient])["sha256"]
+        .query(f"select sha256 from ({FILES}) where patient_id <> ?", [traces.patient])["sha256"]
         .to_pylist()
     )
     return [one for one in hashes if one not in set(shared)]

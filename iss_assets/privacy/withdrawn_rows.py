@@ -14,6 +14,7 @@ from typing import Any, Final
 from iss_assets.intake.withdrawn import Scope
 from iss_assets.modeling.folds import fold_subject
 from iss_assets.privacy.traces import Query, Traces, quoted, text_columns, texts_of
+from iss_assets.protocol.recordings import Recording
 from iss_assets.schemas.registry import BY_NAME, EVALUATION
 from iss_assets.warehouse.database import Warehouse, Writer
 from iss_assets.warehouse.ledger import STUDY
@@ -21,7 +22,15 @@ from iss_assets.warehouse.ledger import STUDY
 ANSWERS: Final = ("patients", "bpi_scores", "consent")
 """Tables that stay if only media are withdrawn."""
 _SUBMISSION_COLUMNS: Final = ("video_id", "submission_id", "subject")
-_SAMPLED: Final = (("faces", "crop"), ("audio", "waveform"))
+_SAMPLED: Final = tuple(
+    (recording, table, column)
+    for recording in Recording
+    for table, column in (("faces", "crop"), ("audio", "waveform"))
+)
+FILES: Final = " union ".join(
+    f"select patient_id, sha256 from {recording.inventory}" for recording in Recording
+)
+"""A query of every submitted file, narratives and readings: whose it is, and its hash."""
 _SAMPLES: Final = 12
 _SAMPLE_BYTES: Final = 24
 _DIFFERENT: Final = 12
@@ -60,10 +69,8 @@ def traces_in(warehouse: Warehouse, patient: str) -> Traces:
                 ("bpi_scores", "submission_id"),
                 ("rejected_rows", "submission_id"),
                 ("study_problems", "submission_id"),
-                ("videos", "video_id"),
                 ("video_problems", "video_id"),
-                ("frames", "video_id"),
-                ("audio", "video_id"),
+                *((r.named(table), "video_id") for r in Recording for table in ("videos", "frames", "audio")),
                 ("frame_predictions", "video_id"),
                 ("extractions", "subject"),
             )
@@ -80,14 +87,14 @@ def traces_in(warehouse: Warehouse, patient: str) -> Traces:
                 patient,
             )
         }
-        hashes = [h for (h,) in query("select distinct sha256 from videos where patient_id = ?", patient)]
-        shared = {h for (h,) in query("select sha256 from videos where patient_id <> ?", patient)}
+        hashes = [h for (h,) in query(f"select sha256 from ({FILES}) where patient_id = ?", patient)]
+        shared = {h for (h,) in query(f"select sha256 from ({FILES}) where patient_id <> ?", patient)}
         samples = [
             sample
-            for table, column in _SAMPLED
+            for recording, table, column in _SAMPLED
             for (value,) in query(
-                f"select {column} from {table} where patient_id = ? and video_id not in (select video_id "
-                f"from videos where list_contains(?, sha256)) order by hash(video_id) limit {_SAMPLES}",
+                f"select {column} from {recording.named(table)} where patient_id = ? and video_id not in (select video_id "
+                f"from {recording.inventory} where list_contains(?, sha256)) order by hash(video_id) limit {_SAMPLES}",
                 patient,
                 list(shared),
             )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from iss_assets.protocol.recordings import Recording, recording_of
 from iss_assets.schemas.base import Table
-from iss_assets.schemas.registry import TABLES
+from iss_assets.schemas.registry import BY_NAME, TABLES
 
 _HEAD = """\
 # Data dictionary
@@ -28,6 +29,13 @@ def data_dictionary() -> str:
 
 def _section(table: type[Table]) -> str:
     references = "".join(f"`{c}` refers to `{other}`. " for c, other in table.__references__)
+    recording, name = recording_of(table.__table__)
+    if recording is not Recording.NARRATIVE and name in BY_NAME:
+        without = {c.name for c in BY_NAME[name].columns()} - {c.name for c in table.columns()}
+        lacks = f", without {', '.join(f'`{c}`' for c in sorted(without))}" if without else ""
+        return (
+            f"\n## {table.__table__}\n\n{table.grain()} {references}Columns as in [{name}](#{name}){lacks}.\n"
+        )
     rows = "".join(
         f"| `{c.name}` | {c.sql} | {c.unit or ''} | {'may be empty' if c.nullable else ''} | {_cell(c.description)} |\n"
         for c in table.columns()

@@ -22,10 +22,25 @@ from iss_assets.schemas.evaluation import (
 from iss_assets.schemas.intake import BpiScores, Consent, Patients, RejectedRows, Reviews, StudyProblems
 from iss_assets.schemas.modeling import CvSplits, Embeddings, FoldModels, FramePredictions
 from iss_assets.schemas.operations import Alerts, CheckResults, Extractions
+from iss_assets.schemas.prompts import Prompts, for_prompt
 from iss_assets.schemas.video_quality import VideoQuality
 from iss_assets.schemas.videos import VideoProblems, Videos
 from iss_assets.schemas.visual import Faces, Frames, Landmarks
-from iss_assets.schemas.voice import VoiceFeatures
+
+OF_A_RECORDING: tuple[type[Table], ...] = (
+    Frames,
+    Faces,
+    Landmarks,
+    Audio,
+    MelSpectrograms,
+    AudioFeatures,
+)
+"""Tables made from one recording: each is there for narratives and, as `prompt_` and its name, for Question 10."""
+
+PROMPT_VIDEOS: type[Table] = for_prompt(
+    Videos, grain="One submitted reading of a text (Question 10), readable or not.", without=("has_prompt",)
+)
+"""The inventory of the readings."""
 
 TABLES: tuple[type[Table], ...] = (
     Patients,
@@ -42,8 +57,10 @@ TABLES: tuple[type[Table], ...] = (
     Audio,
     MelSpectrograms,
     AudioFeatures,
-    VoiceFeatures,
     VideoQuality,
+    Prompts,
+    PROMPT_VIDEOS,
+    *(for_prompt(table) for table in OF_A_RECORDING),
     CvSplits,
     Embeddings,
     FoldModels,

@@ -71,7 +71,8 @@ class VideoProblems(Table):
     patient_id: object = column("VARCHAR", "Patient id.", **PATIENT_ID)
     stage: object = column(
         "VARCHAR",
-        "Stage that failed: probe, picture, landmarks, sound, quality, or the name of a feature.",
+        "Stage that failed: probe, picture, landmarks, sound, quality, or the name of a feature; with `prompt_` before it if "
+        "it was the Question 10 reading.",
         str_matches=r"^[a-z_]+$",
     )
     sha256: object = column("VARCHAR", "SHA-256 of the file that failed.")

@@ -19,6 +19,7 @@ from typing import Any, Final, Literal
 
 import duckdb
 
+from iss_assets.protocol.recordings import recording_of
 from iss_assets.schemas.registry import BY_NAME
 from iss_assets.warehouse.database import Warehouse, WarehouseError
 from iss_assets.warehouse.export_readers import reader_scripts
@@ -26,7 +27,7 @@ from iss_assets.warehouse.sql.build import built_models
 from iss_assets.warehouse.sql.models import SqlModels, load_models
 
 MEDIA: Final = {"faces": ("crop",), "audio": ("waveform",), "mel_spectrograms": ("mel",)}
-"""Columns that show a face or hold a voice."""
+"""Columns that show a face or hold a voice, in the tables of either recording."""
 
 _FIELD_TYPES: Final = {
     "VARCHAR": "string",
@@ -248,7 +249,7 @@ def _find(name: str, known: list[str], models: SqlModels) -> TableSource:
 
 
 def _left_out(source: TableSource, format: str, with_media: bool) -> list[str]:
-    media = () if with_media else MEDIA.get(source.name, ())
+    media = () if with_media else MEDIA.get(recording_of(source.name)[1], ())
     return [
         c.name
         for c in source.columns

@@ -19,6 +19,7 @@ from iss_assets.features.registry import FEATURES, enabled_features
 from iss_assets.intake.inventory import INVENTORY_CODE_VERSION
 from iss_assets.media.identity import weights_file
 from iss_assets.modeling.files import content_hash
+from iss_assets.protocol.recordings import Recording, enabled_recordings
 from iss_assets.schemas.base import Table
 from iss_assets.schemas.operations import Extractions
 from iss_assets.settings import Settings
@@ -36,7 +37,15 @@ PATIENT_TABLES = ("patients", "bpi_scores", "videos")
 EXTRACTED_TABLES = (*VISUAL_TABLES, *SOUND_TABLES)
 """Tables made from a video's file."""
 VIDEO_TABLES = (*EXTRACTED_TABLES, *(name for feature in FEATURES for name in feature.table_names))
-"""Tables with one ledger entry per video, those of features that are switched off included."""
+"""Tables of narratives with one ledger entry per video, those of features that are switched off included."""
+
+
+def video_tables(recording: Recording) -> tuple[str, ...]:
+    """Return the tables of a recording with one ledger entry per video, those that are switched off included."""
+    if recording is Recording.NARRATIVE:
+        return VIDEO_TABLES
+    features = [name for f in FEATURES if recording in f.recordings for name in f.table_names]
+    return tuple(recording.named(name) for name in (*EXTRACTED_TABLES, *features))
 
 
 def fingerprint(*parts: object) -> str:
@@ -47,6 +56,8 @@ def fingerprint(*parts: object) -> str:
 
 def code_versions(settings: Settings) -> dict[str, str]:
     """Return the version of each extracted table's code and settings together, and of the enabled features' tables.
+
+    The tables of a submission's two recordings are made by the same code and settings.
 
     It is the table's ``code_version`` in Dagster, so a change of either shows as stale in the UI.
     """
@@ -62,9 +73,14 @@ def code_versions(settings: Settings) -> dict[str, str]:
     mesh = fingerprint("mesh", visual, LANDMARK_CODE_VERSION, settings.landmarks.digest())
     sound = fingerprint("sound", AUDIO_CODE_VERSION, clock, settings.audio.digest())
     extracted = {"frames": visual, "faces": visual, "landmarks": mesh, **dict.fromkeys(SOUND_TABLES, sound)}
+    made = {**extracted, **_feature_versions(settings, extracted)}
     return {
-        **extracted,
-        **_feature_versions(settings, extracted),
+        **{
+            recording.named(table): version
+            for recording in enabled_recordings(settings)
+            for table, version in made.items()
+            if recording.named(table) in video_tables(recording)
+        },
         "video_quality": fingerprint(
             "quality",
             mesh,
@@ -105,12 +121,23 @@ def identity_fingerprint(settings: Settings) -> tuple[str, ...]:
     return () if path is None else (content_hash(path),)
 
 
-def video_fingerprints(sha256: str, versions: Mapping[str, str]) -> dict[str, str]:
+def video_fingerprints(
+    sha256: str, versions: Mapping[str, str], recording: Recording = Recording.NARRATIVE
+) -> dict[str, str]:
     """Return the fingerprint that each table's rows of one video have if they are current.
 
-    Features that are switched off have none: what is stored of them is never stale.
+    Tables of what is switched off have none: what is stored of them is never stale.
+
+    Parameters
+    ----------
+    sha256 : str
+        Hash of the video's file.
+    versions : mapping
+        See `code_versions`.
+    recording : Recording
+        Which of the submission's videos it is.
     """
-    tables = tuple((table, versions[table]) for table in VIDEO_TABLES if table in versions)
+    tables = tuple((table, versions[table]) for table in video_tables(recording) if table in versions)
     return dict(_video_fingerprints(sha256, tables))
 
 
@@ -157,6 +184,7 @@ def read_notes(
     patient_id: str,
     hashes: Mapping[str, str],
     versions: Mapping[str, str],
+    recording: Recording = Recording.NARRATIVE,
 ) -> dict[tuple[str, str], str]:
     """Read what extraction found unusual about a patient's files: (video, table) to a sentence.
 
@@ -170,6 +198,8 @@ def read_notes(
         Videos to the hash of their current file; notes about an earlier file are left out.
     versions : mapping
         See `code_versions`; notes of other code are left out too.
+    recording : Recording
+        Which of the submissions' videos are meant.
     """
     rows = connection.execute(
         "select subject, table_name, fingerprint, problem from extractions "
@@ -179,7 +209,7 @@ def read_notes(
     return {
         (video, table): problem
         for video, table, stored, problem in rows
-        if video in hashes and video_fingerprints(hashes[video], versions).get(table) == stored
+        if video in hashes and video_fingerprints(hashes[video], versions, recording).get(table) == stored
     }
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pyarrow as arrow
 
+from iss_assets.protocol.recordings import Recording
 from iss_assets.schemas.base import Table
 from iss_assets.warehouse.database import Warehouse
 
@@ -21,10 +22,14 @@ class StoredRows:
         Where the rows are.
     video_id : str
         The video.
+    recording : Recording
+        Which of the submission's videos it is: the tables that are named as those of narratives are then those of this one.
     """
 
-    def __init__(self, warehouse: Warehouse, video_id: str) -> None:
-        self._warehouse, self._video_id = warehouse, video_id
+    def __init__(
+        self, warehouse: Warehouse, video_id: str, recording: Recording = Recording.NARRATIVE
+    ) -> None:
+        self._warehouse, self._video_id, self._recording = warehouse, video_id, recording
 
     def of(
         self, table: type[Table], columns: Sequence[str], frames: Sequence[int] | None = None
@@ -34,7 +39,7 @@ class StoredRows:
         Parameters
         ----------
         table : type of Table
-            A table with a column ``video_id``.
+            A table of narratives with a column ``video_id``.
         columns : sequence of str
             Names of columns.
         frames : sequence of int, optional
@@ -49,7 +54,7 @@ class StoredRows:
         if unknown := set(columns) - known:
             raise KeyError(f"{table.__table__} has no column {', '.join(sorted(unknown))}")
         order = [name for name in table.__key__ if name not in _CONSTANTS]
-        sql = f"select {', '.join(columns)} from {table.__table__} where video_id = ?"
+        sql = f"select {', '.join(columns)} from {self._recording.named(table.__table__)} where video_id = ?"
         parameters: list[object] = [self._video_id]
         if frames is not None:
             sql += " and list_contains(?::integer[], frame_index)"

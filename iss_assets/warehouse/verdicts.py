@@ -15,18 +15,19 @@ import duckdb
 from iss_assets.features.registry import enabled_features
 from iss_assets.media.errors import BrokenFile
 from iss_assets.media.journal import Reading, Stage
+from iss_assets.protocol.recordings import Recording, enabled_recordings, recording_of
 from iss_assets.schemas.operations import Extractions
 from iss_assets.schemas.registry import BY_NAME
-from iss_assets.schemas.videos import VideoProblems, Videos
+from iss_assets.schemas.videos import VideoProblems
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Replacement, Warehouse
 from iss_assets.warehouse.ledger import (
-    VIDEO_TABLES,
     code_versions,
     entry_key,
     fingerprint,
     inventory_version,
     ledger_rows,
+    video_tables,
 )
 
 
@@ -42,11 +43,16 @@ class Verdict(NamedTuple):
     error: str
     problem: str
 
+    @property
+    def recording(self) -> Recording:
+        """Which of the submission's files it is about."""
+        return recording_of(self.stage)[0]
+
 
 def stage_versions(settings: Settings) -> dict[str, str]:
     """Return the version of each stage's code, settings and decoder; a new one gives every file another try."""
     made = code_versions(settings)
-    versions = {
+    versions: dict[Stage, str] = {
         "probe": inventory_version(settings),
         "picture": made["frames"],
         "landmarks": made["landmarks"],
@@ -54,7 +60,11 @@ def stage_versions(settings: Settings) -> dict[str, str]:
         "quality": made["video_quality"],
         **{feature.name: made[feature.table_names[0]] for feature in enabled_features(settings)},
     }
-    return {stage: fingerprint(version, _libraries()) for stage, version in versions.items()}
+    return {
+        recording.named(stage): fingerprint(version, _libraries())
+        for recording in enabled_recordings(settings)
+        for stage, version in versions.items()
+    }
 
 
 @cache
@@ -73,7 +83,7 @@ def verdict_from(reading: Reading, error: BrokenFile, versions: Mapping[str, str
         reading.stage,
         reading.sha256,
         versions[reading.stage],
-        error.status if reading.stage in ("probe", "picture") else "ok",
+        error.status if recording_of(reading.stage)[1] in ("probe", "picture") else "ok",
         error.error,
         str(error),
     )
@@ -90,14 +100,35 @@ def read_verdicts(connection: duckdb.DuckDBPyConnection, patient_id: str | None 
 
 
 def valid_verdicts(
-    verdicts: Iterable[Verdict], hashes: Mapping[str, str], versions: Mapping[str, str]
+    verdicts: Iterable[Verdict],
+    hashes: Mapping[str, str],
+    versions: Mapping[str, str],
+    recording: Recording = Recording.NARRATIVE,
 ) -> list[Verdict]:
-    """Return the verdicts that are still valid, for the current files (video to hash) and the current code."""
-    return [v for v in verdicts if hashes.get(v.video_id) == v.sha256 and versions.get(v.stage) == v.version]
+    """Return the verdicts of a recording that are still valid.
+
+    Parameters
+    ----------
+    verdicts : iterable of Verdict
+        Verdicts, also of other recordings.
+    hashes : mapping
+        Videos to the hashes of the current files.
+    versions : mapping
+        See `stage_versions`.
+    recording : Recording
+        Which of the submissions' files are meant.
+    """
+    return [
+        v
+        for v in verdicts
+        if v.recording is recording
+        and hashes.get(v.video_id) == v.sha256
+        and versions.get(v.stage) == v.version
+    ]
 
 
 def apply_verdicts(row: Mapping[str, Any], verdicts: Iterable[Verdict]) -> dict[str, Any]:
-    """Return a video's row of ``videos`` with the status and problem that follow from its verdicts."""
+    """Return a video's row of its inventory with the status and problem that follow from its verdicts."""
     changed = dict(row)
     for verdict in verdicts:
         if verdict.video_id != row["video_id"]:
@@ -111,9 +142,12 @@ def apply_verdicts(row: Mapping[str, Any], verdicts: Iterable[Verdict]) -> dict[
 
 
 def complete_video_row(
-    row: Mapping[str, Any], verdicts: Iterable[Verdict], notes: Mapping[tuple[str, str], str]
+    row: Mapping[str, Any],
+    verdicts: Iterable[Verdict],
+    notes: Mapping[tuple[str, str], str],
+    recording: Recording = Recording.NARRATIVE,
 ) -> dict[str, Any]:
-    """Return a video's row of ``videos`` with everything that is known to be wrong or unusual about its file.
+    """Return a video's row of its inventory with everything that is known to be wrong or unusual about its file.
 
     Parameters
     ----------
@@ -123,9 +157,11 @@ def complete_video_row(
         Valid ones.
     notes : mapping
         See ``ledger.read_notes``.
+    recording : Recording
+        Which of the submission's files it is.
     """
     full = apply_verdicts({**row, "problem": row.get("file_problem")}, verdicts)
-    for table in VIDEO_TABLES:
+    for table in video_tables(recording):
         note = notes.get((row["video_id"], table))
         if note and note not in (full["problem"] or ""):
             full["problem"] = f"{full['problem']} {note}" if full["problem"] else note
@@ -145,9 +181,12 @@ def verdict_replacements(verdicts: Collection[Verdict]) -> list[Replacement]:
 
 
 def verdict_and_video_replacements(
-    rows: Mapping[str, Mapping[str, Any]], verdicts: Iterable[Verdict]
+    rows: Mapping[str, Mapping[str, Any]],
+    verdicts: Iterable[Verdict],
+    recording: Recording = Recording.NARRATIVE,
 ) -> list[Replacement]:
-    """Return the replacements that store verdicts and update the rows (by video id) of ``videos``."""
+    """Return the replacements that store a recording's verdicts and update the rows (by video id) of its inventory."""
+    inventory = BY_NAME[recording.inventory]
     by_video: dict[str, list[Verdict]] = {}
     for verdict in verdicts:
         by_video.setdefault(verdict.video_id, []).append(verdict)
@@ -157,8 +196,8 @@ def verdict_and_video_replacements(
         for replacement in (
             *verdict_replacements(own),
             Replacement(
-                Videos,
-                Videos.from_rows([apply_verdicts(rows[video_id], own)]),
+                inventory,
+                inventory.from_rows([apply_verdicts(rows[video_id], own)]),
                 {"patient_id": own[0].patient_id, "video_id": video_id},
             ),
         )
@@ -181,12 +220,14 @@ def retry_failed_files(warehouse: Warehouse, patients: Collection[str] = ()) -> 
     return int(files["n"][0].as_py())
 
 
-def removal_of_extracted(patient_id: str, video_id: str) -> list[Replacement]:
-    """Return the replacements that remove everything extracted from a video."""
+def removal_of_extracted(
+    patient_id: str, video_id: str, recording: Recording = Recording.NARRATIVE
+) -> list[Replacement]:
+    """Return the replacements that remove everything extracted from one of a submission's videos."""
     where = {"patient_id": patient_id, "video_id": video_id}
     return [
         replacement
-        for name in VIDEO_TABLES
+        for name in video_tables(recording)
         for replacement in (
             Replacement(BY_NAME[name], BY_NAME[name].from_rows([]), where),
             Replacement(Extractions, ledger_rows([]), entry_key(patient_id, video_id, name)),

@@ -22,6 +22,7 @@ from iss_assets.intake.folder import (
     score_rows,
     study_signature,
 )
+from iss_assets.protocol.recordings import Recording
 from iss_assets.schemas.intake import BpiScores, Patients, RejectedRows, StudyProblems
 from iss_assets.settings import ReadingSettings
 from iss_assets_tests.intake.conftest import (
@@ -365,7 +366,9 @@ def test_files_that_fit_nowhere_are_each_reported(make_study: MakeStudy, tmp_pat
         ("videos/0002/s9.mp4", "video_without_survey"),
     }
     assert study.expected("0001") == ("s1",)
-    assert study.videos_of("0001")[0].prompt_path == root / "videos/0001/s1_prompt.mp4"
+    (reading,) = study.videos_of("0001", Recording.PROMPT)
+    assert reading.path == root / "videos/0001/s1_prompt.mp4"
+    assert (reading.name, reading.submission_id) == ("videos/0001/s1_prompt.mp4", "s1")
     assert study.expected("0002") == ("s2", "s8", "s9")
     for problem in (*study.rejected, *study.problems):
         assert "words" not in problem.reason

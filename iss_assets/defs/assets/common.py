@@ -9,6 +9,7 @@ from typing import Any
 
 import dagster as dg
 
+from iss_assets.protocol.recordings import Recording
 from iss_assets.schemas.base import Table
 
 # the pinned version has the parameter; its warning at every start would hide those that matter
@@ -30,6 +31,17 @@ def column_schema(table: type[Table]) -> dg.TableSchema:
             for c in table.columns()
         ]
     )
+
+
+PROMPT_GROUP = "question_10"
+"""The group of everything that is made from Question 10 readings."""
+TEXTS_TAG = {"stage": PROMPT_GROUP, "about": "the_study"}
+"""Tags of what is about Question 10 and no patient: it is made with the study folder's tables."""
+
+
+def asset_group(group: str, recording: Recording) -> str:
+    """Return the group of an asset in the graph: that of the narratives' asset, or the readings' own."""
+    return PROMPT_GROUP if recording is Recording.PROMPT else group
 
 
 def describe(table: type[Table], text: str, *, group: str, kinds: set[str], **more: Any) -> dict[str, Any]:

@@ -1,41 +1,50 @@
 """The assets that open a patient's videos: frames, faces, landmarks; audio, spectrograms, audio features.
 
-There is one pass for pictures and one for sound; how either is measured is decided in ``iss_assets.media``, how a pass
-goes over the videos in ``video_work``.
+There is one pass for pictures and one for sound, over the narratives and, if the settings say so, over the Question 10
+readings; how either is measured is decided in ``iss_assets.media``, how a pass goes over the videos in ``video_work``.
 """
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
 
 import dagster as dg
 import pyarrow as arrow
 
-from iss_assets.defs.assets.common import describe
+from iss_assets.defs.assets.common import asset_group, describe
 from iss_assets.defs.assets.video_work import Extracted, Pass, Video, extract
 from iss_assets.defs.partitions import patients_partitions
 from iss_assets.defs.resources import WarehouseResource
+from iss_assets.protocol.recordings import Recording, enabled_recordings
 from iss_assets.schemas.audio import Audio, AudioFeatures, MelSpectrograms
+from iss_assets.schemas.base import Table
+from iss_assets.schemas.registry import BY_NAME
 from iss_assets.schemas.visual import Faces, Frames, Landmarks
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Warehouse
 from iss_assets.warehouse.ledger import SOUND_TABLES, VISUAL_TABLES, code_versions
+from iss_assets.warehouse.source_rows import StoredRows
 from iss_assets.warehouse.spool import Spool
 
 
 def extraction_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     """Return the assets; their code versions come from the settings, so a changed setting shows as stale."""
     versions = code_versions(settings)
+    return [
+        assets for recording in enabled_recordings(settings) for assets in _assets_of(recording, versions)
+    ]
 
-    def spec(table: Any, text: str, group: str, kinds: set[str], deps: list[str]) -> dg.AssetSpec:
+
+def _assets_of(recording: Recording, versions: Mapping[str, str]) -> list[dg.AssetsDefinition]:
+    def spec(table: type[Table], text: str, group: str, kinds: set[str], deps: list[str]) -> dg.AssetSpec:
+        stored = BY_NAME[recording.named(table.__table__)]
         return dg.AssetSpec(
-            **describe(table, text, group=group, kinds=kinds),
-            deps=deps,
-            code_version=versions[table.__table__],
+            **describe(stored, text, group=asset_group(group, recording), kinds=kinds),
+            deps=[recording.named(name) for name in deps],
+            code_version=versions[stored.__table__],
             skippable=True,
         )
 
     @dg.multi_asset(
-        name="extract_visual",
+        name=f"extract_{recording.named('visual')}",
         specs=[
             spec(
                 Frames,
@@ -75,11 +84,12 @@ def extraction_assets(settings: Settings) -> list[dg.AssetsDefinition]:
                 read_visual,
                 from_rows={frozenset({"landmarks"}): "landmarks"},
                 noting="frames",
+                recording=recording,
             ),
         )
 
     @dg.multi_asset(
-        name="extract_audio",
+        name=f"extract_{recording.named('audio')}",
         specs=[
             spec(
                 Audio,
@@ -110,7 +120,8 @@ def extraction_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         context: dg.AssetExecutionContext, warehouse: WarehouseResource
     ) -> Iterator[dg.MaterializeResult]:
         """Extract the sound track, its spectrograms and features in one pass over each video."""
-        yield from extract(context, warehouse, Pass(SOUND_TABLES, "sound", read_sound, noting="audio"))
+        a_pass = Pass(SOUND_TABLES, "sound", read_sound, noting="audio", recording=recording)
+        yield from extract(context, warehouse, a_pass)
 
     return [visual, sound]
 
@@ -141,11 +152,10 @@ def landmarks_again(video: Video, settings: Settings, warehouse: Warehouse, spoo
     """Find landmarks in the stored face crops, without opening the video."""
     from iss_assets.media.visual import landmarks_from_crops
 
-    faces = spool.get(video.video_id, "faces", video.fingerprints["faces"])
+    stored = video.stored("faces")
+    faces = spool.get(video.video_id, stored, video.fingerprints[stored])
     if faces is None:
-        faces = warehouse.query(
-            "select frame_index, crop from faces where video_id = ? order by frame_index", [video.video_id]
-        )
+        faces = StoredRows(warehouse, video.video_id, video.recording).of(Faces, ["frame_index", "crop"])
     detected, points = landmarks_from_crops(faces["crop"], settings.landmarks)
     rows = arrow.table({"frame_index": faces["frame_index"], "detected": detected, "points": points})
     return Extracted({"landmarks": rows})

@@ -5,12 +5,14 @@ from functools import partial
 
 import dagster as dg
 
-from iss_assets.defs.assets.common import describe
+from iss_assets.defs.assets.common import asset_group, describe
 from iss_assets.defs.assets.video_work import Extracted, Pass, Video, extract
 from iss_assets.defs.partitions import patients_partitions
 from iss_assets.defs.resources import WarehouseResource
 from iss_assets.features.registry import enabled_features, feature_named
 from iss_assets.features.stages import FeatureStage
+from iss_assets.protocol.recordings import Recording, enabled_recordings
+from iss_assets.schemas.registry import BY_NAME
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Warehouse
 from iss_assets.warehouse.ledger import code_versions
@@ -24,22 +26,28 @@ FEATURE_GROUP = "features"
 def feature_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     """Return the assets of the features that are on; their code versions come from the settings."""
     versions = code_versions(settings)
-    return [_assets_of(feature, versions[feature.table_names[0]]) for feature in enabled_features(settings)]
+    return [
+        _assets_of(feature, recording, versions[recording.named(feature.table_names[0])])
+        for recording in enabled_recordings(settings)
+        for feature in enabled_features(settings)
+        if recording in feature.recordings
+    ]
 
 
-def _assets_of(feature: FeatureStage, version: str) -> dg.AssetsDefinition:
+def _assets_of(feature: FeatureStage, recording: Recording, version: str) -> dg.AssetsDefinition:
+    group, kinds = asset_group(FEATURE_GROUP, recording), set(feature.kinds)
     specs = [
         dg.AssetSpec(
-            **describe(table, feature.description, group=FEATURE_GROUP, kinds=set(feature.kinds)),
-            deps=["videos", *feature.source_names],
+            **describe(BY_NAME[recording.named(name)], feature.description, group=group, kinds=kinds),
+            deps=[recording.inventory, *(recording.named(source) for source in feature.source_names)],
             code_version=version,
             skippable=True,
         )
-        for table in feature.tables
+        for name in feature.table_names
     ]
 
     @dg.multi_asset(
-        name=f"extract_{feature.name}",
+        name=f"extract_{recording.named(feature.name)}",
         specs=specs,
         partitions_def=patients_partitions,
         can_subset=True,
@@ -56,6 +64,7 @@ def _assets_of(feature: FeatureStage, version: str) -> dg.AssetsDefinition:
                 feature.name,
                 partial(measure_stored, feature.name),
                 sources=feature.source_names,
+                recording=recording,
             ),
         )
 
@@ -82,5 +91,6 @@ def measure_stored(
     spool : Spool
         Not used: the rows of a feature are small.
     """
-    made = feature_named(name).load_measure()(video.row, StoredRows(warehouse, video.video_id), settings)
-    return Extracted({table: rows for table, rows in made.items() if table in wanted})
+    rows = StoredRows(warehouse, video.video_id, video.recording)
+    made = feature_named(name).load_measure()(video.row, rows, settings)
+    return Extracted({table: found for table, found in made.items() if table in wanted})

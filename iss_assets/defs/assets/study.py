@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import pyarrow as arrow
 
-from iss_assets.defs.assets.common import describe, result
+from iss_assets.defs.assets.common import asset_group, describe, result
 from iss_assets.defs.assets.reading import guard, patient_lock
 from iss_assets.defs.partitions import patients_partitions
 from iss_assets.defs.resources import WarehouseResource
@@ -31,9 +31,11 @@ from iss_assets.pipeline.staleness import (
     scores_fingerprint,
     videos_fingerprint,
 )
+from iss_assets.protocol.recordings import Recording, enabled_recordings
 from iss_assets.schemas.base import InvalidTable, Table
 from iss_assets.schemas.intake import BpiScores, Consent, Patients, RejectedRows, Reviews, StudyProblems
-from iss_assets.schemas.videos import VideoProblems, Videos
+from iss_assets.schemas.registry import BY_NAME
+from iss_assets.schemas.videos import VideoProblems
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Replacement
 from iss_assets.warehouse.ledger import (
@@ -50,6 +52,7 @@ from iss_assets.warehouse.verdicts import (
     Verdict,
     complete_video_row,
     read_verdicts,
+    removal_of_extracted,
     stage_versions,
     valid_verdicts,
     verdict_from,
@@ -203,13 +206,16 @@ def consent(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> 
 
 
 def video_assets(settings: Settings) -> list[dg.AssetsDefinition]:
-    """Return the asset ``videos``; its code version depends on the settings of the probe."""
+    """Return the inventories of the recordings; their code version depends on the settings of the probe."""
+    return [_inventory_of(recording, settings) for recording in enabled_recordings(settings)]
 
+
+def _inventory_of(recording: Recording, settings: Settings) -> dg.AssetsDefinition:
     @dg.asset(
         **describe(
-            Videos,
-            "Every narrative video with its hash and what its container says. Unreadable ones stay, with the reason.",
-            group="study",
+            BY_NAME[recording.inventory],
+            "Every file with its hash and what its container says. Unreadable ones stay, with the reason.",
+            group=asset_group("study", recording),
             kinds={"python", "duckdb"},
         ),
         partitions_def=patients_partitions,
@@ -219,15 +225,15 @@ def video_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     def videos(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> dg.MaterializeResult:
         """Hash and probe one patient's video files; a file that did not change is not opened again."""
         with patient_lock(warehouse.settings(), context.partition_key):
-            return update_videos(warehouse, context.partition_key, log=context.log.warning)
+            return update_videos(warehouse, context.partition_key, recording, log=context.log.warning)
 
-    return [videos]
+    return videos
 
 
 def update_videos(
-    warehouse: WarehouseResource, patient: str, log: Callable[[str], None]
+    warehouse: WarehouseResource, patient: str, recording: Recording, log: Callable[[str], None]
 ) -> dg.MaterializeResult:
-    """Update one patient's rows of ``videos``; the caller holds the patient's lock.
+    """Update one patient's rows of a recording's inventory; the caller holds the patient's lock.
 
     Parameters
     ----------
@@ -235,20 +241,25 @@ def update_videos(
         The study folder, the settings and the warehouse.
     patient : str
         Patient id.
+    recording : Recording
+        Which of the submissions' files.
     log : callable
         Called with a sentence when a file has to be read again.
     """
-    settings = warehouse.settings()
+    settings, table = warehouse.settings(), BY_NAME[recording.inventory]
     with warehouse.warehouse().read() as connection:
-        recorded = connection.execute("select * from videos where patient_id = ?", [patient]).to_arrow_table()
-        current = read_ledger(connection, patient).get((patient, WHOLE, "videos"), "")
+        recorded = connection.execute(
+            f"select * from {table.__table__} where patient_id = ?", [patient]
+        ).to_arrow_table()
+        current = read_ledger(connection, patient).get((patient, WHOLE, table.__table__), "")
         verdicts = read_verdicts(connection, patient)
     known = {row["video_id"]: row for row in recorded.to_pylist()}
     versions = stage_versions(settings)
-    standing = valid_verdicts(verdicts, {v: row["sha256"] for v, row in known.items()}, versions)
-    lapsed = {v.video_id for v in verdicts} - {v.video_id for v in standing}
+    known_hashes = {v: row["sha256"] for v, row in known.items()}
+    standing = valid_verdicts(verdicts, known_hashes, versions, recording)
+    lapsed = {v.video_id for v in verdicts if v.recording is recording} - {v.video_id for v in standing}
     probed = current.startswith(f"{inventory_version(settings)}-")
-    files = warehouse.folder().videos_of(patient)
+    files = warehouse.folder().videos_of(patient, recording)
     withdrawn = read_withdrawn(settings.home)
     new_verdicts: list[Verdict] = []
     with guard(settings, patient, "probe", log) as isolated:
@@ -258,27 +269,32 @@ def update_videos(
                 known.get(video.submission_id),
                 settings.video,
                 trust_probe=probed and video.submission_id not in lapsed,
-                prober=partial(probe_isolated, isolated, settings, video, new_verdicts),
+                prober=partial(probe_isolated, isolated, settings, video, recording, new_verdicts),
                 withdrawn=withdrawn,
             )
             for video in files
         ]
     hashes = {row["video_id"]: row["sha256"] for row, _ in described}
-    standing = [*valid_verdicts(verdicts, hashes, versions), *new_verdicts]
+    standing = [*valid_verdicts(verdicts, hashes, versions, recording), *new_verdicts]
     with warehouse.warehouse().read() as connection:
-        notes = read_notes(connection, patient, hashes, code_versions(settings))
-    rows = [complete_video_row(row, standing, notes) for row, _ in described]
+        notes = read_notes(connection, patient, hashes, code_versions(settings), recording)
+    rows = [complete_video_row(row, standing, notes, recording) for row, _ in described]
     unread = {row["video_id"] for row, settled in described if not settled}
     keep = partial(
         keep_patient_rows,
         warehouse,
-        Videos,
+        table,
         patient,
         table_fingerprint=videos_fingerprint(files, settings, unread),
         more=[
             Replacement(
                 VideoProblems,
-                VideoProblems.from_rows([v._asdict() for v in standing]),
+                VideoProblems.from_rows(
+                    [
+                        *(v._asdict() for v in verdicts if v.recording is not recording),
+                        *(v._asdict() for v in standing),
+                    ]
+                ),
                 {"patient_id": patient},
             )
         ]
@@ -290,23 +306,49 @@ def update_videos(
     except MISFITS:
         rows = [
             row
-            if fits(row)
+            if fits(table, row)
             else without_probe(row, "What the file says about itself cannot be right; submit it again.")
             for row in rows
         ]
         kept = keep(rows=rows, metadata=unreadable_in(rows))
-    Journal(settings.journal_dir).forget(patient, hashes)
+    Journal(settings.journal_dir).forget(patient, hashes, recording)
+    for other in Recording:
+        if other not in enabled_recordings(settings):
+            forget_removed(warehouse, patient, other)
     return kept
+
+
+def forget_removed(warehouse: WarehouseResource, patient: str, recording: Recording) -> None:
+    """Remove what is stored of files that are no longer submitted, of a recording that is not processed any more.
+
+    Its own assets would do that, and there are none.
+    """
+    store, table = warehouse.warehouse(), BY_NAME[recording.inventory]
+    submitted = {file.submission_id for file in warehouse.folder().videos_of(patient, recording)}
+    rows = store.query(f"select video_id from {table.__table__} where patient_id = ?", [patient])
+    removed = set(rows["video_id"].to_pylist()) - submitted
+    if removed:
+        store.replace_all(
+            [
+                replacement
+                for video_id in sorted(removed)
+                for replacement in (
+                    *removal_of_extracted(patient, video_id, recording),
+                    Replacement(table, table.from_rows([]), {"patient_id": patient, "video_id": video_id}),
+                )
+            ]
+        )
+    Journal(warehouse.settings().journal_dir).forget(patient, {}, recording)
 
 
 MISFITS = (InvalidTable, arrow.ArrowException, OverflowError, TypeError, ValueError)
 """Errors raised by rows that do not fit their table: an absurd size, not a number, a name that is not text."""
 
 
-def fits(row: Mapping[str, Any]) -> bool:
-    """Return whether a row fits the table of videos."""
+def fits(table: type[Table], row: Mapping[str, Any]) -> bool:
+    """Return whether a row fits its table."""
     try:
-        Videos.check_rows(Videos.from_rows([dict(row)]))
+        table.check_rows(table.from_rows([dict(row)]))
     except MISFITS:
         return False
     return True
@@ -319,7 +361,12 @@ def unreadable_in(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def probe_isolated(
-    isolated: "Guard", settings: Settings, video: "VideoFile", new_verdicts: list[Verdict], sha256: str
+    isolated: "Guard",
+    settings: Settings,
+    video: "VideoFile",
+    recording: Recording,
+    new_verdicts: list[Verdict],
+    sha256: str,
 ) -> "VideoInfo":
     """Probe a file in isolation; a failure is appended to `new_verdicts` and raised."""
     from iss_assets.media.video import probe
@@ -328,7 +375,7 @@ def probe_isolated(
     reading = Reading(
         video.patient_id,
         video.submission_id,
-        "probe",
+        recording.named("probe"),
         sha256,
         time_limit(run.video_limit_s, run.video_limit_factor, None, video.size),
         video.path,

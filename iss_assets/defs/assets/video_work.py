@@ -1,5 +1,8 @@
 """One pass over a patient's videos: what is stale is read, under a guard, into the spool, and stored in one transaction.
 
+A pass goes over the narratives or over the Question 10 readings, and is the same for both. What it does with a video it does
+with the names of a narrative's tables; `Video.stored` gives the names in the warehouse, spool and ledger.
+
 The unit of work is the video. A video whose fingerprint is in the ledger is not read; what a killed run made waits in
 the spool; the patient's rows are replaced in one transaction at the end. ``extraction`` and ``features`` say what a
 pass does with a video.
@@ -23,13 +26,12 @@ from iss_assets.defs.resources import WarehouseResource
 from iss_assets.intake.inventory import placeholder_hash, without_probe
 from iss_assets.media.errors import BrokenFile, ChangedFile, MachineError, RefusedFile
 from iss_assets.media.journal import Reading, Stage, time_limit
+from iss_assets.protocol.recordings import Recording
 from iss_assets.schemas.operations import Extractions
 from iss_assets.schemas.registry import BY_NAME
-from iss_assets.schemas.videos import Videos
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Replacement, Warehouse
 from iss_assets.warehouse.ledger import (
-    VIDEO_TABLES,
     code_versions,
     entry_key,
     fingerprint,
@@ -38,6 +40,7 @@ from iss_assets.warehouse.ledger import (
     read_ledger,
     read_notes,
     video_fingerprints,
+    video_tables,
 )
 from iss_assets.warehouse.spool import Spool, map_file
 from iss_assets.warehouse.verdicts import (
@@ -76,8 +79,14 @@ class Video:
     video_id: str
     path: Path
     fingerprints: Mapping[str, str]
+    """By the stored tables' names."""
     row: Mapping[str, Any]
-    """Its row of ``videos``."""
+    """Its row of the inventory."""
+    recording: Recording = Recording.NARRATIVE
+
+    def stored(self, table: str) -> str:
+        """Return the name under which a table of a narrative is stored for this video."""
+        return self.recording.named(table)
 
 
 Work = Callable[[Video, set[str], Settings, Warehouse, Spool], Extracted]
@@ -91,9 +100,9 @@ class Pass:
     Attributes
     ----------
     tables : tuple of str
-        The tables it makes.
+        The tables it makes of a narrative.
     stage : str
-        Its name in the journal and in ``video_problems``.
+        Its name for a narrative in the journal and in ``video_problems``.
     work : callable
         Makes the wanted tables of one video.
     sources : tuple of str
@@ -103,6 +112,8 @@ class Pass:
         then.
     noting : str or None
         The table whose ledger entry notes what was unusual about the file.
+    recording : Recording
+        The recording that it goes over.
     """
 
     tables: tuple[str, ...]
@@ -111,10 +122,11 @@ class Pass:
     sources: tuple[str, ...] = ()
     from_rows: Mapping[frozenset[str], Stage] = field(default_factory=dict)
     noting: str | None = None
+    recording: Recording = Recording.NARRATIVE
 
     def stage_of(self, wanted: set[str]) -> Stage:
-        """Return the stage in which these tables are made."""
-        return self.from_rows.get(frozenset(wanted), self.stage)
+        """Return the stage in which these tables are made, with the recording's name."""
+        return self.recording.named(self.from_rows.get(frozenset(wanted), self.stage))
 
     def opens_file(self, wanted: set[str]) -> bool:
         """Return whether these tables are made from the video's file."""
@@ -164,14 +176,18 @@ def extract_alone(
 ) -> Iterator[dg.MaterializeResult]:
     """Extract one patient's tables; the caller holds the patient's lock."""
     patient, settings, warehouse = context.partition_key, resource.settings(), resource.warehouse()
-    selected = tuple(n for n in a_pass.tables if dg.AssetKey(n) in context.selected_asset_keys)
+    recording, keys = a_pass.recording, context.selected_asset_keys
+    selected = tuple(n for n in a_pass.tables if dg.AssetKey(recording.named(n)) in keys)
+    stored_names = [recording.named(n) for n in selected]
+    inventory = BY_NAME[recording.inventory]
     versions = code_versions(settings)
     spool = Spool(settings.spool_dir, patient, warehouse.key())
     with warehouse.read() as connection:
         recorded = read_ledger(connection, patient)
         submitted = (
             connection.execute(
-                "select * from videos where patient_id = ? and status = 'ok' order by video_id", [patient]
+                f"select * from {inventory.__table__} where patient_id = ? and status = 'ok' order by video_id",
+                [patient],
             )
             .to_arrow_table()
             .to_pylist()
@@ -180,26 +196,27 @@ def extract_alone(
             "select subject, table_name, rows from extractions where patient_id = ?", [patient]
         ).fetchall()
         hashes = {row["video_id"]: row["sha256"] for row in submitted}
-        notes = read_notes(connection, patient, hashes, versions)
-        verdicts = valid_verdicts(read_verdicts(connection, patient), hashes, stage_versions(settings))
+        notes = read_notes(connection, patient, hashes, versions, recording)
+        verdicts = valid_verdicts(
+            read_verdicts(connection, patient), hashes, stage_versions(settings), recording
+        )
     stored = {(video_id, name): rows for video_id, name, rows in entries}
     todo: list[tuple[Video, set[str]]] = []
     waiting: dict[str, str] = {}
     for row in submitted:
-        video_id, prints = row["video_id"], video_fingerprints(row["sha256"], versions)
-        wanted = {n for n in selected if recorded.get((patient, video_id, n)) != prints[n]}
-        stale = [
-            n for n in a_pass.sources if n in prints and recorded.get((patient, video_id, n)) != prints[n]
-        ]
+        video_id, prints = row["video_id"], video_fingerprints(row["sha256"], versions, recording)
+        outdated = {name for name, made in prints.items() if recorded.get((patient, video_id, name)) != made}
+        wanted = {n for n in selected if recording.named(n) in outdated}
+        stale = [recording.named(n) for n in a_pass.sources if recording.named(n) in outdated]
         if wanted and stale:
             waiting[video_id] = f"{' and '.join(stale)} first"
         elif wanted:
-            todo.append((Video(video_id, settings.study / row["file"], prints, row), wanted))
+            todo.append((Video(video_id, settings.study / row["file"], prints, row, recording), wanted))
     found = read_all(context, todo, a_pass, settings, warehouse, spool)
     found.failed |= waiting
     found.reasons |= {f"materialize {tables}" for tables in waiting.values()}
     # of features that are switched off, nothing else removes the rows of a video that was withdrawn or replaced
-    removable = {*selected, *(table for table in VIDEO_TABLES if table not in versions)}
+    removable = {*stored_names, *(table for table in video_tables(recording) if table not in versions)}
     gone = {
         (video_id, table)
         for (_, video_id, table) in recorded
@@ -216,7 +233,7 @@ def extract_alone(
             if video.video_id in found.failed or video.video_id in found.out:
                 continue
             where = {"patient_id": patient, "video_id": video.video_id}
-            for name in sorted(wanted):
+            for name in sorted(video.stored(n) for n in wanted):
                 rows_of = partial(complete_rows, spool, name, patient, video)
                 made.append(Replacement(BY_NAME[name], rows_of, where))
                 stored[video.video_id, name] = rows_of().num_rows
@@ -233,14 +250,17 @@ def extract_alone(
                     notes[video.video_id, name] = note
                 key = entry_key(patient, video.video_id, name)
                 made.append(Replacement(Extractions, ledger_rows([entry], note), key))
-        rows = {v.video_id: complete_video_row(v.row, [*verdicts, *found.verdicts], notes) for v, _ in todo}
+        rows = {
+            v.video_id: complete_video_row(v.row, [*verdicts, *found.verdicts], notes, recording)
+            for v, _ in todo
+        }
         settled = found.failed.keys() | found.out.keys() | {v.video_id for v in found.verdicts}
         for video, _ in todo:
             if rows[video.video_id] != video.row and video.video_id not in settled:
-                row = Videos.from_rows([rows[video.video_id]])
+                row = inventory.from_rows([rows[video.video_id]])
                 where = {"patient_id": patient, "video_id": video.video_id}
-                made.append(Replacement(Videos, row, where))
-        return [*made, *verdict_changes(found, patient, rows, len(submitted))]
+                made.append(Replacement(inventory, row, where))
+        return [*made, *verdict_changes(found, patient, rows, len(submitted), recording)]
 
     if changes := replacements():
         try:
@@ -250,7 +270,7 @@ def extract_alone(
                 raise
             context.log.warning(f"rows that do not fit their tables: {type(error).__name__}")
             warehouse.replace_all(replacements())
-    spool.clear(selected)
+    spool.clear(stored_names)
     if found.failed:
         raise dg.Failure(
             f"{len(found.failed)} of {len(submitted)} videos of patient {patient} could not be extracted "
@@ -259,9 +279,11 @@ def extract_alone(
             metadata={"videos": dg.MetadataValue.json(found.failed)},
         )
     submitted = [row for row in submitted if row["video_id"] not in found.out]
-    for name in selected:
+    for table, name in zip(selected, stored_names, strict=True):
         table_fingerprint = fingerprint(
-            sorted((r["video_id"], video_fingerprints(r["sha256"], versions)[name]) for r in submitted)
+            sorted(
+                (r["video_id"], video_fingerprints(r["sha256"], versions, recording)[name]) for r in submitted
+            )
         )
         yield result(
             BY_NAME[name],
@@ -269,8 +291,8 @@ def extract_alone(
             table_fingerprint,
             {
                 "videos": len(submitted),
-                "videos_extracted": sum(name in wanted for _, wanted in todo),
-                "videos_kept": len(submitted) - sum(name in wanted for _, wanted in todo),
+                "videos_extracted": sum(table in wanted for _, wanted in todo),
+                "videos_kept": len(submitted) - sum(table in wanted for _, wanted in todo),
                 "file_problems": dg.MetadataValue.json(found.problems),
             },
         )
@@ -329,7 +351,8 @@ def read_all(
     patient, found = context.partition_key, Found()
     with guard(settings, patient, a_pass.stage, context.log.warning) as isolated:
         for number, (video, wanted) in enumerate(todo, start=1):
-            if all(spool.get(video.video_id, n, video.fingerprints[n]) is not None for n in wanted):
+            names = {n: video.stored(n) for n in wanted}
+            if all(spool.get(video.video_id, n, video.fingerprints[n]) is not None for n in names.values()):
                 continue
             context.log.info(f"video {number} of {len(todo)}: {video.video_id}")
             reading = reading_of(video, patient, a_pass, wanted, settings)
@@ -362,11 +385,11 @@ def read_all(
                 found.problems[video.video_id] = made.problem
             if (noting := a_pass.noting) is not None and noting in wanted:
                 own = None if any(v.video_id == video.video_id for v in found.verdicts) else made.problem
+                noting = video.stored(noting)
                 spool.write_note(video.video_id, noting, video.fingerprints[noting], own)
-            spool.put(
-                video.video_id, video.fingerprints, {n: made.rows.get(n, empty_rows(n)) for n in wanted}
-            )
-            del made
+            rows = {stored: made.rows.get(n, empty_rows(stored)) for n, stored in names.items()}
+            spool.put(video.video_id, video.fingerprints, rows)
+            del made, rows
             give_memory_back()
     return found
 
@@ -432,30 +455,36 @@ def rule_out_misfits(
     for video, wanted in todo:
         if video.video_id in found.failed or video.video_id in found.out:
             continue
+        names = [video.stored(n) for n in wanted]
         try:
-            for name in wanted:
+            for name in names:
                 BY_NAME[name].check_rows(complete_rows(spool, name, patient, video))
         except MISFITS as error:
             reading = reading_of(video, patient, a_pass, wanted, settings)
             words = "What was read from it cannot be right; submit the video again."
             rule_out(found, reading, BrokenFile(type(error).__name__, words), settings)
-            spool.put(video.video_id, video.fingerprints, {n: empty_rows(n) for n in wanted})
+            spool.put(video.video_id, video.fingerprints, {n: empty_rows(n) for n in names})
     return len(found.verdicts) > before
 
 
 def verdict_changes(
-    found: Found, patient: str, rows: Mapping[str, Mapping[str, Any]], submitted: int
+    found: Found,
+    patient: str,
+    rows: Mapping[str, Mapping[str, Any]],
+    submitted: int,
+    recording: Recording,
 ) -> list[Replacement]:
     """Return the replacements that record the verdicts, with what follows for the videos' rows (by id)."""
-    made = verdict_and_video_replacements(rows, found.verdicts)
+    inventory = BY_NAME[recording.inventory]
+    made = verdict_and_video_replacements(rows, found.verdicts, recording)
     for video_id, why in found.out.items():
-        made += removal_of_extracted(patient, video_id)
+        made += removal_of_extracted(patient, video_id, recording)
         if why is None:
             row = unread_row(rows[video_id], found.problems[video_id])
             where = {"patient_id": patient, "video_id": video_id}
-            made.append(Replacement(Videos, Videos.from_rows([row]), where))
+            made.append(Replacement(inventory, inventory.from_rows([row]), where))
     if None in found.out.values():
-        made.append(ledger_entry(patient, Videos, "to be read again", submitted))
+        made.append(ledger_entry(patient, inventory, "to be read again", submitted))
     return made
 
 

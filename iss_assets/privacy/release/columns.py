@@ -10,10 +10,10 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
+from iss_assets.protocol.recordings import recording_of
 from iss_assets.schemas.audio import AUDIO_FEATURES
 from iss_assets.schemas.base import Column, Table
 from iss_assets.schemas.registry import BY_NAME
-from iss_assets.schemas.voice import VOICE_FEATURES
 
 
 class Tier(StrEnum):
@@ -121,13 +121,19 @@ _OPERATIONS: Final = frozenset(
 )
 _CONTROLLED_TABLES: Final = frozenset({"mel_spectrograms", "embeddings"})
 
+
+def _of_both_recordings(*names: str) -> frozenset[str]:
+    """Return the tables with these names, and those of Question 10 readings that correspond to them."""
+    return frozenset(name for name in BY_NAME if recording_of(name)[1] in names)
+
+
 TABLES_OF: Final[Mapping[Tier, frozenset[str]]] = MappingProxyType(
     {
         Tier.open: _PATIENT_LEVEL | _SUMMARIES,
         Tier.registered: frozenset(BY_NAME)
         - _OPERATIONS
-        - _CONTROLLED_TABLES
-        - {"landmarks", "canary_results"},
+        - _of_both_recordings("landmarks", *_CONTROLLED_TABLES)
+        - {"canary_results"},
         Tier.controlled: frozenset(BY_NAME),
     }
 )
@@ -236,13 +242,6 @@ KINDS: Final[Mapping[str, Mapping[str, Kind]]] = MappingProxyType(
         "audio_features": _kinds(
             **_OF_VIDEO, position="chunk_index", voice=" ".join(AUDIO_FEATURES), link="fingerprint"
         ),
-        "voice_features": _kinds(
-            **_OF_VIDEO,
-            position="chunk_index",
-            measure="speech_s voiced_s",
-            voice=" ".join(VOICE_FEATURES),
-            link="fingerprint",
-        ),
         "video_quality": _kinds(
             **_OF_VIDEO,
             measure="frames face_rate landmark_rate usable reviewed",
@@ -250,6 +249,7 @@ KINDS: Final[Mapping[str, Mapping[str, Kind]]] = MappingProxyType(
             word="flags unusable_reason decision rejected_flags",
             link="fingerprint",
         ),
+        "prompts": _kinds(word="prompt_id", free_text="text"),
         "cv_splits": _kinds(
             patient="patient_id",
             position="split",
@@ -368,17 +368,20 @@ KINDS: Final[Mapping[str, Mapping[str, Kind]]] = MappingProxyType(
         ),
     }
 )
-"""The kind of every column, by table."""
+"""The kind of every column, by table; those of Question 10 readings are of the kinds of the narratives'."""
 
 
 def kind_of(table: str, column: str) -> Kind | None:
     """Return what a column is, or None if nobody has decided: it is withheld then."""
-    return KINDS.get(table, {}).get(column)
+    own = KINDS.get(table) or KINDS.get(recording_of(table)[1], {})
+    return own.get(column)
 
 
 def tables_of(tier: Tier, landmarks: bool) -> list[type[Table]]:
     """Return the tables of a tier in the registry's order; `landmarks` is the setting for the registered tier."""
-    names = TABLES_OF[tier] | ({"landmarks"} if landmarks and tier is Tier.registered else set())
+    names = TABLES_OF[tier]
+    if landmarks and tier is Tier.registered:
+        names |= _of_both_recordings("landmarks")
     return [table for name, table in BY_NAME.items() if name in names and columns_of(table, tier, landmarks)]
 
 
