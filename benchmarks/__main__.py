@@ -16,6 +16,7 @@ TINY = {
         "extraction",
         "end_to_end",
         "overheads",
+        "features",
         "warehouse",
         "encryption",
         "scale",
@@ -42,7 +43,7 @@ def main() -> int:
     if not options.tiny:
         clips = ["--clips", options.clips] if options.clips else []
         jobs = {"extraction": clips, "end_to_end": clips, "overheads": [], "warehouse": [], "marts": []}
-        jobs |= {"encryption": []}
+        jobs |= {"encryption": [], "features": []}
         jobs |= {"incremental": [], "scale": []}
         jobs |= {"quality": []} if options.clips else {}
         jobs |= {"training": [], "evaluation": [], "coverage": [], "reidentification": []}

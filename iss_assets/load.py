@@ -21,7 +21,7 @@ import pandas as pd
 
 from iss_assets.datasets.items import COLUMN_OF_INPUT, in_order, load_items
 from iss_assets.modeling.experiments import experiment as find
-from iss_assets.modeling.items import SCORE_COLUMNS, EncodedFaces, Items
+from iss_assets.modeling.items import MEASURES, SCORE_COLUMNS, EncodedFaces, Items
 from iss_assets.schemas.audio import AUDIO_FEATURES
 from iss_assets.schemas.registry import BY_NAME
 from iss_assets.settings import Settings
@@ -207,6 +207,29 @@ def spectrograms(
     return keys, values.reshape(n, len(bands) // n, -1)
 
 
+def voice(patients: Sequence[str] | None = None, *, chunks: bool = False, home: Home = None) -> pd.DataFrame:
+    """Load how patients speak: pauses, pace, pitch, loudness, voice quality; what could not be measured is NaN.
+
+    Parameters
+    ----------
+    patients : sequence of str, optional
+        Only theirs.
+    chunks : bool
+        One row per 4-second chunk; by default one per video.
+    home : Path or str, optional
+        The home folder.
+    """
+    return _measures("voice_features", patients, chunks, home)
+
+
+def _measures(name: str, patients: Sequence[str] | None, chunks: bool, home: Home) -> pd.DataFrame:
+    """Load a table of measures by video, or by chunk, in order."""
+    rows = table(name, patients=patients, home=home)
+    order = ["patient_id", "video_id", "chunk_index"]
+    chosen = rows[(rows["chunk_index"] >= 0) == chunks].sort_values(order, ignore_index=True)
+    return chosen if chunks else chosen.drop(columns="chunk_index")
+
+
 @dataclass(frozen=True)
 class TrainingSet:
     """An experiment's training data with its folds.
@@ -230,7 +253,7 @@ class TrainingSet:
 
     @cached_property
     def inputs(self) -> dict[str, np.ndarray | EncodedFaces]:
-        """Arrays by name: ``faces``, ``landmarks``, ``scores``, ``mel``, ``audio_features``, ``embeddings``.
+        """Arrays by name: ``faces``, ``landmarks``, ``scores``, ``mel``, ``audio_features``, ``embeddings``, ``voice``.
 
         Faces that would not fit in memory stay encoded and are decoded when indexed by an array of positions.
         """
@@ -280,7 +303,7 @@ class TrainingSet:
         return np.concatenate(flat, axis=1), self.target
 
     def to_pandas(self) -> pd.DataFrame:
-        """Return one row per item: its keys, its target, and the named columns (scores, audio features)."""
+        """Return one row per item: its keys, its target, and the named columns (scores, audio features, measures)."""
 
         items = self.items
         columns: dict[str, Any] = {
@@ -293,7 +316,8 @@ class TrainingSet:
             "weight": items.weight,
             "split": [self.split_of.get(p) for p in items.patient_id],
         }
-        for name, labels in (("scores", SCORE_COLUMNS), ("audio_features", AUDIO_FEATURES)):
+        measures = ((name, labels) for name, (_, labels) in MEASURES.items())
+        for name, labels in (("scores", SCORE_COLUMNS), ("audio_features", AUDIO_FEATURES), *measures):
             if name in self.inputs:
                 columns |= dict(zip(labels, np.asarray(self.inputs[name]).T, strict=True))
         return pd.DataFrame(columns)

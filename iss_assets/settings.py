@@ -165,6 +165,18 @@ class AudioSettings(Section):
     """Sound after this is left out, and the problem is reported, as for frames."""
 
 
+class VoiceSettings(Section):
+    """How a patient speaks: pauses, pace, pitch, and voice quality."""
+
+    enabled: bool = True
+    """Measure the voice of every video with sound."""
+    min_pause_s: float = Field(0.25, gt=0)
+    """Silences from this length on are pauses (Goldman-Eisler, *Psycholinguistics*, 1968); shorter ones occur within
+    words."""
+    min_speech_s: float = Field(0.5, gt=0)
+    """With less speech than this, pace, pitch, loudness, and voice quality are empty."""
+
+
 class PromptSettings(Section):
     """The reading of a text before the narrative (Question 10)."""
 
@@ -479,6 +491,14 @@ class CheckSettings(Section):
     """Change in a monthly share (usable, with a face, with landmarks) from the months before."""
     drift_videos: int = Field(20, ge=2)
     """Videos that a month must have to be compared."""
+    pitch_lowest_hz: float = Field(60.0, gt=0)
+    """A median pitch below this is implausible: the lowest voices speak at about 65 Hz (Baken and Orlikoff, *Clinical
+    Measurement of Speech and Voice*, 2000)."""
+    pitch_highest_hz: float = Field(400.0, gt=0)
+    """A median pitch above this is implausible: young children speak at up to about 350 Hz (the same)."""
+    pitch_change_semitones: float = Field(5.0, gt=0)
+    """A video's median pitch this far from the median of the patient's other videos is reported; from day to day a
+    speaker varies by one or two semitones."""
     group_gap: float = Field(0.2, gt=0, lt=1)
     """Difference in a flag's rate between groups of patients, beyond twice its standard error."""
     group_patients: int = Field(5, ge=2)
@@ -652,6 +672,7 @@ class Settings(BaseSettings):
     faces: FaceSettings = FaceSettings()
     landmarks: LandmarkSettings = LandmarkSettings()
     audio: AudioSettings = AudioSettings()
+    voice: VoiceSettings = VoiceSettings()
     prompt: PromptSettings = PromptSettings()
     quality: QualitySettings = QualitySettings()
     training: TrainingSettings = TrainingSettings()

@@ -25,6 +25,7 @@ from iss_assets.schemas.modeling import CvSplits
 from iss_assets.schemas.video_quality import VideoQuality
 from iss_assets.schemas.videos import Videos
 from iss_assets.schemas.visual import Faces, Frames, Landmarks
+from iss_assets.schemas.voice import VOICE_FEATURES, VoiceFeatures
 from iss_assets.warehouse.database import Warehouse
 from iss_assets_tests.times import time_columns
 
@@ -200,6 +201,7 @@ def _fill(
     warehouse.replace(Videos, Videos.from_rows([_video(v) for v in videos]), {})
     _fill_frames(warehouse, sum(v.frames for v in readable), faces, landmarks)
     warehouse.replace(Audio, Audio.from_rows([_audio(v, random) for v in readable]), {})
+    warehouse.replace(VoiceFeatures, VoiceFeatures.from_rows(_voices(readable)), {})
     warehouse.replace(VideoQuality, VideoQuality.from_rows([_quality(v, random) for v in videos]), {})
     with_frames = {v.patient_id for v in readable}
     levels = {p["patient_id"]: p["pain_level"] for p in patients if p["patient_id"] in with_frames}
@@ -339,6 +341,26 @@ def _audio(video: Video, random: np.random.Generator) -> dict[str, Any]:
     }
 
 
+def _voices(videos: list[Video]) -> list[dict[str, Any]]:
+    """Return the voices of videos, as a whole and in their first chunk; in every seventh nobody speaks."""
+    random = np.random.default_rng(16)
+    rows = []
+    for number, video in enumerate(videos):
+        measured = random.uniform(0.5, 1.0, len(VOICE_FEATURES)).tolist() if number % 7 else []
+        values = dict(zip(VOICE_FEATURES, measured, strict=False))
+        if values:
+            values |= {
+                "pause_count": 3,
+                "pause_total_s": 2.0,
+                "f0_median_hz": 100 + 100 * values["f0_median_hz"],
+            }
+        for chunk in (-1, 0):
+            speech = {"speech_s": 8.0 if values else 0.0, "voiced_s": 4.0 if values else 0.0}
+            keys = {"video_id": video.video_id, "patient_id": video.patient_id, "fingerprint": "made-up"}
+            rows.append({**keys, "chunk_index": chunk, **speech, **values})
+    return rows
+
+
 def _quality(video: Video, random: np.random.Generator) -> dict[str, Any]:
     flags = [f for f in FLAGS if random.random() < 0.04] if video.status == "ok" else ["unreadable"]
     unusable = next((f for f in flags if f in ("face_missing", "unreadable")), None)
@@ -421,6 +443,10 @@ def tiny_study(warehouse: Warehouse, mesh: np.ndarray | None = None, patients: i
                 )
             for chunk in (-1, 0, 1):
                 at = {**keys, "chunk_index": chunk}
+                voice = {"speech_s": 3.0, "voiced_s": 2.0, "f0_median_hz": 100.0 + 10 * number + place}
+                add(VoiceFeatures, []).append(
+                    {**at, **(voice if chunk < 1 else voice | {"f0_median_hz": None})}
+                )
                 features = {
                     name: float(random.normal(targets[video.patient_id], 1)) for name in AUDIO_FEATURES
                 }

@@ -20,6 +20,7 @@ SAYS = {
     "end_to_end": "study-wide s",
     "overheads": "loading the code location",
     "encryption": "| copying |",
+    "features": "| all, processor time |",
     "scale": "sensor, one new patient",
     "training": "times naive",
     "evaluation": "the whole evaluation",

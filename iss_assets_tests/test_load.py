@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from iss_assets import load
+from iss_assets.schemas.voice import VOICE_FEATURES
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Warehouse, WarehouseError
 from iss_assets_tests.made_up import tiny_study
@@ -73,6 +74,25 @@ def test_faces_are_thinned_out_evenly_and_to_exactly_the_limit_per_patient(home:
     assert keys.groupby("patient_id").size().tolist() == [4] * 8
     assert set(keys[keys["patient_id"] == "0001"]["video_id"]) == {"0001-1", "0001-2"}
     assert len(load.faces(["0001"], limit=100, home=home)) == 12
+
+
+def test_a_voice_is_a_row_a_video_or_a_row_a_chunk(home: Path) -> None:
+    videos = load.voice(["0002"], home=home)
+    assert videos["video_id"].tolist() == ["0002-1", "0002-2"]
+    assert videos["f0_median_hz"].tolist() == [110, 111]
+    assert "chunk_index" not in videos.columns
+
+    chunks = load.voice(["0002"], chunks=True, home=home)
+    assert chunks["chunk_index"].tolist() == [0, 1, 0, 1]
+    assert np.array_equal(chunks["f0_median_hz"], [110, np.nan, 111, np.nan], equal_nan=True)
+
+
+def test_the_training_set_of_a_measured_experiment_has_named_columns(home: Path) -> None:
+    data = load.training_set("forest_voice", home=home)
+    frame = data.to_pandas()
+    assert len(frame) == 16
+    assert set(VOICE_FEATURES) <= set(frame.columns)
+    assert data.inputs["voice"].shape == (16, len(VOICE_FEATURES))
 
 
 def test_landmarks_are_points_and_only_of_faces_that_have_them(home: Path) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
@@ -499,3 +500,28 @@ def test_age_groups_are_counted_where_the_study_has_them_and_are_empty_where_not
     few = settings.model_copy(update={"checks": settings.checks.model_copy(update={"group_patients": 2})})
     compared = read_frames(with_ages, few)["study_groups"].query("attribute == 'age'")
     assert set(compared["first_group"] + compared["second_group"]) == {"adultpediatric"}
+
+
+def test_a_voice_over_time_is_the_row_of_the_whole_video_beside_the_days_pain(study: Warehouse) -> None:
+    found = rows(study, "select * from voice_over_time")
+    spoken = [r for r in found if r["f0_median_hz"] is not None]
+
+    assert len(found) == 509 and len({r["video_id"] for r in found}) == 509
+    assert len(spoken) == 509 - 73  # every seventh is silent
+    assert {r["pauses_per_minute"] for r in spoken} == {3 / (8.0 + 2.0) * 60}
+    assert {r["pauses_per_minute"] for r in found if r not in spoken} == {None}
+    assert sum(r["pain_now"] is not None for r in found) > 400
+
+
+def test_a_patients_voice_is_the_median_over_videos_and_compared_with_the_patients_own(
+    study: Warehouse,
+) -> None:
+    over_time = rows(study, "select * from voice_over_time where patient_id = '0003' order by f0_median_hz")
+    (summary,) = rows(study, "select * from voice_summary where patient_id = '0003'")
+    pitches = [r["f0_median_hz"] for r in over_time if r["f0_median_hz"] is not None]
+
+    assert (summary["videos"], summary["measured"]) == (len(over_time), len(pitches))
+    assert summary["f0_median_hz"] == pytest.approx(median(pitches))
+    assert summary["f0_change_semitones"] == pytest.approx(12 * math.log2(pitches[-1] / pitches[0]))
+    assert over_time[0]["f0_change_semitones"] == pytest.approx(12 * math.log2(pitches[0] / median(pitches)))
+    assert summary["speech_minutes"] == pytest.approx(len(pitches) * 8 / 60)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from iss_assets.checks import consent, quality, scores
+from iss_assets.checks import consent, quality, scores, voice
 from iss_assets.checks.findings import Rule
 from iss_assets.features.registry import FEATURES, feature_named
 from iss_assets.protocol.catalogue import CheckInfo, find, schema_check
@@ -90,7 +90,9 @@ def results_fingerprint(settings: Settings) -> str:
     return fingerprint("checks", CHECKS_CODE_VERSION, [section.digest() for section in sections])
 
 
-FEATURE_RULES: Mapping[str, FeatureRules] = {}
+FEATURE_RULES: Mapping[str, FeatureRules] = {
+    "voice": FeatureRules({"voice_features": voice.RULES}, voice.QUERIES, also_needs=("video_quality",)),
+}
 """Feature to the rules of its tables. Their thresholds are among ``settings.checks``."""
 
 

@@ -20,6 +20,7 @@ from iss_assets.modeling.experiments import Experiment, experiment
 from iss_assets.modeling.folds import PatientLevel
 from iss_assets.modeling.items import (
     ANSWERS,
+    MEASURES,
     SCORE_COLUMNS,
     InputArray,
     Items,
@@ -29,6 +30,7 @@ from iss_assets.modeling.items import (
 from iss_assets.modeling.pictures import EncodedFaces, SharedPictures, StoredFiles
 from iss_assets.protocol import terms
 from iss_assets.schemas.audio import AUDIO_FEATURES
+from iss_assets.schemas.registry import BY_NAME
 from iss_assets.settings import TrainingSettings
 from iss_assets.warehouse.database import Warehouse, WarehouseError
 
@@ -123,6 +125,15 @@ def trainable_patients(warehouse: Warehouse, settings: TrainingSettings) -> list
     return [PatientLevel(patient, level) for patient, level in pairs]
 
 
+def patients_with_items(
+    warehouse: Warehouse, experiment: Experiment, settings: TrainingSettings
+) -> list[str]:
+    """Return the patients who give an experiment at least one item."""
+    with warehouse.read() as connection:
+        keys = _choose(connection, experiment, settings, _requested(connection, None))
+    return sorted(set(keys["patient_id"].to_pylist()))
+
+
 def without_consent(warehouse: Warehouse) -> list[str]:
     """Return the enrolled patients whose data are left out because they have not consented to research.
 
@@ -145,7 +156,8 @@ def left_out(
     pyarrow.Table
         With the schema `LEFT_OUT_SCHEMA`, ordered. A reason is ``no_consent``, ``no_submission``, ``no_video``, the status of
         ``videos``, ``not_assessed`` (no quality yet), the reason of ``video_quality``, ``no_survey``, ``no_answers``
-        (left out by setting), ``no_frames``, ``no_faces``, ``no_landmarks``, ``no_embeddings`` or ``no_full_chunk``.
+        (left out by setting), ``no_frames``, ``no_faces``, ``no_landmarks``, ``no_embeddings``, ``no_full_chunk``, or one such as
+        ``no_voice`` for each of the `MEASURES`.
     """
     reasons = [
         (f"not ({_CONSENTING})", "'no_consent'"),
@@ -167,6 +179,9 @@ def left_out(
         reasons.append(
             ("v.video_id not in (select video_id from landmarks where detected)", "'no_landmarks'")
         )
+    measured = [name for name in experiment.inputs if name in MEASURES]
+    for name in measured:
+        reasons.append((f"v.video_id not in (select video_id {_of_whole_videos(name)})", f"'no_{name}'"))
     last = "'no_full_chunk'" if experiment.item == "chunk" else "'no_embeddings'"
     case = "\n".join(f"    when {condition} then {reason}" for condition, reason in reasons)
     everything = settings.model_copy(update={"frames_per_patient": None, "chunks_per_patient": None})
@@ -226,6 +241,7 @@ COLUMN_OF_INPUT = {
     "mel": ("mel_spectrograms", "mel"),
     "audio_features": ("audio_features", AUDIO_FEATURES[0]),
     "embeddings": ("embeddings", "embedding"),
+    **{name: (table, columns[0]) for name, (table, columns) in MEASURES.items()},
 }
 """Table and column of each input of an experiment; of several columns, the first."""
 
@@ -294,6 +310,11 @@ def _choose(
         item = "m.chunk_index"
         # a short last chunk may have been kept; the network needs full ones
         conditions.append("m.steps = (select max(steps) from mel_spectrograms)")
+    elif experiment.item == "video":
+        joins = " ".join(
+            f"semi join (select video_id {_of_whole_videos(name)}) using (video_id)"
+            for name in experiment.inputs
+        )
     else:
         joins = "join (select video_id, count(*) as n from frames group by all) using (video_id)"
         joins += " join bpi_scores s on s.submission_id = v.video_id"
@@ -315,6 +336,10 @@ def _fetch(connection: duckdb.DuckDBPyConnection, name: str) -> pa.Table:
     """Fetch one input of the chosen items, in their order."""
     if name == "scores":
         return _rows(connection, _SCORES)
+    if name in MEASURES:
+        columns = ", ".join(f"t.{column}::float as {column}" for column in MEASURES[name][1])
+        joined = f"join (select * {_of_whole_videos(name)}) t on t.video_id = c.video_id"
+        return in_order(connection, f"select c.place, {columns} from _chosen c {joined}")
     columns, table = {
         "faces": ("crop", "faces"),
         "landmarks": ("points", "landmarks"),
@@ -327,6 +352,12 @@ def _fetch(connection: duckdb.DuckDBPyConnection, name: str) -> pa.Table:
         connection,
         f"select c.place, {columns} from _chosen c join {table} t on t.video_id = c.video_id and t.{index} = c.item",
     )
+
+
+def _of_whole_videos(name: str) -> str:
+    """Return the ``from`` clause for the rows of one of the `MEASURES` that describe whole videos."""
+    table = BY_NAME[MEASURES[name][0]]
+    return f"from {table.__table__}" + (" where chunk_index = -1" if "chunk_index" in table.__key__ else "")
 
 
 def in_order(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
@@ -408,8 +439,8 @@ def _to_array(name: str, rows: pa.Table, settings: TrainingSettings) -> InputArr
         faces = EncodedFaces(rows["crop"], settings.image_side)
         fits = faces.decoded_bytes <= settings.decoded_faces_gb * 1e9
         return SharedPictures(faces.decode()) if fits else faces
-    if name in ("scores", "audio_features"):
-        columns = SCORE_COLUMNS if name == "scores" else AUDIO_FEATURES
+    if name in ("scores", "audio_features", *MEASURES):
+        columns = {"scores": SCORE_COLUMNS, "audio_features": AUDIO_FEATURES}.get(name) or MEASURES[name][1]
         arrays = [rows[c].to_numpy() for c in columns]
         return (
             np.column_stack(arrays).astype(np.float32)

@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 from iss_assets.features.stages import FeatureStage
+from iss_assets.schemas.audio import Audio
+from iss_assets.schemas.voice import VoiceFeatures
 from iss_assets.settings import Settings
 
-FEATURES: tuple[FeatureStage, ...] = ()
+FEATURES: tuple[FeatureStage, ...] = (
+    FeatureStage(
+        name="voice",
+        tables=(VoiceFeatures,),
+        sources=(Audio,),
+        code_version="1",
+        measure="iss_assets.features.voice:measure_video",
+        description="Silero's voice-activity detector for pauses, afx-audio for pitch and loudness; over speech only. "
+        "Formulas and sources: docs/voice.md.",
+    ),
+)
 """Every feature; a feature reads only tables of extraction and of features before it."""
 
 

@@ -21,8 +21,8 @@ FOREST_CODE_VERSION: Final = "3"
 """Version of the code of forests. It is separate because forests are grown in minutes and networks in days. Since
 version 3 each tree draws as many rows as there are frames, not as many as there are submissions."""
 
-Item = Literal["frame", "chunk", "submission"]
-Input = Literal["faces", "landmarks", "scores", "mel", "audio_features", "embeddings"]
+Item = Literal["frame", "chunk", "submission", "video"]
+Input = Literal["faces", "landmarks", "scores", "mel", "audio_features", "embeddings", "voice"]
 Model = Literal["resnet50", "forest", "fusion_1", "fusion_2", "fusion_3", "audio_static", "linear_probe"]
 
 
@@ -41,7 +41,8 @@ class Experiment:
     inputs : tuple of str
         Inputs of the model; keys of ``Items.inputs``.
     item : str
-        Unit of prediction: a ``frame``, a 4-second ``chunk`` or a ``submission``.
+        Unit of prediction: a ``frame``, a 4-second ``chunk``, a ``submission`` (weighted by its frames, as in the paper)
+        or a ``video``.
     classes : int
         4 for the pain levels, 2 for no pain and pain.
     model : str
@@ -160,6 +161,8 @@ EXPERIMENTS: Final = (
     Experiment("audio_static", 7, "Static Audio", ("mel", "audio_features"), "chunk", 2, "audio_static"),
     # Our own: what a practitioner would try first
     Experiment("embedding_probe", None, "Embedding probe", ("embeddings",), "frame", 2, "linear_probe"),
+    # Our own: what the paper's second phase adds, one row a video
+    Experiment("forest_voice", None, "Random Forest Voice", ("voice",), "video", 2, "forest"),
 )
 """All experiments in the order of Table 5, followed by our own."""
 

@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Final
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy as np
 from iss_assets.modeling.experiments import Experiment
 from iss_assets.modeling.pictures import EncodedFaces, SharedPictures
 from iss_assets.protocol import terms
+from iss_assets.schemas.voice import VOICE_FEATURES, VoiceFeatures
 
 SCORE_COLUMNS: Final = (
     *terms.SCORES,
@@ -26,6 +28,11 @@ and timeframe as 0/1 (paper, section 4, Experiments 2 and 3)."""
 
 ANSWERS: Final = len(terms.SCORES)
 """Number of leading `SCORE_COLUMNS` that can be missing; the others never are."""
+
+MEASURES: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = MappingProxyType(
+    {"voice": (VoiceFeatures.__table__, VOICE_FEATURES)}
+)
+"""The inputs that are measures of a whole video, each with its table and columns. A measure can be missing (NaN)."""
 
 MEL_FLOOR_DB: Final = -80.0
 """Lowest value of a spectrogram in dB relative to its maximum (``power_to_db`` of librosa with ``top_db=80``)."""
@@ -49,11 +56,11 @@ class Items:
     target : ndarray of int64, (n,)
         Index into the experiment's ``class_names``.
     weight : ndarray of float64, (n,)
-        Number of frames for a submission; 1 for frames and chunks.
+        Number of frames for a submission; 1 for frames, chunks, and videos.
     inputs : dict
         By name: ``faces`` uint8 (n, side, side, 3) RGB; ``landmarks`` float32 (n, 1404), 468 points x, y, z;
         ``scores`` float32 (n, 15), see `SCORE_COLUMNS`; ``mel`` float32 (n, 128, 173) in dB; ``audio_features``
-        float32 (n, 25); ``embeddings`` float32 (n, width of the network).
+        float32 (n, 25); ``embeddings`` float32 (n, width of the network); ``voice`` and others float32, see `MEASURES`.
     """
 
     patient_id: np.ndarray
@@ -159,16 +166,19 @@ class Preparation:
         Mean and standard deviation of ``scores``, ``audio_features`` and ``embeddings``, by input. Forests get unscaled
         values because they only compare them. Landmarks stay raw (paper, Experiment 4: "raw landmarks"), and
         spectrograms have a fixed scale.
+    typical : dict of ndarray of float32
+        Median of each of the `MEASURES` over the training items, by input; replaces missing ones.
     """
 
     medians: np.ndarray
     centre: dict[str, np.ndarray]
     scale: dict[str, np.ndarray]
+    typical: dict[str, np.ndarray] = field(default_factory=dict)
 
     def vectors(self, items: Items) -> dict[str, np.ndarray]:
-        """Return ``scores``, ``audio_features``, ``landmarks`` and ``embeddings`` as float32, ready for a model.
+        """Return the inputs that are numbers as float32, ready for a model.
 
-        ``scores`` gets a 16th column that is 1 if any answer was imputed.
+        ``scores`` and each of the `MEASURES` get one more column that is 1 if any value was imputed.
         """
         ready: dict[str, np.ndarray] = {}
         for name, values in items.inputs.items():
@@ -176,17 +186,13 @@ class Preparation:
                 continue
             vector = np.asarray(values, np.float32)
             if name == "scores":
-                vector = self._impute(vector)
+                vector = _imputed(vector, np.pad(self.medians, (0, vector.shape[1] - ANSWERS)))
+            elif name in MEASURES:
+                vector = _imputed(vector, self.typical[name])
             if name in self.centre:
                 vector = (vector - self.centre[name]) / self.scale[name]
             ready[name] = vector
         return ready
-
-    def _impute(self, scores: np.ndarray) -> np.ndarray:
-        missing = np.isnan(scores[:, :ANSWERS])
-        filled = scores.copy()
-        filled[:, :ANSWERS] = np.where(missing, self.medians, scores[:, :ANSWERS])
-        return np.column_stack([filled, missing.any(axis=1)]).astype(np.float32)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return all arrays by name, for the model file."""
@@ -194,15 +200,16 @@ class Preparation:
         for name in self.centre:
             flat[f"prepare.centre.{name}"] = self.centre[name]
             flat[f"prepare.scale.{name}"] = self.scale[name]
-        return flat
+        return flat | {f"prepare.typical.{name}": values for name, values in self.typical.items()}
 
     @classmethod
     def from_arrays(cls, flat: dict[str, np.ndarray]) -> Preparation:
         """Create a preparation from the result of `arrays`."""
-        centre = {
-            n.removeprefix("prepare.centre."): a for n, a in flat.items() if n.startswith("prepare.centre.")
-        }
-        return cls(flat["prepare.medians"], centre, {name: flat[f"prepare.scale.{name}"] for name in centre})
+        centre, scale, typical = (
+            {n.removeprefix(prefix): array for n, array in flat.items() if n.startswith(prefix)}
+            for prefix in ("prepare.centre.", "prepare.scale.", "prepare.typical.")
+        )
+        return cls(flat["prepare.medians"], centre, scale, typical)
 
 
 def fit_preparation(train: Items, scaled: bool) -> Preparation:
@@ -217,14 +224,21 @@ def fit_preparation(train: Items, scaled: bool) -> Preparation:
 
     Notes
     -----
-    An answer that is missing for all training patients is replaced by 0 ("no pain", "does not interfere"); the flag
+    What is missing for all training patients is replaced by 0 (for an answer "no pain", "does not interfere"); the flag
     marks it as imputed. A constant column keeps the scale 1.
     """
     medians = np.zeros(0, np.float32)
     if "scores" in train.inputs:
         answers = np.asarray(train.inputs["scores"])[:, :ANSWERS]
         medians = np.array([_weighted_median(column, train.weight) for column in answers.T], np.float32)
-    fitted = Preparation(medians, {}, {})
+    typical = {
+        name: np.array(
+            [_weighted_median(column, train.weight) for column in np.asarray(values).T], np.float32
+        )
+        for name, values in train.inputs.items()
+        if name in MEASURES
+    }
+    fitted = Preparation(medians, {}, {}, typical)
     if not scaled:
         return fitted
     centre: dict[str, np.ndarray] = {}
@@ -235,7 +249,7 @@ def fit_preparation(train: Items, scaled: bool) -> Preparation:
             deviation = values.std(axis=0)
             centre[name] = values.mean(axis=0).astype(np.float32)
             scale[name] = np.where(deviation > 1e-6, deviation, 1.0).astype(np.float32)
-    return Preparation(medians, centre, scale)
+    return Preparation(medians, centre, scale, typical)
 
 
 def class_weights(target: np.ndarray, weight: np.ndarray, classes: int) -> np.ndarray:
@@ -258,6 +272,12 @@ def class_weights(target: np.ndarray, weight: np.ndarray, classes: int) -> np.nd
     mass = np.bincount(target, weights=weight, minlength=classes)
     present = mass > 0
     return np.divide(mass.sum(), present.sum() * mass, out=np.zeros(classes), where=present)
+
+
+def _imputed(values: np.ndarray, typical: np.ndarray) -> np.ndarray:
+    """Replace missing values by the typical ones, and add a column that is 1 where any was missing."""
+    missing = np.isnan(values)
+    return np.column_stack([np.where(missing, typical, values), missing.any(axis=1)]).astype(np.float32)
 
 
 def _weighted_median(column: np.ndarray, weight: np.ndarray) -> float:

@@ -23,7 +23,13 @@ from iss_assets.pipeline.run_history import (
     known_patients,
 )
 from iss_assets.pipeline.staleness import evaluable_folds, folder_is_stale, stale_patients
-from iss_assets.pipeline.training import SPLITS, next_page_runs, next_training_runs, why_not_trained
+from iss_assets.pipeline.training import (
+    SPLITS,
+    next_page_runs,
+    next_training_runs,
+    untrained_experiments,
+    why_not_trained,
+)
 from iss_assets.pipeline.workers import run_patients
 from iss_assets.privacy.at_work import at_work
 from iss_assets.privacy.withdrawal import finish_pending
@@ -262,6 +268,11 @@ def evaluate_experiments(
                 done |= dict.fromkeys((other.subject for other in batch), False)
                 break
     if done.get(SPLITS, True):
+        summary.notes += [
+            f"Not trained: {name}. {why[:1].upper()}{why[1:]}."
+            for name, why in untrained_experiments(warehouse, settings).items()
+            if name in experiments
+        ]
         summary.notes += [f"Left out of the results: {line}" for line in evaluable_folds(warehouse)[1]]
 
 

@@ -6,14 +6,16 @@ Both ask here again after every batch, so a batch holds only what can run side b
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import dagster as dg
 
-from iss_assets.datasets.items import trainable_patients, without_consent
-from iss_assets.modeling.experiments import BY_NAME, experiment
+from iss_assets.datasets.items import patients_with_items, trainable_patients, without_consent
+from iss_assets.modeling.experiments import BY_NAME, EXPERIMENTS, experiment
+from iss_assets.modeling.items import MEASURES
 from iss_assets.pipeline.partition_keys import fold_key
 from iss_assets.pipeline.planning import MARTS, PAGES
 from iss_assets.pipeline.run_history import STATE_TAG, SUBJECT_TAG, known_patients, unless_made
@@ -71,6 +73,29 @@ def why_not_trained(warehouse: Warehouse, settings: Settings) -> str | None:
         f"No experiment was run: {eligible} patients have videos that can be trained on, and at least two are needed. "
         f"Why: iss quality{f'; {left_out_words(missing)}' if missing else ''}"
     )
+
+
+def untrained_experiments(warehouse: Warehouse, settings: Settings) -> dict[str, str]:
+    """Return the experiments on measures of whole videos that too few patients have, each with the reason.
+
+    They need more patients than the largest split tests: then every training side has some, however patients are
+    assigned. Nothing is said before patients are assigned.
+    """
+    cohort = warehouse.query("select patient_id, split from cv_splits")
+    patients = set(cohort["patient_id"].to_pylist())
+    largest = max(Counter(cohort["split"].to_pylist()).values(), default=0)
+    reasons = {}
+    for candidate in EXPERIMENTS:
+        if candidate.item != "video" or not patients:
+            continue
+        tables = " and ".join(MEASURES[name][0] for name in candidate.inputs)
+        found = patients & {*patients_with_items(warehouse, candidate, settings.training)}
+        if len(found) <= largest:
+            reasons[candidate.name] = (
+                f"{len(found)} of {len(patients)} patients have rows in {tables} for a video that can be trained on, and "
+                f"at least {largest + 1} are needed"
+            )
+    return reasons
 
 
 def chosen_experiments(settings: Settings) -> list[str]:
@@ -152,9 +177,10 @@ def _embeddings(
 
 
 def _models(warehouse: Warehouse, settings: Settings, experiments: Sequence[str]) -> Iterator[TrainingRun]:
+    unable = untrained_experiments(warehouse, settings)
     # a split file may name more splits than the settings ask for
     last = warehouse.query("select max(split) n from cv_splits")["n"][0].as_py()
-    for name in stale_experiments(warehouse, settings, experiments):
+    for name in stale_experiments(warehouse, settings, [e for e in experiments if e not in unable]):
         yield TrainingRun("train", name, (fold_key(name, 1), fold_key(name, last)))
 
 

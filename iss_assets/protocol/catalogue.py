@@ -239,6 +239,34 @@ _QUALITY: Final = tuple(
     for cause in CAUSES
 )
 
+_VOICE: Final = (
+    CheckInfo(
+        "voice_not_measured",
+        "voice_features",
+        "Someone speaks, but no voice could be measured",
+        "WARN",
+        "Listen to the videos of patient {patient}: a whisper has no pitch; music or a second voice can hide it.",
+        "settings, voice",
+    ),
+    CheckInfo(
+        "implausible_pitch",
+        "voice_features",
+        "The pitch is one that nobody speaks at",
+        "WARN",
+        "Listen to the videos of patient {patient}: a machine may be louder than the voice, or the sound may run at the "
+        "wrong speed.",
+        "settings, checks.pitch_lowest_hz, checks.pitch_highest_hz",
+    ),
+    CheckInfo(
+        "pitch_unlike_other_videos",
+        "voice_features",
+        "The voice is much higher or lower than in the patient's other videos",
+        "WARN",
+        "Listen to the videos of patient {patient}: someone else may be speaking, or the sound may run at the wrong speed.",
+        "settings, checks.pitch_change_semitones",
+    ),
+)
+
 _STUDY: Final = (
     CheckInfo(
         "study_rejected",
@@ -312,7 +340,7 @@ DAEMON_SILENT: Final = CheckInfo(
 WITHOUT_RUNS: Final = (DAEMON_SILENT,)
 """Checks of the program itself: only the table ``alerts`` has their outcome."""
 
-CATALOGUE: Final = (*_ENROLLMENT, *_CONSENT, *_SCORES, *_QUALITY, *_STUDY, *WITHOUT_RUNS)
+CATALOGUE: Final = (*_ENROLLMENT, *_CONSENT, *_SCORES, *_QUALITY, *_VOICE, *_STUDY, *WITHOUT_RUNS)
 """Every check but the schema checks, in the order in which the data flow."""
 
 BY_KEY: Final = {(check.asset, check.name): check for check in CATALOGUE}

@@ -107,7 +107,10 @@ PATIENTS_BY_CLASS: Final = {p.experiment: (13, 15 if p.experiment == "forest_pai
 
 BY_NAME: Final = {p.experiment: p for p in TABLE_5}
 
-OURS: Final = {"embedding_probe": ("Ours", "Embedding probe", "faces (frozen backbone)")}
+OURS: Final = {
+    "embedding_probe": ("Ours", "Embedding probe", "faces (frozen backbone)"),
+    "forest_voice": ("Ours", "Random Forest Voice", "voice"),
+}
 """Experiments of this project that the paper does not have: number, label, data."""
 
 FLOW: Final = {

@@ -534,6 +534,22 @@ def time_line(
     return _svg(width, height, spoken, body + dots, wide=wide)
 
 
+def range_of(values: Sequence[float]) -> tuple[float, float]:
+    """Return round ends for an axis that shows these values, of which there is at least one.
+
+    Examples
+    --------
+    >>> range_of([118.2, 131.0])
+    (115.0, 135.0)
+    >>> range_of([3.0])
+    (3.0, 3.5)
+    """
+    low, high = min(values), max(values)
+    step = _step((high - low) or max(abs(high) * 0.1, 0.1), 4)
+    bottom = math.floor(low / step) * step
+    return bottom, max(math.ceil(high / step) * step, bottom + step)
+
+
 def _x_grid(at: _Axes, ticks: Iterable[tuple[float, str]]) -> list[str]:
     """Draw vertical lines with their values below."""
     ticks = list(ticks)

@@ -73,6 +73,18 @@ def _patients(rows: Rows) -> list[MartFigure]:
     return drawn
 
 
+def _voices(rows: Rows) -> list[MartFigure]:
+    return [
+        MartFigure(caption, charts.histogram(values, axis, finest=finest))
+        for caption, column, axis, finest in (
+            ("Pitch of each patient", "f0_median_hz", "median, Hz", 10),
+            ("Pace of each patient", "speech_rate", "syllables per second", 0.2),
+            ("Pauses of each patient", "pauses_per_minute", "per minute", 1),
+        )
+        if (values := [r[column] for r in rows if r[column] is not None])
+    ]
+
+
 def _flags(rows: Rows) -> list[MartFigure]:
     shown = [{**r, "flag": str(r["flag"]).replace("_", " ")} for r in rows]
     caption = "Videos with each flag"
@@ -102,4 +114,5 @@ _FIGURES: Final[Mapping[str, Callable[[Rows], list[MartFigure]]]] = {
     "pain_score_correlations": _correlations,
     "quality_over_time": _one("Quality week by week", charts.quality_over_time, wide=True),
     "quality_flags": _flags,
+    "voice_summary": _voices,
 }

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from iss_assets.evaluation.baselines import quality_measures
 from iss_assets.evaluation.frames import Rows, as_frame, number_or_none, rows_of
 from iss_assets.protocol import terms
 from iss_assets.reports import charts, report_tables
+from iss_assets.reports.measures import over_time
 from iss_assets.reports.templating import INVENTED, STUDY, Frame, write_page
 
 MEASURES = {"face_rate": "Frames with a face", "landmark_rate": "Faces with landmarks"}
@@ -34,6 +36,8 @@ class PatientReportInputs:
         The tables of those names; rows of other patients are ignored.
     patient_accuracy
         All patients' rows, so that others of the same pain level can be shown; None where nothing has been trained.
+    measured
+        Rows of the tables of `measures.SHOWN` by name, one per video.
     study_name, invented, made_at
         As in `StudyReportInputs`.
     """
@@ -44,13 +48,14 @@ class PatientReportInputs:
     videos: Rows
     video_quality: Rows
     patient_accuracy: Rows | None = None
+    measured: Mapping[str, Rows] = field(default_factory=dict)
     study_name: str = STUDY
     invented: bool = False
     made_at: datetime | None = None
 
     def own(self, name: str) -> pd.DataFrame:
         """Return the patient's own rows of a table."""
-        frame = as_frame(getattr(self, name))
+        frame = as_frame(self.measured[name] if name in self.measured else getattr(self, name))
         return frame[frame["patient_id"] == self.patient_id].reset_index(drop=True)
 
 
@@ -83,7 +88,7 @@ def scores_and_quality(inputs: PatientReportInputs) -> dict[str, Any]:
     -------
     dict
         ``summary``: (name, value, hint); ``pain_now``: chart or None; ``interference``, ``quality_plots``: (title, chart);
-        ``chronic``: sentence; ``score_table``, ``video_table``.
+        ``chronic``: sentence; ``score_table``, ``video_table``; ``measures``: see `measures.over_time`.
 
     Raises
     ------
@@ -116,6 +121,10 @@ def scores_and_quality(inputs: PatientReportInputs) -> dict[str, Any]:
         ],
         **_scores(scores),
         **_quality(scores, videos, quality),
+        "measures": over_time(
+            {name: inputs.own(name) for name in inputs.measured},
+            dict(zip(scores["submission_id"], scores["clock"], strict=True)),
+        ),
     }
 
 

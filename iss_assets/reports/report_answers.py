@@ -139,6 +139,12 @@ def missing_tables(inputs: StudyReportInputs) -> list[report_tables.DataTable]:
             "Every patient has pain scores and a usable video.",
         ),
         report_tables.simple(
+            "Experiments that were not trained.",
+            ["Model", "Why"],
+            [(report_tables.name_cell(name), why) for name, why in inputs.not_trained.items()],
+            "For every experiment there are enough patients.",
+        ),
+        report_tables.simple(
             "Videos left out of training.",
             ["Reason", "Videos"],
             reasons.most_common(),

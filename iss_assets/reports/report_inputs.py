@@ -31,6 +31,8 @@ class StudyReportInputs:
         The tables of those names; None where nothing has been trained.
     relabelled
         Experiments trained on a pain level that has been corrected since; see `comparable.relabelled`.
+    not_trained
+        Experiments that could not be trained, each with the reason.
     without_consent
         Patients left out because they have not consented to research.
     evaluation
@@ -65,6 +67,7 @@ class StudyReportInputs:
     patient_accuracy: Rows | None = None
     experiment_results: Rows | None = None
     relabelled: Sequence[str] = ()
+    not_trained: Mapping[str, str] = field(default_factory=dict)
     without_consent: Sequence[str] = ()
     evaluation: Mapping[str, Rows] = field(default_factory=dict)
     rejected_rows: Rows | None = None

@@ -14,7 +14,7 @@ from iss_assets.evaluation.frames import rows_of
 from iss_assets.protocol.published import describe
 from iss_assets.reports import report_tables
 
-SHOWN_SETTINGS = ("video", "faces", "landmarks", "audio", "quality", "training", "evaluation")
+SHOWN_SETTINGS = ("video", "faces", "landmarks", "audio", "voice", "quality", "training", "evaluation")
 """Sections of the settings that are printed; paths, alert addresses and the like are not."""
 
 

@@ -162,7 +162,8 @@ def table_5(results: pd.DataFrame, metrics: pd.DataFrame, classes: int) -> DataT
         "small: interval over patients; ◇ the paper's figure.",
         ["Model", "n", *columns.values()],
         rows,
-        "“All classes” is the mean over patients, as in the paper. The paper's figures come from other patients: "
+        "Exp. 1 to 7 are the paper's; “Ours” are this project's. “All classes” is the mean over patients, as in the paper. "
+        "The paper's figures come from other patients: "
         f"beside, not against. No ◇: not published. Marked: fewer than {FEW} patients, whose intervals are too narrow to "
         f"be relied on ({COVERAGE_OF_FOUR}).",
         f"No experiment with {'two' if classes == 2 else 'four'} classes has been evaluated yet.",

@@ -203,6 +203,13 @@ _SECTIONS: Final = (
         folded=("quality_flags", "quality_over_time", "audio_summary"),
     ),
     _Plan(
+        "voice",
+        "Voice",
+        "How patients speak, as medians over their videos. Measures of recordings, not of pain.",
+        drawn=("voice_summary",),
+        folded=("voice_summary",),
+    ),
+    _Plan(
         "models",
         "Experiments",
         "The paper's Table 5 beside our own figures; ours are empty where an experiment has not been run.",

@@ -261,7 +261,7 @@ def _interval_plot(results: pd.DataFrame, baselines: pd.DataFrame, classes: int)
         known = paper.BY_NAME.get(r.experiment)
         rows.append(
             charts.IntervalRow(
-                paper.describe(r.experiment)[1],
+                paper.describe(r.experiment)[1] + ("" if known else " (ours)"),
                 float(r.all_classes),
                 number_or_none(r.all_classes_low),
                 number_or_none(r.all_classes_high),

@@ -26,6 +26,7 @@ from iss_assets.schemas.prompts import Prompts, for_prompt
 from iss_assets.schemas.video_quality import VideoQuality
 from iss_assets.schemas.videos import VideoProblems, Videos
 from iss_assets.schemas.visual import Faces, Frames, Landmarks
+from iss_assets.schemas.voice import VoiceFeatures
 
 OF_A_RECORDING: tuple[type[Table], ...] = (
     Frames,
@@ -34,6 +35,7 @@ OF_A_RECORDING: tuple[type[Table], ...] = (
     Audio,
     MelSpectrograms,
     AudioFeatures,
+    VoiceFeatures,
 )
 """Tables made from one recording: each is there for narratives and, as `prompt_` and its name, for Question 10."""
 
@@ -57,6 +59,7 @@ TABLES: tuple[type[Table], ...] = (
     Audio,
     MelSpectrograms,
     AudioFeatures,
+    VoiceFeatures,
     VideoQuality,
     Prompts,
     PROMPT_VIDEOS,

@@ -15,6 +15,7 @@ from iss_assets.privacy.audit import Action, AuditLine, AuditLog
 from iss_assets.protocol import terms
 from iss_assets.protocol.reviews import Decision
 from iss_assets.reports.charts import for_strict_page
+from iss_assets.reports.measures import SHOWN, whole_videos
 from iss_assets.reports.patient_report import PatientReportInputs, scores_and_quality
 from iss_assets.reports.quality_text import HEADINGS, headline, subject
 from iss_assets.server.accounts import Accounts, Role
@@ -196,8 +197,17 @@ class StudyPages:
                 for name in ("patients", "bpi_scores", "videos", "video_quality")
             }  # fmt: skip
             check_ins = connection.execute(_CHECK_INS, {"patient": patient_id}).to_arrow_table().to_pylist()
-        found = scores_and_quality(PatientReportInputs(patient_id=patient_id, **tables))
-        plots = [*found["interference"], *found["quality_plots"]]
+            measured = {
+                name: connection.execute(
+                    f"from ({whole_videos(name)}) where patient_id = ?", [patient_id]
+                ).to_arrow_table().to_pandas()
+                for name in SHOWN
+            }  # fmt: skip
+        found = scores_and_quality(PatientReportInputs(patient_id=patient_id, measured=measured, **tables))
+        drawn = [
+            (f"{title} ({unit})", svg) for group in found["measures"] for title, unit, svg in group.plots
+        ]
+        plots = [*found["interference"], *found["quality_plots"], *drawn]
         return {
             "summary": found["summary"],
             "pain_now": for_strict_page(found["pain_now"]) if found["pain_now"] else None,

@@ -24,6 +24,7 @@ from iss_assets.schemas.intake import BpiScores, Patients
 from iss_assets.schemas.video_quality import VideoQuality
 from iss_assets.schemas.videos import Videos
 from iss_assets.schemas.visual import Faces, Frames, Landmarks
+from iss_assets.schemas.voice import VoiceFeatures
 from iss_assets.warehouse.database import Warehouse
 from iss_assets_tests.times import time_columns
 
@@ -177,6 +178,17 @@ def healthy_warehouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
                         "waveform": b"flac",
                     }
                     for c in common
+                ],
+                VoiceFeatures: [
+                    {
+                        **c,
+                        "chunk_index": chunk,
+                        "speech_s": 9.0,
+                        "voiced_s": 5.0,
+                        "f0_median_hz": (200.0 if sex == "F" else 110.0) + place + chunk,
+                    }
+                    for place, c in enumerate(common)
+                    for chunk in (-1, 0)
                 ],
             }
             for table, made in rows.items():

@@ -24,12 +24,13 @@ from iss_assets.modeling.items import SCORE_COLUMNS, EncodedFaces, Items
 from iss_assets.modeling.pictures import StoredFiles
 from iss_assets.pipeline.staleness import embeddings_fingerprint, fold_fingerprints
 from iss_assets.schemas.modeling import FramePredictions
+from iss_assets.schemas.voice import VOICE_FEATURES
 from iss_assets.settings import Settings, TrainingSettings
 from iss_assets.warehouse.database import Warehouse, WarehouseError
 from iss_assets_tests.modeling.conftest import SIDE, crop
 
 SETTINGS = TrainingSettings(image_side=SIDE)
-FACES, LANDMARKS, PAIN, FUSION, SOUND, PROBE = (
+FACES, LANDMARKS, PAIN, FUSION, SOUND, PROBE, VOICE = (
     experiment(n)
     for n in (
         "resnet50_2_static",
@@ -38,6 +39,7 @@ FACES, LANDMARKS, PAIN, FUSION, SOUND, PROBE = (
         "fusion_2",
         "audio_static",
         "embedding_probe",
+        "forest_voice",
     )
 )
 
@@ -114,6 +116,29 @@ def test_faces_that_change_in_the_warehouse_while_a_model_learns_are_an_error(st
     assert faces[np.array([0])].shape == (1, SIDE, SIDE, 3)
     with pytest.raises(WarehouseError, match="extracted again while a model was training"):
         faces[np.arange(len(faces))]
+
+
+def test_a_voice_is_one_row_a_video_with_what_could_not_be_measured_missing(study: Warehouse) -> None:
+    items = load_items(study, VOICE, SETTINGS)
+    voice = dict(zip(items.video_id, array_of(items, "voice"), strict=True))
+
+    assert list(voice) == ["s1a", "s1b", "s2a", "s2b", "s3b"]
+    assert set(items.frame_index) == set(items.chunk_index) == {-1} and set(items.weight) == {1}
+    # the row of the whole, not of the first chunk
+    assert voice["s1a"][VOICE_FEATURES.index("pause_total_s")] == 1
+    assert voice["s3b"][VOICE_FEATURES.index("f0_median_hz")] == 103
+    assert np.isnan(voice["s2b"]).all()
+    reasons = {(row["video_id"], row["reason"]) for row in left_out(study, VOICE, SETTINGS).to_pylist()}
+    assert ("s3a", "no_voice") in reasons and ("s4a", "dark") in reasons
+
+
+def test_a_forest_learns_a_voice_with_missing_measures(study: Warehouse, tmp_path: Path) -> None:
+    items = load_items(study, VOICE, SETTINGS)
+    fitted = fit_fold(VOICE, items.of(["0001", "0002"]), SETTINGS, tmp_path)
+    predictions = predict_fold(VOICE, fitted, items.of(["0003"]), SETTINGS)
+
+    assert predictions["video_id"].to_pylist() == ["s3b"]
+    assert 0 <= predictions["pain_probability"][0].as_py() <= 1
 
 
 def test_landmarks_are_taken_where_a_mesh_was_found(study: Warehouse) -> None:

@@ -21,6 +21,7 @@ from iss_assets.schemas.registry import TABLES
 from iss_assets.schemas.video_quality import VideoQuality
 from iss_assets.schemas.videos import Videos
 from iss_assets.schemas.visual import Faces, Frames, Landmarks
+from iss_assets.schemas.voice import VOICE_FEATURES, VoiceFeatures
 from iss_assets.warehouse.database import Warehouse
 from iss_assets_tests.times import time_columns
 
@@ -56,6 +57,7 @@ def planted_items(
         "mel": mel,
         "audio_features": features,
         "embeddings": (rng.normal(size=(n, 64)) + 2 * pain[:, None]).astype(np.float32),
+        "voice": (rng.normal(size=(n, len(VOICE_FEATURES))) + 2 * pain[:, None]).astype(np.float32),
     }
     numbers = np.tile(np.arange(each), patients)
     return make_items(
@@ -139,6 +141,23 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 found = frame != 4  # no mesh on the last face
                 points = np.full(1404, patient + frame / 10) if found else None
                 made[Landmarks].append({**at, "detected": found, "points": points})
+            for chunk in (-1, 0):
+                voice = {
+                    "pause_count": patient,
+                    "pause_total_s": 2.0 * patient + chunk,
+                    "f0_median_hz": 100.0 + patient,
+                }
+                # nobody speaks in the second video of patient 2, and there is no sound at all in that of patient 3
+                if video != "s3a":
+                    made[VoiceFeatures].append(
+                        {
+                            **key,
+                            "chunk_index": chunk,
+                            "speech_s": 0.0,
+                            "voiced_s": 0.0,
+                            **(voice if video != "s2b" else {}),
+                        }
+                    )
             for chunk, steps in ((-1, 0), (0, 173), (1, 173), (2, 60)):
                 features = {name: float(place + chunk) for place, name in enumerate(AUDIO_FEATURES)}
                 made[AudioFeatures].append(

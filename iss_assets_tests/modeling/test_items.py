@@ -16,6 +16,7 @@ from iss_assets.modeling.items import (
     fit_preparation,
     make_items,
 )
+from iss_assets.schemas.voice import VOICE_FEATURES
 from iss_assets_tests.modeling.conftest import as_png, planted_items
 
 PAIN = experiment("forest_pain")
@@ -39,8 +40,9 @@ def test_the_eight_models_of_table_5_and_our_own_are_declared_with_their_inputs(
     assert list(BY_NAME) == [
         "resnet50_4_static", "resnet50_2_static", "forest_landmarks", "forest_pain", "fusion_1", "fusion_2",
         "fusion_3", "audio_static", "embedding_probe",
+        "forest_voice",
     ]  # fmt: skip
-    assert [e.paper_number for e in EXPERIMENTS] == [1, 1, 2, 3, 4, 5, 6, 7, None]
+    assert [e.paper_number for e in EXPERIMENTS] == [1, 1, 2, 3, 4, 5, 6, 7, None, None]
     assert experiment("fusion_3").inputs == ("faces", "landmarks", "scores")
     assert experiment("resnet50_4_static").class_names == ("None", "Low", "Moderate", "Severe")
     assert experiment("audio_static").target("Low") == "Pain"
@@ -101,6 +103,24 @@ def test_a_median_counts_each_submission_by_its_frames() -> None:
 def test_an_answer_missing_for_all_patients_is_filled_with_zero_and_flagged() -> None:
     prepared = fit_preparation(scores_of(np.nan, np.nan), scaled=False)
     assert prepared.vectors(scores_of(np.nan))["scores"][0, [0, -1]].tolist() == [0, 1]
+
+
+def test_missing_measures_get_the_training_sides_median_and_a_flag_and_can_be_stored() -> None:
+    forest = experiment("forest_voice")
+    values = np.tile(np.arange(len(VOICE_FEATURES), dtype=np.float32), (4, 1))
+    values[:, 0], values[:, 1] = (1, 2, 9, np.nan), np.nan
+    names = [f"{i:04d}" for i in range(4)]
+    items = make_items(forest, names, names, ["None"] * 4, {"voice": values})
+    prepared = fit_preparation(items.take(np.arange(3)), scaled=False)
+    again = Preparation.from_arrays(prepared.arrays())
+    vectors = again.vectors(items)["voice"]
+
+    assert vectors.shape == (4, len(VOICE_FEATURES) + 1)
+    assert vectors[:, 0].tolist() == [1, 2, 9, 2]
+    assert vectors[:, 1].tolist() == [0, 0, 0, 0]  # never measured on the training side
+    assert vectors[:, 2].tolist() == [2, 2, 2, 2]
+    assert vectors[:, -1].tolist() == [1, 1, 1, 1]
+    assert not prepared.centre
 
 
 def test_forests_get_unscaled_values_and_landmarks_stay_raw() -> None:

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from markupsafe import escape
 
@@ -27,6 +28,7 @@ from iss_assets.reports.study_report import write_study_report
 from iss_assets.reports.tripod import AUTHORS, checklist
 from iss_assets.schemas.evaluation import CanaryResults, PermutationResults, QualityAssociations
 from iss_assets.schemas.modeling import FoldModels
+from iss_assets.schemas.voice import VoiceFeatures
 from iss_assets.settings import EvaluationSettings, Settings
 from iss_assets_tests.evaluation.invented import fold_models
 
@@ -493,6 +495,35 @@ def test_a_patients_page_shows_scores_quality_and_accuracy_and_no_picture(
     drawn = [label for t, a in page.tags if t == "svg" and (label := a.get("aria-label"))]
     assert len(drawn) == 8 + 2 and drawn[0].startswith("Pain now: 6 values")
     assert "0008" not in page.text
+
+
+def test_a_patients_page_draws_the_voice_over_time_and_leaves_out_what_was_never_measured(
+    study: SimpleNamespace, tmp_path: Path
+) -> None:
+    own = study.videos.filter(pc.field("patient_id") == "0007")["video_id"].to_pylist()
+    voices = [
+        {
+            "video_id": v,
+            "patient_id": "0007",
+            "chunk_index": -1,
+            "speech_s": 9,
+            "voiced_s": 5,
+            "fingerprint": "f",
+        }
+        | ({"f0_median_hz": 118.0 + n, "pause_median_s": 0.5} if n else {})
+        for n, v in enumerate(own)
+    ]
+    given = patient(study, "0007", measured={"voice_features": VoiceFeatures.from_rows(voices)})
+    page = Page(write_patient_report(given, tmp_path / "p.html").read_text())
+    drawn = [label for t, a in page.tags if t == "svg" and (label := a.get("aria-label"))]
+
+    assert f"Pitch: {len(own) - 1} values between 119 and {117 + len(own)}, the last" in " ".join(drawn)
+    assert not any(label.startswith("Pace") for label in drawn)
+    assert "Measures of the recording, not of pain." in page.text
+    assert (
+        "Nothing has been measured"
+        in Page(write_patient_report(patient(study, "0007"), tmp_path / "q.html").read_text()).text
+    )
 
 
 def test_a_patient_without_scores_or_training_says_so(study: SimpleNamespace, tmp_path: Path) -> None:

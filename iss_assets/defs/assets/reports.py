@@ -15,7 +15,9 @@ from iss_assets.defs.assets.evaluation import EVALUATION_TABLES
 from iss_assets.defs.partitions import patients_partitions
 from iss_assets.defs.resources import WarehouseResource
 from iss_assets.pipeline.staleness import relabelled_experiments
+from iss_assets.pipeline.training import untrained_experiments
 from iss_assets.reports.gallery import MartFigure, mart_figures
+from iss_assets.reports.measures import SHOWN, whole_videos
 from iss_assets.reports.patient_report import PatientReportInputs, write_patient_report
 from iss_assets.reports.quality_page import write_quality_page
 from iss_assets.reports.quality_report import quality_report
@@ -54,6 +56,7 @@ STUDY_FIGURES = (
     ("Submissions", ("submission_adherence",)),
     ("Pain scores", ("pain_score_correlations",)),
     ("Quality over time", ("quality_over_time",)),
+    ("Voice", ("voice_summary",)),
 )
 """Headings of the study report with the marts that are drawn under them."""
 
@@ -109,6 +112,7 @@ def report_inputs(store: Warehouse, settings: Settings) -> StudyReportInputs:
         study_figures=study_figures(store),
         extracted=store.query(_EXTRACTED),
         relabelled=relabelled_experiments(store),
+        not_trained=untrained_experiments(store, settings),
         without_consent=without_consent(store),
         reviews=reviews,
         evaluation={t.__table__: whole(t.__table__) for t in EVALUATION_TABLES},
@@ -148,7 +152,7 @@ def study_figures(store: Warehouse) -> list[tuple[str, list[MartFigure]]]:
     **_page(
         "patient_report",
         "One patient's scores over time, quality over time, and accuracy by experiment; no face.",
-        deps=["bpi_scores", "video_quality", "patient_accuracy"],
+        deps=["bpi_scores", "video_quality", "patient_accuracy", *SHOWN],
         partitions_def=patients_partitions,
         backfill_policy=dg.BackfillPolicy.single_run(),
     )
@@ -158,12 +162,14 @@ def patient_report(context: dg.AssetExecutionContext, warehouse: WarehouseResour
     store, settings = warehouse.warehouse(), warehouse.settings()
     tables = ("patients", "bpi_scores", "videos", "video_quality", "patient_accuracy")
     rows = {table: store.query(f"select * from {table}") for table in tables}
+    measured = {table: store.query(whole_videos(table)) for table in SHOWN}
     known = set(rows["patients"]["patient_id"].to_pylist())
     invented = is_sample_study(settings.study)
     folder = settings.reports_dir / "patients"
     written = [
         write_patient_report(
-            PatientReportInputs(patient_id=patient, invented=invented, **rows), folder / f"{patient}.html"
+            PatientReportInputs(patient_id=patient, invented=invented, measured=measured, **rows),
+            folder / f"{patient}.html",
         )
         for patient in context.partition_keys
         if patient in known

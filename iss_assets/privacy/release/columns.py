@@ -14,6 +14,7 @@ from iss_assets.protocol.recordings import recording_of
 from iss_assets.schemas.audio import AUDIO_FEATURES
 from iss_assets.schemas.base import Column, Table
 from iss_assets.schemas.registry import BY_NAME
+from iss_assets.schemas.voice import VOICE_FEATURES
 
 
 class Tier(StrEnum):
@@ -241,6 +242,13 @@ KINDS: Final[Mapping[str, Mapping[str, Kind]]] = MappingProxyType(
         ),
         "audio_features": _kinds(
             **_OF_VIDEO, position="chunk_index", voice=" ".join(AUDIO_FEATURES), link="fingerprint"
+        ),
+        "voice_features": _kinds(
+            **_OF_VIDEO,
+            position="chunk_index",
+            measure="speech_s voiced_s",
+            voice=" ".join(VOICE_FEATURES),
+            link="fingerprint",
         ),
         "video_quality": _kinds(
             **_OF_VIDEO,

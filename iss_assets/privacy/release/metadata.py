@@ -62,6 +62,7 @@ _TOOLS: Final = {
     "faces": ("facenet-pytorch", "MTCNN found the faces"),
     "landmarks": ("mediapipe", "Face Mesh found the landmarks"),
     "audio_features": ("librosa", "computed the audio features"),
+    "voice_features": ("afx-audio", "measured pitch and loudness"),
     "embeddings": ("torch", "computed the embeddings; the column `weights_origin` names the network"),
 }
 

@@ -10,6 +10,7 @@ import numpy as np
 from iss_assets.evaluation.reidentification import Recognition, recognize
 from iss_assets.protocol import terms
 from iss_assets.schemas.audio import AUDIO_FEATURES
+from iss_assets.schemas.voice import VOICE_FEATURES
 from iss_assets.warehouse.database import Warehouse
 
 _Vectors = tuple[list[str], np.ndarray]
@@ -97,6 +98,9 @@ FEATURES: Final[dict[str, Callable[[Warehouse], _Vectors]]] = {
     "embeddings of faces": _means("embeddings", "embedding", _ONE_WIDTH),
     "audio features of whole videos": _columns(
         "select * from audio_features where chunk_index = -1 order by patient_id, video_id", AUDIO_FEATURES
+    ),
+    "voice measures of whole videos": _columns(
+        "select * from voice_features where chunk_index = -1 order by patient_id, video_id", VOICE_FEATURES
     ),
     "scores of a check-in": _columns(
         "select * replace (chronic_pain::integer as chronic_pain) from bpi_scores order by patient_id, submission_id",
