@@ -16,6 +16,7 @@ from iss_assets.defs.assets import (
     quality,
     reports,
     study,
+    thermal,
     training,
 )
 from iss_assets.defs.assets.sql_models import build_sql_models
@@ -54,6 +55,7 @@ def build_defs(
             *quality.quality_assets(settings),
             *features.feature_assets(settings),
             *prompts.prompt_assets(settings),
+            *thermal.thermal_assets(settings),
             expectations.study_expectations,
             *build_sql_models(settings.warehouse.sql_dir),
             *results,

@@ -190,6 +190,18 @@ class PromptSettings(Section):
     """A reading that covers less than this share of the text's words was cut short."""
 
 
+class ThermalSettings(Section):
+    """Thermal pictures, where a study has them (extra ``thermal``)."""
+
+    enabled: bool = True
+    """Read thermal pictures. Studies without any lose no time."""
+    emissivity: float = Field(0.98, gt=0, le=1)
+    """Emissivity of skin, whatever its color (Steketee 1973: 0.98). What the camera was set to does not count: with the 0.80
+    of a header, a face of 34 degrees has 37."""
+    pair_within_s: float = Field(600.0, ge=0)
+    """A thermal picture is paired with the frame of the video nearest in time if they are no further apart: one sitting."""
+
+
 class QualitySettings(Section):
     """Measures and thresholds of the quality flags, each with its source."""
 
@@ -481,6 +493,11 @@ class CheckSettings(Section):
     """Days over which the same answers count as a habit, not a state; the BPI asks about the last day."""
     same_answers_submissions: int = Field(4, ge=2)
     """Consecutive questionnaires that must be the same for that."""
+    forehead_coldest_c: float = 30.0
+    """``skin_temperature``: foreheads have 33 to 36 degrees Celsius indoors. Colder ones come from outside, or the camera is
+    set to another distance or room than the real one, or no face was found but something else."""
+    forehead_warmest_c: float = 40.0
+    """``skin_temperature``: skin warmer than this is beyond fever."""
     class_share: float = Field(0.1, gt=0, lt=0.25)
     """Smallest share of patients that a pain level may have; the cohorts of Table 2 give each a quarter."""
     score_missing_share: float = Field(0.05, ge=0, lt=1)
@@ -674,6 +691,7 @@ class Settings(BaseSettings):
     audio: AudioSettings = AudioSettings()
     voice: VoiceSettings = VoiceSettings()
     prompt: PromptSettings = PromptSettings()
+    thermal: ThermalSettings = ThermalSettings()
     quality: QualitySettings = QualitySettings()
     training: TrainingSettings = TrainingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()

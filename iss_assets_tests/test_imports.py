@@ -21,6 +21,7 @@ HEAVY = frozenset(
         "cv2",
         "facenet_pytorch",
         "fairlearn",
+        "flyr",
         "great_expectations",
         "librosa",
         "matplotlib",

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from iss_assets.checks import consent, quality, scores, voice
+from iss_assets.checks import consent, quality, scores, thermal, voice
 from iss_assets.checks.findings import Rule
-from iss_assets.features.registry import FEATURES, feature_named
+from iss_assets.features.registry import FEATURES
 from iss_assets.protocol.catalogue import CheckInfo, find, schema_check
 from iss_assets.protocol.recordings import Recording, enabled_recordings
 from iss_assets.settings import Settings
@@ -46,7 +46,7 @@ class Stage:
     by_patient : bool
         Whether there is one result per patient, or one for the whole study.
     feature : str or None
-        The feature whose tables are checked; without it the stage is always on.
+        The section of the settings that can switch its tables off; without one the stage is always on.
     recording : Recording
         The recording whose tables are checked.
     """
@@ -69,7 +69,7 @@ class Stage:
     def enabled(self, settings: Settings) -> bool:
         """Return whether the settings have the stage's recording processed, and its feature on, if it has one."""
         return self.recording in enabled_recordings(settings) and (
-            self.feature is None or feature_named(self.feature).enabled(settings)
+            self.feature is None or bool(getattr(settings, self.feature).enabled)
         )
 
 
@@ -152,6 +152,7 @@ STAGES: tuple[Stage, ...] = (
     ),
     *_feature_stages(),
     *_prompt_stages(),
+    Stage("check_thermal", ("thermal",), {"thermal": thermal.RULES}, thermal.QUERIES, feature="thermal"),
 )
 """Every stage from the study folder to the features of a video, those of features that are switched off included."""
 

@@ -78,14 +78,17 @@ def submission_id(text: str) -> str:
     ------
     CellError
         ``bad_id`` if `terms.SUBMISSION_ID` does not match, if it ends with a dot (Windows drops it), if Windows reserves
-        the name for a device, if it is what programs write for a missing value, or if it would be mistaken for a prompt.
+        the name for a device, if it is what programs write for a missing value, or if it would be mistaken for a prompt or
+        a thermal picture.
     """
-    fits = terms.SUBMISSION_ID.fullmatch(text) and not text.endswith((".", terms.PROMPT_SUFFIX))
+    fits = terms.SUBMISSION_ID.fullmatch(text) and not text.endswith(
+        (".", terms.PROMPT_SUFFIX, terms.THERMAL_SUFFIX)
+    )
     if not fits or _RESERVED.fullmatch(text) or text.casefold() in _MISSING:
         raise CellError(
             "bad_id",
             "A submission id has 1 to 64 letters, digits, or _ . -, starts with a letter or digit, and ends neither "
-            f"with a dot nor with {terms.PROMPT_SUFFIX}; correct it.",
+            f"with a dot nor with {terms.PROMPT_SUFFIX} or {terms.THERMAL_SUFFIX}; correct it.",
         )
     return text
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from iss_assets.intake.consents import ConsentRow, read_consents
 from iss_assets.intake.folder_tables import ENROLLMENT, SURVEYS, read_enrollment, read_surveys
-from iss_assets.intake.folder_videos import VIDEOS, read_videos
+from iss_assets.intake.folder_videos import VIDEOS, read_media
 from iss_assets.intake.prompts import PromptRow, compare_with_submissions, read_prompts
 from iss_assets.intake.records import (
     PatientRow,
@@ -28,6 +28,7 @@ from iss_assets.intake.records import (
     ProblemLog,
     StudyFolderError,
     SubmissionRow,
+    ThermalFile,
     VideoFile,
 )
 from iss_assets.intake.reviews import ReviewRow, read_reviews
@@ -46,6 +47,7 @@ __all__ = [
     "StudyFolderError",
     "StudySignature",
     "SubmissionRow",
+    "ThermalFile",
     "VideoFile",
     "consent_rows",
     "open_study",
@@ -81,6 +83,8 @@ class StudyFolder:
         The row of ``consent.csv`` that counts for each patient and scope, by patient and scope.
     prompts : tuple of PromptRow
         The texts that Question 10 has read aloud, by id.
+    thermals : tuple of ThermalFile
+        The thermal pictures, by patient and submission.
     """
 
     root: Path
@@ -92,6 +96,7 @@ class StudyFolder:
     reviews: tuple[ReviewRow, ...] = ()
     consents: tuple[ConsentRow, ...] = ()
     prompts: tuple[PromptRow, ...] = ()
+    thermals: tuple[ThermalFile, ...] = ()
 
     @cached_property
     def _patient_by_id(self) -> dict[str, PatientRow]:
@@ -104,6 +109,10 @@ class StudyFolder:
     @cached_property
     def _videos_of(self) -> dict[str, tuple[VideoFile, ...]]:
         return _grouped(self.videos)
+
+    @cached_property
+    def _thermals_of(self) -> dict[str, tuple[ThermalFile, ...]]:
+        return _grouped(self.thermals)
 
     @cached_property
     def _reviews_of(self) -> dict[str, tuple[ReviewRow, ...]]:
@@ -147,6 +156,10 @@ class StudyFolder:
             return narratives
         return tuple(video.prompt for video in narratives if video.prompt is not None)
 
+    def thermals_of(self, patient_id: str) -> tuple[ThermalFile, ...]:
+        """Return a patient's thermal pictures, sorted by submission id."""
+        return self._thermals_of.get(patient_id, ())
+
     def reviews_of(self, patient_id: str) -> tuple[ReviewRow, ...]:
         """Return the decisions about a patient, the earliest first."""
         return self._reviews_of.get(patient_id, ())
@@ -173,6 +186,7 @@ class StudyFolder:
             reviews=self.reviews_of(patient_id),
             consents=self.consents_of(patient_id),
             prompts=self.prompts,
+            thermals=self.thermals_of(patient_id),
         )
 
     def expected(self, patient_id: str) -> tuple[str, ...]:
@@ -187,7 +201,7 @@ class StudySignature:
     Attributes
     ----------
     patients : dict
-        Patient id to a hash of the patient's rows, problems, and video names, sizes and times of change.
+        Patient id to a hash of the patient's rows, problems, and names, sizes and times of change of videos and pictures.
     unsettled : dict
         Patient id to the names of videos that changed within the last `settle_seconds` and may still be copied in.
     study : str
@@ -244,7 +258,7 @@ def read_study(
     rejected, problems = ProblemLog(), ProblemLog()
     patients = read_enrollment(root, settings, now, rejected, problems, withdrawn)
     submissions = read_surveys(root, settings, now, patients, rejected, problems, withdrawn)
-    videos = read_videos(root, patients, submissions, rejected, problems, withdrawn)
+    videos, thermals = read_media(root, patients, submissions, rejected, problems, withdrawn)
     owners = {v.submission_id: v.patient_id for v in videos}
     reviews = read_reviews(root, now, patients, owners, rejected, problems, withdrawn)
     consents = read_consents(root, settings, now, patients, rejected, problems, withdrawn)
@@ -278,6 +292,7 @@ def read_study(
         reviews=reviews,
         consents=consents,
         prompts=prompts,
+        thermals=thermals,
     )
 
 
@@ -325,9 +340,10 @@ def signature_of(
     patients, unsettled = {}, {}
     prompts = prompt_rows(study)
     for patient_id in study.patient_ids:
-        videos = study.videos_of(patient_id)
-        both = [file for v in videos for file in (v, v.prompt) if file is not None]
-        young = tuple(file.name for file in both if _is_young(file, now_ns, settings.settle_seconds))
+        videos, thermals = study.videos_of(patient_id), study.thermals_of(patient_id)
+        both = (file for v in videos for file in (v, v.prompt) if file is not None)
+        files: list[VideoFile | ThermalFile] = [*both, *thermals]
+        young = tuple(file.name for file in files if _is_young(file, now_ns, settings.settle_seconds))
         if young:
             unsettled[patient_id] = young
         patients[patient_id] = _digest(
@@ -341,6 +357,7 @@ def signature_of(
                 sorted(problems.get(patient_id, [])),
                 *[_without_line(review) for review in study.reviews_of(patient_id)],
                 *[_without_line(consent) for consent in study.consents_of(patient_id)],
+                *[(t.name, t.size, t.mtime_ns) for t in thermals],
                 *(prompts if any(v.prompt for v in videos) else []),
             ]
         )
@@ -350,9 +367,9 @@ def signature_of(
     )
 
 
-def _is_young(video: VideoFile, now_ns: int, settle_seconds: float) -> bool:
-    # the absolute value: a time in the future is a wrong clock, and must not make the video wait for years
-    changed = max(video.mtime_ns, video.ctime_ns) if os.name == "posix" else video.mtime_ns
+def _is_young(file: VideoFile | ThermalFile, now_ns: int, settle_seconds: float) -> bool:
+    # the absolute value: a time in the future is a wrong clock, and must not make the file wait for years
+    changed = max(file.mtime_ns, file.ctime_ns) if os.name == "posix" else file.mtime_ns
     return abs(now_ns - changed) < settle_seconds * 1e9
 
 

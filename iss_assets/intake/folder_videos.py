@@ -1,4 +1,4 @@
-"""The videos of a study folder: which files there are, whose they are, which cannot be used.
+"""The videos and thermal pictures of a study folder: which files there are, whose they are, which cannot be used.
 
 Files are listed, not opened; whether a video can be played is found out later (``media``).
 """
@@ -23,7 +23,14 @@ from iss_assets.intake.folder_tables import (
     zeros_advice,
 )
 from iss_assets.intake.paths import leads_out, printable
-from iss_assets.intake.records import PatientRow, ProblemLog, StudyFolderError, SubmissionRow, VideoFile
+from iss_assets.intake.records import (
+    PatientRow,
+    ProblemLog,
+    StudyFolderError,
+    SubmissionRow,
+    ThermalFile,
+    VideoFile,
+)
 from iss_assets.intake.withdrawn import CODE, REFUSED, Withdrawn
 from iss_assets.protocol import terms
 
@@ -50,6 +57,9 @@ EXTENSIONS: Final = frozenset(
 )
 """File extensions of videos, in upper or lower case."""
 
+THERMAL_EXTENSIONS: Final = frozenset({"jpg", "jpeg"})
+"""File extensions of thermal pictures, in upper or lower case."""
+
 IGNORED: Final = frozenset({"thumbs.db", "desktop.ini"})
 """Files that Windows leaves in folders. Names starting with a dot (``.DS_Store``) are ignored as well."""
 
@@ -64,17 +74,18 @@ class _Found:
     name: str
     path: Path
     stat: os.stat_result
+    thermal: bool = False
 
 
-def read_videos(
+def read_media(
     root: Path,
     patients: Mapping[str, PatientRow],
     submissions: Mapping[str, SubmissionRow],
     rejected: ProblemLog,
     problems: ProblemLog,
     withdrawn: Withdrawn,
-) -> tuple[VideoFile, ...]:
-    """List the narrative videos of accepted patients, with their prompts.
+) -> tuple[tuple[VideoFile, ...], tuple[ThermalFile, ...]]:
+    """List the narrative videos of accepted patients, with their prompts, and the thermal pictures.
 
     Parameters
     ----------
@@ -91,8 +102,10 @@ def read_videos(
 
     Returns
     -------
-    tuple of VideoFile
+    videos : tuple of VideoFile
         Sorted by patient and submission id.
+    thermals : tuple of ThermalFile
+        The same.
 
     Raises
     ------
@@ -102,8 +115,12 @@ def read_videos(
     """
     lister = _Lister(root, rejected, problems, withdrawn)
     found: dict[tuple[str, bool], list[_Found]] = {}
+    pictures: dict[str, list[_Found]] = {}
     for file in lister.files(patients, expected=bool(submissions)):
-        found.setdefault((file.submission_id, file.prompt), []).append(file)
+        if file.thermal:
+            pictures.setdefault(file.submission_id, []).append(file)
+        else:
+            found.setdefault((file.submission_id, file.prompt), []).append(file)
     kept = {key: _choose(files, submissions, rejected) for key, files in found.items()}
     narratives = {key[0]: file for key, file in kept.items() if file and not key[1]}
     prompts = {key[0]: file for key, file in kept.items() if file and key[1]}
@@ -118,7 +135,11 @@ def read_videos(
             )
     _compare_with_surveys(narratives, submissions, problems)
     videos = (_video(file, prompts.get(submission_id)) for submission_id, file in narratives.items())
-    return tuple(sorted(videos, key=lambda v: (v.patient_id, v.submission_id)))
+    thermals = (_thermal(files, narratives, submissions, rejected) for files in pictures.values())
+    return (
+        tuple(sorted(videos, key=lambda v: (v.patient_id, v.submission_id))),
+        tuple(sorted((t for t in thermals if t), key=lambda t: (t.patient_id, t.submission_id))),
+    )
 
 
 class _Lister:
@@ -184,7 +205,17 @@ class _Lister:
             name = f"{folder_name}/{printable(entry.name)}"
             stem, dot, extension = entry.name.rpartition(".")
             if self._is_kind(entry, name, stat.S_ISREG, "not_a_file", _NOT_A_FILE, patient_id):
-                if not dot or extension.lower() not in EXTENSIONS:
+                thermal = stem.endswith(terms.THERMAL_SUFFIX)
+                if thermal and extension.lower() not in THERMAL_EXTENSIONS:
+                    self.rejected.add(
+                        "not_a_thermal_picture",
+                        f"A file whose name ends with {terms.THERMAL_SUFFIX} has to be the thermal camera's own JPEG picture, so "
+                        "it was not used; put that there, or rename it if it is a video.",
+                        file=name,
+                        patient_id=patient_id,
+                    )
+                    continue
+                if not thermal and (not dot or extension.lower() not in EXTENSIONS):
                     self.problems.add(
                         "not_a_video",
                         "The file's extension is not that of a video, so it was not used; move it elsewhere or convert it.",
@@ -193,7 +224,9 @@ class _Lister:
                     )
                     continue
                 try:
-                    submission_id = cells.submission_id(stem.removesuffix(terms.PROMPT_SUFFIX))
+                    submission_id = cells.submission_id(
+                        stem.removesuffix(terms.THERMAL_SUFFIX if thermal else terms.PROMPT_SUFFIX)
+                    )
                 except CellError as error:
                     self.rejected.add(
                         error.code,
@@ -212,6 +245,7 @@ class _Lister:
                     name,
                     Path(entry.path),
                     entry.stat(),
+                    thermal,
                 )
 
     def _list(self, folder: Path, name: str) -> list[os.DirEntry[str]]:
@@ -289,7 +323,7 @@ def _choose(
         _reject(
             rejected,
             file,
-            "duplicate_video_file",
+            "duplicate_thermal_file" if file.thermal else "duplicate_video_file",
             f"There are several files for this submission; the first by name ({own[0].name.rpartition('.')[2].lower()}) "
             "was used. Delete the wrong ones.",
         )
@@ -298,6 +332,41 @@ def _choose(
 
 def _reject(rejected: ProblemLog, file: _Found, code: str, reason: str) -> None:
     rejected.add(code, reason, file=file.name, patient_id=file.patient_id, submission_id=file.submission_id)
+
+
+def _thermal(
+    files: list[_Found],
+    narratives: Mapping[str, _Found],
+    submissions: Mapping[str, SubmissionRow],
+    rejected: ProblemLog,
+) -> ThermalFile | None:
+    """Choose the thermal picture of a submission, which has a survey or a video; record why the others are not used."""
+    submission_id = files[0].submission_id
+    if submission_id not in submissions:
+        narrative = narratives.get(submission_id)
+        own = [file for file in files if narrative and file.patient_id == narrative.patient_id]
+        for file in files:
+            if file not in own:
+                _reject(
+                    rejected,
+                    file,
+                    "thermal_without_submission",
+                    f"There is neither an accepted row of {SURVEYS} nor a usable video of this patient with this submission id, "
+                    "so the thermal picture was not used; correct its name, or add the submission.",
+                )
+        files = own
+    chosen = _choose(files, submissions, rejected) if files else None
+    if chosen is None:
+        return None
+    return ThermalFile(
+        patient_id=chosen.patient_id,
+        submission_id=submission_id,
+        path=chosen.path,
+        name=chosen.name,
+        size=chosen.stat.st_size,
+        mtime_ns=chosen.stat.st_mtime_ns,
+        ctime_ns=chosen.stat.st_ctime_ns,
+    )
 
 
 def _compare_with_surveys(

@@ -118,7 +118,7 @@ def describe_video(
             row["sha256"] = sha256_of(video.path)
             after = video.path.stat()
         except OSError as error:
-            return unread(_why_unread(error))
+            return unread(why_unread(error))
         if (after.st_size, after.st_mtime_ns) != (video.size, video.mtime_ns):
             return unread("The file changed while it was read; the next run reads it again.")
     if withdrawn is not None and withdrawn.file(row["sha256"]):
@@ -155,7 +155,8 @@ def placeholder_hash(name: str, size: int, mtime_ns: int) -> str:
     return hashlib.sha256(b"unread|" + os.fsencode(f"{name}|{size}|{mtime_ns}")).hexdigest()
 
 
-def _why_unread(error: OSError) -> str:
+def why_unread(error: OSError) -> str:
+    """Return in words why a file cannot be read now, and what to do."""
     if error.errno in _NOT_ALLOWED:
         return "Permission to read the file is denied; grant it to the account that runs this project."
     if error.errno in _GONE:

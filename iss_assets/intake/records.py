@@ -130,6 +130,19 @@ class VideoFile:
     prompt: VideoFile | None = None
 
 
+@dataclass(frozen=True)
+class ThermalFile:
+    """One thermal picture of the study folder; the file has not been opened. Attributes as in `VideoFile`."""
+
+    patient_id: str
+    submission_id: str
+    path: Path
+    name: str
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+
 class ProblemLog:
     """Problems in the order found, one per file, line, code and column."""
 

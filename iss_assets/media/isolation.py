@@ -54,6 +54,7 @@ _SUBJECTS: Final[Mapping[Stage, str]] = {
     "landmarks": "Finding landmarks in it",
     "sound": "Reading its sound",
     "quality": "Measuring its quality",
+    "thermal": "Reading it",
 }
 
 

@@ -16,13 +16,18 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from iss_assets.protocol.recordings import Recording, recording_of
 
 Stage = str
-"""A stage of reading a video: probe, picture, landmarks, sound, quality, or the name of a feature; the stages of Question
-10 readings begin with `prompt_` (``protocol.recordings``)."""
+"""A stage of reading a video: probe, picture, landmarks, sound, quality, thermal, or the name of a feature; the stages of
+Question 10 readings begin with `prompt_` (``protocol.recordings``)."""
+
+THERMAL: Final = "thermal"
+"""The stage that reads thermal pictures, and with them how the videos' files say when they were recorded."""
+OF_OTHER_FILES: Final = frozenset({THERMAL})
+"""Stages that read other files than videos."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +166,11 @@ class Journal:
         return [suspect for _, suspect in self._abandoned(patient_id)]
 
     def forget(
-        self, patient_id: str, hashes: Mapping[str, str], recording: Recording = Recording.NARRATIVE
+        self,
+        patient_id: str,
+        hashes: Mapping[str, str],
+        recording: Recording = Recording.NARRATIVE,
+        stage: Stage | None = None,
     ) -> None:
         """Drop a patient's entries for files that were removed or replaced.
 
@@ -170,12 +179,17 @@ class Journal:
         patient_id : str
             The patient.
         hashes : mapping
-            The current files' hashes by video id; empty to drop all.
+            The current files' hashes by video id, or by what `stage` calls its files; empty to drop all.
         recording : Recording
-            Which of the submissions' files are meant.
+            Which of the submissions' videos are meant.
+        stage : str, optional
+            A stage that reads files of its own (`OF_OTHER_FILES`); the stages that read videos by default.
         """
         for path, suspect in self._abandoned(patient_id):
-            if recording_of(suspect.stage)[0] is recording and hashes.get(suspect.video_id) != suspect.sha256:
+            of_others = suspect.stage if suspect.stage in OF_OTHER_FILES else None
+            if of_others != stage or recording_of(suspect.stage)[0] is not recording:
+                continue
+            if hashes.get(suspect.video_id) != suspect.sha256:
                 path.unlink(missing_ok=True)
 
     def _abandoned(self, patient_id: str | None) -> Iterator[tuple[Path, Suspect]]:

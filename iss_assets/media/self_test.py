@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import tempfile
 from fractions import Fraction
 from pathlib import Path
@@ -25,6 +26,10 @@ def run_self_test(stage: Stage, settings: Settings) -> None:
     Exception
         Whatever the stage raises.
     """
+    if stage == "thermal":
+        # a generated picture would only test this file's own generator: what a machine can lack is the library
+        importlib.import_module("flyr")
+        return
     with tempfile.TemporaryDirectory(prefix="iss-") as folder:
         film = write_test_video(Path(folder) / "film.mkv")
         if stage == "probe":

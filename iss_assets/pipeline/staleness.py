@@ -32,6 +32,8 @@ from iss_assets.intake.folder import (
     review_rows,
     score_rows,
 )
+from iss_assets.intake.records import ThermalFile
+from iss_assets.media.journal import THERMAL
 from iss_assets.modeling.embeddings import EMBEDDING_CODE_VERSION, embedding_side
 from iss_assets.modeling.experiments import BY_NAME, EXPERIMENTS, Experiment
 from iss_assets.modeling.folds import (
@@ -78,7 +80,7 @@ PATIENT_TABLES = (
 )
 """Tables that are made patient by patient, without those of the features."""
 
-FEATURE_TABLES = tuple(name for feature in FEATURES for name in feature.table_names)
+FEATURE_TABLES = (*(name for feature in FEATURES for name in feature.table_names), "thermal")
 """Tables of the features, those that are switched off included; they are made patient by patient too."""
 
 PROMPT_TABLES = (Recording.PROMPT.inventory, *video_tables(Recording.PROMPT))
@@ -117,6 +119,46 @@ def videos_fingerprint(files: Sequence[Any], settings: Settings, unread: Collect
         for f in files
     ]
     return f"{inventory_version(settings)}-{fingerprint(sorted(listing))}"
+
+
+def thermal_version(settings: Settings) -> str:
+    """Return the version of what reads thermal pictures: our code, the settings, and the library, or that there is none."""
+    from iss_assets.media.thermal import THERMAL_CODE_VERSION, flyr_version
+
+    return fingerprint(THERMAL, THERMAL_CODE_VERSION, settings.thermal.digest(), flyr_version())
+
+
+def thermal_fingerprint(
+    files: Sequence[ThermalFile],
+    videos: Sequence[Mapping[str, Any]],
+    settings: Settings,
+    versions: Mapping[str, str],
+    unread: Collection[str] = (),
+) -> str:
+    """Return the fingerprint that a patient's thermal pictures have when they are current.
+
+    Parameters
+    ----------
+    files : sequence of ThermalFile
+        The patient's thermal pictures.
+    videos : sequence of mapping
+        The patient's rows of ``videos`` (video_id, sha256, status): a picture is paired with a frame of its own video.
+    settings : Settings
+        Settings of the study.
+    versions : mapping
+        See ``ledger.code_versions``.
+    unread : collection of str
+        Submissions whose picture could not be read now: the next run tries again.
+    """
+    of_submission = {v["video_id"]: (v["sha256"], v["status"]) for v in videos}
+    listing = [
+        (f.submission_id, f.name, f.size, f.mtime_ns, of_submission.get(f.submission_id))
+        + (("unread",) if f.submission_id in unread or not os.access(f.path, os.R_OK) else ())
+        for f in files
+    ]
+    return fingerprint(
+        thermal_version(settings), versions["frames"] if files else None, sorted(listing, key=str)
+    )
 
 
 def quality_fingerprint(
@@ -359,6 +401,12 @@ def stale_patients(folder: StudyFolder, settings: Settings) -> dict[str, list[st
                 if video["status"] == "ok":
                     prints = video_fingerprints(video["sha256"], versions, recording)
                     expected |= {(patient, video["video_id"], table): made for table, made in prints.items()}
+        thermals = folder.thermals_of(patient)
+        # studies without thermal pictures need no run to learn that there are none
+        if settings.thermal.enabled and (thermals or (patient, WHOLE, "thermal") in recorded):
+            expected[(patient, WHOLE, "thermal")] = thermal_fingerprint(
+                thermals, videos.get(patient, []), settings, versions
+            )
         expected[(patient, WHOLE, "video_quality")] = quality_fingerprint(
             patient, videos.get(patient, []), twins, versions, reviews
         )

@@ -68,7 +68,7 @@ def find_study_files(root: Path, traces: Traces, reading: ReadingSettings) -> St
 
 
 def hashes_of(root: Path, traces: Traces) -> list[str]:
-    """Return the SHA-256 of every file of a patient that can be read, prompts included."""
+    """Return the SHA-256 of every file of a patient that can be read, prompts and thermal pictures included."""
     hashes = []
     for path in _videos(root, traces):
         try:
@@ -120,7 +120,8 @@ def _videos(root: Path, traces: Traces) -> Iterator[Path]:
         for path in sorted(folder.rglob("*")):
             if path.is_dir() and not path.is_symlink():
                 continue
-            stem = path.name.rpartition(".")[0].removesuffix(terms.PROMPT_SUFFIX)
+            stem = path.name.rpartition(".")[0]
+            stem = stem.removesuffix(terms.PROMPT_SUFFIX).removesuffix(terms.THERMAL_SUFFIX)
             if folder.name == traces.patient or stem in traces.submissions:
                 yield path
 

@@ -28,9 +28,10 @@ _SAMPLED: Final = tuple(
     for table, column in (("faces", "crop"), ("audio", "waveform"))
 )
 FILES: Final = " union ".join(
-    f"select patient_id, sha256 from {recording.inventory}" for recording in Recording
+    f"select patient_id, sha256 from {table}"
+    for table in (*(recording.inventory for recording in Recording), "thermal")
 )
-"""A query of every submitted file, narratives and readings: whose it is, and its hash."""
+"""A query of every submitted file, narratives, readings and thermal pictures: whose it is, and its hash."""
 _SAMPLES: Final = 12
 _SAMPLE_BYTES: Final = 24
 _DIFFERENT: Final = 12
@@ -70,6 +71,7 @@ def traces_in(warehouse: Warehouse, patient: str) -> Traces:
                 ("rejected_rows", "submission_id"),
                 ("study_problems", "submission_id"),
                 ("video_problems", "video_id"),
+                ("thermal", "submission_id"),
                 *((r.named(table), "video_id") for r in Recording for table in ("videos", "frames", "audio")),
                 ("frame_predictions", "video_id"),
                 ("extractions", "subject"),

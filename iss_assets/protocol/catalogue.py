@@ -267,6 +267,27 @@ _VOICE: Final = (
     ),
 )
 
+_THERMAL: Final = (
+    CheckInfo(
+        "thermal_unreadable",
+        "thermal",
+        "Thermal pictures give no temperatures",
+        "WARN",
+        "Copy the thermal pictures of patient {patient} from the camera again, as it saved them; the table thermal says what "
+        "is wrong with each.",
+        "study folder, docs/study_folder.md",
+    ),
+    CheckInfo(
+        "skin_temperature",
+        "thermal",
+        "The forehead in thermal pictures has no plausible temperature",
+        "WARN",
+        "Look at the thermal pictures of patient {patient}: the whole face from the front, uncovered, after a few minutes "
+        "indoors, and the camera's distance and room temperature set to the real ones.",
+        "settings, checks.forehead_coldest_c and forehead_warmest_c",
+    ),
+)
+
 _STUDY: Final = (
     CheckInfo(
         "study_rejected",
@@ -340,7 +361,7 @@ DAEMON_SILENT: Final = CheckInfo(
 WITHOUT_RUNS: Final = (DAEMON_SILENT,)
 """Checks of the program itself: only the table ``alerts`` has their outcome."""
 
-CATALOGUE: Final = (*_ENROLLMENT, *_CONSENT, *_SCORES, *_QUALITY, *_VOICE, *_STUDY, *WITHOUT_RUNS)
+CATALOGUE: Final = (*_ENROLLMENT, *_CONSENT, *_SCORES, *_QUALITY, *_VOICE, *_THERMAL, *_STUDY, *WITHOUT_RUNS)
 """Every check but the schema checks, in the order in which the data flow."""
 
 BY_KEY: Final = {(check.asset, check.name): check for check in CATALOGUE}

@@ -99,6 +99,11 @@ OBLIGATIONS: Final = MappingProxyType(
         "certifi": _OWN_FILES,
         "pathspec": _OWN_FILES,
         "tqdm": _OWN_FILES,
+        "flyr": "EUPL-1.2 (copyleft), which is why it is an extra and not passed on with this project. It is imported unchanged, "
+        "as a library; by the European Commission's reading (recitals 10 and 15 of Directive 2009/24/EC) that makes no "
+        "derivative work, so this project's own code stays under Apache-2.0. Whoever passes it on "
+        "(as part of a container image, for example), or lets others use what it does over a network, has to offer its source, "
+        "changed or not, under the EUPL; https://pypi.org/project/flyr/ has it.",
         "hypothesis": f"{_OWN_FILES} Used in tests only.",
         "mlcroissant": "States no license; its repository (MLCommons) says Apache-2.0. Used in tests only.",
         "soxr": "LGPL-2.1-or-later: used unchanged, as a library that can be replaced; whoever passes it on passes on its "

@@ -23,6 +23,7 @@ from iss_assets.schemas.intake import BpiScores, Consent, Patients, RejectedRows
 from iss_assets.schemas.modeling import CvSplits, Embeddings, FoldModels, FramePredictions
 from iss_assets.schemas.operations import Alerts, CheckResults, Extractions
 from iss_assets.schemas.prompts import Prompts, for_prompt
+from iss_assets.schemas.thermal import Thermal
 from iss_assets.schemas.video_quality import VideoQuality
 from iss_assets.schemas.videos import VideoProblems, Videos
 from iss_assets.schemas.visual import Faces, Frames, Landmarks
@@ -60,6 +61,7 @@ TABLES: tuple[type[Table], ...] = (
     MelSpectrograms,
     AudioFeatures,
     VoiceFeatures,
+    Thermal,
     VideoQuality,
     Prompts,
     PROMPT_VIDEOS,

@@ -375,6 +375,77 @@ def test_files_that_fit_nowhere_are_each_reported(make_study: MakeStudy, tmp_pat
         assert str(root) not in problem.reason
 
 
+def test_thermal_pictures_belong_to_a_survey_or_a_video_and_others_are_each_reported(
+    make_study: MakeStudy, tmp_path: Path
+) -> None:
+    root = make_study(
+        videos=[
+            "0001/s1.mp4",
+            "0001/s1_thermal.JPG",
+            "0001/s1_thermal.jpeg",
+            "0002/s2_thermal.jpeg",  # a survey without a video
+            "0002/s8.mp4",  # a video without a survey
+            "0002/s8_thermal.jpg",
+            "0001/s2_thermal.jpg",
+            "0001/s8_thermal.jpg",
+            "0001/lonely_thermal.jpg",
+            "0001/s1_thermal.png",
+            "0001/s1_thermal.mp4",
+            "0001/s1_thermal",
+            "0001/two words_thermal.jpg",
+            "0001/s1_prompt_thermal.jpg",
+            "0001/photo.jpg",
+            "0099/s1_thermal.jpg",
+        ]
+    )
+    (tmp_path / "elsewhere.jpg").write_bytes(b"x")
+    (root / "videos/0001/s3_thermal.jpg").symlink_to(tmp_path / "elsewhere.jpg")
+    study = read_study(root)
+    assert [(t.patient_id, t.submission_id, t.name) for t in study.thermals] == [
+        ("0001", "s1", "videos/0001/s1_thermal.JPG"),
+        ("0002", "s2", "videos/0002/s2_thermal.jpeg"),
+        ("0002", "s8", "videos/0002/s8_thermal.jpg"),
+    ]
+    assert [v.submission_id for v in study.videos] == ["s1", "s8"]
+    assert study.part_of("0002").thermals == study.thermals_of("0002") == study.thermals[1:]
+    assert {(p.file.removeprefix("videos/"), p.code) for p in study.rejected} == {
+        ("0001/s1_thermal.jpeg", "duplicate_thermal_file"),
+        ("0001/s2_thermal.jpg", "wrong_patient"),
+        ("0001/s8_thermal.jpg", "thermal_without_submission"),
+        ("0001/lonely_thermal.jpg", "thermal_without_submission"),
+        ("0001/s1_thermal.png", "not_a_thermal_picture"),
+        ("0001/s1_thermal.mp4", "not_a_thermal_picture"),
+        ("0001/two words_thermal.jpg", "bad_id"),
+        ("0001/s1_prompt_thermal.jpg", "bad_id"),
+        ("0001/s3_thermal.jpg", "link_outside"),
+        ("0099", "unknown_patient"),
+    }
+    assert {(p.file, p.code) for p in study.problems if p.code == "not_a_video"} == {
+        ("videos/0001/photo.jpg", "not_a_video"),
+        ("videos/0001/s1_thermal", "not_a_video"),
+    }
+
+
+def test_a_thermal_picture_of_another_patients_video_is_not_used(make_study: MakeStudy) -> None:
+    study = read_study(make_study(surveys=[], videos=["0001/s8.mp4", "0002/s8_thermal.jpg"]))
+    assert study.thermals == ()
+    assert [(p.file, p.code) for p in study.rejected] == [
+        ("videos/0002/s8_thermal.jpg", "thermal_without_submission")
+    ]
+
+
+def test_a_new_thermal_picture_changes_its_own_patients_signature_once_it_is_settled(
+    make_study: MakeStudy,
+) -> None:
+    before = study_signature(make_study(videos=["0001/s1.mp4", "0002/s2.mp4"]))
+    root = make_study(videos=["0001/s1_thermal.jpg"])
+    after = study_signature(root, ReadingSettings(settle_seconds=10))
+    assert {p for p in after.patients if after.patients[p] != before.patients[p]} == {"0001"}
+    assert "videos/0001/s1_thermal.jpg" in after.unsettled["0001"]
+    (root / "videos/0001/s1_thermal.jpg").write_bytes(b"another picture")
+    assert study_signature(root).patients["0001"] != after.patients["0001"]
+
+
 def test_names_that_are_no_text_can_stand_in_the_tables(make_study: MakeStudy) -> None:
     root = make_study()
     folder = os.fsencode(root / "videos" / "0001")

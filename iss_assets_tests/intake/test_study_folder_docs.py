@@ -17,7 +17,7 @@ from iss_assets.intake.folder_tables import (
     SURVEY_OPTIONAL,
     SURVEY_REQUIRED,
 )
-from iss_assets.intake.folder_videos import EXTENSIONS
+from iss_assets.intake.folder_videos import EXTENSIONS, THERMAL_EXTENSIONS
 from iss_assets.settings import Settings
 from iss_assets_tests.intake.conftest import MakeStudy
 
@@ -47,6 +47,7 @@ def test_every_column_and_ending_is_named() -> None:
         *CONSENT_REQUIRED,
         *CONSENT_OPTIONAL,
         *EXTENSIONS,
+        *THERMAL_EXTENSIONS,
     ):
         assert re.search(rf"\b{name}\b", PAGE), name
 

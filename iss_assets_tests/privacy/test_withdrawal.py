@@ -37,6 +37,7 @@ from iss_assets.settings import RunSettings, Settings
 from iss_assets.synthetic.sample import write_sample_study
 from iss_assets.warehouse.database import Warehouse
 from iss_assets_tests.cli.processes import Iss
+from iss_assets_tests.media.flir import head, thermal_jpeg
 from iss_assets_tests.test_pipeline import ThisProcess
 
 PATIENT, NAMESAKE = "0002", "00021"
@@ -64,6 +65,7 @@ def lived_in(tmp_path_factory: pytest.TempPathFactory) -> Settings:
         namesake = ",".join(cell.replace(PATIENT, NAMESAKE) for cell in own)
         with (settings.study / file).open("a") as study_table:
             study_table.write(namesake + "\n")
+    (settings.study / "videos" / PATIENT / f"{PATIENT}-01_thermal.jpg").write_bytes(thermal_jpeg(head()))
     for patient, reason in ((PATIENT, REASON), ("0001", "kept-reason-4712")):
         append_review(
             settings.study,
@@ -80,6 +82,10 @@ def lived_in(tmp_path_factory: pytest.TempPathFactory) -> Settings:
         environment.setenv("ISS_HOME", str(settings.home))
         summary = run_study(settings, load=load, log=quiet, progress=quiet)
     assert not summary.failed, summary.failed
+    temperatures = Warehouse(settings.warehouse_path).query(
+        "select submission_id, status, forehead_c from thermal"
+    )
+    assert [(r["submission_id"], r["status"]) for r in temperatures.to_pylist()] == [(f"{PATIENT}-01", "ok")]
     with Warehouse(settings.warehouse_path).write() as writer:
         for table, column, marker in (("faces", "crop", PIXELS), ("audio", "waveform", VOICE)):
             writer.execute(

@@ -250,6 +250,19 @@ KINDS: Final[Mapping[str, Mapping[str, Kind]]] = MappingProxyType(
             voice=" ".join(VOICE_FEATURES),
             link="fingerprint",
         ),
+        "thermal": _kinds(
+            patient="patient_id",
+            submission="submission_id",
+            file="file",
+            link="sha256 bytes fingerprint",
+            run="modified_ns",
+            word="status pairing",
+            free_text="problem",
+            moment="taken_at",
+            position="paired_frame",
+            measure="width height emissivity camera_emissivity face_found face_x1 face_y1 face_x2 face_y2 forehead_c nose_c "
+            "min_c max_c pair_gap_s",
+        ),
         "video_quality": _kinds(
             **_OF_VIDEO,
             measure="frames face_rate landmark_rate usable reviewed",
