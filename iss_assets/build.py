@@ -8,6 +8,7 @@ import dagster as dg
 
 from iss_assets.defs import jobs
 from iss_assets.defs.assets import (
+    check_ins,
     evaluation,
     expectations,
     extraction,
@@ -42,7 +43,7 @@ def build_defs(
     settings = settings or Settings()
 
     results = [training.cv_splits, training.embeddings, training.folds]
-    results += [evaluation.patient_accuracy, evaluation.evaluation]
+    results += [evaluation.patient_accuracy, evaluation.evaluation, check_ins.check_ins]
     return dg.Definitions(
         assets=[
             study.study_folder,
@@ -60,6 +61,7 @@ def build_defs(
             *build_sql_models(settings.warehouse.sql_dir),
             *results,
             reports.study_report,
+            reports.clinic_report,
             reports.patient_report,
             reports.study_page,
             reports.quality_page,

@@ -424,6 +424,58 @@ class EvaluationSettings(Section):
         return round(1 - self.confidence, 12)
 
 
+class CheckInSettings(Section):
+    """Models of answers that change from check-in to check-in, and what the clinic's report says about them."""
+
+    targets: tuple[
+        Literal[
+            "pain_now",
+            "interference",
+            "general_activity",
+            "mood",
+            "walking_ability",
+            "normal_work",
+            "relationships",
+            "sleep",
+            "enjoyment_of_life",
+        ],
+        ...,
+    ] = ("pain_now", "interference")
+    """Targets that are evaluated: ``pain_now``, ``interference`` (mean of the seven items), or one of the seven items."""
+    calibration: tuple[int, ...] = (1, 3, 5)
+    """Known patients: their first this many check-ins are known; later ones are predicted."""
+    important_change: float = Field(2.0, gt=0, le=10)
+    """Points of the 0 to 10 scale that count as a change (minimal clinically important difference): Farrar et al., Pain 94
+    (2001), 149-158."""
+    least_check_ins: int = Field(3, ge=2)
+    """A patient's correlation needs this many check-ins."""
+    confidence: float = Field(0.95, gt=0.5, lt=1)
+    """Coverage of every interval; 1 minus this is the level of all claims of the report together (Holm)."""
+    bootstrap_samples: int = Field(1999, ge=199)
+    """Resamples of patients behind an interval."""
+    permutations: int = Field(9999, ge=99)
+    """Sign flips of patients' differences behind a p."""
+    trees: int = Field(40, ge=1)
+    """Trees of a boosted model; each splits twice."""
+    seed: int = 0
+    """Seed of resampling, sign flips and boosting."""
+
+    @property
+    def alpha(self) -> float:
+        """Level of all claims together: what `confidence` leaves to 1."""
+        return round(1 - self.confidence, 12)
+
+    @model_validator(mode="after")
+    def _valid(self) -> CheckInSettings:
+        if (
+            not self.calibration
+            or min(self.calibration) < 1
+            or len(set(self.calibration)) < len(self.calibration)
+        ):
+            raise ValueError("calibration names different numbers of check-ins, each 1 or more")
+        return self
+
+
 class WarehouseSettings(Section):
     """The DuckDB file and its lock."""
 
@@ -695,6 +747,7 @@ class Settings(BaseSettings):
     quality: QualitySettings = QualitySettings()
     training: TrainingSettings = TrainingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+    check_ins: CheckInSettings = CheckInSettings()
     warehouse: WarehouseSettings = WarehouseSettings()
     sensors: SensorSettings = SensorSettings()
     checks: CheckSettings = CheckSettings()

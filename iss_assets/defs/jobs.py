@@ -64,10 +64,16 @@ evaluation_job = dg.define_asset_job(
     description="Evaluate the experiments: Table 5, intervals, baselines, chance, subgroups, canaries.",
 )
 
+check_ins_job = dg.define_asset_job(
+    "check_ins",
+    selection=dg.AssetSelection.groups("check_ins"),
+    description="Predict the answers of check-ins from face and voice, and compare with simple references.",
+)
+
 report_job = dg.define_asset_job(
     "report",
-    selection=dg.AssetSelection.assets("study_report"),
-    description="Write the study report.",
+    selection=dg.AssetSelection.assets("study_report", "clinic_report"),
+    description="Write the study report and the clinic's report.",
 )
 
 patient_report_job = dg.define_asset_job(
@@ -85,6 +91,7 @@ ALL = (
     train_job,
     accuracy_job,
     evaluation_job,
+    check_ins_job,
     report_job,
     patient_report_job,
 )

@@ -13,6 +13,7 @@ import dagster as dg
 from iss_assets.alerting.store import close_gone, deliver
 from iss_assets.defs.jobs import (
     accuracy_job,
+    check_ins_job,
     embeddings_job,
     evaluation_job,
     marts_job,
@@ -117,6 +118,7 @@ def _training_sensor(settings: Settings) -> dg.SensorDefinition:
             train_job,
             accuracy_job,
             evaluation_job,
+            check_ins_job,
             marts_job,
             report_job,
             patient_report_job,
@@ -125,7 +127,7 @@ def _training_sensor(settings: Settings) -> dg.SensorDefinition:
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=(
             "Continues the training that the schedule `weekly_training` started: requests what is stale in the order "
-            "of `iss train` (embeddings, models, accuracies, evaluation, marts, pages), each batch when the one "
+            "of `iss train` (embeddings, models, accuracies, evaluation, check-ins, marts, pages), each batch when the one "
             "before has finished. Starts no training itself."
         ),
     )

@@ -18,7 +18,9 @@ import pyarrow as arrow
 
 from iss_assets.checks.stages import results_fingerprint, unchecked
 from iss_assets.checks.study import SQL as STUDY_CHECKS
+from iss_assets.datasets.check_ins import MADE_FROM as CHECK_INS_MADE_FROM
 from iss_assets.datasets.items import data_hash, trainable_patients
+from iss_assets.evaluation.check_ins.study import CODE_VERSION as CHECK_INS_VERSION
 from iss_assets.evaluation.comparable import LeftOut, comparable_folds, experiments_with_old_levels
 from iss_assets.evaluation.study import CODE_VERSION as EVALUATION_VERSION
 from iss_assets.features.registry import FEATURES
@@ -34,6 +36,7 @@ from iss_assets.intake.folder import (
 )
 from iss_assets.intake.records import ThermalFile
 from iss_assets.media.journal import THERMAL
+from iss_assets.modeling.check_ins import CODE_VERSION as CHECK_IN_MODELS_VERSION
 from iss_assets.modeling.embeddings import EMBEDDING_CODE_VERSION, embedding_side
 from iss_assets.modeling.experiments import BY_NAME, EXPERIMENTS, Experiment
 from iss_assets.modeling.folds import (
@@ -58,6 +61,7 @@ from iss_assets.warehouse.ledger import (
     fingerprint,
     inventory_version,
     ledger,
+    read_ledger,
     video_fingerprints,
     video_tables,
 )
@@ -352,6 +356,21 @@ def evaluation_is_stale(warehouse: Warehouse, settings: Settings, *, thorough: b
     return ledger(warehouse, STUDY).get((STUDY, WHOLE, "experiment_results")) not in enough
 
 
+def check_ins_fingerprint(warehouse: Warehouse, settings: Settings) -> str:
+    """Return the fingerprint that the evaluation of check-ins has when it is current."""
+    with warehouse.read() as connection:
+        cohort = connection.execute("select any_value(cohort_hash) from cv_splits").fetchone()
+        recorded = read_ledger(connection)
+    made = sorted((*key, value) for key, value in recorded.items() if key[2] in CHECK_INS_MADE_FROM)
+    return fingerprint(CHECK_INS_VERSION, CHECK_IN_MODELS_VERSION, settings.check_ins.digest(), cohort, made)
+
+
+def check_ins_are_stale(warehouse: Warehouse, settings: Settings) -> bool:
+    """Return whether the evaluation of check-ins is not current."""
+    recorded = ledger(warehouse, STUDY).get((STUDY, WHOLE, "check_in_claims"))
+    return recorded != check_ins_fingerprint(warehouse, settings)
+
+
 def stale_patients(folder: StudyFolder, settings: Settings) -> dict[str, list[str]]:
     """Return the patients of the study folder that need a run, with the tables that are stale.
 
@@ -532,6 +551,7 @@ _SHOWN = (
     "frame_predictions",
     "patient_accuracy",
     "experiment_results",
+    "check_in_claims",
 )
 """Tables that the pages are made from."""
 

@@ -88,7 +88,7 @@ def study_status(settings: Settings) -> StudyStatus:
     notes += models_to_fit_again(settings)
     pages = [
         p
-        for p in ("study_page.html", "study_report.html", "quality.html")
+        for p in ("study_page.html", "study_report.html", "clinic_report.html", "quality.html")
         if (settings.reports_dir / p).exists()
     ]
     if pages:

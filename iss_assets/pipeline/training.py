@@ -20,6 +20,7 @@ from iss_assets.pipeline.partition_keys import fold_key
 from iss_assets.pipeline.planning import MARTS, PAGES
 from iss_assets.pipeline.run_history import STATE_TAG, SUBJECT_TAG, known_patients, unless_made
 from iss_assets.pipeline.staleness import (
+    check_ins_are_stale,
     evaluation_is_stale,
     marts_state,
     pages_state,
@@ -33,6 +34,7 @@ from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Warehouse
 
 SPLITS, ACCURACY, EVALUATION = "the splits", "patients' accuracies", "the evaluation"
+CHECK_INS = "the check-ins"
 """Subjects of the runs over all experiments."""
 MARTS_AND_PAGES, REPORT, PATIENT_PAGES = "the SQL marts and pages", "the study report", "the patients' pages"
 """Subjects of the runs that show the results."""
@@ -118,7 +120,7 @@ def next_training_runs(
     *,
     thorough: bool,
 ) -> list[TrainingRun]:
-    """Return the next batch of runs, in the order splits, embeddings, models, accuracies, evaluation.
+    """Return the next batch of runs, in the order splits, embeddings, models, accuracies, evaluation, check-ins.
 
     Parameters
     ----------
@@ -162,6 +164,8 @@ def next_training_runs(
     if EVALUATION not in done and evaluation_is_stale(warehouse, settings, thorough=thorough):
         config = {"ops": {"evaluate_experiments": {"config": {"retrain": thorough}}}}
         return [TrainingRun("evaluate", EVALUATION, config=config)]
+    if CHECK_INS not in done and check_ins_are_stale(warehouse, settings):
+        return [TrainingRun("check_ins", CHECK_INS)]
     return []
 
 

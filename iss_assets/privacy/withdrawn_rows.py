@@ -15,7 +15,7 @@ from iss_assets.intake.withdrawn import Scope
 from iss_assets.modeling.folds import fold_subject
 from iss_assets.privacy.traces import Query, Traces, quoted, text_columns, texts_of
 from iss_assets.protocol.recordings import Recording
-from iss_assets.schemas.registry import BY_NAME, EVALUATION
+from iss_assets.schemas.registry import BY_NAME, MADE_AGAIN
 from iss_assets.warehouse.database import Warehouse, Writer
 from iss_assets.warehouse.ledger import STUDY
 
@@ -143,7 +143,7 @@ def remove_rows(
         rows: Counter[str] = Counter()
         for table, model in BY_NAME.items():
             columns = {column.name for column in model.columns()}
-            if model in EVALUATION:
+            if model in MADE_AGAIN:
                 removed.made_again[table] = _delete(writer, table, "true")
             elif scope is Scope.MEDIA and table in ANSWERS:
                 continue
@@ -162,7 +162,7 @@ def remove_rows(
             _remove_mentions(writer, traces, rows)
         writer.execute(
             "delete from extractions where patient_id = ? and list_contains(?, table_name)",
-            [STUDY, [*(m.__table__ for m in EVALUATION), "cv_splits", "rejected_rows", "study_problems"]],
+            [STUDY, [*(m.__table__ for m in MADE_AGAIN), "cv_splits", "rejected_rows", "study_problems"]],
         )
         removed.rows = {table: count for table, count in rows.items() if count}
         removed.made_again = {table: count for table, count in removed.made_again.items() if count}

@@ -442,19 +442,58 @@ def accuracy_bars(accuracies: pd.DataFrame, title: str) -> Markup:
     return _svg(width, at.bottom + (60 if named else 24), summary, body, wide=True)
 
 
-def interval_plot(rows: Sequence[IntervalRow], title: str, reference: float | None = None) -> Markup:
-    """Draw estimates between 0 and 1 with their intervals, a diamond for the paper's figure, a line at `reference`."""
+def interval_plot(
+    rows: Sequence[IntervalRow],
+    title: str,
+    reference: float | None = None,
+    *,
+    extent: tuple[float, float] = (0.0, 1.0),
+    middle: float | None = 0.5,
+    reference_words: str = "best baseline",
+    digits: int = 3,
+    names_width: float = 190.0,
+) -> Markup:
+    """Draw estimates with their intervals, a diamond for the paper's figure, a line at `reference`.
+
+    Parameters
+    ----------
+    rows : sequence of IntervalRow
+        From top to bottom.
+    title : str
+        What is shown, for screen readers.
+    reference : float, optional
+        Where a line is drawn, with `reference_words` above it.
+    extent : tuple of float
+        Smallest and largest value of the axis; anything beyond is drawn at its end.
+    middle : float, optional
+        Where a dashed line is drawn.
+    reference_words : str
+        Name of the reference.
+    digits : int
+        Decimal places of the estimates.
+    names_width : float
+        Width of the names on the left, in pixels.
+    """
     step, width = 24.0, 720.0
-    at = _Axes(190, width - 110, 16, 26 + step * len(rows), (0, 1), (0, 1))
+    at = _Axes(names_width, width - 110, 16, 26 + step * len(rows), extent, (0, 1))
 
     def x(value: float) -> float:
-        return at.x(min(1.0, max(0.0, value)))
+        return at.x(min(extent[1], max(extent[0], value)))
 
-    body = _x_grid(at, [(value, f"{value:g}") for value in (0, 0.25, 0.5, 0.75, 1)])
-    body.append(_line(x(0.5), at.top, x(0.5), at.bottom, "half"))
+    quarter = (extent[1] - extent[0]) / 4
+    body = _x_grid(
+        at,
+        [
+            (value, f"{value:g}".replace("-", "−"))
+            for n in range(5)
+            for value in [round(extent[0] + n * quarter, 6)]
+        ],
+    )
+    if middle is not None:
+        body.append(_line(x(middle), at.top, x(middle), at.bottom, "half"))
     if reference is not None:
         body.append(_line(x(reference), at.top, x(reference), at.bottom, "reference"))
-        body.append(_text(x(reference), 11, f"best baseline {reference:.3f}", "tick"))
+        body.append(_text(x(reference), 11, f"{reference_words} {reference:.{digits}f}", "tick"))
     for number, row in enumerate(rows):
         y = at.top + step * (number + 0.5)
         body.append(_text(at.left - 10, y + 4, row.label, f"row {row.kind}", "end"))
@@ -470,8 +509,9 @@ def interval_plot(rows: Sequence[IntervalRow], title: str, reference: float | No
         else:
             body.append(_rect(x(row.estimate) - 3.5, y - 3.5, 7, 7, "square"))
         interval = "" if row.low is None or row.high is None else f" ({row.low:.2f}–{row.high:.2f})"
-        body.append(_text(at.right + 10, y + 4, f"{row.estimate:.3f}{interval}", "value", "start"))
-    spoken = "; ".join(f"{r.label} {r.estimate:.3f}" for r in rows)
+        words = f"{row.estimate:.{digits}f}{interval}".replace("-", "−")
+        body.append(_text(at.right + 10, y + 4, words, "value", "start"))
+    spoken = "; ".join(f"{r.label} {r.estimate:.{digits}f}" for r in rows)
     return _svg(width, at.bottom + 24, f"{title}. {spoken}.", body, wide=True)
 
 

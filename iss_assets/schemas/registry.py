@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from iss_assets.schemas.audio import Audio, AudioFeatures, MelSpectrograms
 from iss_assets.schemas.base import Table
+from iss_assets.schemas.check_ins import CHECK_INS
 from iss_assets.schemas.evaluation import (
     BaselineAccuracy,
     BaselineResults,
@@ -83,6 +84,7 @@ TABLES: tuple[type[Table], ...] = (
     QualityAssociations,
     CanaryResults,
     SplitStability,
+    *CHECK_INS,
     CheckResults,
     Alerts,
     Extractions,
@@ -103,8 +105,11 @@ EVALUATION: tuple[type[Table], ...] = (
     CanaryResults,
     SplitStability,
 )
-"""The tables that `evaluation` computes from predictions, each whole and within minutes. In a home whose columns are
-those of an earlier version they are recreated empty, and the next evaluation fills them."""
+"""The tables that `evaluation` computes from predictions, each whole and within minutes."""
+
+MADE_AGAIN: tuple[type[Table], ...] = (*EVALUATION, *CHECK_INS)
+"""Tables over all patients that the next evaluation makes again, whole. In a home whose columns are those of an earlier
+version they are recreated empty; when a patient withdraws they are emptied."""
 
 BY_NAME: dict[str, type[Table]] = {t.__table__: t for t in TABLES}
 """Table name to model."""

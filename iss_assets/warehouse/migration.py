@@ -18,7 +18,7 @@ from typing import Final
 import duckdb
 
 from iss_assets.schemas.base import Table
-from iss_assets.schemas.registry import EVALUATION, TABLES
+from iss_assets.schemas.registry import MADE_AGAIN, TABLES
 from iss_assets.warehouse.engine import DATABASE
 
 SCHEMA_VERSION: Final = 6
@@ -138,7 +138,7 @@ def _compare(
     table, wanted = model.__table__, {c.name: c for c in model.columns()}
     if (
         existing
-        and model in EVALUATION
+        and model in MADE_AGAIN
         and {n: c.type for n, c in existing.items()} != {n: c.sql for n, c in wanted.items()}
     ):
         statements, view = _create(model)

@@ -187,6 +187,7 @@ def test_a_training_requests_every_step_in_its_order_and_each_once(clinic: Clini
         ["train", "train"],
         ["accuracy"],
         ["evaluate"],
+        ["check_ins"],
         ["marts"],
         ["report", "patient_reports"],
     ]

@@ -32,7 +32,7 @@ from iss_assets.privacy.audit import Action, AuditLog
 from iss_assets.privacy.certificate import read_certificates
 from iss_assets.privacy.withdrawal import models_to_fit_again, pending_path, preview, withdraw
 from iss_assets.protocol.reviews import Decision
-from iss_assets.schemas.registry import EVALUATION, TABLES
+from iss_assets.schemas.registry import MADE_AGAIN, TABLES
 from iss_assets.settings import RunSettings, Settings
 from iss_assets.synthetic.sample import write_sample_study
 from iss_assets.warehouse.database import Warehouse
@@ -164,7 +164,7 @@ def hashes(settings: Settings, *, without: str = PATIENT) -> dict[str, tuple]:
     warehouse = Warehouse(settings.warehouse_path)
     models = {"fold_models", "frame_predictions", "patient_accuracy", "extractions"}
     for table in TABLES:
-        if table in EVALUATION or table.__table__ in models:
+        if table in MADE_AGAIN or table.__table__ in models:
             continue
         columns = {c.name for c in table.columns()}
         other = "patient_id <> ?" if "patient_id" in columns else "?::varchar is not null"

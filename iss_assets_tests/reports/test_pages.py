@@ -14,13 +14,16 @@ from jinja2 import UndefinedError
 
 import iss_assets.reports
 from iss_assets.atomic import replace_text
+from iss_assets.evaluation.check_ins.study import CheckInInputs, evaluate_check_ins
+from iss_assets.reports.clinic_report import ClinicReportInputs, write_clinic_report
 from iss_assets.reports.patient_report import PatientReportInputs, write_patient_report
 from iss_assets.reports.quality_page import write_quality_page
 from iss_assets.reports.quality_report import quality_report
 from iss_assets.reports.study_page import write_study_page
 from iss_assets.reports.study_report import write_study_report
 from iss_assets.reports.templating import INVENTED, STUDY, Frame, picture_style, write_page
-from iss_assets.settings import WarehouseSettings
+from iss_assets.settings import CheckInSettings, WarehouseSettings
+from iss_assets.synthetic.check_ins import invent_check_ins
 from iss_assets.warehouse.sql.build import build_models
 from iss_assets.warehouse.sql.models import load_models
 from iss_assets_tests.made_up import paper_study_in
@@ -30,7 +33,7 @@ from iss_assets_tests.reports.test_study_report import inputs
 WHEN = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SOURCES = Path(iss_assets.reports.__file__).parent
 TEMPLATES = SOURCES / "templates"
-PAGES = ("study_report", "study_page", "patient_report", "quality")
+PAGES = ("study_report", "study_page", "patient_report", "clinic_report", "quality")
 A4_WIDTH = 688
 """Pixels between the margins of the printed page."""
 
@@ -43,11 +46,21 @@ def pages(
     folder = tmp_path_factory.mktemp("pages")
     store = paper_study_in(folder / "warehouse.duckdb")
     build_models(store, load_models(WarehouseSettings().sql_dir))
+    answers = invent_check_ins(8, 4, effect=0.5)
+    few = CheckInSettings(bootstrap_samples=199, permutations=99, trees=3)
     patient = PatientReportInputs(
         "0007", study.patients, study.scores, study.videos, study.quality, study.accuracy, invented=True
     )
     written = {
         "study_report": write_study_report(inputs(study, evaluated, invented=True), folder / "report.html"),
+        "clinic_report": write_clinic_report(
+            ClinicReportInputs(
+                evaluate_check_ins(CheckInInputs(answers.bpi_scores, answers.splits, answers.measures), few),
+                few,
+                invented=True,
+            ),
+            folder / "clinic.html",
+        ),
         "study_page": write_study_page(store, folder / "study.html", invented=True),
         "patient_report": write_patient_report(patient, folder / "patient.html"),
         "quality": write_quality_page(quality_report(store), folder / "quality.html", invented=True),

@@ -16,6 +16,7 @@ from iss_assets.defs.partitions import patients_partitions
 from iss_assets.defs.resources import WarehouseResource
 from iss_assets.pipeline.staleness import relabelled_experiments
 from iss_assets.pipeline.training import untrained_experiments
+from iss_assets.reports.clinic_report import ClinicReportInputs, write_clinic_report
 from iss_assets.reports.gallery import MartFigure, mart_figures
 from iss_assets.reports.measures import SHOWN, whole_videos
 from iss_assets.reports.patient_report import PatientReportInputs, write_patient_report
@@ -25,6 +26,7 @@ from iss_assets.reports.report_inputs import StudyReportInputs
 from iss_assets.reports.review_summary import review_summary
 from iss_assets.reports.study_page import MARTS, read_marts, write_study_page
 from iss_assets.reports.study_report import write_study_report
+from iss_assets.schemas.check_ins import CHECK_INS
 from iss_assets.settings import Settings
 from iss_assets.synthetic.marker import is_sample_study
 from iss_assets.warehouse.database import Warehouse
@@ -146,6 +148,27 @@ def study_figures(store: Warehouse) -> list[tuple[str, list[MartFigure]]]:
         for heading, names in STUDY_FIGURES
     ]
     return [(heading, found) for heading, found in drawn if found]
+
+
+@dg.asset(
+    **_page(
+        "clinic_report",
+        "Whether face and voice follow the answers of check-ins, for new and for known patients, beside simple references. "
+        "One HTML file that opens offline.",
+        deps=[table.__table__ for table in CHECK_INS],
+    )
+)
+def clinic_report(warehouse: WarehouseResource) -> dg.MaterializeResult:
+    """Write the clinic's report."""
+    store, settings = warehouse.warehouse(), warehouse.settings()
+    inputs = ClinicReportInputs(
+        {table.__table__: store.query(f"select * from {table.__table__}") for table in CHECK_INS},
+        settings.check_ins,
+        invented=is_sample_study(settings.study),
+        versions={name: metadata.version(name) for name in ("iss-assets", "scikit-learn")},
+    )
+    path = write_clinic_report(inputs, settings.reports_dir / "clinic_report.html")
+    return dg.MaterializeResult(metadata=link(path, settings))
 
 
 @dg.asset(

@@ -1,0 +1,149 @@
+"""Measures of check-ins from the warehouse: one row per usable video, by group of predictors.
+
+Tables that a home does not have, or that are empty, add nothing and join when they exist (see ``modeling.check_ins.SOURCES``).
+"""
+
+from __future__ import annotations
+
+import duckdb
+import numpy as np
+import pandas as pd
+
+from iss_assets.evaluation.baselines import quality_measures
+from iss_assets.evaluation.check_ins.design import KEYS
+from iss_assets.evaluation.check_ins.study import CheckInInputs
+from iss_assets.modeling.check_ins import SOURCES, Source
+from iss_assets.protocol import terms
+from iss_assets.warehouse.database import Warehouse
+
+_USABLE = "video_id in (select video_id from video_quality where usable)"
+
+_NUMBERS = {"INTEGER", "BIGINT", "FLOAT", "DOUBLE", "BOOLEAN", "SMALLINT", "HUGEINT"}
+
+MADE_FROM = (
+    "patients",
+    "bpi_scores",
+    "video_quality",
+    "landmarks",
+    *dict.fromkeys(table for source in SOURCES for table in (source.table, source.minus) if table),
+)
+"""Tables that the check-in evaluation reads, besides ``cv_splits``."""
+
+
+def _point(number: int) -> str:
+    return "[" + ", ".join(f"points[{3 * number + axis + 1}]" for axis in range(3)) + "]"
+
+
+def _distance(first: int, second: int) -> str:
+    return f"list_distance({_point(first)}, {_point(second)})"
+
+
+_EYES = _distance(33, 263)
+
+FACE_SHAPE = {
+    "eye_opening": f"({_distance(159, 145)} / {_distance(33, 133)} + {_distance(386, 374)} / {_distance(362, 263)}) / 2",
+    "brow_height": f"({_distance(105, 159)} + {_distance(334, 386)}) / 2 / {_EYES}",
+    "brow_gap": f"{_distance(55, 285)} / {_EYES}",
+    "mouth_width": f"{_distance(61, 291)} / {_EYES}",
+    "mouth_opening": f"{_distance(13, 14)} / {_EYES}",
+    "lip_to_nose": f"{_distance(0, 1)} / {_EYES}",
+    "chin_to_lip": f"{_distance(17, 152)} / {_EYES}",
+}
+"""Distances in a mesh, as shares of the distance between the outer corners of the eyes (of the eye's own width for its opening):
+what lowered brows, narrowed eyes and a raised lip change, the core of the facial expression of pain (Prkachin, Pain 51 (1992),
+297-306). Numbers are the points of MediaPipe's Face Mesh."""
+
+
+def check_in_inputs(warehouse: Warehouse) -> CheckInInputs:
+    """Read answers, splits and the measures of all usable videos."""
+    with warehouse.read() as connection:
+        measures: dict[str, pd.DataFrame] = {}
+        for source in SOURCES:
+            frame = _source(connection, source)
+            if frame is not None:
+                there = measures.get(source.group)
+                measures[source.group] = (
+                    frame if there is None else there.merge(frame, on=list(KEYS), how="outer")
+                )
+        face = _frame(connection, _face_shape_query())
+        if len(face):
+            measures["face"] = face
+        quality = quality_measures(_frame(connection, "select * from video_quality where usable"))
+        if len(quality):
+            measures["quality"] = quality
+        people = _frame(
+            connection,
+            "select patient_id, video_id, sex = 'F' as female, skin_type, age_group "
+            f"from videos join patients using (patient_id) where {_USABLE}",
+        )
+        measures["demographics"] = _demographics(people)
+        return CheckInInputs(
+            _frame(connection, "select * from bpi_scores"),
+            _frame(connection, "select * from cv_splits"),
+            measures,
+        )
+
+
+def _frame(connection: duckdb.DuckDBPyConnection, query: str) -> pd.DataFrame:
+    return connection.execute(query).to_arrow_table().to_pandas()
+
+
+def _face_shape_query() -> str:
+    # the points of a mesh that went wrong can coincide
+    shapes = ", ".join(
+        f"case when isfinite({formula}) then {formula} end as {name}" for name, formula in FACE_SHAPE.items()
+    )
+    summaries = ", ".join(
+        f"avg({name}) as {name}, stddev_samp({name}) as {name}_spread" for name in FACE_SHAPE
+    )
+    return (
+        f"select patient_id, video_id, {summaries} from "
+        f"(select patient_id, video_id, {shapes} from landmarks where detected and {_USABLE}) group by all"
+    )
+
+
+def _columns(connection: duckdb.DuckDBPyConnection, table: str) -> dict[str, str]:
+    """Return a table's columns with their types; empty if there is no such table."""
+    rows = connection.execute(
+        "select column_name, data_type from duckdb_columns() where schema_name = 'main' and table_name = ?",
+        [table],
+    ).fetchall()
+    return dict(rows)
+
+
+def _source(connection: duckdb.DuckDBPyConnection, source: Source) -> pd.DataFrame | None:
+    """Read one source's measures, named ``source.column``; None if its tables do not exist or are empty."""
+    columns = _columns(connection, source.table)
+    names = [name for name, kind in columns.items() if kind in _NUMBERS and name != "chunk_index"]
+    if source.minus:
+        other = _columns(connection, source.minus)
+        names = [name for name in names if name in other]
+    if not names or not set(KEYS) <= set(columns):
+        return None
+    made = [
+        f'{f"t.{name}::double - r.{name}::double" if source.minus else f"t.{name}"} as "{source.name}.{name}"'
+        for name in names
+    ]
+    table = f"(select * from {source.table} where {source.where})"
+    joined = (
+        f"join (select * from {source.minus} where {source.where}) r using (video_id)" if source.minus else ""
+    )
+    frame = _frame(
+        connection,
+        f"select t.patient_id, t.video_id, {', '.join(made)} from {table} t {joined} where t.{_USABLE}",
+    )
+    return frame if len(frame) else None
+
+
+def _demographics(people: pd.DataFrame) -> pd.DataFrame:
+    skin = people["skin_type"].map({name: i for i, name in enumerate(terms.SKIN_TYPES)})
+    age = people["age_group"].map({name: float(i) for i, name in enumerate(terms.AGE_GROUPS)})
+    return pd.DataFrame(
+        {
+            "patient_id": people["patient_id"],
+            "video_id": people["video_id"],
+            "female": people["female"].astype(float),
+            "skin_type": skin.astype(float),
+            "pediatric": age.astype(float).fillna(np.nan),
+        }
+    )

@@ -1,0 +1,228 @@
+"""Predict every check-in of every patient from models that have never seen the patient, and by the references.
+
+Two protocols, both by whole patients. A *new patient* is one of whom nothing is known. Of a *known patient* the first k
+check-ins are known, answers and videos, and later ones are predicted: a model of change, learned from other patients' days,
+is added to the patient's own level, which is the best linear guess from those k (Robinson, "That BLUP is a good thing",
+Statistical Science 6 (1991), 15-32).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from iss_assets.evaluation.check_ins.design import HIGHEST, CheckIns, Design, predictors
+from iss_assets.evaluation.check_ins.learners import Fit, Fitted, learner
+from iss_assets.modeling.check_ins import CheckInExperiment, Group
+from iss_assets.settings import CheckInSettings
+
+Array = NDArray[np.float64]
+
+NEW, KNOWN = "new patient", "known patient"
+PROTOCOLS = (NEW, KNOWN)
+
+TRAINING_MEAN, RUNNING_MEAN, LAST_ANSWER = "training_mean", "running_mean", "last_answer"
+FIRST_ANSWERS, TIME_OF_DAY = "first_answers", "time_of_day"
+REFERENCES = {
+    LAST_ANSWER: "the patient's last answer",
+    RUNNING_MEAN: "the mean of the patient's earlier answers",
+    FIRST_ANSWERS: "the patient's first answers",
+    TRAINING_MEAN: "the mean of other patients",
+    TIME_OF_DAY: "the time of day",
+}
+"""What models are compared with, with names on pages. None uses a video. The first two know every earlier answer, which
+no model does."""
+
+FITTED_REFERENCES: dict[str, tuple[Group, ...]] = {TIME_OF_DAY: ("time",)}
+"""References that are linear models on what says nothing of the person, in the protocol of the models."""
+
+
+@dataclass(frozen=True)
+class KnownModel:
+    """A model for known patients: how answers change with measures, and how much a patient's first answers count.
+
+    Attributes
+    ----------
+    change : Linear or Boosted
+        From deviations of measures from the patient's own mean to deviations of the answer.
+    mean : float
+        Mean answer over patients, at each patient's own mean of measures.
+    between, within : float
+        Variance of patients' levels, and of a patient's answers around it that the measures leave.
+    """
+
+    change: Fitted
+    mean: float
+    between: float
+    within: float
+
+    def own_share(self, known: int) -> float:
+        """Return how much of a patient's distance from the mean is believed after `known` answers, 0 to 1."""
+        noise = self.within / known
+        return self.between / (self.between + noise) if self.between + noise > 0 else 0.0
+
+    def predict(self, x: Array, known_x: Array, known_y: Array) -> Array:
+        """Predict later answers of one patient.
+
+        Parameters
+        ----------
+        x : ndarray of shape (n, measures)
+            Measures of later check-ins.
+        known_x, known_y : ndarray of shape (k, measures) and (k,)
+            Measures and answers of the first check-ins.
+        """
+        own = own_means(known_x)
+        level = float(np.mean(known_y - self.change.predict(known_x - own)))
+        base = self.mean + self.own_share(len(known_y)) * (level - self.mean)
+        return base + self.change.predict(x - own)
+
+
+def own_means(x: Array) -> Array:
+    """Return the mean of each measure over its known values, NaN where there is none."""
+    known = ~np.isnan(x)
+    with np.errstate(invalid="ignore"):
+        return np.where(known.any(axis=0), np.where(known, x, 0).sum(axis=0) / known.sum(axis=0), np.nan)
+
+
+def deviations(values: Array, patient: NDArray[np.int64]) -> Array:
+    """Return values minus their patient's mean, by column."""
+    result = np.empty_like(values)
+    for number in np.unique(patient):
+        own = patient == number
+        result[own] = values[own] - own_means(values[own])
+    return result
+
+
+def fit_new(fit: Fit, x: Array, design: Design, train: NDArray[np.bool_]) -> Fitted:
+    """Fit a model for new patients on the check-ins selected by `train`, of shape (n,)."""
+    return fit(x[train], design.y[train], design.weight[train], design.patient[train])
+
+
+def fit_known(fit: Fit, x: Array, design: Design, train: NDArray[np.bool_]) -> KnownModel | None:
+    """Fit a model for known patients on the check-ins selected by `train`; None without a patient who has two."""
+    patient, y = design.patient[train], design.y[train]
+    count = np.bincount(patient, minlength=len(design.patients))
+    several = count[patient] > 1
+    if not several.any():
+        return None
+    dx, dy = deviations(x[train], patient), deviations(y[:, None], patient)[:, 0]
+    weight = design.weight[train]
+    change = fit(dx[several], dy[several], weight[several], patient[several])
+    levels = np.array([y[patient == p].mean() for p in np.unique(patient)])
+    left = dy[several] - change.predict(dx[several])
+    free = several.sum() - len(np.unique(patient[several]))
+    within = float(left @ left / max(1, free))
+    # the variance of means is that of levels plus that of the mean of each patient's days
+    noise = within * float(np.mean(1 / count[np.unique(patient)]))
+    between = max(0.0, float(levels.var(ddof=1)) - noise) if len(levels) > 1 else 0.0
+    return KnownModel(change, float(levels.mean()), between, within)
+
+
+def predict_new(fit: Fit, x: Array, design: Design) -> Array:
+    """Predict every check-in with a model fitted without the patient's split; NaN where nothing could be fitted."""
+    predicted = np.full(len(design), np.nan)
+    of_row = design.split[design.patient]
+    for split in np.unique(design.split):
+        test = of_row == split
+        if not test.all():
+            predicted[test] = fit_new(fit, x, design, ~test).predict(x[test])
+    return np.clip(predicted, 0, HIGHEST)
+
+
+def predict_known(fit: Fit, x: Array, design: Design, known: Sequence[int]) -> dict[int, Array]:
+    """Predict, for each number of known check-ins, all later ones; NaN for those that are known."""
+    predicted = {k: np.full(len(design), np.nan) for k in known}
+    of_row = design.split[design.patient]
+    for split in np.unique(design.split):
+        test = of_row == split
+        model = None if test.all() else fit_known(fit, x, design, ~test)
+        if model is None:
+            continue
+        for number in np.unique(design.patient[test]):
+            own = np.flatnonzero(design.patient == number)
+            for k in known:
+                if len(own) > k:
+                    predicted[k][own[k:]] = model.predict(x[own[k:]], x[own[:k]], design.y[own[:k]])
+    return {k: np.clip(values, 0, HIGHEST) for k, values in predicted.items()}
+
+
+def predictions(
+    check_ins: CheckIns,
+    design: Design,
+    experiments: Sequence[CheckInExperiment],
+    settings: CheckInSettings,
+) -> pd.DataFrame:
+    """Predict a target by every experiment and reference, in both protocols.
+
+    Parameters
+    ----------
+    check_ins : CheckIns
+        The study.
+    design : Design
+        The target's check-ins.
+    experiments : sequence of CheckInExperiment
+        Models of this target.
+    settings : CheckInSettings
+        Numbers of known check-ins, size of the boosted models.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``target``, ``protocol``, ``known`` (0 for new patients), ``model``, ``kind`` (model or reference), ``patient_id``,
+        ``submission_id``, ``check_in`` (1 for a patient's first), ``answered``, ``predicted``. Answers that nothing was
+        known about, such as the last answer at the first check-in, have no row.
+    """
+    ridge = learner("ridge", settings)
+    made: list[tuple[str, str, Fit, Array]] = []
+    for experiment in experiments:
+        if check_ins.available(experiment.groups):
+            x, _ = predictors(check_ins, design, experiment.groups)
+            made.append((experiment.name, "model", learner(experiment.model, settings), x))
+    for name, groups in FITTED_REFERENCES.items():
+        made.append((name, "reference", ridge, predictors(check_ins, design, groups)[0]))
+    nothing = np.empty((len(design), 0))
+    found: list[tuple[str, int, str, str, Array]] = []
+    for name, kind, fit, x in made:
+        found.append((NEW, 0, name, kind, predict_new(fit, x, design)))
+        for k, values in predict_known(fit, x, design, settings.calibration).items():
+            found.append((KNOWN, k, name, kind, values))
+    mean = predict_new(ridge, nothing, design)
+    first = predict_known(ridge, nothing, design, settings.calibration)
+    last, running = own_history(design)
+    for k in (0, *settings.calibration):
+        protocol = KNOWN if k else NEW
+        later = np.where(design.order > k, 1.0, np.nan)
+        for name, values in ((TRAINING_MEAN, mean), (LAST_ANSWER, last), (RUNNING_MEAN, running)):
+            found.append((protocol, k, name, "reference", values * later))
+        if k:
+            found.append((protocol, k, FIRST_ANSWERS, "reference", first[k]))
+    keys = pd.DataFrame(
+        {
+            "patient_id": [design.patients[p] for p in design.patient],
+            "submission_id": design.submission,
+            "check_in": design.order,
+            "answered": design.y,
+        }
+    )
+    blocks = [
+        keys.assign(
+            target=design.target.name, protocol=protocol, known=k, model=name, kind=kind, predicted=values
+        )[~np.isnan(values)]
+        for protocol, k, name, kind, values in found
+    ]
+    order = ["target", "protocol", "known", "model", "kind", *keys.columns, "predicted"]
+    return pd.concat(blocks, ignore_index=True)[order]
+
+
+def own_history(design: Design) -> tuple[Array, Array]:
+    """Return each patient's last answer and mean of all earlier answers at every check-in; NaN at the first."""
+    last, running = np.full(len(design), np.nan), np.full(len(design), np.nan)
+    for number in range(len(design.patients)):
+        own = np.flatnonzero(design.patient == number)
+        last[own[1:]] = design.y[own[:-1]]
+        running[own[1:]] = np.cumsum(design.y[own])[:-1] / np.arange(1, len(own))
+    return last, running

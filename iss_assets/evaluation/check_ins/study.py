@@ -1,0 +1,143 @@
+"""Evaluate all check-in targets of a study in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Final
+
+import pandas as pd
+import pyarrow as pa
+
+from iss_assets.evaluation.check_ins.claims import Claim, claims
+from iss_assets.evaluation.check_ins.design import Array, Design, check_ins, design, predictors
+from iss_assets.evaluation.check_ins.inference import effects
+from iss_assets.evaluation.check_ins.metrics import metrics, patient_sums, per_patient
+from iss_assets.evaluation.check_ins.protocols import predictions
+from iss_assets.evaluation.frames import Rows, as_frame
+from iss_assets.modeling.check_ins import SENSORS, experiments_for
+from iss_assets.protocol.targets import target
+from iss_assets.schemas.check_ins import (
+    CheckInClaims,
+    CheckInEffects,
+    CheckInMetrics,
+    CheckInPatients,
+    CheckInPredictions,
+)
+from iss_assets.settings import CheckInSettings
+
+CODE_VERSION: Final = "1"
+"""Version of this package; increase it with every change of a figure."""
+
+_KEYS = ["target", "protocol", "known", "model"]
+
+
+@dataclass(frozen=True)
+class CheckInInputs:
+    """Inputs of `evaluate_check_ins`.
+
+    Attributes
+    ----------
+    bpi_scores, splits
+        The tables ``bpi_scores`` and ``cv_splits``, as Arrow tables or data frames.
+    measures : mapping
+        Measures of usable videos by group, as data frames with ``video_id``.
+    """
+
+    bpi_scores: Rows
+    splits: Rows
+    measures: Mapping[str, pd.DataFrame]
+
+
+def evaluate_check_ins(inputs: CheckInInputs, settings: CheckInSettings) -> dict[str, pa.Table]:
+    """Predict every target by every model and reference, and say what may be claimed.
+
+    Parameters
+    ----------
+    inputs : CheckInInputs
+        Answers, splits and measures.
+    settings : CheckInSettings
+        Targets, known check-ins, important change, intervals.
+
+    Returns
+    -------
+    dict of str to pyarrow.Table
+        ``check_in_predictions``, ``check_in_patients``, ``check_in_metrics``, ``check_in_effects``, ``check_in_claims``;
+        empty where a study has no patient with a usable video and an answer.
+    """
+    study = check_ins(as_frame(inputs.bpi_scores), as_frame(inputs.splits), inputs.measures)
+    designs = [d for name in settings.targets if len(d := design(study, target(name)))]
+    made = [predictions(study, d, experiments_for([d.target.name]), settings) for d in designs]
+    predicted = pd.concat(made, ignore_index=True) if made else pd.DataFrame()
+    by_patient: list[dict[str, object]] = []
+    by_model: list[dict[str, object]] = []
+    for key, rows in predicted.groupby(_KEYS, sort=False) if made else ():
+        head = dict(zip(_KEYS, key, strict=True))
+        by_patient += [head | row for row in per_patient(rows, settings)]
+        _, sums = patient_sums(rows, settings)
+        by_model += [
+            {
+                **head,
+                "kind": rows["kind"].iloc[0],
+                "metric": name,
+                "check_ins": len(rows),
+                **asdict(interval),
+            }
+            for name, interval in metrics(sums, settings).items()
+        ]
+    found = claims(predicted, settings) if made else []
+    return {
+        "check_in_predictions": pa.Table.from_pandas(
+            predicted, CheckInPredictions.arrow_schema(), preserve_index=False
+        )
+        if made
+        else CheckInPredictions.from_rows([]),
+        "check_in_patients": CheckInPatients.from_rows(by_patient),
+        "check_in_metrics": CheckInMetrics.from_rows(by_model),
+        "check_in_effects": CheckInEffects.from_rows(
+            [row for d in designs for row in _effect_rows(d, *predictors(study, d, SENSORS), settings)]
+        ),
+        "check_in_claims": CheckInClaims.from_rows([_claim_row(c) for c in found]),
+    }
+
+
+def _effect_rows(
+    of: Design, x: Array, names: list[str], settings: CheckInSettings
+) -> list[dict[str, object]]:
+    return [
+        {
+            "target": of.target.name,
+            "measure": e.measure,
+            "patients": e.patients,
+            "check_ins": e.check_ins,
+            "points": e.points,
+            "low": e.low,
+            "high": e.high,
+            "correlation": e.correlation,
+            "p_value": e.p,
+            "p_value_holm": p,
+            "between_variance": e.between,
+            "within_variance": e.within,
+        }
+        for e, p in effects(x, names, of, settings)
+    ]
+
+
+def _claim_row(c: Claim) -> dict[str, object]:
+    return {
+        "target": c.target,
+        "protocol": c.protocol,
+        "known": c.known,
+        "model": c.model,
+        "claim": c.kind,
+        "against": c.against,
+        "patients": c.value.patients,
+        "estimate": c.value.estimate,
+        "low": c.value.low,
+        "high": c.value.high,
+        "reference_error": c.reference_error,
+        "p_value": c.p,
+        "p_value_holm": c.p_holm,
+        "p_least_holm": c.p_least_holm,
+        "verdict": c.verdict,
+    }

@@ -1,0 +1,136 @@
+"""Experiments on targets that change: what each predicts, from what, and with which model, as data.
+
+The item is a check-in: the answers of one day, and what was measured of the video of the same day. To add an experiment, add
+an entry to `CHECK_IN_EXPERIMENTS`; to add a table of measures, add an entry to `SOURCES`. A table that a study does not
+have yet is left out, and joins when it exists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from iss_assets.protocol import terms
+from iss_assets.protocol.targets import TARGETS, Target, target
+
+CODE_VERSION: Final = "1"
+"""Version of the check-in models; increase it with every change of what they predict."""
+
+Group = Literal["demographics", "time", "quality", "questionnaire", "face", "behavior", "voice", "words"]
+Model = Literal["ridge", "boosting"]
+
+GROUPS: Final[dict[Group, str]] = {
+    "demographics": "age group, sex and skin type",
+    "time": "time of day",
+    "quality": "room and phone (light, noise, size of the face)",
+    "questionnaire": "the questionnaire",
+    "face": "face",
+    "behavior": "behavior",
+    "voice": "voice",
+    "words": "words",
+}
+"""Groups of predictors with their names on pages, in the order in which they are added to each other."""
+
+SENSORS: Final[tuple[Group, ...]] = ("face", "behavior", "voice", "words")
+"""What is measured of the person in a video."""
+
+NUISANCE: Final[tuple[Group, ...]] = ("time", "quality")
+"""What says nothing of the person: when, where and with what the video was recorded."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A table of measures with one row per video.
+
+    Attributes
+    ----------
+    name : str
+        Name of the measures; their columns are called ``name.column``.
+    group : str
+        One of `GROUPS`.
+    table : str
+        The table; its numeric columns are the measures.
+    where : str
+        SQL condition that leaves one row per video.
+    minus : str
+        Table with the same columns of the Question 10 reading, the patient's own reference, which is subtracted.
+    """
+
+    name: str
+    group: Group
+    table: str
+    where: str = "true"
+    minus: str = ""
+
+
+SOURCES: Final = (
+    Source("sound", "voice", "audio_features", where="chunk_index = -1"),
+    Source("voice", "voice", "voice_features", where="chunk_index = -1"),
+    Source(
+        "voice_minus_reading",
+        "voice",
+        "voice_features",
+        where="chunk_index = -1",
+        minus="prompt_voice_features",
+    ),
+    Source("behavior", "behavior", "face_behavior_summary"),
+    Source(
+        "behavior_minus_reading", "behavior", "face_behavior_summary", minus="prompt_face_behavior_summary"
+    ),
+    Source("words", "words", "text_features"),
+)
+"""Tables of measures, besides the shape of the face (from ``landmarks``) and the quality of the video (``video_quality``)."""
+
+
+@dataclass(frozen=True)
+class CheckInExperiment:
+    """One model of one target that changes.
+
+    Attributes
+    ----------
+    name : str
+        Name in every table.
+    target : Target
+        What is predicted.
+    groups : tuple of str
+        Groups of predictors; of the questionnaire only the answers that do not define the target.
+    model : str
+        ``ridge`` (linear, penalized) or ``boosting`` (small trees).
+    """
+
+    name: str
+    target: Target
+    groups: tuple[Group, ...]
+    model: Model
+
+    @property
+    def title(self) -> str:
+        """Name of the model on pages."""
+        return MODEL_TITLES[self.model]
+
+
+MODEL_TITLES: Final[dict[Model, str]] = {"ridge": "Linear model", "boosting": "Boosted trees"}
+
+CHECK_IN_EXPERIMENTS: Final = tuple(
+    CheckInExperiment(f"{t.name}_{model}", t, SENSORS, model)
+    for t in TARGETS
+    for model in ("ridge", "boosting")  # type: Model
+)
+"""Every check-in target from what face, behavior, voice and words show; which targets are evaluated is a setting."""
+
+
+def experiments_for(targets: Sequence[str]) -> list[CheckInExperiment]:
+    """Return the experiments on these targets.
+
+    Raises
+    ------
+    ValueError
+        If there is no such target.
+    """
+    return [e for name in targets for e in CHECK_IN_EXPERIMENTS if e.target == target(name)]
+
+
+def questionnaire_answers(target: Target) -> tuple[str, ...]:
+    """Return the answers that may be predictors of a target: all that do not define it."""
+    return tuple(answer for answer in terms.SCORES if target.may_be_predicted_from(answer))

@@ -1,0 +1,166 @@
+"""The first lines of the clinic's report: sentences made from the claims by fixed rules, for people who treat patients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from iss_assets.evaluation.check_ins.claims import BEATS, BEATS_LAST, CANNOT, FOLLOWS, NO, NOT_SHOWN, YES
+from iss_assets.evaluation.check_ins.protocols import REFERENCES
+from iss_assets.evaluation.frames import rows_of
+from iss_assets.modeling.check_ins import CHECK_IN_EXPERIMENTS, GROUPS, SENSORS
+from iss_assets.protocol.targets import BY_NAME
+from iss_assets.settings import CheckInSettings
+
+_TITLES = {e.name: e.title for e in CHECK_IN_EXPERIMENTS}
+
+
+def model_title(name: str) -> str:
+    """Return the name of a model or reference on pages."""
+    return _TITLES.get(name) or REFERENCES[name].capitalize()
+
+
+def situation(known: int) -> str:
+    """Return in which situation a check-in was predicted, as words within a sentence."""
+    return f"after {known} check-in{'s' if known > 1 else ''}" if known else "for new patients"
+
+
+def situations(known: Sequence[int]) -> str:
+    """Return several situations as words within a sentence: ``for new patients and after 1 and 3 check-ins``."""
+    after = sorted(k for k in known if k)
+    parts = ["for new patients"] if 0 in known else []
+    if after:
+        parts.append(f"after {join([str(k) for k in after])} check-in{'' if after == [1] else 's'}")
+    return join(parts)
+
+
+def join(parts: Sequence[str], last: str = "and") -> str:
+    """Join words as a sentence does."""
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} {last} {parts[-1]}"
+
+
+def sensors(effects: pd.DataFrame) -> str:
+    """Name what was measured of the patients: those groups of which there is a measure."""
+    there = {str(measure).split(":")[0] for measure in effects["measure"]}
+    return join([GROUPS[group] for group in SENSORS if group in there] or ["face", "voice"])
+
+
+def first_lines(
+    claims: pd.DataFrame, effects: pd.DataFrame, settings: CheckInSettings
+) -> tuple[str, list[str]]:
+    """Return the leading sentence of the clinic's report and the points below it.
+
+    Parameters
+    ----------
+    claims, effects : pandas.DataFrame
+        ``check_in_claims`` and ``check_in_effects``; either may be empty.
+    settings : CheckInSettings
+        Coverage of the intervals.
+
+    Returns
+    -------
+    str
+        The one sentence that a reader takes along. It says that something was found only where a claim's verdict is yes.
+    list of str
+        What was found of each target: ups and downs, the last answer, the best reference.
+    """
+    if claims.empty:
+        return (
+            "No check-in has been predicted yet; this page needs answers with usable videos of at least two patients.",
+            [],
+        )
+    seen = sensors(effects)
+    lead = _lead(claims, seen)
+    points = []
+    for name, rows in claims.groupby("target", sort=False):
+        title = BY_NAME[str(name)].title
+        points += _follows(title, rows[rows["claim"] == FOLLOWS], seen, settings)
+        points += _against(
+            title,
+            rows[rows["claim"] == BEATS_LAST],
+            "both the patient’s last answer and a guess without the video",
+        )
+        points += _against(title, rows[rows["claim"] == BEATS], "the best of the simple rules")
+    return lead, points
+
+
+def _lead(claims: pd.DataFrame, seen: str) -> str:
+    def targets(kind: str) -> list[str]:
+        chosen = claims[(claims["claim"] == kind) & (claims["verdict"] == YES)]
+        return [BY_NAME[str(name)].title for name in dict.fromkeys(chosen["target"])]
+
+    follows, beats = targets(FOLLOWS), targets(BEATS)
+    verb = "follow" if " and " in seen else "follows"
+    subject = seen[0].upper() + seen[1:]
+    if follows and beats:
+        return (
+            f"{subject} {verb} the ups and downs of {join(follows)}, and predict{'' if verb == 'follow' else 's'} "
+            f"{join(beats)} better than any simple rule."
+        )
+    if follows:
+        return (
+            f"{subject} {verb} the ups and downs of {join(follows)}, but no model is shown to predict an answer better than "
+            "simple rules, such as the patient’s earlier answers."
+        )
+    if beats:
+        return (
+            f"Models of {seen} predict {join(beats)} better than any simple rule, but are not shown to follow a patient’s "
+            "ups and downs."
+        )
+    if claims["verdict"].isin([CANNOT, NO]).all() and (claims["verdict"] == CANNOT).any():
+        return (
+            f"Nothing could have been shown: there are too few patients with several check-ins to say whether {seen} "
+            "follow pain."
+        )
+    return (
+        f"Nothing is shown: no model of {seen} is shown to follow a patient’s ups and downs, or to predict an answer better "
+        "than simple rules, such as the patient’s earlier answers."
+    )
+
+
+def _follows(title: str, rows: pd.DataFrame, seen: str, settings: CheckInSettings) -> list[str]:
+    if rows.empty:
+        return []
+    found = rows[rows["verdict"] == YES]
+    if found.empty:
+        return [f"{title.capitalize()}: {seen} are not shown to go along with a patient’s ups and downs."]
+    best = found.sort_values("estimate").iloc[-1]
+    return [
+        f"{title.capitalize()}: {seen} go along with a patient’s ups and downs. The correlation within patients is "
+        f"{best['estimate']:.2f} ({settings.confidence:.0%} interval {best['low']:.2f} to {best['high']:.2f}; "
+        f"{best['patients']} patients; {model_title(best['model']).lower()})."
+    ]
+
+
+_WORDS = {
+    YES: "better than",
+    NO: "not better than",
+    NOT_SHOWN: "not shown to be better than",
+    CANNOT: "too few patients to show whether better than",
+}
+
+
+def _against(title: str, rows: pd.DataFrame, reference: str) -> list[str]:
+    """Return a sentence on who does better than a reference, in which situation, and who does not."""
+    parts = []
+    for verdict, words in _WORDS.items():
+        of_model: dict[str, list[int]] = {}
+        for row in rows_of(rows[rows["verdict"] == verdict]):
+            of_model.setdefault(model_title(row.model).lower(), []).append(int(row.known))
+        alike: dict[tuple[int, ...], list[str]] = {}
+        for model, known in of_model.items():
+            alike.setdefault(tuple(known), []).append(model)
+        said = [
+            f"{'both models' if len(models) == rows['model'].nunique() == 2 else join(models)} {situations(known)}"
+            for known, models in alike.items()
+        ]
+        if said:
+            parts.append(f"{words} {reference}: {'; '.join(said)}")
+    return (
+        [
+            f"{title.capitalize()}, {'. '.join(p if i == 0 else p[0].upper() + p[1:] for i, p in enumerate(parts))}."
+        ]
+        if parts
+        else []
+    )

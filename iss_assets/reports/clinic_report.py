@@ -1,0 +1,273 @@
+"""The clinic's report: whether face and voice follow the answers of check-ins, in words for people who treat patients.
+
+The page makes no requests and holds ids and numbers only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, cast
+
+import pandas as pd
+
+from iss_assets.evaluation.check_ins.claims import FOLLOWS
+from iss_assets.evaluation.check_ins.metrics import METRICS
+from iss_assets.evaluation.check_ins.protocols import LAST_ANSWER
+from iss_assets.evaluation.frames import Rows, as_frame, number_or_none, rows_of
+from iss_assets.protocol.targets import BY_NAME as TARGETS
+from iss_assets.reports import charts
+from iss_assets.reports import report_tables as t
+from iss_assets.reports.clinic_lines import first_lines, model_title, situation
+from iss_assets.reports.templating import INVENTED, STUDY, Frame, write_page
+from iss_assets.schemas.registry import BY_NAME
+from iss_assets.settings import CheckInSettings
+
+
+@dataclass(frozen=True)
+class ClinicReportInputs:
+    """What the clinic's report is made from.
+
+    Attributes
+    ----------
+    tables : mapping
+        The tables of ``schemas.check_ins.CHECK_INS`` by name; what is missing is taken for empty.
+    settings : CheckInSettings
+        Targets, important change, coverage of the intervals.
+    study_name : str
+        Name of the study.
+    invented : bool
+        Whether the patients are invented.
+    made_at : datetime, optional
+        When the page was made; now if None.
+    versions : mapping
+        Name to version of the software behind the figures.
+    """
+
+    tables: Mapping[str, Rows]
+    settings: CheckInSettings = field(default_factory=CheckInSettings)
+    study_name: str = STUDY
+    invented: bool = False
+    made_at: datetime | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    def frame(self, name: str) -> pd.DataFrame:
+        """Return a table as a pandas frame, without rows where it was not provided."""
+        given = self.tables.get(name)
+        return as_frame(BY_NAME[name].arrow_schema().empty_table() if given is None else given)
+
+
+def write_clinic_report(inputs: ClinicReportInputs, path: Path) -> Path:
+    """Write the clinic's report as one HTML file and return its path."""
+    frame = Frame(
+        "Does pain change, and do face and voice show it?",
+        "The clinic’s report · research use, not for clinical decisions",
+        inputs.made_at,
+        inputs.study_name,
+        [f"{name} {version}" for name, version in inputs.versions.items()],
+        [INVENTED] if inputs.invented else [],
+    )
+    return write_page("clinic_report.html.jinja", frame, _context(inputs), path)
+
+
+def _context(inputs: ClinicReportInputs) -> dict[str, Any]:
+    settings = inputs.settings
+    claims, effects = inputs.frame("check_in_claims"), inputs.frame("check_in_effects")
+    metrics, patients = inputs.frame("check_in_metrics"), inputs.frame("check_in_patients")
+    lead, points = first_lines(claims, effects, settings)
+    names = list(dict.fromkeys(metrics["target"]))
+    known = sorted(set(metrics["known"]))
+    shown = max((k for k in known if k <= 3), default=0)
+    return {
+        "lead": lead,
+        "points": points,
+        "ups_and_downs": _ups_and_downs(claims),
+        "effects": [_effects(effects, name, settings) for name in names],
+        "errors": [
+            {
+                "title": _title(name),
+                "plots": [_errors(metrics, name, shown)],
+                "more": [_errors(metrics, name, k) for k in known if k != shown],
+            }
+            for name in names
+        ],
+        "metrics": [_metrics(metrics, name) for name in names],
+        "patients": [_patients(patients, name, min((k for k in known if k), default=0)) for name in names],
+        "claims": _claims(claims),
+        "confidence": f"{settings.confidence:.0%}",
+        "important": f"{settings.important_change:g}",
+        "samples": f"{settings.bootstrap_samples:,}",
+    }
+
+
+def _title(target: str) -> str:
+    return TARGETS[target].title.capitalize()
+
+
+def _ups_and_downs(claims: pd.DataFrame) -> Any:
+    rows = [
+        charts.IntervalRow(
+            f"{_title(r.target)}: {model_title(r.model).lower()}, {r.patients} patients",
+            float(r.estimate),
+            number_or_none(r.low),
+            number_or_none(r.high),
+        )
+        for r in rows_of(claims[(claims["claim"] == FOLLOWS) & claims["estimate"].notna()])
+    ]
+    if not rows:
+        return None
+    title = "Correlation of predictions and answers within patients"
+    return charts.interval_plot(rows, title, extent=(-1.0, 1.0), middle=0.0, digits=2, names_width=320)
+
+
+def _errors(metrics: pd.DataFrame, target: str, known: int) -> dict[str, Any]:
+    chosen = metrics[
+        (metrics["target"] == target)
+        & (metrics["known"] == known)
+        & (metrics["metric"] == "mean_error")
+        & metrics["estimate"].notna()
+    ]
+    rows = [
+        charts.IntervalRow(
+            model_title(r.model),
+            float(r.estimate),
+            number_or_none(r.low),
+            number_or_none(r.high),
+            kind="model" if r.kind == "model" else "baseline",
+        )
+        for r in rows_of(chosen)
+    ]
+    largest = max([2.0, *(row.high if row.high is not None else row.estimate for row in rows)])
+    last = chosen.loc[chosen["model"] == LAST_ANSWER, "estimate"]
+    title = f"{_title(target)}, {situation(known)}: mean error in points"
+    return {
+        "title": title,
+        "svg": charts.interval_plot(
+            rows,
+            title,
+            float(last.iloc[0]) if len(last) else None,
+            extent=(0.0, float(2 * -(-largest // 2))),
+            middle=None,
+            reference_words="last answer",
+            digits=2,
+            names_width=290,
+        ),
+    }
+
+
+def _effects(effects: pd.DataFrame, target: str, settings: CheckInSettings) -> t.DataTable:
+    chosen = effects[effects["target"] == target].sort_values("p_value")
+    return t.simple(
+        f"{_title(target)}: measures that go up and down with it within patients.",
+        ["Measure", "n", "Check-ins", "Points per usual change", "Correlation", "p", "p (Holm)"],
+        [
+            (
+                r.measure.replace("_", " "),
+                int(r.patients),
+                int(r.check_ins),
+                t.with_interval(r.points, r.low, r.high, 2, signed=True),
+                t.number(r.correlation, 2, signed=True),
+                t.p_value(r.p_value),
+                t.p_value(r.p_value_holm),
+            )
+            for r in rows_of(chosen)
+        ],
+        f"{_title(target)}: no measure could be compared within patients; at least five patients with two or more check-ins "
+        "are needed.",
+        "A mixed model with a level of its own for each patient. A usual change is the standard deviation of the measure from "
+        f"day to day within patients. Intervals: {settings.confidence:.0%}; Holm’s correction over the measures.",
+    )
+
+
+def _metrics(metrics: pd.DataFrame, target: str) -> t.DataTable:
+    rows = []
+    for key, group in metrics[metrics["target"] == target].groupby(["known", "model"], sort=False):
+        known, model = cast(tuple[int, str], key)
+        of = group.set_index("metric")
+        rows.append(
+            (
+                known,
+                group["kind"].iloc[0] != "model",
+                [
+                    t.Cell(situation(known).removeprefix("for ").capitalize(), known),
+                    t.Cell(model_title(model)),
+                    t.count(of.at["mean_error", "patients"]),
+                    t.count(of.at["mean_error", "check_ins"]),
+                    *(
+                        t.with_interval(of.at[m, "estimate"], of.at[m, "low"], of.at[m, "high"], 2)
+                        for m in METRICS
+                    ),
+                ],
+            )
+        )
+    return t.DataTable(
+        f"{_title(target)}: models and simple rules.",
+        ["Situation", "Predicted by", "n", "Check-ins", *METRICS.values()],
+        [cells for _, _, cells in sorted(rows, key=lambda row: row[:2])],
+        "Every patient counts the same. A dash: not defined, for instance because nobody’s answers change.",
+        f"{_title(target)}: nothing has been predicted.",
+        frozenset({0, 1}),
+    )
+
+
+def _patients(patients: pd.DataFrame, target: str, known: int) -> t.DataTable:
+    chosen = patients[(patients["target"] == target) & (patients["known"] == known)]
+    return t.simple(
+        f"{_title(target)} by patient, {situation(known)}.",
+        [
+            "Patient",
+            "Predicted by",
+            "Check-ins",
+            "Mean error, points",
+            "Kappa",
+            "ICC",
+            "Rank correlation",
+            "Changes",
+            "Detected",
+            "False alarms",
+        ],
+        [
+            (
+                r.patient_id,
+                model_title(r.model),
+                int(r.check_ins),
+                t.number(r.mean_error, 2),
+                t.number(r.kappa, 2),
+                t.number(r.icc, 2),
+                t.number(r.within_correlation, 2),
+                int(r.changes),
+                int(r.changes_detected),
+                int(r.false_alarms),
+            )
+            for r in rows_of(chosen.sort_values(["patient_id"], kind="stable"))
+        ],
+        f"{_title(target)}: no patient has been predicted.",
+    )
+
+
+def _claims(claims: pd.DataFrame) -> t.DataTable:
+    return t.simple(
+        "Every claim that was tested.",
+        ["Answer", "Model", "Situation", "Claim", "Against", "n", "Found", "p", "p (Holm)", "Supported"],
+        [
+            (
+                _title(r.target),
+                model_title(r.model),
+                situation(r.known),
+                r.claim,
+                model_title(r.against).lower() if r.against else "",
+                int(r.patients),
+                t.with_interval(r.estimate, r.low, r.high, 2, signed=True),
+                t.p_value(r.p_value),
+                t.p_value(r.p_value_holm),
+                t.Cell(r.verdict, css="good" if r.verdict == "yes" else ""),
+            )
+            for r in rows_of(claims)
+        ],
+        "No claim has been tested yet.",
+        "Found: the correlation within patients, or by how many points the mean error is smaller than the simple rule’s. p: by "
+        "flipping the signs of patients’ values; Holm’s correction over all claims of this table. Supported: in favor, with an "
+        "interval above 0 and p (Holm) small enough. Cannot be shown: no result could have been clear with so few patients.",
+    )

@@ -1,0 +1,136 @@
+"""Invented check-ins as numbers, without videos: to ask the evaluation about studies whose truth is known.
+
+A patient has a level, and days around it. Of every day's distance from the level, a sign in face and voice shows a part:
+`effect` is the correlation of the sign with the answers within patients. Measures differ between patients by much more than
+within them, as voices and faces do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pandas as pd
+
+from iss_assets.protocol import terms
+
+DAY_SPREAD = 1.5
+"""Standard deviation of a patient's days around the level, in points."""
+
+LEVEL_SPREAD = 1.5
+"""Standard deviation of patients' levels."""
+
+
+@dataclass(frozen=True)
+class InventedCheckIns:
+    """Tables of an invented study.
+
+    Attributes
+    ----------
+    patients, bpi_scores, splits : pandas.DataFrame
+        As the warehouse tables ``patients``, ``bpi_scores`` and ``cv_splits``, with the columns that the evaluation reads.
+    measures : dict
+        Data frames by group of predictors, with ``patient_id`` and ``video_id``. ``voice.sign`` is the planted sign; the
+        other measures are noise.
+    """
+
+    patients: pd.DataFrame
+    bpi_scores: pd.DataFrame
+    splits: pd.DataFrame
+    measures: dict[str, pd.DataFrame]
+
+
+def invent_check_ins(
+    patients: int,
+    check_ins: int,
+    *,
+    effect: float = 0.0,
+    confounded: float = 0.0,
+    seed: int = 0,
+    folds: int = 10,
+    noise_measures: int = 8,
+) -> InventedCheckIns:
+    """Invent a study of check-ins.
+
+    Parameters
+    ----------
+    patients, check_ins : int
+        Number of patients, and of check-ins each.
+    effect : float
+        Correlation within patients between the sign in the voice and pain, -1 to 1.
+    confounded : float
+        Correlation within patients between the room's light and pain; the light also shows in a measure of the face, which
+        has no sign of its own.
+    seed : int
+        Another seed invents another study.
+    folds : int
+        Splits, whole patients in turn.
+    noise_measures : int
+        Measures of face and voice that show nothing.
+    """
+    if effect**2 + confounded**2 > 1:
+        raise ValueError("effect and confounded together leave less than no variance")
+    rng = np.random.default_rng([seed, 191])
+    ids = [f"{number + 1:04d}" for number in range(patients)]
+    of = np.repeat(np.arange(patients), check_ins)
+    n = len(of)
+    sign, light, rest = rng.normal(size=(3, n))
+    day = effect * sign + confounded * light + np.sqrt(1 - effect**2 - confounded**2) * rest
+    level = np.clip(rng.normal(5, LEVEL_SPREAD, patients), 3, 7)
+    pain = np.clip(np.round(level[of] + DAY_SPREAD * day), 0, 10)
+    submission = [f"{ids[p]}-{i % check_ins + 1:02d}" for i, p in enumerate(of)]
+    start = datetime(2021, 1, 4, tzinfo=UTC)
+    hours = rng.choice([8, 10, 13, 16, 19, 22], n)
+    when = [start + timedelta(days=2 * int(i % check_ins), hours=int(h)) for i, h in enumerate(hours)]
+    scores = pd.DataFrame(
+        {
+            "submission_id": submission,
+            "patient_id": [ids[p] for p in of],
+            "submitted_at": when,
+            "written_time": [w.replace(tzinfo=None) for w in when],
+            "timeframe": [terms.TIMEFRAMES[int(h) // 6] for h in hours],
+            "pain_now": pain,
+            "chronic_pain": True,
+            **{
+                item: np.clip(np.round(pain + rng.normal(0, 1, n)), 0, 10)
+                for item in terms.INTERFERENCE_ITEMS
+            },
+        }
+    )
+    keys = {"patient_id": scores["patient_id"], "video_id": scores["submission_id"]}
+
+    def own(values: np.ndarray) -> np.ndarray:
+        """Add what a patient always has: twice as large as the days' differences."""
+        return np.asarray(values + 2 * rng.normal(size=patients)[of])
+
+    half = noise_measures // 2
+    measures = {
+        "voice": pd.DataFrame(
+            {
+                **keys,
+                "voice.sign": own(sign),
+                **{f"voice.noise_{i}": own(rng.normal(size=n)) for i in range(half)},
+            }
+        ),
+        "face": pd.DataFrame(
+            {
+                **keys,
+                "face.brightness": own(light + 0.1 * rng.normal(size=n)),
+                **{f"face.noise_{i}": own(rng.normal(size=n)) for i in range(noise_measures - half)},
+            }
+        ),
+        "quality": pd.DataFrame(
+            {**keys, "quality.luminance": own(light), "quality.noise": own(rng.normal(size=n))}
+        ),
+    }
+    people = pd.DataFrame(
+        {
+            "patient_id": ids,
+            "sex": rng.choice(terms.SEXES, patients),
+            "skin_type": rng.choice(terms.SKIN_TYPES, patients),
+            "age_group": None,
+        }
+    )
+    splits = pd.DataFrame({"patient_id": ids, "split": np.arange(patients) % folds + 1})
+    return InventedCheckIns(people, scores, splits, measures)

@@ -1,0 +1,113 @@
+"""Claims are made where there is something, and only there; the first lines say which."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+
+from iss_assets.evaluation.check_ins.claims import BEATS, BEATS_LAST, FOLLOWS, VERDICTS, claims
+from iss_assets.reports.clinic_lines import first_lines
+from iss_assets.settings import CheckInSettings
+from iss_assets.synthetic.check_ins import invent_check_ins
+from iss_assets_tests.evaluation.check_ins.conftest import evaluate
+
+
+def lines(tables: dict[str, pd.DataFrame], settings: CheckInSettings) -> tuple[str, str]:
+    lead, points = first_lines(tables["check_in_claims"], tables["check_in_effects"], settings)
+    return lead, "\n".join(points)
+
+
+def test_a_planted_effect_is_claimed_and_the_first_lines_say_so(
+    planted: SimpleNamespace, quick: CheckInSettings
+) -> None:
+    found = planted.tables["check_in_claims"].set_index(["claim", "known", "model"])
+    follows = found.loc[(FOLLOWS, 1, "pain_now_ridge")]
+    assert follows["verdict"] == "yes"
+    assert follows["low"] < 0.6 < follows["high"] + 0.05
+    assert found.loc[(BEATS_LAST, 5, "pain_now_ridge"), "verdict"] == "yes"
+    lead, points = lines(planted.tables, quick)
+    assert lead.startswith("Face and voice follow the ups and downs of pain now")
+    assert "better than both the patient’s last answer and a guess without the video: " in points
+    assert f"correlation within patients is {found.xs(FOLLOWS)['estimate'].max():.2f}" in points
+
+
+def test_without_an_effect_nothing_is_claimed_and_the_first_lines_say_so(
+    nothing: SimpleNamespace, quick: CheckInSettings
+) -> None:
+    found = nothing.tables["check_in_claims"]
+    # knowing a patient's first answers beats the last one here, without any help from the video
+    error = nothing.tables["check_in_metrics"].set_index(["known", "model", "metric"])["estimate"]
+    assert error[5, "pain_now_ridge", "mean_error"] < error[5, "last_answer", "mean_error"] - 0.2
+    assert not (found["verdict"] == "yes").any()
+    lead, points = lines(nothing.tables, quick)
+    assert lead.startswith("Nothing is shown: ")
+    assert "Pain now: face and voice are not shown to go along with a patient’s ups and downs." in points
+
+
+@pytest.mark.parametrize(
+    ("follows", "beats", "lead"),
+    [
+        ("yes", "yes", "Voice follows the ups and downs of pain now, and predicts pain now better than any simple rule."),
+        ("yes", "not shown", "Voice follows the ups and downs of pain now, but no model is shown to predict"),
+        ("not shown", "yes", "Models of voice predict pain now better than any simple rule, but are not shown to follow"),
+        ("not shown", "not shown", "Nothing is shown: no model of voice is shown to follow"),
+        ("no", "no", "Nothing is shown: no model of voice is shown to follow"),
+        ("cannot be shown", "cannot be shown", "Nothing could have been shown: there are too few patients"),
+    ],
+)  # fmt: skip
+def test_the_lead_says_what_the_verdicts_say(
+    follows: str, beats: str, lead: str, planted: SimpleNamespace, quick: CheckInSettings
+) -> None:
+    rows = planted.tables["check_in_claims"].copy()
+    rows["verdict"] = rows["claim"].map({FOLLOWS: follows, BEATS: beats, BEATS_LAST: beats})
+    effects = planted.tables["check_in_effects"]
+    said, points = first_lines(rows, effects[effects["measure"].str.startswith("voice")], quick)
+    assert said.startswith(lead)
+    against = {
+        "yes": "Pain now, better than both the patient’s last answer and a guess without the video: both models",
+        "no": "Pain now, not better than both the patient’s last answer and a guess without the video: both models",
+        "not shown": "Pain now, not shown to be better than both the patient’s last answer and a guess without the video: both models",
+        "cannot be shown": "Pain now, too few patients to show whether better than both the patient’s last answer and a guess without the video: both models",
+    }
+    assert any(p.startswith(against[beats]) for p in points)
+
+
+def test_a_model_that_does_not_beat_the_last_answer_is_reported_as_such(quick: CheckInSettings) -> None:
+    """Where pain drifts slowly, the last answer is hard to beat, and the first lines say that it was not."""
+    study = invent_check_ins(20, 12, effect=0.3, seed=4)
+    scores = study.bpi_scores.copy()
+    smooth = scores.groupby("patient_id")["pain_now"].transform(lambda v: v.ewm(alpha=0.15).mean())
+    scores["pain_now"] = smooth.round()
+    tables = evaluate(type(study)(study.patients, scores, study.splits, study.measures), quick)
+    found = tables["check_in_claims"]
+    against_last = found[found["claim"] == BEATS_LAST]
+    assert (against_last["verdict"] == "no").all()
+    _, points = lines(tables, quick)
+    assert (
+        "Pain now, not better than both the patient’s last answer and a guess without the video: both models for new patients and after 1, 3 and 5"
+        in points
+    )
+
+
+def test_too_few_patients_cannot_show_anything_and_are_told_so(quick: CheckInSettings) -> None:
+    tables = evaluate(invent_check_ins(4, 5, effect=0.9, seed=1), quick)
+    assert set(tables["check_in_claims"]["verdict"]) <= {"cannot be shown", "no"}
+    assert lines(tables, quick)[0].startswith("Nothing could have been shown: there are too few patients")
+
+
+def test_a_study_without_check_ins_has_empty_tables_and_a_sentence(quick: CheckInSettings) -> None:
+    study = invent_check_ins(2, 2)
+    empty = evaluate(type(study)(study.patients, study.bpi_scores.iloc[:0], study.splits, {}), quick)
+    assert all(table.empty for table in empty.values())
+    assert lines(empty, quick)[0].startswith("No check-in has been predicted yet")
+
+
+def test_all_claims_share_one_level(planted: SimpleNamespace, quick: CheckInSettings) -> None:
+    rows = planted.tables["check_in_predictions"]
+    found = claims(rows, quick)
+    assert len(found) == 2 * (1 + 2 * 4)
+    smallest = min(found, key=lambda c: c.p)
+    assert smallest.p_holm == pytest.approx(min(1.0, smallest.p * len(found)))
+    assert {c.verdict for c in found} <= set(VERDICTS)

@@ -1,0 +1,62 @@
+"""The clinic's report: the first screen, what is said where there is nothing, and what must not be on it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from iss_assets.evaluation.check_ins.study import CheckInInputs, evaluate_check_ins
+from iss_assets.reports.clinic_report import ClinicReportInputs, write_clinic_report
+from iss_assets.settings import CheckInSettings
+from iss_assets.synthetic.check_ins import invent_check_ins
+
+SETTINGS = CheckInSettings(targets=("pain_now", "sleep"), bootstrap_samples=199, permutations=999, trees=5)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    study = invent_check_ins(20, 6, effect=0.6, seed=3)
+    tables = evaluate_check_ins(CheckInInputs(study.bpi_scores, study.splits, study.measures), SETTINGS)
+    path = write_clinic_report(
+        ClinicReportInputs(tables, SETTINGS, invented=True), tmp_path_factory.mktemp("clinic") / "page.html"
+    )
+    return SimpleNamespace(page=path.read_text(encoding="utf-8"), tables=tables)
+
+
+def text(html: str) -> str:
+    return re.sub(
+        r"\s+", " ", re.sub(r"<[^>]+>", " ", re.sub(r"<(style|script).*?</\1>", "", html, flags=re.S))
+    )
+
+
+def test_the_first_screen_needs_no_statistics(made: SimpleNamespace) -> None:
+    first = text(made.page.split('<nav aria-label="Contents"')[0])
+    assert "Invented patients." in first
+    assert "ups and downs of pain now" in first
+    assert not re.search("[\u0370-\u03ff]|p =|Holm|kappa|ICC|regression|statistic", first)
+
+
+def test_every_target_has_its_errors_agreement_and_patients(made: SimpleNamespace) -> None:
+    words = text(made.page)
+    for title in ("Pain now", "Interference with sleep"):
+        assert f"{title}, after 3 check-ins: mean error in points" in words
+        assert f"{title}: models and simple rules." in words
+        assert f"{title} by patient, after 1 check-in." in words
+    claims = made.tables["check_in_claims"]
+    assert made.page.count("follows changes") == 4
+    assert claims.num_rows == 2 * 2 * (1 + 2 * 4)
+
+
+def test_the_errors_on_the_page_are_those_of_the_table(made: SimpleNamespace) -> None:
+    metrics = made.tables["check_in_metrics"].to_pandas().set_index(["target", "known", "model", "metric"])
+    row = metrics.loc[("pain_now", 3, "pain_now_ridge", "mean_error")]
+    assert f"{row['estimate']:.2f} ({row['low']:.2f}–{row['high']:.2f})" in made.page
+
+
+def test_a_study_without_results_has_a_page_that_says_what_is_needed(tmp_path: Path) -> None:
+    page = text(write_clinic_report(ClinicReportInputs({}, SETTINGS), tmp_path / "p.html").read_text("utf-8"))
+    assert "No check-in has been predicted yet; this page needs answers with usable videos" in page
+    assert "Invented" not in page
