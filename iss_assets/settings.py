@@ -320,6 +320,43 @@ DEMO_TRAINING: dict[str, object] = {
 all experiments. Its models are far from the paper's: small images, few frames, four folds, no pretraining."""
 
 
+class BehaviorSettings(Section):
+    """Head pose, blinks and facial proxies from stored meshes (docs/face_behavior.md)."""
+
+    enabled: bool = True
+    """Measure head and face in every video with a face."""
+    max_gap_s: float = Field(0.35, gt=0)
+    """Samples further apart than this are not joined: no motion, blink or curve crosses the gap. At 10 samples per second
+    it bridges two missing faces."""
+    facing_degrees: float = Field(30.0, gt=0, le=90)
+    """A head turned further than this, sideways or up and down, counts as turned away, and its face is left out of all
+    summaries of the face. On real clips the proxies of the far side of the face drift beyond this."""
+    max_fit_error: float = Field(0.1, gt=0)
+    """A mesh whose forehead, nose and cheeks are further than this from the video's median face (root mean square, in
+    distances of the outer eye corners) is not measured. Meshes of real faces reach 0.05, of faces that turned by 60 degrees
+    0.08."""
+    blink_closed: float = Field(0.72, gt=0, lt=1)
+    """A blink closes the eye to less than this share of the person's open eye. At 10 samples per second the moment of full
+    closure often falls between two samples."""
+    blink_open: float = Field(0.8, gt=0, le=1)
+    """A blink begins and ends at this share of the open eye."""
+    blink_seconds: float = Field(0.6, gt=0)
+    """A closure that takes longer is not a blink; blinks take 0.1 to 0.4 s (Stern et al. 1984,
+    doi:10.1111/j.1469-8986.1984.tb02312.x)."""
+    open_eye_seconds: float = Field(3.0, gt=0)
+    """Blinks are compared with the open eye this long before and after."""
+    closed_eye: float = Field(0.5, gt=0, lt=1)
+    """An eye below this share of the video's open eye counts as closed."""
+    speed_seconds: float = Field(0.25, gt=0)
+    """Speeds are slopes fitted to the samples this long before and after: single samples are as noisy as the head is fast."""
+    still_degrees_per_s: float = Field(5.0, gt=0)
+    """A head that turns more slowly than this is still. The noise of the mesh alone makes 1 to 2 degrees per second."""
+    still_seconds: float = Field(1.0, gt=0)
+    """Shorter moments without motion are not stillness: a nod stops at both ends."""
+    spectrum_seconds: float = Field(4.0, gt=0)
+    """Length of the windows in which rhythms of the head are measured: a chunk; frequencies are a quarter of a hertz apart."""
+
+
 class TrainingSettings(Section):
     """Experiments (paper, section 4). The defaults are the profile ``paper``; ``demo`` changes `DEMO_TRAINING`."""
 
@@ -568,6 +605,9 @@ class CheckSettings(Section):
     pitch_change_semitones: float = Field(5.0, gt=0)
     """A video's median pitch this far from the median of the patient's other videos is reported; from day to day a
     speaker varies by one or two semitones."""
+    away_share: float = Field(0.5, gt=0, lt=1)
+    """Share of the pictures with a face above which a head that is turned away (`behavior.facing_degrees`) is reported:
+    what is said about the face then rests on the smaller part of the narrative."""
     group_gap: float = Field(0.2, gt=0, lt=1)
     """Difference in a flag's rate between groups of patients, beyond twice its standard error."""
     group_patients: int = Field(5, ge=2)
@@ -742,6 +782,7 @@ class Settings(BaseSettings):
     landmarks: LandmarkSettings = LandmarkSettings()
     audio: AudioSettings = AudioSettings()
     voice: VoiceSettings = VoiceSettings()
+    behavior: BehaviorSettings = BehaviorSettings()
     prompt: PromptSettings = PromptSettings()
     thermal: ThermalSettings = ThermalSettings()
     quality: QualitySettings = QualitySettings()

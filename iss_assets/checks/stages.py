@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from iss_assets.checks import consent, quality, scores, thermal, voice
+from iss_assets.checks import behavior, consent, quality, scores, thermal, voice
 from iss_assets.checks.findings import Rule
 from iss_assets.features.registry import FEATURES
 from iss_assets.protocol.catalogue import CheckInfo, find, schema_check
@@ -92,6 +92,7 @@ def results_fingerprint(settings: Settings) -> str:
 
 FEATURE_RULES: Mapping[str, FeatureRules] = {
     "voice": FeatureRules({"voice_features": voice.RULES}, voice.QUERIES, also_needs=("video_quality",)),
+    "behavior": FeatureRules({"face_behavior_summary": behavior.RULES}, behavior.QUERIES),
 }
 """Feature to the rules of its tables. Their thresholds are among ``settings.checks``."""
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from iss_assets.features.stages import FeatureStage
 from iss_assets.schemas.audio import Audio
+from iss_assets.schemas.behavior import FaceBehavior, FaceBehaviorSummary
+from iss_assets.schemas.visual import Faces, Frames, Landmarks
 from iss_assets.schemas.voice import VoiceFeatures
 from iss_assets.settings import Settings
 
@@ -16,6 +18,16 @@ FEATURES: tuple[FeatureStage, ...] = (
         measure="iss_assets.features.voice:measure_video",
         description="Silero's voice-activity detector for pauses, afx-audio for pitch and loudness; over speech only. "
         "Formulas and sources: docs/voice.md.",
+    ),
+    FeatureStage(
+        name="behavior",
+        tables=(FaceBehavior, FaceBehaviorSummary),
+        sources=(Frames, Faces, Landmarks),
+        code_version="1",
+        measure="iss_assets.features.behavior:measure_video",
+        description="Head pose, blinks, mouth, brows, and motion of the head, from the stored meshes: geometric proxies, "
+        "explained in docs/face_behavior.md.",
+        kinds=frozenset({"python", "numpy", "duckdb"}),
     ),
 )
 """Every feature; a feature reads only tables of extraction and of features before it."""

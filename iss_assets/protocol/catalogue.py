@@ -288,6 +288,18 @@ _THERMAL: Final = (
     ),
 )
 
+_BEHAVIOR: Final = (
+    CheckInfo(
+        "head_turned_away",
+        "face_behavior_summary",
+        "The head is turned away for most of the video",
+        "WARN",
+        "Ask patient {patient} to look at the phone while speaking, and to rest it in front of them, at eye level.",
+        "settings, checks.away_share and behavior.facing_degrees",
+        asks_patient=True,
+    ),
+)
+
 _STUDY: Final = (
     CheckInfo(
         "study_rejected",
@@ -361,7 +373,17 @@ DAEMON_SILENT: Final = CheckInfo(
 WITHOUT_RUNS: Final = (DAEMON_SILENT,)
 """Checks of the program itself: only the table ``alerts`` has their outcome."""
 
-CATALOGUE: Final = (*_ENROLLMENT, *_CONSENT, *_SCORES, *_QUALITY, *_VOICE, *_THERMAL, *_STUDY, *WITHOUT_RUNS)
+CATALOGUE: Final = (
+    *_ENROLLMENT,
+    *_CONSENT,
+    *_SCORES,
+    *_QUALITY,
+    *_BEHAVIOR,
+    *_VOICE,
+    *_THERMAL,
+    *_STUDY,
+    *WITHOUT_RUNS,
+)
 """Every check but the schema checks, in the order in which the data flow."""
 
 BY_KEY: Final = {(check.asset, check.name): check for check in CATALOGUE}

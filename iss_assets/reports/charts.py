@@ -41,6 +41,48 @@ class IntervalRow:
 
 
 @dataclass(frozen=True)
+class Track:
+    """One band of `video_curves`: up to three series on one scale.
+
+    Attributes
+    ----------
+    title : str
+        What is drawn, a word or two.
+    series : sequence of sequences of float or None
+        One value per time; None breaks the line.
+    low, high : float
+        Ends of the scale; what lies beyond is drawn at the end.
+    unit : str
+        Written after the numbers at both ends.
+    """
+
+    title: str
+    series: Sequence[Sequence[float | None]]
+    low: float
+    high: float
+    unit: str = ""
+
+
+@dataclass(frozen=True)
+class SpanRow:
+    """One row of `video_curves` that says when something holds.
+
+    Attributes
+    ----------
+    title : str
+        What holds, a word or two.
+    spans : sequence of (float, float)
+        Seconds; a moment starts and ends at once.
+    kind : str
+        ``flag``, ``away``, or ``moment``: how it is drawn.
+    """
+
+    title: str
+    spans: Sequence[tuple[float, float]]
+    kind: str
+
+
+@dataclass(frozen=True)
 class _Axes:
     """The rectangle that data are drawn in, and the range of values that its sides stand for."""
 
@@ -588,6 +630,64 @@ def range_of(values: Sequence[float]) -> tuple[float, float]:
     step = _step((high - low) or max(abs(high) * 0.1, 0.1), 4)
     bottom = math.floor(low / step) * step
     return bottom, max(math.ceil(high / step) * step, bottom + step)
+
+
+def video_curves(
+    times: Sequence[float], tracks: Sequence[Track], rows: Sequence[SpanRow], duration: float, title: str
+) -> Markup:
+    """Draw curves over the seconds of one video, one band below the other, and below them when flags hold.
+
+    Parameters
+    ----------
+    times : sequence of float
+        Seconds, one per value of each series.
+    tracks, rows : sequence of Track, of SpanRow
+        From top to bottom.
+    duration : float
+        Length of the video in seconds.
+    title : str
+        What a screen reader says instead of the chart.
+    """
+    width, band, row_height = 720.0, 68.0, 16.0
+    left = max(118.0, *(16 + 5.9 * len(row.title) for row in rows), 0.0)
+    seconds = max(duration, *times, 0.1) if times else max(duration, 0.1)
+    top, body = 8.0, []
+    for track in tracks:
+        at = _Axes(left, width - 6, top, top + band - 18, (0, seconds), (track.low, track.high))
+        middle = 0.0 if track.low < 0 < track.high else (track.low + track.high) / 2
+        body += at.y_grid(
+            (v, f"{v:g}{track.unit}".replace("-", "−")) for v in (track.low, middle, track.high)
+        )
+        body.append(_text(0, (at.top + at.bottom) / 2 + 3.5, track.title, "track", "start"))
+        for number, values in enumerate(track.series):
+            body += _broken_curve(at, times, values, f"thin series-{number}")
+        top += band
+    for row in rows:
+        at = _Axes(left, width - 6, top, top + row_height, (0, seconds), (0, 1))
+        body.append(_text(0, top + 10.5, row.title, "track", "start"))
+        body.append(_line(left, top + row_height - 1, at.right, top + row_height - 1, "grid"))
+        for start, end in row.spans:
+            x = at.x(min(start, seconds))
+            body.append(
+                _rect(x, top + 2, max(at.x(min(end, seconds)) - x, 1.6), row_height - 5, f"span {row.kind}")
+            )
+        top += row_height
+    at = _Axes(left, width - 6, top, top, (0, seconds), (0, 1))
+    step = _step(seconds, 8)
+    marks = [(n * step, f"{n * step:g} s") for n in range(math.floor(seconds / step + 1e-9) + 1)]
+    return _svg(width, top + 20, title, body + at.x_ticks(marks), wide=True)
+
+
+def _broken_curve(at: _Axes, times: Sequence[float], values: Sequence[float | None], cls: str) -> list[str]:
+    """Draw a line that is broken where a value is missing; a lone value is a dot."""
+    low, high = at.y_range
+    runs: list[list[tuple[float, float]]] = [[]]
+    for time, value in zip(times, values, strict=True):
+        if value is None:
+            runs.append([])
+        else:
+            runs[-1].append((at.x(time), at.y(min(high, max(low, value)))))
+    return [_curve(run if len(run) > 1 else [run[0], (run[0][0] + 1, run[0][1])], cls) for run in runs if run]
 
 
 def _x_grid(at: _Axes, ticks: Iterable[tuple[float, str]]) -> list[str]:

@@ -25,6 +25,15 @@ class Measure:
 
 
 SHOWN: Final[Mapping[str, tuple[str, tuple[Measure, ...]]]] = {
+    "face_behavior_summary": (
+        "Head and face",
+        (
+            Measure("turn_speed_median", "Turning of the head", "median, degrees per second"),
+            Measure("still_share", "Head still", "share of the time"),
+            Measure("blinks_per_minute", "Blinks", "per minute"),
+            Measure("mouth_motion", "Motion of the mouth", "in distances of the eyes"),
+        ),
+    ),
     "voice_features": (
         "Voice",
         (

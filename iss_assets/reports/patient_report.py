@@ -1,4 +1,4 @@
-"""One patient's page: pain scores over time, quality over time, accuracy in each experiment. No face."""
+"""One patient's page: pain scores, quality and behavior over time, accuracy in each experiment. No face."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from iss_assets.evaluation.baselines import quality_measures
 from iss_assets.evaluation.frames import Rows, as_frame, number_or_none, rows_of
 from iss_assets.protocol import terms
 from iss_assets.reports import charts, report_tables
+from iss_assets.reports.behavior import behavior_curves
 from iss_assets.reports.measures import over_time
 from iss_assets.reports.templating import INVENTED, STUDY, Frame, write_page
 
@@ -38,6 +39,8 @@ class PatientReportInputs:
         All patients' rows, so that others of the same pain level can be shown; None where nothing has been trained.
     measured
         Rows of the tables of `measures.SHOWN` by name, one per video.
+    behavior
+        The patient's rows of `behavior.read_newest`; None where behavior was not measured.
     study_name, invented, made_at
         As in `StudyReportInputs`.
     """
@@ -49,6 +52,7 @@ class PatientReportInputs:
     video_quality: Rows
     patient_accuracy: Rows | None = None
     measured: Mapping[str, Rows] = field(default_factory=dict)
+    behavior: Rows | None = None
     study_name: str = STUDY
     invented: bool = False
     made_at: datetime | None = None
@@ -88,7 +92,8 @@ def scores_and_quality(inputs: PatientReportInputs) -> dict[str, Any]:
     -------
     dict
         ``summary``: (name, value, hint); ``pain_now``: chart or None; ``interference``, ``quality_plots``: (title, chart);
-        ``chronic``: sentence; ``score_table``, ``video_table``; ``measures``: see `measures.over_time`.
+        ``chronic``: sentence; ``score_table``, ``video_table``; ``measures``: see `measures.over_time`; ``curves``: see
+        `behavior.behavior_curves`.
 
     Raises
     ------
@@ -102,6 +107,7 @@ def scores_and_quality(inputs: PatientReportInputs) -> dict[str, Any]:
     scores = _with_clock(inputs.own("bpi_scores"))
     videos, quality = inputs.own("videos"), inputs.own("video_quality")
     usable = int(quality["usable"].astype(bool).sum())
+    when = dict(zip(scores["submission_id"], scores["clock"], strict=True))
     return {
         "summary": [
             ("Cohort", str(person.cohort), ""),
@@ -121,10 +127,8 @@ def scores_and_quality(inputs: PatientReportInputs) -> dict[str, Any]:
         ],
         **_scores(scores),
         **_quality(scores, videos, quality),
-        "measures": over_time(
-            {name: inputs.own(name) for name in inputs.measured},
-            dict(zip(scores["submission_id"], scores["clock"], strict=True)),
-        ),
+        "measures": over_time({name: inputs.own(name) for name in inputs.measured}, when),
+        "curves": behavior_curves(inputs.behavior, when, videos, quality),
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from iss_assets.schemas.audio import Audio, AudioFeatures, MelSpectrograms
 from iss_assets.schemas.base import Table
+from iss_assets.schemas.behavior import FaceBehavior, FaceBehaviorSummary
 from iss_assets.schemas.check_ins import CHECK_INS
 from iss_assets.schemas.evaluation import (
     BaselineAccuracy,
@@ -38,6 +39,8 @@ OF_A_RECORDING: tuple[type[Table], ...] = (
     MelSpectrograms,
     AudioFeatures,
     VoiceFeatures,
+    FaceBehavior,
+    FaceBehaviorSummary,
 )
 """Tables made from one recording: each is there for narratives and, as `prompt_` and its name, for Question 10."""
 
@@ -63,6 +66,8 @@ TABLES: tuple[type[Table], ...] = (
     AudioFeatures,
     VoiceFeatures,
     Thermal,
+    FaceBehavior,
+    FaceBehaviorSummary,
     VideoQuality,
     Prompts,
     PROMPT_VIDEOS,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any, Final
@@ -14,6 +15,7 @@ from starlette.responses import PlainTextResponse, Response
 from iss_assets.privacy.audit import Action, AuditLine, AuditLog
 from iss_assets.protocol import terms
 from iss_assets.protocol.reviews import Decision
+from iss_assets.reports.behavior import read_newest
 from iss_assets.reports.charts import for_strict_page
 from iss_assets.reports.measures import SHOWN, whole_videos
 from iss_assets.reports.patient_report import PatientReportInputs, scores_and_quality
@@ -196,6 +198,7 @@ class StudyPages:
                 ).to_arrow_table().to_pandas()
                 for name in ("patients", "bpi_scores", "videos", "video_quality")
             }  # fmt: skip
+            behavior = read_newest(connection, patient_id)
             check_ins = connection.execute(_CHECK_INS, {"patient": patient_id}).to_arrow_table().to_pylist()
             measured = {
                 name: connection.execute(
@@ -203,7 +206,9 @@ class StudyPages:
                 ).to_arrow_table().to_pandas()
                 for name in SHOWN
             }  # fmt: skip
-        found = scores_and_quality(PatientReportInputs(patient_id=patient_id, measured=measured, **tables))
+        found = scores_and_quality(
+            PatientReportInputs(patient_id=patient_id, measured=measured, behavior=behavior, **tables)
+        )
         drawn = [
             (f"{title} ({unit})", svg) for group in found["measures"] for title, unit, svg in group.plots
         ]
@@ -212,6 +217,7 @@ class StudyPages:
             "summary": found["summary"],
             "pain_now": for_strict_page(found["pain_now"]) if found["pain_now"] else None,
             "plots": [(name, for_strict_page(svg)) for name, svg in plots],
+            "curves": [replace(video, svg=for_strict_page(video.svg)) for video in found["curves"]],
             "check_ins": check_ins,
         }
 

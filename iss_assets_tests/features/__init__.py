@@ -1,0 +1,1 @@
+"""Tests of what is measured from stored rows of a video."""

@@ -28,6 +28,7 @@ from iss_assets.warehouse.sql.build import build_models
 from iss_assets.warehouse.sql.models import load_models
 from iss_assets_tests.made_up import paper_study_in
 from iss_assets_tests.reports.browser import in_frame
+from iss_assets_tests.reports.test_behavior import behavior_rows
 from iss_assets_tests.reports.test_study_report import inputs
 
 WHEN = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -48,8 +49,16 @@ def pages(
     build_models(store, load_models(WarehouseSettings().sql_dir))
     answers = invent_check_ins(8, 4, effect=0.5)
     few = CheckInSettings(bootstrap_samples=199, permutations=99, trees=3)
+    ids = [r["video_id"] for r in study.videos.to_pylist() if r["patient_id"] == "0007"]
     patient = PatientReportInputs(
-        "0007", study.patients, study.scores, study.videos, study.quality, study.accuracy, invented=True
+        "0007",
+        study.patients,
+        study.scores,
+        study.videos,
+        study.quality,
+        study.accuracy,
+        behavior=behavior_rows(ids),
+        invented=True,
     )
     written = {
         "study_report": write_study_report(inputs(study, evaluated, invented=True), folder / "report.html"),

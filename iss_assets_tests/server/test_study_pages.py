@@ -13,10 +13,12 @@ from dagster._daemon.types import DaemonHeartbeat
 from starlette.applications import Starlette
 
 from iss_assets.pipeline.home import open_instance
+from iss_assets.schemas.behavior import FaceBehavior, FaceBehaviorSummary
 from iss_assets.server.application import DagsterApps, build_application
 from iss_assets.server.daemon_watch import DaemonState, DaemonWatch
 from iss_assets.server.study_data import StudyData
 from iss_assets.settings import ServerSettings, Settings
+from iss_assets_tests.reports.test_behavior import measured, put
 from iss_assets_tests.server.invented_study import FLAGS, make_study
 from iss_assets_tests.server.test_desk import decide
 from iss_assets_tests.server.test_security import client, probe, settings
@@ -171,3 +173,18 @@ def test_the_daemon_is_alive_while_every_part_reports(
             at = now - (silent_s if part == parts[-1] else 1)
             instance.add_daemon_heartbeat(DaemonHeartbeat(at, part, "id", []))
         assert watch.state().alive is alive
+
+
+def test_a_researcher_sees_curves_of_behavior_and_no_face(settings: Settings, empty_warehouse: Path) -> None:
+    warehouse = make_study(settings, empty_warehouse)
+    researcher = client(built(settings), "researcher")
+    assert "Head and face, second by second" not in researcher.get("/patients/0007").text
+    made = measured(4.0)
+    with warehouse.write() as writer:
+        for model in (FaceBehavior, FaceBehaviorSummary):
+            put(writer, model, made[model.__table__], "0007-01", "0007")
+    page = researcher.get("/patients/0007").text
+    section = page.split('<section aria-labelledby="behavior">')[1].split("</section>")[0]
+    assert "0007-01 · 4 s" in section and section.count('<polyline points="') >= 6
+    assert "style=" not in section, "the page's Content Security Policy forbids it"
+    assert "<img" not in page and "<video" not in page

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import pyarrow as arrow
 
 from iss_assets.datasets.items import without_consent
 from iss_assets.defs.assets.common import OWNERS
@@ -16,6 +17,7 @@ from iss_assets.defs.partitions import patients_partitions
 from iss_assets.defs.resources import WarehouseResource
 from iss_assets.pipeline.staleness import relabelled_experiments
 from iss_assets.pipeline.training import untrained_experiments
+from iss_assets.reports.behavior import read_newest
 from iss_assets.reports.clinic_report import ClinicReportInputs, write_clinic_report
 from iss_assets.reports.gallery import MartFigure, mart_figures
 from iss_assets.reports.measures import SHOWN, whole_videos
@@ -174,7 +176,7 @@ def clinic_report(warehouse: WarehouseResource) -> dg.MaterializeResult:
 @dg.asset(
     **_page(
         "patient_report",
-        "One patient's scores over time, quality over time, and accuracy by experiment; no face.",
+        "One patient's scores, quality, and measures over time, curves of behavior, and accuracy by experiment; no face.",
         deps=["bpi_scores", "video_quality", "patient_accuracy", *SHOWN],
         partitions_def=patients_partitions,
         backfill_policy=dg.BackfillPolicy.single_run(),
@@ -191,7 +193,13 @@ def patient_report(context: dg.AssetExecutionContext, warehouse: WarehouseResour
     folder = settings.reports_dir / "patients"
     written = [
         write_patient_report(
-            PatientReportInputs(patient_id=patient, invented=invented, measured=measured, **rows),
+            PatientReportInputs(
+                patient_id=patient,
+                invented=invented,
+                measured=measured,
+                behavior=_behavior(store, patient),
+                **rows,
+            ),
             folder / f"{patient}.html",
         )
         for patient in context.partition_keys
@@ -200,6 +208,11 @@ def patient_report(context: dg.AssetExecutionContext, warehouse: WarehouseResour
     return dg.MaterializeResult(
         metadata={"pages": len(written), **(link(written[-1], settings) if written else {})}
     )
+
+
+def _behavior(store: Warehouse, patient_id: str) -> arrow.Table:
+    with store.read() as connection:
+        return read_newest(connection, patient_id)
 
 
 @dg.asset(

@@ -13,6 +13,7 @@ from typing import Final
 from iss_assets.protocol.recordings import recording_of
 from iss_assets.schemas.audio import AUDIO_FEATURES
 from iss_assets.schemas.base import Column, Table
+from iss_assets.schemas.behavior import BEHAVIOR_OF_THE_MOMENT, PROPORTIONS
 from iss_assets.schemas.registry import BY_NAME
 from iss_assets.schemas.voice import VOICE_FEATURES
 
@@ -42,7 +43,8 @@ class Kind(StrEnum):
     WORD = "one of a few fixed words"
     NUMBERS = "numbers as JSON: text in it is dropped"
     VOICE = "feature of the voice: in the registered tier of whole videos only"
-    MESH = "face mesh: can identify"
+    BEHAVIOR = "measure of how head and face move: in the registered tier of whole videos only"
+    MESH = "face mesh, or proportions of a face: can identify"
     EMBEDDING = "embedding of a face: can identify"
     PICTURE = "picture of a face"
     SOUND = "sound"
@@ -75,6 +77,7 @@ RELEASED_IN: Final[Mapping[Kind, frozenset[Tier]]] = MappingProxyType(
         Kind.WORD: _ALL,
         Kind.NUMBERS: _REGISTERED,
         Kind.VOICE: _REGISTERED,
+        Kind.BEHAVIOR: _REGISTERED,
         # in the registered tier, too, if the setting `release.landmarks` allows it
         Kind.MESH: _CONTROLLED,
         Kind.EMBEDDING: _CONTROLLED,
@@ -120,7 +123,7 @@ _OPERATIONS: Final = frozenset(
         "extractions",
     }
 )
-_CONTROLLED_TABLES: Final = frozenset({"mel_spectrograms", "embeddings"})
+_CONTROLLED_TABLES: Final = frozenset({"mel_spectrograms", "embeddings", "face_behavior"})
 
 
 def _of_both_recordings(*names: str) -> frozenset[str]:
@@ -262,6 +265,23 @@ KINDS: Final[Mapping[str, Mapping[str, Kind]]] = MappingProxyType(
             position="paired_frame",
             measure="width height emissivity camera_emissivity face_found face_x1 face_y1 face_x2 face_y2 forehead_c nose_c "
             "min_c max_c pair_gap_s",
+        ),
+        "face_behavior": _kinds(
+            **_OF_VIDEO,
+            position="frame_index chunk_index",
+            measure="time_s repeated facing fit_error",
+            behavior="yaw_deg pitch_deg roll_deg turn_speed shift_speed still eye_openness blink brow_lowering",
+            mesh="eye_aspect_ratio mouth_open mouth_width lip_corners jaw_drop brow_height",
+            link="fingerprint",
+        ),
+        "face_behavior_summary": _kinds(
+            **_OF_VIDEO,
+            position="chunk_index",
+            measure="pictures measured facing seconds away_share",
+            behavior=" ".join(BEHAVIOR_OF_THE_MOMENT),
+            # lengths of a face at rest
+            mesh=" ".join(PROPORTIONS),
+            link="fingerprint",
         ),
         "video_quality": _kinds(
             **_OF_VIDEO,

@@ -10,6 +10,7 @@ import numpy as np
 from iss_assets.evaluation.reidentification import Recognition, recognize
 from iss_assets.protocol import terms
 from iss_assets.schemas.audio import AUDIO_FEATURES
+from iss_assets.schemas.behavior import BEHAVIOR_OF_THE_MOMENT
 from iss_assets.schemas.voice import VOICE_FEATURES
 from iss_assets.warehouse.database import Warehouse
 
@@ -101,6 +102,10 @@ FEATURES: Final[dict[str, Callable[[Warehouse], _Vectors]]] = {
     ),
     "voice measures of whole videos": _columns(
         "select * from voice_features where chunk_index = -1 order by patient_id, video_id", VOICE_FEATURES
+    ),
+    "behavior of whole videos": _columns(
+        "select * from face_behavior_summary where chunk_index = -1 order by patient_id, video_id",
+        BEHAVIOR_OF_THE_MOMENT,
     ),
     "scores of a check-in": _columns(
         "select * replace (chronic_pain::integer as chronic_pain) from bpi_scores order by patient_id, submission_id",

@@ -193,7 +193,7 @@ class Release:
                 yield self._sorted(table, self._changed(table, columns, rows, patient))
 
     def _only_whole_videos(self, columns: Sequence[Column], name: str) -> bool:
-        voice = any(kind_of(name, c.name) is Kind.VOICE for c in columns)
+        voice = any(kind_of(name, c.name) in (Kind.VOICE, Kind.BEHAVIOR) for c in columns)
         return voice and self.tier is not Tier.controlled
 
     def _read(self, sql: str, params: list[object]) -> pa.Table:
