@@ -222,6 +222,37 @@ def voice(patients: Sequence[str] | None = None, *, chunks: bool = False, home: 
     return _measures("voice_features", patients, chunks, home)
 
 
+def behavior(
+    patients: Sequence[str] | None = None, *, chunks: bool = False, home: Home = None
+) -> pd.DataFrame:
+    """Load how head and face move: geometric proxies of ``face_behavior_summary``; what could not be measured is NaN.
+
+    Parameters
+    ----------
+    patients : sequence of str, optional
+        Only theirs.
+    chunks : bool
+        One row per 4-second chunk; by default one per video.
+    home : Path or str, optional
+        The home folder.
+    """
+    return _measures("face_behavior_summary", patients, chunks, home)
+
+
+def behavior_frames(patients: Sequence[str] | None = None, *, home: Home = None) -> pd.DataFrame:
+    """Load pose and proxies of every sampled frame with a mesh, from ``face_behavior``.
+
+    Parameters
+    ----------
+    patients : sequence of str, optional
+        Only theirs.
+    home : Path or str, optional
+        The home folder.
+    """
+    rows = table("face_behavior", patients=patients, home=home)
+    return rows.sort_values(["patient_id", "video_id", "frame_index"], ignore_index=True)
+
+
 def _measures(name: str, patients: Sequence[str] | None, chunks: bool, home: Home) -> pd.DataFrame:
     """Load a table of measures by video, or by chunk, in order."""
     rows = table(name, patients=patients, home=home)
@@ -253,7 +284,8 @@ class TrainingSet:
 
     @cached_property
     def inputs(self) -> dict[str, np.ndarray | EncodedFaces]:
-        """Arrays by name: ``faces``, ``landmarks``, ``scores``, ``mel``, ``audio_features``, ``embeddings``, ``voice``.
+        """Arrays by name: ``faces``, ``landmarks``, ``scores``, ``mel``, ``audio_features``, ``embeddings``, ``voice``,
+        ``behavior``.
 
         Faces that would not fit in memory stay encoded and are decoded when indexed by an array of positions.
         """

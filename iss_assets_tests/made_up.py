@@ -20,6 +20,7 @@ import numpy as np
 from iss_assets.protocol import terms
 from iss_assets.schemas.audio import AUDIO_FEATURES, Audio, AudioFeatures, MelSpectrograms
 from iss_assets.schemas.base import Table
+from iss_assets.schemas.behavior import BEHAVIOR_MEASURES, FaceBehaviorSummary
 from iss_assets.schemas.intake import BpiScores, Patients
 from iss_assets.schemas.modeling import CvSplits
 from iss_assets.schemas.video_quality import VideoQuality
@@ -202,6 +203,7 @@ def _fill(
     _fill_frames(warehouse, sum(v.frames for v in readable), faces, landmarks)
     warehouse.replace(Audio, Audio.from_rows([_audio(v, random) for v in readable]), {})
     warehouse.replace(VoiceFeatures, VoiceFeatures.from_rows(_voices(readable)), {})
+    warehouse.replace(FaceBehaviorSummary, FaceBehaviorSummary.from_rows(_behaviors(readable)), {})
     warehouse.replace(VideoQuality, VideoQuality.from_rows([_quality(v, random) for v in videos]), {})
     with_frames = {v.patient_id for v in readable}
     levels = {p["patient_id"]: p["pain_level"] for p in patients if p["patient_id"] in with_frames}
@@ -361,6 +363,22 @@ def _voices(videos: list[Video]) -> list[dict[str, Any]]:
     return rows
 
 
+def _behaviors(videos: list[Video]) -> list[dict[str, Any]]:
+    """Return the behavior in videos, as a whole and in their first chunk; in every fifth no mesh fits."""
+    random = np.random.default_rng(17)
+    rows = []
+    for number, video in enumerate(videos):
+        measured = random.uniform(0.1, 0.9, len(BEHAVIOR_MEASURES)).tolist() if number % 5 else []
+        for chunk in (-1, 0):
+            keys = {"video_id": video.video_id, "patient_id": video.patient_id, "fingerprint": "made-up"}
+            counts = {"pictures": 40, "measured": 30 if measured else 0, "facing": 30 if measured else 0}
+            values = dict(zip(BEHAVIOR_MEASURES, measured, strict=False))
+            rows.append(
+                {**keys, "chunk_index": chunk, **counts, "seconds": 3.0 if measured else 0.0, **values}
+            )
+    return rows
+
+
 def _quality(video: Video, random: np.random.Generator) -> dict[str, Any]:
     flags = [f for f in FLAGS if random.random() < 0.04] if video.status == "ok" else ["unreadable"]
     unusable = next((f for f in flags if f in ("face_missing", "unreadable")), None)
@@ -444,6 +462,16 @@ def tiny_study(warehouse: Warehouse, mesh: np.ndarray | None = None, patients: i
             for chunk in (-1, 0, 1):
                 at = {**keys, "chunk_index": chunk}
                 voice = {"speech_s": 3.0, "voiced_s": 2.0, "f0_median_hz": 100.0 + 10 * number + place}
+                add(FaceBehaviorSummary, []).append(
+                    {
+                        **at,
+                        "pictures": 6,
+                        "measured": 5,
+                        "facing": 5,
+                        "seconds": 0.5,
+                        "still_share": min(0.1 * number, 1.0),
+                    }
+                )
                 add(VoiceFeatures, []).append(
                     {**at, **(voice if chunk < 1 else voice | {"f0_median_hz": None})}
                 )

@@ -87,6 +87,14 @@ def test_a_voice_is_a_row_a_video_or_a_row_a_chunk(home: Path) -> None:
     assert np.array_equal(chunks["f0_median_hz"], [110, np.nan, 111, np.nan], equal_nan=True)
 
 
+def test_behavior_is_a_row_a_video_or_a_row_a_chunk(home: Path) -> None:
+    videos = load.behavior(["0003"], home=home)
+    assert videos["video_id"].tolist() == ["0003-1", "0003-2"]
+    assert videos["still_share"].tolist() == pytest.approx([0.2, 0.2])
+    assert load.behavior(["0003"], chunks=True, home=home)["chunk_index"].tolist() == [0, 1, 0, 1]
+    assert load.behavior_frames(home=home).empty
+
+
 def test_the_training_set_of_a_measured_experiment_has_named_columns(home: Path) -> None:
     data = load.training_set("forest_voice", home=home)
     frame = data.to_pandas()

@@ -525,3 +525,14 @@ def test_a_patients_voice_is_the_median_over_videos_and_compared_with_the_patien
     assert summary["f0_change_semitones"] == pytest.approx(12 * math.log2(pitches[-1] / pitches[0]))
     assert over_time[0]["f0_change_semitones"] == pytest.approx(12 * math.log2(pitches[0] / median(pitches)))
     assert summary["speech_minutes"] == pytest.approx(len(pitches) * 8 / 60)
+
+
+def test_behavior_over_time_and_of_a_patient_is_that_of_whole_videos(study: Warehouse) -> None:
+    found = rows(study, "select * from behavior_over_time where patient_id = '0003'")
+    (summary,) = rows(study, "select * from behavior_summary where patient_id = '0003'")
+    still = [r["still_share"] for r in found if r["still_share"] is not None]
+
+    assert len({r["video_id"] for r in found}) == len(found) == summary["videos"]
+    assert summary["measured"] == len(still) < len(found)
+    assert summary["still_share"] == pytest.approx(median(still))
+    assert summary["minutes"] == pytest.approx(3 * len(still) / 60)

@@ -74,9 +74,13 @@ SOURCES: Final = (
         where="chunk_index = -1",
         minus="prompt_voice_features",
     ),
-    Source("behavior", "behavior", "face_behavior_summary"),
+    Source("behavior", "behavior", "face_behavior_summary", where="chunk_index = -1"),
     Source(
-        "behavior_minus_reading", "behavior", "face_behavior_summary", minus="prompt_face_behavior_summary"
+        "behavior_minus_reading",
+        "behavior",
+        "face_behavior_summary",
+        where="chunk_index = -1",
+        minus="prompt_face_behavior_summary",
     ),
     Source("words", "words", "text_features"),
 )

@@ -15,6 +15,7 @@ import numpy as np
 from iss_assets.modeling.experiments import Experiment
 from iss_assets.modeling.pictures import EncodedFaces, SharedPictures
 from iss_assets.protocol import terms
+from iss_assets.schemas.behavior import BEHAVIOR_MEASURES, FaceBehaviorSummary
 from iss_assets.schemas.voice import VOICE_FEATURES, VoiceFeatures
 
 SCORE_COLUMNS: Final = (
@@ -30,7 +31,10 @@ ANSWERS: Final = len(terms.SCORES)
 """Number of leading `SCORE_COLUMNS` that can be missing; the others never are."""
 
 MEASURES: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = MappingProxyType(
-    {"voice": (VoiceFeatures.__table__, VOICE_FEATURES)}
+    {
+        "voice": (VoiceFeatures.__table__, VOICE_FEATURES),
+        "behavior": (FaceBehaviorSummary.__table__, BEHAVIOR_MEASURES),
+    }
 )
 """The inputs that are measures of a whole video, each with its table and columns. A measure can be missing (NaN)."""
 

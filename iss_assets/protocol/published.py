@@ -110,6 +110,8 @@ BY_NAME: Final = {p.experiment: p for p in TABLE_5}
 OURS: Final = {
     "embedding_probe": ("Ours", "Embedding probe", "faces (frozen backbone)"),
     "forest_voice": ("Ours", "Random Forest Voice", "voice"),
+    "forest_behavior": ("Ours", "Random Forest Behavior", "movement of head and face"),
+    "forest_measures": ("Ours", "Random Forest Measures", "voice, movement of head and face"),
 }
 """Experiments of this project that the paper does not have: number, label, data."""
 

@@ -73,16 +73,17 @@ def _patients(rows: Rows) -> list[MartFigure]:
     return drawn
 
 
-def _voices(rows: Rows) -> list[MartFigure]:
-    return [
-        MartFigure(caption, charts.histogram(values, axis, finest=finest))
-        for caption, column, axis, finest in (
-            ("Pitch of each patient", "f0_median_hz", "median, Hz", 10),
-            ("Pace of each patient", "speech_rate", "syllables per second", 0.2),
-            ("Pauses of each patient", "pauses_per_minute", "per minute", 1),
-        )
-        if (values := [r[column] for r in rows if r[column] is not None])
-    ]
+def _by_patient(*measures: tuple[str, str, str, float]) -> Callable[[Rows], list[MartFigure]]:
+    """Draw how many patients have which value: caption, column, label of the axis, smallest width of a bar."""
+
+    def draw(rows: Rows) -> list[MartFigure]:
+        return [
+            MartFigure(caption, charts.histogram(values, axis, finest=finest))
+            for caption, column, axis, finest in measures
+            if (values := [r[column] for r in rows if r[column] is not None])
+        ]
+
+    return draw
 
 
 def _flags(rows: Rows) -> list[MartFigure]:
@@ -114,5 +115,14 @@ _FIGURES: Final[Mapping[str, Callable[[Rows], list[MartFigure]]]] = {
     "pain_score_correlations": _correlations,
     "quality_over_time": _one("Quality week by week", charts.quality_over_time, wide=True),
     "quality_flags": _flags,
-    "voice_summary": _voices,
+    "voice_summary": _by_patient(
+        ("Pitch of each patient", "f0_median_hz", "median, Hz", 10),
+        ("Pace of each patient", "speech_rate", "syllables per second", 0.2),
+        ("Pauses of each patient", "pauses_per_minute", "per minute", 1),
+    ),
+    "behavior_summary": _by_patient(
+        ("Turning of each patient's head", "turn_speed_median", "median, degrees per second", 0.5),
+        ("Stillness of each patient's head", "still_share", "share of the time", 0.05),
+        ("Blinks of each patient", "blinks_per_minute", "per minute", 2),
+    ),
 }

@@ -210,6 +210,13 @@ _SECTIONS: Final = (
         folded=("voice_summary",),
     ),
     _Plan(
+        "behavior",
+        "Head and face",
+        "How patients move head and face, as medians over their videos. Geometric proxies, not of pain.",
+        drawn=("behavior_summary",),
+        folded=("behavior_summary",),
+    ),
+    _Plan(
         "models",
         "Experiments",
         "The paper's Table 5 beside our own figures; ours are empty where an experiment has not been run.",

@@ -23,6 +23,7 @@ from iss_assets.modeling.fitting import fit_fold, predict_fold
 from iss_assets.modeling.items import SCORE_COLUMNS, EncodedFaces, Items
 from iss_assets.modeling.pictures import StoredFiles
 from iss_assets.pipeline.staleness import embeddings_fingerprint, fold_fingerprints
+from iss_assets.schemas.behavior import BEHAVIOR_MEASURES
 from iss_assets.schemas.modeling import FramePredictions
 from iss_assets.schemas.voice import VOICE_FEATURES
 from iss_assets.settings import Settings, TrainingSettings
@@ -130,6 +131,14 @@ def test_a_voice_is_one_row_a_video_with_what_could_not_be_measured_missing(stud
     assert np.isnan(voice["s2b"]).all()
     reasons = {(row["video_id"], row["reason"]) for row in left_out(study, VOICE, SETTINGS).to_pylist()}
     assert ("s3a", "no_voice") in reasons and ("s4a", "dark") in reasons
+
+
+def test_all_measures_together_are_taken_where_a_video_has_each_of_them(study: Warehouse) -> None:
+    items = load_items(study, experiment("forest_measures"), SETTINGS)
+    assert items.video_id.tolist() == ["s1a", "s1b", "s2a", "s2b", "s3b"]  # s3a has no voice
+    still = array_of(items, "behavior")[:, BEHAVIOR_MEASURES.index("still_share")]
+    assert still == pytest.approx([0.1, 0.1, 0.2, 0.2, 0.3])
+    assert np.isnan(array_of(items, "voice")[3]).all()
 
 
 def test_a_forest_learns_a_voice_with_missing_measures(study: Warehouse, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from iss_assets.modeling.items import SCORE_COLUMNS, Items, make_items
 from iss_assets.protocol import terms
 from iss_assets.schemas.audio import AUDIO_FEATURES, AudioFeatures, MelSpectrograms
 from iss_assets.schemas.base import Table
+from iss_assets.schemas.behavior import BEHAVIOR_MEASURES, FaceBehaviorSummary
 from iss_assets.schemas.intake import BpiScores, Patients
 from iss_assets.schemas.registry import TABLES
 from iss_assets.schemas.video_quality import VideoQuality
@@ -58,6 +59,7 @@ def planted_items(
         "audio_features": features,
         "embeddings": (rng.normal(size=(n, 64)) + 2 * pain[:, None]).astype(np.float32),
         "voice": (rng.normal(size=(n, len(VOICE_FEATURES))) + 2 * pain[:, None]).astype(np.float32),
+        "behavior": (rng.normal(size=(n, len(BEHAVIOR_MEASURES))) + 2 * pain[:, None]).astype(np.float32),
     }
     numbers = np.tile(np.arange(each), patients)
     return make_items(
@@ -148,6 +150,14 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
                     "f0_median_hz": 100.0 + patient,
                 }
                 # nobody speaks in the second video of patient 2, and there is no sound at all in that of patient 3
+                seen = {
+                    "pictures": 6,
+                    "measured": 4,
+                    "facing": 4,
+                    "seconds": 0.4,
+                    "still_share": 0.1 * patient,
+                }
+                made[FaceBehaviorSummary].append({**key, "chunk_index": chunk, **seen})
                 if video != "s3a":
                     made[VoiceFeatures].append(
                         {

@@ -5,6 +5,7 @@ import pyarrow as pa
 import pytest
 
 from iss_assets.modeling.experiments import BY_NAME, EXPERIMENTS, experiment
+from iss_assets.modeling.fitting import columns_of
 from iss_assets.modeling.items import (
     ANSWERS,
     SCORE_COLUMNS,
@@ -16,6 +17,7 @@ from iss_assets.modeling.items import (
     fit_preparation,
     make_items,
 )
+from iss_assets.schemas.behavior import BEHAVIOR_MEASURES
 from iss_assets.schemas.voice import VOICE_FEATURES
 from iss_assets_tests.modeling.conftest import as_png, planted_items
 
@@ -40,9 +42,9 @@ def test_the_eight_models_of_table_5_and_our_own_are_declared_with_their_inputs(
     assert list(BY_NAME) == [
         "resnet50_4_static", "resnet50_2_static", "forest_landmarks", "forest_pain", "fusion_1", "fusion_2",
         "fusion_3", "audio_static", "embedding_probe",
-        "forest_voice",
+        "forest_voice", "forest_behavior", "forest_measures",
     ]  # fmt: skip
-    assert [e.paper_number for e in EXPERIMENTS] == [1, 1, 2, 3, 4, 5, 6, 7, None, None]
+    assert [e.paper_number for e in EXPERIMENTS] == [1, 1, 2, 3, 4, 5, 6, 7, None, None, None, None]
     assert experiment("fusion_3").inputs == ("faces", "landmarks", "scores")
     assert experiment("resnet50_4_static").class_names == ("None", "Low", "Moderate", "Severe")
     assert experiment("audio_static").target("Low") == "Pain"
@@ -121,6 +123,15 @@ def test_missing_measures_get_the_training_sides_median_and_a_flag_and_can_be_st
     assert vectors[:, 2].tolist() == [2, 2, 2, 2]
     assert vectors[:, -1].tolist() == [1, 1, 1, 1]
     assert not prepared.centre
+
+
+def test_a_forest_on_all_measures_gets_the_columns_and_the_flag_of_each() -> None:
+    forest = experiment("forest_measures")
+    items = planted_items(forest, each=2)
+    prepared = fit_preparation(items, scaled=False)
+    wide = columns_of(forest, prepared, items)
+    assert wide.shape == (8, len(VOICE_FEATURES) + 1 + len(BEHAVIOR_MEASURES) + 1)
+    assert wide[:, len(VOICE_FEATURES)].tolist() == [0] * 8
 
 
 def test_forests_get_unscaled_values_and_landmarks_stay_raw() -> None:

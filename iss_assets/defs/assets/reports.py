@@ -61,6 +61,7 @@ STUDY_FIGURES = (
     ("Pain scores", ("pain_score_correlations",)),
     ("Quality over time", ("quality_over_time",)),
     ("Voice", ("voice_summary",)),
+    ("Head and face", ("behavior_summary",)),
 )
 """Headings of the study report with the marts that are drawn under them."""
 
