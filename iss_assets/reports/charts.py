@@ -586,6 +586,8 @@ def time_line(
 ) -> Markup:
     """Draw values over time, one dot per value; the line is broken where a value is missing."""
     width, height, left = (720.0, 190.0, 30.0) if wide else (300.0, 110.0, 24.0)
+    marks = [(mark, f"{mark:g}") for mark in (low, (low + high) / 2, high)]
+    left = max(left, 8 + 5.6 * max(len(words) for _, words in marks))
     start, end = min(times), max(times)
     seconds = (end - start).total_seconds()
     at = _Axes(left, width - 10, 10, height - 20, (0, seconds), (low, high))
@@ -593,7 +595,7 @@ def time_line(
     def place(time: datetime, value: float) -> tuple[float, float]:
         return at.x((time - start).total_seconds()), at.y(value)
 
-    body = at.y_grid((mark, f"{mark:g}") for mark in (low, (low + high) / 2, high))
+    body = at.y_grid(marks)
     ends = ((start, "start"), (end, "end")) if start.date() != end.date() else ((start, "middle"),)
     for time, anchor in ends:
         body.append(_text(place(time, low)[0], height - 5, f"{time:%-d %b %Y}", "tick", anchor))
