@@ -23,6 +23,7 @@ TINY = {
         "training",
         "evaluation",
         "coverage",
+        "check_ins",
         "reidentification",
     )
 }
@@ -46,7 +47,7 @@ def main() -> int:
         jobs |= {"encryption": [], "features": []}
         jobs |= {"incremental": [], "scale": []}
         jobs |= {"quality": []} if options.clips else {}
-        jobs |= {"training": [], "evaluation": [], "coverage": [], "reidentification": []}
+        jobs |= {"training": [], "evaluation": [], "coverage": [], "check_ins": [], "reidentification": []}
     if unknown := set(options.names) - jobs.keys():
         parser.error(f"unknown benchmark: {', '.join(sorted(unknown))}")
     failed = 0

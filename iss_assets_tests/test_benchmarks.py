@@ -25,6 +25,7 @@ SAYS = {
     "training": "times naive",
     "evaluation": "the whole evaluation",
     "coverage": "repeated study",
+    "check_ins": "| 29 | 0.5 | 0 | 2 |",
     "reidentification": "25 features, 2 apart",
 }
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from iss_assets.evaluation.check_ins.claims import BEATS, BEATS_LAST, CANNOT, FOLLOWS, NO, NOT_SHOWN, YES
-from iss_assets.evaluation.check_ins.protocols import REFERENCES
+from iss_assets.evaluation.check_ins.protocols import REFERENCES, ROOM
 from iss_assets.evaluation.frames import rows_of
 from iss_assets.modeling.check_ins import CHECK_IN_EXPERIMENTS, GROUPS, SENSORS
 from iss_assets.protocol.targets import BY_NAME
@@ -71,11 +71,14 @@ def first_lines(
             [],
         )
     seen = sensors(effects)
+    canary = claims[claims["model"] == ROOM]
+    claims = claims[claims["model"] != ROOM]
     lead = _lead(claims, seen)
     points = []
     for name, rows in claims.groupby("target", sort=False):
         title = BY_NAME[str(name)].title
         points += _follows(title, rows[rows["claim"] == FOLLOWS], seen, settings)
+        points += _warning(title, canary[canary["target"] == name])
         points += _against(
             title,
             rows[rows["claim"] == BEATS_LAST],
@@ -130,6 +133,15 @@ def _follows(title: str, rows: pd.DataFrame, seen: str, settings: CheckInSetting
         f"{title.capitalize()}: {seen} go along with a patient’s ups and downs. The correlation within patients is "
         f"{best['estimate']:.2f} ({settings.confidence:.0%} interval {best['low']:.2f} to {best['high']:.2f}; "
         f"{best['patients']} patients; {model_title(best['model']).lower()})."
+    ]
+
+
+def _warning(title: str, canary: pd.DataFrame) -> list[str]:
+    """Return a warning where room, phone and time of day follow the answers by themselves."""
+    return [
+        f"Take care: {REFERENCES[ROOM]} alone go along with the ups and downs of {title} (correlation {r.estimate:.2f}). What "
+        "they explain has been taken out of what is said of the models here; measure them, or keep them the same."
+        for r in rows_of(canary[canary["verdict"] == YES])
     ]
 
 

@@ -269,5 +269,5 @@ def _claims(claims: pd.DataFrame) -> t.DataTable:
         "No claim has been tested yet.",
         "Found: the correlation within patients, or by how many points the mean error is smaller than the simple rule’s. p: by "
         "flipping the signs of patients’ values; Holm’s correction over all claims of this table. Supported: in favor, with an "
-        "interval above 0 and p (Holm) small enough. Cannot be shown: no result could have been clear with so few patients.",
+        "interval above 0 and p (Holm) small enough. What room, phone and time of day explain of a model’s ups and downs has been taken out of it. Cannot be shown: no result could have been clear with so few patients.",
     )

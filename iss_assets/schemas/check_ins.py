@@ -10,7 +10,7 @@ _PROTOCOLS = ("new patient", "known patient")
 _TARGET = "Target: pain_now, interference (mean of the seven items), or one of the items."
 _PROTOCOL = "new patient: nothing is known; known patient: the first check-ins are."
 _KNOWN = "Number of the patient's first check-ins that are known; 0 for new patients."
-_MODEL = "Experiment, or reference (last_answer, running_mean, first_answers, training_mean, time_of_day)."
+_MODEL = "Experiment, or reference (last_answer, running_mean, first_answers, training_mean, time_of_day, room_and_phone)."
 _SCALE: dict[str, Any] = {"ge": 0, "le": 10}
 
 
@@ -118,7 +118,7 @@ class CheckInClaims(Table):
     target: object = column("VARCHAR", _TARGET)
     protocol: object = column("VARCHAR", _PROTOCOL, isin=_PROTOCOLS)
     known: object = column("INTEGER", _KNOWN, ge=0)
-    model: object = column("VARCHAR", "Experiment.")
+    model: object = column("VARCHAR", "Experiment, or room_and_phone: a canary.")
     claim: object = column(
         "VARCHAR",
         "follows changes (correlation with the answers within patients); beats the last answer (and the same guess without a "

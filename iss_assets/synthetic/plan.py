@@ -80,6 +80,8 @@ class Submission:
     prompt: bool
     note: str
     day_seed: int
+    sign: float | None = None
+    """How far face and voice show the day's pain, in standard deviations; None where nothing is planted."""
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -107,7 +109,16 @@ class Patient:
     submissions: tuple[Submission, ...]
 
 
-def plan(patients: int, seed: int, submissions_per_patient: int | None = None) -> list[Patient]:
+DAY_SPREAD: Final = 1.5
+"""With a planted effect: standard deviation of a patient's days around the level, in points."""
+
+EFFECT_LEVELS: Final = (3.0, 7.0)
+"""With a planted effect: range of patients' levels, so that few answers are cut off at 0 or 10."""
+
+
+def plan(
+    patients: int, seed: int, submissions_per_patient: int | None = None, effect: float | None = None
+) -> list[Patient]:
     """Invent patients.
 
     Parameters
@@ -118,10 +129,13 @@ def plan(patients: int, seed: int, submissions_per_patient: int | None = None) -
         Another seed gives other patients with the same cohorts and the same planted issues.
     submissions_per_patient : int, optional
         Fixed number of check-ins; by default one to four.
+    effect : float, optional
+        Correlation within patients between a sign in face and voice and the day's pain, -1 to 1. Answers then change from day to
+        day by `DAY_SPREAD` points; without, there is no sign and the answers hardly change.
     """
     numbers = range(1, patients + 1)
     cohorts = _cohorts(patients)
-    return [_patient(n, cohorts[n - 1], seed, submissions_per_patient) for n in numbers]
+    return [_patient(n, cohorts[n - 1], seed, submissions_per_patient, effect) for n in numbers]
 
 
 def _cohorts(patients: int) -> list[str]:
@@ -135,7 +149,7 @@ def _cohorts(patients: int) -> list[str]:
     return numbers
 
 
-def _patient(number: int, cohort_number: str, seed: int, count: int | None) -> Patient:
+def _patient(number: int, cohort_number: str, seed: int, count: int | None, effect: float | None) -> Patient:
     rng = np.random.default_rng([seed, number])
     cohort = next(c for c in terms.COHORTS if c.number == cohort_number)
     types = terms.SKIN_TYPES[:3] if cohort.skin_group == "light" else terms.SKIN_TYPES[3:]
@@ -168,6 +182,11 @@ def _patient(number: int, cohort_number: str, seed: int, count: int | None) -> P
         issues = PLANTED.get((number, k), ()) if number <= len(_FIRST_COUNTS) else later.get(k, ())
         if "signage" in issues or "several_faces" in issues:
             film = Film(size=(640, 480))
+        sign, today = None, level
+        if effect is not None:
+            sign, rest = np.random.default_rng([seed, number, k, 43]).normal(size=2)
+            day_of = effect * sign + np.sqrt(1 - effect**2) * rest
+            today = float(np.clip(level, *EFFECT_LEVELS) + DAY_SPREAD * day_of)
         submissions.append(
             Submission(
                 submission_id=f"{patient_id}-{k:02d}",
@@ -175,13 +194,14 @@ def _patient(number: int, cohort_number: str, seed: int, count: int | None) -> P
                 setting="clinic" if "signage" in issues or own.random() < 0.1 else "home",
                 scores=dict.fromkeys(terms.SCORES, "")
                 if number in NO_SCORES
-                else _scores(level, chronic, own),
+                else _scores(today, chronic, own, changing=effect is not None),
                 issues=issues,
                 film=film,
                 empty_file=(number, k) in EMPTY_FILES,
                 prompt=(number, k) in PROMPTS,
                 note=note,
                 day_seed=int(own.integers(2**31)),
+                sign=None if sign is None else float(sign),
             )
         )
     return Patient(
@@ -250,10 +270,15 @@ def _moment(day: date, offset_minutes: int, rng: np.random.Generator) -> datetim
     )
 
 
-def _scores(level: float, chronic: bool, rng: np.random.Generator) -> dict[str, str]:
-    """Answer the questionnaire: five items correlate strongly, as in the paper (Pearson above 0.89), the others less."""
-    today = level + rng.normal(0, 0.7)
-    loose = {"pain_now": 0.8, "walking_ability": 1.3, "sleep": 1.3}
+def _scores(
+    level: float, chronic: bool, rng: np.random.Generator, *, changing: bool = False
+) -> dict[str, str]:
+    """Answer the questionnaire: five items correlate strongly, as in the paper (Pearson above 0.89), the others less.
+
+    Where pain is `changing` from day to day, the level is the day's, and pain now is nothing else.
+    """
+    today = level + rng.normal(0, 0.7) * (not changing)
+    loose = {"pain_now": 0.0 if changing else 0.8, "walking_ability": 1.3, "sleep": 1.3}
     answers = {
         name: str(int(np.clip(round(today + rng.normal(0, loose.get(name, 0.55))), 0, 10)))
         for name in terms.SCORES

@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -22,7 +22,7 @@ from iss_assets.synthetic.marker import MARKER
 from iss_assets.synthetic.media import Film, picture_times, truncate, write_film
 from iss_assets.synthetic.plan import Patient, Submission, plan
 from iss_assets.synthetic.scenes import Scene, SceneSettings
-from iss_assets.synthetic.voices import Speech, muffled, quiet, speak
+from iss_assets.synthetic.voices import Speech, Voice, muffled, quiet, speak
 
 SECONDS: Final = 16.0
 """Length of a video in seconds: just above the 15 that the protocol asks for (Table 3)."""
@@ -70,6 +70,7 @@ def write_sample_study(
     submissions_per_patient: int | None = None,
     seconds: float = SECONDS,
     workers: int | None = None,
+    effect: float | None = None,
 ) -> list[str]:
     """Write a study of invented patients, or complete an unfinished one.
 
@@ -92,6 +93,9 @@ def write_sample_study(
         Length of a video. Below 15 s all are too short for the protocol; for quick tests only.
     workers : int, optional
         Videos written in parallel; by default the number of CPU cores.
+    effect : float, optional
+        Correlation within patients, -1 to 1, between pain and a sign that is planted in the videos: on bad days the voice is
+        higher and the eyes are narrowed. 0 plants a sign that says nothing.
 
     Returns
     -------
@@ -114,15 +118,19 @@ def write_sample_study(
         raise ValueError(
             "a sample study has 1 to 9999 patients, half a second or more of video, and a seed from 0"
         )
+    if effect is not None and not -1 <= effect <= 1:
+        raise ValueError("a planted effect is a correlation, from -1 to 1")
     root = Path(root)
     arguments: dict[str, object] = {
         "version": _VERSION,
         "seed": seed,
         "submissions_per_patient": submissions_per_patient,
         "seconds": float(seconds),
+        # studies without a planted effect are those of earlier versions
+        **({} if effect is None else {"effect": float(effect)}),
     }
     _claim(root, arguments, patients)
-    invented = plan(patients, seed, submissions_per_patient)
+    invented = plan(patients, seed, submissions_per_patient, effect)
     _write_text(root / "README.txt", _README)
     _write_text(root / ENROLLMENT, _enrollment(invented))
     _write_text(root / SURVEYS, _surveys(invented))
@@ -200,7 +208,7 @@ def _film(path: Path, job: _Job) -> None:
     issues = frozenset(submission.issues)
     film: Film = submission.film
     said = submission.day_seed + job.prompt
-    speech: Speech = speak(patient.voice, job.seconds, said)
+    speech: Speech = speak(signed_voice(patient.voice, submission.sign), job.seconds, said)
     scene = Scene(
         SceneSettings(
             size=film.size,
@@ -209,6 +217,7 @@ def _film(path: Path, job: _Job) -> None:
             companion=patient.companion,
             place_seed=patient.place_seed,
             day_seed=said,
+            narrowed=narrowed_eyes(submission.sign),
         ),
         speech,
     )
@@ -220,6 +229,20 @@ def _film(path: Path, job: _Job) -> None:
     write_film(path, film, picture_times(film, job.seconds, said), scene.picture_at, sound)
     if "unreadable" in issues:
         truncate(path)
+
+
+SEMITONES: Final = 2.0
+"""How much higher the voice is on a day that is one standard deviation worse."""
+
+
+def signed_voice(voice: Voice, sign: float | None) -> Voice:
+    """Return a patient's voice on a day: higher by `SEMITONES` per standard deviation of the planted sign."""
+    return voice if sign is None else replace(voice, pitch=voice.pitch * 2 ** (SEMITONES * sign / 12))
+
+
+def narrowed_eyes(sign: float | None) -> float:
+    """Return how far the eyes are closed all day, 0 to 1: 0.3, and 0.12 more per standard deviation of the planted sign."""
+    return 0.0 if sign is None else min(0.7, max(0.0, 0.3 + 0.12 * sign))
 
 
 def _enrollment(patients: Iterable[Patient]) -> str:

@@ -51,6 +51,8 @@ class SceneSettings:
         Second person for several_faces.
     place_seed, day_seed : int
         What stays from video to video (room, clothes) and what changes (light, movement).
+    narrowed : float
+        How far the eyes are closed between blinks, 0 to 1.
     """
 
     size: tuple[int, int]
@@ -59,6 +61,7 @@ class SceneSettings:
     companion: Look | None = None
     place_seed: int = 0
     day_seed: int = 0
+    narrowed: float = 0.0
 
 
 class Scene:
@@ -91,7 +94,7 @@ class Scene:
             self._people.append(
                 _Person(
                     settings.look, face, middle, settings.size, cloth, settings.day_seed,
-                    masked="mask" in settings.issues, speech=speech,
+                    masked="mask" in settings.issues, speech=speech, narrowed=settings.narrowed,
                 )
             )  # fmt: skip
         self._shake = _Drift(day, 2, slowest=4.0)
@@ -141,12 +144,14 @@ class _Person:
         *,
         masked: bool = False,
         speech: Speech | None = None,
+        narrowed: float = 0.0,
     ):
         rng = np.random.default_rng([seed, 41])
         self.head = Head(look, seed, masked=masked)
         self.middle = middle
         self._scale = face / FACE_WIDTH
         self._speech = speech
+        self._narrowed = narrowed
         self._drift = _Drift(rng, 6)
         gaps = rng.uniform(2.2, 5.5, 200)
         self._blinks = np.cumsum(gaps)
@@ -158,7 +163,7 @@ class _Person:
         since = np.abs(self._blinks - time_s).min()
         return Expression(
             mouth=mouth,
-            blink=float(np.clip(1.3 - since / 0.075, 0, 1)),
+            blink=float(np.clip(1.3 - since / 0.075, self._narrowed, 1)),
             yaw=float(0.8 * drift[3]),
             pitch=float(0.6 * drift[4] + 0.25 * (mouth - 0.3)),
         )

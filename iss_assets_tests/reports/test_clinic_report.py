@@ -46,8 +46,8 @@ def test_every_target_has_its_errors_agreement_and_patients(made: SimpleNamespac
         assert f"{title}: models and simple rules." in words
         assert f"{title} by patient, after 1 check-in." in words
     claims = made.tables["check_in_claims"]
-    assert made.page.count("follows changes") == 4
-    assert claims.num_rows == 2 * 2 * (1 + 2 * 4)
+    assert made.page.count("follows changes") == 6
+    assert claims.num_rows == 2 * (2 * (1 + 2 * 4) + 1)
 
 
 def test_the_errors_on_the_page_are_those_of_the_table(made: SimpleNamespace) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 
@@ -94,3 +95,29 @@ def test_a_patient_submits_at_most_once_a_day_and_after_enrollment() -> None:
         days = [s.submitted_at.date() for s in p.submissions]
         assert len(set(days)) == len(days)
         assert min(days) >= p.enrolled_on
+
+
+def test_a_planted_effect_is_the_correlation_of_sign_and_pain_within_patients() -> None:
+    signs, answers = [], []
+    for p in plan(60, seed=0, submissions_per_patient=12, effect=0.5):
+        if p.patient_id == "0012":
+            continue  # has no scores
+        sign = np.array([s.sign for s in p.submissions], float)
+        pain = np.array([float(s.scores["pain_now"]) for s in p.submissions])
+        signs += list(sign - sign.mean())
+        answers += list(pain - pain.mean())
+    assert abs(np.corrcoef(signs, answers)[0, 1] - 0.5) < 0.05
+    assert 1.2 < np.std(answers) < 1.7
+
+
+def test_without_an_effect_nobody_has_a_sign_and_a_null_effect_has_one_that_says_nothing() -> None:
+    assert all(s.sign is None for p in plan(12, seed=0) for s in p.submissions)
+    rows = [s for p in plan(40, seed=0, submissions_per_patient=8, effect=0.0) for s in p.submissions]
+    pairs = [(s.sign, float(s.scores["pain_now"])) for s in rows if s.scores["pain_now"]]
+    assert abs(np.corrcoef(np.array(pairs, float).T)[0, 1]) < 0.12
+
+
+def test_an_effect_changes_answers_and_signs_and_nothing_else() -> None:
+    for before, after in zip(plan(12, seed=0), plan(12, seed=0, effect=0.5), strict=True):
+        for one, other in zip(before.submissions, after.submissions, strict=True):
+            assert replace(one, scores={}, sign=None) == replace(other, scores={}, sign=None)

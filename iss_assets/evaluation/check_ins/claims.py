@@ -2,7 +2,9 @@
 
 A claim is made of the ups and downs that a model follows within patients, and of its error: against the last answer, and
 against the best reference. A model that knows a patient's first answers can have a smaller error than the last answer without
-seeing anything in a video; so to beat the last answer, it must also beat the same guess without a video. All claims are tested over patients by flipping signs (see ``permutation``), which stays valid where a patient's days resemble each
+seeing anything in a video; so to beat the last answer, it must also beat the same guess without a video, and the guess from room,
+phone and time of day. What room, phone and time explain of a model's ups and downs is taken out of them before they are compared
+with the answers; how far these follow the answers by themselves is a claim of its own, a canary. All claims are tested over patients by flipping signs (see ``permutation``), which stays valid where a patient's days resemble each
 other, and all claims of a study share one level by Holm's correction.
 """
 
@@ -21,6 +23,7 @@ from iss_assets.evaluation.check_ins.protocols import (
     KNOWN,
     LAST_ANSWER,
     NEW,
+    ROOM,
     TRAINING_MEAN,
     deviations,
 )
@@ -50,7 +53,7 @@ class Claim:
         One of `KINDS`.
     against : str
         The reference: for `BEATS` the one with the smallest error on the same check-ins; for `BEATS_LAST` the last answer or
-        the guess without a video, whichever is harder to beat; empty for `FOLLOWS`.
+        a guess that does not see the patient, whichever is harder to beat; empty for `FOLLOWS`.
     value : Interval
         For `FOLLOWS` the correlation of predictions and answers within patients, over patients; else by how many points the
         mean error is smaller than the reference's.
@@ -77,13 +80,17 @@ class Claim:
     verdict: str = NOT_SHOWN
 
 
-def claims(predictions: pd.DataFrame, settings: CheckInSettings) -> list[Claim]:
+def claims(
+    predictions: pd.DataFrame, nuisance: Mapping[str, pd.DataFrame], settings: CheckInSettings
+) -> list[Claim]:
     """Test every claim about every model.
 
     Parameters
     ----------
     predictions : pandas.DataFrame
         Rows of `protocols.predictions` of all targets.
+    nuisance : mapping of str to pandas.DataFrame
+        For each target the measures of room, phone and time of day, indexed by ``submission_id``.
     settings : CheckInSettings
         Coverage, level, resamples, sign flips.
 
@@ -103,11 +110,11 @@ def claims(predictions: pd.DataFrame, settings: CheckInSettings) -> list[Claim]:
         kinds = group.drop_duplicates("model").set_index("model")["kind"]
         references = {name: rows for name, rows in keyed.items() if kinds[name] == "reference"}
         for name, rows in keyed.items():
+            head = (target, protocol, int(known), name)
+            if protocol == KNOWN and known == fewest and (kinds[name] == "model" or name == ROOM):
+                made += _follows(head, rows, None if name == ROOM else nuisance[target], settings)
             if kinds[name] != "model":
                 continue
-            head = (target, protocol, int(known), name)
-            if protocol == KNOWN and known == fewest:
-                made += _follows(head, rows, settings)
             made += _beats(head, rows, references, settings)
     adjusted = holm([c.p for c in made])
     reachable = least_holm([c.p for c in made], [c.p_least for c in made])
@@ -116,24 +123,59 @@ def claims(predictions: pd.DataFrame, settings: CheckInSettings) -> list[Claim]:
             c,
             p_holm=float(p),
             p_least_holm=float(least),
-            verdict=verdict(c, float(p), float(least), settings),
+            verdict=verdict(c.value, float(p), float(least), settings.alpha),
         )
         for c, p, least in zip(made, adjusted, reachable, strict=True)
     ]
 
 
-def verdict(claim: Claim, p_holm: float, p_least_holm: float, settings: CheckInSettings) -> str:
+def verdict(value: Interval, p_holm: float, p_least_holm: float, alpha: float) -> str:
     """Decide whether a claim is supported: in favor, its interval above 0, and p (Holm) at most alpha."""
-    if claim.value.estimate is None or claim.value.estimate <= 1e-12:
+    if value.estimate is None or value.estimate <= 1e-12:
         return NO
-    if p_holm <= settings.alpha and claim.value.low is not None and claim.value.low > 0:
+    if p_holm <= alpha and value.low is not None and value.low > 0:
         return YES
-    return CANNOT if p_least_holm > settings.alpha else NOT_SHOWN
+    return CANNOT if p_least_holm > alpha else NOT_SHOWN
 
 
-def _follows(head: tuple[str, str, int, str], rows: pd.DataFrame, settings: CheckInSettings) -> list[Claim]:
+MOST_COLUMNS = 5
+"""Check-ins beyond each patient's first that one measure of room, phone or time needs to be taken into account."""
+
+
+def without(explained: Array, measures: Array, free: int) -> Array:
+    """Take out of a series what measures explain, by least squares.
+
+    Parameters
+    ----------
+    explained : ndarray of shape (n,)
+        Deviations from patients' means.
+    measures : ndarray of shape (n, columns)
+        Deviations from patients' means; NaN counts as no deviation. With many for few check-ins, those that go along with
+        the series most are used, at most one for `MOST_COLUMNS` degrees of freedom.
+    free : int
+        Degrees of freedom within patients.
+    """
+    known = np.nan_to_num(measures)
+    spread = np.sqrt((known**2).sum(axis=0))
+    known = known[:, spread > 1e-9 * max(1.0, float(spread.max(initial=0.0)))]
+    if known.shape[1] == 0:
+        return explained
+    known = known / np.sqrt((known**2).sum(axis=0))
+    most = np.argsort(-np.abs(explained @ known), kind="stable")[: max(1, free // MOST_COLUMNS)]
+    return np.asarray(explained - known[:, most] @ np.linalg.lstsq(known[:, most], explained, rcond=None)[0])
+
+
+def _follows(
+    head: tuple[str, str, int, str],
+    rows: pd.DataFrame,
+    nuisance: pd.DataFrame | None,
+    settings: CheckInSettings,
+) -> list[Claim]:
     patient = pd.factorize(rows["patient_id"])[0].astype(np.int64)
     day = deviations(rows[["answered", "predicted"]].to_numpy(float), patient)
+    if nuisance is not None:
+        around = deviations(nuisance.reindex(rows.index).to_numpy(float), patient)
+        day[:, 1] = without(day[:, 1], around, len(day) - int(patient.max()) - 1)
     count = np.bincount(patient)
     several = count > 1
     together, answered, predicted = (
@@ -198,13 +240,13 @@ def _beats(
             least_sign_flip_p(gain, settings.permutations),
         )
 
-    blind = TRAINING_MEAN if head[1] == NEW else FIRST_ANSWERS
     made = [against(BEATS, best)]
-    if LAST_ANSWER in compared and blind in compared:
-        # both must be beaten, so the weaker claim decides (intersection-union test: Berger, Technometrics 24, 1982)
-        pair = [against(BEATS_LAST, LAST_ANSWER), against(BEATS_LAST, blind)]
-        weaker = min(pair, key=_strength)
-        made.insert(0, replace(weaker, p=max(c.p for c in pair), p_least=max(c.p_least for c in pair)))
+    if LAST_ANSWER in compared:
+        # all must be beaten, so the weakest claim decides (intersection-union test: Berger, Technometrics 24, 1982)
+        blind = [TRAINING_MEAN if head[1] == NEW else FIRST_ANSWERS, ROOM]
+        every = [against(BEATS_LAST, name) for name in (LAST_ANSWER, *blind) if name in compared]
+        weakest = min(every, key=_strength)
+        made.insert(0, replace(weakest, p=max(c.p for c in every), p_least=max(c.p_least for c in every)))
     return made
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from iss_assets.evaluation.check_ins.design import HIGHEST, CheckIns, Design, predictors
 from iss_assets.evaluation.check_ins.learners import Fit, Fitted, learner
-from iss_assets.modeling.check_ins import CheckInExperiment, Group
+from iss_assets.modeling.check_ins import NUISANCE, CheckInExperiment, Group
 from iss_assets.settings import CheckInSettings
 
 Array = NDArray[np.float64]
@@ -26,18 +26,19 @@ NEW, KNOWN = "new patient", "known patient"
 PROTOCOLS = (NEW, KNOWN)
 
 TRAINING_MEAN, RUNNING_MEAN, LAST_ANSWER = "training_mean", "running_mean", "last_answer"
-FIRST_ANSWERS, TIME_OF_DAY = "first_answers", "time_of_day"
+FIRST_ANSWERS, TIME_OF_DAY, ROOM = "first_answers", "time_of_day", "room_and_phone"
 REFERENCES = {
     LAST_ANSWER: "the patient's last answer",
     RUNNING_MEAN: "the mean of the patient's earlier answers",
     FIRST_ANSWERS: "the patient's first answers",
     TRAINING_MEAN: "the mean of other patients",
     TIME_OF_DAY: "the time of day",
+    ROOM: "room, phone and time of day",
 }
-"""What models are compared with, with names on pages. None uses a video. The first two know every earlier answer, which
+"""What models are compared with, with names on pages. None sees the patient. The first two know every earlier answer, which
 no model does."""
 
-FITTED_REFERENCES: dict[str, tuple[Group, ...]] = {TIME_OF_DAY: ("time",)}
+FITTED_REFERENCES: dict[str, tuple[Group, ...]] = {TIME_OF_DAY: ("time",), ROOM: NUISANCE}
 """References that are linear models on what says nothing of the person, in the protocol of the models."""
 
 

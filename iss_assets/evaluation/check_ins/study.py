@@ -15,7 +15,7 @@ from iss_assets.evaluation.check_ins.inference import effects
 from iss_assets.evaluation.check_ins.metrics import metrics, patient_sums, per_patient
 from iss_assets.evaluation.check_ins.protocols import predictions
 from iss_assets.evaluation.frames import Rows, as_frame
-from iss_assets.modeling.check_ins import SENSORS, experiments_for
+from iss_assets.modeling.check_ins import NUISANCE, SENSORS, experiments_for
 from iss_assets.protocol.targets import target
 from iss_assets.schemas.check_ins import (
     CheckInClaims,
@@ -26,7 +26,7 @@ from iss_assets.schemas.check_ins import (
 )
 from iss_assets.settings import CheckInSettings
 
-CODE_VERSION: Final = "1"
+CODE_VERSION: Final = "2"
 """Version of this package; increase it with every change of a figure."""
 
 _KEYS = ["target", "protocol", "known", "model"]
@@ -85,7 +85,10 @@ def evaluate_check_ins(inputs: CheckInInputs, settings: CheckInSettings) -> dict
             }
             for name, interval in metrics(sums, settings).items()
         ]
-    found = claims(predicted, settings) if made else []
+    nuisance = {
+        d.target.name: pd.DataFrame(predictors(study, d, NUISANCE)[0], index=d.submission) for d in designs
+    }
+    found = claims(predicted, nuisance, settings) if made else []
     return {
         "check_in_predictions": pa.Table.from_pandas(
             predicted, CheckInPredictions.arrow_schema(), preserve_index=False

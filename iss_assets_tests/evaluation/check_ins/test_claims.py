@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from iss_assets.evaluation.check_ins.claims import BEATS, BEATS_LAST, FOLLOWS, VERDICTS, claims
+from iss_assets.evaluation.check_ins.claims import BEATS, BEATS_LAST, FOLLOWS, VERDICTS, claims, without
+from iss_assets.evaluation.check_ins.protocols import ROOM
 from iss_assets.reports.clinic_lines import first_lines
 from iss_assets.settings import CheckInSettings
 from iss_assets.synthetic.check_ins import invent_check_ins
@@ -62,6 +64,7 @@ def test_the_lead_says_what_the_verdicts_say(
 ) -> None:
     rows = planted.tables["check_in_claims"].copy()
     rows["verdict"] = rows["claim"].map({FOLLOWS: follows, BEATS: beats, BEATS_LAST: beats})
+    rows = rows[rows["model"] != ROOM]
     effects = planted.tables["check_in_effects"]
     said, points = first_lines(rows, effects[effects["measure"].str.startswith("voice")], quick)
     assert said.startswith(lead)
@@ -106,8 +109,45 @@ def test_a_study_without_check_ins_has_empty_tables_and_a_sentence(quick: CheckI
 
 def test_all_claims_share_one_level(planted: SimpleNamespace, quick: CheckInSettings) -> None:
     rows = planted.tables["check_in_predictions"]
-    found = claims(rows, quick)
-    assert len(found) == 2 * (1 + 2 * 4)
+    found = claims(
+        rows, {"pain_now": planted.study.measures["quality"].set_index("video_id")[["quality.noise"]]}, quick
+    )
+    # each of two models: ups and downs, and two references in four situations; and the canary
+    assert len(found) == 2 * (1 + 2 * 4) + 1
     smallest = min(found, key=lambda c: c.p)
     assert smallest.p_holm == pytest.approx(min(1.0, smallest.p * len(found)))
     assert {c.verdict for c in found} <= set(VERDICTS)
+
+
+@pytest.mark.parametrize("effect", [0.0, 0.5])
+def test_a_model_that_only_knows_the_room_is_exposed_and_one_that_knows_the_patient_is_not(
+    effect: float, quick: CheckInSettings
+) -> None:
+    """The light in the room goes along with pain, and shows in a measure of the face that has nothing else to say."""
+    study = invent_check_ins(29, 10, effect=effect, confounded=0.6, seed=2)
+    tables = evaluate(study, quick)
+    # the naive figure would be a success: the face's measure goes along with pain within patients
+    naive = tables["check_in_effects"].set_index("measure").loc["face: face.brightness"]
+    assert naive["p_value_holm"] < 0.001 and naive["correlation"] > 0.4
+    found = tables["check_in_claims"]
+    canary = found[found["model"] == ROOM]
+    assert canary["verdict"].tolist() == ["yes"]
+    models = found[found["model"] != ROOM]
+    assert (models["verdict"] == "yes").any() == bool(effect)
+    lead, points = lines(tables, quick)
+    assert lead.startswith("Face and voice follow the ups and downs" if effect else "Nothing is shown: ")
+    assert (
+        "Take care: room, phone and time of day alone go along with the ups and downs of pain now" in points
+    )
+
+
+def test_what_the_room_explains_is_taken_out_and_no_more() -> None:
+    rng = np.random.default_rng(0)
+    light, own = rng.normal(size=(2, 200))
+    rest = without(2 * light + own, np.column_stack([light, np.full(200, np.nan), np.zeros(200)]), 180)
+    assert abs(rest @ light) < 1e-9
+    assert np.corrcoef(rest, own)[0, 1] > 0.99
+    # many measures of few check-ins: only the few that go along with the series most
+    many = without(2 * light + own, np.column_stack([rng.normal(size=(200, 150)), light]), 15)
+    assert np.var(many) > 0.5 and abs(np.corrcoef(many, light)[0, 1]) < 0.3
+    np.testing.assert_array_equal(without(own, np.empty((200, 0)), 180), own)
