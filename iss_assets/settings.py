@@ -202,6 +202,30 @@ class ThermalSettings(Section):
     """A thermal picture is paired with the frame of the video nearest in time if they are no further apart: one sitting."""
 
 
+class WordSettings(Section):
+    """Recognizing what is said (the extra ``speech``), and figures about it."""
+
+    enabled: bool = True
+    """Whether speech is recognized. Without the packages of the extra ``speech`` it is not, and `iss doctor` says so."""
+    model: Path | None = None
+    """Folder of a Whisper model in CTranslate2's format; by default the multilingual base model that the extra installs.
+    Larger models make fewer errors and take proportionally longer."""
+    beam_size: int = Field(5, ge=1)
+    """Alternatives that are followed at a time; Whisper's default."""
+    hotwords: tuple[str, ...] = ()
+    """Words that the recognition is told to expect, such as the names of medicines, capitalized as they are written. They
+    are spelled right more often then, and sometimes heard where nobody said them, above all in short or poor recordings:
+    docs/words.md has both figures. Keep the list short: with a long one, other words get lost."""
+    hotwords_language: str = "en"
+    """Hotwords are only used where this is spoken (ISO 639-1): in another language they lead the recognition astray."""
+    min_language_probability: float = Field(0.5, ge=0, le=1)
+    """Speech whose language is less sure than this is not recognized: murmur, singing, several people at once. Clips with
+    three seconds of clear speech have 0.78 and more."""
+    pause_s: float = Field(0.5, gt=0)
+    """A gap of this many seconds between two words is a pause. Recognized word boundaries are right to about a tenth of a
+    second; pauses for breath and articulation are shorter."""
+
+
 class QualitySettings(Section):
     """Measures and thresholds of the quality flags, each with its source."""
 
@@ -785,6 +809,7 @@ class Settings(BaseSettings):
     behavior: BehaviorSettings = BehaviorSettings()
     prompt: PromptSettings = PromptSettings()
     thermal: ThermalSettings = ThermalSettings()
+    words: WordSettings = WordSettings()
     quality: QualitySettings = QualitySettings()
     training: TrainingSettings = TrainingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()

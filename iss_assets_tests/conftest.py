@@ -47,11 +47,16 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None]:
             reporter.write_line(f"  {test}", red=True)
 
 
+def pytest_configure() -> None:
+    """Leave speech unrecognized: it takes longer than everything else together. Tests of words switch it on."""
+    os.environ["ISS_WORDS__ENABLED"] = "false"
+
+
 @pytest.fixture(autouse=True)
 def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A test sees the defaults and what it sets itself, never the developer's own study."""
     for name in list(os.environ):
-        if name.startswith("ISS_") and name != "ISS_REAL_CLIPS":
+        if name.startswith("ISS_") and name not in ("ISS_REAL_CLIPS", "ISS_WORDS__ENABLED"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("ISS_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("ISS_STUDY", str(tmp_path / "study"))

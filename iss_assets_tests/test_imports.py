@@ -20,6 +20,7 @@ HEAVY = frozenset(
         "av",
         "cv2",
         "facenet_pytorch",
+        "faster_whisper",
         "fairlearn",
         "flyr",
         "great_expectations",
@@ -34,7 +35,9 @@ HEAVY = frozenset(
         "sklearn",
         "soundfile",
         "soxr",
+        "spacy",
         "sqlglot",
+        "tokenizers",
         "torch",
         "torchvision",
     }

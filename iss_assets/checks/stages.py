@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from iss_assets.checks import behavior, consent, quality, scores, thermal, voice
 from iss_assets.checks.findings import Rule
-from iss_assets.features.registry import FEATURES
+from iss_assets.features.registry import FEATURES, is_on
 from iss_assets.protocol.catalogue import CheckInfo, find, schema_check
 from iss_assets.protocol.recordings import Recording, enabled_recordings
 from iss_assets.settings import Settings
@@ -69,7 +69,7 @@ class Stage:
     def enabled(self, settings: Settings) -> bool:
         """Return whether the settings have the stage's recording processed, and its feature on, if it has one."""
         return self.recording in enabled_recordings(settings) and (
-            self.feature is None or bool(getattr(settings, self.feature).enabled)
+            self.feature is None or is_on(self.feature, settings)
         )
 
 

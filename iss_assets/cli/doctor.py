@@ -16,6 +16,7 @@ import typer
 from packaging.specifiers import SpecifierSet
 
 from iss_assets.cli.options import Home, Study, load_settings
+from iss_assets.features.registry import FEATURES
 from iss_assets.intake.folder import open_study
 from iss_assets.intake.records import StudyFolderError
 from iss_assets.modeling.weights import find_embedding_weights, find_weights
@@ -62,7 +63,7 @@ class Finding:
 
 def examine(settings: Settings) -> list[Finding]:
     """Examine everything and return the findings in the order in which to fix them."""
-    examinations = (_packages, _study, _home, _encryption, _machine, _weights)
+    examinations = (_packages, _extras, _study, _home, _encryption, _machine, _weights)
     return [finding for examination in examinations for finding in examination(settings)]
 
 
@@ -113,6 +114,25 @@ def _packages(settings: Settings) -> Iterator[Finding]:
         require_models(settings.warehouse.sql_dir)
     except ValueError as error:
         yield Finding("fail", "SQL models", str(error), FIX_PACKAGES)
+
+
+def _extras(settings: Settings) -> Iterator[Finding]:
+    """Report the features whose packages are missing, and those that are switched off."""
+    for feature in FEATURES:
+        if feature.extra is None:
+            continue
+        if not feature.wanted(settings):
+            yield Finding("ok", feature.name, "switched off by the settings")
+        elif missing := feature.missing_packages():
+            yield Finding(
+                "warn",
+                feature.name,
+                f"{feature.extra.without}: {', '.join(missing)} not installed",
+                f"{feature.extra.remedy}, or switch it off: ISS_{feature.name.upper()}__ENABLED=false",
+            )
+        else:
+            versions = ", ".join(f"{n} {metadata.version(n)}" for n in feature.extra.modules.values())
+            yield Finding("ok", feature.name, versions)
 
 
 def _sound() -> Finding:

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import pyarrow as arrow
 
+from iss_assets.features.extras import Extra
 from iss_assets.protocol.recordings import Recording
 from iss_assets.schemas.base import Table
 from iss_assets.settings import Settings
@@ -73,6 +74,8 @@ class FeatureStage:
     recordings : tuple of Recording
         The videos of a submission that it is measured in. Its tables of Question 10 readings are listed in
         ``schemas.registry.OF_A_RECORDING``.
+    extra : Extra, optional
+        Packages that it needs and that are installed on request only. Without them it is off.
     """
 
     name: str
@@ -84,6 +87,7 @@ class FeatureStage:
     kinds: frozenset[str] = frozenset({"python", "duckdb"})
     models: Callable[[Settings], tuple[str, ...]] = no_models
     recordings: tuple[Recording, ...] = (Recording.NARRATIVE, Recording.PROMPT)
+    extra: Extra | None = None
 
     @property
     def table_names(self) -> tuple[str, ...]:
@@ -96,8 +100,16 @@ class FeatureStage:
         return tuple(table.__table__ for table in self.sources)
 
     def enabled(self, settings: Settings) -> bool:
+        """Return whether the settings have it on and the packages that it needs are installed."""
+        return self.wanted(settings) and not self.missing_packages()
+
+    def wanted(self, settings: Settings) -> bool:
         """Return whether the settings have it on."""
         return bool(getattr(settings, self.name).enabled)
+
+    def missing_packages(self) -> tuple[str, ...]:
+        """Return the packages that it needs and that are not installed."""
+        return self.extra.missing() if self.extra else ()
 
     def version(self, settings: Settings) -> tuple[str, ...]:
         """Return the parts of its version: name, code, settings, and models."""

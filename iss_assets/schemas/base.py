@@ -41,6 +41,7 @@ _ARROW_OF_SQL = {
     "VARCHAR[]": arrow.list_(arrow.string()),
     "FLOAT[]": arrow.list_(arrow.float32()),
     "FLOAT[][]": arrow.list_(arrow.list_(arrow.float32())),
+    "FLOAT[384]": arrow.list_(arrow.float32(), 384),
     "FLOAT[1404]": arrow.list_(arrow.float32(), 1404),
 }
 

@@ -30,6 +30,7 @@ from iss_assets.schemas.video_quality import VideoQuality
 from iss_assets.schemas.videos import VideoProblems, Videos
 from iss_assets.schemas.visual import Faces, Frames, Landmarks
 from iss_assets.schemas.voice import VoiceFeatures
+from iss_assets.schemas.words import TextFeatures, Transcripts, TranscriptSpans, TranscriptWords
 
 OF_A_RECORDING: tuple[type[Table], ...] = (
     Frames,
@@ -41,6 +42,10 @@ OF_A_RECORDING: tuple[type[Table], ...] = (
     VoiceFeatures,
     FaceBehavior,
     FaceBehaviorSummary,
+    Transcripts,
+    TranscriptWords,
+    TranscriptSpans,
+    TextFeatures,
 )
 """Tables made from one recording: each is there for narratives and, as `prompt_` and its name, for Question 10."""
 
@@ -68,6 +73,10 @@ TABLES: tuple[type[Table], ...] = (
     Thermal,
     FaceBehavior,
     FaceBehaviorSummary,
+    Transcripts,
+    TranscriptWords,
+    TranscriptSpans,
+    TextFeatures,
     VideoQuality,
     Prompts,
     PROMPT_VIDEOS,

@@ -12,6 +12,7 @@ from typing import Any, Final
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
+from iss_assets.features.registry import missing_package_notes
 from iss_assets.privacy.audit import Action, AuditLine, AuditLog
 from iss_assets.protocol import terms
 from iss_assets.protocol.reviews import Decision
@@ -126,6 +127,7 @@ class StudyPages:
             ],
             daemon=self._daemon() if self._daemon else None,
             recent=recent,
+            not_measured=missing_package_notes(self._study.settings),
         )
 
     def patients(self, request: Request) -> Response:

@@ -1,7 +1,7 @@
 """Tables as parquet or csv files with a data dictionary, for people who do not use DuckDB.
 
 The data dictionary is a frictionless ``datapackage.json``. Face crops, voices and spectrograms (speech can be reconstructed
-from them) are exported only on request.
+from them) are exported only on request, and what was said is never exported.
 """
 
 from __future__ import annotations
@@ -28,6 +28,15 @@ from iss_assets.warehouse.sql.models import SqlModels, load_models
 
 MEDIA: Final = {"faces": ("crop",), "audio": ("waveform",), "mel_spectrograms": ("mel",)}
 """Columns that show a face or hold a voice, in the tables of either recording."""
+
+WORDS: Final = {
+    "transcripts": ("text",),
+    "transcript_words": ("word",),
+    "transcript_spans": ("first_word", "last_word", "kind"),
+    "text_features": ("embedding",),
+}
+"""Columns that hold what was said, or tell it: in no export, whatever is asked for. `iss release` puts them into the controlled
+tier."""
 
 _FIELD_TYPES: Final = {
     "VARCHAR": "string",
@@ -249,7 +258,8 @@ def _find(name: str, known: list[str], models: SqlModels) -> TableSource:
 
 
 def _left_out(source: TableSource, format: str, with_media: bool) -> list[str]:
-    media = () if with_media else MEDIA.get(recording_of(source.name)[1], ())
+    of = recording_of(source.name)[1]
+    media = (*WORDS.get(of, ()), *(() if with_media else MEDIA.get(of, ())))
     return [
         c.name
         for c in source.columns

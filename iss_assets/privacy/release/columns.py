@@ -45,6 +45,7 @@ class Kind(StrEnum):
     VOICE = "feature of the voice: in the registered tier of whole videos only"
     BEHAVIOR = "measure of how head and face move: in the registered tier of whole videos only"
     MESH = "face mesh, or proportions of a face: can identify"
+    WORDS = "what was said, where in it somebody may be named, or an embedding of it: can identify"
     EMBEDDING = "embedding of a face: can identify"
     PICTURE = "picture of a face"
     SOUND = "sound"
@@ -80,6 +81,7 @@ RELEASED_IN: Final[Mapping[Kind, frozenset[Tier]]] = MappingProxyType(
         Kind.BEHAVIOR: _REGISTERED,
         # in the registered tier, too, if the setting `release.landmarks` allows it
         Kind.MESH: _CONTROLLED,
+        Kind.WORDS: _CONTROLLED,
         Kind.EMBEDDING: _CONTROLLED,
         Kind.PICTURE: _CONTROLLED,
         Kind.SOUND: _CONTROLLED,
@@ -123,7 +125,9 @@ _OPERATIONS: Final = frozenset(
         "extractions",
     }
 )
-_CONTROLLED_TABLES: Final = frozenset({"mel_spectrograms", "embeddings", "face_behavior"})
+_CONTROLLED_TABLES: Final = frozenset(
+    {"mel_spectrograms", "embeddings", "face_behavior", "transcripts", "transcript_words", "transcript_spans"}
+)
 
 
 def _of_both_recordings(*names: str) -> frozenset[str]:
@@ -281,6 +285,30 @@ KINDS: Final[Mapping[str, Mapping[str, Kind]]] = MappingProxyType(
             behavior=" ".join(BEHAVIOR_OF_THE_MOMENT),
             # lengths of a face at rest
             mesh=" ".join(PROPORTIONS),
+            link="fingerprint",
+        ),
+        "transcripts": _kinds(
+            **_OF_VIDEO,
+            words="text",
+            word="language model",
+            measure="words language_probability word_probability speech_s left_out_s",
+            link="fingerprint",
+        ),
+        "transcript_words": _kinds(
+            **_OF_VIDEO,
+            position="word_index",
+            words="word",
+            measure="start_s end_s probability",
+            link="fingerprint",
+        ),
+        "transcript_spans": _kinds(
+            **_OF_VIDEO, words="first_word last_word kind", word="found_by", link="fingerprint"
+        ),
+        "text_features": _kinds(
+            **_OF_VIDEO,
+            measure="words words_per_minute pauses pause_share longest_pause_s hesitations first_person_share pain_words "
+            "pain_word_share",
+            words="embedding",
             link="fingerprint",
         ),
         "video_quality": _kinds(

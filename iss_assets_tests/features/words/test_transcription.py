@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from iss_assets.features.words import model_files, transcription
+from iss_assets.features.words.measure import words_of_waveform
+from iss_assets.features.words.model_files import ModelError, model_identity, unpacked_model
+from iss_assets.features.words.spoken import spoken_words, word_errors
+from iss_assets.features.words.transcription import Transcript, transcribe
+from iss_assets.settings import WordSettings
+from iss_assets.synthetic.voices import SAMPLE_RATE, Voice, speak
+from iss_assets_tests.features.words.speech import RATE, flac, needs_speech, say, silence
+
+pytestmark = needs_speech
+
+SETTINGS = WordSettings()
+STORY = (
+    "I woke up at five because of the pain in my lower back. It is a dull, throbbing pain. My doctor changed the morphine last "
+    "week. If I had to give it a number, I would say seven out of ten."
+)
+
+
+@pytest.fixture(scope="module")
+def story() -> Transcript:
+    return transcribe(say(STORY), RATE, SETTINGS)
+
+
+def test_words_that_were_said_are_recognized(story: Transcript) -> None:
+    said = spoken_words(" ".join(word.text for word in story.words))
+    assert word_errors(spoken_words(STORY), said).rate <= 0.05
+    assert spoken_words(story.text) == said
+    assert story.language == "en"
+    assert (story.language_probability or 0) > 0.9
+    assert story.left_out_s == 0
+
+
+def test_a_word_begins_where_its_sound_begins() -> None:
+    first, second = say("Yesterday was better."), say("Tomorrow I see my doctor.")
+    sound = np.concatenate([silence(1.0), first, silence(3.0), second, silence(1.0)])
+    found = transcribe(sound, RATE, SETTINGS).words
+    said = [word for recognized in found for word in spoken_words(recognized.text)]
+    assert said == ["yesterday", "was", "better", "tomorrow", "i", "see", "my", "doctor"]
+    for word, begins in ((found[0], 1.0 + onset(first)), (found[3], 4.0 + len(first) / RATE + onset(second))):
+        assert abs(word.start_s - begins) < 0.15
+    assert all(word.end_s <= after.start_s for word, after in itertools.pairwise(found))
+
+
+def onset(sound: np.ndarray) -> float:
+    return float(np.argmax(np.abs(sound) > 0.02 * np.abs(sound).max())) / RATE
+
+
+@pytest.mark.parametrize("kind", ["silence", "noise", "hum", "no samples"])
+def test_nothing_is_made_up_where_nobody_speaks(kind: str) -> None:
+    time_s = np.arange(8 * RATE) / RATE
+    sound = {
+        "silence": silence(8),
+        "noise": np.random.default_rng(1).normal(0, 0.1, len(time_s)),
+        "hum": 0.3 * np.sin(2 * np.pi * 120 * time_s) + 0.1 * np.sin(2 * np.pi * 360 * time_s),
+        "no samples": silence(0),
+    }[kind]
+    assert transcribe(sound.astype(np.float32), RATE, SETTINGS) == Transcript()
+
+
+def test_syllables_without_words_are_left_out_and_counted() -> None:
+    voice = Voice(pitch=140, tract=1.04, breath=0.1, pace=4)
+    found = transcribe(speak(voice, 12, 1).sound, SAMPLE_RATE, SETTINGS)
+    assert found.words == ()
+    assert found.text == ""
+    assert found.speech_s > 8
+    assert found.left_out_s > 8
+
+
+def test_a_quiet_voice_is_still_a_voice(story: Transcript) -> None:
+    quiet = transcribe(say(STORY) * 0.003, RATE, SETTINGS)
+    loud_words, quiet_words = (spoken_words(t.text) for t in (story, quiet))
+    assert word_errors(loud_words, quiet_words).rate <= 0.05
+
+
+def test_long_sound_is_recognized_in_pieces_that_end_in_pauses(
+    story: Transcript, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transcription, "_PIECE_S", 7.0)
+    monkeypatch.setattr(transcription, "_SEARCH_S", 4.0)
+    found = transcribe(say(STORY), RATE, SETTINGS)
+    assert word_errors(spoken_words(story.text), spoken_words(found.text)).rate <= 0.1
+    starts = [word.start_s for word in found.words]
+    assert starts == sorted(starts)
+    assert abs(starts[-1] - story.words[-1].start_s) < 0.3
+    assert abs(found.speech_s - story.speech_s) < 3
+
+
+_IN_A_PROCESS = """
+import hashlib, json, sys
+from iss_assets.features.words.measure import words_of_waveform
+from iss_assets.settings import WordSettings
+blob = open(sys.argv[1], "rb").read()
+_, rows = words_of_waveform(blob, WordSettings(), threads=int(sys.argv[2]))
+rows["text_features"][0]["embedding"] = rows["text_features"][0]["embedding"].tobytes().hex()
+print(hashlib.sha256(json.dumps(rows).encode()).hexdigest())
+"""
+
+
+@pytest.mark.slow
+def test_every_run_gives_the_same_with_any_number_of_threads(tmp_path: Path) -> None:
+    sound = say(STORY) + np.random.default_rng(3).normal(0, 0.01, len(say(STORY))).astype(np.float32)
+    (tmp_path / "sound").write_bytes(flac(sound))
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", _IN_A_PROCESS, str(tmp_path / "sound"), threads],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for threads in ("1", "1", "3")
+    }
+    assert len(found) == 1
+
+
+def test_hotwords_are_used_in_their_language_only(story: Transcript, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "Pregabalin and duloxetine are for the nerves."
+    with_hotwords = WordSettings(hotwords=("Pregabalin", "Duloxetine"))
+    assert spoken_words(transcribe(say(text), RATE, with_hotwords).text) == spoken_words(text)
+    elsewhere = WordSettings(hotwords=("Pregabalin", "Duloxetine"), hotwords_language="pt")
+    assert transcribe(say(text), RATE, elsewhere) == transcribe(say(text), RATE, SETTINGS)
+
+
+def test_a_model_can_come_from_a_folder(story: Transcript, tmp_path: Path) -> None:
+    folder = tmp_path / "my-whisper"
+    folder.mkdir()
+    with unpacked_model() as unpacked:
+        for file in unpacked.iterdir():
+            shutil.copy(file, folder)
+    assert not unpacked.exists()
+    own = WordSettings(model=folder)
+    assert transcribe(say(STORY), RATE, own) == story
+    before = model_identity(folder)
+    assert before.startswith("my-whisper-")
+    with (folder / "model.bin").open("r+b") as model:
+        model.seek(-20, 2)
+        model.write(b"another model entirely")
+    assert model_identity(folder) != before
+    (folder / "config.json").unlink()
+    with pytest.raises(ModelError, match=r"words\.model.*config\.json"):
+        model_identity(folder)
+
+
+def test_a_damaged_model_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    intact = model_files._data_folder
+    second = tmp_path / "data"
+    second.mkdir()
+    half = bytearray((intact(model_files.PARTS[1]) / "model.bin.part2").read_bytes())
+    half[len(half) // 2] ^= 1
+    (second / "model.bin.part2").write_bytes(half)
+    monkeypatch.setattr(
+        model_files,
+        "_data_folder",
+        lambda module: second if module == model_files.PARTS[1] else intact(module),
+    )
+    with (
+        pytest.raises(ModelError, match=r"model\.bin is missing or damaged: pip install --force-reinstall"),
+        unpacked_model(),
+    ):
+        pass
+    (second / "model.bin.part2").unlink()
+    with pytest.raises(ModelError, match="missing or damaged"), unpacked_model():
+        pass
+
+
+def test_rows_are_numbered_and_say_which_model_made_them(story: Transcript) -> None:
+    transcript, rows = words_of_waveform(flac(say(STORY)), SETTINGS)
+    assert spoken_words(transcript.text) == spoken_words(story.text)
+    (about,) = rows["transcripts"]
+    assert about["words"] == len(rows["transcript_words"]) == len(story.words)
+    assert [row["word_index"] for row in rows["transcript_words"]] == list(range(len(story.words)))
+    assert about["model"] == "whisper-base-d01c3014881c"
+    json.dumps(rows["transcript_words"])
+
+
+def test_a_track_that_could_not_be_decoded_has_no_words() -> None:
+    transcript, rows = words_of_waveform(b"", SETTINGS)
+    assert transcript == Transcript()
+    assert rows["transcripts"][0]["text"] == ""
+    assert rows["transcript_words"] == rows["transcript_spans"] == []
+    assert rows["text_features"][0]["embedding"] is None
