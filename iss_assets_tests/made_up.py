@@ -23,6 +23,7 @@ from iss_assets.schemas.base import Table
 from iss_assets.schemas.behavior import BEHAVIOR_MEASURES, FaceBehaviorSummary
 from iss_assets.schemas.intake import BpiScores, Patients
 from iss_assets.schemas.modeling import CvSplits
+from iss_assets.schemas.thermal import Thermal
 from iss_assets.schemas.video_quality import VideoQuality
 from iss_assets.schemas.videos import Videos
 from iss_assets.schemas.visual import Faces, Frames, Landmarks
@@ -202,6 +203,7 @@ def _fill(
     warehouse.replace(Videos, Videos.from_rows([_video(v) for v in videos]), {})
     _fill_frames(warehouse, sum(v.frames for v in readable), faces, landmarks)
     warehouse.replace(Audio, Audio.from_rows([_audio(v, random) for v in readable]), {})
+    warehouse.replace(Thermal, Thermal.from_rows(_thermals(videos)), {})
     warehouse.replace(VoiceFeatures, VoiceFeatures.from_rows(_voices(readable)), {})
     warehouse.replace(FaceBehaviorSummary, FaceBehaviorSummary.from_rows(_behaviors(readable)), {})
     warehouse.replace(VideoQuality, VideoQuality.from_rows([_quality(v, random) for v in videos]), {})
@@ -376,6 +378,28 @@ def _behaviors(videos: list[Video]) -> list[dict[str, Any]]:
             rows.append(
                 {**keys, "chunk_index": chunk, **counts, "seconds": 3.0 if measured else 0.0, **values}
             )
+    return rows
+
+
+def _thermals(videos: list[Video]) -> list[dict[str, Any]]:
+    """Return thermal pictures of every tenth video; each fourth cannot be read, and in each third there is no face."""
+    rows = []
+    for number, video in enumerate(videos[::10]):
+        row = {
+            "submission_id": video.video_id,
+            "patient_id": video.patient_id,
+            "file": f"videos/{video.patient_id}/{video.video_id}_thermal.jpg",
+            "sha256": f"{number:064d}",
+            "bytes": 90_000,
+            "modified_ns": 1,
+            "status": "ok" if number % 4 else "unreadable",
+            "fingerprint": "made-up",
+        }
+        if number % 4:
+            row |= {"pairing": "clocks", "paired_frame": 0, "pair_gap_s": 2.0, "face_found": bool(number % 3)}
+        if number % 4 and number % 3:
+            row |= {"forehead_c": 34 + number % 7 / 10, "nose_c": 30.0 + number % 5 / 10}
+        rows.append(row)
     return rows
 
 

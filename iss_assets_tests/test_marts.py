@@ -1,6 +1,7 @@
 """The paper's Tables 2 and 4, number by number, out of a study with the paper's counts."""
 
 import math
+import re
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
@@ -16,6 +17,7 @@ from iss_assets.checks.study import read_frames
 from iss_assets.defs.checks.factory import evaluate
 from iss_assets.defs.resources import WarehouseResource
 from iss_assets.protocol import terms
+from iss_assets.reports.measures import over_time, whole_videos
 from iss_assets.schemas.intake import BpiScores, Patients
 from iss_assets.settings import Settings, WarehouseSettings
 from iss_assets.warehouse.database import Warehouse
@@ -500,6 +502,52 @@ def test_age_groups_are_counted_where_the_study_has_them_and_are_empty_where_not
     few = settings.model_copy(update={"checks": settings.checks.model_copy(update={"group_patients": 2})})
     compared = read_frames(with_ages, few)["study_groups"].query("attribute == 'age'")
     assert set(compared["first_group"] + compared["second_group"]) == {"adultpediatric"}
+
+
+def test_temperatures_over_time_are_those_of_pictures_that_could_be_read_beside_the_days_pain(
+    study: Warehouse,
+) -> None:
+    found = rows(study, "select * from thermal_over_time")
+    (stored,) = rows(study, "select count(*) as n, count_if(status = 'ok') as ok from thermal")
+    measured = [r for r in found if r["forehead_c"] is not None]
+
+    assert len(found) == stored["ok"] < stored["n"] and 0 < len(measured) < len(found)
+    assert all(r["forehead_above_nose_c"] == pytest.approx(r["forehead_c"] - r["nose_c"]) for r in measured)
+    assert {r["pair_gap_s"] for r in found} == {2.0}
+    assert sum(r["pain_now"] is not None for r in found) > 20
+
+
+def test_a_patients_temperatures_are_medians_over_pictures(study: Warehouse) -> None:
+    summaries = rows(study, "select * from thermal_summary")
+    for summary in summaries:
+        own = rows(study, f"select * from thermal_over_time where patient_id = '{summary['patient_id']}'")
+        foreheads = [r["forehead_c"] for r in own if r["forehead_c"] is not None]
+        assert (summary["pictures"], summary["measured"]) == (len(own), len(foreheads))
+        assert summary["paired"] == len(own)
+        if foreheads:
+            assert summary["forehead_c"] == pytest.approx(median(foreheads))
+            assert summary["forehead_change_c"] == pytest.approx(max(foreheads) - min(foreheads))
+            changes = sorted(r["forehead_change_c"] for r in own if r["forehead_c"] is not None)
+            assert median(changes) == pytest.approx(0, abs=1e-9)
+    assert len(summaries) > 10 and any(s["measured"] >= 2 for s in summaries)
+
+
+def test_pages_draw_a_patients_temperatures_by_the_time_of_the_check_in(study: Warehouse) -> None:
+    pictures = study.query(whole_videos("thermal")).to_pandas()
+    patient = pictures.dropna(subset=["forehead_c"])["patient_id"].value_counts().index[0]
+    own = pictures[pictures["patient_id"] == patient]
+    times = {r["submission_id"]: r["submitted_local"] for r in rows(study, "select * from stg_submissions")}
+    (drawn,) = over_time({"thermal": own}, times)
+    assert drawn.heading == "Temperature of the face"
+    assert [(title, unit) for title, unit, _ in drawn.plots] == [
+        ("Forehead", "median, °C"),
+        ("Nose", "median, °C"),
+    ]
+    chart = str(drawn.plots[0][2])
+    assert f"Forehead: {own['forehead_c'].notna().sum()} value" in chart
+    # 10 px high digits are no wider than 6 px: none is cut off at the left edge
+    beside = re.findall(r'<text x="([\d.]+)"[^>]* text-anchor="end" class="tick" >([^<]+)</text>', chart)
+    assert len(beside) == 4 and all(float(x) >= 6 * len(words) for x, words in beside)
 
 
 def test_a_voice_over_time_is_the_row_of_the_whole_video_beside_the_days_pain(study: Warehouse) -> None:

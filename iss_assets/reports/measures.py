@@ -44,6 +44,13 @@ SHOWN: Final[Mapping[str, tuple[str, tuple[Measure, ...]]]] = {
             Measure("hnr_db", "Clearness of the voice", "harmonics to noise, dB"),
         ),
     ),
+    "thermal": (
+        "Temperature of the face",
+        (
+            Measure("forehead_c", "Forehead", "median, °C"),
+            Measure("nose_c", "Nose", "median, °C"),
+        ),
+    ),
 }
 """Tables with a heading and their measures, in the order of the page."""
 
@@ -58,8 +65,11 @@ class MeasurePlots:
 
 def whole_videos(table: str) -> str:
     """Return the query for the rows of a table that describe whole videos."""
-    whole = " where chunk_index = -1" if "chunk_index" in BY_NAME[table].__key__ else ""
-    return f"select * from {table}{whole}"
+    key = BY_NAME[table].__key__
+    whole = " where chunk_index = -1" if "chunk_index" in key else ""
+    # a thermal picture may have no video
+    columns = "*, submission_id as video_id" if "submission_id" in key else "*"
+    return f"select {columns} from {table}{whole}"
 
 
 def over_time(tables: Mapping[str, pd.DataFrame], when: Mapping[str, datetime]) -> list[MeasurePlots]:
