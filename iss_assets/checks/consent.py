@@ -1,6 +1,6 @@
 """Rules on consent: who has asked to withdraw.
 
-Pure functions from a patient's rows (``sql/``) to a `Finding`.
+Pure functions from a patient's rows (``sql/``), and what the register of withdrawals has of the patient, to a `Finding`.
 """
 
 from __future__ import annotations
@@ -15,13 +15,12 @@ QUERIES: Final = ("consent",)
 
 
 def withdrawal_requested(data: Data, settings: Settings) -> Finding:
-    """Find a patient who has withdrawn from research or sharing; a person carries it out.
+    """Find a patient who has withdrawn from research or sharing, until a person has carried it out.
 
     A withdrawal from contact is none of these: it holds as soon as it is read, and nothing is to be carried out.
     """
-    asked = [
-        r for r in data["consent"] if r["state"] == ConsentState.WITHDRAWN and r["scope"] in set(CARRIED_OUT)
-    ]
+    waiting = set(CARRIED_OUT) - {row["scope"] for row in data["register"]}
+    asked = [r for r in data["consent"] if r["state"] == ConsentState.WITHDRAWN and r["scope"] in waiting]
     days = [row["withdrawn_on"] for row in asked if row["withdrawn_on"]]
     numbers = {
         "withdrawn scopes": len(asked),

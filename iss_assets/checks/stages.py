@@ -20,7 +20,7 @@ from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Warehouse
 from iss_assets.warehouse.ledger import SOUND_TABLES, VISUAL_TABLES, fingerprint
 
-CHECKS_CODE_VERSION = "4"
+CHECKS_CODE_VERSION = "5"
 """Change it with any rule, so that results of the old rule are computed again."""
 
 
@@ -49,6 +49,8 @@ class Stage:
         The section of the settings that can switch its tables off; without one the stage is always on.
     recording : Recording
         The recording whose tables are checked.
+    asks_register : bool
+        Whether the rules also get ``register``: a row for each scope of consent whose withdrawal was carried out.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Stage:
     by_patient: bool = True
     feature: str | None = None
     recording: Recording = Recording.NARRATIVE
+    asks_register: bool = False
 
     @property
     def checks(self) -> list[CheckInfo]:
@@ -133,7 +136,7 @@ def _prompt_stages() -> list[Stage]:
 STAGES: tuple[Stage, ...] = (
     Stage("check_study_folder", ("rejected_rows", "study_problems"), by_patient=False),
     Stage("check_patients", ("patients",), {"patients": scores.ENROLLMENT_RULES}, ("enrollment",)),
-    Stage("check_consent", ("consent",), {"consent": consent.RULES}, consent.QUERIES),
+    Stage("check_consent", ("consent",), {"consent": consent.RULES}, consent.QUERIES, asks_register=True),
     Stage(
         "check_scores",
         ("bpi_scores",),

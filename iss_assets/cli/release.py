@@ -12,7 +12,7 @@ from iss_assets.cli.options import Home, load_settings, open_warehouse, user_err
 from iss_assets.privacy.audit import system_user
 from iss_assets.privacy.release.columns import Tier
 from iss_assets.privacy.release.make import CHECKSUMS, Request, make_release
-from iss_assets.privacy.release.metadata import check_facts, recognition_sentences
+from iss_assets.privacy.release.metadata import check_facts, left_out_of, recognition_sentences
 from iss_assets.privacy.release.pages import LANDMARKS_WARNING
 
 _QUESTIONS = {
@@ -52,11 +52,7 @@ def release(
     described = made.description
     for table in described.tables:
         typer.echo(f"{table.path.name}: {table.rows} rows")
-    typer.echo(
-        f"{described.counts['patients']} patients; {described.sharing.left_out} left out for want of consent"
-    )
-    if not described.sharing.recorded:
-        typer.echo("The study has no consent table: nobody was left out for want of consent.")
+    typer.echo(f"{described.counts['patients']} patients. {left_out_of(described.sharing)}")
     if "landmarks" in described.names and tier is Tier.registered:
         typer.echo(LANDMARKS_WARNING)
     for line in recognition_sentences(described):

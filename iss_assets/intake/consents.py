@@ -16,16 +16,14 @@ from typing import Any, Final
 
 from iss_assets.intake import cells
 from iss_assets.intake.cells import CellError
-from iss_assets.intake.csv_reading import CsvRow, read_csv
+from iss_assets.intake.csv_reading import CsvRow
 from iss_assets.intake.folder_tables import (
     CLOCK_TOLERANCE,
-    find_by_number,
+    explain_unknown_patient,
     numbers_without_zeros,
-    report_lost_zeros,
-    zeros_advice,
 )
 from iss_assets.intake.records import PatientRow, ProblemLog
-from iss_assets.intake.withdrawn import Withdrawn, accepted_rows
+from iss_assets.intake.withdrawn import Withdrawn, read_optional_csv
 from iss_assets.protocol.consent import ConsentState, Scope
 from iss_assets.settings import ReadingSettings
 
@@ -108,17 +106,11 @@ def read_consents(
     StudyFolderError
         If the file is there but cannot be read.
     """
-    path = root / CONSENT
-    if not path.exists() and not path.is_symlink():
-        return ()
     reader = _Reader(settings, now, patients, rejected, problems)
-    read = read_csv(root, CONSENT, REQUIRED, OPTIONAL, {}, rejected, problems, unreported=OPTIONAL)
-    rows = [
-        consent
-        for row in accepted_rows(read, CONSENT, withdrawn or Withdrawn(), rejected)
-        for consent in reader.consents(row)
-    ]
-    return _latest(rows, problems)
+    read = read_optional_csv(
+        root, CONSENT, REQUIRED, OPTIONAL, rejected, problems, withdrawn, unreported=OPTIONAL
+    )
+    return _latest([consent for row in read for consent in reader.consents(row)], problems)
 
 
 def _latest(rows: Iterable[ConsentRow], problems: ProblemLog) -> tuple[ConsentRow, ...]:
@@ -236,12 +228,12 @@ class _Reader:
             return None, False
         if patient_id in self._patients:
             return self._patients[patient_id], True
-        twin = find_by_number(patient_id, self._without_zeros)
-        if twin is None:
-            advice = "correct the id, or enroll the patient."
-        else:
-            advice = f"{zeros_advice(twin)} Until then nothing that the row gives counts for that patient, and a withdrawal does."
-            report_lost_zeros(twin, f"line {row.line} of {CONSENT}", self._problems)
+        place = f"line {row.line} of {CONSENT}"
+        twin, advice = explain_unknown_patient(
+            patient_id, self._without_zeros, place, "correct the id, or enroll the patient.", self._problems
+        )
+        if twin is not None:
+            advice += " Until then nothing that the row gives counts for that patient, and a withdrawal does."
         self._rejected.add(
             "unknown_patient",
             f"No accepted patient has this id; {advice}",

@@ -139,12 +139,37 @@ def numbers_without_zeros(patients: Mapping[str, PatientRow]) -> dict[str, Patie
     }
 
 
-def find_by_number(patient_id: str, without_zeros: Mapping[str, PatientRow]) -> PatientRow | None:
+def explain_unknown_patient(
+    patient_id: str, without_zeros: Mapping[str, PatientRow], place: str, advice: str, problems: ProblemLog
+) -> tuple[PatientRow | None, str]:
+    """Return who is probably meant by an id that nobody has, and what to do about it.
+
+    Parameters
+    ----------
+    patient_id : str
+        The unknown id.
+    without_zeros : mapping
+        See `numbers_without_zeros`.
+    place : str
+        Where the id is, for the report on the patient's own row: leading zeros were lost in one of the two.
+    advice : str
+        What to do if nobody is meant.
+    problems : ProblemLog
+        Collects that report.
+    """
+    twin = _find_by_number(patient_id, without_zeros)
+    if twin is None:
+        return None, advice
+    _report_lost_zeros(twin, place, problems)
+    return twin, _zeros_advice(twin)
+
+
+def _find_by_number(patient_id: str, without_zeros: Mapping[str, PatientRow]) -> PatientRow | None:
     """Return the patient whose id differs from this unknown one only by leading zeros."""
     return without_zeros.get(patient_id.lstrip("0")) if patient_id.isdecimal() else None
 
 
-def zeros_advice(twin: PatientRow) -> str:
+def _zeros_advice(twin: PatientRow) -> str:
     """Return advice for an id that differs from an enrolled one only by leading zeros."""
     return (
         f"the one in line {twin.line} of {ENROLLMENT} differs from it only by leading zeros, which spreadsheets drop. "
@@ -152,7 +177,7 @@ def zeros_advice(twin: PatientRow) -> str:
     )
 
 
-def report_lost_zeros(twin: PatientRow, where: str, problems: ProblemLog) -> None:
+def _report_lost_zeros(twin: PatientRow, where: str, problems: ProblemLog) -> None:
     """Report, on the row of an enrolled patient, that the same id appears elsewhere with other leading zeros."""
     problems.add(
         "leading_zeros",
@@ -347,12 +372,10 @@ def _read_submission(
     patient = patients.get(patient_id) if patient_id else None
     if patient_id and patient is None:
         reader.whole = False
-        twin = find_by_number(patient_id, without_zeros)
-        if twin is None:
-            advice = "enroll the patient or correct the id."
-        else:
-            advice = zeros_advice(twin)
-            report_lost_zeros(twin, f"line {reader.line} of {SURVEYS}", problems)
+        place = f"line {reader.line} of {SURVEYS}"
+        _, advice = explain_unknown_patient(
+            patient_id, without_zeros, place, "enroll the patient or correct the id.", problems
+        )
         reader.reject(
             "unknown_patient",
             f"No accepted row of {ENROLLMENT} has this patient id; {advice}",

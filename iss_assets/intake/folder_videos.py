@@ -17,10 +17,8 @@ from iss_assets.intake.cells import CellError
 from iss_assets.intake.folder_tables import (
     ENROLLMENT,
     SURVEYS,
-    find_by_number,
+    explain_unknown_patient,
     numbers_without_zeros,
-    report_lost_zeros,
-    zeros_advice,
 )
 from iss_assets.intake.paths import leads_out, printable
 from iss_assets.intake.records import (
@@ -186,11 +184,13 @@ class _Lister:
                 self.rejected.add(error.code, f"The folder's name is not a patient id. {error}", file=name)
                 continue
             if patient_id not in patients:
-                twin = find_by_number(patient_id, without_zeros)
-                advice = "enroll the patient or rename the folder."
-                if twin is not None:
-                    advice = zeros_advice(twin)
-                    report_lost_zeros(twin, f"the folder's name {name}", self.problems)
+                _, advice = explain_unknown_patient(
+                    patient_id,
+                    without_zeros,
+                    f"the folder's name {name}",
+                    "enroll the patient or rename the folder.",
+                    self.problems,
+                )
                 self.rejected.add(
                     "unknown_patient",
                     f"No accepted row of {ENROLLMENT} has this patient id, so nothing in the folder was used; {advice}",

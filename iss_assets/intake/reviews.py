@@ -19,10 +19,10 @@ from typing import Any, Final
 
 from iss_assets.intake import cells
 from iss_assets.intake.cells import CellError
-from iss_assets.intake.csv_reading import CsvRow, read_csv
+from iss_assets.intake.csv_reading import CsvRow
 from iss_assets.intake.paths import leads_out
 from iss_assets.intake.records import ProblemLog, StudyFolderError
-from iss_assets.intake.withdrawn import Withdrawn, accepted_rows
+from iss_assets.intake.withdrawn import Withdrawn, read_optional_csv
 from iss_assets.protocol.flags import FLAGS
 from iss_assets.protocol.reviews import ABOUT_FLAG, ABOUT_VIDEO, LONGEST_TEXT, Decision
 
@@ -152,12 +152,8 @@ def read_reviews(
     StudyFolderError
         If the file is there but cannot be read.
     """
-    path = root / REVIEWS
-    if not path.exists() and not path.is_symlink():
-        return ()
     known, found = set(patients), dict[ReviewRow, int]()
-    rows = read_csv(root, REVIEWS, REQUIRED, OPTIONAL, {}, rejected, problems)
-    for row in accepted_rows(rows, REVIEWS, withdrawn or Withdrawn(), rejected):
+    for row in read_optional_csv(root, REVIEWS, REQUIRED, OPTIONAL, rejected, problems, withdrawn):
         review = _review(row, now, rejected)
         if review is None:
             continue

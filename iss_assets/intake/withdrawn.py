@@ -11,15 +11,16 @@ import hmac
 import json
 import os
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
 from iss_assets.atomic import replace_text
-from iss_assets.intake.csv_reading import CsvRow
+from iss_assets.intake.csv_reading import CsvRow, read_csv
 from iss_assets.intake.records import ProblemLog, StudyFolderError
+from iss_assets.protocol import consent
 
 FOLDER: Final = "withdrawals"
 """Folder in the home with key, register and certificates."""
@@ -35,6 +36,14 @@ class Scope(StrEnum):
     ALL = "all"
     MEDIA = "media"
     SHARING = "sharing"
+
+
+CARRIES_OUT: Final[Mapping[Scope, frozenset[consent.Scope]]] = {
+    Scope.ALL: frozenset(consent.CARRIED_OUT),
+    Scope.MEDIA: frozenset({consent.Scope.SHARE_FEATURES, consent.Scope.SHARE_MEDIA}),
+    Scope.SHARING: frozenset({consent.Scope.SHARE_FEATURES, consent.Scope.SHARE_MEDIA}),
+}
+"""What of ``consent.csv`` each withdrawal carries out. Research needs the whole one: after the others, answers stay in use."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +68,11 @@ class Withdrawn:
     def scope_of(self, patient_id: str) -> Scope | None:
         """Return what a patient withdrew; None for patients who take part."""
         return self.patients.get(keyed_hash(self.key, "patient", patient_id)) if self.patients else None
+
+    def carried_out(self, patient_id: str) -> frozenset[consent.Scope]:
+        """Return the scopes of consent whose withdrawal has been carried out for a patient."""
+        scope = self.scope_of(patient_id)
+        return CARRIES_OUT[scope] if scope else frozenset()
 
     def patient(self, patient_id: str) -> bool:
         """Return whether a patient withdrew from the whole study."""
@@ -113,6 +127,31 @@ def accepted_rows(
         else:
             kept.append(row)
     return kept
+
+
+def read_optional_csv(
+    root: Path,
+    file: str,
+    required: Sequence[str],
+    optional: Sequence[str],
+    rejected: ProblemLog,
+    problems: ProblemLog,
+    withdrawn: Withdrawn | None = None,
+    *,
+    unreported: Collection[str] = (),
+) -> list[CsvRow]:
+    """Read a csv file about patients that a study may do without; no rows if there is none. See `read_csv`.
+
+    Raises
+    ------
+    StudyFolderError
+        If the file is there but cannot be read.
+    """
+    path = root / file
+    if not path.exists() and not path.is_symlink():
+        return []
+    rows = read_csv(root, file, required, optional, {}, rejected, problems, unreported=unreported)
+    return accepted_rows(rows, file, withdrawn or Withdrawn(), rejected)
 
 
 def keyed_hash(key: bytes, kind: str, value: str) -> str:

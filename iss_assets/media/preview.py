@@ -13,6 +13,7 @@ import itertools
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
 from typing import IO, Any, Final
@@ -61,7 +62,11 @@ def write_preview(path: Path, settings: VideoSettings, begin_s: float, out: IO[b
     """
     timeline = read_timeline(path, settings)
     pictures = _pictures(path, settings, timeline, begin_s)
-    first = next(pictures, None)
+    waves = _Waves(path, settings, timeline, begin_s)
+    with ThreadPoolExecutor(1) as beside:
+        # both have to get from the beginning of the file, or of a group of pictures, to the wanted second
+        first_wave = beside.submit(waves.next)
+        first = next(pictures, None)
     if first is None:
         raise UnreadableVideo("unreadable", "No picture of the video can be decoded.")
     with av.open(_Pipe(out), "w", format="mp4", options=_FORMAT) as container:
@@ -69,7 +74,7 @@ def write_preview(path: Path, settings: VideoSettings, begin_s: float, out: IO[b
         video = container.add_stream("libx264", rate=30, options=_ENCODER)
         video.width, video.height, video.pix_fmt = width, height, "yuv420p"
         video.codec_context.time_base = _TIME_BASE
-        sound = _Sound(container, path, settings, timeline, begin_s)
+        sound = _Sound(container, waves, first_wave.result())
         for time_s, picture in itertools.chain([first], pictures):
             sound.write_until(time_s + _SOUND_AHEAD_S)
             if picture.shape[:2] != (height, width):  # the size may change within a file
@@ -169,28 +174,40 @@ def _resized(picture: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.ui
     return cv2.resize(picture, size, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
 
 
+class _Waves:
+    """The sound of a video from a second on, block by block."""
+
+    def __init__(self, path: Path, settings: VideoSettings, timeline: Timeline, begin_s: float) -> None:
+        self._skip = round(begin_s * _SOUND_RATE)
+        self._blocks = decode_mono(path, _SOUND_RATE, timeline, settings.max_seconds)
+        self.samples = round((timeline.duration_s - begin_s) * _SOUND_RATE)
+
+    def next(self) -> NDArray[np.float32] | None:
+        """Return the next block after what comes before the preview, None at the end."""
+        for block in self._blocks:
+            skipped = min(self._skip, len(block))
+            self._skip -= skipped
+            if skipped < len(block):
+                return block[skipped:]
+        return None
+
+
 class _Sound:
     """The sound track of a preview, written as far as the pictures are."""
 
-    def __init__(
-        self, container: Any, path: Path, settings: VideoSettings, timeline: Timeline, begin_s: float
-    ) -> None:
-        self._container, self._written = container, 0
-        self._skip = round(begin_s * _SOUND_RATE)
-        self._blocks = decode_mono(path, _SOUND_RATE, timeline, settings.max_seconds)
-        self._end = round((timeline.duration_s - begin_s) * _SOUND_RATE)
-        block = self._next()
+    def __init__(self, container: Any, waves: _Waves, first: NDArray[np.float32] | None) -> None:
+        self._container, self._waves, self._written = container, waves, 0
         self._stream = None
-        if block is not None:
+        if first is not None:
             self._stream = container.add_stream("aac", rate=_SOUND_RATE, layout="mono")
-            self._waiting: NDArray[np.float32] | None = block
+            self._waiting: NDArray[np.float32] | None = first
 
     def write_until(self, time_s: float) -> None:
         """Write the sound up to a second of the preview."""
         if self._stream is None:
             return
         while self._waiting is not None and self._written < time_s * _SOUND_RATE:
-            block = self._waiting[: max(0, self._end - self._written)]
+            block = self._waiting[: max(0, self._waves.samples - self._written)]
             if len(block):
                 frame = av.AudioFrame.from_ndarray(block.reshape(1, -1), format="fltp", layout="mono")
                 frame.sample_rate, frame.pts, frame.time_base = (
@@ -200,19 +217,10 @@ class _Sound:
                 )
                 self._container.mux(self._stream.encode(frame))
                 self._written += len(block)
-            self._waiting = self._next()
+            self._waiting = self._waves.next()
         if self._waiting is None or time_s == float("inf"):
             self._container.mux(self._stream.encode(None))
             self._stream = None
-
-    def _next(self) -> NDArray[np.float32] | None:
-        """Return the next block after what comes before the preview, None at the end."""
-        for block in self._blocks:
-            skipped = min(self._skip, len(block))
-            self._skip -= skipped
-            if skipped < len(block):
-                return block[skipped:]
-        return None
 
 
 class _Pipe:

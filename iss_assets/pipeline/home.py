@@ -8,6 +8,7 @@ from pathlib import Path
 
 import dagster as dg
 
+from iss_assets.privacy.release.leftovers import clear_leftovers
 from iss_assets.settings import Settings
 
 _DAGSTER_YAML = """\
@@ -63,12 +64,13 @@ load_from:
 def prepare_home(settings: Settings) -> Path:
     """Create the home, readable by its owner only, with Dagster's settings in it, and return Dagster's home.
 
-    Also sets the environment variables that Dagster and the code location read, for this process and its children.
+    Removes what a release that was killed has left, and sets the environment variables that Dagster and the code location read, for this process and its children.
     """
     home = settings.home.resolve()
     dagster_home = home / "dagster"
     dagster_home.mkdir(parents=True, exist_ok=True, mode=0o700)
     home.chmod(0o700)
+    clear_leftovers(home)
     common = _DAGSTER_YAML.format(workers=settings.run.workers)
     written = {
         "dagster.yaml": common,

@@ -33,9 +33,10 @@ from iss_assets.privacy.at_work import nobody_at_work
 from iss_assets.privacy.audit import Action, AuditLine, AuditLog
 from iss_assets.privacy.certificate import Certificate, read_certificates, write_certificate
 from iss_assets.privacy.dagster_history import forget_in_history, plan_forgetting
+from iss_assets.privacy.release.leftovers import work_folder
 from iss_assets.privacy.study_files import StudyFiles, delete_study_files, find_study_files, hashes_of
 from iss_assets.privacy.traces import SearchResult, Traces, search_home
-from iss_assets.privacy.withdrawn_rows import FILES, Removed, remove_rows, traces_in
+from iss_assets.privacy.withdrawn_rows import FILES, Removed, ask_again, remove_rows, traces_in
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Warehouse
 from iss_assets.warehouse.rewriting import rewrite
@@ -202,12 +203,11 @@ def _carry_out(settings: Settings, pending: Pending, log: Log) -> Certificate:
             pending.known["copies"] = _copies(settings, pending.traces)
             _register(settings, pending)
             _finished(settings, pending, "collected", log)
-        if scope is not Scope.SHARING:
-            for name, say, step in _STEPS:
-                if name not in pending.done:
-                    log(say)
-                    step(settings, pending)
-                    _finished(settings, pending, name, log)
+        for name, say, step in _SHARING_STEPS if scope is Scope.SHARING else _STEPS:
+            if name not in pending.done:
+                log(say)
+                step(settings, pending)
+                _finished(settings, pending, name, log)
         _record(settings, pending)
         _finished(settings, pending, "recorded", log)
         if scope is not Scope.SHARING:
@@ -383,7 +383,7 @@ def _remove_files(settings: Settings, pending: Pending) -> None:
                 counts[words] += _files_in(path)
                 going.append(path)
     # what a release that was killed has left: a copy of the warehouse
-    work = settings.home / "release-work"
+    work = work_folder(settings.home)
     counts["files of an interrupted release"] = _files_in(work)
     going.append(work)
     models = _models_without_row(settings)
@@ -472,7 +472,14 @@ def _redact(settings: Settings, pending: Pending) -> None:
         log.redact(concerns, pending.who)
 
 
-_STEPS: Final[tuple[tuple[str, str, Callable[[Settings, Pending], None]], ...]] = (
+def _ask_again(settings: Settings, pending: Pending) -> None:
+    if settings.warehouse_path.exists():
+        ask_again(Warehouse(settings.warehouse_path, settings.warehouse), pending.traces.patient)
+
+
+_Steps = tuple[tuple[str, str, Callable[[Settings, Pending], None]], ...]
+_SHARING_STEPS: Final[_Steps] = (("checks", "having consent checked again", _ask_again),)
+_STEPS: Final[_Steps] = (
     ("rows", "removing rows", _remove_rows),
     ("warehouse", "writing the warehouse anew", _rewrite),
     ("files", "removing files", _remove_files),

@@ -15,6 +15,7 @@ from iss_assets.intake.withdrawn import Scope
 from iss_assets.modeling.folds import fold_subject
 from iss_assets.privacy.traces import Query, Traces, quoted, text_columns, texts_of
 from iss_assets.protocol.recordings import Recording
+from iss_assets.schemas.intake import Consent
 from iss_assets.schemas.registry import BY_NAME, MADE_AGAIN
 from iss_assets.warehouse.database import Warehouse, Writer
 from iss_assets.warehouse.ledger import STUDY
@@ -167,6 +168,14 @@ def remove_rows(
         removed.rows = {table: count for table, count in rows.items() if count}
         removed.made_again = {table: count for table, count in removed.made_again.items() if count}
         before_commit(removed)
+
+
+def ask_again(warehouse: Warehouse, patient: str) -> None:
+    """Remove the results of the checks of consent, so that the patient's next run looks whether anything is still to be done."""
+    with warehouse.write() as writer:
+        writer.execute(
+            "delete from check_results where patient_id = ? and asset = ?", [patient, Consent.__table__]
+        )
 
 
 def _drop_made_by_sql(writer: Writer, removed: Removed) -> None:

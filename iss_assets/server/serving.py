@@ -16,6 +16,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+import duckdb
 import uvicorn
 from dagster import DagsterInstance
 from dagster_webserver.app import create_app_from_workspace_process_context
@@ -33,12 +34,16 @@ from iss_assets.server.dagster_private import (
 from iss_assets.server.previews import Previews
 from iss_assets.settings import Settings
 from iss_assets.synthetic.marker import is_sample_study
+from iss_assets.warehouse.database import Warehouse
 from iss_assets.warehouse.engine import keep_running
+from iss_assets.warehouse.locking import LockTimeout
 
 STOP_S: Final = 8.0
 """Seconds from a signal or a crash after which everything is ended the hard way; operators are promised ten."""
 READY_S: Final = 120.0
 """Seconds within which the code server must answer."""
+_KEY_S: Final = 5.0
+"""Seconds to wait for a writer before the key is tried."""
 _LONGEST_SOCKET: Final = 100
 """Bytes; the kernel takes 107 for the path of a socket."""
 LOCATION: Final = "iss_assets"
@@ -69,8 +74,11 @@ def serve(settings: Settings, say: Say) -> int:
     ------
     ServeError
         If the port is taken, or a part does not start.
+    KeyProblem
+        If the home is encrypted and its key is missing or wrong.
     """
     server = settings.server
+    _try_key(settings)
     listening = _listen(server.host, server.port)
     port = listening.getsockname()[1]
     settings = settings.model_copy(update={"server": server.model_copy(update={"port": port})})
@@ -96,6 +104,16 @@ def serve(settings: Settings, say: Say) -> int:
         finally:
             children.stop()
             listening.close()
+
+
+def _try_key(settings: Settings) -> None:
+    """Open an encrypted warehouse once: without its key no page could show anything, and no run could work."""
+    if not settings.warehouse_path.exists():
+        return
+    quick = settings.warehouse.model_copy(update={"lock_timeout_s": _KEY_S})
+    # where somebody writes for longer, or the file is damaged, the pages say so
+    with contextlib.suppress(LockTimeout, duckdb.Error):
+        Warehouse(settings.warehouse_path, quick).query("select 1")
 
 
 def _run(

@@ -8,6 +8,7 @@ import pytest
 
 from iss_assets.checks.stages import STAGES
 from iss_assets.defs.checks.factory import evaluate, hint
+from iss_assets.intake import withdrawn
 from iss_assets.protocol.catalogue import CATALOGUE, WITHOUT_CONTACT
 from iss_assets.protocol.consent import ConsentState, Scope
 from iss_assets.schemas.intake import Consent
@@ -54,6 +55,28 @@ def test_a_withdrawal_from_research_or_sharing_is_an_error_of_that_patient_alone
     assert [(f.name, f.severity) for f in study.failing_with()] == [("withdrawal_requested", "ERROR")]
     assert "iss withdraw 0001" in str(hints(study, GOOD)["withdrawal_requested"])
     assert study.failing(OTHER) == set()
+
+
+def test_what_has_been_carried_out_is_not_asked_for_again_and_what_comes_later_is(
+    study: InventedStudy,
+) -> None:
+    home = study.resource.settings().home
+    record(
+        study,
+        (GOOD, Scope.SHARE_FEATURES, ConsentState.WITHDRAWN, date(2021, 5, 3)),
+        (GOOD, Scope.SHARE_MEDIA, ConsentState.WITHDRAWN, date(2021, 5, 3)),
+        (OTHER, Scope.SHARE_MEDIA, ConsentState.WITHDRAWN, date(2021, 5, 3)),
+    )
+    assert study.finding("consent", "withdrawal_requested").numbers["withdrawn scopes"] == 2
+    for scope in (withdrawn.Scope.SHARING, withdrawn.Scope.MEDIA):
+        withdrawn.write_withdrawn(home, withdrawn.with_key(home).adding(GOOD, scope, [], []))
+        assert study.finding("consent", "withdrawal_requested").passed, scope
+        assert not study.finding("consent", "withdrawal_requested", OTHER).passed
+    # who then leaves the study altogether asks for more than was done
+    record(study, (GOOD, Scope.RESEARCH, ConsentState.WITHDRAWN, date(2021, 6, 1)))
+    assert study.finding("consent", "withdrawal_requested").numbers["scopes"] == ["research"]
+    withdrawn.write_withdrawn(home, withdrawn.with_key(home).adding(GOOD, withdrawn.Scope.ALL, [], []))
+    assert study.finding("consent", "withdrawal_requested").passed
 
 
 def test_a_withdrawal_on_a_day_that_cannot_be_read_is_one_all_the_same(study: InventedStudy) -> None:

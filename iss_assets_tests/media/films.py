@@ -56,8 +56,10 @@ def write_film(
     """Encode pictures at `fps`, or at `times` in seconds for a variable rate."""
     pictures = list(pictures)
     height, width = pictures[0].shape[:2]
+    rate = Fraction(fps).limit_denominator(1001)
+    tick = 1 / rate if codec == "mpeg1video" else Fraction(1, 1000)  # MPEG-1 knows a few frame rates only
     with av.open(str(path), "w") as container:
-        stream: Any = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1001))
+        stream: Any = container.add_stream(codec, rate=rate)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         default = {
             "libx264": {"crf": "12", "preset": "veryfast"},
@@ -66,15 +68,15 @@ def write_film(
         stream.options = options or default.get(codec, {})
         if codec not in default:
             stream.bit_rate = 2_000_000
-        stream.codec_context.time_base = stream.time_base = Fraction(1, 1000)
+        stream.codec_context.time_base = stream.time_base = tick
         if rotation or mirrored:
             stream.set_display_rotation(rotation, hflip=mirrored)
         if sound:
             write_tone(container, len(pictures) / fps)
         for i, picture in enumerate(pictures):
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
-            frame.time_base = Fraction(1, 1000)
-            frame.pts = round(1000 * (times[i] if times else i / fps))
+            frame.time_base = tick
+            frame.pts = round((times[i] if times else i / fps) / tick)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return path

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
 import re
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -33,9 +35,13 @@ from iss_assets.privacy.certificate import read_certificates
 from iss_assets.privacy.withdrawal import models_to_fit_again, pending_path, preview, withdraw
 from iss_assets.protocol.reviews import Decision
 from iss_assets.schemas.registry import MADE_AGAIN, TABLES
-from iss_assets.settings import RunSettings, Settings
+from iss_assets.settings import RunSettings, Settings, WarehouseSettings
 from iss_assets.synthetic.sample import write_sample_study
+from iss_assets.warehouse.conversion import convert
 from iss_assets.warehouse.database import Warehouse
+from iss_assets.warehouse.engine import is_encrypted
+from iss_assets.warehouse.keys import new_key, read_key, write_key
+from iss_assets.warehouse.spool import write_waiting
 from iss_assets_tests.cli.processes import Iss
 from iss_assets_tests.media.flir import head, thermal_jpeg
 from iss_assets_tests.test_pipeline import ThisProcess
@@ -212,6 +218,78 @@ def test_no_byte_of_the_home_names_or_shows_the_patient_afterwards_and_others_ar
     assert not pending_path(settings.home).exists()
 
 
+def test_a_withdrawal_from_an_encrypted_home_leaves_no_byte_and_no_row_either(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key_file = tmp_path / "key"
+    write_key(key_file, new_key())
+    # what waits to be stored is sealed, so it is one that was really waiting
+    spool = settings.spool_dir / PATIENT
+    for waiting in spool.iterdir():
+        waiting.unlink()
+    with_key_file = WarehouseSettings(key_file=key_file)
+    convert(Warehouse(settings.warehouse_path), read_key(key_file))
+    write_waiting(spool / "b1.arrow", spool / "b1.arrow", read_key(key_file), PIXELS)
+    warehouse = Warehouse(settings.warehouse_path, with_key_file)
+    # and a log that nobody has checkpointed, of a process that died
+    killed = subprocess.run(
+        [sys.executable, "-c", LEFT_IN_THE_LOG, str(settings.warehouse_path), str(key_file)]
+    )
+    log = settings.warehouse_path.with_name("warehouse.duckdb.wal")
+    assert killed.returncode == -signal.SIGKILL and log.stat().st_size
+    before = file_blocks(settings.home)
+    others = "select count(*) n, bit_xor(hash(t)) h from {} t where patient_id <> ?"
+    tables = ("patients", "bpi_scores", "faces", "audio", "reviews", "consent")
+    rows = {table: warehouse.query(others.format(table), [PATIENT]).to_pylist() for table in tables}
+
+    monkeypatch.setenv("ISS_WAREHOUSE__KEY_FILE", str(key_file))
+    iss = Iss(settings.study, settings.home, {"ISS_WAREHOUSE__KEY_FILE": str(key_file)})
+    done = iss("withdraw", PATIENT, "--reason", "asked by letter", "--yes")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+    assert is_encrypted(settings.warehouse_path) and not log.exists() and not spool.exists()
+    for marker in (PIXELS, VOICE, REASON.encode()):
+        assert files_with(settings.home, marker) == []
+    for table in (t.__table__ for t in TABLES if any(c.name == "patient_id" for c in t.columns())):
+        assert warehouse.query(f"select 1 from {table} where patient_id = ?", [PATIENT]).num_rows == 0, table
+    assert {t: warehouse.query(others.format(t), [PATIENT]).to_pylist() for t in tables} == rows
+    # not one encrypted block of before is left, in which the old bytes would be
+    assert not before & file_blocks(settings.home)
+    (certificate,) = read_certificates(settings.home)
+    assert certificate.complete and certificate.search["looked_for"]["samples of faces and sound"] >= 2
+    # in the clear again, nothing comes back
+    convert(warehouse, None)
+    assert places_of(settings.home, ID) == []
+    for marker in (PIXELS, VOICE, PIXELS[:24], VOICE[:24]):
+        assert files_with(settings.home, marker) == []
+
+
+LEFT_IN_THE_LOG = """
+import os, signal, sys
+from pathlib import Path
+from iss_assets.settings import WarehouseSettings
+from iss_assets.warehouse.database import Warehouse
+with Warehouse(Path(sys.argv[1]), WarehouseSettings(key_file=Path(sys.argv[2]))).write() as writer:
+    writer.execute("set checkpoint_threshold = '1GB'")
+    writer.execute("update reviews set reviewer = 'maria' where patient_id = '0002'")
+    writer.execute("commit")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def file_blocks(home: Path) -> set[bytes]:
+    """Return the hash of every block of the warehouse and its log that is not empty."""
+    found = set()
+    for path in home.glob("warehouse.duckdb*"):
+        if path.is_file() and path.suffix != ".lock":
+            content = path.read_bytes()
+            for start in range(0, len(content), 4096):
+                block = content[start : start + 4096]
+                if len(block) == 4096 and any(block):
+                    found.add(hashlib.sha256(block).digest())
+    return found
+
+
 def test_the_log_keeps_who_and_when_without_content_and_stays_intact(settings: Settings) -> None:
     withdraw(settings, PATIENT, reason="asked", who="system:ana", log=quiet)
     log = AuditLog(settings.audit_path)
@@ -362,6 +440,38 @@ def test_who_does_not_want_to_be_shared_is_left_out_of_an_export_with_media(
     # without media, what was agreed to stays
     iss.ok("export", "--to", str(tmp_path / "rows"), "--tables", "patients")
     assert Warehouse(tmp_path / "any.duckdb").query(f"from '{tmp_path}/rows/patients.parquet'").num_rows == 5
+
+
+@pytest.mark.parametrize("scope", [Scope.SHARING, Scope.MEDIA])
+def test_a_request_that_was_carried_out_resolves_its_alert_though_its_day_stays_in_the_file(
+    settings: Settings, scope: Scope
+) -> None:
+    consent = settings.study / "consent.csv"
+    asked = (
+        f"{PATIENT},share_media,2021-01-10,2021-03-01,1\n{PATIENT},share_features,2021-01-10,2021-03-01,1\n"
+    )
+    consent.write_text(consent.read_text() + asked)
+    warehouse = Warehouse(settings.warehouse_path)
+
+    def run() -> list[dict[str, object]]:
+        summary = run_study(settings, [PATIENT], load=load, log=quiet, progress=quiet, models=False)
+        assert not summary.failed, summary.failed
+        return warehouse.query(
+            "select status from alerts where check_name = 'withdrawal_requested'"
+        ).to_pylist()
+
+    assert run() == [{"status": "raised"}]
+    withdraw(settings, PATIENT, reason="asked", who="ana", log=quiet, scope=scope)
+    # at once for whoever looks, and in the alert after the next run; of media, the alert itself went
+    assert (
+        warehouse.query(
+            "select 1 from check_results where check_name = 'withdrawal_requested' and not passed"
+        ).num_rows
+        == 0
+    )
+    assert run() == ([{"status": "resolved"}] if scope is Scope.SHARING else [])
+    result = "select passed from check_results where check_name = 'withdrawal_requested' and patient_id = ?"
+    assert warehouse.query(result, [PATIENT]).to_pylist() == [{"passed": True}]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import os
 import socket
 import threading
@@ -11,9 +12,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import av
 import axe_core_python
+import numpy as np
 import pytest
 import uvicorn
+from numpy.typing import NDArray
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from iss_assets.privacy.audit import Action, AuditLog
@@ -21,6 +25,8 @@ from iss_assets.server.accounts import Accounts, Role
 from iss_assets.server.application import DagsterApps, build_application
 from iss_assets.server.previews import Previews
 from iss_assets.settings import ServerSettings, Settings
+from iss_assets.warehouse.database import Warehouse
+from iss_assets_tests.media.films import write_film
 from iss_assets_tests.reports.browser import BROWSER, NO_BROWSER
 from iss_assets_tests.server.invented_study import FLAGS, make_study
 from iss_assets_tests.server.test_security import CHEAP, PASSWORDS, probe
@@ -183,6 +189,69 @@ def test_a_video_plays_from_the_flagged_second_and_keys_move_in_it(
     assert [(r["decision"], r["reason"]) for r in rows] == [("exclude", "a r n space?")]
     views = [line for line in AuditLog(settings.audit_path).lines() if line.action == Action.MEDIA_VIEWED]
     assert views and {v.subject for v in views} == {"0007-01"}
+
+
+CORNERS = """(() => {
+  const player = document.getElementById("player"), canvas = document.createElement("canvas");
+  const [wide, tall] = [canvas.width, canvas.height] = [player.videoWidth, player.videoHeight], pen = canvas.getContext("2d");
+  pen.drawImage(player, 0, 0);
+  return [[0.15, 0.15], [0.85, 0.15], [0.15, 0.85], [0.85, 0.85]].map(
+    ([x, y]) => [...pen.getImageData(Math.round(x * wide), Math.round(y * tall), 1, 1).data.slice(0, 3)]);
+})()"""
+"""The colors that the player shows near its corners: top left, top right, bottom left, bottom right."""
+SHOWN = ((200, 40, 40), (40, 200, 40), (40, 40, 200), (190, 190, 190))
+
+
+def upright_picture(wide: int, tall: int) -> NDArray[np.uint8]:
+    """Return a picture whose four quarters have the colors of `SHOWN`."""
+    picture = np.empty((tall, wide, 3), np.uint8)
+    for number, color in enumerate(SHOWN):
+        down, right = divmod(number, 2)
+        picture[down * tall // 2 : (down + 1) * tall // 2, right * wide // 2 : (right + 1) * wide // 2] = (
+            color
+        )
+    return picture
+
+
+UNPLAYABLE = {
+    "0007-01": (".mp4", "libx265", 0, False),
+    "0007-02": (".mpg", "mpeg1video", 0, False),
+    "0008-01": (".avi", "mpeg4", 0, False),
+    "0008-02": (".mp4", "libx264", 90, False),
+    "0009-01": (".mov", "libx265", 270, False),
+    "0009-02": (".mp4", "libx264", 180, True),
+}
+"""Videos as phones and converters make them: suffix, encoder, degrees that players turn it by, mirrored or not."""
+
+
+@pytest.mark.slow
+def test_what_browsers_cannot_play_plays_at_the_desk_and_the_right_way_up(
+    browser: Browser, address: str, settings: Settings
+) -> None:
+    if missing := {codec for _, codec, _, _ in UNPLAYABLE.values()} - av.codecs_available:
+        pytest.skip(f"this machine's FFmpeg cannot encode {', '.join(sorted(missing))}")
+    shown = upright_picture(160, 240)
+    rows = []
+    for video, (suffix, codec, rotation, mirrored) in UNPLAYABLE.items():
+        stored = np.rot90(shown, -rotation // 90)
+        pictures = [stored[:, ::-1] if mirrored else stored] * 40
+        file = settings.study / "videos" / video[:4] / f"{video}{suffix}"
+        write_film(file, pictures, codec=codec, rotation=rotation, mirrored=mirrored)
+        rows.append((f"videos/{video[:4]}/{file.name}", hashlib.sha256(file.read_bytes()).hexdigest(), video))
+    with Warehouse(settings.warehouse_path).write() as writer:
+        writer.execute("update video_quality set moments = '{}'")
+        for row in rows:
+            writer.execute("update videos set file = ?, sha256 = ? where video_id = ?", row)
+    with signed_in(browser, address, "coordinator") as page:
+        for video, how in UNPLAYABLE.items():
+            page.goto(f"{address}/review/{video}", wait_until="domcontentloaded")
+            wait_until(page, 'document.getElementById("player").currentTime > 0.5')
+            assert page.evaluate("() => [player.videoWidth, player.videoHeight]") == [160, 240], how
+            for color, expected in zip(page.evaluate(f"() => {CORNERS}"), SHOWN, strict=True):
+                assert np.abs(np.subtract(color, expected)).max() < 40, (how, color, expected)
+            # and it goes on to its end
+            wait_until(page, 'document.getElementById("player").ended')
+            assert page.evaluate("() => player.currentTime") == pytest.approx(1.6, abs=0.2), how
 
 
 @pytest.mark.slow

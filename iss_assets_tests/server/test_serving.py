@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import stat
@@ -18,7 +19,12 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from iss_assets.settings import Settings
+from iss_assets.warehouse.conversion import convert
+from iss_assets.warehouse.keys import forget_keys, new_key, read_key, write_key
 from iss_assets_tests.alerting.receiver import Receiver
+from iss_assets_tests.cli.processes import Iss
+from iss_assets_tests.server.invented_study import make_study
 
 STARTS_S, ENDS_S = 120.0, 10.0
 
@@ -147,6 +153,59 @@ def test_a_port_that_is_taken_is_one_clear_line(tmp_path: Path) -> None:
             capture_output=True, text=True,
         )  # fmt: skip
     assert found.returncode == 2 and "cannot listen on" in found.stderr and "Traceback" not in found.stderr
+
+
+@pytest.fixture
+def encrypted(tmp_path: Path, empty_warehouse: Path) -> Iterator[dict[str, Path]]:
+    """An encrypted home with invented patients, and two keys: its own and another."""
+    settings = Settings(study=tmp_path / "study", home=tmp_path / "home")
+    settings.home.mkdir(mode=0o700)
+    warehouse = make_study(settings, empty_warehouse)
+    keys = {name: tmp_path / name for name in ("own", "other")}
+    for path in keys.values():
+        write_key(path, new_key())
+    convert(warehouse, read_key(keys["own"]))
+    yield keys
+    forget_keys()
+
+
+@pytest.mark.parametrize("key", [None, "other"])
+def test_an_encrypted_home_is_not_served_without_its_key(
+    tmp_path: Path, encrypted: dict[str, Path], key: str | None
+) -> None:
+    found = Iss(
+        tmp_path / "study", tmp_path / "home", {"ISS_WAREHOUSE__KEY_FILE": str(encrypted[key])} if key else {}
+    )("serve", "--port", "0")
+    assert found.returncode == 2 and found.stdout == "" and len(found.stderr.splitlines()) == 1
+    assert ("not the one" if key else "ISS_WAREHOUSE__KEY_FILE") in found.stderr
+    assert str(tmp_path) not in found.stderr
+
+
+@pytest.mark.slow
+def test_a_home_that_gets_another_key_while_it_is_served_says_so_and_shows_nothing_until_it_has_the_key(
+    tmp_path: Path, encrypted: dict[str, Path]
+) -> None:
+    current = tmp_path / "current"
+    shutil.copy(encrypted["own"], current)
+    with serving(tmp_path, ISS_WAREHOUSE__KEY_FILE=str(current)) as served:
+        served.sign_in()
+        assert "0007" in served.browser.get("/patients").text
+        assert served.browser.get("/media/0007-01").status_code == 200
+        iss = Iss(tmp_path / "study", tmp_path / "home", {"ISS_WAREHOUSE__KEY_FILE": str(current)})
+        iss.ok("rekey", "--key-file", str(encrypted["other"]))
+        for path in ("/", "/patients", "/patients/0007", "/review", "/review/0007-01", "/media/0007-01"):
+            found = served.browser.get(path)
+            assert found.status_code == 503, path
+            assert "not the one that warehouse.duckdb is encrypted with" in found.text
+            assert "0007" not in found.text and str(tmp_path) not in found.text
+        assert served.process.poll() is None and served.browser.get("/health").status_code == 200
+        shutil.copy(encrypted["other"], current)
+        assert "0007" in served.browser.get("/patients").text
+        assert served.browser.get("/media/0007-01").status_code == 200
+        # Ctrl-C ends it as SIGTERM does, the preview being made included
+        served.process.send_signal(signal.SIGINT)
+        assert served.wait_until_gone() < ENDS_S
+        assert served.process.returncode == 0
 
 
 def _listening_ports(pids: list[int]) -> set[int]:

@@ -27,6 +27,7 @@ from iss_assets.checks.stages import SQL, Stage, results_fingerprint
 from iss_assets.defs.assets.common import metadata_key
 from iss_assets.defs.partitions import patients_partitions
 from iss_assets.defs.resources import WarehouseResource
+from iss_assets.intake.withdrawn import read_withdrawn
 from iss_assets.protocol.catalogue import BROKEN_HINT, SCHEMA, WHOLE_STUDY, WITHOUT_CONTACT, CheckInfo
 from iss_assets.protocol.consent import ConsentState, Scope
 from iss_assets.schemas.operations import CheckResults
@@ -136,7 +137,7 @@ def evaluate(
                 if check.name == SCHEMA:
                     stored[check.asset] = _try(partial(read_stored, connection, BY_NAME[check.asset], where))
             named = any(check.name != SCHEMA for check in checks)
-            data = _try(lambda: _read(connection, stage, subject)) if named else {}
+            data = _try(lambda: _read(connection, stage, subject, settings)) if named else {}
     except Exception as error:
         stored, data = dict.fromkeys(stage.tables, error), error
     findings = []
@@ -163,8 +164,11 @@ def _wants_contact(connection: Any, patient: str) -> bool:
     return row is None or row[0] == ConsentState.GIVEN
 
 
-def _read(connection: Any, stage: Stage, subject: str) -> Data:
-    data = {}
+def _read(connection: Any, stage: Stage, subject: str, settings: Settings) -> Data:
+    data: dict[str, list[dict[str, Any]]] = {}
+    if stage.asks_register:
+        scopes = read_withdrawn(settings.home).carried_out(subject)
+        data["register"] = [{"scope": scope} for scope in sorted(scopes)]
     for name in stage.queries:
         sql = (SQL / f"{name}.sql").read_text("utf-8")
         rows = connection.execute(sql, {"patient": subject}).to_arrow_table().to_pylist()

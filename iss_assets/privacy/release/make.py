@@ -1,7 +1,7 @@
 """Makes a release: everything is written beside its place, and moved there in one step at the end.
 
 What identifies patients (the copy of the warehouse) never lies beside the release: it is in the home, and its name is
-removed as soon as it is open. The folder beside the release holds only what would be released; the next release there
+removed as soon as it is open; after a kill before that, the next command that uses the home removes it (``leftovers``). The folder beside the release holds only what would be released; the next release there
 removes what a killed one left.
 """
 
@@ -23,6 +23,7 @@ from iss_assets.privacy.audit import Action, AuditLog, sha256_of
 from iss_assets.privacy.release.anonymity import Generalized
 from iss_assets.privacy.release.columns import Tier
 from iss_assets.privacy.release.errors import ReleaseError
+from iss_assets.privacy.release.leftovers import one_release_at_a_time, work_folder
 from iss_assets.privacy.release.metadata import (
     Description,
     as_json,
@@ -39,7 +40,6 @@ from iss_assets.privacy.sharing import Sharing, may_share
 from iss_assets.protocol.consent import Scope
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Warehouse
-from iss_assets.warehouse.locking import hold
 from iss_assets.warehouse.released import ReleasedTables
 
 CHECKSUMS: Final = "SHA256SUMS"
@@ -119,10 +119,10 @@ def make_release(
     _check_place(to, settings)
     with (
         at_work(settings.home),
-        hold(settings.home / "release.lock", exclusive=True, timeout_s=settings.warehouse.lock_timeout_s),
+        one_release_at_a_time(settings.home, settings.warehouse.lock_timeout_s),
     ):
         partial = to.with_name(f".{to.name}.unfinished")
-        work = settings.home / "release-work"
+        work = work_folder(settings.home)
         for left in (partial, work):
             if left.exists():
                 shutil.rmtree(left)
@@ -182,6 +182,7 @@ def _write(
     agreement = request.agreement.strip() or f"{request.tier} tier"
     work.mkdir(mode=0o700)
     copy = Warehouse(warehouse.snapshot(work / "snapshot.duckdb"), warehouse.settings)
+    progress("open the copy")
     with copy.read(threads=1) as connection:
         # it is open: without a name nothing is left of it when this process ends, however it ends
         for file in work.glob("snapshot.duckdb*"):
@@ -194,8 +195,8 @@ def _write(
             progress(table.__table__)
             found = release.write(table, partial)
             written += [found] if found else []
-    if sharing.recorded and sharing.left_out:
-        why = "no consent to sharing what this tier has"
+    if sharing.left_out:
+        why = "no consent to sharing what this tier has, or withdrawn"
         release.withheld.append(Withheld("patients", f"{sharing.left_out} patients", why))
     progress("recognition")
     tables = ReleasedTables(partial)

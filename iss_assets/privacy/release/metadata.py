@@ -132,15 +132,20 @@ def summary_of(d: Description) -> str:
     about = f"{d.counts['patients']} patients"
     if "videos" in d.counts:
         about += f", {d.counts['submissions']} check-ins and {d.counts['videos']} videos"
-    consents = (
-        f"{d.sharing.left_out} patients without consent for sharing are left out."
-        if d.sharing.recorded
-        else "The study has no consent table: no patient was left out for want of consent."
-    )
+    consents = left_out_of(d.sharing)
     return (
         f"Pseudonymized data of a clinical study of pain with {about}, {d.tier} tier. Dates are shifted per patient by whole "
         f"weeks. {consents}"
     )
+
+
+def left_out_of(sharing: Sharing) -> str:
+    """Say how many patients are left out, and why."""
+    number = f"{sharing.left_out} patient{'' if sharing.left_out == 1 else 's'}"
+    if sharing.recorded:
+        return f"Left out: {number} without consent for sharing."
+    withdrew = f" Left out: {number} who withdrew from sharing." if sharing.left_out else ""
+    return f"The study has no consent table: no patient was left out for want of consent.{withdrew}"
 
 
 def datapackage(d: Description) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import pytest
 
 from iss_assets.privacy.release.columns import Tier
 from iss_assets.privacy.release.make import Released, Request, make_release
+from iss_assets.privacy.release.pseudonyms import release_key
 from iss_assets.schemas.base import Table
 from iss_assets.schemas.evaluation import ConfusionCounts, PatientAccuracy, SubgroupResults
 from iss_assets.schemas.intake import Reviews
@@ -140,6 +141,8 @@ def fill(home: Path) -> Warehouse:
 def study_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("release") / "home"
     fill(home)
+    # copies of the home have its key, whichever test comes first
+    release_key(Settings(home=home).release_key_path)
     return home
 
 

@@ -19,15 +19,19 @@ import numpy as np
 import pytest
 
 from iss_assets import load
+from iss_assets.intake import withdrawn
+from iss_assets.intake.withdrawn import with_key, write_withdrawn
 from iss_assets.modeling.experiments import experiment
 from iss_assets.modeling.fitting import fit_fold, predict_fold
+from iss_assets.pipeline.home import prepare_home
 from iss_assets.privacy.audit import AuditLog
 from iss_assets.privacy.release.columns import Tier
 from iss_assets.privacy.release.errors import ReleaseError
+from iss_assets.privacy.release.leftovers import one_release_at_a_time, work_folder
 from iss_assets.privacy.release.make import CHECKSUMS, Released, Request, make_release
 from iss_assets.privacy.release.metadata import FACTS as NEEDED
 from iss_assets.privacy.release.metadata import as_json
-from iss_assets.privacy.release.pseudonyms import KeyFileError, release_key
+from iss_assets.privacy.release.pseudonyms import KeyFileError, Pseudonyms, release_key
 from iss_assets.schemas.intake import Consent
 from iss_assets.settings import ReleaseSettings, Settings
 from iss_assets.warehouse.database import Warehouse, WarehouseError, Writer
@@ -240,6 +244,39 @@ def test_patients_without_consent_for_the_scope_are_left_out(
     assert f"{PATIENTS - kept} patients without consent" in (controlled.folder / "README.md").read_text()
 
 
+@pytest.mark.parametrize("tier", ["registered", "controlled"])
+@pytest.mark.parametrize("asked", [True, False])
+def test_who_withdrew_from_sharing_is_in_no_release_whatever_consent_csv_says(
+    release: Make, study_home: Path, tmp_path: Path, tier: str, asked: bool
+) -> None:
+    home = tmp_path / "home"
+    shutil.copytree(study_home, home)
+    warehouse = Warehouse(home / "warehouse.duckdb")
+    ids = warehouse.query("select patient_id from patients order by all")["patient_id"].to_pylist()
+    if asked:
+        with warehouse.write() as writer:
+            rows = [
+                {"patient_id": patient, "scope": scope, "state": "given", "given_on": date(2021, 1, 1),
+                 "withdrawn_on": None, "unclear": False}
+                for patient in ids for scope in ("research", "share_features", "share_media")
+            ]  # fmt: skip
+            writer.replace(Consent, Consent.check_rows(Consent.from_rows(rows)), {})
+    before = read(release(tier, home=home).folder)
+    write_withdrawn(home, with_key(home).adding(ids[5], withdrawn.Scope.SHARING, [], []))
+    made = release(tier, home=home)
+    tables = read(made.folder)
+    pseudonym = Pseudonyms(release_key(Settings(home=home).release_key_path), "A1").patient(ids[5])
+    assert pseudonym in before["patients"]["patient_id"].to_pylist()
+    assert tables["patients"].num_rows == before["patients"].num_rows - 1 == PATIENTS - 1
+    for name, found in tables.items():
+        for column in set(found.column_names) & {"patient_id", "train_patients", "test_patients"}:
+            assert pseudonym not in str(found[column].to_pylist()), name
+    # figures over all patients would still include who said no
+    assert not {"confusion_counts", "subgroup_results"} & tables.keys()
+    assert made.description.sharing.left_out == 1
+    assert "sharing" in (made.folder / "withheld.csv").read_text()
+
+
 def consents(writer: Writer, ids: list[str]) -> None:
     """Two never consented to share anything, one withdrew, one shares features only; everyone else shares all."""
     rows = [
@@ -314,6 +351,31 @@ POINTS = (
     "record",
     "move into place",
 )
+
+
+@pytest.mark.slow
+def test_a_copy_that_a_killed_release_left_is_removed_by_the_next_command_but_not_from_one_at_work(
+    study_home: Path, tmp_path: Path
+) -> None:
+    home, place = tmp_path / "home", tmp_path / "place"
+    shutil.copytree(study_home, home)
+    place.mkdir()
+    iss = Iss(
+        tmp_path / "study", home, {f"ISS_RELEASE__{n.upper()}": v for n, v in {**FACTS, "k": "3"}.items()}
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(place), "open the copy"],
+        env=iss.environment(), capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    (found,) = map(json.loads, done.stdout.splitlines())
+    # killed in the one moment in which the copy has a name
+    assert found["signal"] == signal.SIGKILL and found["copies"]
+    settings = Settings(study=tmp_path / "study", home=home)
+    with one_release_at_a_time(home, 1):
+        prepare_home(settings)
+        assert work_folder(home).exists()
+    prepare_home(settings)
+    assert not work_folder(home).exists()
 
 
 @pytest.mark.slow
