@@ -10,6 +10,7 @@ reported, because an underestimate would be the dangerous error.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Final
 
@@ -94,9 +95,7 @@ def recognize(
     patient, values = patient[several], np.asarray(values, float)[several]
     names = np.unique(patient)
     if len(names) < FEWEST_PATIENTS:
-        note = (
-            f"{len(names)} patients have two videos or more; {FEWEST_PATIENTS} are needed to measure anything"
-        )
+        note = f"patients with two videos or more: {len(names)}; {FEWEST_PATIENTS} are needed to measure anything"
         return Recognition(features, len(names), len(patient), note=note)
     x = _components(values)
     distances = _distances(x)
@@ -168,7 +167,11 @@ def _hits_of_discriminant(patient: NDArray[np.str_], x: Array) -> Array:
     for held_out in range(_ROUNDS):
         test = place == held_out
         if test.any() and len(patient) - test.sum() > len(np.unique(patient)):
-            model = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto").fit(x[~test], patient[~test])
+            model = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto")
+            with warnings.catch_warnings():
+                # one video of a patient to learn from is few, and as many as an attacker may have
+                warnings.filterwarnings("ignore", "Only one sample available", UserWarning)
+                model.fit(x[~test], patient[~test])
             hits[test] = model.predict(x[test]) == patient[test]
     return hits
 

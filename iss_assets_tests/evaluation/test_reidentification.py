@@ -55,4 +55,4 @@ def test_missing_values_and_constant_columns_are_no_obstacle() -> None:
 def test_too_few_videos_are_said_and_not_measured(who: list[str]) -> None:
     found = recognize("f", np.array(who), np.zeros((len(who), 2)))
     assert found.identified is None
-    assert "have two videos or more; 3 are needed" in found.note
+    assert "with two videos or more" in found.note and "3 are needed" in found.note
