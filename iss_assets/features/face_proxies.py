@@ -2,8 +2,8 @@
 
 Every length is in units of the distance between the outer corners of the eyes. Points of both sides are averaged. The
 formulas are on the page docs/face_behavior.md, with what was seen when the most extreme frames of real clips were looked
-at. A distance of the brows from each other and a score of pain (PSPI) are left out on purpose: the one did not follow
-the frowns that were seen, the other peaked on smiles.
+at. A distance of the brows from each other and a score of pain (PSPI) are left out on purpose: the one is as small in
+smiles as in frowns, the other peaked on smiles.
 """
 
 from __future__ import annotations
