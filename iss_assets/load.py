@@ -359,6 +359,33 @@ class TrainingSet:
         return _torch_dataset(self)
 
 
+def reference_differences(
+    patients: Sequence[str] | None = None, *, only_read: bool = True, home: Home = None
+) -> pd.DataFrame:
+    """Load narrative minus reading (Question 11 minus Question 10): a row per submission, a column per measure.
+
+    Parameters
+    ----------
+    patients : sequence of str, optional
+        Only theirs.
+    only_read : bool
+        Only submissions in which one of the study's texts was read; without it a reading is no reference.
+    home : Path or str, optional
+        The home folder.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Keys, then columns such as ``voice.f0_median_hz``; NaN where one of the two could not be measured.
+    """
+    rows = table("reference_differences", patients=patients, home=home)
+    if only_read:
+        rows = rows[rows["read"].eq(True)]
+    rows = rows.assign(column=rows["feature"] + "." + rows["measure"])
+    wide = rows.pivot(index=["patient_id", "video_id"], columns="column", values="difference")
+    return wide.rename_axis(columns=None).reset_index()
+
+
 def training_set(experiment: str, *, patients: Sequence[str] | None = None, home: Home = None) -> TrainingSet:
     """Load an experiment's training data, exactly as its own training does.
 

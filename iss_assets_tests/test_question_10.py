@@ -11,15 +11,20 @@ import pytest
 
 from iss_assets.build import build_defs
 from iss_assets.intake.folder import open_study
+from iss_assets.intake.inventory import sha256_of
+from iss_assets.intake.withdrawn import read_withdrawn
 from iss_assets.media.errors import BrokenFile
 from iss_assets.media.journal import Journal, Reading
 from iss_assets.pipeline import launcher as runner
 from iss_assets.pipeline.staleness import folder_is_stale, stale_patients
+from iss_assets.privacy.release.columns import Tier, columns_of, tables_of
+from iss_assets.privacy.withdrawal import withdraw
 from iss_assets.protocol.recordings import Recording
 from iss_assets.schemas.registry import BY_NAME, OF_A_RECORDING
 from iss_assets.settings import PromptSettings, Settings
 from iss_assets.warehouse.database import Warehouse
-from iss_assets.warehouse.ledger import video_tables
+from iss_assets.warehouse.export import export_tables
+from iss_assets.warehouse.ledger import code_versions, video_tables
 from iss_assets.warehouse.verdicts import Verdict, valid_verdicts, verdict_from
 from iss_assets_tests.media.films import portrait, write_film
 from iss_assets_tests.test_one_bad_file import work_in_this_process
@@ -27,6 +32,12 @@ from iss_assets_tests.test_one_bad_file import work_in_this_process
 PATIENT = "0001"
 BY_RECORDING = [table.__table__ for table in OF_A_RECORDING]
 """Tables that both recordings have, by the narratives' names."""
+
+
+def made_of(recording: Recording) -> tuple[str, ...]:
+    """Return the tables that are made of a recording in tests, where speech is not recognized."""
+    made = code_versions(Settings(prompt=PromptSettings(enabled=True)))
+    return tuple(name for name in video_tables(recording) if name in made)
 
 
 def survey(submission: str, prompt_id: str = "") -> str:
@@ -149,7 +160,8 @@ def with_readings(made_with: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def asset_names(settings: Settings) -> set[str]:
-    return {key.to_user_string() for key in build_defs(settings).resolve_all_asset_keys()}
+    graph = build_defs(settings).resolve_asset_graph()
+    return {key.to_user_string() for key in graph.materializable_asset_keys}
 
 
 def test_switched_off_there_are_no_assets_no_rows_and_nothing_is_stale(without: Settings) -> None:
@@ -175,13 +187,13 @@ def test_narratives_stay_as_they_are_when_readings_are_processed(
     assert {name for name in asset_names(with_readings) if "prompt" in name} == {
         "prompts",
         "prompt_videos",
-        *video_tables(Recording.PROMPT),
+        *made_of(Recording.PROMPT),
     }
     assert stale(with_readings) == {}
     narratives, both = ledger(without), ledger(with_readings)
     assert {key: both[key] for key in narratives} == narratives
     assert {key for key in both if key not in narratives} == {
-        ("s1", name) for name in video_tables(Recording.PROMPT)
+        ("s1", name) for name in made_of(Recording.PROMPT)
     }
 
 
@@ -216,7 +228,7 @@ def test_readings_are_extracted_like_narratives_into_their_own_tables(with_readi
         with_readings,
         "select asset, bool_and(passed) as passed from check_results where asset like 'prompt%' group by all",
     )
-    assert {r["asset"] for r in checks} == {"prompts", "prompt_videos", *video_tables(Recording.PROMPT)}
+    assert {r["asset"] for r in checks} == {"prompts", "prompt_videos", *made_of(Recording.PROMPT)}
     assert all(r["passed"] for r in checks)
 
 
@@ -227,7 +239,7 @@ def test_of_a_reading_that_was_replaced_only_the_reading_is_read_again(with_read
     run(with_readings)
     after = ledger(with_readings)
     assert {key for key in after if after[key] != before[key]} == {
-        ("s1", name) for name in video_tables(Recording.PROMPT)
+        ("s1", name) for name in made_of(Recording.PROMPT)
     }
     assert query(with_readings, "select count(*) as n from prompt_frames") == [{"n": 9}]
     assert stale(with_readings) == {}
@@ -239,7 +251,7 @@ def test_of_a_narrative_that_was_replaced_the_reading_is_not_read_again(with_rea
     run(with_readings)
     after = ledger(with_readings)
     assert {key for key in after if after[key] != before[key]} == {
-        ("s1", name) for name in video_tables(Recording.NARRATIVE) if ("s1", name) in before
+        ("s1", name) for name in made_of(Recording.NARRATIVE) if ("s1", name) in before
     }
 
 
@@ -302,3 +314,43 @@ def test_every_feature_of_both_recordings_has_a_table_for_each() -> None:
     """If this fails, list the feature's tables in `schemas.registry.OF_A_RECORDING`, or its recordings in its entry."""
     for recording in Recording:
         assert {*video_tables(recording)} <= {*BY_NAME}
+
+
+def test_who_withdraws_leaves_no_reading_behind_and_none_comes_back(with_readings: Settings) -> None:
+    reading = with_readings.study / "videos" / PATIENT / "s1_prompt.mp4"
+    sha256, content = sha256_of(reading), reading.read_bytes()
+    certificate = withdraw(with_readings, PATIENT, reason="asked", who="ana", log=lambda _: None, source=True)
+    assert {"prompt_frames", "prompt_faces", "prompt_audio", "prompt_videos"} <= {*certificate.rows}
+    for name in ("prompt_videos", *video_tables(Recording.PROMPT)):
+        assert query(with_readings, f"select * from {name}") == []
+    assert not reading.exists()
+    assert read_withdrawn(with_readings.home).file(sha256)
+    # the same pictures under another patient's name
+    other = with_readings.study / "videos" / "0002"
+    other.mkdir()
+    film(other / "x1.mp4", 1.0)
+    (other / "x1_prompt.mp4").write_bytes(content)
+    run(with_readings)
+    (row,) = query(with_readings, "select video_id, status, problem from prompt_videos")
+    assert (row["video_id"], row["status"]) == ("x1", "unreadable")
+    assert "withdrawn" in row["problem"]
+
+
+def test_an_export_without_media_shows_no_face_and_holds_no_voice_of_a_reading(
+    with_readings: Settings, tmp_path: Path
+) -> None:
+    tables = ["prompt_faces", "prompt_audio", "prompt_mel_spectrograms", "prompt_transcripts"]
+    store = Warehouse(with_readings.warehouse_path, with_readings.warehouse)
+    made = export_tables(store, tables, "parquet", tmp_path / "out")
+    assert [table.left_out for table in made] == [("crop",), ("waveform",), ("mel",), ("text",)]
+    with_media = export_tables(store, tables[:2], "parquet", tmp_path / "media", with_media=True)
+    assert [table.left_out for table in with_media] == [(), ()]
+
+
+def test_a_release_treats_readings_as_narratives() -> None:
+    for tier in Tier:
+        released = {t.__table__: [c.name for c in columns_of(t, tier, False)] for t in tables_of(tier, False)}
+        for table in OF_A_RECORDING:
+            name = table.__table__
+            assert released.get(Recording.PROMPT.named(name)) == released.get(name)
+        assert "text" not in released.get("prompts", [])

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from iss_assets.checks import behavior, consent, quality, scores, thermal, voice
+from iss_assets.checks import behavior, consent, prompts, quality, scores, thermal, voice
 from iss_assets.checks.findings import Rule
 from iss_assets.features.registry import FEATURES, is_on
 from iss_assets.protocol.catalogue import CheckInfo, find, schema_check
@@ -129,6 +129,15 @@ def _prompt_stages() -> list[Stage]:
                 recording=prompt,
             )
             for feature in features
+        ),
+        Stage(
+            "check_prompt_readings",
+            ("prompt_readings",),
+            {"prompt_readings": prompts.RULES},
+            prompts.QUERIES,
+            # without speech recognition nobody knows what was read
+            feature="words",
+            recording=prompt,
         ),
     ]
 

@@ -18,6 +18,9 @@ import text_to_num
 
 from iss_assets.settings import PromptSettings
 
+READINGS_CODE_VERSION: Final = "1"
+"""Raised when the same words and texts are assessed differently."""
+
 NUMBER_LANGUAGES: Final = frozenset({"da", "de", "en", "es", "fr", "it", "nl", "pt"})
 """Languages (ISO 639-1) whose written-out numbers are compared by value; in others, `25` is another word than its name."""
 
@@ -57,16 +60,16 @@ class PromptReading:
         Whether the beginning or the end of the text that was read is missing. None if none was.
     share_read : float or None
         From the first to the last word that was read, the share of the text's words. None if none was read.
-    words : int
-        Words spoken, after normalization.
+    words : int or None
+        Words spoken, each digit of a number being one. None if the sound could not be recognized.
     """
 
-    text_read: str | None
-    word_error_rate: float | None
-    read: bool | None
-    cut_short: bool | None
-    share_read: float | None
-    words: int
+    text_read: str | None = None
+    word_error_rate: float | None = None
+    read: bool | None = None
+    cut_short: bool | None = None
+    share_read: float | None = None
+    words: int | None = None
 
 
 def assess_reading(
@@ -106,11 +109,11 @@ def assess_reading(
         # of several that were read, the one with the fewest errors, then the one read farther
         measured.append((not read, min(rate, of_part), rate, text_id, len(part.words) / len(wanted)))
     if not measured:
-        return PromptReading(None, None, None, None, None, len(heard))
+        return PromptReading(words=len(heard))
     unread, _, rate, text_id, share = min(measured)
     if unread:
         closest = min(rate for _, _, rate, _, _ in measured)
-        return PromptReading(None, closest, False, None, None, len(heard))
+        return PromptReading(word_error_rate=closest, read=False, words=len(heard))
     return PromptReading(text_id, rate, True, share < settings.whole_share, share, len(heard))
 
 

@@ -23,6 +23,7 @@ from iss_assets.datasets.items import data_hash, trainable_patients
 from iss_assets.evaluation.check_ins.study import CODE_VERSION as CHECK_INS_VERSION
 from iss_assets.evaluation.comparable import LeftOut, comparable_folds, experiments_with_old_levels
 from iss_assets.evaluation.study import CODE_VERSION as EVALUATION_VERSION
+from iss_assets.features.prompts import READINGS_CODE_VERSION
 from iss_assets.features.registry import FEATURES
 from iss_assets.intake.folder import (
     StudyFolder,
@@ -50,7 +51,9 @@ from iss_assets.modeling.folds import (
 from iss_assets.modeling.weights import embedding_fingerprint, weights_fingerprint
 from iss_assets.pipeline.partition_keys import most_splits
 from iss_assets.protocol.recordings import Recording, enabled_recordings
+from iss_assets.schemas.prompts import PromptReadings
 from iss_assets.schemas.registry import BY_NAME as TABLES
+from iss_assets.schemas.words import Transcripts
 from iss_assets.settings import Settings, TrainingSettings
 from iss_assets.warehouse.database import Warehouse
 from iss_assets.warehouse.ledger import (
@@ -87,7 +90,7 @@ PATIENT_TABLES = (
 FEATURE_TABLES = (*(name for feature in FEATURES for name in feature.table_names), "thermal")
 """Tables of the features, those that are switched off included; they are made patient by patient too."""
 
-PROMPT_TABLES = (Recording.PROMPT.inventory, *video_tables(Recording.PROMPT))
+PROMPT_TABLES = (Recording.PROMPT.inventory, *video_tables(Recording.PROMPT), PromptReadings.__table__)
 """Tables of the Question 10 readings, those that are switched off included; they are made patient by patient too."""
 
 SCORES_CODE_VERSION = "2"
@@ -162,6 +165,54 @@ def thermal_fingerprint(
     ]
     return fingerprint(
         thermal_version(settings), versions["frames"] if files else None, sorted(listing, key=str)
+    )
+
+
+def readings_are_assessed(settings: Settings) -> bool:
+    """Return whether it is found out which text was read: readings are processed, and words recognized."""
+    return Recording.PROMPT in enabled_recordings(settings) and Recording.PROMPT.named(
+        Transcripts.__table__
+    ) in code_versions(settings)
+
+
+def readings_fingerprint(
+    folder: StudyFolder,
+    patient: str,
+    files: Sequence[Mapping[str, Any]],
+    settings: Settings,
+    versions: Mapping[str, str],
+) -> str:
+    """Return the fingerprint that a patient's rows of ``prompt_readings`` have when they are current.
+
+    Parameters
+    ----------
+    folder : StudyFolder
+        The texts, and which of them was to be read.
+    patient : str
+        Patient id.
+    files : sequence of mapping
+        The patient's rows of ``prompt_videos`` (video_id, sha256, status).
+    settings : Settings
+        What counts as read.
+    versions : mapping
+        See ``ledger.code_versions``.
+    """
+    expected = {s.submission_id: s.prompt_id for s in folder.submissions_of(patient)}
+    transcripts = Recording.PROMPT.named(Transcripts.__table__)
+    heard = [
+        (
+            file["video_id"],
+            file["status"],
+            video_fingerprints(file["sha256"], versions, Recording.PROMPT).get(transcripts),
+            expected.get(file["video_id"]),
+        )
+        for file in files
+    ]
+    return fingerprint(
+        READINGS_CODE_VERSION,
+        settings.prompt.digest(),
+        prompt_rows(folder),
+        sorted(heard, key=lambda h: h[0]),
     )
 
 
@@ -395,6 +446,7 @@ def stale_patients(folder: StudyFolder, settings: Settings) -> dict[str, list[st
     consents: dict[str, list[dict[str, Any]]] = {}
     for row in consent_rows(folder):
         consents.setdefault(row["patient_id"], []).append(row)
+    assessed = readings_are_assessed(settings)
     without_checks = unchecked(warehouse, settings)
     lapsed = lapsed_verdicts(warehouse, settings, inventories)
     stale: dict[str, list[str]] = {}
@@ -426,6 +478,10 @@ def stale_patients(folder: StudyFolder, settings: Settings) -> dict[str, list[st
             expected[(patient, WHOLE, "thermal")] = thermal_fingerprint(
                 thermals, videos.get(patient, []), settings, versions
             )
+        whole = (patient, WHOLE, PromptReadings.__table__)
+        readings = inventories.get(Recording.PROMPT, {}).get(patient, [])
+        if assessed and (readings or whole in recorded):
+            expected[whole] = readings_fingerprint(folder, patient, readings, settings, versions)
         expected[(patient, WHOLE, "video_quality")] = quality_fingerprint(
             patient, videos.get(patient, []), twins, versions, reviews
         )

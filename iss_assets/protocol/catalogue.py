@@ -300,6 +300,35 @@ _BEHAVIOR: Final = (
     ),
 )
 
+_PROMPT: Final = (
+    CheckInfo(
+        "prompt_not_read",
+        "prompt_readings",
+        "The text of Question 10 was not read aloud",
+        "WARN",
+        "Watch the readings of patient {patient}: if something else was said, or nothing, explain Question 10 to them again.",
+        "protocol, the paper's section 3.2.2; settings, prompt.read_at_most",
+        asks_patient=True,
+    ),
+    CheckInfo(
+        "prompt_cut_short",
+        "prompt_readings",
+        "The text of Question 10 was not read from beginning to end",
+        "WARN",
+        "Ask patient {patient} to start the recording before they begin to read, and to stop it after the last word.",
+        "protocol, the paper's section 3.2.2; settings, prompt.whole_share",
+        asks_patient=True,
+    ),
+    CheckInfo(
+        "prompt_unknown",
+        "prompt_readings",
+        "What surveys.csv says about the text of Question 10 does not fit",
+        "WARN",
+        "Correct prompt_id of patient {patient} in surveys.csv, or add the text to prompts.csv.",
+        "study folder, docs/study_folder.md",
+    ),
+)
+
 _STUDY: Final = (
     CheckInfo(
         "study_rejected",
@@ -381,6 +410,7 @@ CATALOGUE: Final = (
     *_BEHAVIOR,
     *_VOICE,
     *_THERMAL,
+    *_PROMPT,
     *_STUDY,
     *WITHOUT_RUNS,
 )

@@ -1,4 +1,4 @@
-"""Question 10: the study's texts, and the tables of the readings, which are those of the narratives."""
+"""Question 10: the study's texts, which of them was read, and the tables of the readings, which are those of the narratives."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import copy
 from collections.abc import Collection
 
 from iss_assets.protocol.recordings import Recording
-from iss_assets.schemas.base import SUBMISSION_ID, Table, column
+from iss_assets.schemas.base import PATIENT_ID, SHARE, SUBMISSION_ID, Table, column
 
 
 def for_prompt(model: type[Table], *, grain: str = "", without: Collection[str] = ()) -> type[Table]:
@@ -51,3 +51,53 @@ class Prompts(Table):
 
     prompt_id: object = column("VARCHAR", "Id of the text.", **SUBMISSION_ID)
     text: object = column("VARCHAR", "The text.", str_length={"min_value": 1})
+
+
+class PromptReadings(Table):
+    """One Question 10 video: which of the study's texts was read aloud, and whether to its end."""
+
+    __table__ = "prompt_readings"
+    __key__ = ("video_id",)
+    __partition__ = ("patient_id",)
+    __references__ = (("video_id", "prompt_videos"),)
+
+    video_id: object = column("VARCHAR", "Submission id.", **SUBMISSION_ID)
+    patient_id: object = column("VARCHAR", "Patient id.", **PATIENT_ID)
+    prompt_id: object = column(
+        "VARCHAR", "The text that was to be read, by surveys.csv; empty where it does not say.", nullable=True
+    )
+    prompt_known: object = column(
+        "BOOLEAN", "Whether prompts.csv has that text; empty where surveys.csv does not say.", nullable=True
+    )
+    text_read: object = column("VARCHAR", "The text that was read; empty if none was.", nullable=True)
+    read: object = column(
+        "BOOLEAN",
+        "Whether one of the texts was read, wholly or in part; empty if the study has no texts, or if the sound or its "
+        "language could not be recognized.",
+        nullable=True,
+    )
+    cut_short: object = column(
+        "BOOLEAN",
+        "Whether the beginning or the end of the text is missing; empty if none was read.",
+        nullable=True,
+    )
+    word_error_rate: object = column(
+        "DOUBLE",
+        "Words missing, added or replaced, per word of the text that was read, or of the closest; above 1 if much else "
+        "was said.",
+        ge=0,
+        nullable=True,
+    )
+    share_read: object = column(
+        "DOUBLE",
+        "Share of the text's words from the first to the last that was read; empty if none was.",
+        nullable=True,
+        **SHARE,
+    )
+    words: object = column(
+        "INTEGER",
+        "Words spoken; each digit of a number counts as one. Empty if the sound could not be recognized.",
+        ge=0,
+        nullable=True,
+    )
+    fingerprint: object = column("VARCHAR", "Fingerprint of what it was made from.")

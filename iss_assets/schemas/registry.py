@@ -24,7 +24,7 @@ from iss_assets.schemas.evaluation import (
 from iss_assets.schemas.intake import BpiScores, Consent, Patients, RejectedRows, Reviews, StudyProblems
 from iss_assets.schemas.modeling import CvSplits, Embeddings, FoldModels, FramePredictions
 from iss_assets.schemas.operations import Alerts, CheckResults, Extractions
-from iss_assets.schemas.prompts import Prompts, for_prompt
+from iss_assets.schemas.prompts import PromptReadings, Prompts, for_prompt
 from iss_assets.schemas.thermal import Thermal
 from iss_assets.schemas.video_quality import VideoQuality
 from iss_assets.schemas.videos import VideoProblems, Videos
@@ -81,6 +81,7 @@ TABLES: tuple[type[Table], ...] = (
     Prompts,
     PROMPT_VIDEOS,
     *(for_prompt(table) for table in OF_A_RECORDING),
+    PromptReadings,
     CvSplits,
     Embeddings,
     FoldModels,

@@ -96,9 +96,8 @@ def test_a_whole_reading_that_goes_on_is_not_cut_short() -> None:
 
 
 def test_without_texts_nothing_is_known() -> None:
-    assert assess_reading({}, NARRATIVE, "en", SETTINGS) == PromptReading(
-        None, None, None, None, None, len(comparable_words(NARRATIVE, "en"))
-    )
+    words = len(comparable_words(NARRATIVE, "en"))
+    assert assess_reading({}, NARRATIVE, "en", SETTINGS) == PromptReading(words=words)
 
 
 @pytest.mark.parametrize(

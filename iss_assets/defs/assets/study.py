@@ -34,6 +34,7 @@ from iss_assets.pipeline.staleness import (
 from iss_assets.protocol.recordings import Recording, enabled_recordings
 from iss_assets.schemas.base import InvalidTable, Table
 from iss_assets.schemas.intake import BpiScores, Consent, Patients, RejectedRows, Reviews, StudyProblems
+from iss_assets.schemas.prompts import PromptReadings
 from iss_assets.schemas.registry import BY_NAME
 from iss_assets.schemas.videos import VideoProblems
 from iss_assets.settings import Settings
@@ -334,7 +335,10 @@ def forget_removed(warehouse: WarehouseResource, patient: str, recording: Record
                 for video_id in sorted(removed)
                 for replacement in (
                     *removal_of_extracted(patient, video_id, recording),
-                    Replacement(table, table.from_rows([]), {"patient_id": patient, "video_id": video_id}),
+                    *(
+                        Replacement(gone, gone.from_rows([]), {"patient_id": patient, "video_id": video_id})
+                        for gone in (table, PromptReadings)
+                    ),
                 )
             ]
         )

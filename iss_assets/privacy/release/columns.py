@@ -319,6 +319,12 @@ KINDS: Final[Mapping[str, Mapping[str, Kind]]] = MappingProxyType(
             link="fingerprint",
         ),
         "prompts": _kinds(word="prompt_id", free_text="text"),
+        "prompt_readings": _kinds(
+            **_OF_VIDEO,
+            word="prompt_id text_read",
+            measure="prompt_known read cut_short word_error_rate share_read words",
+            link="fingerprint",
+        ),
         "cv_splits": _kinds(
             patient="patient_id",
             position="split",

@@ -1,0 +1,155 @@
+"""Which text was read, end to end: spoken by a synthetic voice, recognized, compared, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from iss_assets import load
+from iss_assets.intake.folder import open_study
+from iss_assets.pipeline.staleness import stale_patients
+from iss_assets.settings import Settings
+from iss_assets_tests.features.words.speech import RATE, needs_speech, say
+from iss_assets_tests.media.sounds import write_media
+from iss_assets_tests.test_one_bad_file import work_in_this_process
+from iss_assets_tests.test_question_10 import HEADER, PATIENT, query, run, survey
+
+pytestmark = needs_speech
+
+GARDEN = "On Monday we planted twenty five seeds in the garden. By Friday the first green leaves had come up."
+WRITTEN = '"On Monday, we planted 25 seeds in the garden. By Friday, the first green leaves had come up."'
+LAKE = "The lake was still. A small boat lay at the end of the pier."
+TOLD = "My back hurts a lot today, and I could not sleep because of it."
+PROMPTS = f"prompt_id,text\ngarden,{WRITTEN}\nlake,{LAKE}\n"
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    """A study whose patient read a text, told something instead, stopped halfway, and read another text."""
+    root = tmp_path_factory.mktemp("readings")
+    videos = root / "study" / "videos" / PATIENT
+    videos.mkdir(parents=True)
+    half = "On Monday we planted twenty five seeds in the garden."
+    spoken = {"s1": (GARDEN, "garden"), "s2": (TOLD, "garden"), "s3": (half, "lost"), "s4": (LAKE, "garden")}
+    surveys = [HEADER]
+    for name, (text, prompt_id) in spoken.items():
+        sound = say(text)
+        write_media(videos / f"{name}_prompt.mp4", sound, RATE, video_s=len(sound) / RATE)
+        surveys.append(survey(name, prompt_id))
+    told = say(TOLD)
+    for name in spoken:
+        write_media(videos / f"{name}.mp4", told, RATE, video_s=len(told) / RATE)
+    (root / "study" / "surveys.csv").write_text("\n".join([*surveys, ""]))
+    (root / "study" / "enrollment.csv").write_text(
+        f"patient_id,cohort,sex,skin_type,pain_target,enrolled_on,utc_offset\n{PATIENT},1A,M,II,0,2021-01-04,-05:00\n"
+    )
+    (root / "study" / "prompts.csv").write_text(PROMPTS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ISS_HOME", str(root / "home"))
+        patch.setenv("ISS_STUDY", str(root / "study"))
+        patch.setenv("ISS_PROMPT__ENABLED", "true")
+        patch.setenv("ISS_WORDS__ENABLED", "true")
+        work_in_this_process(patch)
+        made = Settings()
+        run(made)
+        yield made
+
+
+def test_the_text_that_was_read_is_found_and_everything_else_said_of_it(settings: Settings) -> None:
+    rows = {
+        r.pop("video_id"): r
+        for r in query(settings, "select * exclude (fingerprint, patient_id) from prompt_readings")
+    }
+    told = ("prompt_id", "prompt_known", "text_read", "read", "cut_short")
+    assert {name: tuple(row[c] for c in told) for name, row in rows.items()} == {
+        "s1": ("garden", True, "garden", True, False),
+        "s2": ("garden", True, None, False, None),
+        "s3": ("lost", False, "garden", True, True),
+        "s4": ("garden", True, "lake", True, False),
+    }
+    # the figures that the threshold is based on: 0.18 or less, 0.87 or more
+    assert rows["s1"]["word_error_rate"] <= 0.18
+    assert rows["s4"]["word_error_rate"] <= 0.18
+    assert rows["s2"]["word_error_rate"] >= 0.87
+    assert 0.4 < rows["s3"]["share_read"] < 0.6
+
+
+def test_the_checks_say_which_readings_are_none_and_which_are_not_whole(settings: Settings) -> None:
+    checks = query(
+        settings,
+        "select check_name, passed, affected from check_results where asset = 'prompt_readings' "
+        "and check_name like 'prompt%' order by 1",
+    )
+    assert [(c["check_name"], c["passed"], c["affected"]) for c in checks] == [
+        ("prompt_cut_short", False, ["s3"]),
+        ("prompt_not_read", False, ["s2"]),
+        ("prompt_unknown", False, ["s3", "s4"]),
+    ]
+    hints = query(settings, "select hint from check_results where check_name = 'prompt_not_read'")
+    assert "explain Question 10 to them again" in hints[0]["hint"]
+
+
+def test_no_spoken_word_is_in_the_readings_the_checks_or_the_run_s_record(settings: Settings) -> None:
+    rows = query(settings, "select * from prompt_readings")
+    rows += query(settings, "select * from check_results")
+    written = repr(rows).casefold()
+    assert "garden" in written  # the id of a text, and no word of it or of anything else
+    for word in ("planted", "seeds", "friday", "hurts", "boat"):
+        assert word not in written
+    events = b"".join(p.read_bytes() for p in settings.dagster_home.rglob("*") if p.is_file())
+    for words in (b"planted twenty", b"hurts a lot", b"small boat lay"):
+        assert words not in events
+
+
+def test_narratives_hold_nothing_of_the_readings(settings: Settings) -> None:
+    assert {r["text"].casefold()[:7] for r in query(settings, "select text from transcripts")} == {"my back"}
+    assert len(query(settings, "select * from prompt_transcripts where text ilike '%garden%'")) == 2
+
+
+def test_each_feature_is_there_as_narrative_minus_reading(settings: Settings) -> None:
+    rows = query(settings, "select * from reference_differences where video_id = 's1'")
+    found = {(r["feature"], r["measure"]): r for r in rows}
+    words = found["text", "words"]
+    assert (words["narrative"], words["reading"]) == (14, pytest.approx(19, abs=1))
+    assert words["difference"] == words["narrative"] - words["reading"]
+    pitch = found["voice", "f0_median_hz"]
+    assert abs(pitch["difference"]) < 30  # the same voice
+    assert pitch["read"] is True
+    wide = load.reference_differences(home=settings.home).set_index("video_id")
+    assert list(wide.index) == ["s1", "s3", "s4"]  # in s2 nothing was read
+    assert wide.loc["s1", "text.words"] == words["difference"]
+    assert {"speech_rate", "loudness", "hnr_db"} <= {
+        measure for feature, measure in found if feature == "voice"
+    }
+    read = query(settings, "select distinct video_id, read from reference_differences order by 1")
+    assert [(r["video_id"], r["read"]) for r in read] == [
+        ("s1", True),
+        ("s2", False),
+        ("s3", True),
+        ("s4", True),
+    ]
+
+
+def test_with_other_texts_readings_are_assessed_again_and_nothing_else(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ISS_HOME", str(settings.home))
+    monkeypatch.setenv("ISS_STUDY", str(settings.study))
+    monkeypatch.setenv("ISS_PROMPT__ENABLED", "true")
+    monkeypatch.setenv("ISS_WORDS__ENABLED", "true")
+    before = query(
+        settings, "select made_at from extractions where table_name = 'prompt_transcripts' order by 1"
+    )
+    texts = settings.study / "prompts.csv"
+    texts.write_text(f"{PROMPTS}back,{TOLD!r}\n".replace("'", '"'))
+    assert stale_patients(open_study(settings), settings) == {PATIENT: ["prompt_readings"]}
+    run(settings)
+    assert query(settings, "select text_read, read from prompt_readings where video_id = 's2'") == [
+        {"text_read": "back", "read": True}
+    ]
+    after = query(
+        settings, "select made_at from extractions where table_name = 'prompt_transcripts' order by 1"
+    )
+    assert after == before
+    assert stale_patients(open_study(settings), settings) == {}
