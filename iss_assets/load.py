@@ -253,6 +253,21 @@ def behavior_frames(patients: Sequence[str] | None = None, *, home: Home = None)
     return rows.sort_values(["patient_id", "video_id", "frame_index"], ignore_index=True)
 
 
+def thermal(patients: Sequence[str] | None = None, *, home: Home = None) -> pd.DataFrame:
+    """Load the temperatures of the face in every readable thermal picture, one row per submission.
+
+    Parameters
+    ----------
+    patients : sequence of str, optional
+        Only theirs.
+    home : Path or str, optional
+        The home folder.
+    """
+    rows = table("thermal", patients=patients, home=home)
+    readable = rows[rows["status"] == "ok"]
+    return readable.sort_values(["patient_id", "submission_id"], ignore_index=True)
+
+
 def _measures(name: str, patients: Sequence[str] | None, chunks: bool, home: Home) -> pd.DataFrame:
     """Load a table of measures by video, or by chunk, in order."""
     rows = table(name, patients=patients, home=home)

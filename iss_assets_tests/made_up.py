@@ -508,6 +508,11 @@ def tiny_study(warehouse: Warehouse, mesh: np.ndarray | None = None, patients: i
                     add(MelSpectrograms, []).append(
                         {**at, "steps": 173, "mel": np.clip(slope, -80, 0).tolist()}
                     )
+        if number < 2:
+            picture = {"file": "t.jpg", "sha256": "0" * 64, "bytes": 9, "modified_ns": 1}
+            of = {"submission_id": f"{person['patient_id']}-1", "patient_id": person["patient_id"]}
+            status = ("ok", "unreadable")[number]
+            rows.setdefault(Thermal, []).append({**of, **picture, "status": status, "fingerprint": "made-up"})
         rows.setdefault(CvSplits, []).append(
             {
                 "patient_id": person["patient_id"],

@@ -95,6 +95,10 @@ def test_behavior_is_a_row_a_video_or_a_row_a_chunk(home: Path) -> None:
     assert load.behavior_frames(home=home).empty
 
 
+def test_temperatures_are_a_row_a_submission_with_a_readable_picture(home: Path) -> None:
+    assert load.thermal(home=home)["submission_id"].tolist() == ["0001-1"]
+
+
 def test_the_training_set_of_a_measured_experiment_has_named_columns(home: Path) -> None:
     data = load.training_set("forest_voice", home=home)
     frame = data.to_pandas()

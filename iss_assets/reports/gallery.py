@@ -120,6 +120,10 @@ _FIGURES: Final[Mapping[str, Callable[[Rows], list[MartFigure]]]] = {
         ("Pace of each patient", "speech_rate", "syllables per second", 0.2),
         ("Pauses of each patient", "pauses_per_minute", "per minute", 1),
     ),
+    "thermal_summary": _by_patient(
+        ("Forehead of each patient", "forehead_c", "median, °C", 0.2),
+        ("Nose of each patient", "nose_c", "median, °C", 0.2),
+    ),
     "behavior_summary": _by_patient(
         ("Turning of each patient's head", "turn_speed_median", "median, degrees per second", 0.5),
         ("Stillness of each patient's head", "still_share", "share of the time", 0.05),

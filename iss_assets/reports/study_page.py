@@ -217,6 +217,13 @@ _SECTIONS: Final = (
         folded=("behavior_summary",),
     ),
     _Plan(
+        "thermal",
+        "Temperature of the face",
+        "From thermal pictures, where patients sent any.",
+        drawn=("thermal_summary",),
+        folded=("thermal_summary",),
+    ),
+    _Plan(
         "models",
         "Experiments",
         "The paper's Table 5 beside our own figures; ours are empty where an experiment has not been run.",
