@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 
 from iss_assets.datasets.items import COLUMN_OF_INPUT, in_order, load_items
+from iss_assets.evaluation.frames import rows_of
 from iss_assets.modeling.experiments import experiment as find
 from iss_assets.modeling.items import MEASURES, SCORE_COLUMNS, EncodedFaces, Items
 from iss_assets.schemas.audio import AUDIO_FEATURES
@@ -253,6 +254,54 @@ def behavior_frames(patients: Sequence[str] | None = None, *, home: Home = None)
     return rows.sort_values(["patient_id", "video_id", "frame_index"], ignore_index=True)
 
 
+def text_features(patients: Sequence[str] | None = None, *, home: Home = None) -> pd.DataFrame:
+    """Load figures about what is said, one row per video; their embeddings are a column of ``text_features``.
+
+    Parameters
+    ----------
+    patients : sequence of str, optional
+        Only theirs.
+    home : Path or str, optional
+        The home folder.
+    """
+    rows = table("text_features", patients=patients, home=home)
+    return rows.sort_values(["patient_id", "video_id"], ignore_index=True)
+
+
+def transcripts(patients: Sequence[str] | None = None, *, home: Home = None) -> pd.DataFrame:
+    """Load what is said, one row per video: the most private data of the study, in no release but a controlled one.
+
+    Parameters
+    ----------
+    patients : sequence of str, optional
+        Only theirs.
+    home : Path or str, optional
+        The home folder.
+    """
+    rows = table("transcripts", patients=patients, home=home)
+    return rows.sort_values(["patient_id", "video_id"], ignore_index=True)
+
+
+def transcript_words(patients: Sequence[str] | None = None, *, home: Home = None) -> pd.DataFrame:
+    """Load every recognized word with its times and the kind of span that it is in: a name, a place, a number, or none.
+
+    Parameters
+    ----------
+    patients : sequence of str, optional
+        Only theirs.
+    home : Path or str, optional
+        The home folder.
+    """
+    words = table("transcript_words", patients=patients, home=home)
+    words = words.sort_values(["patient_id", "video_id", "word_index"], ignore_index=True)
+    place = {key: n for n, key in enumerate(zip(words["video_id"], words["word_index"], strict=True))}
+    kinds: list[str | None] = [None] * len(words)
+    for span in rows_of(table("transcript_spans", patients=patients, home=home)):
+        for index in range(span.first_word, span.last_word + 1):
+            kinds[place[span.video_id, index]] = span.kind
+    return words.assign(span=pd.Series(kinds, index=words.index, dtype=object))
+
+
 def thermal(patients: Sequence[str] | None = None, *, home: Home = None) -> pd.DataFrame:
     """Load the temperatures of the face in every readable thermal picture, one row per submission.
 
@@ -300,7 +349,7 @@ class TrainingSet:
     @cached_property
     def inputs(self) -> dict[str, np.ndarray | EncodedFaces]:
         """Arrays by name: ``faces``, ``landmarks``, ``scores``, ``mel``, ``audio_features``, ``embeddings``, ``voice``,
-        ``behavior``.
+        ``behavior``, ``text``.
 
         Faces that would not fit in memory stay encoded and are decoded when indexed by an array of positions.
         """

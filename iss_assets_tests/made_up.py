@@ -28,6 +28,7 @@ from iss_assets.schemas.video_quality import VideoQuality
 from iss_assets.schemas.videos import Videos
 from iss_assets.schemas.visual import Faces, Frames, Landmarks
 from iss_assets.schemas.voice import VOICE_FEATURES, VoiceFeatures
+from iss_assets.schemas.words import TextFeatures, Transcripts, TranscriptSpans, TranscriptWords
 from iss_assets.warehouse.database import Warehouse
 from iss_assets_tests.times import time_columns
 
@@ -205,6 +206,7 @@ def _fill(
     warehouse.replace(Audio, Audio.from_rows([_audio(v, random) for v in readable]), {})
     warehouse.replace(Thermal, Thermal.from_rows(_thermals(videos)), {})
     warehouse.replace(VoiceFeatures, VoiceFeatures.from_rows(_voices(readable)), {})
+    warehouse.replace(TextFeatures, TextFeatures.from_rows(_texts(readable)), {})
     warehouse.replace(FaceBehaviorSummary, FaceBehaviorSummary.from_rows(_behaviors(readable)), {})
     warehouse.replace(VideoQuality, VideoQuality.from_rows([_quality(v, random) for v in videos]), {})
     with_frames = {v.patient_id for v in readable}
@@ -365,6 +367,31 @@ def _voices(videos: list[Video]) -> list[dict[str, Any]]:
     return rows
 
 
+def _texts(videos: list[Video]) -> list[dict[str, Any]]:
+    """Return figures about the words of videos; in every fourth nothing is said."""
+    random = np.random.default_rng(19)
+    rows = []
+    for number, video in enumerate(videos):
+        keys = {"video_id": video.video_id, "patient_id": video.patient_id, "fingerprint": "made-up"}
+        shares = dict(
+            zip(
+                ("pause_share", "first_person_share", "pain_word_share"),
+                random.uniform(0, 0.2, 3),
+                strict=True,
+            )
+        )
+        said = {
+            "words": 80,
+            "pauses": 4,
+            "hesitations": 2,
+            "pain_words": 3,
+            "words_per_minute": 120.0,
+            **shares,
+        }
+        rows.append({**keys, **(said if number % 4 else {"words": 0, "pauses": 0})})
+    return rows
+
+
 def _behaviors(videos: list[Video]) -> list[dict[str, Any]]:
     """Return the behavior in videos, as a whole and in their first chunk; in every fifth no mesh fits."""
     random = np.random.default_rng(17)
@@ -486,6 +513,28 @@ def tiny_study(warehouse: Warehouse, mesh: np.ndarray | None = None, patients: i
             for chunk in (-1, 0, 1):
                 at = {**keys, "chunk_index": chunk}
                 voice = {"speech_s": 3.0, "voiced_s": 2.0, "f0_median_hz": 100.0 + 10 * number + place}
+                if chunk < 0:
+                    add(TextFeatures, []).append({**keys, "words": 50 + number, "pauses": 2})
+                    add(TranscriptWords, []).extend(
+                        {
+                            **keys,
+                            "word_index": n,
+                            "word": word,
+                            "start_s": n,
+                            "end_s": n + 0.5,
+                            "probability": 0.9,
+                        }
+                        for n, word in enumerate(("It", "hurts", "in", "Springfield"))
+                    )
+                    place_named = {"first_word": 3, "last_word": 3, "kind": "place", "found_by": "both"}
+                    add(TranscriptSpans, []).append({**keys, **place_named})
+                    heard = {
+                        "text": "It hurts in Springfield",
+                        "words": 4,
+                        "speech_s": 3.0,
+                        "left_out_s": 0.0,
+                    }
+                    add(Transcripts, []).append({**keys, **heard, "model": "made-up"})
                 add(FaceBehaviorSummary, []).append(
                     {
                         **at,

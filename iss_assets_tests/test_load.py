@@ -99,6 +99,16 @@ def test_temperatures_are_a_row_a_submission_with_a_readable_picture(home: Path)
     assert load.thermal(home=home)["submission_id"].tolist() == ["0001-1"]
 
 
+def test_words_say_whether_they_may_identify_somebody(home: Path) -> None:
+    words = load.transcript_words(["0001"], home=home)
+    assert words["word"].tolist() == ["It", "hurts", "in", "Springfield"] * 2
+    assert words["span"].tolist() == [None, None, None, "place"] * 2
+    assert load.transcripts(["0001"], home=home)["text"].tolist() == ["It hurts in Springfield"] * 2
+    features = load.text_features(home=home)
+    assert features["words"].tolist()[:4] == [50, 50, 51, 51]
+    assert "embedding" not in features.columns
+
+
 def test_the_training_set_of_a_measured_experiment_has_named_columns(home: Path) -> None:
     data = load.training_set("forest_voice", home=home)
     frame = data.to_pandas()

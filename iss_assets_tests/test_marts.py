@@ -584,3 +584,15 @@ def test_behavior_over_time_and_of_a_patient_is_that_of_whole_videos(study: Ware
     assert summary["measured"] == len(still) < len(found)
     assert summary["still_share"] == pytest.approx(median(still))
     assert summary["minutes"] == pytest.approx(3 * len(still) / 60)
+
+
+def test_figures_about_words_are_per_hundred_words_and_empty_where_nothing_is_said(study: Warehouse) -> None:
+    found = rows(study, "select * from text_over_time where patient_id = '0003'")
+    (summary,) = rows(study, "select * from text_summary where patient_id = '0003'")
+    said = [r for r in found if r["words"]]
+
+    assert {r["hesitations_per_100_words"] for r in said} == {2.5}
+    assert {r["hesitations_per_100_words"] for r in found if not r["words"]} <= {None}
+    assert (summary["videos"], summary["with_words"]) == (len(found), len(said))
+    assert summary["words"] == 80 * len(said)
+    assert summary["pain_word_share"] == pytest.approx(median(r["pain_word_share"] for r in said))

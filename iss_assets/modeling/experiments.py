@@ -22,7 +22,9 @@ FOREST_CODE_VERSION: Final = "3"
 version 3 each tree draws as many rows as there are frames, not as many as there are submissions."""
 
 Item = Literal["frame", "chunk", "submission", "video"]
-Input = Literal["faces", "landmarks", "scores", "mel", "audio_features", "embeddings", "voice", "behavior"]
+Input = Literal[
+    "faces", "landmarks", "scores", "mel", "audio_features", "embeddings", "voice", "behavior", "text"
+]
 Model = Literal["resnet50", "forest", "fusion_1", "fusion_2", "fusion_3", "audio_static", "linear_probe"]
 
 
@@ -164,8 +166,9 @@ EXPERIMENTS: Final = (
     # Our own: what the paper's second phase adds, one row a video
     Experiment("forest_voice", None, "Random Forest Voice", ("voice",), "video", 2, "forest"),
     Experiment("forest_behavior", None, "Random Forest Behavior", ("behavior",), "video", 2, "forest"),
+    Experiment("forest_text", None, "Random Forest Text", ("text",), "video", 2, "forest"),
     Experiment(
-        "forest_measures", None, "Random Forest Measures", ("voice", "behavior"), "video", 2, "forest"
+        "forest_measures", None, "Random Forest Measures", ("voice", "behavior", "text"), "video", 2, "forest"
     ),
 )
 """All experiments in the order of Table 5, followed by our own."""

@@ -17,6 +17,7 @@ from iss_assets.modeling.pictures import EncodedFaces, SharedPictures
 from iss_assets.protocol import terms
 from iss_assets.schemas.behavior import BEHAVIOR_MEASURES, FaceBehaviorSummary
 from iss_assets.schemas.voice import VOICE_FEATURES, VoiceFeatures
+from iss_assets.schemas.words import TEXT_MEASURES, TextFeatures
 
 SCORE_COLUMNS: Final = (
     *terms.SCORES,
@@ -34,6 +35,7 @@ MEASURES: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = MappingProxyType(
     {
         "voice": (VoiceFeatures.__table__, VOICE_FEATURES),
         "behavior": (FaceBehaviorSummary.__table__, BEHAVIOR_MEASURES),
+        "text": (TextFeatures.__table__, TEXT_MEASURES),
     }
 )
 """The inputs that are measures of a whole video, each with its table and columns. A measure can be missing (NaN)."""

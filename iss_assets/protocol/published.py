@@ -111,7 +111,8 @@ OURS: Final = {
     "embedding_probe": ("Ours", "Embedding probe", "faces (frozen backbone)"),
     "forest_voice": ("Ours", "Random Forest Voice", "voice"),
     "forest_behavior": ("Ours", "Random Forest Behavior", "movement of head and face"),
-    "forest_measures": ("Ours", "Random Forest Measures", "voice, movement of head and face"),
+    "forest_text": ("Ours", "Random Forest Text", "figures about words"),
+    "forest_measures": ("Ours", "Random Forest Measures", "voice, movement, figures about words"),
 }
 """Experiments of this project that the paper does not have: number, label, data."""
 

@@ -120,6 +120,11 @@ _FIGURES: Final[Mapping[str, Callable[[Rows], list[MartFigure]]]] = {
         ("Pace of each patient", "speech_rate", "syllables per second", 0.2),
         ("Pauses of each patient", "pauses_per_minute", "per minute", 1),
     ),
+    "text_summary": _by_patient(
+        ("Words of each patient", "words_per_video", "in a video", 10),
+        ("Words of each patient per minute", "words_per_minute", "per minute", 10),
+        ("Pain words of each patient", "pain_word_share", "share of all words", 0.005),
+    ),
     "thermal_summary": _by_patient(
         ("Forehead of each patient", "forehead_c", "median, °C", 0.2),
         ("Nose of each patient", "nose_c", "median, °C", 0.2),

@@ -44,6 +44,15 @@ SHOWN: Final[Mapping[str, tuple[str, tuple[Measure, ...]]]] = {
             Measure("hnr_db", "Clearness of the voice", "harmonics to noise, dB"),
         ),
     ),
+    "text_features": (
+        "Words",
+        (
+            Measure("words", "Words", "in the video"),
+            Measure("words_per_minute", "Words", "per minute"),
+            Measure("pain_word_share", "Pain words", "share of all words"),
+            Measure("first_person_share", "I, me, my", "share of all words"),
+        ),
+    ),
     "thermal": (
         "Temperature of the face",
         (

@@ -217,6 +217,13 @@ _SECTIONS: Final = (
         folded=("behavior_summary",),
     ),
     _Plan(
+        "text",
+        "Words",
+        "Figures about what patients say, as medians over their videos; never the words.",
+        drawn=("text_summary",),
+        folded=("text_summary",),
+    ),
+    _Plan(
         "thermal",
         "Temperature of the face",
         "From thermal pictures, where patients sent any.",

@@ -147,3 +147,15 @@ class TextFeatures(Table):
         nullable=True,
     )
     fingerprint: object = column("VARCHAR", "Fingerprint of the extraction.")
+
+
+TEXT_MEASURES: tuple[str, ...] = (
+    "words",
+    "words_per_minute",
+    "pause_share",
+    "longest_pause_s",
+    "first_person_share",
+    "pain_word_share",
+)
+"""The columns of `text_features` that experiments take as predictors: no words, no embedding, and of the counts only how
+much was said."""

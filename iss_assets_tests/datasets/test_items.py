@@ -26,6 +26,7 @@ from iss_assets.pipeline.staleness import embeddings_fingerprint, fold_fingerpri
 from iss_assets.schemas.behavior import BEHAVIOR_MEASURES
 from iss_assets.schemas.modeling import FramePredictions
 from iss_assets.schemas.voice import VOICE_FEATURES
+from iss_assets.schemas.words import TEXT_MEASURES
 from iss_assets.settings import Settings, TrainingSettings
 from iss_assets.warehouse.database import Warehouse, WarehouseError
 from iss_assets_tests.modeling.conftest import SIDE, crop
@@ -136,6 +137,7 @@ def test_a_voice_is_one_row_a_video_with_what_could_not_be_measured_missing(stud
 def test_all_measures_together_are_taken_where_a_video_has_each_of_them(study: Warehouse) -> None:
     items = load_items(study, experiment("forest_measures"), SETTINGS)
     assert items.video_id.tolist() == ["s1a", "s1b", "s2a", "s2b", "s3b"]  # s3a has no voice
+    assert array_of(items, "text")[:, TEXT_MEASURES.index("words")].tolist() == [10, 10, 20, 20, 30]
     still = array_of(items, "behavior")[:, BEHAVIOR_MEASURES.index("still_share")]
     assert still == pytest.approx([0.1, 0.1, 0.2, 0.2, 0.3])
     assert np.isnan(array_of(items, "voice")[3]).all()

@@ -53,8 +53,8 @@ def test_where_too_few_have_one_it_is_not_and_the_reason_names_table_and_numbers
     assert untrained_experiments(split, settings) == {
         "forest_voice": "1 of 3 patients have rows in voice_features for a video that can be trained on, and at least 3 "
         "are needed",
-        "forest_measures": "1 of 3 patients have rows in voice_features and face_behavior_summary for a video that can be "
-        "trained on, and at least 3 are needed",
+        "forest_measures": "1 of 3 patients have rows in voice_features and face_behavior_summary and text_features for a "
+        "video that can be trained on, and at least 3 are needed",
     }
     batch = next_training_runs(split, settings, ["forest_voice", "forest_pain"], ["0001"], {}, thorough=False)
     assert [run.subject for run in batch] == ["forest_pain"], "the others are trained"

@@ -23,6 +23,7 @@ from iss_assets.schemas.video_quality import VideoQuality
 from iss_assets.schemas.videos import Videos
 from iss_assets.schemas.visual import Faces, Frames, Landmarks
 from iss_assets.schemas.voice import VOICE_FEATURES, VoiceFeatures
+from iss_assets.schemas.words import TEXT_MEASURES, TextFeatures
 from iss_assets.warehouse.database import Warehouse
 from iss_assets_tests.times import time_columns
 
@@ -59,6 +60,7 @@ def planted_items(
         "audio_features": features,
         "embeddings": (rng.normal(size=(n, 64)) + 2 * pain[:, None]).astype(np.float32),
         "voice": (rng.normal(size=(n, len(VOICE_FEATURES))) + 2 * pain[:, None]).astype(np.float32),
+        "text": (rng.normal(size=(n, len(TEXT_MEASURES))) + 2 * pain[:, None]).astype(np.float32),
         "behavior": (rng.normal(size=(n, len(BEHAVIOR_MEASURES))) + 2 * pain[:, None]).astype(np.float32),
     }
     numbers = np.tile(np.arange(each), patients)
@@ -143,6 +145,7 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 found = frame != 4  # no mesh on the last face
                 points = np.full(1404, patient + frame / 10) if found else None
                 made[Landmarks].append({**at, "detected": found, "points": points})
+            made[TextFeatures].append({**key, "words": 10 * patient, "pauses": 1})
             for chunk in (-1, 0):
                 voice = {
                     "pause_count": patient,

@@ -19,6 +19,7 @@ from iss_assets.modeling.items import (
 )
 from iss_assets.schemas.behavior import BEHAVIOR_MEASURES
 from iss_assets.schemas.voice import VOICE_FEATURES
+from iss_assets.schemas.words import TEXT_MEASURES
 from iss_assets_tests.modeling.conftest import as_png, planted_items
 
 PAIN = experiment("forest_pain")
@@ -42,9 +43,9 @@ def test_the_eight_models_of_table_5_and_our_own_are_declared_with_their_inputs(
     assert list(BY_NAME) == [
         "resnet50_4_static", "resnet50_2_static", "forest_landmarks", "forest_pain", "fusion_1", "fusion_2",
         "fusion_3", "audio_static", "embedding_probe",
-        "forest_voice", "forest_behavior", "forest_measures",
+        "forest_voice", "forest_behavior", "forest_text", "forest_measures",
     ]  # fmt: skip
-    assert [e.paper_number for e in EXPERIMENTS] == [1, 1, 2, 3, 4, 5, 6, 7, None, None, None, None]
+    assert [e.paper_number for e in EXPERIMENTS] == [1, 1, 2, 3, 4, 5, 6, 7, None, None, None, None, None]
     assert experiment("fusion_3").inputs == ("faces", "landmarks", "scores")
     assert experiment("resnet50_4_static").class_names == ("None", "Low", "Moderate", "Severe")
     assert experiment("audio_static").target("Low") == "Pain"
@@ -130,7 +131,7 @@ def test_a_forest_on_all_measures_gets_the_columns_and_the_flag_of_each() -> Non
     items = planted_items(forest, each=2)
     prepared = fit_preparation(items, scaled=False)
     wide = columns_of(forest, prepared, items)
-    assert wide.shape == (8, len(VOICE_FEATURES) + 1 + len(BEHAVIOR_MEASURES) + 1)
+    assert wide.shape == (8, len(VOICE_FEATURES) + 1 + len(BEHAVIOR_MEASURES) + 1 + len(TEXT_MEASURES) + 1)
     assert wide[:, len(VOICE_FEATURES)].tolist() == [0] * 8
 
 

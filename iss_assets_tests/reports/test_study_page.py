@@ -69,7 +69,7 @@ def test_the_page_shows_the_papers_numbers(page: str) -> None:
 
 def test_every_figure_and_table_of_the_study_is_on_the_page(page: str) -> None:
     captions = re.findall(r"<figcaption>(.*?)</figcaption>", page)
-    assert len(captions) == page.count("<svg") == 23
+    assert len(captions) == page.count("<svg") == 26
     for caption in (
         "Videos per patient",
         "Patients by skin type",

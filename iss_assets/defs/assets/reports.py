@@ -62,6 +62,7 @@ STUDY_FIGURES = (
     ("Quality over time", ("quality_over_time",)),
     ("Voice", ("voice_summary",)),
     ("Head and face", ("behavior_summary",)),
+    ("Words", ("text_summary",)),
     ("Temperature of the face", ("thermal_summary",)),
 )
 """Headings of the study report with the marts that are drawn under them."""
