@@ -621,6 +621,10 @@ class CheckSettings(Section):
     """Change in a monthly share (usable, with a face, with landmarks) from the months before."""
     drift_videos: int = Field(20, ge=2)
     """Videos that a month must have to be compared."""
+    languages: tuple[str, ...] = ("en",)
+    """``other_language``: the study's languages (ISO 639-1); empty for any."""
+    language_words: int = Field(10, ge=1)
+    """``other_language``: words that a video must have for its language to count; the detection errs in short ones."""
     pitch_lowest_hz: float = Field(60.0, gt=0)
     """A median pitch below this is implausible: the lowest voices speak at about 65 Hz (Baken and Orlikoff, *Clinical
     Measurement of Speech and Voice*, 2000)."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from iss_assets.checks import behavior, consent, prompts, quality, scores, thermal, voice
+from iss_assets.checks import behavior, consent, prompts, quality, scores, thermal, voice, words
 from iss_assets.checks.findings import Rule
 from iss_assets.features.registry import FEATURES, is_on
 from iss_assets.protocol.catalogue import CheckInfo, find, schema_check
@@ -94,6 +94,7 @@ def results_fingerprint(settings: Settings) -> str:
 
 
 FEATURE_RULES: Mapping[str, FeatureRules] = {
+    "words": FeatureRules({"transcripts": words.RULES}, words.QUERIES, also_needs=("video_quality",)),
     "voice": FeatureRules({"voice_features": voice.RULES}, voice.QUERIES, also_needs=("video_quality",)),
     "behavior": FeatureRules({"face_behavior_summary": behavior.RULES}, behavior.QUERIES),
 }

@@ -239,6 +239,28 @@ _QUALITY: Final = tuple(
     for cause in CAUSES
 )
 
+_WORDS: Final = (
+    CheckInfo(
+        "no_words",
+        "transcripts",
+        "No word was recognized",
+        "WARN",
+        "Listen to the videos of patient {patient}: does somebody speak, and could a stranger understand it?",
+        "the paper, section 6, Future Work: text from the audio",
+        reminder="{affected} videos",
+    ),
+    CheckInfo(
+        "other_language",
+        "transcripts",
+        "A language that is not the study's is spoken",
+        "WARN",
+        "Listen to the videos of patient {patient}: another language is spoken, or it was misheard; figures about words are for "
+        "English.",
+        "settings, checks.languages",
+        reminder="{affected} videos",
+    ),
+)
+
 _VOICE: Final = (
     CheckInfo(
         "voice_not_measured",
@@ -409,6 +431,7 @@ CATALOGUE: Final = (
     *_QUALITY,
     *_BEHAVIOR,
     *_VOICE,
+    *_WORDS,
     *_THERMAL,
     *_PROMPT,
     *_STUDY,
