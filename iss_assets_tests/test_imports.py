@@ -24,6 +24,7 @@ HEAVY = frozenset(
         "fairlearn",
         "flyr",
         "great_expectations",
+        "hibari",
         "librosa",
         "matplotlib",
         "mediapipe",

@@ -10,7 +10,7 @@ export ISS_PROMPT__ENABLED=true
 say() { printf '\n== %s\n' "$*"; }
 
 say "1/4 a study of invented patients"
-"$bin/iss" sample-study "$demo/study"
+"$bin/iss" sample-study "$demo/study" --words
 say "2/4 from the study folder to tables, quality and marts"
 "$bin/iss" run
 say "3/4 the paper's experiments, small (profile: demo)"

@@ -27,6 +27,9 @@ def sample_study(
             help="Plant a sign of pain in face and voice: its correlation with the patient's own ups and downs.",
         ),
     ] = None,
+    words: Annotated[
+        bool, typer.Option("--words", help="The patients tell stories in English, for speech recognition.")
+    ] = False,
 ) -> None:
     """Create a study of invented patients, one for every data problem that the paper lists."""
     with user_errors(SampleStudyError), progress_bar("inventing patients") as progress:
@@ -37,5 +40,6 @@ def sample_study(
             progress=progress,
             submissions_per_patient=check_ins,
             effect=effect,
+            words=words,
         )
     typer.echo(f"{patients} invented patients in {directory}. Next: iss run --study {directory}")

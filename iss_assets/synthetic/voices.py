@@ -95,11 +95,19 @@ def speak(voice: Voice, seconds: float, seed: int) -> Speech:
     track = _Track(voice, steps, rng)
     samples = int(seconds * SAMPLE_RATE)
     sound = _render(voice, track, samples, rng)
+    return finished(sound, track.mouth, rng)
+
+
+def finished(
+    sound: npt.NDArray[np.floating], mouth: npt.NDArray[np.floating], rng: np.random.Generator
+) -> Speech:
+    """Return a voice at the usual level in a quiet room, with smooth movements of the mouth."""
     loud = np.abs(sound).max()
-    sound = sound / (loud or 1.0) * 0.5
-    room = _room(samples, rng) * 10 ** (-64 / 20)
-    mouth = np.convolve(track.mouth, np.hanning(9) / np.hanning(9).sum(), mode="same")
-    return Speech((sound + room).astype(np.float32), np.clip(mouth, 0, 1).astype(np.float32))
+    room = _room(len(sound), rng) * 10 ** (-64 / 20)
+    smooth = np.convolve(mouth, np.hanning(9) / np.hanning(9).sum(), mode="same")
+    return Speech(
+        (sound / (loud or 1.0) * 0.5 + room).astype(np.float32), np.clip(smooth, 0, 1).astype(np.float32)
+    )
 
 
 class _Track:
