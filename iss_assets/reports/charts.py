@@ -517,7 +517,8 @@ def interval_plot(
         Width of the names on the left, in pixels.
     """
     step, width = 24.0, 720.0
-    at = _Axes(names_width, width - 110, 16, 26 + step * len(rows), extent, (0, 1))
+    signed = extent[0] < 0
+    at = _Axes(names_width, width - (160 if signed else 110), 16, 26 + step * len(rows), extent, (0, 1))
 
     def x(value: float) -> float:
         return at.x(min(extent[1], max(extent[0], value)))
@@ -550,8 +551,10 @@ def interval_plot(
             body.append(f'<circle cx="{x(row.estimate):.1f}" cy="{y:.1f}" r="4.5" class="dot"/>')
         else:
             body.append(_rect(x(row.estimate) - 3.5, y - 3.5, 7, 7, "square"))
-        interval = "" if row.low is None or row.high is None else f" ({row.low:.2f}–{row.high:.2f})"
-        words = f"{row.estimate:.{digits}f}{interval}".replace("-", "−")
+        # minus zero is zero
+        ends = [f"{round(v, 2) + 0.0:.2f}" for v in (row.low, row.high) if v is not None]
+        interval = f" ({(' to ' if signed else '–').join(ends)})" if len(ends) == 2 else ""
+        words = f"{round(row.estimate, digits) + 0.0:.{digits}f}{interval}".replace("-", "−")
         body.append(_text(at.right + 10, y + 4, words, "value", "start"))
     spoken = "; ".join(f"{r.label} {r.estimate:.{digits}f}" for r in rows)
     return _svg(width, at.bottom + 24, f"{title}. {spoken}.", body, wide=True)

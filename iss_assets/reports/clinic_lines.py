@@ -6,7 +6,17 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from iss_assets.evaluation.check_ins.claims import BEATS, BEATS_LAST, CANNOT, FOLLOWS, NO, NOT_SHOWN, YES
+from iss_assets.evaluation.check_ins.added_value import QUESTION
+from iss_assets.evaluation.check_ins.claims import (
+    BEATS,
+    BEATS_LAST,
+    CANNOT,
+    FOLLOWS,
+    NO,
+    NOT_SHOWN,
+    VERDICTS,
+    YES,
+)
 from iss_assets.evaluation.check_ins.protocols import REFERENCES, ROOM
 from iss_assets.evaluation.frames import rows_of
 from iss_assets.modeling.check_ins import CHECK_IN_EXPERIMENTS, GROUPS, SENSORS
@@ -44,6 +54,33 @@ def sensors(effects: pd.DataFrame) -> str:
     """Name what was measured of the patients: those groups of which there is a measure."""
     there = {str(measure).split(":")[0] for measure in effects["measure"]}
     return join([GROUPS[group] for group in SENSORS if group in there] or ["face", "voice"])
+
+
+def answer(added: pd.DataFrame, effects: pd.DataFrame) -> list[str]:
+    """Answer, for each target, what sensors add to the questionnaire.
+
+    Parameters
+    ----------
+    added, effects : pandas.DataFrame
+        ``check_in_added_value`` and ``check_in_effects``.
+    """
+    seen = sensors(effects)
+    lines = []
+    for name, rows in added[added["ordering"] == QUESTION].groupby("target", sort=False):
+        title = BY_NAME[str(name)].title.capitalize()
+        said = {v: [int(k) for k in rows.loc[rows["verdict"] == v, "known"]] for v in VERDICTS}
+        parts = []
+        for row in rows_of(rows[rows["verdict"] == YES]):
+            parts.append(
+                f"{seen} make the error smaller by {row.gain:.2f} points {situation(row.known)} "
+                f"({row.gain_low:.2f} to {row.gain_high:.2f})"
+            )
+        if rest := said[NO] + said[NOT_SHOWN]:
+            parts.append(f"{seen} are not shown to add anything {situations(rest)}")
+        if said[CANNOT]:
+            parts.append(f"too few patients to show whether {seen} add anything {situations(said[CANNOT])}")
+        lines.append(f"{title}, beyond the other answers of the questionnaire: {'; '.join(parts)}.")
+    return lines
 
 
 def first_lines(
@@ -155,6 +192,11 @@ _WORDS = {
 
 def _against(title: str, rows: pd.DataFrame, reference: str) -> list[str]:
     """Return a sentence on who does better than a reference, in which situation, and who does not."""
+    rows = rows.copy()
+    rest = set(rows.loc[rows["verdict"] != YES, "verdict"])
+    if len(rest) > 1:
+        # which of them is which says the table of all that was tested
+        rows.loc[rows["verdict"] != YES, "verdict"] = NOT_SHOWN
     parts = []
     for verdict, words in _WORDS.items():
         of_model: dict[str, list[int]] = {}

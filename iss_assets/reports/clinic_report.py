@@ -13,14 +13,16 @@ from typing import Any, cast
 
 import pandas as pd
 
+from iss_assets.evaluation.check_ins.added_value import FORWARD, QUESTION, REVERSE
 from iss_assets.evaluation.check_ins.claims import FOLLOWS
 from iss_assets.evaluation.check_ins.metrics import METRICS
 from iss_assets.evaluation.check_ins.protocols import LAST_ANSWER
 from iss_assets.evaluation.frames import Rows, as_frame, number_or_none, rows_of
+from iss_assets.modeling.check_ins import GROUPS, SENSORS
 from iss_assets.protocol.targets import BY_NAME as TARGETS
 from iss_assets.reports import charts
 from iss_assets.reports import report_tables as t
-from iss_assets.reports.clinic_lines import first_lines, model_title, situation
+from iss_assets.reports.clinic_lines import answer, first_lines, model_title, sensors, situation
 from iss_assets.reports.templating import INVENTED, STUDY, Frame, write_page
 from iss_assets.schemas.registry import BY_NAME
 from iss_assets.settings import CheckInSettings
@@ -76,6 +78,7 @@ def _context(inputs: ClinicReportInputs) -> dict[str, Any]:
     settings = inputs.settings
     claims, effects = inputs.frame("check_in_claims"), inputs.frame("check_in_effects")
     metrics, patients = inputs.frame("check_in_metrics"), inputs.frame("check_in_patients")
+    added = inputs.frame("check_in_added_value")
     lead, points = first_lines(claims, effects, settings)
     names = list(dict.fromkeys(metrics["target"]))
     known = sorted(set(metrics["known"]))
@@ -83,6 +86,10 @@ def _context(inputs: ClinicReportInputs) -> dict[str, Any]:
     return {
         "lead": lead,
         "points": points,
+        "answers": answer(added, effects),
+        "sensors": sensors(effects),
+        "gains": _gains(added, effects),
+        "steps": [_steps(added, name) for name in names],
         "ups_and_downs": _ups_and_downs(claims),
         "effects": [_effects(effects, name, settings) for name in names],
         "errors": [
@@ -106,6 +113,84 @@ def _title(target: str) -> str:
     return TARGETS[target].title.capitalize()
 
 
+def _gains(added: pd.DataFrame, effects: pd.DataFrame) -> Any:
+    """Draw what each group adds to those before it, for the first target and known patients where there are any."""
+    if added.empty:
+        return None
+    rows = added[added["target"] == added["target"].iloc[0]]
+    rows = rows[rows["known"] == rows["known"].max()]
+    known = int(rows["known"].iloc[0])
+    forward = rows[rows["ordering"] == FORWARD]
+    lines = [
+        charts.IntervalRow(
+            f"{'first' if r.step == forward['step'].min() else '+'} {GROUPS[r.added].split(' (')[0]}",
+            float(r.gain),
+            number_or_none(r.gain_low),
+            number_or_none(r.gain_high),
+            kind="model" if r.added in SENSORS else "baseline",
+        )
+        for r in rows_of(forward)
+    ]
+    lines += [
+        charts.IntervalRow(
+            f"{sensors(effects)}, all at once",
+            float(r.gain),
+            number_or_none(r.gain_low),
+            number_or_none(r.gain_high),
+        )
+        for r in rows_of(rows[rows["ordering"] == QUESTION])
+    ]
+    far = max(
+        [0.5, *(abs(v) for line in lines for v in (line.low, line.high, line.estimate) if v is not None)]
+    )
+    end = float(-(-far // 0.5) * 0.5)
+    title = f"{_title(str(rows['target'].iloc[0]))}, {situation(known)}: points by which the mean error gets smaller"
+    return {
+        "title": title,
+        "svg": charts.interval_plot(lines, title, extent=(-end, end), middle=0.0, digits=2, names_width=270),
+    }
+
+
+def _steps(added: pd.DataFrame, target: str) -> t.DataTable:
+    words = {FORWARD: "forward", REVERSE: "backward", QUESTION: "all at once"}
+    return t.simple(
+        f"{_title(target)}: what each group of predictors adds to those before it.",
+        [
+            "Order",
+            "Situation",
+            "Step",
+            "Added",
+            "n",
+            "Mean error, points",
+            "Smaller by",
+            "p",
+            "p (Holm)",
+            "Adds something",
+        ],
+        [
+            (
+                t.Cell(words[r.ordering]),
+                situation(r.known),
+                int(r.step),
+                GROUPS.get(r.added, r.added),
+                int(r.patients),
+                t.with_interval(r.error, r.error_low, r.error_high, 2),
+                t.with_interval(r.gain, r.gain_low, r.gain_high, 2, signed=True),
+                t.p_value(r.p_value),
+                t.p_value(r.p_value_holm),
+                t.Cell(r.verdict, css="good" if r.verdict == "yes" else ""),
+            )
+            for r in rows_of(
+                added[added["target"] == target].sort_values(["known", "ordering", "step"], kind="stable")
+            )
+        ],
+        f"{_title(target)}: nothing could be compared.",
+        "Linear models on the same patients left out. Backward, sensors come first: what is then left for the questionnaire shows "
+        "what they could not replace. Answers that define the target are never among the questionnaire. Holm’s correction over all "
+        "steps of all answers.",
+    )
+
+
 def _ups_and_downs(claims: pd.DataFrame) -> Any:
     rows = [
         charts.IntervalRow(
@@ -119,7 +204,7 @@ def _ups_and_downs(claims: pd.DataFrame) -> Any:
     if not rows:
         return None
     title = "Correlation of predictions and answers within patients"
-    return charts.interval_plot(rows, title, extent=(-1.0, 1.0), middle=0.0, digits=2, names_width=320)
+    return charts.interval_plot(rows, title, extent=(-1.0, 1.0), middle=0.0, digits=2, names_width=360)
 
 
 def _errors(metrics: pd.DataFrame, target: str, known: int) -> dict[str, Any]:

@@ -149,11 +149,46 @@ class CheckInClaims(Table):
     )
 
 
+class CheckInAddedValue(Table):
+    """What one group of predictors adds to those before it, for one target, over the same patients."""
+
+    __table__ = "check_in_added_value"
+    __key__ = ("target", "known", "ordering", "step")
+
+    target: object = column("VARCHAR", _TARGET)
+    protocol: object = column("VARCHAR", _PROTOCOL, isin=_PROTOCOLS)
+    known: object = column("INTEGER", _KNOWN, ge=0)
+    ordering: object = column(
+        "VARCHAR",
+        "forward: demographics, quality, questionnaire, face, behavior, voice, words; reverse: the same backward; question: "
+        "all sensors at once on top of the others.",
+        isin=("forward", "reverse", "question"),
+    )
+    step: object = column("INTEGER", "1 for the first group.", ge=1)
+    added: object = column("VARCHAR", "The group that was added, or all sensors.")
+    patients: object = column("INTEGER", "Patients compared.", ge=2)
+    error: object = column("DOUBLE", "Mean error with this group and those before it.", unit="points")
+    error_low: object = column("DOUBLE", "Lower end of its interval.", nullable=True)
+    error_high: object = column("DOUBLE", "Upper end.", nullable=True)
+    gain: object = column("DOUBLE", "By how much the group makes the mean error smaller.", unit="points")
+    gain_low: object = column("DOUBLE", "Lower end of its interval.", nullable=True)
+    gain_high: object = column("DOUBLE", "Upper end.", nullable=True)
+    p_value: object = column("DOUBLE", "Two-sided, by flipping signs of patients' gains.", **SHARE)
+    p_value_holm: object = column("DOUBLE", "After Holm over all steps.", **SHARE)
+    verdict: object = column(
+        "VARCHAR",
+        "yes; no: the error is not smaller; not shown: smaller, but it may be chance; cannot be shown: nothing could have "
+        "been shown with so few patients.",
+        isin=("yes", "no", "not shown", "cannot be shown"),
+    )
+
+
 CHECK_INS: tuple[type[Table], ...] = (
     CheckInPredictions,
     CheckInPatients,
     CheckInMetrics,
     CheckInEffects,
     CheckInClaims,
+    CheckInAddedValue,
 )
 """The tables of the check-in evaluation, each made whole and within seconds."""

@@ -60,3 +60,15 @@ def test_a_study_without_results_has_a_page_that_says_what_is_needed(tmp_path: P
     page = text(write_clinic_report(ClinicReportInputs({}, SETTINGS), tmp_path / "p.html").read_text("utf-8"))
     assert "No check-in has been predicted yet; this page needs answers with usable videos" in page
     assert "Invented" not in page
+
+
+def test_the_first_figure_answers_what_sensors_add_to_the_questionnaire(made: SimpleNamespace) -> None:
+    first = made.page.split("<h2 id=")[2]
+    assert "What do face and voice add to the questionnaire?" in text(first)
+    assert "Pain now, after 5 check-ins: points by which the mean error gets smaller" in first
+    assert "+ the questionnaire" in first and "face and voice, all at once" in first
+    added = made.tables["check_in_added_value"].to_pandas()
+    row = added[
+        (added["target"] == "pain_now") & (added["known"] == 5) & (added["ordering"] == "question")
+    ].iloc[0]
+    assert f"{row['gain']:.2f}".replace("-", "−") in text(first)

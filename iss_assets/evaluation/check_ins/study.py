@@ -9,6 +9,7 @@ from typing import Final
 import pandas as pd
 import pyarrow as pa
 
+from iss_assets.evaluation.check_ins.added_value import Step, added_value
 from iss_assets.evaluation.check_ins.claims import Claim, claims
 from iss_assets.evaluation.check_ins.design import Array, Design, check_ins, design, predictors
 from iss_assets.evaluation.check_ins.inference import effects
@@ -18,6 +19,7 @@ from iss_assets.evaluation.frames import Rows, as_frame
 from iss_assets.modeling.check_ins import NUISANCE, SENSORS, experiments_for
 from iss_assets.protocol.targets import target
 from iss_assets.schemas.check_ins import (
+    CheckInAddedValue,
     CheckInClaims,
     CheckInEffects,
     CheckInMetrics,
@@ -26,7 +28,7 @@ from iss_assets.schemas.check_ins import (
 )
 from iss_assets.settings import CheckInSettings
 
-CODE_VERSION: Final = "2"
+CODE_VERSION: Final = "3"
 """Version of this package; increase it with every change of a figure."""
 
 _KEYS = ["target", "protocol", "known", "model"]
@@ -62,7 +64,8 @@ def evaluate_check_ins(inputs: CheckInInputs, settings: CheckInSettings) -> dict
     Returns
     -------
     dict of str to pyarrow.Table
-        ``check_in_predictions``, ``check_in_patients``, ``check_in_metrics``, ``check_in_effects``, ``check_in_claims``;
+        ``check_in_predictions``, ``check_in_patients``, ``check_in_metrics``, ``check_in_effects``, ``check_in_claims``,
+        ``check_in_added_value``;
         empty where a study has no patient with a usable video and an answer.
     """
     study = check_ins(as_frame(inputs.bpi_scores), as_frame(inputs.splits), inputs.measures)
@@ -101,6 +104,9 @@ def evaluate_check_ins(inputs: CheckInInputs, settings: CheckInSettings) -> dict
             [row for d in designs for row in _effect_rows(d, *predictors(study, d, SENSORS), settings)]
         ),
         "check_in_claims": CheckInClaims.from_rows([_claim_row(c) for c in found]),
+        "check_in_added_value": CheckInAddedValue.from_rows(
+            [_step_row(step) for step in added_value(study, designs, settings)]
+        ),
     }
 
 
@@ -124,6 +130,27 @@ def _effect_rows(
         }
         for e, p in effects(x, names, of, settings)
     ]
+
+
+def _step_row(s: Step) -> dict[str, object]:
+    return {
+        "target": s.target,
+        "protocol": s.protocol,
+        "known": s.known,
+        "ordering": s.ordering,
+        "step": s.step,
+        "added": s.group,
+        "patients": s.gain.patients,
+        "error": s.error.estimate,
+        "error_low": s.error.low,
+        "error_high": s.error.high,
+        "gain": s.gain.estimate,
+        "gain_low": s.gain.low,
+        "gain_high": s.gain.high,
+        "p_value": s.p,
+        "p_value_holm": s.p_holm,
+        "verdict": s.verdict,
+    }
 
 
 def _claim_row(c: Claim) -> dict[str, object]:
