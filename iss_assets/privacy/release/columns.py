@@ -109,7 +109,9 @@ _SUMMARIES: Final = frozenset(
         "split_stability",
     }
 )
-OF_THE_STUDY: Final = _SUMMARIES | {"canary_results"}
+_OF_CHECK_INS: Final = frozenset({"check_in_metrics", "check_in_effects", "check_in_claims"})
+"""Summaries over all patients that are not in the open tier: their counts of check-ins are of few patients."""
+OF_THE_STUDY: Final = _SUMMARIES | _OF_CHECK_INS | {"canary_results"}
 """Tables computed over all patients. If one patient may not be shared, these are left out."""
 
 _PATIENT_LEVEL: Final = frozenset({"patients", "cv_splits", "patient_accuracy", "baseline_accuracy"})
@@ -364,6 +366,34 @@ KINDS: Final[Mapping[str, Mapping[str, Kind]]] = MappingProxyType(
             level="pain_level target predicted",
             measure="classes items weight accuracy pain_probability",
             numbers="predicted_shares",
+        ),
+        "check_in_predictions": _kinds(
+            patient="patient_id",
+            submission="submission_id",
+            word="target protocol model kind",
+            position="known check_in",
+            measure="answered predicted",
+        ),
+        "check_in_patients": _kinds(
+            patient="patient_id",
+            word="target protocol model",
+            position="known",
+            measure="check_ins mean_error kappa icc within_correlation changes changes_detected steady false_alarms",
+        ),
+        "check_in_metrics": _kinds(
+            word="target protocol model kind metric method",
+            position="known",
+            measure="check_ins patients estimate low high",
+            free_text="note",
+        ),
+        "check_in_effects": _kinds(
+            word="target measure",
+            measure="patients check_ins points low high correlation p_value p_value_holm between_variance within_variance",
+        ),
+        "check_in_claims": _kinds(
+            word="target protocol model claim against verdict",
+            position="known",
+            measure="patients estimate low high reference_error p_value p_value_holm p_least_holm",
         ),
         "experiment_results": _kinds(
             word="experiment p_value_method best_baseline beats_baseline profile weights_origin",
