@@ -109,7 +109,9 @@ _SUMMARIES: Final = frozenset(
         "split_stability",
     }
 )
-_OF_CHECK_INS: Final = frozenset({"check_in_metrics", "check_in_effects", "check_in_claims"})
+_OF_CHECK_INS: Final = frozenset(
+    {"check_in_metrics", "check_in_effects", "check_in_claims", "check_in_added_value"}
+)
 """Summaries over all patients that are not in the open tier: their counts of check-ins are of few patients."""
 OF_THE_STUDY: Final = _SUMMARIES | _OF_CHECK_INS | {"canary_results"}
 """Tables computed over all patients. If one patient may not be shared, these are left out."""
@@ -394,6 +396,11 @@ KINDS: Final[Mapping[str, Mapping[str, Kind]]] = MappingProxyType(
             word="target protocol model claim against verdict",
             position="known",
             measure="patients estimate low high reference_error p_value p_value_holm p_least_holm",
+        ),
+        "check_in_added_value": _kinds(
+            word="target protocol ordering added verdict",
+            position="known step",
+            measure="patients error error_low error_high gain gain_low gain_high p_value p_value_holm",
         ),
         "experiment_results": _kinds(
             word="experiment p_value_method best_baseline beats_baseline profile weights_origin",
