@@ -25,6 +25,7 @@ TINY = {
         "coverage",
         "check_ins",
         "reidentification",
+        "web_application",
     )
 }
 """Benchmarks with a small version, which the tests run to check correctness."""
@@ -48,6 +49,7 @@ def main() -> int:
         jobs |= {"incremental": [], "scale": []}
         jobs |= {"quality": []} if options.clips else {}
         jobs |= {"training": [], "evaluation": [], "coverage": [], "check_ins": [], "reidentification": []}
+        jobs |= {"web_application": []}
     if unknown := set(options.names) - jobs.keys():
         parser.error(f"unknown benchmark: {', '.join(sorted(unknown))}")
     failed = 0

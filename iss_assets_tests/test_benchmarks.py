@@ -27,6 +27,7 @@ SAYS = {
     "coverage": "repeated study",
     "check_ins": "| 29 | 0.5 | 0 | 2 |",
     "reidentification": "25 features, 2 apart",
+    "web_application": "| 3 timelines |",
 }
 
 

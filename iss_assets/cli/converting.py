@@ -9,7 +9,7 @@ import typer
 from iss_assets.cli.options import load_settings, open_warehouse
 from iss_assets.cli.output import progress_bar
 from iss_assets.pipeline.home import open_instance
-from iss_assets.pipeline.run_history import end_dead_runs, subjects_in_flight
+from iss_assets.pipeline.run_history import end_dead_runs, runs_at_work
 from iss_assets.privacy.audit import Action, AuditLog, system_user
 from iss_assets.settings import Settings
 from iss_assets.warehouse.conversion import convert, require_change, seconds_to_convert
@@ -29,10 +29,10 @@ def prepared(home: Path | None) -> Settings:
     open_warehouse(settings).recover()
     with open_instance(settings) as instance:
         end_dead_runs(instance)
-        if running := len(subjects_in_flight(instance)):
+        if running := runs_at_work(instance):
             raise WarehouseError(
-                f"{running} run{'s are' if running > 1 else ' is'} in progress or queued: wait until they are done, "
-                "or stop them (Runs in the UI), and stop `iss serve`"
+                f"{running} run{'s are' if running > 1 else ' is'} in progress: wait until they are done, or stop them "
+                "(Runs in the UI) or `iss serve`"
             )
     return settings
 

@@ -141,6 +141,12 @@ def subjects_in_flight(instance: dg.DagsterInstance) -> frozenset[str]:
     return frozenset(run.tags.get(PARTITION_TAG) or run.tags.get(SUBJECT_TAG) or run.job_name for run in runs)
 
 
+def runs_at_work(instance: dg.DagsterInstance) -> int:
+    """Return how many runs have begun and not ended; a run that is queued has read no setting yet."""
+    begun = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
+    return instance.get_runs_count(dg.RunsFilter(statuses=begun))
+
+
 @dataclass(frozen=True)
 class Training:
     """The runs of one training that the schedule started.

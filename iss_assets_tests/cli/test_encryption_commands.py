@@ -96,14 +96,16 @@ def test_a_home_is_encrypted_gets_another_key_and_is_decrypted(
     assert not any(text.encode() in everything for text in texts)
 
 
-def test_a_home_with_runs_in_progress_is_not_converted(
+def test_a_home_with_runs_in_progress_is_not_converted_and_those_that_wait_in_the_queue_get_the_new_key(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(tmp_path / "home", None)
     ok("key", "new", tmp_path / "key")
     monkeypatch.setenv("ISS_WAREHOUSE__KEY_FILE", str(tmp_path / "key"))
     with open_instance(Settings()) as instance:
-        run_id = instance.create_run_for_job(_job()).run_id
+        # as those that wait when `iss serve` is stopped: nobody runs them before it is started again
+        instance.create_run_for_job(_job())
+        run_id = instance.create_run_for_job(_job(), status=dg.DagsterRunStatus.STARTED).run_id
         assert "1 run is in progress" in refused("encrypt")
         assert is_encrypted(Settings().warehouse_path) is False
         instance.delete_run(run_id)
