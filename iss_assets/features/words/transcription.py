@@ -248,6 +248,14 @@ def _loaded_model(folder: Path | None, threads: int) -> Any:
 
         _encoded: tuple[bytes, Any] | None = None
 
+        def detect_language(
+            self, audio: Any = None, features: NDArray[np.float32] | None = None, **options: Any
+        ) -> Any:
+            """Detect the language in the window that is recognized first, which ends one step before the sound does."""
+            if features is not None and 1 < features.shape[-1] <= self.feature_extractor.nb_max_frames:
+                features = features[..., :-1]
+            return super().detect_language(audio, features, **options)
+
         def encode(self, features: NDArray[np.float32]) -> Any:
             """Encode a window of 30 s."""
             window = hashlib.sha256(features.tobytes()).digest()

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import importlib
 import itertools
 import json
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -122,6 +124,19 @@ def test_every_run_gives_the_same_with_any_number_of_threads(tmp_path: Path) -> 
         for threads in ("1", "1", "3")
     }
     assert len(found) == 1
+
+
+def test_the_first_window_is_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    whisper = importlib.import_module("faster_whisper").WhisperModel
+    encode, windows = whisper.encode, []
+
+    def counted(self: Any, features: Any) -> Any:
+        windows.append(features.shape)
+        return encode(self, features)
+
+    monkeypatch.setattr(whisper, "encode", counted)
+    assert transcribe(say("Today I feel a little better."), RATE, SETTINGS).words
+    assert windows == [(80, 3000)]
 
 
 def test_hotwords_are_used_in_their_language_only(story: Transcript, monkeypatch: pytest.MonkeyPatch) -> None:
