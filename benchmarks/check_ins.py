@@ -105,7 +105,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 f"| {patients} | {effect:g} | {confounded:g} | {number} | "
                 + " | ".join(f"{share:.0%}" for share in shares)
                 + f" | {np.mean([s.mixed for s in said]):.2f} | {np.mean([s.mixed_holds for s in said]):.0%}"
-                + f" | {np.nanmean([s.known_patient for s in said]):.2f} | {np.mean([s.known_holds for s in said]):.0%} |",
+                # a model that has learned nothing follows nothing in particular
+                + (f" | {np.nanmean([s.known_patient for s in said]):.2f}" if effect else " | –")
+                + (f" | {np.mean([s.known_holds for s in said]):.0%} |" if effect else " | – |"),
                 flush=True,
             )
     return 0

@@ -20,6 +20,7 @@ say "4/4 results (invented patients, all but one network from random weights: th
 cat <<TEXT
 
 The report:      $demo/home/reports/study_report.html
+For the clinic:  $demo/home/reports/clinic_report.html
 The study page:  $demo/home/reports/study_page.html
 The quality:     $demo/home/reports/quality.html
 The web pages:   ISS_STUDY=$ISS_STUDY ISS_HOME=$ISS_HOME ISS_PROMPT__ENABLED=true $bin/iss serve     then open the link it prints

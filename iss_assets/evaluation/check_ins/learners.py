@@ -133,9 +133,16 @@ def fit_ridge(x: Array, y: Array, weight: Array, patient: Integers) -> Linear:
 def _solve(z: Array, y: Array, weight: Array) -> tuple[Array, float]:
     """Return the coefficients for every penalty, (measures, penalties), and the intercept; `z` is centered."""
     intercept = float(weight @ y / weight.sum())
+    scaled = np.array(PENALTIES) * weight.sum() / 100
+    if len(y) < z.shape[1]:
+        # the same solution by the smaller matrix, as a small study has more measures than check-ins
+        rows = z * np.sqrt(weight)[:, None]
+        values, vectors = np.linalg.eigh(rows @ rows.T)
+        projected = vectors.T @ (np.sqrt(weight) * (y - intercept))
+        dual = vectors @ (projected[:, None] / (np.maximum(values, 0)[:, None] + scaled[None, :]))
+        return rows.T @ dual, intercept
     values, vectors = np.linalg.eigh((z * weight[:, None]).T @ z)
     projected = vectors.T @ (z.T @ (weight * (y - intercept)))
-    scaled = np.array(PENALTIES) * weight.sum() / 100
     return vectors @ (projected[:, None] / (np.maximum(values, 0)[:, None] + scaled[None, :])), intercept
 
 

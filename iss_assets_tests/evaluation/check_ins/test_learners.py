@@ -20,16 +20,18 @@ def rows() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     return x, y, 1 / np.bincount(patient)[patient], patient
 
 
+@pytest.mark.parametrize("more_measures", [0, 200])
 def test_the_linear_model_is_scikit_learns_ridge_at_the_chosen_penalty(
-    rows: tuple[np.ndarray, ...],
+    rows: tuple[np.ndarray, ...], more_measures: int
 ) -> None:
     x, y, weight, patient = rows
+    x = np.column_stack([x, np.random.default_rng(1).normal(size=(len(y), more_measures))])
     model = fit_ridge(x, y, weight, patient)
     z = model.scaler(x)
     np.testing.assert_allclose(np.average(z, axis=0, weights=weight), 0, atol=1e-9)
     np.testing.assert_allclose(np.average(z**2, axis=0, weights=weight), 1)
     theirs = Ridge(alpha=model.penalty * weight.sum() / 100).fit(z, y, sample_weight=weight)
-    np.testing.assert_allclose(model.coefficients, theirs.coef_, rtol=1e-8)
+    np.testing.assert_allclose(model.coefficients, theirs.coef_, rtol=1e-6, atol=1e-9)
     np.testing.assert_allclose(model.predict(x), theirs.predict(z), rtol=1e-8)
 
 
