@@ -17,6 +17,7 @@ from typing import Final
 
 from iss_assets.intake.folder_tables import ENROLLMENT, SURVEYS
 from iss_assets.intake.folder_videos import VIDEOS
+from iss_assets.intake.prompts import PROMPTS, REQUIRED
 from iss_assets.protocol import terms
 from iss_assets.synthetic import spoken
 from iss_assets.synthetic.marker import MARKER
@@ -41,6 +42,7 @@ speak words at all. The scores are drawn
 at random. Nothing in it says anything about pain, about cancer, or about the two women.
 
 enrollment.csv, surveys.csv, videos/   the study folder, as docs/study_folder.md describes it
+prompts.csv                            what Question 10 has read aloud, if the voices speak words
 expected_issues.csv                    which issue was planted in which submission; only tests read it
 sample_study.json                      the arguments it was created with
 """
@@ -144,6 +146,8 @@ def write_sample_study(
     _write_text(root / ENROLLMENT, _enrollment(invented))
     _write_text(root / SURVEYS, _surveys(invented))
     _write_text(root / LABELS, _labels(invented))
+    if words:
+        _write_text(root / PROMPTS, f'{",".join(REQUIRED)}\ngarden,"{spoken.READING}"\n')
     jobs = [job for job in _jobs(root, invented, seconds, words) if not job.path.exists()]
     done = []
     if jobs:
@@ -225,7 +229,8 @@ def _film(path: Path, job: _Job) -> None:
     film: Film = submission.film
     said = submission.day_seed + job.prompt
     voice = signed_voice(patient.voice, submission.sign)
-    speech: Speech = (spoken.tell if job.words else speak)(voice, job.seconds, said)
+    in_words = spoken.read_aloud if job.prompt else spoken.tell
+    speech: Speech = (in_words if job.words else speak)(voice, job.seconds, said)
     scene = Scene(
         SceneSettings(
             size=film.size,

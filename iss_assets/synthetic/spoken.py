@@ -56,6 +56,10 @@ STORIES: Final = (
 """What is told, a sentence at a time."""
 
 
+READING: Final = "We planted seeds in the garden, and the first leaves came up."
+"""What is read aloud for Question 10; short, because readings of the sample study take five seconds."""
+
+
 def available() -> bool:
     """Return whether the synthetic voice is installed."""
     return find_spec("hibari") is not None
@@ -82,6 +86,17 @@ def tell(voice: Voice, seconds: float, seed: int) -> Speech:
         if at + len(said) <= samples:
             sound[at : at + len(said)] = said
             at += len(said) + int(rng.uniform(0.3, 1.2) * SAMPLE_RATE)
+    return finished(sound, _mouth(sound), rng)
+
+
+def read_aloud(voice: Voice, seconds: float, seed: int) -> Speech:
+    """Read the text of Question 10, in a quiet room; the parameters are those of `tell`."""
+    rng = np.random.default_rng([seed, 31])
+    samples = int(seconds * SAMPLE_RATE)
+    sound = np.zeros(samples, np.float32)
+    at = int(rng.uniform(0.2, 0.4) * SAMPLE_RATE)
+    said = _said(READING, round(voice.pitch), round(voice.pace, 1))[: max(0, samples - at)]
+    sound[at : at + len(said)] = said
     return finished(sound, _mouth(sound), rng)
 
 

@@ -54,7 +54,7 @@ def with_issues(tmp_path_factory: pytest.TempPathFactory) -> InventedStudy:
     sample._write_text(study / sample.SURVEYS, sample._surveys(people))
     jobs = [
         job
-        for job in sample._jobs(study, people, SECONDS)
+        for job in sample._jobs(study, people, SECONDS, words=False)
         if (int(job.patient.patient_id), int(job.submission.submission_id[-2:])) in PLANTED and not job.prompt
     ]
     for job in jobs:

@@ -7,12 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from iss_assets.features.prompts import assess_reading
 from iss_assets.features.words.spoken import spoken_words
 from iss_assets.features.words.transcription import transcribe
-from iss_assets.settings import WordSettings
+from iss_assets.settings import PromptSettings, WordSettings
 from iss_assets.synthetic import spoken
-from iss_assets.synthetic.sample import SampleStudyError, write_sample_study
-from iss_assets.synthetic.spoken import STORIES, tell
+from iss_assets.synthetic.plan import plan
+from iss_assets.synthetic.sample import PROMPT_SECONDS, SampleStudyError, write_sample_study
+from iss_assets.synthetic.spoken import READING, STORIES, read_aloud, tell
 from iss_assets.synthetic.voices import SAMPLE_RATE, Voice
 from iss_assets_tests.features.words.speech import needs_speech
 
@@ -27,6 +29,17 @@ def test_what_is_told_can_be_understood(voice: Voice) -> None:
     vocabulary = {word for sentence in STORIES for word in spoken_words(sentence)}
     assert len(said) >= 10
     assert sum(word in vocabulary for word in said) / len(said) > 0.85
+
+
+@needs_speech
+def test_the_one_reading_of_the_sample_study_is_one_of_its_text() -> None:
+    ((patient, submission),) = ((p, s) for p in plan(4, seed=0) for s in p.submissions if s.prompt)
+    speech = read_aloud(patient.voice, PROMPT_SECONDS, submission.day_seed + 1)
+    assert len(speech.sound) == PROMPT_SECONDS * SAMPLE_RATE
+    heard = transcribe(speech.sound, SAMPLE_RATE, WordSettings())
+    reading = assess_reading({"garden": READING}, heard.text, heard.language, PromptSettings())
+    assert (reading.read, reading.cut_short) == (True, False)
+    assert (reading.word_error_rate or 0) <= 0.18
 
 
 @needs_speech
