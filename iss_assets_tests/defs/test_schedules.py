@@ -200,7 +200,7 @@ def test_a_training_requests_every_step_in_its_order_and_each_once(clinic: Clini
     assert (clinic.settings.reports_dir / "study_report.html").exists()
     training = newest_training(clinic.instance)
     assert training is not None
-    assert len(training.done) == len(clinic.ran) == 8
+    assert len(training.done) == len(clinic.ran) == 9
     assert clinic.cursor == training.training_id
     assert keys_that_are_not_snake_case(clinic.instance) == set()
     assert isinstance(clinic.tick(), dg.SkipReason), "everything is current"
