@@ -78,6 +78,7 @@ def main() -> int:
     given = parser.parse_args()
     if given.tiny:
         given.patients, given.submissions, given.seconds, given.rounds = 1, 1, 2.0, 1
+        given.only = ["voice"]
     with tempfile.TemporaryDirectory() as folder:
         study = Path(folder) / "study"
         os.environ |= {"ISS_STUDY": str(study), "ISS_HOME": str(Path(folder) / "home")}
