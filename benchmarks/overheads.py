@@ -30,12 +30,15 @@ from unittest import mock
 from benchmarks.end_to_end import Run, iss_run
 from benchmarks.incremental import made_up_study
 from benchmarks.scale import spent
+from iss_assets.features.identity import face_moments
+from iss_assets.features.self_test import RowsInMemory
 from iss_assets.intake.inventory import sha256_of
 from iss_assets.media.audio import extract_audio
 from iss_assets.media.errors import UnreadableVideo
-from iss_assets.media.quality import OtherVideos, assess_video, person_of
+from iss_assets.media.identity import compare_videos
+from iss_assets.media.quality import OtherVideos, assess_video
 from iss_assets.media.video import probe
-from iss_assets.media.visual import extract_visual
+from iss_assets.media.visual import VisualTables, extract_visual
 from iss_assets.settings import Settings
 from iss_assets.synthetic.sample import write_sample_study
 
@@ -76,9 +79,13 @@ def extract_patient(folder: Path) -> tuple[float, float]:
             continue
         row = {"video_id": path.stem, "sha256": sha256, "status": "ok", **vars(info)}
         made[path.stem] = row, visual, extract_audio(path, settings.audio)
-    persons = {n: person_of(s.faces, s.landmarks, settings.quality) for n, (_, s, _) in made.items()}
+    faces = {
+        name: moments
+        for name, (_, seen, _) in made.items()
+        if (moments := face_moments(_rows_of(seen), settings)[1]) is not None
+    }
+    persons = compare_videos(faces, settings.quality)
     for name, (row, visual, sound) in made.items():
-        others = [p for other, p in persons.items() if p is not None and other != name]
         assess_video(
             row,
             visual.frames,
@@ -87,9 +94,13 @@ def extract_patient(folder: Path) -> tuple[float, float]:
             sound.audio.drop_columns(["waveform"]).to_pylist()[0] if sound else None,
             settings.quality,
             fps=settings.video.fps,
-            others=OtherVideos(sha256s=frozenset(), persons=others),
+            others=OtherVideos(sha256s=frozenset(), person=persons.get(name)),
         )
     return began, time.time()
+
+
+def _rows_of(seen: VisualTables) -> RowsInMemory:
+    return RowsInMemory({"frames": seen.frames, "faces": seen.faces, "landmarks": seen.landmarks})
 
 
 def extract_from_python(study: Path) -> float:

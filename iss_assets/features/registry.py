@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+from iss_assets.features.identity_inputs import identity_inputs
 from iss_assets.features.stages import FeatureStage
 from iss_assets.features.words.availability import SPEECH
 from iss_assets.features.words.model_files import model_hashes
 from iss_assets.schemas.audio import Audio
 from iss_assets.schemas.behavior import FaceBehavior, FaceBehaviorSummary
+from iss_assets.schemas.identity import FaceIdentity
 from iss_assets.schemas.visual import Faces, Frames, Landmarks
 from iss_assets.schemas.voice import VoiceFeatures
 from iss_assets.schemas.words import TextFeatures, Transcripts, TranscriptSpans, TranscriptWords
 from iss_assets.settings import Settings
 
 FEATURES: tuple[FeatureStage, ...] = (
+    FeatureStage(
+        name="identity",
+        tables=(FaceIdentity,),
+        sources=(Frames, Faces, Landmarks),
+        code_version="1",
+        measure="iss_assets.features.identity:measure_video",
+        description="Is it the same person? A few faces at a time, as vectors that the flag `other_person` and the study's "
+        "check for one face under two patients compare. Nobody is identified.",
+        kinds=frozenset({"opencv", "duckdb"}),
+        models=identity_inputs,
+    ),
     FeatureStage(
         name="voice",
         tables=(VoiceFeatures,),

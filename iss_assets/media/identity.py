@@ -1,197 +1,287 @@
-"""Is it the same person? Face embeddings and their comparison.
+"""Is it the same person? Vectors of faces, and their comparison.
 
-Nobody is identified: no names are used, and vectors are compared only within one patient's videos.
+Nobody is identified: no names are used, and vectors are only compared with one another.
 
-There are two methods, and every result reports which one was used and how confident it is:
+There are two networks (``media.face_networks``), and every row says which one made it; vectors of different networks are
+never compared.
 
-``vggface2``
-    InceptionResnetV1 with facenet-pytorch's VGGFace2 weights, as in the paper (section 3.3.1). The weights are a
-    file named in the settings, or facenet-pytorch's cached copy. They are never downloaded from here.
-``mesh``
-    Without weights: proportions of the face mesh. They distinguish very different faces only.
+A single face is uncertain (a blink, a hand, a turn), so a few consecutive ones are averaged to a moment, and moments are
+compared: with one another within a video, and their mean with the patient's other videos.
 """
 
 from __future__ import annotations
 
 import functools
-import os
-from dataclasses import dataclass
+import hashlib
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from iss_assets.media.face_networks import (
+    HOW_TO_GET_SFACE,
+    SFACE_FILE,
+    SFACE_PACKAGE,
+    SFACE_SHA256,
+    FaceNetwork,
+    ModelFileError,
+)
+from iss_assets.media.moments import Span
+from iss_assets.media.opencv import opencv_in_one_thread
 from iss_assets.settings import QualitySettings
 
-WEIGHTS_NAME: Final = "20180402-114759-vggface2.pt"
-"""The file of facenet-pytorch's release v2.2.9 that ``InceptionResnetV1(pretrained="vggface2")`` loads."""
+Vectors = NDArray[np.float32]
 
-HOW_TO_GET_WEIGHTS: Final = (
-    f"save {WEIGHTS_NAME} (facenet-pytorch, release v2.2.9) and put its path in the setting "
-    'quality.identity_weights, or run InceptionResnetV1(pretrained="vggface2") once on a machine with internet access'
-)
+MIN_FACES: Final = 3
+"""Faces of a moment below which it is stored but not compared."""
 
 _BATCH: Final = 16
-_STABLE: Final = (
-    (33, 263), (133, 362), (33, 133), (362, 263), (168, 4), (168, 2), (4, 152), (2, 152), (10, 168), (10, 152),
-    (234, 454), (127, 356), (58, 288), (172, 397), (136, 365), (48, 278), (98, 327), (129, 358), (6, 4), (116, 345),
-    (33, 2), (263, 2), (234, 152), (454, 152),
-)  # fmt: skip
-"""Pairs of mesh points whose distance changes little with speech and expression: eyes, nose, cheekbones, jaw, forehead."""
+_SIDE: Final = 112
+_TARGETS: Final = np.array(
+    [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
+)
+"""Where SFace expects the eyes, the tip of the nose and the corners of the mouth, in its picture of 112 pixels: those of
+OpenCV's ``FaceRecognizerSF::alignCrop``."""
+_EYES: Final = ((33, 133, 159, 145), (263, 362, 386, 374))
+"""Corners and lids of both eyes in the mesh; their mean is the middle of the eye."""
+_NOSE_AND_MOUTH: Final = (1, 61, 291)
+_BLOCK: Final = 1024
+_running = threading.Lock()
+"""Held while a network runs: it keeps its input."""
 
 
 @dataclass(frozen=True)
-class Embedding:
-    """One vector per face.
+class FaceMoments:
+    """What is stored of the face in one video.
 
     Attributes
     ----------
     method : str
-        ``vggface2`` or ``mesh``; only vectors of one method can be compared.
-    vectors : ndarray of float32, shape (n, 512) or (n, 24)
-        Rows of unit length (``vggface2``) or logarithms of proportions (``mesh``). A face without a mesh is a row of
-        NaN.
-    """
-
-    method: Literal["vggface2", "mesh"]
-    vectors: NDArray[np.float32]
-
-    def center(self) -> NDArray[np.float32] | None:
-        """Return one vector that represents all rows; None if there are none."""
-        rows = self.vectors[np.isfinite(self.vectors).all(axis=1)]
-        if not len(rows):
-            return None
-        if self.method == "mesh":
-            return np.median(rows, axis=0).astype(np.float32)
-        mean = rows.mean(axis=0)
-        return (mean / max(float(np.linalg.norm(mean)), 1e-9)).astype(np.float32)
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Two faces compared.
-
-    Attributes
-    ----------
-    method : str
-        As in `Embedding`.
-    distance : float
-        Squared Euclidean distance of unit vectors, 0 to 4 (``vggface2``), or root mean square difference of the
-        logarithms of proportions (``mesh``: 0.05 means that proportions differ by 5 %).
-    same : bool
-        Whether the distance is below the setting's threshold.
-    confidence : float
-        0.5 at the threshold, approaching 1 away from it; never above 0.7 for ``mesh``.
+        See `FaceNetwork`.
+    start_s, end_s : ndarray of float, shape (n,)
+        When each moment begins and ends.
+    faces : ndarray of int, shape (n,)
+        Faces averaged in it.
+    vectors : ndarray of float32, shape (n, d)
+        Of unit length.
     """
 
     method: str
+    start_s: NDArray[Any]
+    end_s: NDArray[Any]
+    faces: NDArray[Any]
+    vectors: Vectors
+
+    def comparable(self) -> FaceMoments:
+        """Return the moments with enough faces to be compared."""
+        kept = self.faces >= MIN_FACES
+        return FaceMoments(
+            self.method, self.start_s[kept], self.end_s[kept], self.faces[kept], self.vectors[kept]
+        )
+
+
+@dataclass(frozen=True)
+class MainFace:
+    """The face that is seen longest in a video.
+
+    Attributes
+    ----------
+    vector : ndarray of float32, shape (d,)
+        Mean of its moments, of unit length; other videos are compared with it.
+    distances : ndarray of float, shape (n,)
+        Of every comparable moment to the mean of the most typical ones.
+    """
+
+    vector: Vectors
+    distances: NDArray[Any]
+
+
+@dataclass(frozen=True)
+class PersonFound:
+    """Whose face a video shows, compared with itself and with the patient's other videos.
+
+    Attributes
+    ----------
+    method : str
+        See `FaceNetwork`.
+    within : float
+        Largest distance of a moment to the video's main face.
+    across : float or None
+        Distance of the video's main face to that of the patient's other videos; None without any.
+    other_video : bool
+        Whether the main face is not that of most of the patient's videos. Where two persons have equally many, nobody
+        knows which one is the patient, and all of them are reported.
+    other_share : float
+        Share of the faces that are somebody else's.
+    spans : list of (float, float)
+        When they are seen.
+    """
+
+    method: str
+    within: float
+    across: float | None
+    other_video: bool
+    other_share: float
+    spans: list[Span] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class PatientFace:
+    """One person seen in a patient's videos.
+
+    Attributes
+    ----------
+    patient_id : str
+        The patient.
+    videos : tuple of str
+        Where the face is the main one.
+    vector : ndarray of float32
+        Mean of these videos, of unit length.
+    """
+
+    patient_id: str
+    videos: tuple[str, ...]
+    vector: Vectors
+
+
+@dataclass(frozen=True)
+class SharedFace:
+    """One person who is seen under several patient ids.
+
+    Attributes
+    ----------
+    patients : tuple of str
+        Their ids.
+    videos : tuple of str
+        Where the person is seen.
+    distance : float
+        The smallest distance between two of the patients.
+    """
+
+    patients: tuple[str, ...]
+    videos: tuple[str, ...]
     distance: float
-    same: bool
-    confidence: float
 
 
-def weights_file(settings: QualitySettings) -> Path | None:
-    """Return the path of the VGGFace2 weights: the setting's file, else torch's cached copy, else None.
+def limit_of(method: str, settings: QualitySettings) -> float:
+    """Return the distance from which two faces are two persons'."""
+    return settings.sface_distance if method == "sface" else settings.vggface2_distance
+
+
+# --- the networks
+
+
+def load_network(network: FaceNetwork) -> None:
+    """Load a network, which stays in memory; where that fails, the machine is at fault and no video.
 
     Raises
     ------
-    FileNotFoundError
-        If the setting names a file that does not exist.
+    ModelFileError
+        If SFace's file is not the one that was tested.
     """
-    if settings.identity_weights is not None:
-        if not settings.identity_weights.is_file():
-            raise FileNotFoundError(
-                f"the file of quality.identity_weights does not exist: {HOW_TO_GET_WEIGHTS}"
-            )
-        return settings.identity_weights
-    home = Path(os.environ.get("TORCH_HOME", Path.home() / ".cache" / "torch"))
-    cached = home / "checkpoints" / WEIGHTS_NAME
-    return cached if cached.is_file() else None
+    load = _sface if network.method == "sface" else _vggface2
+    load(str(network.file), network.file.stat().st_mtime_ns)
 
 
 def embed_faces(
-    crops: NDArray[Any], points: NDArray[Any], settings: QualitySettings, *, boxes: NDArray[Any] | None = None
-) -> Embedding:
+    crops: NDArray[Any], points: NDArray[Any], boxes: NDArray[Any], network: FaceNetwork
+) -> Vectors:
     """Compute one vector per face.
 
     Parameters
     ----------
-    crops : ndarray of uint8, shape (n, 160, 160, 3)
+    crops : ndarray of uint8, shape (n, side, side, 3)
         RGB crops.
     points : ndarray of float, shape (n, 468, 3)
-        Their meshes in the crop's units, NaN where there is none. Used only if there are no weights.
-    settings : QualitySettings
-        Contains the path of the weights.
-    boxes : ndarray of float, shape (n, 4), optional
-        x1, y1, x2, y2 that the crops were cut from. A crop is square but its box is not: the boxes restore the mesh's
-        true proportions.
+        Their meshes, in shares of the crop's side.
+    boxes : ndarray of float, shape (n, 4)
+        x1, y1, x2, y2 that the crops were cut from: a crop is square but its box is not, and a face that is aligned
+        without its true proportions looks like somebody else's.
+    network : FaceNetwork
+        From `find_network`.
 
     Returns
     -------
-    Embedding
+    ndarray of float32, shape (n, 128) or (n, 512)
+        Rows of unit length.
 
     Raises
     ------
-    FileNotFoundError
-        If the setting names weights that do not exist.
+    ModelFileError
+        If SFace's file is not the one that was tested.
     """
-    weights = weights_file(settings)
-    if weights is None:
-        if boxes is not None:
-            wide, tall = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
-            points = points * np.stack([wide, tall, wide], axis=1)[:, None, :]
-        return Embedding("mesh", mesh_proportions(points))
-    return Embedding("vggface2", _network_vectors(crops, weights))
+    if not len(crops):
+        return np.empty((0, 128 if network.method == "sface" else 512), np.float32)
+    if network.method == "sface":
+        run = _sface(str(network.file), network.file.stat().st_mtime_ns)
+        places = five_points(points)
+        with _running, opencv_in_one_thread():
+            return np.stack([run(align_face(c, p, b)) for c, p, b in zip(crops, places, boxes, strict=True)])
+    return _vggface2_vectors(crops, network.file)
 
 
-def compare(first: NDArray[Any], second: NDArray[Any], method: str, settings: QualitySettings) -> Comparison:
-    """Compare two vectors of the same method.
+def five_points(points: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the middle of both eyes, the tip of the nose and the corners of the mouth of each mesh, (n, 5, 2)."""
+    eyes = [points[:, eye].mean(axis=1) for eye in _EYES]
+    rest = [points[:, place] for place in _NOSE_AND_MOUTH]
+    return np.stack([*eyes, *rest], axis=1)[..., :2].astype(np.float64)
+
+
+def align_face(crop: NDArray[Any], places: NDArray[Any], box: NDArray[Any]) -> NDArray[np.uint8]:
+    """Move, turn and scale a face to where SFace expects it, in one resampling that also restores its proportions.
 
     Parameters
     ----------
-    first, second : ndarray of float, shape (d,)
-        Vectors as in `Embedding`.
-    method : str
-        ``vggface2`` or ``mesh``.
-    settings : QualitySettings
-        Contains the thresholds.
+    crop : ndarray of uint8, shape (side, side, 3)
+        The crop as stored.
+    places : ndarray of float, shape (5, 2)
+        From `five_points`.
+    box : ndarray of float, shape (4,)
+        See `embed_faces`.
     """
-    if method == "vggface2":
-        distance, limit, surest = float(np.sum((first - second) ** 2)), settings.identity_distance, 1.0
-    else:
-        distance, limit, surest = float(np.sqrt(np.mean((first - second) ** 2))), settings.mesh_distance, 0.7
-    confidence = 0.5 + min(0.5, abs(distance - limit) / (2 * limit))
-    return Comparison(method, distance, distance < limit, min(surest, confidence))
+    size = np.array([box[2] - box[0], box[3] - box[1]], np.float64)
+    transform = _similarity(places * size, _TARGETS)
+    transform[:, :2] *= size / crop.shape[0]
+    return np.asarray(cv2.warpAffine(crop, transform, (_SIDE, _SIDE)), np.uint8)
 
 
-def mesh_proportions(points: NDArray[Any]) -> NDArray[np.float32]:
-    """Return the logarithms of 24 distances within a mesh relative to their geometric mean.
-
-    Distances in space do not change when the head turns, and relative distances do not change when it moves closer.
-
-    Parameters
-    ----------
-    points : ndarray of float, shape (n, 468, 3)
-        NaN rows are allowed.
-
-    Returns
-    -------
-    ndarray of float32, shape (n, 24)
-    """
-    first, second = np.array(_STABLE).T
-    distance = np.linalg.norm(points[:, first] - points[:, second], axis=2)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        logarithm = np.log(distance)
-    logarithm[~np.isfinite(logarithm).all(axis=1)] = np.nan
-    return (logarithm - logarithm.mean(axis=1, keepdims=True)).astype(np.float32)
+def _similarity(source: NDArray[Any], target: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the shift, turn and scale that brings points closest to others (Umeyama 1991), as a 2x3 matrix."""
+    a, b = source - source.mean(axis=0), target - target.mean(axis=0)
+    # in the plane, turning and scaling is multiplying by a complex number
+    x, y = a[:, 0] + 1j * a[:, 1], b[:, 0] + 1j * b[:, 1]
+    factor = np.vdot(x, y) / max(float(np.vdot(x, x).real), 1e-12)
+    turn = np.array([[factor.real, -factor.imag], [factor.imag, factor.real]])
+    return np.column_stack([turn, target.mean(axis=0) - turn @ source.mean(axis=0)])
 
 
-def _network_vectors(crops: NDArray[Any], weights: Path) -> NDArray[np.float32]:
+@functools.lru_cache(maxsize=1)
+def _sface(file: str, _changed: int) -> Callable[[NDArray[np.uint8]], Vectors]:
+    content = Path(file).read_bytes()
+    if hashlib.sha256(content).hexdigest() != SFACE_SHA256:
+        raise ModelFileError(
+            f"{SFACE_FILE} is not the file that was tested (another version of {SFACE_PACKAGE}, or damaged): "
+            f"install it again with {HOW_TO_GET_SFACE}"
+        )
+    network = cv2.dnn.readNetFromONNX(np.frombuffer(content, np.uint8))
+
+    def run(face: NDArray[np.uint8]) -> Vectors:
+        network.setInput(cv2.dnn.blobFromImage(face, 1.0, (_SIDE, _SIDE), (0, 0, 0), swapRB=False))
+        return _unit(np.asarray(network.forward(), np.float32).ravel())
+
+    return run
+
+
+def _vggface2_vectors(crops: NDArray[Any], weights: Path) -> Vectors:
     import torch
 
-    network = _network(str(weights), weights.stat().st_mtime_ns)
-    found = [np.empty((0, 512), np.float32)]
+    network = _vggface2(str(weights), weights.stat().st_mtime_ns)
+    found = []
     with torch.inference_mode():
         for start in range(0, len(crops), _BATCH):
             batch = (
@@ -204,7 +294,7 @@ def _network_vectors(crops: NDArray[Any], weights: Path) -> NDArray[np.float32]:
 
 
 @functools.lru_cache(maxsize=1)
-def _network(weights: str, _changed: int) -> Any:
+def _vggface2(weights: str, _changed: int) -> Any:
     import torch
     from facenet_pytorch import InceptionResnetV1
 
@@ -213,3 +303,241 @@ def _network(weights: str, _changed: int) -> Any:
     # the release's file also contains the classifier of the 8631 identities
     network.load_state_dict({k: v for k, v in state.items() if not k.startswith("logits.")})
     return network.eval()
+
+
+# --- moments and their comparison
+
+
+def average_moments(
+    method: str,
+    time_s: NDArray[Any],
+    moment: NDArray[Any],
+    vectors: Vectors,
+    end_s: float,
+) -> FaceMoments:
+    """Average the faces of each moment.
+
+    Parameters
+    ----------
+    method : str
+        See `FaceNetwork`.
+    time_s : ndarray of float, shape (n,)
+        When each face is seen, in order.
+    moment : ndarray of int, shape (n,)
+        The moment that each face belongs to, in order.
+    vectors : ndarray of float32, shape (n, d)
+        Of the faces.
+    end_s : float
+        When the last one ends.
+    """
+    _, first, counts = np.unique(moment, return_index=True, return_counts=True)
+    means = np.stack([_mean(part) for part in np.split(vectors, first[1:])]) if len(first) else vectors
+    start = time_s[first]
+    # a moment begins with the first of its faces and lasts until the next one
+    return FaceMoments(method, start, np.append(start[1:], end_s)[: len(start)], counts, means)
+
+
+def distances(vectors: Vectors, other: Vectors) -> NDArray[Any]:
+    """Return 1 - cosine of vectors of unit length: 0 for equal ones, 1 at right angles, 2 for opposite ones."""
+    return np.asarray(1.0 - vectors.astype(np.float64) @ other.astype(np.float64).T)
+
+
+def same_person(
+    first: FaceMoments, second: FaceMoments, settings: QualitySettings
+) -> tuple[float, bool] | None:
+    """Compare the main faces of two videos.
+
+    Returns
+    -------
+    (float, bool) or None
+        Their distance, and whether it is below the limit; None if either has no comparable face, or if different
+        networks made them.
+    """
+    limit = limit_of(first.method, settings)
+    one, other = (main_face(f.comparable(), limit) for f in (first, second))
+    if one is None or other is None or first.method != second.method:
+        return None
+    distance = float(distances(one.vector, other.vector))
+    return distance, distance <= limit
+
+
+def typical_moment(moments: FaceMoments) -> NDArray[Any]:
+    """Return each moment's distance to the most typical one: the one that is nearest to half of the others.
+
+    The most typical moment is 0 from itself. Where two persons are seen, it is a moment of the one who is seen longer, or of
+    the first one; never the moment in which one takes over from the other, though that is nearest to all on average.
+    """
+    apart = np.clip(distances(moments.vectors, moments.vectors), 0, None)
+    nearest = np.sort(apart, axis=1)[:, 1 : 1 + max(1, (len(apart) - 1) // 2)]
+    spread = nearest.mean(axis=1) if nearest.size else np.zeros(len(apart))
+    return np.asarray(apart[np.argmin(spread.round(2))])
+
+
+def main_face(moments: FaceMoments, limit: float) -> MainFace | None:
+    """Return the face that most of a video's comparable moments show; None without any."""
+    if not len(moments.vectors):
+        return None
+    apart = typical_moment(moments)
+
+    def mean(own: NDArray[np.bool_]) -> Vectors:
+        return _mean(moments.vectors[own], moments.faces[own])
+
+    # a moment in which one person takes over from another is between them, and would blur what the rest is compared with
+    within = distances(moments.vectors, mean(apart <= limit / 4))
+    return MainFace(mean(apart <= limit / 2), within)
+
+
+def compare_videos(videos: Mapping[str, FaceMoments], settings: QualitySettings) -> dict[str, PersonFound]:
+    """Compare the faces of one patient's videos, each with itself and with the others.
+
+    Parameters
+    ----------
+    videos : mapping of str to FaceMoments
+        By video id; a video without a comparable face is in no comparison. Vectors of several networks may be mixed
+        while a study changes from one to the other: only those of one network are compared.
+    settings : QualitySettings
+        Limits.
+
+    Returns
+    -------
+    dict
+        By video id; videos without a comparable face are missing.
+    """
+    found: dict[str, PersonFound] = {}
+    for method in sorted({v.method for v in videos.values()}):
+        limit = limit_of(method, settings)
+        own = {name: v.comparable() for name, v in videos.items() if v.method == method}
+        mains = {name: main for name, v in own.items() if (main := main_face(v, limit)) is not None}
+        names = list(mains)
+        if not names:
+            continue
+        vectors = np.stack([mains[name].vector for name in names])
+        groups = _groups(vectors, limit)
+        counts = np.bincount(groups)
+        most = np.flatnonzero(counts == counts.max())
+        for place, name in enumerate(names):
+            others = np.arange(len(names)) != place
+            usual = others & np.isin(groups, most)
+            reference = vectors[usual if usual.any() else others]
+            across = float(distances(vectors[place], _mean(reference))) if len(reference) else None
+            other_video = len(counts) > 1 and (len(most) > 1 or groups[place] != most[0])
+            away = mains[name].distances
+            if other_video and len(reference):
+                away = distances(own[name].vectors, _mean(reference))
+            found[name] = _person(own[name], mains[name], away > limit, across, other_video)
+    return found
+
+
+def _person(
+    moments: FaceMoments, main: MainFace, elsewhere: NDArray[Any], across: float | None, other_video: bool
+) -> PersonFound:
+    share = float(moments.faces[elsewhere].sum() / moments.faces.sum())
+    spans: list[Span] = []
+    for begin, end in zip(
+        moments.start_s[elsewhere].tolist(), moments.end_s[elsewhere].tolist(), strict=True
+    ):
+        if spans and begin - spans[-1][1] < 1e-6:
+            spans[-1] = (spans[-1][0], round(end, 2))
+        else:
+            spans.append((round(begin, 2), round(end, 2)))
+    return PersonFound(moments.method, float(main.distances.max()), across, bool(other_video), share, spans)
+
+
+def faces_of_patient(
+    patient: str, videos: Mapping[str, FaceMoments], settings: QualitySettings
+) -> list[PatientFace]:
+    """Return the persons seen in a patient's videos, one entry each: usually the patient alone."""
+    found = []
+    for method in sorted({v.method for v in videos.values()}):
+        limit = limit_of(method, settings)
+        mains = {
+            name: main.vector
+            for name, v in videos.items()
+            if v.method == method and (main := main_face(v.comparable(), limit)) is not None
+        }
+        names, vectors = np.array(list(mains)), np.array(list(mains.values()))
+        groups = _groups(vectors, limit) if len(names) else np.empty(0, int)
+        found += [
+            PatientFace(patient, tuple(names[groups == g].tolist()), _mean(vectors[groups == g]))
+            for g in np.unique(groups)
+        ]
+    return found
+
+
+def shared_faces(faces: Sequence[PatientFace], limit: float) -> list[SharedFace]:
+    """Find persons who are seen under several patient ids.
+
+    Every person is compared with every other, a block at a time: a thousand patients take a fraction of a second.
+
+    Parameters
+    ----------
+    faces : sequence of PatientFace
+        Of the whole study, from `faces_of_patient`.
+    limit : float
+        Distance up to which two are one person. Half a million pairs are compared in a study of a thousand patients,
+        so it has to be stricter than for the few pairs within one patient.
+    """
+    parent = list(range(len(faces)))
+
+    def root(place: int) -> int:
+        while parent[place] != place:
+            parent[place] = parent[parent[place]]
+            place = parent[place]
+        return place
+
+    owners = np.array([f.patient_id for f in faces])
+    nearest: dict[int, float] = {}
+    pairs: list[tuple[int, int, float]] = []
+    for size in sorted({len(f.vector) for f in faces}):
+        of_size = np.array([i for i, f in enumerate(faces) if len(f.vector) == size])
+        vectors = np.stack([faces[i].vector for i in of_size])
+        for start in range(0, len(of_size), _BLOCK):
+            apart = 1.0 - vectors[start : start + _BLOCK] @ vectors.T
+            for a, b in np.argwhere(apart <= limit).tolist():
+                one, other = int(of_size[start + a]), int(of_size[b])
+                if one < other and owners[one] != owners[other]:
+                    pairs.append((one, other, float(apart[a, b])))
+    for one, other, _ in pairs:
+        parent[root(one)] = root(other)
+    for one, _, distance in pairs:
+        group = root(one)
+        nearest[group] = min(distance, nearest.get(group, distance))
+    members: dict[int, list[int]] = {}
+    for place in range(len(faces)):
+        if root(place) in nearest:
+            members.setdefault(root(place), []).append(place)
+    return sorted(
+        (
+            SharedFace(
+                tuple(sorted({faces[i].patient_id for i in places})),
+                tuple(sorted(v for i in places for v in faces[i].videos)),
+                round(nearest[group], 3),
+            )
+            for group, places in members.items()
+        ),
+        key=lambda shared: shared.patients,
+    )
+
+
+def _groups(vectors: Vectors, limit: float) -> NDArray[Any]:
+    """Group vectors by person: average linkage, cut at the limit. Groups are numbered by their first member."""
+    # twice as far from one another as from their mean is at most four times the distance: nearly always one person
+    if 4 * distances(vectors, _mean(vectors)).max() <= limit:
+        return np.zeros(len(vectors), int)
+    from scipy.cluster.hierarchy import fcluster, linkage
+    from scipy.spatial.distance import squareform
+
+    apart = np.clip(distances(vectors, vectors), 0, None)
+    np.fill_diagonal(apart, 0)
+    labels = fcluster(linkage(squareform(apart, checks=False), "average"), limit, "distance")
+    _, first = np.unique(labels, return_index=True)
+    number = {label: n for n, label in enumerate(labels[np.sort(first)].tolist())}
+    return np.array([number[label] for label in labels.tolist()])
+
+
+def _mean(vectors: Vectors, weights: NDArray[Any] | None = None) -> Vectors:
+    return _unit(np.average(vectors, axis=0, weights=weights).astype(np.float32))
+
+
+def _unit(vector: Vectors) -> Vectors:
+    return (vector / max(float(np.linalg.norm(vector)), 1e-9)).astype(np.float32)

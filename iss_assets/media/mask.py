@@ -14,6 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from iss_assets.settings import QualitySettings
+
 Box = tuple[float, float, float, float]
 
 # top, bottom, left, right as shares of the crop's side
@@ -65,6 +67,12 @@ def measure_cover(crop: NDArray[Any]) -> Cover:
     around = float(np.median(np.concatenate(places[1:])[:, 1]))
     lips = float(np.percentile(places[0][:, 1], 90)) - around
     return Cover(min(differences) / scale, lips / scale)
+
+
+def is_masked(cover: Cover, settings: QualitySettings) -> bool:
+    """Return whether something covers the lower face."""
+    hidden = cover.difference > settings.mask_difference and cover.lips < settings.mask_lips
+    return hidden or cover.difference > settings.mask_sure
 
 
 def _pixels(picture: NDArray[Any], boxes: tuple[Box, ...]) -> NDArray[Any]:

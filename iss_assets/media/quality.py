@@ -6,7 +6,7 @@ What one video's measures mean, compared with the thresholds of ``QualitySetting
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -17,22 +17,18 @@ import pyarrow as arrow
 from numpy.typing import NDArray
 
 from iss_assets.media.geometry import examine_meshes
-from iss_assets.media.identity import Embedding, compare, embed_faces
+from iss_assets.media.identity import PersonFound
 from iss_assets.media.landmarks import decode_crops
-from iss_assets.media.mask import Cover, measure_cover
+from iss_assets.media.mask import is_masked, measure_cover
 from iss_assets.media.measures import perceptual_blur
 from iss_assets.media.moments import SampleTimes, Span, span_between
 from iss_assets.protocol.flags import CAUSE_OF, FLAGS
 from iss_assets.protocol.reviews import EXCLUDED
 from iss_assets.settings import QualitySettings
 
-QUALITY_CODE_VERSION: Final = "4"
+QUALITY_CODE_VERSION: Final = "5"
 """Part of the fingerprints: raise it when the same rows and settings produce different measures, flags, or moments."""
 
-_MAX_EMBEDDED: Final = 40
-"""Faces embedded per video, evenly spaced."""
-_FACES_PER_MOMENT: Final = 5
-"""Consecutive embedded faces that are averaged when a video is compared with itself: a single one is too uncertain."""
 _MESH_BATCH: Final = 1024
 _CROP_BATCH: Final = 128
 _NARROW_BAND_HZ: Final = 8000
@@ -40,27 +36,19 @@ _NARROW_BAND_HZ: Final = 8000
 
 
 @dataclass(frozen=True)
-class PersonVector:
-    """The vector that represents the face of one video; see `person_of`."""
-
-    method: str
-    vector: NDArray[np.float32]
-
-
-@dataclass(frozen=True)
 class OtherVideos:
-    """What an assessment knows about other videos.
+    """What an assessment knows from the comparison with other videos.
 
     Attributes
     ----------
     sha256s : collection of str
         Hashes of all other submissions of the study.
-    persons : sequence of PersonVector
-        Faces of the same patient's other videos.
+    person : PersonFound, optional
+        Whose face the video shows; None if it was not compared.
     """
 
     sha256s: frozenset[str] = frozenset()
-    persons: Sequence[PersonVector] = ()
+    person: PersonFound | None = None
 
 
 @dataclass(frozen=True)
@@ -168,7 +156,7 @@ def assess_video(
         points, meshed = _meshes(landmarks)
         _mesh(found, landmarks, points, meshed, times.of(meshes))
         _crops(found, faces, fps, times.of(own))
-        _person(found, faces, points, meshed, others.persons, times.of(own))
+        _person(found, others.person)
         _sound(found, video, audio)
         reason = _unusable_reason(found.flags, found.measures, settings)
     else:
@@ -222,35 +210,7 @@ def crops_needed(count: int, settings: QualitySettings, fps: float) -> NDArray[n
     fps : float
         Sampled frames per second.
     """
-    return np.union1d(_crops_measured(count, settings, fps), _crops_embedded(count))
-
-
-def _crops_measured(count: int, settings: QualitySettings, fps: float) -> NDArray[np.int64]:
     return np.arange(0, count, max(1, round(fps / settings.crops_per_second)))
-
-
-def _crops_embedded(count: int) -> NDArray[np.int64]:
-    """Return up to `_MAX_EMBEDDED` evenly spaced positions."""
-    return np.unique(np.linspace(0, count - 1, min(count, _MAX_EMBEDDED)).round().astype(np.int64))
-
-
-def person_of(faces: arrow.Table, landmarks: arrow.Table, settings: QualitySettings) -> PersonVector | None:
-    """Return the vector of one video's face, for `OtherVideos.persons`; None if no face can be embedded.
-
-    Parameters
-    ----------
-    faces, landmarks : pyarrow.Table
-        The video's rows of these tables, in any order.
-    settings : QualitySettings
-        Contains the path of the weights.
-    """
-    if faces.num_rows == 0:
-        return None
-    faces, landmarks = _in_order(faces), _in_order(landmarks)
-    points, meshed = _meshes(landmarks)
-    embedding, _ = _embedding(faces, points, meshed, settings)
-    center = embedding.center()
-    return None if center is None else PersonVector(embedding.method, center)
 
 
 def _in_order(rows: arrow.Table) -> arrow.Table:
@@ -337,7 +297,7 @@ def _light(found: _Findings, frames: arrow.Table, times: SampleTimes) -> None:
 
 def _crops(found: _Findings, faces: arrow.Table, fps: float, times: SampleTimes) -> None:
     settings = found.settings
-    chosen = _crops_measured(faces.num_rows, settings, fps)
+    chosen = crops_needed(faces.num_rows, settings, fps)
     taken = faces.take(arrow.array(chosen))
     times = times.of(chosen, int(chosen[1]) if len(chosen) > 1 else 1)
     side = np.minimum(
@@ -352,7 +312,7 @@ def _crops(found: _Findings, faces: arrow.Table, fps: float, times: SampleTimes)
         covers.append(measure_cover(crop))
     found.measures["blur"] = _median(np.array(blur, float))
     found.share("blurred", np.array(blur, float) > settings.blur, times)
-    masked = [_is_masked(c, settings) for c in covers]
+    masked = [is_masked(c, settings) for c in covers]
     found.measures["mask_difference"] = _median(np.array([c.difference for c in covers], float))
     found.measures["mask_lips"] = _median(np.array([c.lips for c in covers], float))
     found.share("mask", np.array(masked, bool), times)
@@ -362,11 +322,6 @@ def _decoded(crops: arrow.ChunkedArray) -> Iterator[NDArray[np.uint8]]:
     """Yield decoded crops, a few at a time: half an hour of them takes 280 MB."""
     for start in range(0, len(crops), _CROP_BATCH):
         yield from decode_crops(crops.slice(start, _CROP_BATCH))
-
-
-def _is_masked(cover: Cover, settings: QualitySettings) -> bool:
-    hidden = cover.difference > settings.mask_difference and cover.lips < settings.mask_lips
-    return hidden or cover.difference > settings.mask_sure
 
 
 def _meshes(landmarks: arrow.Table) -> tuple[NDArray[np.float32], NDArray[Any]]:
@@ -407,67 +362,16 @@ def _mesh(
     )
 
 
-def _person(
-    found: _Findings,
-    faces: arrow.Table,
-    points: NDArray[Any],
-    meshed: NDArray[Any],
-    persons: Sequence[PersonVector],
-    times: SampleTimes,
-) -> None:
-    settings = found.settings
-    if faces.num_rows == 0:
+def _person(found: _Findings, person: PersonFound | None) -> None:
+    if person is None:
         return
-    embedding, moment = _embedding(faces, points, meshed, settings)
-    center = embedding.center()
-    if center is None:
-        return
-    found.measures["identity_method"] = embedding.method
-    centers = {
-        int(m): Embedding(embedding.method, embedding.vectors[moment == m]).center()
-        for m in np.unique(moment)
-    }
-    compared = {
-        m: compare(vector, center, embedding.method, settings)
-        for m, vector in centers.items()
-        if vector is not None
-    }
-    inside = list(compared.values())
-    # a moment begins with the first of its faces and lasts until the next moment
-    chosen = _crops_embedded(faces.num_rows)[::_FACES_PER_MOMENT]
-    every = int(chosen[1] - chosen[0]) if len(chosen) > 1 else faces.num_rows
-    found.share(
-        "other_person",
-        np.array([not c.same for c in inside], bool),
-        times.of(chosen[list(compared)], every),
-    )
-    found.measures["identity_within"] = max((c.distance for c in inside), default=None)
-    against = [
-        compare(center, p.vector, embedding.method, settings) for p in persons if p.method == embedding.method
-    ]
-    if against:
-        middle = sorted(against, key=lambda c: c.distance)[len(against) // 2]
-        found.measures["identity_distance"] = middle.distance
-        found.measures["identity_confidence"] = middle.confidence
-        found.flag_if("other_person", not middle.same)
-
-
-def _embedding(
-    faces: arrow.Table, points: NDArray[Any], meshed: NDArray[Any], settings: QualitySettings
-) -> tuple[Embedding, NDArray[Any]]:
-    """Embed up to `_MAX_EMBEDDED` unmasked faces from the whole video; also return the moment that each belongs to."""
-    index = _numbers(faces, "frame_index")
-    chosen = _crops_embedded(len(index))
-    taken = faces.take(arrow.array(chosen))
-    mesh = np.full((len(chosen), 468, 3), np.nan, np.float32)
-    there = np.isin(index[chosen], meshed)
-    mesh[there] = points[np.searchsorted(meshed, index[chosen][there])]
-    boxes = np.stack([_numbers(taken, name) for name in ("x1", "y1", "x2", "y2")], axis=1)
-    crops = decode_crops(taken["crop"])
-    # under a mask the mesh is a guess, and the embedding describes the mask
-    bare = np.array([not _is_masked(measure_cover(crop), settings) for crop in crops], bool)
-    moment = np.arange(len(chosen)) // _FACES_PER_MOMENT
-    return embed_faces(crops[bare], mesh[bare], settings, boxes=boxes[bare]), moment[bare]
+    found.measures["identity_method"] = person.method
+    found.measures["identity_within"] = person.within
+    found.measures["identity_distance"] = person.across
+    found.measures["other_person_share"] = person.other_share
+    found.moments["other_person"] = person.spans
+    elsewhere = person.other_share >= found.settings.other_person_share
+    found.flag_if("other_person", person.other_video or elsewhere)
 
 
 def _sound(found: _Findings, video: Mapping[str, Any], audio: Mapping[str, Any] | None) -> None:

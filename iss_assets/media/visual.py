@@ -44,6 +44,7 @@ from iss_assets.media.measures import (
     measure_frame,
     measure_text,
 )
+from iss_assets.media.opencv import opencv_in_one_thread
 from iss_assets.media.row_store import RowStore
 from iss_assets.media.upright import UprightRgb
 from iss_assets.media.video import SampledFrame, open_video, sample_frames
@@ -149,7 +150,7 @@ def extract_visual(
     source = sample_frames(path, video, threads, timeline)
     work = _VisualPass(video, faces, landmarks, scratch)
     work.mesh_thread = _mesh_pool if threads > 1 else _InlineExecutor()
-    with _opencv_in_one_thread():
+    with opencv_in_one_thread():
         batches = _timed(iter(source), work.seconds)
         for batch in _prefetched(batches) if threads > 1 else batches:
             work.add(batch)
@@ -379,14 +380,3 @@ class _InlineExecutor:
 
 _mesh_pool = ThreadPoolExecutor(1, thread_name_prefix="mesh")
 """Kept for the life of the process, and with it the mesh that its thread has loaded."""
-
-
-@contextmanager
-def _opencv_in_one_thread() -> Iterator[None]:
-    """Limit OpenCV to one thread: its tasks here are too small to be split."""
-    before = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        yield
-    finally:
-        cv2.setNumThreads(before)

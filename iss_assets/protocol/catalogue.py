@@ -409,6 +409,24 @@ _STUDY: Final = (
         "Have the flag's measure reviewed for this group before its videos are left out of training.",
         "settings, checks.group_gap; the paper's Ethics section",
     ),
+    CheckInfo(
+        "study_faces",
+        "study_expectations",
+        "One face is seen under two patients",
+        "WARN",
+        "Watch the named patients' videos side by side: somebody may be enrolled twice, a video may be filed under the wrong "
+        "patient, or two people look alike.",
+        "settings, checks.same_face_distance",
+    ),
+    CheckInfo(
+        "study_faces_not_compared",
+        "study_expectations",
+        "Faces are not compared: nobody would notice another person's face",
+        "WARN",
+        "Install the network that compares faces as `iss doctor` says, then iss run; or switch comparing off with "
+        "ISS_IDENTITY__ENABLED=false.",
+        "docs/quality.md, another person's face",
+    ),
 )
 
 DAEMON_SILENT: Final = CheckInfo(

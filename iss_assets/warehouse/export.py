@@ -26,8 +26,13 @@ from iss_assets.warehouse.export_readers import reader_scripts
 from iss_assets.warehouse.sql.build import built_models
 from iss_assets.warehouse.sql.models import SqlModels, load_models
 
-MEDIA: Final = {"faces": ("crop",), "audio": ("waveform",), "mel_spectrograms": ("mel",)}
-"""Columns that show a face or hold a voice, in the tables of either recording."""
+MEDIA: Final = {
+    "faces": ("crop",),
+    "face_identity": ("vector",),
+    "audio": ("waveform",),
+    "mel_spectrograms": ("mel",),
+}
+"""Columns that show a face, recognize one, or hold a voice, in the tables of either recording."""
 
 WORDS: Final = {
     "transcripts": ("text",),

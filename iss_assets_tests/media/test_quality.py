@@ -10,16 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from iss_assets.media.identity import mesh_proportions
+from iss_assets.media.identity import PersonFound
 from iss_assets.media.landmarks import encode_crop
 from iss_assets.media.measures import measure_face, measure_frame
-from iss_assets.media.quality import (
-    OtherVideos,
-    PersonVector,
-    VideoAssessment,
-    assess_video,
-    person_of,
-)
+from iss_assets.media.quality import OtherVideos, VideoAssessment, assess_video
 from iss_assets.protocol.flags import FLAGS
 from iss_assets.settings import QualitySettings
 from iss_assets_tests.media.test_measures import ASTRONAUT, CROP, MASKS, covered
@@ -333,24 +327,29 @@ def test_the_same_file_under_another_submission_is_a_duplicate() -> None:
     assert found.flags == ["duplicate"] and found.unusable_reason == "duplicate"
 
 
-def test_another_face_than_in_the_patients_other_videos_is_flagged_with_method_and_confidence() -> None:
-    _, faces, landmarks = _tables()
-    own = person_of(faces, landmarks, SETTINGS)
-    assert own is not None and own.method == "mesh"
-    longer = PersonVector("mesh", mesh_proportions((MESH * [1, 1.8, 1])[None])[0])
-    assert _assess(others=OtherVideos(persons=[own])).flags == []
-    found = _assess(others=OtherVideos(persons=[longer, longer, own]))
-    assert found.flags == ["other_person"]
-    assert found.measures["identity_method"] == "mesh"
-    assert 0.5 <= float(found.measures["identity_confidence"] or 0) <= 0.7
+def _with(person: PersonFound) -> VideoAssessment:
+    return _assess(others=OtherVideos(person=person))
 
 
-def test_a_masked_face_is_not_taken_for_another_person() -> None:
-    longer = PersonVector("mesh", mesh_proportions((MESH * [1, 1.8, 1])[None])[0])
-    found = _assess(crop=covered(CROP, MASKS["blue"]), others=OtherVideos(persons=[longer]))
-    assert found.flags == ["mask"]
-    _, faces, landmarks = _tables(crop=covered(CROP, MASKS["blue"]))
-    assert person_of(faces, landmarks, SETTINGS) is None
+def test_another_face_than_in_the_patients_other_videos_is_flagged_with_method_distance_and_moments() -> None:
+    own = _with(PersonFound("sface", 0.1, 0.2, other_video=False, other_share=0.0))
+    assert own.flags == [] and own.moments == {}
+    assert own.measures["identity_method"] == "sface"
+    assert own.measures["identity_within"] == 0.1 and own.measures["identity_distance"] == 0.2
+    other = _with(PersonFound("sface", 0.1, 0.9, True, 1.0, [(0.0, 6.0)]))
+    assert other.flags == ["other_person"] and other.moments == {"other_person": [(0.0, 6.0)]}
+    assert other.usable, "a person looks at it first"
+
+
+def test_another_face_for_a_tenth_of_the_video_is_flagged_and_for_less_it_is_not() -> None:
+    brief = _with(PersonFound("sface", 0.9, 0.2, False, 0.09, [(1.0, 1.5)]))
+    assert brief.flags == [] and brief.measures["other_person_share"] == 0.09
+    longer = _with(PersonFound("sface", 0.9, 0.2, False, 0.125, [(1.0, 1.8)]))
+    assert longer.flags == ["other_person"] and longer.moments == {"other_person": [(1.0, 1.8)]}
+
+
+def test_a_video_that_was_not_compared_has_no_measure_of_it() -> None:
+    assert not any(name.startswith(("identity", "other_person")) for name in _assess().measures)
 
 
 def test_a_flag_says_when_it_holds() -> None:

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torchvision.models import ResNet50_Weights, resnet50
 
+from iss_assets.media import face_networks
 from iss_assets.modeling.files import content_hash
 from iss_assets.modeling.weights import (
     FoundWeights,
@@ -20,7 +21,7 @@ from iss_assets.modeling.weights import (
     initial_resnet50,
     weights_fingerprint,
 )
-from iss_assets.settings import QualitySettings, Settings, TrainingSettings
+from iss_assets.settings import IdentitySettings, QualitySettings, Settings, TrainingSettings
 from iss_assets.warehouse.ledger import code_versions
 
 
@@ -146,22 +147,31 @@ def test_a_file_is_hashed_again_only_if_size_or_mtime_change(
     assert content_hash(file) == first
 
 
-def test_quality_is_stale_when_the_identity_weights_are_replaced(
+def test_faces_and_quality_are_stale_when_the_identity_weights_are_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "empty"))
     file = tmp_path / "vggface2.pt"
     file.write_bytes(b"one")
-    settings = Settings(quality=QualitySettings(identity_weights=file))
-    first = code_versions(settings)
+    settings = Settings(identity=IdentitySettings(weights=file))
+    seen = [code_versions(settings)]
     file.write_bytes(b"another")
-    second = code_versions(settings)
-    assert second["video_quality"] != first["video_quality"]
-    assert {n: v for n, v in second.items() if n != "video_quality"} == {
-        n: v for n, v in first.items() if n != "video_quality"
-    }
+    seen.append(code_versions(settings))
     file.unlink()
-    assert code_versions(settings)["video_quality"] not in (
-        first["video_quality"],
-        second["video_quality"],
-    )
+    seen.append(code_versions(settings))
+    monkeypatch.setattr(face_networks, "SFACE_PACKAGE", "a_package_that_nobody_has")
+    seen.append(code_versions(Settings()))
+    compared = ("face_identity", "video_quality")
+    for table in compared:
+        assert len({versions[table] for versions in seen}) == 4, table
+    rest = [{n: v for n, v in versions.items() if n not in compared} for versions in seen]
+    assert all(versions == rest[0] for versions in rest)
+
+
+def test_faces_are_stale_when_the_limits_of_a_mask_change_and_not_when_those_of_a_person_do() -> None:
+    first = code_versions(Settings())
+    person = code_versions(Settings(quality=QualitySettings(sface_distance=0.5)))
+    assert person["face_identity"] == first["face_identity"]
+    assert person["video_quality"] != first["video_quality"]
+    mask = code_versions(Settings(quality=QualitySettings(mask_lips=1.0)))
+    assert mask["face_identity"] != first["face_identity"]

@@ -5,7 +5,7 @@ Measures and thresholds are in ``media.quality``.
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -35,13 +35,13 @@ from iss_assets.warehouse.verdicts import (
 )
 
 if TYPE_CHECKING:
+    from iss_assets.media.identity import FaceMoments
     from iss_assets.media.isolation import Guard
-    from iss_assets.media.quality import PersonVector
 
 _BYTES_PER_FRAME: Final = 8_000
 """Estimated size of a frame's rows: 5.6 kB of mesh, and some crops."""
-_KEPT_BYTES: Final = 64 * 2**20
-"""Memory for a patient's videos while they are compared; the rest is read a second time."""
+_READ_BYTES: Final = 64 * 2**20
+"""Memory for the rows of videos that are read at once: opening the warehouse for each takes longer."""
 
 
 def quality_assets(settings: Settings) -> list[dg.AssetsDefinition]:
@@ -56,7 +56,15 @@ def quality_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             kinds={"python", "duckdb"},
         ),
         partitions_def=patients_partitions,
-        deps=["videos", "frames", "faces", "landmarks", "audio", "reviews"],
+        deps=[
+            "videos",
+            "frames",
+            "faces",
+            "landmarks",
+            "audio",
+            "reviews",
+            *(["face_identity"] if settings.identity.enabled else []),
+        ],
         code_version=code_versions(settings)["video_quality"],
     )
     def video_quality(
@@ -125,7 +133,7 @@ def assess_patient(
     Parameters
     ----------
     store : Warehouse
-        Rows of ``videos``, ``frames``, ``faces``, ``landmarks`` and ``audio``.
+        Rows of ``videos``, ``frames``, ``faces``, ``landmarks``, ``audio`` and ``face_identity``.
     settings : Settings
         Thresholds, and limits of time.
     patient : str
@@ -135,10 +143,9 @@ def assess_patient(
     reviews : sequence of ReviewRow
         What people decided about the patient's videos.
     """
-    from iss_assets.media.quality import OtherVideos, VideoAssessment, apply_review, assess_video, person_of
+    from iss_assets.media.identity import compare_videos
+    from iss_assets.media.quality import OtherVideos, VideoAssessment, apply_review, assess_video
 
-    kept: dict[str, VisualRows] = {}
-    room = _KEPT_BYTES
     # DuckDB keeps what it has read in memory: the share of one thread is enough
     with store.read(threads=1) as connection:
         own = _fetch(connection, "select * from videos where patient_id = ? order by video_id", patient)
@@ -150,16 +157,7 @@ def assess_patient(
             patient,
         ).to_pylist()
         audio = _fetch(connection, "select * exclude (waveform) from audio where patient_id = ?", patient)
-        # short videos, while the connection is open: opening one per video costs more
-        for row in own.select(["video_id", "duration_s"]).to_pylist():
-            expected = (row["duration_s"] or 0.0) * settings.video.fps * _BYTES_PER_FRAME
-            if expected <= room:
-                visual = read_visual(connection, settings, row["video_id"])
-                # there may be more than the container says
-                if visual.bytes <= room:
-                    kept[row["video_id"]] = visual
-                    room -= visual.bytes
-                del visual
+        persons = compare_videos(_moments(connection, settings, patient), settings.quality)
     fingerprint = quality_fingerprint(
         patient,
         [v for v in submitted if v["patient_id"] == patient],
@@ -169,13 +167,7 @@ def assess_patient(
     )
     decided = video_decisions(reviews)
 
-    def fetch_visual(video_id: str) -> VisualRows:
-        with store.read(threads=1) as connection:
-            return read_visual(connection, settings, video_id)
-
     sounds = {row["video_id"]: row for row in audio.to_pylist()}
-    names = own["video_id"].to_pylist()
-    persons: dict[str, PersonVector | None] = {}
     verdicts: dict[str, Verdict] = {}
     run = settings.run
 
@@ -191,32 +183,20 @@ def assess_patient(
             verdicts[video["video_id"]] = verdict_from(reading, error, stage_versions(settings))
             return None
 
-    videos = {video["video_id"]: video for video in own.to_pylist()}
-    # a single video has nothing to be compared with
-    for video_id in names if len(names) > 1 else []:
-        visual = kept.get(video_id) or fetch_visual(video_id)
-        persons[video_id] = attempt(
-            videos[video_id], person_of, visual.faces, visual.landmarks, settings.quality
-        )
-        if video_id not in kept and visual.bytes <= room:
-            kept[video_id] = visual
-            room -= visual.bytes
-        del visual
     rows = []
-    for video_id, video in videos.items():
-        visual = kept.pop(video_id) if video_id in kept else fetch_visual(video_id)
-        frames, faces, landmarks = visual
+    for video, (frames, faces, landmarks) in _visual_rows(store, settings, own.to_pylist()):
+        video_id = video["video_id"]
         others = OtherVideos(
             sha256s=frozenset(v["sha256"] for v in submitted if v["video_id"] != video_id),
-            persons=[p for other, p in persons.items() if p is not None and other != video_id],
+            person=persons.get(video_id),
         )
         assess = partial(
             assess_video, fps=settings.video.fps, max_seconds=settings.video.max_seconds, others=others
         )
         sound = sounds.get(video_id)
-        assessment: VideoAssessment | None = None
-        if video_id not in verdicts:
-            assessment = attempt(video, assess, video, frames, faces, landmarks, sound, settings.quality)
+        assessment: VideoAssessment | None = attempt(
+            video, assess, video, frames, faces, landmarks, sound, settings.quality
+        )
         if assessment is None:
             # what cannot be measured cannot be trusted
             why = {"measuring_failed": verdicts[video_id].error}
@@ -244,7 +224,7 @@ def assess_patient(
             }
         )
         # before the next one is read
-        del visual, frames, faces, landmarks
+        del frames, faces, landmarks
     return Assessed(rows, fingerprint, list(verdicts.values()))
 
 
@@ -267,6 +247,30 @@ class VisualRows(NamedTuple):
     def bytes(self) -> int:
         """Memory that the rows take."""
         return sum(table.nbytes for table in self)
+
+
+def _visual_rows(
+    store: Warehouse, settings: Settings, videos: Sequence[Mapping[str, Any]]
+) -> Iterator[tuple[Mapping[str, Any], VisualRows]]:
+    """Yield each video with its rows, reading as many at once as fit into `_READ_BYTES`."""
+    waiting = list(reversed(videos))
+    while waiting:
+        read: list[tuple[Mapping[str, Any], VisualRows]] = []
+        room = float(_READ_BYTES)
+        with store.read(threads=1) as connection:
+            while waiting and room > 0:
+                expected = (waiting[-1]["duration_s"] or 0.0) * settings.video.fps * _BYTES_PER_FRAME
+                if read and expected > room:
+                    break
+                video = waiting.pop()
+                visual = read_visual(connection, settings, video["video_id"])
+                read.append((video, visual))
+                # there may be more than the container says
+                room -= max(expected, visual.bytes)
+                del visual
+        read.reverse()
+        while read:
+            yield read.pop()
 
 
 def read_visual(connection: duckdb.DuckDBPyConnection, settings: Settings, video_id: str) -> VisualRows:
@@ -292,6 +296,24 @@ def read_visual(connection: duckdb.DuckDBPyConnection, settings: Settings, video
         video_id,
     )
     return VisualRows(frames, faces, landmarks)
+
+
+def _moments(
+    connection: duckdb.DuckDBPyConnection, settings: Settings, patient: str
+) -> "dict[str, FaceMoments]":
+    """Return what is stored of the faces in a patient's videos; nothing where that is switched off."""
+    from iss_assets.features.identity import stored_moments
+
+    if not settings.identity.enabled:
+        return {}
+    return stored_moments(
+        _fetch(
+            connection,
+            "select video_id, start_s, end_s, faces, method, vector from face_identity where patient_id = ? "
+            "order by video_id, moment",
+            patient,
+        )
+    )
 
 
 def _fetch(connection: duckdb.DuckDBPyConnection, sql: str, *parameters: Any) -> arrow.Table:

@@ -130,7 +130,15 @@ _OPERATIONS: Final = frozenset(
     }
 )
 _CONTROLLED_TABLES: Final = frozenset(
-    {"mel_spectrograms", "embeddings", "face_behavior", "transcripts", "transcript_words", "transcript_spans"}
+    {
+        "mel_spectrograms",
+        "embeddings",
+        "face_behavior",
+        "face_identity",
+        "transcripts",
+        "transcript_words",
+        "transcript_spans",
+    }
 )
 
 
@@ -238,6 +246,14 @@ KINDS: Final[Mapping[str, Mapping[str, Kind]]] = MappingProxyType(
         ),
         "landmarks": _kinds(
             **_OF_VIDEO, position="frame_index", measure="detected", mesh="points", link="fingerprint"
+        ),
+        "face_identity": _kinds(
+            **_OF_VIDEO,
+            position="moment",
+            measure="start_s end_s faces distance",
+            word="method",
+            embedding="vector",
+            link="fingerprint",
         ),
         "audio": _kinds(
             **_OF_VIDEO,
