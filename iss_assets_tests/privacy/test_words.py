@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from iss_assets.features.prompts import comparable_words
 from iss_assets.features.words.measure import words_of_waveform
-from iss_assets.features.words.spoken import spoken_words
 from iss_assets.media.errors import BrokenFile
 from iss_assets.media.isolation import Guard
 from iss_assets.media.journal import Journal, Reading
@@ -74,7 +74,7 @@ def warehouse(run: Iss) -> Warehouse:
 @pytest.mark.slow
 def test_what_was_said_is_in_the_tables_of_words_and_nowhere_else(run: Iss, warehouse: Warehouse) -> None:
     texts = warehouse.query("select text from transcripts order by video_id")["text"].to_pylist()
-    assert [spoken_words(text) for text in texts] == [spoken_words(TOLD)] * 2
+    assert [comparable_words(text, "en") for text in texts] == [comparable_words(TOLD, "en")] * 2
     # before SQLite's files are opened, which removes some of them
     others = [p for p in run.home.rglob("*") if p.is_file() and p.name != "warehouse.duckdb"]
     assert len(others) > 10

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from iss_assets.features.prompts import comparable_words, word_error_rate
 from iss_assets.features.words import model_files, transcription
 from iss_assets.features.words.measure import words_of_waveform
 from iss_assets.features.words.model_files import ModelError, model_identity, unpacked_model
-from iss_assets.features.words.spoken import spoken_words, word_errors
 from iss_assets.features.words.transcription import Transcript, transcribe
 from iss_assets.settings import WordSettings
 from iss_assets.synthetic.voices import SAMPLE_RATE, Voice, speak
@@ -36,9 +36,9 @@ def story() -> Transcript:
 
 
 def test_words_that_were_said_are_recognized(story: Transcript) -> None:
-    said = spoken_words(" ".join(word.text for word in story.words))
-    assert word_errors(spoken_words(STORY), said).rate <= 0.05
-    assert spoken_words(story.text) == said
+    said = comparable_words(" ".join(word.text for word in story.words), "en")
+    assert word_error_rate(comparable_words(STORY, "en"), said) <= 0.05
+    assert comparable_words(story.text, "en") == said
     assert story.language == "en"
     assert (story.language_probability or 0) > 0.9
     assert story.left_out_s == 0
@@ -48,7 +48,7 @@ def test_a_word_begins_where_its_sound_begins() -> None:
     first, second = say("Yesterday was better."), say("Tomorrow I see my doctor.")
     sound = np.concatenate([silence(1.0), first, silence(3.0), second, silence(1.0)])
     found = transcribe(sound, RATE, SETTINGS).words
-    said = [word for recognized in found for word in spoken_words(recognized.text)]
+    said = [word for recognized in found for word in comparable_words(recognized.text, "en")]
     assert said == ["yesterday", "was", "better", "tomorrow", "i", "see", "my", "doctor"]
     for word, begins in ((found[0], 1.0 + onset(first)), (found[3], 4.0 + len(first) / RATE + onset(second))):
         assert abs(word.start_s - begins) < 0.15
@@ -82,8 +82,8 @@ def test_syllables_without_words_are_left_out_and_counted() -> None:
 
 def test_a_quiet_voice_is_still_a_voice(story: Transcript) -> None:
     quiet = transcribe(say(STORY) * 0.003, RATE, SETTINGS)
-    loud_words, quiet_words = (spoken_words(t.text) for t in (story, quiet))
-    assert word_errors(loud_words, quiet_words).rate <= 0.05
+    loud_words, quiet_words = (comparable_words(t.text, "en") for t in (story, quiet))
+    assert word_error_rate(loud_words, quiet_words) <= 0.05
 
 
 def test_long_sound_is_recognized_in_pieces_that_end_in_pauses(
@@ -92,7 +92,7 @@ def test_long_sound_is_recognized_in_pieces_that_end_in_pauses(
     monkeypatch.setattr(transcription, "_PIECE_S", 7.0)
     monkeypatch.setattr(transcription, "_SEARCH_S", 4.0)
     found = transcribe(say(STORY), RATE, SETTINGS)
-    assert word_errors(spoken_words(story.text), spoken_words(found.text)).rate <= 0.1
+    assert word_error_rate(comparable_words(story.text, "en"), comparable_words(found.text, "en")) <= 0.1
     starts = [word.start_s for word in found.words]
     assert starts == sorted(starts)
     assert abs(starts[-1] - story.words[-1].start_s) < 0.3
@@ -142,7 +142,9 @@ def test_the_first_window_is_encoded_once(monkeypatch: pytest.MonkeyPatch) -> No
 def test_hotwords_are_used_in_their_language_only(story: Transcript, monkeypatch: pytest.MonkeyPatch) -> None:
     text = "Pregabalin and duloxetine are for the nerves."
     with_hotwords = WordSettings(hotwords=("Pregabalin", "Duloxetine"))
-    assert spoken_words(transcribe(say(text), RATE, with_hotwords).text) == spoken_words(text)
+    assert comparable_words(transcribe(say(text), RATE, with_hotwords).text, "en") == comparable_words(
+        text, "en"
+    )
     elsewhere = WordSettings(hotwords=("Pregabalin", "Duloxetine"), hotwords_language="pt")
     assert transcribe(say(text), RATE, elsewhere) == transcribe(say(text), RATE, SETTINGS)
 
@@ -191,7 +193,7 @@ def test_a_damaged_model_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_rows_are_numbered_and_say_which_model_made_them(story: Transcript) -> None:
     transcript, rows = words_of_waveform(flac(say(STORY)), SETTINGS)
-    assert spoken_words(transcript.text) == spoken_words(story.text)
+    assert comparable_words(transcript.text, "en") == comparable_words(story.text, "en")
     (about,) = rows["transcripts"]
     assert about["words"] == len(rows["transcript_words"]) == len(story.words)
     assert [row["word_index"] for row in rows["transcript_words"]] == list(range(len(story.words)))
