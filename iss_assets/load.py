@@ -317,6 +317,23 @@ def thermal(patients: Sequence[str] | None = None, *, home: Home = None) -> pd.D
     return readable.sort_values(["patient_id", "submission_id"], ignore_index=True)
 
 
+def face_identity(patients: Sequence[str] | None = None, *, home: Home = None) -> pd.DataFrame:
+    """Load how alike the faces of each video are, one row per moment; how alike a patient's videos are is in
+    ``table("face_distances")``.
+
+    The vectors themselves recognize a person as a picture does; name the column ``vector`` in `table` to read them.
+
+    Parameters
+    ----------
+    patients : sequence of str, optional
+        Only theirs.
+    home : Path or str, optional
+        The home folder.
+    """
+    rows = table("face_identity", patients=patients, home=home)
+    return rows.sort_values(["patient_id", "video_id", "moment"], ignore_index=True)
+
+
 def _measures(name: str, patients: Sequence[str] | None, chunks: bool, home: Home) -> pd.DataFrame:
     """Load a table of measures by video, or by chunk, in order."""
     rows = table(name, patients=patients, home=home)

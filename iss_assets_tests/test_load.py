@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 
 from iss_assets import load
+from iss_assets.schemas.identity import FaceIdentity
 from iss_assets.schemas.voice import VOICE_FEATURES
 from iss_assets.settings import Settings
-from iss_assets.warehouse.database import Warehouse, WarehouseError
+from iss_assets.warehouse.database import Replacement, Warehouse, WarehouseError
 from iss_assets_tests.made_up import tiny_study
 
 
@@ -97,6 +98,32 @@ def test_behavior_is_a_row_a_video_or_a_row_a_chunk(home: Path) -> None:
 
 def test_temperatures_are_a_row_a_submission_with_a_readable_picture(home: Path) -> None:
     assert load.thermal(home=home)["submission_id"].tolist() == ["0001-1"]
+
+
+def test_how_alike_faces_are_comes_in_order_and_without_the_vectors(home: Path) -> None:
+    store = Warehouse(Settings(home=home).warehouse_path, Settings(home=home).warehouse)
+    moments = [("0002-1", 1, 0.3), ("0002-1", 0, 0.1), ("0001-2", 0, 0.0)]
+    rows = [
+        {
+            "video_id": video,
+            "patient_id": video[:4],
+            "moment": moment,
+            "start_s": 2.0 * moment,
+            "end_s": 2.0 * moment + 2,
+            "faces": 5,
+            "method": "sface",
+            "distance": distance,
+            "vector": [1.0, 0.0],
+            "fingerprint": "made-up",
+        }
+        for video, moment, distance in moments
+    ]
+    store.replace_all([Replacement(FaceIdentity, FaceIdentity.from_rows(rows), {})])
+    loaded = load.face_identity(home=home)
+    assert loaded[["video_id", "moment"]].to_numpy().tolist() == [["0001-2", 0], ["0002-1", 0], ["0002-1", 1]]
+    assert loaded["distance"].tolist() == pytest.approx([0.0, 0.1, 0.3])
+    assert "vector" not in loaded.columns
+    assert load.face_identity(["0001"], home=home)["video_id"].tolist() == ["0001-2"]
 
 
 def test_words_say_whether_they_may_identify_somebody(home: Path) -> None:
