@@ -221,7 +221,7 @@ def fill_warehouse(settings: Settings, frames: int) -> None:
         )
         for video in own:
             prints = video_fingerprints(video["sha256"], versions)
-            entries += [(patient, video["video_id"], table, prints[table], 1) for table in VIDEO_TABLES]
+            entries += [(patient, video["video_id"], table, prints[table], 1) for table in prints]
     quality = [
         {
             "video_id": v["video_id"],

@@ -198,7 +198,7 @@ def test_the_lock_file_is_whole_and_right_for_every_supported_version(version: s
         "platform_system": "Linux",
     }
     wanted = [Requirement(r) for r in PROJECT["dependencies"]]
-    wanted += [Requirement(r) for r in PROJECT["optional-dependencies"]["dev"]]
+    wanted += [Requirement(r) for extra in PROJECT["optional-dependencies"].values() for r in extra]
     reached: set[tuple[str, str]] = set()
     while wanted:
         requirement = wanted.pop()

@@ -340,8 +340,10 @@ def describe_resource(
         "fields": [_field(c, csv, c.name in blank) for c in kept],
         "missingValues": [""],
     }
-    keys_filled = not any(c.nullable or c.name in blank for c in source.columns if c.name in source.key)
-    if source.key and keys_filled:
+    keys = [c for c in kept if c.name in source.key]
+    # a key of which a column is left out tells rows apart no longer
+    whole = len(keys) == len(source.key) and not any(c.nullable or c.name in blank for c in keys)
+    if source.key and whole:
         schema["primaryKey"] = list(source.key)
     foreign = [
         {"fields": [column], "reference": {"resource": table, "fields": [BY_NAME[table].__key__[0]]}}

@@ -126,6 +126,7 @@ def test_every_hint_that_has_somebody_talk_to_the_patient_is_known_as_such() -> 
         "Call patient",
         "Remind patient",
         "Explain",
+        "explain",
         "ask for",
         "ask whether",
     )

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from iss_assets.checks.findings import Finding
+from iss_assets.checks.identity import RULES as ACROSS_PATIENTS
 from iss_assets.checks.study import SUITES, read_frames, run_suites
 from iss_assets.defs.assets.expectations import study_expectations
 from iss_assets.defs.resources import WarehouseResource
@@ -228,7 +229,7 @@ def test_the_asset_reports_each_suite_keeps_the_results_and_links_the_pages(pape
     result = dg.materialize([study_expectations], resources={"warehouse": resource})
     assert result.success
     found = {e.check_name: e for e in result.get_asset_check_evaluations()}
-    assert set(found) == {suite.name for suite in SUITES}
+    assert set(found) == {*(suite.name for suite in SUITES), *ACROSS_PATIENTS}
     assert not found["study_cohorts"].passed
     (made,) = result.asset_materializations_for_node("study_expectations")
     assert str(made.metadata["data_docs"].value).endswith("/data_docs/index.html")

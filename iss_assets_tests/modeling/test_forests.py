@@ -120,7 +120,9 @@ def test_models_without_epochs_learn_a_planted_signal_that_generalizes_to_new_pa
     right = np.array(rows["target"].to_pylist()) == np.array(rows["predicted"].to_pylist())
     assert right.mean() > 0.95
     assert reported == fitted.history
-    origin = "imagenet" if name == "embedding_probe" else "none"  # a probe's is that of its embeddings
+    origin = (
+        "imagenet (EfficientNet-Lite0)" if name == "embedding_probe" else "none"
+    )  # a probe's is that of its embeddings
     assert (fitted.weights_origin, fitted.train_items, fitted.seed) == (origin, len(train), 3)
     assert fitted.train_patients == ["0000", "0001", "0002", "0003"]
 
