@@ -171,14 +171,18 @@ def test_doctor_passes_a_machine_that_works_and_fails_without_a_study(iss: Iss, 
 
 def test_docs_writes_the_pages_that_are_not_current(iss: Iss, tmp_path: Path) -> None:
     assert iss.ok("docs", "--check") == "current\n"
+    docs = tmp_path / "docs"
+    docs.mkdir()
     for name in ("checks.md", "data_dictionary.md", "licenses.md", "settings.md"):
-        (tmp_path / name).write_bytes((ROOT / "docs" / name).read_bytes())
-    (tmp_path / "settings.md").write_text("old\n")
-    stale = iss("docs", "--check", "--directory", str(tmp_path))
+        (docs / name).write_bytes((ROOT / "docs" / name).read_bytes())
+    # the page of licenses follows from the requirements beside the docs
+    (tmp_path / "pyproject.toml").write_bytes((ROOT / "pyproject.toml").read_bytes())
+    (docs / "settings.md").write_text("old\n")
+    stale = iss("docs", "--check", "--directory", str(docs))
     assert (stale.returncode, stale.stdout) == (1, "")
     assert stale.stderr == "not current: settings.md; run: iss docs\n"
-    assert iss.ok("docs", "--directory", str(tmp_path)) == "written: settings.md\n"
-    assert (tmp_path / "settings.md").read_text(encoding="utf-8") == settings_page()
+    assert iss.ok("docs", "--directory", str(docs)) == "written: settings.md\n"
+    assert (docs / "settings.md").read_text(encoding="utf-8") == settings_page()
 
 
 def test_guide_lists_and_prints_the_pages_of_the_documentation(iss: Iss) -> None:
