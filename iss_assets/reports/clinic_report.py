@@ -123,7 +123,7 @@ def _gains(added: pd.DataFrame, effects: pd.DataFrame) -> Any:
     forward = rows[rows["ordering"] == FORWARD]
     lines = [
         charts.IntervalRow(
-            f"{'first' if r.step == forward['step'].min() else '+'} {GROUPS[r.added].split(' (')[0]}",
+            f"{'first:' if r.step == forward['step'].min() else '+'} {GROUPS[r.added].split(' (')[0]}",
             float(r.gain),
             number_or_none(r.gain_low),
             number_or_none(r.gain_high),
@@ -133,7 +133,7 @@ def _gains(added: pd.DataFrame, effects: pd.DataFrame) -> Any:
     ]
     lines += [
         charts.IntervalRow(
-            f"{sensors(effects)}, all at once",
+            "all of these sensors at once",
             float(r.gain),
             number_or_none(r.gain_low),
             number_or_none(r.gain_high),

@@ -66,7 +66,7 @@ def test_the_first_figure_answers_what_sensors_add_to_the_questionnaire(made: Si
     first = made.page.split("<h2 id=")[2]
     assert "What do face and voice add to the questionnaire?" in text(first)
     assert "Pain now, after 5 check-ins: points by which the mean error gets smaller" in first
-    assert "+ the questionnaire" in first and "face and voice, all at once" in first
+    assert "+ the questionnaire" in first and "all of these sensors at once" in first
     added = made.tables["check_in_added_value"].to_pandas()
     row = added[
         (added["target"] == "pain_now") & (added["known"] == 5) & (added["ordering"] == "question")
