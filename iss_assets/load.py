@@ -250,8 +250,7 @@ def behavior_frames(patients: Sequence[str] | None = None, *, home: Home = None)
     home : Path or str, optional
         The home folder.
     """
-    rows = table("face_behavior", patients=patients, home=home)
-    return rows.sort_values(["patient_id", "video_id", "frame_index"], ignore_index=True)
+    return _in_order("face_behavior", patients, home)
 
 
 def text_features(patients: Sequence[str] | None = None, *, home: Home = None) -> pd.DataFrame:
@@ -264,8 +263,7 @@ def text_features(patients: Sequence[str] | None = None, *, home: Home = None) -
     home : Path or str, optional
         The home folder.
     """
-    rows = table("text_features", patients=patients, home=home)
-    return rows.sort_values(["patient_id", "video_id"], ignore_index=True)
+    return _in_order("text_features", patients, home)
 
 
 def transcripts(patients: Sequence[str] | None = None, *, home: Home = None) -> pd.DataFrame:
@@ -278,8 +276,7 @@ def transcripts(patients: Sequence[str] | None = None, *, home: Home = None) -> 
     home : Path or str, optional
         The home folder.
     """
-    rows = table("transcripts", patients=patients, home=home)
-    return rows.sort_values(["patient_id", "video_id"], ignore_index=True)
+    return _in_order("transcripts", patients, home)
 
 
 def transcript_words(patients: Sequence[str] | None = None, *, home: Home = None) -> pd.DataFrame:
@@ -292,8 +289,7 @@ def transcript_words(patients: Sequence[str] | None = None, *, home: Home = None
     home : Path or str, optional
         The home folder.
     """
-    words = table("transcript_words", patients=patients, home=home)
-    words = words.sort_values(["patient_id", "video_id", "word_index"], ignore_index=True)
+    words = _in_order("transcript_words", patients, home)
     place = {key: n for n, key in enumerate(zip(words["video_id"], words["word_index"], strict=True))}
     kinds: list[str | None] = [None] * len(words)
     for span in rows_of(table("transcript_spans", patients=patients, home=home)):
@@ -312,9 +308,8 @@ def thermal(patients: Sequence[str] | None = None, *, home: Home = None) -> pd.D
     home : Path or str, optional
         The home folder.
     """
-    rows = table("thermal", patients=patients, home=home)
-    readable = rows[rows["status"] == "ok"]
-    return readable.sort_values(["patient_id", "submission_id"], ignore_index=True)
+    rows = _in_order("thermal", patients, home)
+    return rows[rows["status"] == "ok"].reset_index(drop=True)
 
 
 def face_identity(patients: Sequence[str] | None = None, *, home: Home = None) -> pd.DataFrame:
@@ -330,15 +325,19 @@ def face_identity(patients: Sequence[str] | None = None, *, home: Home = None) -
     home : Path or str, optional
         The home folder.
     """
-    rows = table("face_identity", patients=patients, home=home)
-    return rows.sort_values(["patient_id", "video_id", "moment"], ignore_index=True)
+    return _in_order("face_identity", patients, home)
+
+
+def _in_order(name: str, patients: Sequence[str] | None, home: Home) -> pd.DataFrame:
+    """Load a table by patient, and then by its key."""
+    rows = table(name, patients=patients, home=home)
+    return rows.sort_values(["patient_id", *BY_NAME[name].__key__], ignore_index=True)
 
 
 def _measures(name: str, patients: Sequence[str] | None, chunks: bool, home: Home) -> pd.DataFrame:
     """Load a table of measures by video, or by chunk, in order."""
-    rows = table(name, patients=patients, home=home)
-    order = ["patient_id", "video_id", "chunk_index"]
-    chosen = rows[(rows["chunk_index"] >= 0) == chunks].sort_values(order, ignore_index=True)
+    rows = _in_order(name, patients, home)
+    chosen = rows[(rows["chunk_index"] >= 0) == chunks].reset_index(drop=True)
     return chosen if chunks else chosen.drop(columns="chunk_index")
 
 

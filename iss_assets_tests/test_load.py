@@ -5,11 +5,10 @@ import numpy as np
 import pytest
 
 from iss_assets import load
-from iss_assets.schemas.identity import FaceIdentity
 from iss_assets.schemas.voice import VOICE_FEATURES
 from iss_assets.settings import Settings
-from iss_assets.warehouse.database import Replacement, Warehouse, WarehouseError
-from iss_assets_tests.made_up import tiny_study
+from iss_assets.warehouse.database import Warehouse, WarehouseError
+from iss_assets_tests.made_up import show_faces, tiny_study
 
 
 @pytest.fixture(scope="module")
@@ -101,27 +100,12 @@ def test_temperatures_are_a_row_a_submission_with_a_readable_picture(home: Path)
 
 
 def test_how_alike_faces_are_comes_in_order_and_without_the_vectors(home: Path) -> None:
-    store = Warehouse(Settings(home=home).warehouse_path, Settings(home=home).warehouse)
-    moments = [("0002-1", 1, 0.3), ("0002-1", 0, 0.1), ("0001-2", 0, 0.0)]
-    rows = [
-        {
-            "video_id": video,
-            "patient_id": video[:4],
-            "moment": moment,
-            "start_s": 2.0 * moment,
-            "end_s": 2.0 * moment + 2,
-            "faces": 5,
-            "method": "sface",
-            "distance": distance,
-            "vector": [1.0, 0.0],
-            "fingerprint": "made-up",
-        }
-        for video, moment, distance in moments
-    ]
-    store.replace_all([Replacement(FaceIdentity, FaceIdentity.from_rows(rows), {})])
+    settings = Settings(home=home)
+    # written in another order than that of patients
+    show_faces(Warehouse(settings.warehouse_path, settings.warehouse), {"0002-1": [7, 8], "0001-2": [3]})
     loaded = load.face_identity(home=home)
     assert loaded[["video_id", "moment"]].to_numpy().tolist() == [["0001-2", 0], ["0002-1", 0], ["0002-1", 1]]
-    assert loaded["distance"].tolist() == pytest.approx([0.0, 0.1, 0.3])
+    assert loaded["start_s"].tolist() == [0, 0, 1]
     assert "vector" not in loaded.columns
     assert load.face_identity(["0001"], home=home)["video_id"].tolist() == ["0001-2"]
 

@@ -5,16 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from iss_assets.checks.identity import RULES, read_faces
 from iss_assets.media import face_networks
-from iss_assets.schemas.identity import FaceIdentity
 from iss_assets.settings import IdentitySettings, Settings
 from iss_assets.synthetic.marker import MARKER
 from iss_assets.warehouse.database import Warehouse
-from iss_assets_tests.made_up import tiny_study
+from iss_assets_tests.made_up import show_faces, tiny_study
 
 ONE_FACE, NOT_COMPARED = RULES["study_faces"], RULES["study_faces_not_compared"]
 NONE_INSTALLED = "a_package_that_nobody_has"
@@ -34,25 +32,8 @@ def study(warehouse: Warehouse) -> Warehouse:
 
 
 def show(warehouse: Warehouse, persons: dict[str, int]) -> None:
-    rows = [
-        {
-            "video_id": video,
-            "patient_id": video[:4],
-            "moment": moment,
-            "start_s": float(moment),
-            "end_s": moment + 1.0,
-            "faces": 5,
-            "method": "sface",
-            "distance": 0.0,
-            "vector": np.eye(128, dtype=np.float32)[person].tolist(),
-            "fingerprint": "made-up",
-        }
-        for video, person in persons.items()
-        for moment in range(3)
-    ]
-    with warehouse.write() as writer:
-        writer.execute("delete from face_identity where list_contains(?, video_id)", [list(persons)])
-        writer.append(FaceIdentity, FaceIdentity.from_rows(rows))
+    """Show one person in each video, in three moments."""
+    show_faces(warehouse, {video: [person] * 3 for video, person in persons.items()})
 
 
 def test_four_patients_with_four_faces_pass(study: Warehouse, settings: Settings) -> None:

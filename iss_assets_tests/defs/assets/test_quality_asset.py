@@ -6,14 +6,12 @@ import json
 from collections import Counter
 from typing import Any
 
-import numpy as np
 import pytest
 
 from iss_assets.defs.assets import quality
-from iss_assets.schemas.identity import FaceIdentity
 from iss_assets.settings import IdentitySettings, Settings
 from iss_assets.warehouse.database import Warehouse
-from iss_assets_tests.made_up import tiny_study
+from iss_assets_tests.made_up import show_faces, tiny_study
 
 
 @pytest.fixture
@@ -29,28 +27,6 @@ def reads(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> Counter[str]
 
     monkeypatch.setattr(quality, "read_visual", counting)
     return counted
-
-
-def _show(warehouse: Warehouse, persons: dict[str, list[int]]) -> None:
-    """Store for each video which person is seen in each of its moments."""
-    rows = [
-        {
-            "video_id": video,
-            "patient_id": video[:4],
-            "moment": moment,
-            "start_s": float(moment),
-            "end_s": moment + 1.0,
-            "faces": 5,
-            "method": "sface",
-            "distance": 0.0,
-            "vector": np.eye(128, dtype=np.float32)[person].tolist(),
-            "fingerprint": "made-up",
-        }
-        for video, seen in persons.items()
-        for moment, person in enumerate(seen)
-    ]
-    with warehouse.write() as writer:
-        writer.append(FaceIdentity, FaceIdentity.from_rows(rows))
 
 
 @pytest.mark.parametrize("room", [1, quality._READ_BYTES])
@@ -89,7 +65,7 @@ def test_the_rows_of_a_long_video_are_read_alone(
 
 def test_another_persons_video_is_flagged_with_its_moments(warehouse: Warehouse, settings: Settings) -> None:
     tiny_study(warehouse, patients=4)
-    _show(warehouse, {"0001-1": [0, 0, 0], "0001-2": [0, 1, 1], "0002-1": [0, 0], "0002-2": [2, 2]})
+    show_faces(warehouse, {"0001-1": [0, 0, 0], "0001-2": [0, 1, 1], "0002-1": [0, 0], "0002-2": [2, 2]})
     first, second = quality.assess_patient(warehouse, settings, "0001").rows
     assert "other_person" in first["flags"] and "other_person" in second["flags"]
     assert json.loads(second["measures"])["identity_distance"] == pytest.approx(1)
@@ -103,7 +79,7 @@ def test_a_person_who_takes_over_midway_is_flagged_with_the_moments(
     warehouse: Warehouse, settings: Settings
 ) -> None:
     tiny_study(warehouse, patients=4)
-    _show(warehouse, {"0001-1": [0, 0, 0, 1], "0001-2": [0, 0]})
+    show_faces(warehouse, {"0001-1": [0, 0, 0, 1], "0001-2": [0, 0]})
     first, second = quality.assess_patient(warehouse, settings, "0001").rows
     assert "other_person" in first["flags"] and "other_person" not in second["flags"]
     assert json.loads(first["moments"])["other_person"] == [[3.0, 4.0]]
@@ -111,7 +87,7 @@ def test_a_person_who_takes_over_midway_is_flagged_with_the_moments(
 
 def test_nobody_is_compared_where_that_is_switched_off(warehouse: Warehouse, settings: Settings) -> None:
     tiny_study(warehouse, patients=4)
-    _show(warehouse, {"0001-1": [0, 0], "0001-2": [1, 1]})
+    show_faces(warehouse, {"0001-1": [0, 0], "0001-2": [1, 1]})
     off = settings.model_copy(update={"identity": IdentitySettings(enabled=False)})
     rows = quality.assess_patient(warehouse, off, "0001").rows
     assert not any("other_person" in row["flags"] or "identity" in row["measures"] for row in rows)
