@@ -332,13 +332,15 @@ class Warehouse:
     def _open(self, read_only: bool) -> Opened:
         # we hold our own lock, so only a program that opened the file without it can be in the way
         deadline = time.monotonic() + self.settings.lock_timeout_s
+        asked_again = False
         while True:
             try:
                 return Opened(self.path, read_only, self._key())
             except KeyProblem:
-                # a key store may hold a new key since this process asked
-                if not forget_keys():
+                # a key store may hold a new key since this process asked; one that gives a wrong key does so again
+                if asked_again or not forget_keys():
                     raise
+                asked_again = True
             except (duckdb.IOException, duckdb.InvalidInputException) as error:
                 # the second one is an encrypted file whose parts do not fit their tags
                 if "lock" not in str(error).lower():

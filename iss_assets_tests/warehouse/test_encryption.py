@@ -154,6 +154,20 @@ def test_a_changed_key_is_asked_for_again(
     forget_keys()
 
 
+def test_a_command_that_gives_a_wrong_key_is_asked_once_more_and_no_longer(
+    encrypted: Path, keys: dict[str, Path | None], tmp_path: Path
+) -> None:
+    asked = tmp_path / "asked"
+    forget_keys()
+    command = f"sh -c 'echo once >> {asked}; cat {keys['second']}'"
+    settings = settings_with(None).model_copy(update={"key_command": command})
+    warehouse = Warehouse(encrypted / "warehouse.duckdb", settings)
+    with pytest.raises(KeyProblem, match="not the one"):
+        warehouse.query("select 1")
+    assert asked.read_text().split() == ["once", "once"]
+    forget_keys()
+
+
 @pytest.mark.parametrize("opens", ["none", "second"])
 def test_a_missing_or_wrong_key_is_one_clear_line_and_changes_nothing(
     opens: str, encrypted: Path, keys: dict[str, Path | None], tmp_path: Path
