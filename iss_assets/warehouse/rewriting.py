@@ -6,12 +6,12 @@ DuckDB keeps deleted values in its pages: after ``delete``, ``checkpoint`` and `
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
 from iss_assets.warehouse.database import Warehouse, WarehouseError
-from iss_assets.warehouse.engine import DATABASE, attach
+from iss_assets.warehouse.engine import DATABASE, attach, is_encrypted, spilled
+from iss_assets.warehouse.swap import sync
 
 
 def rewrite(warehouse: Warehouse) -> tuple[int, int]:
@@ -36,24 +36,17 @@ def rewrite(warehouse: Warehouse) -> tuple[int, int]:
             fresh.chmod(0o600)
             connection.execute(f"copy from database {DATABASE} to fresh")
             connection.execute("detach fresh")
-        with fresh.open("rb") as file:
-            os.fsync(file.fileno())
-        if _flags(fresh) != _flags(path):
+        sync(fresh)
+        if is_encrypted(fresh) != is_encrypted(path):
             _remove(fresh)
             raise WarehouseError(
                 f"{path.name} was not written anew: the copy would not be encrypted like the file"
             )
         fresh.replace(path)
-        _sync(path.parent)
+        sync(path.parent)
         path.with_name(path.name + ".wal").unlink(missing_ok=True)
-        _remove(path.with_name(path.name + ".tmp"))
+        _remove(spilled(path))
         return before, path.stat().st_size
-
-
-def _flags(path: Path) -> int:
-    """Return the flags in a file's header, of which the first says whether it is encrypted."""
-    with path.open("rb") as file:
-        return int.from_bytes(file.read(28)[20:28], "little")
 
 
 def _remove(path: Path) -> None:
@@ -62,11 +55,3 @@ def _remove(path: Path) -> None:
             shutil.rmtree(one)
         else:
             one.unlink(missing_ok=True)
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
