@@ -17,7 +17,7 @@ from iss_assets.checks.study import read_frames
 from iss_assets.defs.checks.factory import evaluate
 from iss_assets.defs.resources import WarehouseResource
 from iss_assets.protocol import terms
-from iss_assets.reports.measures import over_time, whole_videos
+from iss_assets.reports.measures import one_per_video, over_time
 from iss_assets.schemas.intake import BpiScores, Patients
 from iss_assets.settings import Settings, WarehouseSettings
 from iss_assets.warehouse.database import Warehouse
@@ -533,7 +533,7 @@ def test_a_patients_temperatures_are_medians_over_pictures(study: Warehouse) -> 
 
 
 def test_pages_draw_a_patients_temperatures_by_the_time_of_the_check_in(study: Warehouse) -> None:
-    pictures = study.query(whole_videos("thermal")).to_pandas()
+    pictures = study.query(one_per_video("thermal")).to_pandas()
     patient = pictures.dropna(subset=["forehead_c"])["patient_id"].value_counts().index[0]
     own = pictures[pictures["patient_id"] == patient]
     times = {r["submission_id"]: r["submitted_local"] for r in rows(study, "select * from stg_submissions")}

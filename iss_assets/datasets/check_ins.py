@@ -6,7 +6,6 @@ Tables that a home does not have, or that are empty, add nothing and join when t
 from __future__ import annotations
 
 import duckdb
-import numpy as np
 import pandas as pd
 
 from iss_assets.evaluation.baselines import quality_measures
@@ -14,17 +13,17 @@ from iss_assets.evaluation.check_ins.design import KEYS
 from iss_assets.evaluation.check_ins.study import CheckInInputs
 from iss_assets.modeling.check_ins import SOURCES, Source
 from iss_assets.protocol import terms
+from iss_assets.schemas.registry import whole_videos
 from iss_assets.warehouse.database import Warehouse
 
 _USABLE = "video_id in (select video_id from video_quality where usable)"
-
-_NUMBERS = {"INTEGER", "BIGINT", "FLOAT", "DOUBLE", "BOOLEAN", "SMALLINT", "HUGEINT"}
 
 MADE_FROM = (
     "patients",
     "bpi_scores",
     "video_quality",
     "landmarks",
+    "prompt_readings",
     *dict.fromkeys(table for source in SOURCES for table in (source.table, source.minus) if table),
 )
 """Tables that the check-in evaluation reads, besides ``cv_splits``."""
@@ -102,32 +101,29 @@ def _face_shape_query() -> str:
     )
 
 
-def _columns(connection: duckdb.DuckDBPyConnection, table: str) -> dict[str, str]:
-    """Return a table's columns with their types; empty if there is no such table."""
-    rows = connection.execute(
-        "select column_name, data_type from duckdb_columns() where schema_name = 'main' and table_name = ?",
-        [table],
-    ).fetchall()
-    return dict(rows)
+def _exists(connection: duckdb.DuckDBPyConnection, table: str) -> bool:
+    found = connection.execute(
+        "select count(*) from duckdb_tables() where schema_name = 'main' and table_name = ?", [table]
+    ).fetchone()
+    return bool(found and found[0])
 
 
 def _source(connection: duckdb.DuckDBPyConnection, source: Source) -> pd.DataFrame | None:
     """Read one source's measures, named ``source.column``; None if its tables do not exist or are empty."""
-    columns = _columns(connection, source.table)
-    names = [name for name, kind in columns.items() if kind in _NUMBERS and name != "chunk_index"]
-    if source.minus:
-        other = _columns(connection, source.minus)
-        names = [name for name in names if name in other]
-    if not names or not set(KEYS) <= set(columns):
+    needed = (source.table, source.minus, "prompt_readings") if source.minus else (source.table,)
+    if not all(_exists(connection, table) for table in needed):
         return None
     made = [
         f'{f"t.{name}::double - r.{name}::double" if source.minus else f"t.{name}"} as "{source.name}.{name}"'
-        for name in names
+        for name in source.columns
     ]
-    table = f"(select * from {source.table} where {source.where})"
-    joined = (
-        f"join (select * from {source.minus} where {source.where}) r using (video_id)" if source.minus else ""
-    )
+    table, joined = f"(select * from {source.table} where {whole_videos(source.table)})", ""
+    if source.minus:
+        # a reading that was none is no reference; whether one was is unknown where words are not recognized
+        joined = (
+            f"join (select * from {source.minus} where {whole_videos(source.minus)} "
+            "and video_id not in (select video_id from prompt_readings where read = false)) r using (video_id)"
+        )
     frame = _frame(
         connection,
         f"select t.patient_id, t.video_id, {', '.join(made)} from {table} t {joined} where t.{_USABLE}",
@@ -144,6 +140,6 @@ def _demographics(people: pd.DataFrame) -> pd.DataFrame:
             "video_id": people["video_id"],
             "female": people["female"].astype(float),
             "skin_type": skin.astype(float),
-            "pediatric": age.astype(float).fillna(np.nan),
+            "pediatric": age.astype(float),
         }
     )

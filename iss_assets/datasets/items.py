@@ -30,7 +30,7 @@ from iss_assets.modeling.items import (
 from iss_assets.modeling.pictures import EncodedFaces, SharedPictures, StoredFiles
 from iss_assets.protocol import terms
 from iss_assets.schemas.audio import AUDIO_FEATURES
-from iss_assets.schemas.registry import BY_NAME
+from iss_assets.schemas.registry import whole_videos
 from iss_assets.settings import TrainingSettings
 from iss_assets.warehouse.database import Warehouse, WarehouseError
 
@@ -356,8 +356,8 @@ def _fetch(connection: duckdb.DuckDBPyConnection, name: str) -> pa.Table:
 
 def _of_whole_videos(name: str) -> str:
     """Return the ``from`` clause for the rows of one of the `MEASURES` that describe whole videos."""
-    table = BY_NAME[MEASURES[name][0]]
-    return f"from {table.__table__}" + (" where chunk_index = -1" if "chunk_index" in table.__key__ else "")
+    table = MEASURES[name][0]
+    return f"from {table} where {whole_videos(table)}"
 
 
 def in_order(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:

@@ -13,8 +13,12 @@ from typing import Final, Literal
 
 from iss_assets.protocol import terms
 from iss_assets.protocol.targets import TARGETS, Target, target
+from iss_assets.schemas.audio import AUDIO_FEATURES
+from iss_assets.schemas.behavior import BEHAVIOR_MEASURES
+from iss_assets.schemas.voice import VOICE_FEATURES
+from iss_assets.schemas.words import TEXT_MEASURES
 
-CODE_VERSION: Final = "1"
+CODE_VERSION: Final = "2"
 """Version of the check-in models; increase it with every change of what they predict."""
 
 Group = Literal["demographics", "time", "quality", "questionnaire", "face", "behavior", "voice", "words"]
@@ -50,39 +54,48 @@ class Source:
     group : str
         One of `GROUPS`.
     table : str
-        The table; its numeric columns are the measures.
-    where : str
-        SQL condition that leaves one row per video.
+        The table; of its rows those of whole videos are used.
+    columns : tuple of str
+        The columns that are measures.
     minus : str
-        Table with the same columns of the Question 10 reading, the patient's own reference, which is subtracted.
+        Table with the same columns of the Question 10 reading, the patient's own reference, which is subtracted where a text
+        was read.
     """
 
     name: str
     group: Group
     table: str
-    where: str = "true"
+    columns: tuple[str, ...]
     minus: str = ""
 
 
+GROW_WITH_LENGTH: Final = frozenset({"pause_count", "pause_total_s", "longest_still_s"})
+"""Measures that grow with the length of a video; a reading is short, so its own are no reference for the narrative's."""
+
+
+def _of_any_length(columns: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(column for column in columns if column not in GROW_WITH_LENGTH)
+
+
 SOURCES: Final = (
-    Source("sound", "voice", "audio_features", where="chunk_index = -1"),
-    Source("voice", "voice", "voice_features", where="chunk_index = -1"),
+    Source("sound", "voice", "audio_features", AUDIO_FEATURES),
+    Source("voice", "voice", "voice_features", VOICE_FEATURES),
     Source(
         "voice_minus_reading",
         "voice",
         "voice_features",
-        where="chunk_index = -1",
+        _of_any_length(VOICE_FEATURES),
         minus="prompt_voice_features",
     ),
-    Source("behavior", "behavior", "face_behavior_summary", where="chunk_index = -1"),
+    Source("behavior", "behavior", "face_behavior_summary", BEHAVIOR_MEASURES),
     Source(
         "behavior_minus_reading",
         "behavior",
         "face_behavior_summary",
-        where="chunk_index = -1",
+        _of_any_length(BEHAVIOR_MEASURES),
         minus="prompt_face_behavior_summary",
     ),
-    Source("words", "words", "text_features"),
+    Source("words", "words", "text_features", TEXT_MEASURES),
 )
 """Tables of measures, besides the shape of the face (from ``landmarks``) and the quality of the video (``video_quality``)."""
 

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from iss_assets.evaluation.frames import number_or_none
 from iss_assets.reports import charts
-from iss_assets.schemas.registry import BY_NAME
+from iss_assets.schemas.registry import BY_NAME, whole_videos
 
 
 @dataclass(frozen=True)
@@ -72,13 +72,11 @@ class MeasurePlots:
     plots: list[tuple[str, str, Markup]]
 
 
-def whole_videos(table: str) -> str:
+def one_per_video(table: str) -> str:
     """Return the query for the rows of a table that describe whole videos."""
-    key = BY_NAME[table].__key__
-    whole = " where chunk_index = -1" if "chunk_index" in key else ""
     # a thermal picture may have no video
-    columns = "*, submission_id as video_id" if "submission_id" in key else "*"
-    return f"select {columns} from {table}{whole}"
+    columns = "*, submission_id as video_id" if "submission_id" in BY_NAME[table].__key__ else "*"
+    return f"select {columns} from {table} where {whole_videos(table)}"
 
 
 def over_time(tables: Mapping[str, pd.DataFrame], when: Mapping[str, datetime]) -> list[MeasurePlots]:

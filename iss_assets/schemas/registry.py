@@ -131,3 +131,8 @@ version they are recreated empty; when a patient withdraws they are emptied."""
 
 BY_NAME: dict[str, type[Table]] = {t.__table__: t for t in TABLES}
 """Table name to model."""
+
+
+def whole_videos(table: str) -> str:
+    """Return the SQL condition for the rows of a table that describe whole videos."""
+    return "chunk_index = -1" if "chunk_index" in BY_NAME[table].__key__ else "true"

@@ -18,7 +18,7 @@ from iss_assets.protocol import terms
 from iss_assets.protocol.reviews import Decision
 from iss_assets.reports.behavior import read_newest
 from iss_assets.reports.charts import for_strict_page
-from iss_assets.reports.measures import SHOWN, whole_videos
+from iss_assets.reports.measures import SHOWN, one_per_video
 from iss_assets.reports.patient_report import PatientReportInputs, scores_and_quality
 from iss_assets.reports.quality_text import HEADINGS, headline, subject
 from iss_assets.server.accounts import Accounts, Role
@@ -204,7 +204,7 @@ class StudyPages:
             check_ins = connection.execute(_CHECK_INS, {"patient": patient_id}).to_arrow_table().to_pylist()
             measured = {
                 name: connection.execute(
-                    f"from ({whole_videos(name)}) where patient_id = ?", [patient_id]
+                    f"from ({one_per_video(name)}) where patient_id = ?", [patient_id]
                 ).to_arrow_table().to_pandas()
                 for name in SHOWN
             }  # fmt: skip

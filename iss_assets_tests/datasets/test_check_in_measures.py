@@ -9,11 +9,17 @@ import pytest
 
 from iss_assets.datasets.check_ins import FACE_SHAPE, check_in_inputs
 from iss_assets.evaluation.check_ins.study import evaluate_check_ins
+from iss_assets.pipeline.staleness import check_ins_fingerprint
+from iss_assets.schemas.audio import AUDIO_FEATURES
+from iss_assets.schemas.behavior import BEHAVIOR_MEASURES
+from iss_assets.schemas.prompts import PromptReadings
 from iss_assets.schemas.registry import BY_NAME as TABLES
 from iss_assets.schemas.visual import Landmarks
-from iss_assets.schemas.voice import VoiceFeatures
-from iss_assets.settings import CheckInSettings
-from iss_assets.warehouse.database import Warehouse
+from iss_assets.schemas.voice import VOICE_FEATURES
+from iss_assets.schemas.words import TEXT_MEASURES
+from iss_assets.settings import CheckInSettings, Settings
+from iss_assets.warehouse.database import Replacement, Warehouse
+from iss_assets.warehouse.ledger import ledger_entry
 from iss_assets_tests.made_up import tiny_study
 
 QUICK = CheckInSettings(bootstrap_samples=199, permutations=99, trees=3)
@@ -71,20 +77,84 @@ def test_meshes_whose_points_coincide_are_missing_and_stop_nothing(home: Warehou
     assert evaluate_check_ins(check_in_inputs(home), QUICK)["check_in_claims"].num_rows
 
 
+def of_video(table: str, video: str, chunk: int = -1, **values: object) -> dict[str, object]:
+    """Return a row whose measures and counts are all given: what is not named is 0.5."""
+    model = TABLES[table]
+    keys = {"video_id": video, "patient_id": video[:4], "chunk_index": chunk, "fingerprint": "made-up"}
+    numbers = {c.name: {"INTEGER": 2, "DOUBLE": 0.5}.get(c.sql) for c in model.columns()}
+    return {c.name: (keys | values).get(c.name, numbers[c.name]) for c in model.columns()}
+
+
+def fill(home: Warehouse, table: str, *rows: dict[str, object]) -> None:
+    home.replace(TABLES[table], TABLES[table].from_rows(rows), {})
+
+
+@pytest.fixture
+def with_readings(home: Warehouse) -> Warehouse:
+    """Return a home in which everything is measured of two narratives, and of the reading of one of them."""
+    for table in ("voice_features", "face_behavior_summary", "text_features"):
+        fill(home, table, of_video(table, "0001-1"), of_video(table, "0002-1"))
+    for table in ("prompt_voice_features", "prompt_face_behavior_summary"):
+        fill(home, table, of_video(table, "0001-1"))
+    return home
+
+
+def test_predictors_are_the_listed_measures_and_no_counts(with_readings: Warehouse) -> None:
+    measures = check_in_inputs(with_readings).measures
+    found = {
+        group: {name for name in measures[group] if name not in ("patient_id", "video_id")}
+        for group in ("voice", "behavior", "words")
+    }
+    reading = set(VOICE_FEATURES) - {"pause_count", "pause_total_s"}
+    moving = set(BEHAVIOR_MEASURES) - {"longest_still_s"}
+    assert found == {
+        "voice": {f"sound.{name}" for name in AUDIO_FEATURES}
+        | {f"voice.{name}" for name in VOICE_FEATURES}
+        | {f"voice_minus_reading.{name}" for name in reading},
+        "behavior": {f"behavior.{name}" for name in BEHAVIOR_MEASURES}
+        | {f"behavior_minus_reading.{name}" for name in moving},
+        "words": {f"words.{name}" for name in TEXT_MEASURES},
+    }
+
+
 def test_the_reading_is_subtracted_where_both_were_measured(home: Warehouse) -> None:
-    columns = [
-        c.name for c in VoiceFeatures.columns() if c.sql in ("DOUBLE", "INTEGER") and c.name != "chunk_index"
-    ]
-
-    def voice(video: str, value: float, chunk: int) -> dict[str, object]:
-        keys = {"video_id": video, "patient_id": video[:4], "chunk_index": chunk, "fingerprint": "made-up"}
-        return keys | dict.fromkeys(columns, value) | {"phonation_share": 0.5}
-
-    narrative = [voice("0001-1", 9, -1), voice("0001-1", 5, 0), voice("0002-1", 7, -1)]
-    reading = [voice("0001-1", 4, -1), voice("0001-1", 1, 0)]
-    home.replace(VoiceFeatures, VoiceFeatures.from_rows(narrative), {})
-    home.replace(TABLES["prompt_voice_features"], TABLES["prompt_voice_features"].from_rows(reading), {})
+    fill(
+        home,
+        "voice_features",
+        of_video("voice_features", "0001-1", loudness=9.0),
+        of_video("voice_features", "0001-1", 0, loudness=5.0),
+        of_video("voice_features", "0002-1", loudness=7.0),
+    )
+    fill(
+        home,
+        "prompt_voice_features",
+        of_video("prompt_voice_features", "0001-1", loudness=4.0),
+        of_video("prompt_voice_features", "0001-1", 0, loudness=1.0),
+    )
     found = check_in_inputs(home).measures["voice"].set_index("video_id")
     assert found.at["0001-1", "voice.loudness"] == 9 and found.at["0002-1", "voice.loudness"] == 7
     assert found.at["0001-1", "voice_minus_reading.loudness"] == 5
     assert found["voice_minus_reading.loudness"].isna().tolist() == [v != "0001-1" for v in found.index]
+
+
+@pytest.mark.parametrize(("read", "is_reference"), [(True, True), (False, False), (None, True)])
+def test_a_reading_in_which_no_text_was_read_is_no_reference(
+    read: bool | None, is_reference: bool, with_readings: Warehouse
+) -> None:
+    """Where words are not recognized, nobody knows, and the reading counts."""
+    before = check_ins_fingerprint(with_readings, Settings())
+    row = {"video_id": "0001-1", "patient_id": "0001", "read": read, "fingerprint": "made-up"}
+    rows = PromptReadings.from_rows([row])
+    with_readings.replace_all(
+        [
+            Replacement(PromptReadings, rows, {}),
+            ledger_entry("0001", PromptReadings, "made-up", rows.num_rows),
+        ]
+    )
+    measures = check_in_inputs(with_readings).measures
+    for group, measure in (("voice", "loudness"), ("behavior", "still_share")):
+        found = measures[group].set_index("video_id")
+        name = f"{group}_minus_reading.{measure}"
+        assert (name in found and found.at["0001-1", name] == 0.0) == is_reference
+        assert found.at["0001-1", f"{group}.{measure}"] == 0.5
+    assert check_ins_fingerprint(with_readings, Settings()) != before

@@ -20,7 +20,7 @@ from iss_assets.pipeline.training import untrained_experiments
 from iss_assets.reports.behavior import read_newest
 from iss_assets.reports.clinic_report import ClinicReportInputs, write_clinic_report
 from iss_assets.reports.gallery import MartFigure, mart_figures
-from iss_assets.reports.measures import SHOWN, whole_videos
+from iss_assets.reports.measures import SHOWN, one_per_video
 from iss_assets.reports.patient_report import PatientReportInputs, write_patient_report
 from iss_assets.reports.quality_page import write_quality_page
 from iss_assets.reports.quality_report import quality_report
@@ -190,7 +190,7 @@ def patient_report(context: dg.AssetExecutionContext, warehouse: WarehouseResour
     store, settings = warehouse.warehouse(), warehouse.settings()
     tables = ("patients", "bpi_scores", "videos", "video_quality", "patient_accuracy")
     rows = {table: store.query(f"select * from {table}") for table in tables}
-    measured = {table: store.query(whole_videos(table)) for table in SHOWN}
+    measured = {table: store.query(one_per_video(table)) for table in SHOWN}
     known = set(rows["patients"]["patient_id"].to_pylist())
     invented = is_sample_study(settings.study)
     folder = settings.reports_dir / "patients"
