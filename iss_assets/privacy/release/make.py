@@ -1,8 +1,8 @@
 """Makes a release: everything is written beside its place, and moved there in one step at the end.
 
 What identifies patients (the copy of the warehouse) never lies beside the release: it is in the home, and its name is
-removed as soon as it is open; after a kill before that, the next command that uses the home removes it (``leftovers``). The folder beside the release holds only what would be released; the next release there
-removes what a killed one left.
+removed as soon as it is open; after a kill before that, the next command that uses the home removes it (``leftovers``).
+The folder beside the release holds only what would be released; the next release there removes what a killed one left.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+import json
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,6 +13,7 @@ Row = dict[str, Any]
 
 OTHER: Final = "other"
 """What merged cells are called."""
+_FEW: Final = "fewer than {k} patients behind them, or giving such figures away"
 
 _COLUMNS_OF_ATTRIBUTE: Final = {
     "sex": {"sex"},
@@ -98,22 +100,69 @@ def _whole_calibrations(rows: list[Row], allowed: Disclosure) -> tuple[list[Row]
 
 
 def _without_small_levels(rows: list[Row], allowed: Disclosure) -> tuple[list[Row], str | None]:
-    """Empty the means of pain levels, and of the two classes, that have few patients."""
-    sizes = allowed.level_sizes
-    few = [level.lower() for level in terms.PAIN_LEVELS if sizes.get(level, 0) < allowed.k]
-    pain = sum(n for level, n in sizes.items() if level != terms.PAIN_LEVELS[0])
-    few += ["no_pain"] * ("none" in few) + ["pain"] * (pain < allowed.k)
-    # the mean over all patients minus those of the other levels would give a single small level away
-    if len(few) == 1:
-        few += [level.lower() for level in terms.PAIN_LEVELS if level.lower() not in few]
-    changed = [{name: None if name in few else value for name, value in r.items()} for r in rows]
+    """Empty the means of pain levels, and of the two classes, that have few patients, and what would give them away."""
+    levels, classes = _few_levels(allowed), _few_classes(allowed)
+    changed, emptied = list[Row](), set[str]()
+    for row in rows:
+        hidden = _hidden(levels, classes, row.get("classes"))
+        changed.append({name: _emptied(name, value, hidden) for name, value in row.items()})
+        emptied |= hidden & row.keys()
     kept, _ = _few_patients(changed, allowed)
-    return kept, f"means of {', '.join(few)}: fewer than {allowed.k} patients" if few else None
+    what = f"values of {', '.join(sorted(emptied))}"
+    return kept, f"{what}: {_FEW.format(k=allowed.k)}" if emptied else None
+
+
+def _without_metrics_of_small_levels(rows: list[Row], allowed: Disclosure) -> tuple[list[Row], str | None]:
+    """Drop the rows of figures that `_without_small_levels` empties where they are columns."""
+    hidden = _hidden(_few_levels(allowed), _few_classes(allowed), None)
+    kept, _ = _few_patients([r for r in rows if r["metric"] not in hidden], allowed)
+    return kept, _told(rows, kept, _FEW.format(k=allowed.k))
+
+
+def _few_levels(allowed: Disclosure) -> list[str]:
+    sizes = {level.lower(): allowed.level_sizes.get(level, 0) for level in terms.PAIN_LEVELS}
+    return _too_small(sizes, allowed.k)
+
+
+def _few_classes(allowed: Disclosure) -> list[str]:
+    none = allowed.level_sizes.get(terms.PAIN_LEVELS[0], 0)
+    return _too_small({"no_pain": none, "pain": sum(allowed.level_sizes.values()) - none}, allowed.k)
+
+
+def _too_small(parts: Mapping[str, int], k: int) -> list[str]:
+    """Return the parts of all patients whose means are withheld.
+
+    The mean over all patients minus the means that are shown is that of the withheld parts together: if these are few
+    patients as well, no part is shown.
+    """
+    few = [name for name, patients in parts.items() if patients < k]
+    return list(parts) if 0 < sum(parts[name] for name in few) < k else few
+
+
+def _hidden(levels: list[str], classes: list[str], number_of_classes: int | None) -> set[str]:
+    """Return the figures that are withheld in a row; with the unweighted mean, two withheld ones could be computed."""
+    hidden = {*levels, *classes}
+    if classes:
+        hidden |= {"sensitivity", "specificity"}
+    if classes or (levels and number_of_classes != 2):
+        hidden.add("balanced_accuracy")
+    return hidden
+
+
+def _emptied(name: str, value: Any, hidden: Collection[str]) -> Any:
+    if name in hidden:
+        return None
+    if name == "intervals" and value is not None:
+        return json.dumps(
+            {figure: found for figure, found in json.loads(value).items() if figure not in hidden}
+        )
+    return value
 
 
 _OPEN: Final[dict[str, Callable[[list[Row], Disclosure], tuple[list[Row], str | None]]]] = {
     "confusion_counts": _merged_confusions,
     "calibration": _whole_calibrations,
     "experiment_results": _without_small_levels,
+    "experiment_metrics": _without_metrics_of_small_levels,
     "baseline_results": _without_small_levels,
 }

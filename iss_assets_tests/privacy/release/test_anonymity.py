@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
+from itertools import combinations
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -143,7 +146,7 @@ def test_groups_next_to_a_small_one_are_withheld_too() -> None:
     assert not small("subgroup_results", rows, hidden={"skin_group"})
 
 
-def test_means_of_small_levels_are_withheld_together_with_one_that_would_give_them_away() -> None:
+def test_means_of_small_levels_are_withheld_together_with_those_that_would_give_them_away() -> None:
     row = {"experiment": "e", "patients": 29, "all_classes": 0.5, "no_pain": 0.6, "pain": 0.4}
     row |= {"none": 0.6, "low": 0.1, "moderate": 0.2, "severe": 0.3}
     (found,) = small("experiment_results", [row], levels={"None": 14, "Low": 4, "Moderate": 5, "Severe": 8})
@@ -151,3 +154,58 @@ def test_means_of_small_levels_are_withheld_together_with_one_that_would_give_th
     assert (found["all_classes"], found["pain"]) == (0.5, 0.4)
     (whole,) = small("experiment_results", [row])
     assert whole == row
+    # two small levels that are four patients together: all patients minus the other levels would be their mean
+    (found,) = small("experiment_results", [row], levels={"None": 14, "Low": 2, "Moderate": 2, "Severe": 8})
+    assert [found[level] for level in LEVELS] == [None] * 4
+    # of three patients without pain, all patients minus those with pain would be the mean
+    (found,) = small("experiment_results", [row], levels={"None": 3, "Low": 5, "Moderate": 5, "Severe": 8})
+    assert found["no_pain"] is found["pain"] is None
+
+
+LEVELS = [level.lower() for level in terms.PAIN_LEVELS]
+
+
+def computed_from(figure: str, sizes: list[int], classes: int) -> list[float] | None:
+    """Return the weights with which a figure sums up the means of the four levels; None if it is no such sum."""
+    patients = np.array(sizes, float)
+    pain = patients * [0, 1, 1, 1]
+    means = {level: np.eye(4)[place] * bool(sizes[place]) for place, level in enumerate(LEVELS)}
+    means |= {"all_classes": patients / patients.sum(), "no_pain": means["none"]}
+    means["pain"] = pain / max(pain.sum(), 1)
+    if classes == 2:
+        means["balanced_accuracy"] = (means["no_pain"] + means["pain"]) / 2
+    else:
+        means["balanced_accuracy"] = (patients > 0) / (patients > 0).sum()
+    return means[figure].tolist() if figure in means else None
+
+
+@given(
+    st.lists(st.integers(0, 9), min_size=4, max_size=4).filter(lambda n: sum(n) >= 5), st.sampled_from([2, 4])
+)
+def test_no_mean_of_fewer_than_k_patients_can_be_computed_from_what_is_shown(
+    sizes: list[int], classes: int
+) -> None:
+    names = [*LEVELS, "all_classes", "no_pain", "pain", "balanced_accuracy"]
+    row = {"experiment": "e", "classes": classes, "patients": sum(sizes), **dict.fromkeys(names, 0.5)}
+    row["intervals"] = json.dumps({name: [0.4, 0.6] for name in names})
+    levels = dict(zip(terms.PAIN_LEVELS, sizes, strict=True))
+    (found,) = small("experiment_results", [row], levels=levels)
+    metrics = [{"experiment": "e", "metric": name, "patients": sum(sizes)} for name in names]
+    of_metrics = {r["metric"] for r in small("experiment_metrics", metrics, levels=levels)}
+    assert "all_classes" in of_metrics
+    for shown in ({n for n in names if found[n] is not None}, json.loads(found["intervals"]), of_metrics):
+        known = np.array([weights for n in shown if (weights := computed_from(n, sizes, classes))])
+        for count in (1, 2, 3):
+            for group in combinations(range(4), count):
+                of_group = np.array([n if place in group else 0 for place, n in enumerate(sizes)], float)
+                if 0 < of_group.sum() < 5:
+                    rank = np.linalg.matrix_rank(np.vstack([known, of_group]))
+                    assert rank > np.linalg.matrix_rank(known), (shown, group)
+
+
+def test_what_is_emptied_is_told_with_its_reason() -> None:
+    row = {"experiment": "e", "classes": 2, "patients": 29, "no_pain": 0.6, "pain": 0.4, "sensitivity": 0.5}
+    few = Disclosure(5, (), {"None": 26, "Low": 1, "Moderate": 1, "Severe": 1}, merge=True)
+    (found,), told = without_small_cells("experiment_results", [row], few)
+    assert found["sensitivity"] is None
+    assert told is not None and told.startswith("values of no_pain, pain, sensitivity: fewer than 5 patients")
