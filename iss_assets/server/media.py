@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import re
+import threading
+from collections import OrderedDict
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +19,13 @@ from iss_assets.privacy.audit import Action, AuditLog
 from iss_assets.server.accounts import Role
 from iss_assets.server.previews import Preview, Previews
 from iss_assets.server.routing import GuardedRoute, session_of
+from iss_assets.server.sessions import Session
 from iss_assets.server.study_data import StudyData
 
 _RANGE: Final = re.compile(r"bytes=(\d*)-(\d*)")
 _KIND: Final = "video/mp4"
+_MOST_REMEMBERED: Final = 10_000
+"""Views that are not recorded a second time; the oldest are forgotten first, and would be recorded again."""
 
 
 @dataclass(frozen=True)
@@ -35,16 +40,14 @@ class VideoFile:
 
 def find_video(study: StudyData, video_id: str) -> VideoFile | None:
     """Return a submitted video that lies below the study folder and may be shown, None if there is none of this id."""
-    rows = study.warehouse.query(
-        "select video_id, patient_id, file, sha256 from videos where video_id = ?", [video_id]
-    ).to_pylist()
-    if not rows or not rows[0]["file"] or not study.may_be_shown(rows[0]["patient_id"], rows[0]["sha256"]):
+    row = study.submitted(video_id)
+    if row is None or not row["file"] or not study.may_be_shown(row["patient_id"], row["sha256"]):
         return None
     root = study.settings.study.resolve()
-    path = (root / rows[0]["file"]).resolve()
+    path = (root / row["file"]).resolve()
     if not path.is_relative_to(root) or not path.is_file():
         return None
-    return VideoFile(rows[0]["video_id"], rows[0]["patient_id"], path, rows[0]["sha256"])
+    return VideoFile(row["video_id"], row["patient_id"], path, row["sha256"])
 
 
 class Media:
@@ -62,6 +65,8 @@ class Media:
 
     def __init__(self, study: StudyData, audit: AuditLog, previews: Previews) -> None:
         self._study, self._audit, self._previews = study, audit, previews
+        self._recording = threading.Lock()
+        self._recorded: OrderedDict[tuple[int, str, str, float], None] = OrderedDict()
         study.withdrawals.whenever_it_changes(lambda register: previews.forget(register.file))
 
     def routes(self) -> list[GuardedRoute]:
@@ -80,13 +85,21 @@ class Media:
         preview = await run_in_threadpool(self._preview, found, begin_s) if found else None
         if found is None or preview is None:
             return PlainTextResponse("There is no such video in the study folder.\n", 404)
-        wanted = request.headers.get("range", "")
-        if not wanted or wanted.startswith("bytes=0-"):
-            await run_in_threadpool(
-                self._audit.record, session_of(request).name, Action.MEDIA_VIEWED, found.video_id,
-                patient=found.patient_id, begin_s=round(begin_s, 1),
-            )  # fmt: skip
-        return await answer(preview, wanted)
+        await run_in_threadpool(self._record, session_of(request), found, round(begin_s, 1))
+        return await answer(preview, request.headers.get("range", ""))
+
+    def _record(self, session: Session, found: VideoFile, begin_s: float) -> None:
+        """Record that a session views a preview, once however many ranges of it are asked for."""
+        view = (session.number, found.video_id, found.sha256, begin_s)
+        with self._recording:
+            if view in self._recorded:
+                return
+            self._audit.record(
+                session.name, Action.MEDIA_VIEWED, found.video_id, patient=found.patient_id, begin_s=begin_s
+            )
+            self._recorded[view] = None
+            while len(self._recorded) > _MOST_REMEMBERED:
+                self._recorded.popitem(last=False)
 
     def _preview(self, found: VideoFile, begin_s: float) -> Preview | None:
         """Return a preview; None if the patient withdrew in this moment."""

@@ -9,7 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from iss_assets.server.accounts import Role
@@ -30,11 +30,14 @@ class Session:
         What the session may do.
     stamp : str
         Changes when the account's password or role does; the session then ends. Empty where there is no account.
+    number : int
+        Tells it from every other session of this server; 0 before it has begun.
     """
 
     name: str
     role: Role
     stamp: str = ""
+    number: int = 0
 
 
 class Sessions:
@@ -51,6 +54,7 @@ class Sessions:
     def __init__(self, idle_s: float, longest_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._idle_s, self._longest_s, self._clock = idle_s, longest_s, clock
         self._sessions: dict[str, tuple[Session, float, float]] = {}
+        self._begun = 0
         self._lock = threading.Lock()
 
     def begin(self, session: Session) -> str:
@@ -58,7 +62,8 @@ class Sessions:
         secret, now = secrets.token_urlsafe(32), self._clock()
         with self._lock:
             self._sessions = {key: held for key, held in self._sessions.items() if not self._over(held, now)}
-            self._sessions[_hash(secret)] = (session, now, now)
+            self._begun += 1
+            self._sessions[_hash(secret)] = (replace(session, number=self._begun), now, now)
         return secret
 
     def find(self, secret: str | None) -> Session | None:

@@ -17,10 +17,14 @@ from iss_assets.server.review_queue import Entry, build_queue
 from iss_assets.server.withdrawals import Withdrawals
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Warehouse
+from iss_assets.warehouse.locking import LockTimeout
 
 _FLAGS = "select video_id, flags || coalesce(rejected_flags, []) as flags from video_quality"
+_SUBMITTED = "select video_id, patient_id, file, sha256 from videos where video_id = ?"
 _MOST_KEPT: Final = 500
 """Results; the one read first goes first. A timeline is the largest, 80 kB for three minutes."""
+_SOON_S: Final = 0.5
+"""Seconds that somebody who watches a video waits for a run that writes, before what was read earlier counts."""
 T = TypeVar("T")
 Stamp = tuple[tuple[int, int, int], ...]
 
@@ -59,10 +63,16 @@ class StudyData:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.warehouse = Warehouse(settings.warehouse_path, settings.warehouse)
+        soon = settings.warehouse.model_copy(
+            update={"lock_timeout_s": min(_SOON_S, settings.warehouse.lock_timeout_s)}
+        )
+        self._soon = Warehouse(settings.warehouse_path, soon)
         self.withdrawals = Withdrawals(settings.home)
+        self.withdrawals.whenever_it_changes(lambda register: self._submitted.clear())
         self._lock = threading.Lock()
         self._of: Stamp = ()
         self._kept: dict[Hashable, Any] = {}
+        self._submitted: dict[str, Mapping[str, Any]] = {}
         self._making: dict[tuple[Stamp, Hashable], threading.Lock] = {}
 
     def kept(self, key: Hashable, make: Callable[[], T]) -> T:
@@ -97,6 +107,30 @@ class StudyData:
                 with self._lock:
                     self._making.pop((stamp, key), None)
         return made
+
+    def submitted(self, video_id: str) -> Mapping[str, Any] | None:
+        """Return patient, file, and SHA-256 of a submitted video, None if there is none of this id.
+
+        Players ask again for every piece of a video: while a run writes, they get what was read before it began.
+        """
+        try:
+            row = self._read_submitted(self._soon, video_id)
+        except LockTimeout:
+            row = self._submitted.get(video_id) or self._read_submitted(self.warehouse, video_id)
+        with self._lock:
+            self._submitted.pop(video_id, None)
+            if row is not None:
+                self._submitted[video_id] = row
+                if len(self._submitted) > _MOST_KEPT:
+                    del self._submitted[next(iter(self._submitted))]
+        return row
+
+    def _read_submitted(self, warehouse: Warehouse, video_id: str) -> Mapping[str, Any] | None:
+        def read() -> Mapping[str, Any] | None:
+            rows: list[dict[str, Any]] = warehouse.query(_SUBMITTED, [video_id]).to_pylist()
+            return rows[0] if rows else None
+
+        return self.kept(("submitted", video_id), read)
 
     def forget_what_is_gone(self) -> None:
         """Let go of what was read of a warehouse that has changed since, and of the previews of withdrawn videos."""

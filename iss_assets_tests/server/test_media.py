@@ -9,20 +9,22 @@ import io
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import anyio
 import av
 import numpy as np
+import pyarrow as arrow
 import pytest
 from starlette.applications import Starlette
 
 from iss_assets.intake.withdrawn import Scope, with_key, write_withdrawn
 from iss_assets.privacy.audit import Action, AuditLog
+from iss_assets.server import media
 from iss_assets.server.application import DagsterApps, build_application
 from iss_assets.server.previews import MOST_AT_ONCE, Previews
-from iss_assets.settings import Settings, VideoSettings
+from iss_assets.settings import Settings, VideoSettings, WarehouseSettings
 from iss_assets.warehouse.database import Warehouse
 from iss_assets_tests.server.test_security import client, probe, settings
 
@@ -90,6 +92,99 @@ def test_a_coordinator_sees_the_video_and_the_view_is_recorded_first(
         assert part.headers["content-range"] == f"bytes {first}-{last}/{size}"
     for header in (f"bytes={size}-", "bytes=9-3", "bytes=-", "bytes=0-1,5-6", "lines=1-2", "bytes=-0"):
         assert browser.get("/media/0007-02", headers={"Range": header}).status_code == 416
+
+
+def views(settings: Settings) -> list[tuple[str, str | None, float]]:
+    lines = AuditLog(settings.audit_path).lines()
+    return [(v.who, v.subject, v.detail["begin_s"]) for v in lines if v.action == Action.MEDIA_VIEWED]
+
+
+def test_whatever_range_is_asked_for_a_session_has_one_line_for_each_preview_that_it_sees(
+    application: Starlette, settings: Settings
+) -> None:
+    one, other = client(application, "coordinator"), client(application, "admin")
+    # all but the first byte, and all of it while it is being made
+    assert one.get("/media/0007-02", headers={"Range": "bytes=1-"}).status_code in (200, 206)
+    expected = [("coordinator", "0007-02", 0.0)]
+    assert views(settings) == expected
+    for header in ("bytes=0-", "bytes=1-", "bytes=-9", ""):
+        assert one.get("/media/0007-02", headers={"Range": header} if header else {}).status_code in (
+            200,
+            206,
+        )
+    assert views(settings) == expected
+    assert other.get("/media/0007-02", headers={"Range": "bytes=-100"}).status_code == 206
+    assert one.get("/media/0007-02?from=1.5", headers={"Range": "bytes=5-"}).status_code in (200, 206)
+    expected += [("admin", "0007-02", 0.0), ("coordinator", "0007-02", 1.5)]
+    assert views(settings) == expected
+    # the same person, signed in again
+    again = client(application, "coordinator")
+    assert again.get("/media/0007-02", headers={"Range": "bytes=7-"}).status_code == 206
+    assert views(settings) == [*expected, ("coordinator", "0007-02", 0.0)]
+    # another video of the same bytes is another view
+    with Warehouse(settings.warehouse_path).write() as writer:
+        writer.execute(
+            "update videos set file = 'videos/0007/0007-02.mp4', sha256 = (select sha256 from videos where "
+            "video_id = '0007-02') where video_id = '0007-05'"
+        )
+    assert again.get("/media/0007-05", headers={"Range": "bytes=7-"}).status_code == 206
+    assert views(settings)[-1] == ("coordinator", "0007-05", 0.0)
+
+
+def test_views_that_are_remembered_are_bounded_and_a_forgotten_one_is_recorded_again(
+    application: Starlette, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(media, "_MOST_REMEMBERED", 2)
+    browser = client(application, "coordinator")
+    begins = [0.0, 1.0, 1.0, 2.0, 2.0, 0.0]
+    for begin in begins:
+        assert browser.get(f"/media/0007-02?from={begin}", headers={"Range": "bytes=3-"}).status_code in (
+            200,
+            206,
+        )
+    assert [begin for _, _, begin in views(settings)] == [0.0, 1.0, 2.0, 0.0]
+
+
+def test_a_video_that_is_watched_can_be_sought_while_a_run_writes(
+    settings: Settings, application: Starlette
+) -> None:
+    impatient = settings.model_copy(update={"warehouse": WarehouseSettings(lock_timeout_s=1)})
+    browser = client(
+        build_application(impatient, DagsterApps(probe("full"), probe("read-only")), lambda secret: None),
+        "coordinator",
+    )
+    whole = browser.get("/media/0007-02").content
+    with Warehouse(settings.warehouse_path).write() as writer:
+        writer.execute("update videos set status = 'ok'")
+        os.utime(settings.warehouse_path)  # as after a write that is larger than memory
+        part = browser.get("/media/0007-02", headers={"Range": "bytes=100-"})
+        assert part.status_code == 206 and part.content == whole[100:]
+        # nobody has asked for this one, so that nothing is known of it
+        assert browser.get("/media/0007-03").status_code == 503
+        write_withdrawn(settings.home, with_key(settings.home).adding("0007", Scope.MEDIA, ["0007-02"], []))
+        assert browser.get("/media/0007-02", headers={"Range": "bytes=100-"}).status_code in (404, 503)
+    assert browser.get("/media/0007-02").status_code == 404
+
+
+def test_while_nothing_changes_the_warehouse_is_not_asked_for_every_range(
+    settings: Settings, application: Starlette, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    query = Warehouse.query
+
+    def counting(self: Warehouse, sql: str, params: Sequence[object] | None = None) -> arrow.Table:
+        asked.append(sql)
+        return query(self, sql, params)
+
+    monkeypatch.setattr(Warehouse, "query", counting)
+    browser = client(application, "coordinator")
+    for begin in range(5):
+        assert browser.get("/media/0007-02", headers={"Range": f"bytes={begin}-"}).status_code in (200, 206)
+    assert len(asked) == 1
+    # a file that was replaced is another one at once
+    with Warehouse(settings.warehouse_path).write() as writer:
+        writer.execute("update videos set file = 'videos/0007/gone.mp4' where video_id = '0007-02'")
+    assert browser.get("/media/0007-02").status_code == 404
 
 
 def test_nobody_else_sees_it(application: Starlette, settings: Settings) -> None:
