@@ -26,7 +26,7 @@ def audit(
         return
     settings = load_settings(None, home)
     with user_errors():
-        lines = list(AuditLog(settings.audit_path).lines())[-last:]
+        lines = AuditLog(settings.audit_path).newest(last)[::-1]
     rows = [
         {
             "number": line.number,

@@ -19,7 +19,7 @@ import json
 import os
 import pwd
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -32,6 +32,8 @@ from iss_assets.warehouse.locking import hold
 _START: Final = "0" * 64
 """What the first line is chained to."""
 _LOCK_TIMEOUT_S: Final = 30.0
+_BLOCK: Final = 65536
+"""Bytes that are read at a time from the end."""
 
 
 class Action(StrEnum):
@@ -160,6 +162,29 @@ class AuditLog:
             if line is not None:
                 yield _public(line)
 
+    def newest(self, most: int, actions: Collection[Action] = ()) -> list[AuditLine]:
+        """Return the last lines that can be read, the newest first; the log is read from its end, no further than needed.
+
+        Parameters
+        ----------
+        most : int
+            How many.
+        actions : collection of Action
+            Only lines of these; empty for every line.
+        """
+        # what is not looked for need not be parsed: years of a log are searched in a moment
+        marks = [f'"action":"{action}"'.encode() for action in actions]
+        found: list[AuditLine] = []
+        for text in self._backwards():
+            if len(found) >= most:
+                break
+            if marks and not any(mark in text for mark in marks):
+                continue
+            line = _parsed(text)
+            if line is not None and (not actions or line["action"] in actions):
+                found.append(_public(line))
+        return found
+
     def verify(self) -> Verification:
         """Check every line against the one before it, the commitments, and the head."""
         problems: list[str] = []
@@ -237,6 +262,19 @@ class AuditLog:
             for place, text in enumerate(file, start=1):
                 yield place, _parsed(text)
 
+    def _backwards(self) -> Iterator[bytes]:
+        """Yield the text of every line, the last one first."""
+        if not self.path.exists():
+            return
+        with self.path.open("rb") as file:
+            place, rest = file.seek(0, os.SEEK_END), b""
+            while place:
+                step = min(place, _BLOCK)
+                place = file.seek(place - step)
+                rest, *whole = (file.read(step) + rest).split(b"\n")
+                yield from reversed(whole)
+            yield rest
+
     def _last(self) -> tuple[int, str]:
         """Return number and hash of the last line; drop the beginning of one that a crash cut off."""
         if not self.path.exists() or not self.path.stat().st_size:
@@ -248,7 +286,7 @@ class AuditLog:
             size = file.seek(0, os.SEEK_END)
             block = b""
             while size and block.count(b"\n") < 2:
-                step = min(size, 65536)
+                step = min(size, _BLOCK)
                 size = file.seek(size - step)
                 block = file.read(step) + block
             whole = block[: block.rfind(b"\n") + 1]

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from itertools import islice
 from typing import Any, Final
 
 from starlette.requests import Request
@@ -160,11 +159,7 @@ class StudyPages:
             **shown,
             patient_id=patient_id,
             scores=[(name, name.replace("_", " ")) for name in terms.SCORES],
-            decisions={
-                video_id: decided
-                for video_id, decided in reviews.videos.items()
-                if any(row.video_id == video_id for row in own)
-            },
+            decisions={row.video_id: reviews.of_video(row.video_id) for row in own if row.video_id},
             reviews=sorted(own, key=lambda row: (row.reviewed_at, row.line), reverse=True),
             decision_words=DECISION_WORDS,
             contacted=reviews.contacted().get(patient_id),
@@ -176,8 +171,9 @@ class StudyPages:
 
     def audit_log(self, request: Request) -> Response:
         """Show the newest lines of the audit log."""
-        newest = _newest(self._audit.lines(), _LINES)
-        return self._pages.show(request, "audit.html.jinja", "Audit log", lines=newest, most=_LINES)
+        return self._pages.show(
+            request, "audit.html.jinja", "Audit log", lines=self._audit.newest(_LINES), most=_LINES
+        )
 
     def account_list(self, request: Request) -> Response:
         """List the accounts."""
@@ -224,11 +220,7 @@ class StudyPages:
         }
 
     def _recent(self) -> dict[str, list[AuditLine]]:
-        lines = list(self._audit.lines())
-        return {
-            "Sign-ins": _newest((line for line in lines if line.action in _SIGN_INS), 5),
-            "Exports": _newest((line for line in lines if line.action in _EXPORTS), 5),
-        }
+        return {"Sign-ins": self._audit.newest(5, _SIGN_INS), "Exports": self._audit.newest(5, _EXPORTS)}
 
 
 DECISION_WORDS: Final[dict[Decision, str]] = {
@@ -245,7 +237,3 @@ DECISION_WORDS: Final[dict[Decision, str]] = {
 
 def _about(entry: Entry, patient_id: str) -> bool:
     return patient_id in entry.item.patients
-
-
-def _newest(lines: Iterable[AuditLine], most: int) -> list[AuditLine]:
-    return list(islice(reversed(list(lines)), most))

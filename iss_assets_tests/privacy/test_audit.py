@@ -133,6 +133,25 @@ def test_redacting_erases_a_patient_and_keeps_the_chain(log: AuditLog) -> None:
     assert log.record("ben", Action.SIGNED_IN) == 7 and log.verify().problems == ()
 
 
+def test_the_newest_lines_are_read_from_the_end(log: AuditLog) -> None:
+    log.record('"action":"exported"', Action.SIGNED_IN)  # a name is not an action
+    for number in range(700):  # more than is read at a time
+        log.record("ana", Action.PATIENT_VIEWED, "0004", number=number)
+    log.record("ben", Action.EXPORTED, "0007")
+    log.record("ana", Action.SIGNED_OUT)
+    every = list(log.lines())[::-1]
+    assert log.newest(3) == every[:3] and log.newest(700) == every[:700] and log.newest(10_000) == every
+    assert log.newest(0) == []
+    assert [line.number for line in log.newest(5, {Action.EXPORTED})] == [every[1].number]
+    wanted = {Action.SIGNED_IN, Action.SIGNED_OUT}
+    assert log.newest(9, wanted) == [line for line in every if line.action in wanted]
+    assert len(log.newest(9, wanted)) == 4
+    with log.path.open("ab") as file:
+        file.write(b'{"action":"exported","n":')  # a crash cut it off
+    assert log.newest(1) == every[:1] and len(log.newest(9, {Action.EXPORTED})) == 1
+    assert AuditLog(log.path.with_name("none.jsonl")).newest(3) == []
+
+
 def test_many_writers_lose_nothing(tmp_path: Path) -> None:
     path = tmp_path / "audit.jsonl"
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,53 @@ def test_home_counts_what_waits_and_only_coordinators_get_links_to_it(
     assert '<span class="number">9</span>' in after and "<dt>decisions</dt><dd>1</dd>" in after
     admin = client(application, "admin").get("/").text
     assert "Sign-ins" in admin and "Exports" in admin
+
+
+def test_home_counts_what_is_new_since_yesterday(settings: Settings, empty_warehouse: Path) -> None:
+    warehouse = make_study(settings, empty_warehouse)
+    now = datetime.now(UTC)
+    began = datetime.combine(now.date() - timedelta(days=1), datetime.min.time(), UTC)
+    new, old = now - timedelta(seconds=1), began - timedelta(seconds=1)
+    alerts = [("raised", new, new)] * 4 + [("raised", old, new)] + [("resolved", old, new)] * 5
+    alerts += [("resolved", old, old)] * 2 + [("closed", new, new)]
+    with warehouse.write() as writer:
+        writer.execute("update bpi_scores set submitted_at = ?", [old])
+        writer.execute("update bpi_scores set submitted_at = ? where submission_id <= '0008-01'", [new])
+        writer.execute("update videos set modified_ns = ?", [int(old.timestamp()) * 10**9])
+        writer.execute(
+            "update videos set modified_ns = ? where patient_id = '0008'", [int(new.timestamp()) * 10**9]
+        )
+        writer.execute("update patients set enrolled_on = ?", [old.date()])
+        writer.execute("update patients set enrolled_on = ? where patient_id = '0009'", [new.date()])
+        for number, (status, first_seen, changed_at) in enumerate(alerts):
+            writer.execute(
+                "insert into alerts by name select ? as alert_id, '' as run_id, '0007' as patient_id, 'videos' as asset, "
+                "'duration' as check_name, 'WARN' as severity, ? as status, [] as affected, '{}' as numbers, '' as content, "
+                "? as first_seen, ? as last_seen, ? as changed_at, 'not_needed' as delivery, [] as told_to, [] as taken_by, 0 as attempts",
+                [str(number), status, first_seen, changed_at, changed_at],
+            )
+    page = client(built(settings), "researcher").get("/").text
+    section = page.split('<h2 id="news">')[1].split("</section>")[0]
+    assert dict(re.findall(r"<dt>(.+?)</dt><dd>(.+?)</dd>", section)) == {
+        "check-ins": "3", "video files": "2", "patients enrolled": "1", "issues raised": "4", "issues resolved": "5",
+        "decisions": "0",
+    }  # fmt: skip
+
+
+def test_a_patient_s_page_has_the_decisions_about_that_patient_s_videos(
+    settings: Settings, empty_warehouse: Path
+) -> None:
+    make_study(settings, empty_warehouse)
+    coordinator = client(built(settings), "coordinator")
+    decide(coordinator, decision="confirm", video_id="0007-01", flag="glare")
+    decide(coordinator, decision="exclude", video_id="0007-02", reason="not hers")
+    decide(coordinator, decision="reject", video_id="0008-02", flag="several_faces")
+    assign = {"decision": "assign", "patient_id": "0007", "assignee": "coordinator"}
+    assert decide(coordinator, **assign) == (200, "")
+    page = coordinator.get("/patients/0007").text
+    assert "glare (accepted)" in page and "quiet (accepted)" not in page and "(excluded)" in page
+    other = coordinator.get("/patients/0008").text
+    assert "several faces (rejected)" in other and "(excluded)" not in other and "(accepted)" not in other
 
 
 def test_home_says_when_the_daemon_is_silent(settings: Settings, empty_warehouse: Path) -> None:
