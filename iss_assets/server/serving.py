@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import duckdb
 import uvicorn
@@ -46,6 +46,7 @@ _KEY_S: Final = 5.0
 """Seconds to wait for a writer before the key is tried."""
 _LONGEST_SOCKET: Final = 100
 """Bytes; the kernel takes 107 for the path of a socket."""
+_SOCKET: Final = "code.sock"
 LOCATION: Final = "iss_assets"
 
 Say = Callable[[str], None]
@@ -56,7 +57,7 @@ class ServeError(RuntimeError):
 
 
 def serve(settings: Settings, say: Say) -> int:
-    """Serve until a signal or until one of the processes ends.
+    """Serve until a signal or until one of the processes ends; then this process ends, too.
 
     Parameters
     ----------
@@ -68,7 +69,8 @@ def serve(settings: Settings, say: Say) -> int:
     Returns
     -------
     int
-        0 after SIGINT or SIGTERM, 1 after a crash of a part.
+        0 after a signal before everything had started. Later this process ends here: with status 0 after SIGINT or
+        SIGTERM, 1 after a crash of a part.
 
     Raises
     ------
@@ -85,7 +87,7 @@ def serve(settings: Settings, say: Say) -> int:
     keep_running()
     dagster_home = prepare_home(settings)
     with _socket_folder(settings.home.resolve()) as folder, _stopping() as stop:
-        code_socket = folder / "code.sock"
+        code_socket = folder / _SOCKET
         children = Children(settings.home / "serve.log", _environment())
         try:
             say("Starting ...")
@@ -98,7 +100,7 @@ def serve(settings: Settings, say: Say) -> int:
             children.start(
                 "the daemon", [sys.executable, "-m", "dagster._daemon", "run", "-w", str(workspace)]
             )
-            return _run(settings, listening, code_socket, children, stop, say)
+            _run(settings, listening, code_socket, children, stop, say)
         except RuntimeError as error:
             raise ServeError(str(error)) from error
         finally:
@@ -123,7 +125,7 @@ def _run(
     children: Children,
     stop: threading.Event,
     say: Say,
-) -> int:
+) -> NoReturn:
     server = settings.server
     address = (
         server.public_url
@@ -170,7 +172,7 @@ def _run(
                 )
                 break
         status = 1 if ended else 0
-        threading.Timer(STOP_S, _end, (children, status)).start()
+        threading.Timer(STOP_S, _end, (children, code_socket, status)).start()
         last_words = threading.Thread(target=watch.report_end, daemon=True)
         if ended:
             last_words.start()
@@ -181,13 +183,13 @@ def _run(
             last_words.join()
         previews.close()
         # leaving Dagster's contexts and the interpreter in order takes seconds, and nothing is left to be saved
-        _end(children, status)
-    return status
+        _end(children, code_socket, status)
 
 
-def _end(children: Children, status: int) -> None:
+def _end(children: Children, code_socket: Path, status: int) -> NoReturn:
     """End this process and what is left of its children at once."""
     children.kill()
+    _remove_folder_of(code_socket)
     sys.stdout.flush()
     os._exit(status)
 
@@ -236,19 +238,21 @@ def _dagster_apps(instance: DagsterInstance, code_socket: Path) -> Iterator[Dags
 @contextmanager
 def _socket_folder(home: Path) -> Iterator[Path]:
     """Yield a folder that only this user can enter, short enough for the path of a socket."""
-    wanted = home / "run"
-    if len(os.fsencode(wanted / "code.sock")) <= _LONGEST_SOCKET:
-        wanted.mkdir(mode=0o700, exist_ok=True)
-        wanted.chmod(0o700)
-        (wanted / "code.sock").unlink(missing_ok=True)
-        yield wanted
-        (wanted / "code.sock").unlink(missing_ok=True)
-        return
-    other = Path(tempfile.mkdtemp(prefix="iss-"))
+    folder = home / "run"
+    if len(os.fsencode(folder / _SOCKET)) <= _LONGEST_SOCKET:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        folder.chmod(0o700)
+        (folder / _SOCKET).unlink(missing_ok=True)
+    else:
+        folder = Path(tempfile.mkdtemp(prefix="iss-"))
     try:
-        yield other
+        yield folder
     finally:
-        shutil.rmtree(other, ignore_errors=True)
+        _remove_folder_of(folder / _SOCKET)
+
+
+def _remove_folder_of(code_socket: Path) -> None:
+    shutil.rmtree(code_socket.parent, ignore_errors=True)
 
 
 def _listen(host: str, port: int) -> socket.socket:

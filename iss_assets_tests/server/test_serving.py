@@ -8,16 +8,23 @@ import re
 import shutil
 import signal
 import socket
+import ssl
 import stat
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 
 import httpx2
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from iss_assets.settings import Settings
 from iss_assets.warehouse.conversion import convert
@@ -32,9 +39,11 @@ STARTS_S, ENDS_S = 120.0, 10.0
 class Served:
     """A running ``iss serve``."""
 
-    def __init__(self, process: subprocess.Popen[str], mark: str, address: str, link: str) -> None:
+    def __init__(
+        self, process: subprocess.Popen[str], mark: str, address: str, link: str, trust: ssl.SSLContext
+    ) -> None:
         self.process, self.mark, self.address, self.link = process, mark, address, link
-        self.browser = httpx2.Client(base_url=address, headers={"Origin": address}, timeout=30)
+        self.browser = httpx2.Client(base_url=address, headers={"Origin": address}, timeout=30, verify=trust)
 
     def sign_in(self) -> None:
         assert self.browser.get(self.link).status_code == 303
@@ -92,7 +101,8 @@ def serving(tmp_path: Path, **settings: str) -> Iterator[Served]:
                 address = found[1]
                 break
         assert link and address, "".join(said)
-        yield Served(process, mark, address, link)
+        trust = ssl.create_default_context(cafile=settings.get("ISS_SERVER__CERTIFICATE"))
+        yield Served(process, mark, address, link, trust)
     finally:
         if process.poll() is None:
             process.terminate()
@@ -140,6 +150,51 @@ def test_a_part_that_crashes_ends_the_others_and_is_an_alert(tmp_path: Path, vic
         assert served.process.returncode == (1 if victim in words else -signal.SIGKILL)
     said = [message["message"] for message in receiver.got]
     assert [("daemon is silent" in text) for text in said] == ([True] if victim in words else [])
+
+
+def self_made_certificate(folder: Path) -> tuple[Path, Path]:
+    """Write a certificate for this machine and its key."""
+    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([])
+    now = datetime.now(UTC)
+    names = [x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1"))]
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName(names), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    paths = folder / "certificate.pem", folder / "key.pem"
+    paths[0].write_bytes(certificate.public_bytes(Encoding.PEM))
+    paths[1].write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return paths
+
+
+@pytest.mark.slow
+def test_with_a_certificate_and_a_long_path_it_speaks_https_and_leaves_no_folder_elsewhere(
+    tmp_path: Path,
+) -> None:
+    certificate, key = self_made_certificate(tmp_path)
+    long, elsewhere = tmp_path / ("a long name " * 9), tmp_path / "t"
+    long.mkdir()
+    elsewhere.mkdir()
+    with serving(
+        long, TMPDIR=str(elsewhere), ISS_SERVER__CERTIFICATE=str(certificate), ISS_SERVER__CERTIFICATE_KEY=str(key)
+    ) as served:  # fmt: skip
+        assert served.address.startswith("https://") and served.link.startswith("https://")
+        answer = served.browser.get(served.link)
+        cookie = answer.headers["set-cookie"]
+        assert cookie.startswith("__Host-") and "; Secure" in cookie and "HttpOnly" in cookie
+        assert served.browser.get("/").status_code == 200
+        assert "max-age" in served.browser.get("/health").headers["strict-transport-security"]
+        with pytest.raises(httpx2.TransportError):  # no plain HTTP beside it
+            httpx2.get(served.address.replace("https", "http") + "/health")
+        (sockets,) = elsewhere.glob("iss-*")
+        assert stat.S_IMODE(sockets.stat().st_mode) == 0o700 and (sockets / "code.sock").is_socket()
+        served.process.send_signal(signal.SIGTERM)
+        assert served.wait_until_gone() < ENDS_S
+        assert served.process.returncode == 0
+    assert list(elsewhere.glob("iss-*")) == []
 
 
 def test_a_port_that_is_taken_is_one_clear_line(tmp_path: Path) -> None:
