@@ -152,12 +152,16 @@ def decision_from(
     )  # fmt: skip
 
 
+def last_day_of_contact(now: datetime) -> date:
+    """Return the last day on which somebody may have been contacted: somewhere it is tomorrow already."""
+    return (now + timedelta(days=1)).date()
+
+
 def _day(text: str, now: datetime) -> date:
     try:
         found = cells.day(text)
     except CellError:
         raise DecisionError("Give the day of the contact, such as 2026-01-31.") from None
-    # somewhere it is tomorrow already
-    if found > (now + timedelta(days=1)).date():
+    if found > last_day_of_contact(now):
         raise DecisionError("The day of the contact is in the future.")
     return found

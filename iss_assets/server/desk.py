@@ -23,6 +23,7 @@ from iss_assets.server.accounts import Accounts, Role
 from iss_assets.server.decisions import (
     DecisionError,
     decision_from,
+    last_day_of_contact,
     record_decision,
 )
 from iss_assets.server.pages import Pages
@@ -114,7 +115,6 @@ class Desk:
                 "assignees": sorted({entry.assignee for entry in entries if entry.assignee}),
                 "nobody": NOBODY,
             },
-            flag_words=FLAGS,
             reviews=reviews,
         )
 
@@ -162,7 +162,7 @@ class Desk:
             assignee=reviews.assignees().get(patient_id),
             contacts=[row for row in reviews.of_patient(patient_id) if row.contacted_on],
             names=sorted({*self._accounts.all(), session_of(request).name}),
-            today=datetime.now(UTC).date(),
+            last_day=last_day_of_contact(datetime.now(UTC)),
             longest=LONGEST_TEXT,
             reviews=reviews,
         )

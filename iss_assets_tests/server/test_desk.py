@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
@@ -20,7 +23,7 @@ from iss_assets.protocol.reviews import Decision
 from iss_assets.reports.quality_report import quality_report
 from iss_assets.server.accounts import Role
 from iss_assets.server.application import DagsterApps, build_application
-from iss_assets.server.decisions import Reviews
+from iss_assets.server.decisions import DecisionError, Reviews, decision_from, last_day_of_contact
 from iss_assets.server.review_queue import (
     NOBODY,
     Filters,
@@ -32,6 +35,7 @@ from iss_assets.server.review_queue import (
 from iss_assets.server.routing import GuardedMount, GuardedRoute
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Warehouse
+from iss_assets_tests.media.sounds import voice
 from iss_assets_tests.server.invented_study import FLAGS, MOMENT, TEN, make_study
 from iss_assets_tests.server.test_security import ADDRESS, client, probe, settings
 
@@ -86,6 +90,21 @@ def test_the_queue_is_the_quality_report_in_its_order_without_what_is_reviewed(
     assert all(Filters(assignee=NOBODY).passes(e) == (e.item.patient_id != "0007") for e in queue)
     assert [v.video_id for e in queue if Filters(flag="dark").passes(e) for v in e.videos] == ["0007-02"]
     assert not any(Filters(days=1).passes(e) for e in queue if e.days is None)
+
+
+@pytest.mark.parametrize(("days", "passing"), [(0, 4), (1, 3), (7, 1), (8, 0)])
+def test_the_age_filter_lets_items_of_at_least_this_age_through(
+    settings: Settings, empty_warehouse: Path, days: int, passing: int
+) -> None:
+    items = quality_report(make_study(settings, empty_warehouse)).items
+    now = datetime(2026, 3, 9, 12, tzinfo=UTC)
+    ages = (timedelta(days=7), timedelta(days=7, seconds=-1), timedelta(days=1), timedelta(hours=23))
+    aged = [replace(item, since=now - age) for item, age in zip(items, ages, strict=False)]
+    unknown = replace(items[len(ages)], since=None)
+    queue = build_queue([*aged, unknown], FLAGS, Reviews(), now)
+    assert [entry.days for entry in queue] == [7, 6, 1, 0, None]
+    shown = [entry for entry in queue if Filters.of({"days": str(days)}).passes(entry)]
+    assert shown == [*queue[:passing], *(queue[4:] if not days else [])]
 
 
 def test_a_rejected_flag_no_longer_explains_others_and_a_confirmed_one_still_does() -> None:
@@ -178,6 +197,25 @@ def test_what_cannot_be_recorded_is_refused_with_a_sentence(
     assert recorded(settings) == []
 
 
+def test_a_researcher_decides_nothing(application: Starlette, settings: Settings) -> None:
+    valid = {"decision": "confirm", "video_id": "0007-01", "flag": "glare"}
+    researcher, coordinator = client(application, "researcher"), client(application, "coordinator")
+    assert researcher.post("/decisions", json=valid, headers={"Origin": ADDRESS}).status_code == 403
+    assert recorded(settings) == []
+    assert not [line for line in AuditLog(settings.audit_path).lines() if line.action == Action.REVIEWED]
+    assert decide(coordinator, **valid) == (200, "")
+    assert [row["reviewer"] for row in recorded(settings)] == ["coordinator"]
+
+
+def test_a_contact_is_at_most_on_a_day_that_has_begun_somewhere() -> None:
+    now = datetime(2026, 3, 9, 13, tzinfo=UTC)
+    assert last_day_of_contact(now) == date(2026, 3, 10)
+    given = {"decision": "contacted", "patient_id": "0007", "contacted_on": "2026-03-10"}
+    assert decision_from(given, "maria", {"0007"}, {}, now).contacted_on == date(2026, 3, 10)
+    with pytest.raises(DecisionError, match="in the future"):
+        decision_from({**given, "contacted_on": "2026-03-11"}, "maria", {"0007"}, {}, now)
+
+
 def test_requests_that_are_no_json_or_too_long_or_from_elsewhere_change_nothing(
     coordinator: TestClient, settings: Settings
 ) -> None:
@@ -246,6 +284,18 @@ def test_the_timeline_has_spans_light_and_boxes_in_fractions_of_the_picture(coor
     assert coordinator.get("/review/0007-01/speech").json() == []  # silent
     for part in ("timeline", "speech", "meshes"):
         assert coordinator.get(f"/review/nobody/{part}").status_code == 404
+
+
+def test_the_timeline_shows_where_somebody_speaks(coordinator: TestClient, settings: Settings) -> None:
+    rate, silence = 22_050, np.zeros(22_050, np.float32)
+    wave = io.BytesIO()
+    soundfile.write(wave, np.concatenate([silence, voice(2.0, rate), silence]), rate, format="FLAC")
+    with Warehouse(settings.warehouse_path).write() as writer:
+        writer.execute("update audio set waveform = ? where video_id = '0007-02'", [wave.getvalue()])
+    spans = coordinator.get("/review/0007-02/speech").json()
+    assert spans and all(0.9 < begin < end < 3.2 for begin, end in spans)
+    assert sum(end - begin for begin, end in spans) > 1
+    assert coordinator.get("/review/0007-01/speech").json() == []
 
 
 def test_meshes_are_where_their_crops_are_and_seeing_them_is_a_view(

@@ -10,7 +10,9 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import av
 import axe_core_python
@@ -81,10 +83,15 @@ def address(settings: Settings, empty_warehouse: Path) -> Iterator[str]:
 
 @contextmanager
 def signed_in(
-    browser: Browser, address: str, role: str, width: int = 1280, allowed: str = "nothing"
+    browser: Browser,
+    address: str,
+    role: str,
+    width: int = 1280,
+    allowed: str = "nothing",
+    timezone: str | None = None,
 ) -> Iterator[Page]:
     """Open a window in which only what is allowed goes wrong: no script's error, nothing that the page's policy forbids."""
-    page = browser.new_context(viewport={"width": width, "height": 800}).new_page()
+    page = browser.new_context(viewport={"width": width, "height": 800}, timezone_id=timezone).new_page()
     wrong: list[str] = []
     page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: wrong.append(str(error)))
@@ -158,6 +165,14 @@ def test_a_video_plays_from_the_flagged_second_and_keys_move_in_it(
         wait_until(page, 'document.getElementById("player").currentTime > 0.2')
         assert "from=2" in page.evaluate("() => document.getElementById('player').src")
         wait_until(page, 'Number(document.getElementById("track").getAttribute("aria-valuenow")) >= 2.2')
+        page.keyboard.press("Space")
+        wait_until(page, 'document.getElementById("player").paused')
+        expect(page.locator("#play")).to_have_text("Play")
+        stopped = page.evaluate("() => document.getElementById('player').currentTime")
+        assert stopped < 1.9  # it has not come to its end by itself
+        page.keyboard.press("Space")
+        wait_until(page, f'document.getElementById("player").currentTime > {stopped}')
+        expect(page.locator("#play")).to_have_text("Pause")
         wait_until(
             page, 'document.getElementById("player").ended && document.getElementById("player").paused'
         )
@@ -289,6 +304,27 @@ def test_pages_fit_a_phone_and_have_no_serious_accessibility_findings(browser: B
             assert found["passes"]
             page.keyboard.press("Tab")
             expect(page.locator(":focus")).to_have_text("Skip to content")
+
+
+@pytest.mark.parametrize("timezone", ["Pacific/Kiritimati", "Pacific/Pago_Pago"])
+def test_a_contact_is_today_where_the_reviewer_is(
+    browser: Browser, address: str, settings: Settings, timezone: str
+) -> None:
+    # 14 hours before and 11 after UTC: at any moment at least one of them has another day than UTC
+    with signed_in(browser, address, "coordinator", timezone=timezone) as page:
+        page.goto(f"{address}/review/0009-02", wait_until="domcontentloaded")
+        before = datetime.now(ZoneInfo(timezone)).date()
+        field = page.locator("#contacted-on")
+        expect(field).not_to_have_value("")
+        given = date.fromisoformat(field.input_value())
+        assert before <= given <= datetime.now(ZoneInfo(timezone)).date()
+        page.get_by_role("button", name="Record contact").click()
+        expect(page.locator("#panel")).to_contain_text(f"Contacted on {given} (coordinator)")
+        expect(field).to_have_value(given.isoformat())  # for the next one, too
+        field.fill((datetime.now(UTC).date() + timedelta(days=2)).isoformat())
+        assert page.evaluate("() => document.getElementById('contacted-on').validity.rangeOverflow")
+    rows = list(csv.DictReader((settings.study / "reviews.csv").read_text().splitlines()))
+    assert [row["contacted_on"] for row in rows] == [given.isoformat()]
 
 
 def test_a_decision_that_cannot_be_recorded_is_said_on_the_page(

@@ -28,6 +28,12 @@ async function renewed() {
   return new DOMParser().parseFromString(await answer.text(), "text/html");
 }
 
+// the reviewer's own day: the server does not know where the reviewer is
+function showToday() {
+  const today = new Date();
+  $("contacted-on").value = [today.getFullYear(), today.getMonth() + 1, today.getDate()].map((n) => String(n).padStart(2, "0")).join("-");
+}
+
 let busy = false;
 async function decideAndShow(decision) {
   if (busy) return false;
@@ -44,6 +50,7 @@ async function decideAndShow(decision) {
       if (before && after) before.replaceWith(document.adoptNode(after));
       else if (before) before.remove();
     }
+    showToday();
     document.querySelector(".toolbar .lead").replaceWith(document.adoptNode(page.querySelector(".toolbar .lead")));
     if (held) {
       const same = held[2] ? $(held[2]) : [...$("panel").querySelectorAll("button")].find(
@@ -344,6 +351,7 @@ async function start() {
 }
 
 if (player) {
+  showToday();
   document.addEventListener("keydown", onKey);
   $("play").addEventListener("click", toggle);
   $("show-keys").addEventListener("click", () => $("keys").showModal());
