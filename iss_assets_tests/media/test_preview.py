@@ -87,6 +87,7 @@ def brightness_at(pictures: list[tuple[float, np.ndarray]], second: float) -> fl
         ("a.mpg", "mpeg1video", 0.0, {"sound": "mp2"}),
         ("a.avi", "mjpeg", 0.0, {"sound": "mp2", "pix_fmt": "yuvj420p"}),
         ("a.mkv", "libx264", 1.7, {"pix_fmt": "yuv420p10le"}),
+        ("a.mov", "libx265", 0.0, {"pix_fmt": "yuv420p10le", "options": {"x265-params": "log-level=none"}}),
         ("b.avi", "mpeg4", 0.0, {"sound": "mp2", "options": {"bf": "2"}}),
         ("b.mp4", "libx264", 0.0, {"options": {"bf": "0"}}),
     ],

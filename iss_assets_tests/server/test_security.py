@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,12 @@ from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
 from iss_assets.privacy.audit import Action, AuditLog
+from iss_assets.server import sign_in
 from iss_assets.server.accounts import Accounts, Role
 from iss_assets.server.application import DagsterApps, build_application
 from iss_assets.server.routing import GuardedMount, GuardedRoute
 from iss_assets.server.security import host_name
+from iss_assets.server.sessions import Sessions
 from iss_assets.settings import ServerSettings, Settings
 
 ADDRESS = "http://localhost:3000"
@@ -230,6 +233,23 @@ def test_a_session_ends_with_its_account_its_password_and_signing_out(
     three = client(application, "researcher")
     accounts.remove("researcher")
     assert three.get("/").status_code == 401
+
+
+@pytest.mark.parametrize(("every_s", "ends_after_s"), [(1e9, 30 * 60), (29 * 60, 12 * 3600)])
+def test_a_session_ends_after_half_an_hour_without_a_request_and_after_half_a_day(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, every_s: float, ends_after_s: float
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(sign_in, "Sessions", partial(Sessions, clock=lambda: now))
+    application = build_application(settings, DagsterApps(probe("full"), probe("ro")), lambda secret: None)
+    for late, status in ((0.0, 200), (0.001, 401)):
+        now = 1000.0
+        browser = client(application, "researcher")
+        while now + every_s < 1000 + ends_after_s:
+            now += every_s
+            assert browser.get("/").status_code == 200
+        now = 1000 + ends_after_s + late
+        assert browser.get("/").status_code == status
 
 
 @pytest.mark.parametrize(
