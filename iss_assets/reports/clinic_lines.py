@@ -50,10 +50,24 @@ def join(parts: Sequence[str], last: str = "and") -> str:
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} {last} {parts[-1]}"
 
 
+_VIDEOS = "the videos"
+
+
 def sensors(effects: pd.DataFrame) -> str:
-    """Name what was measured of the patients: those groups of which there is a measure."""
+    """Name what was measured of the patients: those groups of which there is a measure; without any, the videos."""
     there = {str(measure).split(":")[0] for measure in effects["measure"]}
-    return join([GROUPS[group] for group in SENSORS if group in there] or ["face", "voice"])
+    return join([GROUPS[group] for group in SENSORS if group in there] or [_VIDEOS])
+
+
+def verb(seen: str, plural: str, singular: str) -> str:
+    """Return the form of a verb that fits what `sensors` returned.
+
+    Examples
+    --------
+    >>> [f"{seen} {verb(seen, 'are', 'is')}" for seen in ("face", "face and voice", "words")]
+    ['face is', 'face and voice are', 'words are']
+    """
+    return plural if " and " in seen or seen in (GROUPS["words"], _VIDEOS) else singular
 
 
 def answer(added: pd.DataFrame, effects: pd.DataFrame) -> list[str]:
@@ -72,13 +86,16 @@ def answer(added: pd.DataFrame, effects: pd.DataFrame) -> list[str]:
         parts = []
         for row in rows_of(rows[rows["verdict"] == YES]):
             parts.append(
-                f"{seen} make the error smaller by {row.gain:.2f} points {situation(row.known)} "
+                f"{seen} {verb(seen, 'make', 'makes')} the error smaller by {row.gain:.2f} points {situation(row.known)} "
                 f"({row.gain_low:.2f} to {row.gain_high:.2f})"
             )
         if rest := said[NO] + said[NOT_SHOWN]:
-            parts.append(f"{seen} are not shown to add anything {situations(rest)}")
+            parts.append(f"{seen} {verb(seen, 'are', 'is')} not shown to add anything {situations(rest)}")
         if said[CANNOT]:
-            parts.append(f"too few patients to show whether {seen} add anything {situations(said[CANNOT])}")
+            adds = verb(seen, "add", "adds")
+            parts.append(
+                f"too few patients to show whether {seen} {adds} anything {situations(said[CANNOT])}"
+            )
         lines.append(f"{title}, beyond the other answers of the questionnaire: {'; '.join(parts)}.")
     return lines
 
@@ -131,16 +148,16 @@ def _lead(claims: pd.DataFrame, seen: str) -> str:
         return [BY_NAME[str(name)].title for name in dict.fromkeys(chosen["target"])]
 
     follows, beats = targets(FOLLOWS), targets(BEATS)
-    verb = "follow" if " and " in seen else "follows"
+    go_along, predict = verb(seen, "follow", "follows"), verb(seen, "predict", "predicts")
     subject = seen[0].upper() + seen[1:]
     if follows and beats:
         return (
-            f"{subject} {verb} the ups and downs of {join(follows)}, and predict{'' if verb == 'follow' else 's'} "
-            f"{join(beats)} better than any simple rule."
+            f"{subject} {go_along} the ups and downs of {join(follows)}, and {predict} {join(beats)} better than any simple "
+            "rule."
         )
     if follows:
         return (
-            f"{subject} {verb} the ups and downs of {join(follows)}, but no model is shown to predict an answer better than "
+            f"{subject} {go_along} the ups and downs of {join(follows)}, but no model is shown to predict an answer better than "
             "simple rules, such as the patient’s earlier answers."
         )
     if beats:
@@ -148,10 +165,10 @@ def _lead(claims: pd.DataFrame, seen: str) -> str:
             f"Models of {seen} predict {join(beats)} better than any simple rule, but are not shown to follow a patient’s "
             "ups and downs."
         )
-    if claims["verdict"].isin([CANNOT, NO]).all() and (claims["verdict"] == CANNOT).any():
+    if _too_few(claims):
         return (
             f"Nothing could have been shown: there are too few patients with several check-ins to say whether {seen} "
-            "follow pain."
+            f"{go_along} pain."
         )
     return (
         f"Nothing is shown: no model of {seen} is shown to follow a patient’s ups and downs, or to predict an answer better "
@@ -159,16 +176,27 @@ def _lead(claims: pd.DataFrame, seen: str) -> str:
     )
 
 
+def _too_few(claims: pd.DataFrame) -> bool:
+    """Return whether nothing was found only because so few patients could have shown nothing, however good a model."""
+    verdicts = set(claims["verdict"])
+    return CANNOT in verdicts and verdicts <= {CANNOT, NO}
+
+
 def _follows(title: str, rows: pd.DataFrame, seen: str, settings: CheckInSettings) -> list[str]:
     if rows.empty:
         return []
     found = rows[rows["verdict"] == YES]
     if found.empty:
-        return [f"{title.capitalize()}: {seen} are not shown to go along with a patient’s ups and downs."]
+        said = (
+            f"too few patients to show whether {seen} {verb(seen, 'go', 'goes')}"
+            if _too_few(rows)
+            else f"{seen} {verb(seen, 'are', 'is')} not shown to go"
+        )
+        return [f"{title.capitalize()}: {said} along with a patient’s ups and downs."]
     best = found.sort_values("estimate").iloc[-1]
     return [
-        f"{title.capitalize()}: {seen} go along with a patient’s ups and downs. The correlation within patients is "
-        f"{best['estimate']:.2f} ({settings.confidence:.0%} interval {best['low']:.2f} to {best['high']:.2f}; "
+        f"{title.capitalize()}: {seen} {verb(seen, 'go', 'goes')} along with a patient’s ups and downs. The correlation within "
+        f"patients is {best['estimate']:.2f} ({settings.confidence:.0%} interval {best['low']:.2f} to {best['high']:.2f}; "
         f"{best['patients']} patients; {model_title(best['model']).lower()})."
     ]
 

@@ -22,7 +22,7 @@ from iss_assets.modeling.check_ins import GROUPS, SENSORS
 from iss_assets.protocol.targets import BY_NAME as TARGETS
 from iss_assets.reports import charts
 from iss_assets.reports import report_tables as t
-from iss_assets.reports.clinic_lines import answer, first_lines, model_title, sensors, situation
+from iss_assets.reports.clinic_lines import answer, first_lines, model_title, sensors, situation, verb
 from iss_assets.reports.templating import INVENTED, STUDY, Frame, write_page
 from iss_assets.schemas.registry import BY_NAME
 from iss_assets.settings import CheckInSettings
@@ -80,6 +80,7 @@ def _context(inputs: ClinicReportInputs) -> dict[str, Any]:
     metrics, patients = inputs.frame("check_in_metrics"), inputs.frame("check_in_patients")
     added = inputs.frame("check_in_added_value")
     lead, points = first_lines(claims, effects, settings)
+    seen = sensors(effects)
     names = list(dict.fromkeys(metrics["target"]))
     known = sorted(set(metrics["known"]))
     shown = max((k for k in known if k <= 3), default=0)
@@ -87,7 +88,7 @@ def _context(inputs: ClinicReportInputs) -> dict[str, Any]:
         "lead": lead,
         "points": points,
         "answers": answer(added, effects),
-        "sensors": sensors(effects),
+        "question": f"What {verb(seen, 'do', 'does')} {seen} add to the questionnaire?",
         "gains": _gains(added, effects),
         "steps": [_steps(added, name) for name in names],
         "ups_and_downs": _ups_and_downs(claims),

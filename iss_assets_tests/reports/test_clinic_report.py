@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from types import SimpleNamespace
 
+import pyarrow as pa
 import pytest
 
 from iss_assets.evaluation.check_ins.study import CheckInInputs, evaluate_check_ins
@@ -60,6 +61,20 @@ def test_a_study_without_results_has_a_page_that_says_what_is_needed(tmp_path: P
     page = text(write_clinic_report(ClinicReportInputs({}, SETTINGS), tmp_path / "p.html").read_text("utf-8"))
     assert "No check-in has been predicted yet; this page needs answers with usable videos" in page
     assert "Invented" not in page
+
+
+@pytest.mark.parametrize(
+    ("group", "question"),
+    [("voice", "What does voice add"), ("words", "What do words add"), ("", "What do the videos add")],
+)
+def test_the_question_names_what_was_measured(
+    group: str, question: str, made: SimpleNamespace, tmp_path: Path
+) -> None:
+    effects = made.tables["check_in_effects"]
+    chosen = effects.slice(0, 1 if group else 0).to_pandas().assign(measure=f"{group}: a")
+    tables = made.tables | {"check_in_effects": pa.Table.from_pandas(chosen, effects.schema)}
+    page = write_clinic_report(ClinicReportInputs(tables, SETTINGS), tmp_path / "p.html").read_text("utf-8")
+    assert f"{question} to the questionnaire?" in text(page)
 
 
 def test_the_first_figure_answers_what_sensors_add_to_the_questionnaire(made: SimpleNamespace) -> None:

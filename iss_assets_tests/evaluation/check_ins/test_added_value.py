@@ -69,6 +69,42 @@ def test_beside_a_questionnaire_that_says_it_all_the_voice_adds_nothing(
     assert steps(planted.tables, REVERSE, 5).at["questionnaire", "verdict"] == "yes"
 
 
+@pytest.mark.parametrize(
+    ("measures", "said"),
+    [
+        (
+            ["face: a"],
+            (
+                "face makes the error smaller by",
+                "face is not shown to add anything",
+                "too few patients to show whether face adds anything",
+            ),
+        ),
+        (
+            ["words: a"],
+            (
+                "words make the error smaller by",
+                "words are not shown to add anything",
+                "too few patients to show whether words add anything",
+            ),
+        ),
+        (
+            [],
+            ("the videos make the", "the videos are not", "too few patients to show whether the videos add"),
+        ),
+    ],
+)
+def test_the_answer_names_what_was_measured(
+    measures: list[str], said: tuple[str, str, str], silent: dict[str, pd.DataFrame]
+) -> None:
+    rows = silent["check_in_added_value"]
+    row = rows[rows["ordering"] == QUESTION].head(1)
+    effects = silent["check_in_effects"].head(len(measures)).assign(measure=measures)
+    for verdict, words in zip(("yes", "no", "cannot be shown"), said, strict=True):
+        (line,) = answer(row.assign(verdict=verdict), effects)
+        assert f"of the questionnaire: {words}" in line
+
+
 def test_gains_add_up_and_both_orders_end_at_the_same_model(silent: dict[str, pd.DataFrame]) -> None:
     for known in (0, 5):
         forward, reverse = steps(silent, FORWARD, known), steps(silent, REVERSE, known)

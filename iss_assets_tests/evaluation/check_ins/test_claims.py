@@ -75,6 +75,42 @@ def test_the_lead_says_what_the_verdicts_say(
         "cannot be shown": "Pain now, too few patients to show whether better than both the patient’s last answer and a guess without the video: both models",
     }
     assert any(p.startswith(against[beats]) for p in points)
+    assert points[0].startswith(
+        {
+            "yes": "Pain now: voice goes along with a patient’s ups and downs. The correlation within patients is ",
+            "no": "Pain now: voice is not shown to go along with a patient’s ups and downs.",
+            "not shown": "Pain now: voice is not shown to go along with a patient’s ups and downs.",
+            "cannot be shown": "Pain now: too few patients to show whether voice goes along with a patient’s ups and downs.",
+        }[follows]
+    )
+
+
+@pytest.mark.parametrize(
+    ("measures", "verdicts", "said"),
+    [
+        (["face: a"], ["cannot be shown"], "too few patients to show whether face goes along"),
+        (["face: a"], ["no"], "face is not shown to go along"),
+        (["words: a"], ["not shown"], "words are not shown to go along"),
+        (["face: a", "behavior: b", "words: c"], ["yes", "no"], "face, behavior and words go along"),
+        # what cannot be shown of one model is not what the other one shows
+        (["voice: a"], ["cannot be shown", "no"], "too few patients to show whether voice goes along"),
+        (["voice: a"], ["cannot be shown", "not shown"], "voice is not shown to go along"),
+        ([], ["not shown"], "the videos are not shown to go along"),
+    ],
+)
+def test_ups_and_downs_are_told_of_what_was_measured(
+    measures: list[str],
+    verdicts: list[str],
+    said: str,
+    planted: SimpleNamespace,
+    quick: CheckInSettings,
+) -> None:
+    rows = planted.tables["check_in_claims"]
+    rows = rows[(rows["claim"] == FOLLOWS) & (rows["model"] != ROOM)].head(len(verdicts))
+    assert len(rows) == len(verdicts)
+    effects = planted.tables["check_in_effects"].head(len(measures)).assign(measure=measures)
+    _, points = first_lines(rows.assign(verdict=verdicts), effects, quick)
+    assert points[0].startswith(f"Pain now: {said} with a patient’s ups and downs.")
 
 
 def test_a_model_that_does_not_beat_the_last_answer_is_reported_as_such(quick: CheckInSettings) -> None:
