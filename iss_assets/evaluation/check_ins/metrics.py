@@ -6,7 +6,7 @@ resampling patients costs one matrix product (see ``evaluation.intervals``).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -214,9 +214,10 @@ def metrics(sums: PatientSums, settings: CheckInSettings) -> dict[str, Interval]
     }
 
 
-def per_patient(rows: pd.DataFrame, settings: CheckInSettings) -> list[dict[str, object]]:
-    """Return one row of metrics per patient; what is not defined for a patient is None."""
-    patients, sums = patient_sums(rows, settings)
+def per_patient(
+    patients: Sequence[str], sums: PatientSums, settings: CheckInSettings
+) -> list[dict[str, object]]:
+    """Return one row of metrics per patient from `patient_sums`; what is not defined for a patient is None."""
     one = np.ones((1, 1))
     result: list[dict[str, object]] = []
     for i, patient in enumerate(patients):

@@ -76,8 +76,8 @@ def evaluate_check_ins(inputs: CheckInInputs, settings: CheckInSettings) -> dict
     by_model: list[dict[str, object]] = []
     for key, rows in predicted.groupby(_KEYS, sort=False) if made else ():
         head = dict(zip(_KEYS, key, strict=True))
-        by_patient += [head | row for row in per_patient(rows, settings)]
-        _, sums = patient_sums(rows, settings)
+        patients, sums = patient_sums(rows, settings)
+        by_patient += [head | row for row in per_patient(patients, sums, settings)]
         by_model += [
             {
                 **head,

@@ -72,7 +72,9 @@ def test_the_agreement_is_that_of_pingouin(rows: pd.DataFrame) -> None:
 
 
 def test_metrics_of_one_patient_agree_with_other_software(rows: pd.DataFrame) -> None:
-    for row, (_, own) in zip(per_patient(rows, SETTINGS), rows.groupby("patient_id"), strict=True):
+    for row, (_, own) in zip(
+        per_patient(*patient_sums(rows, SETTINGS), SETTINGS), rows.groupby("patient_id"), strict=True
+    ):
         whole = np.floor(own["predicted"] + 0.5).astype(int)
         assert row["kappa"] == pytest.approx(
             cohen_kappa_score(own["answered"].astype(int), whole, weights="quadratic", labels=range(11))
@@ -107,24 +109,24 @@ def test_a_change_is_detected_in_its_direction_and_size_and_only_between_neighbo
             "predicted": [3.0, 5, 6, 3, 8, 6.5],
         }
     )
-    row = per_patient(rows, SETTINGS)[0]
+    row = per_patient(*patient_sums(rows, SETTINGS), SETTINGS)[0]
     assert (row["changes"], row["changes_detected"], row["steady"], row["false_alarms"]) == (3, 1, 1, 1)
     found = metrics(patient_sums(rows, SETTINGS)[1], SETTINGS)
     assert found["changes_detected"].estimate == pytest.approx(1 / 3)
     assert found["false_alarms"].estimate == 1.0
     larger = CheckInSettings(important_change=3, bootstrap_samples=499)
-    assert per_patient(rows, larger)[0]["changes"] == 1
+    assert per_patient(*patient_sums(rows, larger), larger)[0]["changes"] == 1
 
 
 def test_what_is_not_defined_is_empty_and_not_zero() -> None:
     same = pd.DataFrame(
         {"patient_id": "0001", "check_in": [1, 2, 3], "answered": 4.0, "predicted": [4.0, 4.1, 3.9]}
     )
-    row = per_patient(same, SETTINGS)[0]
+    row = per_patient(*patient_sums(same, SETTINGS), SETTINGS)[0]
     assert row["within_correlation"] is None and row["kappa"] is None
     assert metrics(patient_sums(same, SETTINGS)[1], SETTINGS)["changes_detected"].note == "no patients"
     flat = same.assign(answered=[1.0, 4, 7], predicted=5.0)
-    assert per_patient(flat, SETTINGS)[0]["within_correlation"] == 0.0
+    assert per_patient(*patient_sums(flat, SETTINGS), SETTINGS)[0]["within_correlation"] == 0.0
 
 
 def test_resampled_patients_are_patients_repeated(rows: pd.DataFrame) -> None:
