@@ -23,7 +23,6 @@ from iss_assets.settings import CheckInSettings
 Array = NDArray[np.float64]
 
 NEW, KNOWN = "new patient", "known patient"
-PROTOCOLS = (NEW, KNOWN)
 
 TRAINING_MEAN, RUNNING_MEAN, LAST_ANSWER = "training_mean", "running_mean", "last_answer"
 FIRST_ANSWERS, TIME_OF_DAY, ROOM = "first_answers", "time_of_day", "room_and_phone"
