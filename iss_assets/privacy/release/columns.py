@@ -44,6 +44,7 @@ class Kind(StrEnum):
     NUMBERS = "numbers as JSON: text in it is dropped"
     VOICE = "feature of the voice: in the registered tier of whole videos only"
     BEHAVIOR = "measure of how head and face move: in the registered tier of whole videos only"
+    SPEECH = "figure about what was said: how many words, how many of them pain words"
     MESH = "face mesh, or proportions of a face: can identify"
     WORDS = "what was said, where in it somebody may be named, or an embedding of it: can identify"
     EMBEDDING = "embedding of a face: can identify"
@@ -79,6 +80,7 @@ RELEASED_IN: Final[Mapping[Kind, frozenset[Tier]]] = MappingProxyType(
         Kind.NUMBERS: _REGISTERED,
         Kind.VOICE: _REGISTERED,
         Kind.BEHAVIOR: _REGISTERED,
+        Kind.SPEECH: _REGISTERED,
         # in the registered tier, too, if the setting `release.landmarks` allows it
         Kind.MESH: _CONTROLLED,
         Kind.WORDS: _CONTROLLED,
@@ -326,7 +328,7 @@ KINDS: Final[Mapping[str, Mapping[str, Kind]]] = MappingProxyType(
         ),
         "text_features": _kinds(
             **_OF_VIDEO,
-            measure="words words_per_minute pauses pause_share longest_pause_s hesitations first_person_share pain_words "
+            speech="words words_per_minute pauses pause_share longest_pause_s hesitations first_person_share pain_words "
             "pain_word_share",
             words="embedding",
             link="fingerprint",

@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 
-from iss_assets.privacy.release.columns import KINDS, RELEASED_IN, Kind, Tier, columns_of, kind_of
+from iss_assets.privacy.release.columns import KINDS, RELEASED_IN, Kind, Tier, columns_of, kind_of, tables_of
 from iss_assets.privacy.release.make import Released
+from iss_assets.protocol.recordings import recording_of
 from iss_assets.schemas.audio import AudioFeatures
 from iss_assets.schemas.base import column
 from iss_assets.schemas.intake import Patients
 from iss_assets.schemas.registry import BY_NAME, TABLES
+from iss_assets.schemas.words import TEXT_MEASURES
 from iss_assets.warehouse.database import Warehouse
 from iss_assets_tests.privacy.release.conftest import MARK, PATIENTS, Make, read
 
@@ -101,6 +103,19 @@ def test_the_open_tier_has_nothing_below_the_patient(released: dict[str, Release
     }
     assert not {(t, c) for t, rows in tables.items() for c in rows.column_names if c in below}
     assert tables["patients"].num_rows == PATIENTS
+
+
+def test_the_open_tier_has_no_figure_about_what_was_said() -> None:
+    told = {"transcripts", "transcript_words", "transcript_spans", "text_features"}
+    of_tier = {
+        tier: {recording_of(table.__table__)[1] for table in tables_of(tier, landmarks=True)} & told
+        for tier in Tier
+    }
+    assert of_tier == {Tier.open: set(), Tier.registered: {"text_features"}, Tier.controlled: told}
+    assert Tier.open not in RELEASED_IN[Kind.SPEECH]
+    assert {kind_of("text_features", name) for name in (*TEXT_MEASURES, "pain_words", "hesitations")} == {
+        Kind.SPEECH
+    }
 
 
 @pytest.mark.parametrize("tier", Tier)
