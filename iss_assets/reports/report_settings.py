@@ -14,8 +14,26 @@ from iss_assets.evaluation.frames import rows_of
 from iss_assets.protocol.published import describe
 from iss_assets.reports import report_tables
 
-SHOWN_SETTINGS = ("video", "faces", "landmarks", "audio", "voice", "quality", "training", "evaluation")
+SHOWN_SETTINGS = (
+    "video",
+    "faces",
+    "landmarks",
+    "identity",
+    "audio",
+    "voice",
+    "behavior",
+    "prompt",
+    "thermal",
+    "words",
+    "quality",
+    "training",
+    "evaluation",
+    "check_ins",
+)
 """Sections of the settings that are printed; paths, alert addresses and the like are not."""
+
+_COUNTED = frozenset({("words", "hotwords")})
+"""Settings of which only the number of entries is printed: words that a study lists may be names."""
 
 
 def shown(value: Any) -> str:
@@ -38,7 +56,10 @@ def settings_tables(settings: Mapping[str, Any]) -> list[report_tables.DataTable
         report_tables.simple(
             f"Settings: {section}.",
             ["Setting", "Value"],
-            [(name, shown(value)) for name, value in settings[section].items()],
+            [
+                (name, f"{len(value)} words" if (section, name) in _COUNTED else shown(value))
+                for name, value in settings[section].items()
+            ],
             "Defaults of this version.",
         )
         for section in SHOWN_SETTINGS

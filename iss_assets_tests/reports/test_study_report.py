@@ -271,9 +271,16 @@ def test_settings_are_printed_without_paths_and_addresses(
 ) -> None:
     settings = Settings().model_dump(mode="json")
     settings["training"]["split_file"] = "/home/somebody/secret/splits.csv"
+    settings["identity"]["weights"] = "/home/somebody/secret/vggface2.pt"
+    settings["words"] |= {"model": "/home/somebody/secret/whisper-small", "hotwords": ["Pregabalin", "Adams"]}
     settings["alerts"] = {"urls": "mailto://user:password@example.org"}
     html = write_study_report(inputs(study, evaluated, settings=settings), tmp_path / "s.html").read_text()
-    assert "splits.csv" in html and "somebody" not in html and "password" not in html
+    assert all(name in html for name in ("splits.csv", "vggface2.pt", "whisper-small"))
+    assert "somebody" not in html and "password" not in html
+    page = Page(html).text
+    assert "hotwords 2 words" in page and "Adams" not in page and "Pregabalin" not in page
+    for section in ("identity", "behavior", "prompt", "thermal", "words", "check_ins"):
+        assert f"Settings: {section}." in page
 
 
 def test_settings_stored_with_models_are_listed_apart_where_they_differ(study: SimpleNamespace) -> None:
