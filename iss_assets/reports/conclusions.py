@@ -51,8 +51,13 @@ def banners(
         meaningless.append("the patients are invented")
     if (results["profile"] != "paper").any():
         meaningless.append("models were trained in the demo profile (small, few frames)")
-    if results["weights_origin"].str.contains("random").any():
-        meaningless.append("networks started from random weights")
+    networks = results[results["weights_origin"] != "none"]
+    random = networks[networks["weights_origin"].str.contains("random")]
+    if len(random):
+        which = (
+            "networks" if len(random) == len(networks) else _and([_label(e) for e in random["experiment"]])
+        )
+        meaningless.append(f"{which} started from random weights")
     if meaningless:
         found.append(
             Banner(

@@ -458,6 +458,23 @@ def test_a_paper_run_with_real_weights_carries_no_warning() -> None:
     assert banners(results(), models, none, False, "c") == []
 
 
+@pytest.mark.parametrize(
+    ("origins", "said"),
+    [
+        (["random", "random"], "Here networks started from random weights."),
+        (["random", "none"], "Here networks started from random weights."),
+        (["imagenet", "random"], "Here Static Audio started from random weights."),
+        (["file", "imagenet, random"], "Here Static Audio started from random weights."),
+    ],
+)
+def test_only_networks_that_started_from_random_weights_are_said_to(origins: list[str], said: str) -> None:
+    none = CanaryResults.from_rows([]).to_pandas()
+    (found,) = banners(
+        results(weights_origin=origins), pd.DataFrame({"cohort_hash": ["c"]}), none, False, "c"
+    )
+    assert found.text.startswith(said)
+
+
 def test_a_failed_alarm_comes_first() -> None:
     alarm = CanaryResults.from_rows(
         [{"canary": "shuffled labels", "subject": "m", "passed": False, "detail": "stayed right."}]
