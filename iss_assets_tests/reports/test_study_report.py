@@ -545,7 +545,7 @@ def test_a_patients_page_draws_the_voice_over_time_and_leaves_out_what_was_never
     assert not any(label.startswith("Pace") for label in drawn)
     assert "Measures of the recording, not of pain." in page.text
     assert (
-        "Nothing has been measured"
+        "Measures over time Nothing has been measured of this patient."
         in Page(write_patient_report(patient(study, "0007"), tmp_path / "q.html").read_text()).text
     )
 
