@@ -16,8 +16,10 @@ from iss_assets.checks.stages import STAGES
 from iss_assets.checks.study import read_frames
 from iss_assets.defs.checks.factory import evaluate
 from iss_assets.defs.resources import WarehouseResource
+from iss_assets.media.identity import MIN_FACES
 from iss_assets.protocol import terms
 from iss_assets.reports.measures import one_per_video, over_time
+from iss_assets.schemas.identity import FaceIdentity
 from iss_assets.schemas.intake import BpiScores, Patients
 from iss_assets.settings import Settings, WarehouseSettings
 from iss_assets.warehouse.database import Warehouse
@@ -584,6 +586,51 @@ def test_behavior_over_time_and_of_a_patient_is_that_of_whole_videos(study: Ware
     assert summary["measured"] == len(still) < len(found)
     assert summary["still_share"] == pytest.approx(median(still))
     assert summary["minutes"] == pytest.approx(3 * len(still) / 60)
+
+
+def test_faces_of_two_videos_are_compared_where_a_moment_has_enough_of_them(
+    models: SqlModels, tmp_path: Path
+) -> None:
+    """Vectors at known angles: 0, 60 and 90 degrees from one another are 0, 1/2 and 1 apart."""
+    store = Warehouse(tmp_path / "warehouse.duckdb")
+    store.create()
+
+    def moment(
+        video: str, number: int, degrees: float, faces: int = MIN_FACES, method: str = "sface"
+    ) -> dict[str, Any]:
+        angle = math.radians(degrees)
+        vector = [math.cos(angle), math.sin(angle), *[0.0] * 126]
+        times = {"start_s": float(number), "end_s": number + 1.0, "distance": 0.0, "fingerprint": "made-up"}
+        keys = {"video_id": video, "patient_id": video[:4], "moment": number}
+        return {**keys, **times, "faces": faces, "method": method, "vector": vector}
+
+    found = [
+        moment("0001-1", 0, 0),
+        moment("0001-2", 0, 60),
+        moment("0001-2", 1, 60),
+        moment("0001-2", 2, 90),
+        # with these, too few faces each, the median would be 1
+        *(moment("0001-2", 3 + n, 90, MIN_FACES - 1) for n in range(4)),
+        # another patient, whose videos are compared with each other only
+        moment("0002-1", 0, 0),
+        moment("0002-2", 0, 90),
+        # vectors of two networks cannot be compared
+        moment("0003-1", 0, 0),
+        moment("0003-2", 0, 0, method="vggface2"),
+        moment("0003-3", 0, 60, method="vggface2"),
+        moment("0004-1", 0, 0),
+        moment("0004-2", 0, 60, MIN_FACES - 1),
+    ]
+    store.replace(FaceIdentity, FaceIdentity.from_rows(found), {})
+    build_models(store, models)
+    assert [
+        (r["patient_id"], r["video_id"], r["other_video_id"], r["method"], round(r["distance"], 6))
+        for r in rows(store, "select * from face_distances order by all")
+    ] == [
+        ("0001", "0001-1", "0001-2", "sface", 0.5),
+        ("0002", "0002-1", "0002-2", "sface", 1.0),
+        ("0003", "0003-2", "0003-3", "vggface2", 0.5),
+    ]
 
 
 def test_figures_about_words_are_per_hundred_words_and_empty_where_nothing_is_said(study: Warehouse) -> None:
