@@ -13,20 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from iss_assets.evaluation.reidentification import Recognition, recognize
+from iss_assets.load import warehouse
 from iss_assets.privacy.release.recognition import measure_recognition
-from iss_assets.settings import Settings, WarehouseSettings
-from iss_assets.warehouse.database import Warehouse
-from iss_assets.warehouse.released import ReleasedTables, is_release
 
 APART = (0.0, 0.25, 0.5, 1.0, 2.0)
 """Distance between invented patients, in standard deviations between videos of one."""
-
-
-def measure(home: Path) -> list[Recognition]:
-    """Measure a home or a release folder."""
-    if is_release(home):
-        return measure_recognition(ReleasedTables(home))
-    return measure_recognition(Warehouse(Settings(home=home).warehouse_path, WarehouseSettings()))
 
 
 def invented(patients: int, videos: int) -> list[Recognition]:
@@ -68,7 +59,13 @@ def main() -> None:
     parser.add_argument("--home", type=Path, help="a home, or a folder that iss release wrote")
     parser.add_argument("--tiny", action="store_true", help="few invented patients")
     options = parser.parse_args()
-    print(table(measure(options.home) if options.home else invented(*((6, 4) if options.tiny else (29, 17)))))
+    print(
+        table(
+            measure_recognition(warehouse(options.home))
+            if options.home
+            else invented(*((6, 4) if options.tiny else (29, 17)))
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -11,7 +11,12 @@ from unittest import mock
 
 import pytest
 
+from benchmarks import reidentification
 from benchmarks.__main__ import TINY
+from iss_assets.settings import Settings
+from iss_assets.warehouse.database import Warehouse
+from iss_assets.warehouse.keys import new_key, write_key
+from iss_assets_tests.made_up import tiny_study
 
 ROOT = Path(__file__).resolve().parent.parent
 RUN_BY_COMMAND = "warehouse"
@@ -42,6 +47,18 @@ def test_the_small_version_of_a_benchmark_runs(
     with mock.patch.dict(os.environ):
         assert not importlib.import_module(f"benchmarks.{name}").main()
     assert SAYS[name] in capsys.readouterr().out
+
+
+def test_recognition_is_measured_in_an_encrypted_home_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_key(tmp_path / "key", new_key())
+    monkeypatch.setenv("ISS_WAREHOUSE__KEY_FILE", str(tmp_path / "key"))
+    settings = Settings(home=tmp_path / "home")
+    tiny_study(Warehouse(settings.warehouse_path, settings.warehouse))
+    monkeypatch.setattr(sys, "argv", ["reidentification", "--home", str(settings.home)])
+    reidentification.main()
+    assert "| landmarks (face meshes) | 8 | 16 | " in capsys.readouterr().out
 
 
 def test_the_command_runs_the_requested_benchmarks() -> None:
