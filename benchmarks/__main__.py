@@ -31,29 +31,33 @@ TINY = {
 """Benchmarks with a small version, which the tests run to check correctness."""
 
 
+def jobs(clips: str | None, tiny: bool) -> dict[str, list[str]]:
+    """Return the benchmarks to run with their arguments; all of them, if there are real clips."""
+    if tiny:
+        return TINY
+    clip_arguments = ["--clips", clips] if clips else []
+    chosen: dict[str, list[str]] = {"extraction": clip_arguments, "end_to_end": clip_arguments}
+    names = ["overheads", "warehouse", "marts", "encryption", "features", "incremental", "scale", "damage"]
+    names += ["quality", "identity"] if clips else []
+    names += ["training", "evaluation", "coverage", "check_ins", "reidentification", "web_application"]
+    return chosen | {name: [] for name in names}
+
+
 def main() -> int:
     """Run all benchmarks, or only the small versions with ``--tiny``; return the number of failures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", help="benchmarks to run; all by default")
-    parser.add_argument("--clips", help="folder of real clips, required by quality")
+    parser.add_argument("--clips", help="folder of real clips, required by quality and identity")
     parser.add_argument("--tiny", action="store_true", help="run only the small versions")
     options = parser.parse_args()
     environment = dict(os.environ)
-    jobs = dict(TINY)
     if options.clips:
         environment["ISS_REAL_CLIPS"] = options.clips
-    if not options.tiny:
-        clips = ["--clips", options.clips] if options.clips else []
-        jobs = {"extraction": clips, "end_to_end": clips, "overheads": [], "warehouse": [], "marts": []}
-        jobs |= {"encryption": [], "features": []}
-        jobs |= {"incremental": [], "scale": []}
-        jobs |= {"quality": []} if options.clips else {}
-        jobs |= {"training": [], "evaluation": [], "coverage": [], "check_ins": [], "reidentification": []}
-        jobs |= {"web_application": []}
-    if unknown := set(options.names) - jobs.keys():
+    chosen = jobs(options.clips, options.tiny)
+    if unknown := set(options.names) - chosen.keys():
         parser.error(f"unknown benchmark: {', '.join(sorted(unknown))}")
     failed = 0
-    for name, arguments in jobs.items():
+    for name, arguments in chosen.items():
         if options.names and name not in options.names:
             continue
         print(f"\n## {name}\n", flush=True)

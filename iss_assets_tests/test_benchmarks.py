@@ -12,7 +12,7 @@ from unittest import mock
 import pytest
 
 from benchmarks import reidentification
-from benchmarks.__main__ import TINY
+from benchmarks.__main__ import TINY, jobs
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Warehouse
 from iss_assets.warehouse.keys import new_key, write_key
@@ -59,6 +59,17 @@ def test_recognition_is_measured_in_an_encrypted_home_too(
     monkeypatch.setattr(sys, "argv", ["reidentification", "--home", str(settings.home)])
     reidentification.main()
     assert "| landmarks (face meshes) | 8 | 16 | " in capsys.readouterr().out
+
+
+def test_the_command_knows_every_benchmark() -> None:
+    runnable = {
+        path.stem
+        for path in (ROOT / "benchmarks").glob("[!_]*.py")
+        if 'if __name__ == "__main__"' in path.read_text()
+    }
+    assert set(jobs("clips", tiny=False)) == runnable
+    assert runnable - set(jobs(None, tiny=False)) == {"quality", "identity"}
+    assert set(TINY) <= runnable
 
 
 def test_the_command_runs_the_requested_benchmarks() -> None:
