@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import pytest
 
 from iss_assets.settings import Settings, WarehouseSettings
 from iss_assets.warehouse.database import Warehouse
+from iss_assets_tests.postgres import PostgresServer, running_postgres
 from iss_assets_tests.reports.browser import NO_BROWSER
 
 # a shell starts background jobs with SIGINT ignored; Dagster then ignores SIGTERM as well, and so do all children
@@ -81,6 +82,19 @@ def warehouse(tmp_path: Path, empty_warehouse: Path) -> Warehouse:
     path.parent.mkdir(mode=0o700, exist_ok=True)
     shutil.copy(empty_warehouse, path)
     return Warehouse(path, WarehouseSettings(lock_timeout_s=60))
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server with a password; tests are skipped where it is not installed."""
+    with running_postgres() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres: PostgresServer) -> str:
+    """The address of an empty database."""
+    return postgres.new_database()
 
 
 @pytest.fixture(scope="session")

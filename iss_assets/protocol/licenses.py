@@ -152,6 +152,8 @@ OBLIGATIONS: Final = MappingProxyType(
         "changed or not, under the EUPL; https://pypi.org/project/flyr/ has it.",
         "hypothesis": f"{_OWN_FILES} Used in tests only.",
         "mlcroissant": "States no license; its repository (MLCommons) says Apache-2.0. Used in tests only.",
+        "psycopg2-binary": "LGPL-3.0-or-later, with exceptions: used unchanged, as a library that can be replaced; whoever passes "
+        "it on passes on its license and an offer of its source. Only machines of a cluster need it.",
         "soxr": "LGPL-2.1-or-later: used unchanged, as a library that can be replaced; whoever passes it on passes on its "
         "license and an offer of its source.",
         "text-unidecode": "Artistic License or GPL, at the user's choice: used under the Artistic License.",
