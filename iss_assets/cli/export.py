@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -46,18 +47,17 @@ def export(
         audit, who = AuditLog(settings.audit_path), system_user()
         where = {"to": str(to.resolve()), "purpose": purpose, "with_media": with_media}
         audit.record(who, Action.EXPORT_BEGUN, None, **where, tables=names)
-        if with_media:
-            warn_of_media(warehouse)
         register = read_withdrawn(settings.home) if with_media else Withdrawn()
         not_shared = [
             p
             for p in warehouse.query("select patient_id from patients")["patient_id"].to_pylist()
             if not register.may_be_shared(p)
         ]
+        if with_media:
+            warn_of_media(warehouse, not_shared)
         if not_shared:
-            typer.echo(
-                f"{len(not_shared)} patients are left out: they do not want faces and sound to be passed on"
-            )
+            who_is = "1 patient is" if len(not_shared) == 1 else f"{len(not_shared)} patients are"
+            typer.echo(f"{who_is} left out: faces and sound are not to be passed on")
         checksums = {}
         for written in export_tables(
             warehouse, names, format.value, to, with_media=with_media, leave_out=not_shared
@@ -68,20 +68,21 @@ def export(
         audit.record(who, Action.EXPORTED, None, **where, sha256=checksums)
 
 
-def warn_of_media(warehouse: Warehouse) -> None:
-    """Say, before faces and voices leave the home, whose are among them without consent."""
+def warn_of_media(warehouse: Warehouse, left_out: Collection[str]) -> None:
+    """Say, before faces and voices leave the home, whose are among them without consent; not of patients left out."""
     with warehouse.read() as connection:
         sharing = may_share(connection, Scope.SHARE_MEDIA)
+    without = [patient for patient in sharing.withheld if patient not in left_out]
     if not sharing.recorded:
         typer.echo(
             "Warning: faces and voices are exported, and nothing is known of the patients' consent to it "
             "(no consent.csv). Keep the files inside the study team.",
             err=True,
         )
-    elif sharing.withheld:
+    elif without:
         typer.echo(
-            f"Warning: the files hold faces or voices of {sharing.left_out} "
-            f"{'patient' if sharing.left_out == 1 else 'patients'} without consent to sharing them: "
-            f"{', '.join(sharing.withheld)}. Do not give them to anybody outside the study team.",
+            f"Warning: the files hold faces or voices of {len(without)} "
+            f"{'patient' if len(without) == 1 else 'patients'} without consent to sharing them: "
+            f"{', '.join(without)}. Do not give them to anybody outside the study team.",
             err=True,
         )

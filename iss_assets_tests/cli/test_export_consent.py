@@ -9,7 +9,9 @@ import pytest
 from typer.testing import CliRunner
 
 from iss_assets.cli.main import app
-from iss_assets.protocol.consent import ConsentState, Scope
+from iss_assets.intake.withdrawn import Scope, with_key, write_withdrawn
+from iss_assets.protocol import consent
+from iss_assets.protocol.consent import ConsentState
 from iss_assets.schemas.intake import Consent
 from iss_assets.warehouse.database import Warehouse
 from iss_assets_tests.made_up import paper_study_in
@@ -34,7 +36,12 @@ def test_it_warns_where_nothing_is_known_and_where_some_have_not_agreed(home: Pa
     assert "nothing is known of the patients' consent" in export(home, "--with-media")
 
     rows = [
-        {"patient_id": f"{n:04d}", "scope": Scope.SHARE_MEDIA, "state": ConsentState.GIVEN, "unclear": False}
+        {
+            "patient_id": f"{n:04d}",
+            "scope": consent.Scope.SHARE_MEDIA,
+            "state": ConsentState.GIVEN,
+            "unclear": False,
+        }
         for n in range(1, 31)
     ]
     rows[6] |= {"state": ConsentState.WITHDRAWN, "withdrawn_on": date(2021, 5, 6)}
@@ -43,6 +50,13 @@ def test_it_warns_where_nothing_is_known_and_where_some_have_not_agreed(home: Pa
     said = export(home, "--with-media")
     assert "2 patients without consent to sharing them: 0007, 0030." in said
     assert "Warning" not in export(home)
+    # whose faces are not in the files is not warned of
+    write_withdrawn(home, with_key(home).adding("0007", Scope.SHARING, [], []))
+    said = export(home, "--with-media")
+    assert "1 patient without consent to sharing them: 0030." in said and "0007" not in said
+    write_withdrawn(home, with_key(home).adding("0030", Scope.SHARING, [], []))
+    assert export(home, "--with-media") == ""
+    (home / "withdrawals" / "register.json").unlink()
 
     rows[6] |= {"state": ConsentState.GIVEN}
     store.replace(Consent, Consent.from_rows(rows), {})

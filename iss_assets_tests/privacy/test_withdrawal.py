@@ -431,7 +431,7 @@ def test_who_does_not_want_to_be_shared_is_left_out_of_an_export_with_media(
     assert hashes(settings, without="")["patients"][0] == 5
     iss = Iss(settings.study, settings.home)
     said = iss.ok("export", "--to", str(tmp_path / "out"), "--tables", "patients,faces", "--with-media")
-    assert "1 patients are left out" in said
+    assert "1 patient is left out" in said
     for table in ("patients", "faces"):
         found = Warehouse(tmp_path / "any.duckdb").query(
             f"select distinct patient_id p from '{tmp_path}/out/{table}.parquet' where p like '0002%'"
