@@ -35,5 +35,5 @@ def pseudonym(
         AuditLog(settings.audit_path).record(
             system_user(), Action.PATIENT_VIEWED, patient, pseudonym_under=agreement
         )
-        # it works after a withdrawal, too, when the home does not know the patient any more
+        # it works after a withdrawal, too: the audit log has a keyed hash then
         typer.echo(Pseudonyms(key, agreement.strip()).patient(patient))

@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import json
 import os
+import re
 import secrets
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from iss_assets.atomic import replace_text
 from iss_assets.intake.csv_reading import CsvRow, read_csv
 from iss_assets.intake.records import ProblemLog, StudyFolderError
 from iss_assets.protocol import consent
+from iss_assets.protocol.naming import is_ordinary_number, stands_as_an_id
 
 FOLDER: Final = "withdrawals"
 """Folder in the home with key, register and certificates."""
@@ -28,6 +30,13 @@ CODE: Final = "withdrawn"
 """Code of a rejected row that a patient has withdrawn."""
 REFUSED: Final = "It belongs to a patient who withdrew, or repeats something that was withdrawn, so it was not used; delete it."
 """Reason of such a row."""
+GONE: Final = "(withdrawn)"
+"""What is written instead of an id."""
+_WORDS: Final = re.compile(r"[A-Za-z0-9]+(?:[-._]+[A-Za-z0-9]+)*")
+_JOINTS: Final = re.compile(r"([-._]+)")
+_LONGEST_ID: Final = 64
+_MOST_WORDS: Final = 32
+"""Words in an id, at most: one for every two letters of the longest."""
 
 
 class Scope(StrEnum):
@@ -91,6 +100,29 @@ class Withdrawn:
         return (
             bool(self.submissions) and keyed_hash(self.key, "submission", submission_id) in self.submissions
         )
+
+    def without_ids(self, text: str) -> str:
+        """Return a text in which the ids of patients who withdrew, and of what was withdrawn, are replaced by a word."""
+        return _WORDS.sub(self._without_ids, text) if self.patients else text
+
+    def _without_ids(self, words: re.Match[str]) -> str:
+        """Replace ids among words joined by hyphens, dots and underscores, of which any number may be one: longest first."""
+        parts = [*_JOINTS.split(words[0]), ""]
+        kept, place, at = "", 0, words.start()
+        while place < len(parts):
+            ends = range(min(len(parts), place + 2 * _MOST_WORDS) - 1, place, -2)
+            end = next((e for e in ends if self._names("".join(parts[place:e]), words.string, at)), 0)
+            kept += GONE if end else parts[place]
+            end = end or place + 1
+            kept += parts[end]
+            at += sum(map(len, parts[place : end + 1]))
+            place = end + 1
+        return kept
+
+    def _names(self, name: str, text: str, at: int) -> bool:
+        if len(name) > _LONGEST_ID or not (self.patient(name) or self.submission(name)):
+            return False
+        return not is_ordinary_number(name) or stands_as_an_id(text, at, at + len(name))
 
     def file(self, sha256: str) -> bool:
         """Return whether a file of this content was withdrawn."""

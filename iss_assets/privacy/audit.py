@@ -27,6 +27,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
+from iss_assets.intake.records import StudyFolderError
+from iss_assets.intake.withdrawn import Withdrawn, keyed_hash, read_withdrawn
 from iss_assets.warehouse.locking import hold
 
 _START: Final = "0" * 64
@@ -132,12 +134,17 @@ class AuditLog:
     def record(self, who: str, action: Action, subject: str | None = None, **detail: Any) -> int:
         """Append a line and return its number. To be called before what it records is carried out.
 
+        Who has withdrawn from the study is not named: the subject is a keyed hash then, as on the certificate, and ids in
+        the details are replaced by a word.
+
         Raises
         ------
         AuditError
-            If the last line cannot be read; nothing is appended then.
+            If the last line, or the register of withdrawals, cannot be read; nothing is appended then.
         """
         with self._locked():
+            # in here, so that nothing is appended between a withdrawal's register and its redaction
+            subject, detail = self._unnamed(subject, detail)
             number, previous = self._last()
             content, salt = {"subject": subject, "detail": detail}, secrets.token_hex(16)
             line = {
@@ -253,6 +260,17 @@ class AuditLog:
             _replace(self.path, b"".join(_encoded(line) for line in [*whole, last]))
             self._write_head(last)
         return count
+
+    def _unnamed(self, subject: str | None, detail: dict[str, Any]) -> tuple[str | None, dict[str, Any]]:
+        try:
+            register = read_withdrawn(self.path.parent)
+        except StudyFolderError as error:
+            raise AuditError(str(error)) from error
+        detail = {name: _without_ids(value, register) for name, value in detail.items()}
+        for kind, withdrew in (("patient", register.patient), ("submission", register.submission)):
+            if subject is not None and withdrew(subject):
+                return None, {**detail, f"{kind}_hash": keyed_hash(register.key, kind, subject)}
+        return subject, detail
 
     def _raw(self) -> Iterator[tuple[int, dict[str, Any] | None]]:
         """Yield (place in the file, line or None where it is not one)."""
@@ -371,6 +389,19 @@ def _public(line: Mapping[str, Any]) -> AuditLine:
         detail={} if content is None else dict(content["detail"]),
         redacted=content is None,
     )
+
+
+def _without_ids(value: Any, register: Withdrawn) -> Any:
+    """Return a detail of a line without the ids of who has withdrawn."""
+    if isinstance(value, str):
+        return register.without_ids(value)
+    if isinstance(value, Mapping):
+        return {
+            register.without_ids(str(name)): _without_ids(found, register) for name, found in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [_without_ids(found, register) for found in value]
+    return value
 
 
 def _private(path: str, flags: int) -> int:

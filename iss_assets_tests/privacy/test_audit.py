@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from iss_assets.intake.withdrawn import Scope, keyed_hash, with_key, write_withdrawn
 from iss_assets.privacy.audit import Action, AuditError, AuditLog
 
 
@@ -164,3 +165,47 @@ def test_many_writers_lose_nothing(tmp_path: Path) -> None:
     log = AuditLog(path)
     assert log.verify().problems == () and log.verify().lines == 60
     assert len({line.subject for line in log.lines()}) == 60
+
+
+@pytest.mark.parametrize(("patient", "other"), [("0004", "00041"), ("12", "112")])
+def test_what_is_done_after_a_withdrawal_writes_no_id_back(
+    log: AuditLog, tmp_path: Path, patient: str, other: str
+) -> None:
+    before = log.path.read_bytes()
+    register = with_key(tmp_path).adding(patient, Scope.ALL, [f"{patient}-01"], [])
+    write_withdrawn(tmp_path, register)
+    log.record("ana", Action.PATIENT_VIEWED, patient, pseudonym_under="A1")
+    log.record("ana", Action.MEDIA_VIEWED, f"{patient}-01", patient=patient, second=3.5)
+    query = f"from faces where patient_id in ('{patient}', '{other}') and x1 > 412 -- {patient}-01_prompt"
+    log.record(
+        "ana", Action.QUERIED, None, sql=query, rows=12, tables=[patient, "faces"], sha256={patient: "ab"}
+    )
+    log.record("ana", Action.PATIENT_VIEWED, other, note=f"patient {other}, not {patient}")
+    lines = list(log.lines())[-4:]
+    hashed = keyed_hash(register.key, "patient", patient)
+    assert (lines[0].subject, lines[0].detail) == (None, {"pseudonym_under": "A1", "patient_hash": hashed})
+    assert lines[1].subject is None
+    assert lines[1].detail == {
+        "patient": "(withdrawn)",
+        "second": 3.5,
+        "submission_hash": keyed_hash(register.key, "submission", f"{patient}-01"),
+    }
+    assert lines[2].detail == {
+        "sql": f"from faces where patient_id in ('(withdrawn)', '{other}') and x1 > 412 -- (withdrawn)_prompt",
+        "rows": 12,
+        "tables": ["(withdrawn)", "faces"],
+        "sha256": {"(withdrawn)": "ab"},
+    }
+    assert lines[3].subject == other and f"patient {other}, not " in lines[3].detail["note"]
+    assert log.verify().problems == () and log.path.read_bytes().startswith(before)
+
+
+def test_without_the_register_nothing_is_recorded_as_it_might_name_somebody_who_withdrew(
+    log: AuditLog, tmp_path: Path
+) -> None:
+    write_withdrawn(tmp_path, with_key(tmp_path).adding("0004", Scope.ALL, [], []))
+    (tmp_path / "withdrawals" / "key").unlink()
+    before = log.path.read_bytes()
+    with pytest.raises(AuditError, match="restore both from a backup"):
+        log.record("ana", Action.PATIENT_VIEWED, "0004")
+    assert log.path.read_bytes() == before
