@@ -12,13 +12,17 @@ import re
 import sqlite3
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import duckdb
 import numpy as np
+
+from iss_assets.protocol.naming import is_ordinary_number, stands_as_an_id
+from iss_assets.warehouse.engine import is_encrypted
+from iss_assets.warehouse.errors import WarehouseError
 
 _LONG: Final = 10
 """Bytes from which on an id can be looked for among bytes of any kind without being found by chance."""
@@ -63,37 +67,25 @@ class Traces:
         longer = {o for o in known if o not in own and any(name in o for name in own)}
         return Traces(self.patient, self.submissions, self.files, self.samples, tuple(sorted(longer)))
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return it as JSON can hold it."""
-        return asdict(self)
-
     @classmethod
     def from_dict(cls, found: dict[str, Any]) -> Traces:
-        """Return what `as_dict` made."""
+        """Return what `dataclasses.asdict` made, as JSON gives it back."""
         return cls(
             found["patient"],
             *(tuple(found[name]) for name in ("submissions", "files", "samples", "others")),
         )
 
-    @property
-    def _is_a_number(self) -> bool:
-        """Whether the id is a number like any other, which only counts between quotes or slashes."""
-        return 0 < len(self.patient) < 3 or (self.patient.isdecimal() and not self.patient.startswith("0"))
-
     @cached_property
     def _tokens(self) -> re.Pattern[str]:
         names = sorted({*self.submissions, *self.files}, key=len, reverse=True)
         token = rf"(?<![A-Za-z0-9]){re.escape(self.patient)}(?![A-Za-z0-9])"
-        if self._is_a_number:
-            token = (
-                rf"(?<=[\"'/|=]){re.escape(self.patient)}(?=[\"'/|.,&<\s\\]|$)|^{re.escape(self.patient)}$"
-            )
         longer = [rf"(?<![A-Za-z0-9]){re.escape(name)}(?![A-Za-z0-9])" for name in names]
         # no text matches without anything to look for
         return re.compile("|".join([*longer, token] if self.patient else longer) or r"(?!)")
 
     def in_text(self, text: str) -> bool:
         """Return whether a text names the patient."""
+        number = is_ordinary_number(self.patient)
         found = self._tokens.search(text)
         while found:
             begin, end = found.span()
@@ -101,7 +93,8 @@ class Traces:
             place = begin - around.start
             part = text[around]
             if not (
-                self._covered(part, place, place + end - begin, self.others)
+                (number and found[0] == self.patient and not stands_as_an_id(text, begin, end))
+                or self._covered(part, place, place + end - begin, self.others)
                 or (
                     found[0] not in self.files
                     and any(
@@ -223,7 +216,7 @@ def search_home(
                 result.found.append(f"{'a file' if traces.in_text(name) else name}{where}")
         except FileNotFoundError:
             continue  # a lock or temporary file that is gone by now
-        except (OSError, sqlite3.Error, duckdb.Error, ValueError) as error:
+        except (OSError, sqlite3.Error, duckdb.Error, WarehouseError, ValueError) as error:
             result.unread.append(f"{name} ({type(error).__name__})")
     return result
 
@@ -247,6 +240,9 @@ def _in_file(
             elif head[8:12] == b"DUCK":
                 with open_warehouse(path) as connection:
                     yield from _in_duckdb(connection, traces, result)
+                    if is_encrypted(path):
+                        # in its bytes nothing can be found
+                        yield from _in_blobs(connection, finder)
             elif head.startswith(b"\x1f\x8b"):
                 with gzip.open(path) as packed:
                     text = packed.read(_LARGEST_UNPACKED)
@@ -316,6 +312,23 @@ def _in_duckdb(connection: duckdb.DuckDBPyConnection, traces: Traces, result: Se
         if any(traces.in_text(text) for text in texts_of(query, schema, table, column)):
             yield f", table {table}, column {column}"
     result.tables += len(tables)
+
+
+def _in_blobs(connection: duckdb.DuckDBPyConnection, finder: _Finder) -> Iterator[str]:
+    """Look for samples and hashes in the pictures and sounds of a database, one row at a time."""
+    columns = connection.execute(
+        "select schema_name, table_name, column_name from duckdb_columns() where database_name = current_database() "
+        "and not internal and data_type = 'BLOB' and table_name in "
+        "(select table_name from duckdb_tables() where database_name = current_database()) order by all"
+    ).fetchall()
+    for schema, table, column in columns:
+        values = connection.execute(
+            f"select {quoted(column)} from {quoted(schema)}.{quoted(table)} where {quoted(column)} is not null"
+        )
+        while row := values.fetchone():
+            if finder.found(row[0]):
+                yield f", table {table}, column {column}"
+                break
 
 
 def quoted(name: str) -> str:

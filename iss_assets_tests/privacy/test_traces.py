@@ -12,6 +12,11 @@ import duckdb
 import pytest
 
 from iss_assets.privacy.traces import Traces, search_home
+from iss_assets.settings import WarehouseSettings
+from iss_assets.warehouse.database import Warehouse
+from iss_assets.warehouse.engine import Opened, is_encrypted
+from iss_assets.warehouse.keys import new_key, read_key, write_key
+from iss_assets_tests.made_up import tiny_study
 
 OTHERS = ("0003-0007", "00071", "A-0007-b")
 TRACES = Traces("0007", ("visit-33",), ("ab" * 32,), (b"pixels of a face 0123456".hex(),)).with_others(OTHERS)
@@ -60,10 +65,39 @@ def test_an_id_in_another_id_a_number_or_a_time_is_not_found(text: str) -> None:
     assert not TRACES.in_text(text)
 
 
-def test_an_id_that_is_an_ordinary_number_counts_between_quotes_and_slashes_only() -> None:
-    traces = Traces("12")
-    assert traces.in_text('"partition": "12"') and traces.in_text("videos/12/a.mp4") and traces.in_text("12")
-    assert not traces.in_text('{"videos": 12, "line": 12}') and not traces.in_text("chapter 12")
+@pytest.mark.parametrize(
+    "text",
+    [
+        '"partition": "1012"',
+        "videos/1012/a.mp4",
+        "1012",
+        "patient 1012: the video is damaged",
+        "Patient 1012 and others",
+        "1 patient (1012) has no check-in",
+        "patients 7, 12 and 1012 are late",
+        "iss export --patient 1012",
+        "select * from faces where patient_id = 1012",
+        "patient_id in (1012)",
+    ],
+)
+def test_an_id_that_is_an_ordinary_number_is_found_where_a_sentence_or_a_value_means_the_patient(
+    text: str,
+) -> None:
+    assert Traces("1012").in_text(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"videos": 1012, "line": 1012}',
+        "chapter 1012",
+        "1012 patients",
+        "patient 0007: 1012 frames",
+        "outpatient 1012",
+    ],
+)
+def test_an_id_that_is_an_ordinary_number_is_not_found_where_it_counts_something(text: str) -> None:
+    assert not Traces("1012").in_text(text)
 
 
 def test_the_search_looks_into_names_tables_deleted_rows_and_packed_files(tmp_path: Path) -> None:
@@ -105,3 +139,39 @@ def test_a_file_that_cannot_be_read_is_reported_and_not_taken_for_clean(tmp_path
     assert [line.partition(" ")[0] for line in search_home(tmp_path, TRACES, [], opened).unread] == [
         "broken.duckdb"
     ]
+
+
+def test_what_is_left_behind_in_an_encrypted_home_is_found(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    write_key(tmp_path / "key", new_key())
+    warehouse = Warehouse(home / "warehouse.duckdb", WarehouseSettings(key_file=tmp_path / "key"))
+    tiny_study(warehouse)
+    crop = warehouse.query("select crop from faces where patient_id = '0001' limit 1")["crop"][0].as_py()
+    (home / "snapshot.duckdb").write_bytes((home / "warehouse.duckdb").read_bytes())
+    assert is_encrypted(home / "snapshot.duckdb")
+
+    @contextmanager
+    def with_key(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+        opened = Opened(path, read_only=True, key=read_key(tmp_path / "key"))
+        try:
+            yield opened.connection
+        finally:
+            opened.close()
+
+    samples = Traces("", samples=(crop[-24:].hex(),))
+    assert crop[-24:] not in (home / "warehouse.duckdb").read_bytes()
+    result = search_home(home, samples, [], with_key)
+    assert result.unread == []
+    assert result.found == [
+        f"{name}, table faces, column crop" for name in ("snapshot.duckdb", "warehouse.duckdb")
+    ]
+    of_nobody = search_home(home, Traces("", samples=(b"no pixels of anybody 012".hex(),)), [], with_key)
+    assert (of_nobody.found, of_nobody.unread) == ([], [])
+
+    # a snapshot under a key that is gone is no clean one
+    write_key(tmp_path / "other", new_key())
+    other = Warehouse(tmp_path / "other.duckdb", WarehouseSettings(key_file=tmp_path / "other"))
+    tiny_study(other)
+    (tmp_path / "other.duckdb").replace(home / "old.duckdb")
+    assert search_home(home, samples, [], with_key).unread == ["old.duckdb (KeyProblem)"]
