@@ -52,7 +52,7 @@ class Certificate:
     search : dict
         What the search through every byte looked for, read, and found.
     complete : bool
-        Whether the search found nothing and could read everything.
+        Whether the search found nothing and could read everything, and all that was to be deleted in the study folder was.
     """
 
     withdrawal_id: str
@@ -74,6 +74,18 @@ class Certificate:
     search: dict[str, Any] = field(default_factory=dict)
     complete: bool = False
 
+    @property
+    def remains(self) -> list[str]:
+        """One line for each place where something was found, is left, or could not be read."""
+        lines = [*self.search.get("found", ()), *self.search.get("unread", ())]
+        if self.source.get("deleted"):
+            if not self.source["readable"]:
+                lines.append("the study folder")
+            lines += [f"{name}, in the study folder" for name in self.source["unread"]]
+            if left := self.source.get("left"):
+                lines.append(f"{left} files or rows in the study folder")
+        return lines
+
 
 def certificate_path(home: Path, certificate: Certificate) -> Path:
     """Return the path of a certificate's page; its JSON has the same name."""
@@ -92,7 +104,7 @@ def write_certificate(home: Path, certificate: Certificate) -> Path:
         banners=[]
         if certificate.complete
         else [
-            Banner("Not complete.", "Something was found or could not be read; see the search below.", "bad")
+            Banner("Not complete.", "Something was found, is left, or could not be read; see below.", "bad")
         ],
     )
     write_page("withdrawal.html.jinja", frame, {"c": certificate, "scopes": SCOPES, "contents": []}, page)

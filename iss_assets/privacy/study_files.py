@@ -10,12 +10,14 @@ import io
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from iss_assets.intake.folder_videos import VIDEOS
 from iss_assets.intake.inventory import sha256_of
 from iss_assets.intake.paths import leads_out
+from iss_assets.intake.records import StudyFolderError
 from iss_assets.intake.reviews import reviews_locked
 from iss_assets.privacy.traces import Traces
 from iss_assets.protocol import terms
@@ -37,7 +39,7 @@ class StudyFiles:
     rows : dict
         Csv file to the lines in which the patient's rows begin.
     unread : list of str
-        Csv files that could not be read.
+        Csv files and folders that could not be read, or were not because they lead out of the study folder.
     """
 
     files: list[str] = field(default_factory=list)
@@ -55,7 +57,8 @@ class StudyFiles:
 
 def find_study_files(root: Path, traces: Traces, reading: ReadingSettings) -> StudyFiles:
     """List what the study folder holds of a patient; nothing if there is no folder."""
-    found = StudyFiles(files=[path.relative_to(root).as_posix() for path in _videos(root, traces)])
+    found = StudyFiles()
+    found.files += [path.relative_to(root).as_posix() for path in _videos(root, traces, found.unread)]
     for path in _tables(root):
         try:
             lines = [line for line, _, own in _rows(_text(path)[0], traces, reading) if own]
@@ -79,15 +82,19 @@ def hashes_of(root: Path, traces: Traces) -> list[str]:
 
 
 def delete_study_files(root: Path, traces: Traces, reading: ReadingSettings) -> None:
-    """Delete a patient's files and rows; each csv file is replaced in one step."""
+    """Delete a patient's files and rows; each csv file is replaced in one step.
+
+    What cannot be deleted stays: look again with `find_study_files`.
+    """
     for path in list(_videos(root, traces)):
-        path.unlink(missing_ok=True)
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
     folder = root / VIDEOS / traces.patient
-    if folder.is_symlink():
-        folder.unlink()
-    elif folder.is_dir():
-        shutil.rmtree(folder)
-    with reviews_locked(root):
+    # beyond a link there may be anybody's files
+    if folder.is_dir() and not leads_out(root, folder):
+        shutil.rmtree(folder, ignore_errors=True)
+    # not to be locked is not to be written to
+    with suppress(StudyFolderError), reviews_locked(root):
         for path in _tables(root):
             _delete_rows(path, traces, reading)
 
@@ -101,29 +108,66 @@ def _delete_rows(path: Path, traces: Traces, reading: ReadingSettings) -> None:
     if not any(own for *_, own in rows):
         return
     partial = path.with_name(f".{path.name}.tmp")
-    with partial.open("wb") as file:
-        file.write("".join(row for _, row, own in rows if not own).encode(encoding))
-        file.flush()
-        os.fsync(file.fileno())
-    partial.chmod(path.stat().st_mode & 0o777)
-    partial.replace(path)
+    try:
+        with partial.open("wb") as file:
+            file.write("".join(row for _, row, own in rows if not own).encode(encoding))
+            file.flush()
+            os.fsync(file.fileno())
+        partial.chmod(path.stat().st_mode & 0o777)
+        partial.replace(path)
+    except OSError:
+        with suppress(OSError):
+            partial.unlink()
 
 
-def _videos(root: Path, traces: Traces) -> Iterator[Path]:
-    """Yield every file in the patient's folder, and files of the patient's submissions in other folders."""
+def _videos(root: Path, traces: Traces, unread: list[str] | None = None) -> Iterator[Path]:
+    """Yield every file in the patient's folder, and files of the patient's submissions in other folders.
+
+    A link is a file, wherever it leads. `unread` takes the folders that were not read.
+    """
+
+    def not_read(path: Path, why: str) -> None:
+        if unread is not None:
+            unread.append(f"{path.relative_to(root).as_posix()} ({why})")
+
     top = root / VIDEOS
-    if not top.is_dir() or leads_out(root, top):
+    if leads_out(root, top):
+        not_read(top, "leads out of the study folder")
         return
-    for folder in sorted(top.iterdir()):
-        if not folder.is_dir() or folder.is_symlink():
+    try:
+        folders = sorted(top.iterdir())
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        not_read(top, type(error).__name__)
+        return
+    for folder in folders:
+        own = folder.name == traces.patient
+        if folder.is_symlink() or not folder.is_dir():
+            if own or _stem(folder) in traces.submissions:
+                yield folder
             continue
-        for path in sorted(folder.rglob("*")):
-            if path.is_dir() and not path.is_symlink():
-                continue
-            stem = path.name.rpartition(".")[0]
-            stem = stem.removesuffix(terms.PROMPT_SUFFIX).removesuffix(terms.THERMAL_SUFFIX)
-            if folder.name == traces.patient or stem in traces.submissions:
-                yield path
+        for place, names, files in os.walk(
+            folder, onerror=lambda error: not_read(Path(error.filename), type(error).__name__)
+        ):
+            names.sort()
+            links = [name for name in names if _is_link(Path(place) / name)]
+            for path in sorted(Path(place) / name for name in (*files, *links)):
+                if own or _stem(path) in traces.submissions:
+                    yield path
+
+
+def _is_link(path: Path) -> bool:
+    try:
+        return path.is_symlink()
+    except OSError:
+        return False  # it cannot be listed either, and is reported then
+
+
+def _stem(path: Path) -> str:
+    """Return the submission that a file would be of, by its name."""
+    stem = path.name.rpartition(".")[0]
+    return stem.removesuffix(terms.PROMPT_SUFFIX).removesuffix(terms.THERMAL_SUFFIX)
 
 
 def _tables(root: Path) -> list[Path]:

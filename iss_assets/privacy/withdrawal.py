@@ -39,6 +39,8 @@ from iss_assets.privacy.traces import SearchResult, Traces, search_home
 from iss_assets.privacy.withdrawn_rows import FILES, Removed, ask_again, remove_rows, traces_in
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Warehouse
+from iss_assets.warehouse.engine import Opened, is_encrypted
+from iss_assets.warehouse.keys import configured_key
 from iss_assets.warehouse.rewriting import rewrite
 
 Log = Callable[[str], None]
@@ -145,10 +147,7 @@ def withdraw(
         If nobody knows the patient, or the reason is empty or names the patient. Nothing was changed then.
     """
     finished = finish_pending(settings, log)
-    if finished is not None and (finished.scope, finished.patient) == (
-        str(scope),
-        keyed_hash(read_withdrawn(settings.home).key, "patient", patient),
-    ):
+    if finished is not None and did(settings, finished, patient, scope, source=source):
         return finished
     reason = " ".join(reason.split())
     if not reason:
@@ -158,15 +157,24 @@ def withdraw(
             f"there is no home {settings.home.name!r}; name the right one with --home or ISS_HOME"
         )
     traces = _collect(settings, patient)
-    if traces.in_text(reason):
+    if traces.in_text(reason) or read_withdrawn(settings.home).without_ids(reason) != reason:
         raise ValueError(
-            "the reason names the patient or a submission; leave that out, it stays in the certificate"
+            "the reason names the patient, somebody else who withdrew, or a submission; leave that out, it stays in the "
+            "certificate"
         )
     pending = Pending(
         uuid.uuid4().hex, traces, scope, reason, source, who, datetime.now(UTC).isoformat(timespec="seconds")
     )
     _begin(settings, pending)
     return _carry_out(settings, pending, log)
+
+
+def did(settings: Settings, certificate: Certificate, patient: str, scope: Scope, *, source: bool) -> bool:
+    """Return whether a withdrawal was of this patient and scope, and of the study folder too if that is wanted."""
+    return (certificate.scope, certificate.patient) == (
+        str(scope),
+        keyed_hash(read_withdrawn(settings.home).key, "patient", patient),
+    ) and (not source or scope is not Scope.ALL or bool(certificate.source.get("deleted")))
 
 
 def finish_pending(settings: Settings, log: Log) -> Certificate | None:
@@ -454,11 +462,22 @@ def _source(settings: Settings, pending: Pending) -> None:
         "deleted": wanted,
         "files": len(found.files),
         "rows": sum(len(lines) for lines in found.rows.values()),
-        "unread": found.unread,
+        "unread": _without_names(found.unread, traces),
     }
     _remember(settings, pending, source=source)
     if wanted:
         delete_study_files(settings.study, traces, settings.reading)
+        still = find_study_files(settings.study, traces, settings.reading)
+        pending.known["source"] |= {
+            "left": len(still.lines),
+            "unread": _without_names(still.unread, traces),
+        }
+        _save(settings, pending)
+
+
+def _without_names(unread: list[str], traces: Traces) -> list[str]:
+    """Return what could not be read as the certificate may say it, which stays in the home."""
+    return ["a folder of the patient" if traces.in_text(name) else name for name in unread]
 
 
 def _redact(settings: Settings, pending: Pending) -> None:
@@ -509,23 +528,33 @@ def _hash(settings: Settings, pending: Pending) -> str:
 
 def _search(settings: Settings, pending: Pending) -> SearchResult:
     @contextmanager
-    def opened(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    def opened_for_reading(path: Path) -> Iterator[duckdb.DuckDBPyConnection]:
         if path == settings.warehouse_path:
             with Warehouse(path, settings.warehouse).read() as connection:
                 yield connection
             return
-        with duckdb.connect(path, read_only=True) as connection:
-            yield connection
+        # a snapshot: one of an encrypted home has the same key
+        key = configured_key(settings.warehouse) if is_encrypted(path) else None
+        opened = Opened(path, read_only=True, key=key)
+        try:
+            yield opened.connection
+        finally:
+            opened.close()
 
     traces = pending.traces
     if pending.scope is Scope.MEDIA:
         # the answers stay, and with them the ids
         traces = Traces("", files=traces.files, samples=traces.samples)
-    return search_home(settings.home, traces, [pending_path(settings.home)], opened)
+    return search_home(settings.home, traces, [pending_path(settings.home)], opened_for_reading)
 
 
 def _certificate(settings: Settings, pending: Pending) -> Certificate:
     known = dict(pending.known)
+    source = known.get("source", {})
+    # what was to be deleted and could not even be read may still be there
+    whole = not source.get("deleted") or (
+        source["readable"] and not source["unread"] and not source.get("left")
+    )
     before, after = known.pop("bytes_before", None), known.pop("bytes_after", None)
     search = known.get("search", {})
     return Certificate(
@@ -536,7 +565,7 @@ def _certificate(settings: Settings, pending: Pending) -> Certificate:
         who=pending.who,
         asked_at=pending.asked_at,
         finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        complete=not search.get("found") and not search.get("unread"),
+        complete=whole and not search.get("found") and not search.get("unread"),
         file_bytes=[] if before is None else [before, after],
         **known,
     )
