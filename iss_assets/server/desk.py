@@ -19,6 +19,7 @@ from iss_assets.privacy.audit import Action, AuditLog
 from iss_assets.protocol.flags import CAUSE_OF, FLAGS, causes_of, roots_of
 from iss_assets.protocol.reviews import LONGEST_TEXT
 from iss_assets.reports.quality_text import HEADINGS, subject
+from iss_assets.reports.readings import ReadingInWords, read_readings
 from iss_assets.server.accounts import Accounts, Role
 from iss_assets.server.decisions import (
     DecisionError,
@@ -139,6 +140,7 @@ class Desk:
             "review_video.html.jinja",
             f"Video {video_id}",
             video=found,
+            reading=self._readings(patient_id).get(video_id),
             flags=[
                 {
                     "name": flag,
@@ -246,6 +248,13 @@ class Desk:
         return self._study.kept(
             ("video", video_id), lambda: self._warehouse.query(_VIDEO, [video_id]).to_pylist()[0]
         )
+
+    def _readings(self, patient_id: str) -> dict[str, ReadingInWords]:
+        def read() -> dict[str, ReadingInWords]:
+            with self._warehouse.read() as connection:
+                return read_readings(connection, patient_id)
+
+        return self._study.kept(("readings", patient_id), read)
 
 
 def _json(body: bytes) -> Any:

@@ -20,6 +20,7 @@ from iss_assets.reports.charts import for_strict_page
 from iss_assets.reports.measures import SHOWN, one_per_video
 from iss_assets.reports.patient_report import PatientReportInputs, scores_and_quality
 from iss_assets.reports.quality_text import HEADINGS, headline, subject
+from iss_assets.reports.readings import read_readings
 from iss_assets.server.accounts import Accounts, Role
 from iss_assets.server.daemon_watch import DaemonState
 from iss_assets.server.pages import Pages
@@ -197,6 +198,7 @@ class StudyPages:
                 for name in ("patients", "bpi_scores", "videos", "video_quality")
             }  # fmt: skip
             behavior = read_newest(connection, patient_id)
+            readings = read_readings(connection, patient_id)
             check_ins = connection.execute(_CHECK_INS, {"patient": patient_id}).to_arrow_table().to_pylist()
             measured = {
                 name: connection.execute(
@@ -217,6 +219,7 @@ class StudyPages:
             "plots": [(name, for_strict_page(svg)) for name, svg in plots],
             "curves": [replace(video, svg=for_strict_page(video.svg)) for video in found["curves"]],
             "check_ins": check_ins,
+            "readings": readings,
         }
 
     def _recent(self) -> dict[str, list[AuditLine]]:

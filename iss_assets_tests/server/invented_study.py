@@ -20,6 +20,7 @@ from iss_assets.schemas.audio import Audio
 from iss_assets.schemas.base import Table
 from iss_assets.schemas.intake import BpiScores, Patients
 from iss_assets.schemas.operations import CheckResults
+from iss_assets.schemas.prompts import PromptReadings
 from iss_assets.schemas.video_quality import VideoQuality
 from iss_assets.schemas.videos import Videos
 from iss_assets.schemas.visual import Faces, Frames, Landmarks
@@ -48,6 +49,15 @@ FLAGS = {
     "0009-01": ("other_person",),
     "0009-02": (),
 }
+READINGS: dict[str, dict[str, Any]] = {
+    "0007-01": {"prompt_id": "garden", "prompt_known": True, "text_read": "garden", "read": True, "cut_short": False,
+                "word_error_rate": 0.05, "share_read": 1.0},
+    "0007-02": {"prompt_id": "lake", "prompt_known": True, "text_read": "garden", "read": True, "cut_short": True,
+                "word_error_rate": 0.4754, "share_read": 0.53},
+    "0008-01": {"prompt_id": "garden", "prompt_known": True, "read": False, "word_error_rate": 0.931},
+    "0008-02": {"prompt_id": "old", "prompt_known": False},
+}  # fmt: skip
+"""Question 10 of some of the videos; no other patient's is processed."""
 MOMENT = 2.0
 """Second at which every flag begins."""
 NOW = datetime(2026, 3, 1, 9, tzinfo=UTC)
@@ -113,6 +123,9 @@ def make_study(settings: Settings, empty: Path | None = None) -> Warehouse:
              "numbers": json.dumps({"affected": 1, "checked": 2, "not usable": 0, "usable videos": 2}), "threshold": "",
              "hint": "Call.", "run_id": "r", "evaluated_at": NOW, **mark}
             for flag in TEN for patient in patients if any(flag in FLAGS[v] for v in FLAGS if v[:4] == patient)
+        ])  # fmt: skip
+        add(PromptReadings, [
+            {"video_id": v, "patient_id": v[:4], "words": 40, **reading, **mark} for v, reading in READINGS.items()
         ])  # fmt: skip
         add(Frames, [
             {"video_id": v, "patient_id": v[:4], "frame_index": i, "time_s": t, "chunk_index": 0, "luminance": t / SECONDS,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -284,6 +285,28 @@ def test_the_timeline_has_spans_light_and_boxes_in_fractions_of_the_picture(coor
     assert coordinator.get("/review/0007-01/speech").json() == []  # silent
     for part in ("timeline", "speech", "meshes"):
         assert coordinator.get(f"/review/nobody/{part}").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("video", "expected"),
+    [
+        ("0007-01", "Question 10: garden, read word error rate 0.05"),
+        ("0007-02", "Question 10: garden, cut short: 53% of the text instead of lake word error rate 0.48"),
+        ("0008-01", "Question 10: not read to be read: garden word error rate 0.93 against the closest text"),
+        (
+            "0008-02",
+            "Question 10: could not be assessed surveys.csv says old, not in prompts.csv",
+        ),
+        ("0009-01", ""),
+    ],
+)
+def test_the_reading_of_question_10_is_told_beside_the_video(
+    coordinator: TestClient, video: str, expected: str
+) -> None:
+    page = coordinator.get(f"/review/{video}").text
+    shown = re.findall(r'<p class="facts" id="reading">(.*?)</p>', page, re.DOTALL)
+    assert [" ".join(re.sub("<[^>]*>", " ", text).split()) for text in shown] == [expected] * bool(expected)
+    assert expected or "Question 10" not in page
 
 
 def test_the_timeline_shows_where_somebody_speaks(coordinator: TestClient, settings: Settings) -> None:

@@ -101,6 +101,54 @@ def test_a_patient_s_page_has_the_decisions_about_that_patient_s_videos(
     assert "several faces (rejected)" in other and "(excluded)" not in other and "(accepted)" not in other
 
 
+def test_a_patient_s_page_tells_the_readings_of_question_10_beside_the_narratives(
+    settings: Settings, empty_warehouse: Path
+) -> None:
+    warehouse = make_study(settings, empty_warehouse)
+    application = built(settings)
+    coordinator, researcher = client(application, "coordinator"), client(application, "researcher")
+
+    def readings(page: str) -> dict[str, list[str]]:
+        table = page.split('aria-label="Table of submissions">')[1].split("</table>")[0]
+        heads = re.findall(r"<th scope=\"col\"[^>]*>(.*?)</th>", table)
+        if "Question 10" not in heads:
+            assert "Word error rate" not in heads
+            return {}
+        first = heads.index("Question 10")
+        assert heads[first + 1] == "Word error rate"
+        rows = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in table.split("<tr>")[2:]]
+        assert all(len(cells) == len(heads) for cells in rows)
+        return {re.sub("<[^>]*>", "", cells[0]): cells[first : first + 2] for cells in rows}
+
+    expected = {
+        "0007-01": ["garden, read", "0.05"],
+        "0007-02": ["garden, cut short: 53% of the text; instead of lake", "0.48"],
+    }
+    assert readings(coordinator.get("/patients/0007").text) == expected
+    assert readings(researcher.get("/patients/0007").text) == expected
+    assert readings(coordinator.get("/patients/0008").text) == {
+        "0008-01": ["not read; to be read: garden", "0.93"],
+        "0008-02": ["could not be assessed; surveys.csv says old, not in prompts.csv", "–"],
+    }
+    assert readings(coordinator.get("/patients/0009").text) == {}
+    # what was said and what was to be read are in the warehouse, and on no page
+    words = (
+        "insert into prompt_transcripts by name "
+        "select '0007-01' as video_id, '0007' as patient_id, 'planted seeds' as text, 2 as words, 1 as speech_s, "
+        "0 as left_out_s, 'm' as model, 'f' as fingerprint"
+    )
+    text = "insert into prompts by name select 'garden' as prompt_id, 'We planted seeds.' as text"
+    with warehouse.write() as writer:
+        for row in (words, text):
+            writer.execute(row)
+    for path in ("/patients/0007", "/review/0007-01"):
+        page = coordinator.get(path).text
+        assert "garden, read" in page and "planted" not in page and "seeds" not in page
+    with warehouse.write() as writer:
+        writer.execute("delete from prompt_readings where video_id = '0007-01'")
+    assert readings(coordinator.get("/patients/0007").text) == {**expected, "0007-01": ["–", "–"]}
+
+
 def test_home_says_when_the_daemon_is_silent(settings: Settings, empty_warehouse: Path) -> None:
     make_study(settings, empty_warehouse)
     silent = DaemonState(False, datetime(2026, 3, 1, 9, tzinfo=UTC))
