@@ -14,6 +14,7 @@ from dagster._daemon.types import DaemonHeartbeat
 from starlette.applications import Starlette
 
 from iss_assets.pipeline.home import open_instance
+from iss_assets.privacy.audit import Action, AuditLog
 from iss_assets.schemas.behavior import FaceBehavior, FaceBehaviorSummary
 from iss_assets.server.application import DagsterApps, build_application
 from iss_assets.server.daemon_watch import DaemonState, DaemonWatch
@@ -147,6 +148,31 @@ def test_a_patient_s_page_tells_the_readings_of_question_10_beside_the_narrative
     with warehouse.write() as writer:
         writer.execute("delete from prompt_readings where video_id = '0007-01'")
     assert readings(coordinator.get("/patients/0007").text) == {**expected, "0007-01": ["–", "–"]}
+
+
+def test_home_shows_administrators_who_exported_what_for_which_purpose_with_checksums(
+    settings: Settings, empty_warehouse: Path
+) -> None:
+    make_study(settings, empty_warehouse)
+    checksum = "5e" * 32
+    AuditLog(settings.audit_path).record(
+        "system:ana", Action.EXPORTED, None, to="/media/stick", purpose="a talk <in> May", with_media=False,
+        sha256={"patients.parquet": checksum},
+    )  # fmt: skip
+    application = built(settings)
+    page = client(application, "admin").get("/").text
+    _, _, exports = page.partition("Exports")
+    for said in (
+        "system:ana",
+        "exported",
+        "/media/stick",
+        "a talk &lt;in&gt; May",
+        "patients.parquet",
+        checksum,
+    ):
+        assert said in exports, said
+    for role in ("coordinator", "researcher"):
+        assert "/media/stick" not in client(application, role).get("/").text
 
 
 def test_home_says_when_the_daemon_is_silent(settings: Settings, empty_warehouse: Path) -> None:
