@@ -75,6 +75,19 @@ def test_every_package_whose_wheel_contains_a_copyleft_library_is_on_the_page() 
     assert {"av", "soundfile"} <= found and found == set(BUNDLED)
 
 
+def test_every_test_that_enforces_a_promise_of_privacy_exists() -> None:
+    page = (DOCS / "privacy.md").read_text("utf-8")
+    tests = ROOT / "iss_assets_tests"
+    sources = {
+        path.relative_to(tests).as_posix(): path.read_text("utf-8") for path in tests.rglob("test_*.py")
+    }
+    defined = set(re.findall(r"(?m)^def (test_\w+)", "\n".join(sources.values())))
+    files = set(re.findall(r"`((?:\w+/)*test_\w+\.py)`", page))
+    named = set(re.findall(r"`(test_\w+)`", page))
+    assert len(files) > 20 and files <= set(sources)
+    assert len(named) > 40 and named <= defined, named - defined
+
+
 def test_the_page_on_checks_is_current() -> None:
     page = (DOCS / "checks.md").read_text(encoding="utf-8")
     assert page == checks_page(page), "run: iss docs"

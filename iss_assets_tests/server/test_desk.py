@@ -22,6 +22,7 @@ from iss_assets.intake.reviews import ReviewRow
 from iss_assets.privacy.audit import Action, AuditLog
 from iss_assets.protocol.reviews import Decision
 from iss_assets.reports.quality_report import quality_report
+from iss_assets.schemas.operations import CheckResults
 from iss_assets.server.accounts import Role
 from iss_assets.server.application import DagsterApps, build_application
 from iss_assets.server.decisions import DecisionError, Reviews, decision_from, last_day_of_contact
@@ -37,6 +38,7 @@ from iss_assets.server.routing import GuardedMount, GuardedRoute
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Warehouse
 from iss_assets_tests.media.sounds import voice
+from iss_assets_tests.reports.test_quality_page import check_result
 from iss_assets_tests.server.invented_study import FLAGS, MOMENT, TEN, make_study
 from iss_assets_tests.server.test_security import ADDRESS, client, probe, settings
 
@@ -91,6 +93,26 @@ def test_the_queue_is_the_quality_report_in_its_order_without_what_is_reviewed(
     assert all(Filters(assignee=NOBODY).passes(e) == (e.item.patient_id != "0007") for e in queue)
     assert [v.video_id for e in queue if Filters(flag="dark").passes(e) for v in e.videos] == ["0007-02"]
     assert not any(Filters(days=1).passes(e) for e in queue if e.days is None)
+
+
+def test_a_request_to_withdraw_is_the_first_item_of_the_queue_with_its_day_and_what_to_do(
+    settings: Settings, empty_warehouse: Path
+) -> None:
+    warehouse = make_study(settings, empty_warehouse)
+    numbers = {"withdrawn scopes": 1, "scopes": ["research"], "asked on": "2026-02-06"}
+    asked = check_result("0009", "consent", "withdrawal_requested", numbers=numbers)
+    with warehouse.write() as writer:
+        writer.append(CheckResults, CheckResults.from_rows([asked]))
+    items = quality_report(warehouse).items
+    queue = build_queue(items, FLAGS, Reviews(), datetime(2026, 3, 5, tzinfo=UTC))
+    assert (queue[0].item.check_name, queue[0].item.patient_id) == ("withdrawal_requested", "0009")
+    assert queue[0].videos == ()
+    application = build_application(
+        settings, DagsterApps(probe("full"), probe("read-only")), lambda secret: None
+    )
+    page = client(application, "coordinator").get("/review").text
+    assert "On 6 February 2026, from research." in page and "iss withdraw 0009" in page
+    assert page.index("iss withdraw 0009") < page.index('class="chip"')
 
 
 @pytest.mark.parametrize(("days", "passing"), [(0, 4), (1, 3), (7, 1), (8, 0)])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import pty
 import shutil
 import signal
 import subprocess
@@ -186,6 +188,47 @@ def test_a_controlled_release_needs_a_recipient_a_purpose_and_an_agreement(
             "t",
         )
     assert not list(tmp_path.iterdir())
+
+
+def test_on_a_terminal_the_controlled_tier_asks_for_what_was_not_said_and_records_the_answers(
+    study_home: Path, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    shutil.copytree(study_home, home)
+    facts = {f"ISS_RELEASE__{name.upper()}": value for name, value in {**FACTS, "k": "3"}.items()}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ISS_")}
+    command = [
+        sys.executable, "-m", "iss_assets.cli", "release", "--tier", "controlled", "--to", str(tmp_path / "out"),
+        "--agreement", "A7", "--home", str(home),
+    ]  # fmt: skip
+    terminal, ours = pty.openpty()
+    with subprocess.Popen(
+        command,
+        env=environment | facts,
+        stdin=ours,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as release:
+        os.close(ours)
+        os.write(terminal, b"Dr. Asked\nfinding pain\n")
+        said, _ = release.communicate(timeout=300)
+    os.close(terminal)
+    assert release.returncode == 0, said
+    assert "Who gets the data (name and institution)" in said and "What for" in said
+    assert "Number of the agreement" not in said
+    detail = list(AuditLog(home / "audit.jsonl").lines())[-1].detail
+    assert (detail["recipient"], detail["purpose"], detail["agreement"]) == (
+        "Dr. Asked",
+        "finding pain",
+        "A7",
+    )
+    # nobody can be asked by a pipe
+    refused = subprocess.run(
+        [*command[:-4], *command[-2:]], env=environment | facts, input="Dr. Asked\nfinding pain\nA7\n",
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert refused.returncode == 2 and "needs recipient" in refused.stderr
 
 
 def test_a_release_is_recorded_with_recipient_agreement_and_the_manifest_s_checksum(
