@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,13 @@ import pytest
 
 from iss_assets.build import build_defs
 from iss_assets.features import registry
-from iss_assets.features.self_test import run_feature_self_test
+from iss_assets.features.self_test import run_feature_self_test, stages_for
 from iss_assets.intake.folder import open_study
 from iss_assets.pipeline.home import open_instance
 from iss_assets.pipeline.staleness import stale_patients
+from iss_assets.schemas.audio import Audio
+from iss_assets.schemas.behavior import FaceBehavior
+from iss_assets.schemas.voice import VoiceFeatures
 from iss_assets.settings import Settings, VoiceSettings
 from iss_assets.warehouse.database import Warehouse
 from iss_assets_tests.test_one_bad_file import work_in_this_process
@@ -203,6 +207,32 @@ def test_the_generated_video_can_be_measured(feature: registry.FeatureStage) -> 
     if not feature.enabled(settings):
         pytest.skip(f"{feature.name} is off by default")
     run_feature_self_test(feature.name, settings)
+
+
+def test_a_broken_model_of_another_feature_does_not_make_a_bad_file_the_machine_s_fault(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(*_: object, **__: object) -> Any:
+        raise OSError("half a model")
+
+    monkeypatch.setattr("iss_assets.features.identity.measure_video", broken)
+    monkeypatch.setattr("iss_assets.media.visual.extract_visual", broken)
+    run_feature_self_test(FEATURE, Settings())  # it reads the sound only
+    with pytest.raises(OSError, match="half a model"):
+        run_feature_self_test("identity", Settings())
+
+
+def test_the_self_test_runs_those_features_first_whose_tables_are_read_even_indirectly(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    identity, voice, behavior, words = registry.FEATURES
+    behavior = replace(behavior, sources=(*behavior.sources, VoiceFeatures))
+    words = replace(words, sources=(Audio, FaceBehavior))
+    features = (identity, voice, behavior, words)
+    monkeypatch.setattr("iss_assets.features.self_test.FEATURES", features)
+    assert [feature.name for feature in stages_for(words)] == ["voice", "behavior", "words"]
+    assert [feature.name for feature in stages_for(behavior)] == ["voice", "behavior"]
+    assert stages_for(identity) == [identity]
 
 
 def test_no_two_features_make_the_same_table_and_each_reads_what_is_made_before_it() -> None:
