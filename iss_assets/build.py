@@ -43,7 +43,7 @@ def build_defs(
     settings = settings or Settings()
 
     results = [training.cv_splits, training.embeddings, training.folds]
-    results += [evaluation.patient_accuracy, evaluation.evaluation, check_ins.check_ins]
+    results += [evaluation.patient_accuracy, evaluation.evaluation, *check_ins.check_in_assets(settings)]
     return dg.Definitions(
         assets=[
             study.study_folder,
@@ -57,7 +57,7 @@ def build_defs(
             *features.feature_assets(settings),
             *prompts.prompt_assets(settings),
             *thermal.thermal_assets(settings),
-            expectations.study_expectations,
+            *expectations.expectation_assets(settings),
             *build_sql_models(settings.warehouse.sql_dir),
             *results,
             reports.study_report,

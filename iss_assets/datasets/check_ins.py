@@ -73,7 +73,7 @@ def check_in_inputs(warehouse: Warehouse) -> CheckInInputs:
         people = _frame(
             connection,
             "select patient_id, video_id, sex = 'F' as female, skin_type, age_group "
-            f"from videos join patients using (patient_id) where {_USABLE}",
+            "from video_quality join patients using (patient_id) where usable",
         )
         measures["demographics"] = _demographics(people)
         return CheckInInputs(

@@ -14,7 +14,7 @@ import pytest
 from iss_assets.checks.findings import Finding
 from iss_assets.checks.identity import RULES as ACROSS_PATIENTS
 from iss_assets.checks.study import SUITES, read_frames, run_suites
-from iss_assets.defs.assets.expectations import study_expectations
+from iss_assets.defs.assets.expectations import expectation_assets
 from iss_assets.defs.resources import WarehouseResource
 from iss_assets.protocol import terms
 from iss_assets.schemas.intake import BpiScores, Patients, RejectedRows
@@ -226,7 +226,7 @@ def test_months_that_get_worse_show_as_drift(tmp_path: Path) -> None:
 
 def test_the_asset_reports_each_suite_keeps_the_results_and_links_the_pages(paper: Settings) -> None:
     resource = WarehouseResource(study=str(paper.study), home=str(paper.home))
-    result = dg.materialize([study_expectations], resources={"warehouse": resource})
+    result = dg.materialize(expectation_assets(paper), resources={"warehouse": resource})
     assert result.success
     found = {e.check_name: e for e in result.get_asset_check_evaluations()}
     assert set(found) == {*(suite.name for suite in SUITES), *ACROSS_PATIENTS}

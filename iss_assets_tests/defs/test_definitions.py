@@ -10,8 +10,9 @@ import pytest
 
 from iss_assets.build import build_defs
 from iss_assets.defs.assets.common import metadata_key
+from iss_assets.features.registry import is_on
 from iss_assets.pipeline.staleness import SCORES_CODE_VERSION
-from iss_assets.settings import Settings, VideoSettings, WarehouseSettings
+from iss_assets.settings import PromptSettings, Settings, VideoSettings, WarehouseSettings
 
 SNAKE_CASE = re.compile(r"(dagster/)?[a-z0-9]+(_[a-z0-9]+)*")
 
@@ -60,6 +61,33 @@ def test_a_setting_changes_the_code_versions_of_what_is_made_with_it_and_of_no_o
     assert {"videos", "frames", "faces", "landmarks", "audio", "video_quality"} <= changed
     assert not {"patients", "bpi_scores", "cv_splits", "experiment_results", "study_report"} & changed
     assert before["bpi_scores"] == SCORES_CODE_VERSION
+
+
+def inputs(name: str, settings: Settings) -> set[str]:
+    graph = build_defs(settings).resolve_asset_graph()
+    return {key.to_user_string() for key in graph.get(dg.AssetKey(name)).parent_keys}
+
+
+def test_what_is_read_is_what_an_asset_depends_on_as_far_as_the_settings_have_it_on(
+    settings: Settings,
+) -> None:
+    less = settings.model_copy(
+        update={
+            "voice": settings.voice.model_copy(update={"enabled": False}),
+            "identity": settings.identity.model_copy(update={"enabled": False}),
+        }
+    )
+    more = settings.model_copy(update={"prompt": PromptSettings(enabled=True)})
+    always = {"cv_splits", "patients", "bpi_scores", "video_quality", "landmarks", "audio_features"}
+    narrative = {"voice_features", "face_behavior_summary"}
+    words = {"text_features"} if is_on("words", settings) else set()
+    assert inputs("check_in_claims", settings) == always | narrative | words
+    assert inputs("check_in_claims", less) == always | words | {"face_behavior_summary"}
+    readings = {f"prompt_{name}" for name in narrative} | ({"prompt_readings"} if words else set())
+    assert inputs("check_in_claims", more) == always | narrative | words | readings
+    faces = {"videos", "face_identity"}
+    assert faces <= inputs("study_expectations", settings)
+    assert not faces & inputs("study_expectations", less)
 
 
 @pytest.mark.parametrize(
