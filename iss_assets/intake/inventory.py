@@ -1,4 +1,4 @@
-"""What a submitted video file is: its hash and what its container says."""
+"""What a submitted file is: its hash and what its container says."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from iss_assets.intake.records import VideoFile
+from iss_assets.intake.records import ThermalFile, VideoFile
 from iss_assets.intake.withdrawn import Withdrawn
 from iss_assets.media.errors import BrokenFile, ChangedFile, UnreadableVideo
 from iss_assets.media.journal import open_file
@@ -59,6 +59,47 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+class Content(NamedTuple):
+    """What a submitted file is, or why it is not used; not `settled` if the next run tries again."""
+
+    sha256: str
+    problem: str | None = None
+    settled: bool = True
+
+
+def identify(file: VideoFile | ThermalFile, withdrawn: Withdrawn | None, known: str | None = None) -> Content:
+    """Hash a submitted file, and refuse one that changes meanwhile or whose content was withdrawn.
+
+    Parameters
+    ----------
+    file : VideoFile or ThermalFile
+        The file as the study folder's reader found it.
+    withdrawn : Withdrawn, optional
+        The register; a file of a content that was withdrawn is refused, whatever its name.
+    known : str, optional
+        The hash of the file, if it is known; it is not read then.
+
+    Returns
+    -------
+    Content
+        With a placeholder for the hash of a file that is not used.
+    """
+    placeholder = placeholder_hash(file.name, file.size, file.mtime_ns)
+    sha256 = known
+    if sha256 is None:
+        try:
+            sha256 = sha256_of(file.path)
+            after = file.path.stat()
+        except OSError as error:
+            return Content(placeholder, why_unread(error), settled=False)
+        if (after.st_size, after.st_mtime_ns) != (file.size, file.mtime_ns):
+            why = "The file changed while it was read; the next run reads it again."
+            return Content(placeholder, why, settled=False)
+    if withdrawn is not None and withdrawn.file(sha256):
+        return Content(placeholder, "This file was withdrawn under another name; delete it.")
+    return Content(sha256)
+
+
 def describe_video(
     video: VideoFile,
     known: Mapping[str, Any] | None,
@@ -99,31 +140,18 @@ def describe_video(
         "has_prompt": video.prompt is not None,
     }
 
-    def unread(problem: str) -> Described:
+    def unread(problem: str, *, settled: bool = False) -> Described:
+        placeholder = placeholder_hash(video.name, video.size, video.mtime_ns)
         return Described(
-            {
-                **row,
-                "sha256": placeholder_hash(video.name, video.size, video.mtime_ns),
-                "status": "unreadable",
-                "file_problem": problem,
-            },
-            False,
+            {**row, "sha256": placeholder, "status": "unreadable", "file_problem": problem}, settled
         )
 
     same = known is not None and (known["bytes"], known["modified_ns"]) == (video.size, video.mtime_ns)
-    if known is not None and same and known["sha256"] != row["sha256"]:
-        row["sha256"] = known["sha256"]
-    else:
-        try:
-            row["sha256"] = sha256_of(video.path)
-            after = video.path.stat()
-        except OSError as error:
-            return unread(why_unread(error))
-        if (after.st_size, after.st_mtime_ns) != (video.size, video.mtime_ns):
-            return unread("The file changed while it was read; the next run reads it again.")
-    if withdrawn is not None and withdrawn.file(row["sha256"]):
-        refused = unread("This file was withdrawn under another name; delete it.").row
-        return Described(refused, True)
+    kept = known["sha256"] if known is not None and same and known["sha256"] != row["sha256"] else None
+    content = identify(video, withdrawn, kept)
+    if content.problem is not None:
+        return unread(content.problem, settled=content.settled)
+    row["sha256"] = content.sha256
     if known is not None and trust_probe and known["sha256"] == row["sha256"]:
         return Described({**row, **{name: known[name] for name in _PROBED}}, True)
     try:

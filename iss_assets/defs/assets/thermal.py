@@ -14,10 +14,10 @@ import numpy as np
 from iss_assets.defs.assets.common import describe
 from iss_assets.defs.assets.features import FEATURE_GROUP
 from iss_assets.defs.assets.reading import guard, patient_lock
-from iss_assets.defs.assets.study import keep_patient_rows
+from iss_assets.defs.assets.study import fits, keep_patient_rows
 from iss_assets.defs.partitions import patients_partitions
 from iss_assets.defs.resources import WarehouseResource
-from iss_assets.intake.inventory import placeholder_hash, sha256_of, why_unread
+from iss_assets.intake.inventory import identify
 from iss_assets.intake.records import ThermalFile, VideoFile
 from iss_assets.intake.withdrawn import Withdrawn, read_withdrawn
 from iss_assets.media.errors import BrokenFile, ChangedFile
@@ -25,7 +25,6 @@ from iss_assets.media.isolation import Guard
 from iss_assets.media.journal import THERMAL, Journal, Reading, time_limit
 from iss_assets.pipeline.staleness import thermal_fingerprint, thermal_version
 from iss_assets.protocol import terms
-from iss_assets.schemas.base import InvalidTable
 from iss_assets.schemas.thermal import Thermal
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Warehouse
@@ -35,8 +34,6 @@ if TYPE_CHECKING:
     from iss_assets.media.thermal import Pairing
 
 _NO_READER = "Thermal pictures are read with the extra `thermal`, which is not installed: pip install 'iss-assets[thermal]'."
-_WITHDRAWN = "This file was withdrawn under another name; delete it."
-_CHANGED = "The file changed while it was read; the next run reads it again."
 
 
 def thermal_assets(settings: Settings) -> list[dg.AssetsDefinition]:
@@ -93,7 +90,7 @@ def _update(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> 
     )
     hashes = {_reading_id(row["submission_id"]): row["sha256"] for row in rows}
     Journal(settings.journal_dir).forget(patient, hashes, stage=THERMAL)
-    return keep(rows=[row if _fits(row) else _without_measures(row) for row in rows])
+    return keep(rows=[row if fits(Thermal, row) else _without_measures(row) for row in rows])
 
 
 def _described(file: ThermalFile, withdrawn: Withdrawn, unread: set[str]) -> dict[str, Any]:
@@ -104,25 +101,19 @@ def _described(file: ThermalFile, withdrawn: Withdrawn, unread: set[str]) -> dic
         "submission_id": file.submission_id,
         "patient_id": file.patient_id,
         "file": file.name,
-        "sha256": placeholder_hash(file.name, file.size, file.mtime_ns),
         "bytes": file.size,
         "modified_ns": file.mtime_ns,
         "status": "ok",
     }
-    try:
-        sha256 = sha256_of(file.path)
-        after = file.path.stat()
-    except OSError as error:
-        unread.add(file.submission_id)
-        return {**row, "status": "unreadable", "problem": why_unread(error)}
-    if (after.st_size, after.st_mtime_ns) != (file.size, file.mtime_ns):
-        unread.add(file.submission_id)
-        return {**row, "status": "unreadable", "problem": _CHANGED}
-    if withdrawn.file(sha256):
-        return {**row, "status": "unreadable", "problem": _WITHDRAWN}
+    content = identify(file, withdrawn)
+    row["sha256"] = content.sha256
+    if content.problem is not None:
+        if not content.settled:
+            unread.add(file.submission_id)
+        return {**row, "status": "unreadable", "problem": content.problem}
     if flyr_version() is None:
-        return {**row, "sha256": sha256, "status": "not_read", "problem": _NO_READER}
-    return {**row, "sha256": sha256}
+        return {**row, "status": "not_read", "problem": _NO_READER}
+    return row
 
 
 def _measured(
@@ -188,14 +179,6 @@ def _reading(
 def _reading_id(submission_id: str) -> str:
     """Return what the journal calls a thermal picture: no submission id ends like this."""
     return f"{submission_id}{terms.THERMAL_SUFFIX}"
-
-
-def _fits(row: Mapping[str, Any]) -> bool:
-    try:
-        Thermal.check_rows(Thermal.from_rows([dict(row)]))
-    except (InvalidTable, ValueError, TypeError, OverflowError):
-        return False
-    return True
 
 
 def _without_measures(row: Mapping[str, Any]) -> dict[str, Any]:
