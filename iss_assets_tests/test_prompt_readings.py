@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import dagster as dg
 import pytest
 
 from iss_assets import load
+from iss_assets.defs.assets.prompts import assess_readings
+from iss_assets.defs.resources import WarehouseResource
 from iss_assets.intake.folder import open_study
 from iss_assets.pipeline.staleness import stale_patients
 from iss_assets.settings import Settings
@@ -129,6 +132,23 @@ def test_each_feature_is_there_as_narrative_minus_reading(settings: Settings) ->
         ("s3", True),
         ("s4", True),
     ]
+
+
+def test_readings_are_not_assessed_by_transcripts_that_are_stale(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ISS_HOME", str(settings.home))
+    monkeypatch.setenv("ISS_STUDY", str(settings.study))
+    for name, value in (("PROMPT__ENABLED", "true"), ("WORDS__ENABLED", "true"), ("WORDS__BEAM_SIZE", "3")):
+        monkeypatch.setenv(f"ISS_{name}", value)
+    rows = "select * from prompt_readings order by video_id"
+    entry = "select fingerprint, made_at from extractions where table_name = 'prompt_readings'"
+    before = query(settings, rows), query(settings, entry)
+    resource = WarehouseResource(study=str(settings.study), home=str(settings.home))
+    with pytest.raises(dg.Failure, match="materialize prompt_transcripts first") as caught:
+        assess_readings(resource, PATIENT)
+    assert caught.value.metadata["videos"].value == ["s1", "s2", "s3", "s4"]
+    assert (query(settings, rows), query(settings, entry)) == before
 
 
 def test_with_other_texts_readings_are_assessed_again_and_nothing_else(

@@ -9,6 +9,7 @@ import dagster as dg
 from iss_assets.defs.assets.common import PROMPT_GROUP, TEXTS_TAG, describe, result
 from iss_assets.defs.assets.reading import patient_lock
 from iss_assets.defs.assets.study import keep_patient_rows
+from iss_assets.defs.assets.video_work import require_current
 from iss_assets.defs.partitions import patients_partitions
 from iss_assets.defs.resources import WarehouseResource
 from iss_assets.features.prompts import READINGS_CODE_VERSION, PromptReading, assess_reading
@@ -81,7 +82,13 @@ _TRANSCRIPTS: Final = Recording.PROMPT.named(Transcripts.__table__)
 
 
 def assess_readings(warehouse: WarehouseResource, patient: str) -> dg.MaterializeResult:
-    """Assess the readings of one patient; the caller holds the patient's lock."""
+    """Assess the readings of one patient; the caller holds the patient's lock.
+
+    Raises
+    ------
+    dagster.Failure
+        If what was said in one of them has to be recognized first.
+    """
     settings, folder = warehouse.settings(), warehouse.folder()
     texts = {prompt.prompt_id: prompt.text for prompt in folder.prompts}
     expected = {s.submission_id: s.prompt_id for s in folder.submissions_of(patient)}
@@ -90,6 +97,9 @@ def assess_readings(warehouse: WarehouseResource, patient: str) -> dg.Materializ
         f"from {Recording.PROMPT.inventory} as v left join {_TRANSCRIPTS} as t using (video_id) "
         "where v.patient_id = ? order by v.video_id",
         [patient],
+    )
+    require_current(
+        warehouse.warehouse(), settings, patient, files.to_pylist(), _TRANSCRIPTS, Recording.PROMPT
     )
     made_from = readings_fingerprint(folder, patient, files.to_pylist(), settings, code_versions(settings))
     rows = [

@@ -15,6 +15,7 @@ from iss_assets.defs.assets.common import describe
 from iss_assets.defs.assets.features import FEATURE_GROUP
 from iss_assets.defs.assets.reading import guard, patient_lock
 from iss_assets.defs.assets.study import fits, keep_patient_rows
+from iss_assets.defs.assets.video_work import require_current
 from iss_assets.defs.partitions import patients_partitions
 from iss_assets.defs.resources import WarehouseResource
 from iss_assets.intake.inventory import identify
@@ -69,6 +70,8 @@ def _update(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> 
     )
     videos = {row["video_id"]: row for row in own.to_pylist()}
     paths = {file.submission_id: file for file in folder.videos_of(patient)}
+    of_pictures = [videos[file.submission_id] for file in files if file.submission_id in videos]
+    require_current(warehouse.warehouse(), settings, patient, of_pictures, "frames")
     withdrawn = read_withdrawn(settings.home)
     rows: list[dict[str, Any]] = []
     unread: set[str] = set()

@@ -35,6 +35,7 @@ from iss_assets.warehouse.ledger import (
     code_versions,
     entry_key,
     fingerprint,
+    ledger,
     ledger_entry,
     ledger_rows,
     read_ledger,
@@ -205,7 +206,7 @@ def extract_alone(
     waiting: dict[str, str] = {}
     for row in submitted:
         video_id, prints = row["video_id"], video_fingerprints(row["sha256"], versions, recording)
-        outdated = {name for name, made in prints.items() if recorded.get((patient, video_id, name)) != made}
+        outdated = outdated_tables(recorded, patient, video_id, prints)
         wanted = {n for n in selected if recording.named(n) in outdated}
         stale = [recording.named(n) for n in a_pass.sources if recording.named(n) in outdated]
         if wanted and stale:
@@ -295,6 +296,66 @@ def extract_alone(
                 "videos_kept": len(submitted) - sum(table in wanted for _, wanted in todo),
                 "file_problems": dg.MetadataValue.json(found.problems),
             },
+        )
+
+
+def outdated_tables(
+    recorded: Mapping[tuple[str, str, str], str], patient: str, video_id: str, prints: Mapping[str, str]
+) -> set[str]:
+    """Return the tables of a video whose rows are not the ones that they would be made of now."""
+    return {name for name, made in prints.items() if recorded.get((patient, video_id, name)) != made}
+
+
+def require_current(
+    warehouse: Warehouse,
+    settings: Settings,
+    patient: str,
+    videos: Sequence[Mapping[str, Any]],
+    table: str,
+    recording: Recording = Recording.NARRATIVE,
+) -> None:
+    """Require that a table's rows of these videos are current, for an asset that reads them and is stored as a whole.
+
+    Parameters
+    ----------
+    warehouse : Warehouse
+        Where the ledger is.
+    settings : Settings
+        Settings of the study.
+    patient : str
+        Patient id.
+    videos : sequence of mapping
+        Rows of the recording's inventory (video_id, sha256, status); those that cannot be read have no rows anyway.
+    table : str
+        The table, under the name that it is stored with.
+    recording : Recording
+        The recording that it is a table of.
+
+    Raises
+    ------
+    dagster.Failure
+        If the rows of some video are stale: what is made from them would pass for current.
+    """
+    readable = [video for video in videos if video["status"] == "ok"]
+    if not readable:
+        return
+    recorded, versions = ledger(warehouse, patient), code_versions(settings)
+    stale = [
+        video["video_id"]
+        for video in readable
+        if table
+        in outdated_tables(
+            recorded,
+            patient,
+            video["video_id"],
+            video_fingerprints(video["sha256"], versions, recording),
+        )
+    ]
+    if stale:
+        raise dg.Failure(
+            f"{table} of {len(stale)} of {len(readable)} videos of patient {patient} is stale, and nothing was "
+            f"stored: materialize {table} first.",
+            metadata={"videos": dg.MetadataValue.json(stale)},
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -61,7 +61,12 @@ def put(settings: Settings, name: str, content: bytes) -> Path:
     return path
 
 
-def run(settings: Settings, *, seen: bool = False) -> dict[str, dg.AssetCheckEvaluation]:
+FROM_VIDEOS = ("patients", "videos", "frames", "faces", "landmarks")
+
+
+def run(
+    settings: Settings, *, seen: bool = False, only: Sequence[str] = (*FROM_VIDEOS, "thermal")
+) -> dict[str, dg.AssetCheckEvaluation]:
     """Make the table and check it, after those of the videos if none has been `seen`; return the checks by name."""
     resources = {"warehouse": WarehouseResource(study=str(settings.study), home=str(settings.home))}
     assets = [
@@ -71,7 +76,6 @@ def run(settings: Settings, *, seen: bool = False) -> dict[str, dg.AssetCheckEva
         *thermal.thermal_assets(settings),
         make_checks(STAGE),
     ]
-    before = [] if seen else ["patients", "videos", "frames", "faces", "landmarks"]
     with dg.instance_for_test() as instance:
         instance.add_dynamic_partitions(patients_partitions.name or "", ["0001"])
         done = dg.materialize(
@@ -79,7 +83,7 @@ def run(settings: Settings, *, seen: bool = False) -> dict[str, dg.AssetCheckEva
             partition_key="0001",
             instance=instance,
             resources=resources,
-            selection=[*before, "thermal"],
+            selection=["thermal"] if seen else list(only),
         )
         assert done.success
         return {
@@ -148,6 +152,21 @@ def test_what_a_picture_is_made_from_makes_it_stale_and_nothing_else(
     assert is_stale(submitted)
     run(submitted, seen=True)
     assert rows(submitted) == {} and not is_stale(submitted)
+
+
+def test_a_picture_waits_for_the_frames_that_it_is_paired_with(submitted: Settings) -> None:
+    run(submitted)
+    before = rows(submitted)
+    film(
+        submitted.study / "videos" / "0001" / "a.mov",
+        com__apple__quicktime__creationdate="2021-01-12T20:05:00.200-0500",
+    )
+    with pytest.raises(dg.Failure, match="materialize frames first") as caught:
+        run(submitted, only=["videos", "thermal"])
+    assert caught.value.metadata["videos"].value == ["a"]
+    assert rows(submitted) == before and is_stale(submitted)
+    run(submitted)
+    assert rows(submitted)["a"]["paired_frame"] == 1 and not is_stale(submitted)
 
 
 def test_a_study_without_thermal_pictures_needs_no_run_for_them(submitted: Settings) -> None:
