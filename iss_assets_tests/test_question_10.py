@@ -20,11 +20,12 @@ from iss_assets.pipeline.staleness import folder_is_stale, stale_patients
 from iss_assets.privacy.release.columns import Tier, columns_of, tables_of
 from iss_assets.privacy.withdrawal import withdraw
 from iss_assets.protocol.recordings import Recording
+from iss_assets.schemas.prompts import PromptReadings
 from iss_assets.schemas.registry import BY_NAME, OF_A_RECORDING
 from iss_assets.settings import PromptSettings, Settings
-from iss_assets.warehouse.database import Warehouse
+from iss_assets.warehouse.database import Replacement, Warehouse
 from iss_assets.warehouse.export import export_tables
-from iss_assets.warehouse.ledger import code_versions, video_tables
+from iss_assets.warehouse.ledger import code_versions, ledger_entry, video_tables
 from iss_assets.warehouse.verdicts import Verdict, valid_verdicts, verdict_from
 from iss_assets_tests.media.films import portrait, write_film
 from iss_assets_tests.test_one_bad_file import work_in_this_process
@@ -281,6 +282,32 @@ def test_switched_off_again_readings_stay_until_their_files_are_removed(
     assert "prompt_videos" in stale_patients(open_study(Settings()), Settings())[PATIENT]
     run(Settings())
     assert stale(Settings()) == {}
+
+
+def test_without_speech_recognition_an_assessment_goes_with_its_reading(with_readings: Settings) -> None:
+    rows = [
+        {"video_id": name, "patient_id": PATIENT, "prompt_id": "dog", "read": True, "fingerprint": "earlier"}
+        for name in ("s1", "s3")
+    ]
+    store = Warehouse(with_readings.warehouse_path, with_readings.warehouse)
+    store.replace_all(
+        [
+            Replacement(PromptReadings, PromptReadings.from_rows(rows), {"patient_id": PATIENT}),
+            ledger_entry(PATIENT, PromptReadings, "earlier", 2),
+        ]
+    )
+    assert stale(with_readings) == {}
+    (with_readings.study / "videos" / PATIENT / "s1_prompt.mp4").unlink()
+    run(with_readings)
+    assert query(with_readings, "select video_id, fingerprint from prompt_readings") == [
+        {"video_id": "s3", "fingerprint": "earlier"}
+    ]
+    # nothing passes for current should words be recognized again
+    (entry,) = query(
+        with_readings, "select fingerprint, rows from extractions where table_name = 'prompt_readings'"
+    )
+    assert entry["fingerprint"] != "earlier" and entry["rows"] == 1
+    assert stale(with_readings) == {}
 
 
 def test_what_is_known_of_a_narrative_is_not_forgotten_with_its_reading(tmp_path: Path) -> None:

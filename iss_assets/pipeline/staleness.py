@@ -449,6 +449,7 @@ def stale_patients(folder: StudyFolder, settings: Settings) -> dict[str, list[st
     assessed = readings_are_assessed(settings)
     without_checks = unchecked(warehouse, settings)
     lapsed = lapsed_verdicts(warehouse, settings, inventories)
+    pictures = {} if settings.thermal.enabled else _thermals(warehouse)
     stale: dict[str, list[str]] = {}
     for row in enrolled:
         patient = row["patient_id"]
@@ -478,6 +479,8 @@ def stale_patients(folder: StudyFolder, settings: Settings) -> dict[str, list[st
             expected[(patient, WHOLE, "thermal")] = thermal_fingerprint(
                 thermals, videos.get(patient, []), settings, versions
             )
+        # switched off, rows stay as long as their pictures do
+        removed = pictures.get(patient, set()) - {file.submission_id for file in thermals}
         whole = (patient, WHOLE, PromptReadings.__table__)
         readings = inventories.get(Recording.PROMPT, {}).get(patient, [])
         if assessed and (readings or whole in recorded):
@@ -488,6 +491,7 @@ def stale_patients(folder: StudyFolder, settings: Settings) -> dict[str, list[st
         outdated = sorted(
             {table for (p, v, table), current in expected.items() if recorded.get((p, v, table)) != current}
         )
+        outdated += ["thermal"] if removed else []
         outdated += [table for table in lapsed.get(patient, []) if table not in outdated]
         outdated += [f"checks of {table}" for table in without_checks.get(patient, [])]
         if outdated:
@@ -503,6 +507,14 @@ def _inventory(warehouse: Warehouse, recording: Recording) -> dict[str, list[dic
     by_patient: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         by_patient.setdefault(row["patient_id"], []).append(row)
+    return by_patient
+
+
+def _thermals(warehouse: Warehouse) -> dict[str, set[str]]:
+    """Return the submissions of each patient whose thermal picture has a row."""
+    by_patient: dict[str, set[str]] = {}
+    for row in warehouse.query("select patient_id, submission_id from thermal").to_pylist():
+        by_patient.setdefault(row["patient_id"], set()).add(row["submission_id"])
     return by_patient
 
 

@@ -23,10 +23,11 @@ from iss_assets.intake.folder import (
 from iss_assets.intake.inventory import describe_video, without_probe
 from iss_assets.intake.withdrawn import read_withdrawn
 from iss_assets.media.errors import BrokenFile, RefusedFile
-from iss_assets.media.journal import Journal, Reading, time_limit
+from iss_assets.media.journal import THERMAL, Journal, Reading, time_limit
 from iss_assets.pipeline.staleness import (
     SCORES_CODE_VERSION,
     consent_fingerprint,
+    readings_are_assessed,
     reviews_fingerprint,
     scores_fingerprint,
     videos_fingerprint,
@@ -36,6 +37,7 @@ from iss_assets.schemas.base import InvalidTable, Table
 from iss_assets.schemas.intake import BpiScores, Consent, Patients, RejectedRows, Reviews, StudyProblems
 from iss_assets.schemas.prompts import PromptReadings
 from iss_assets.schemas.registry import BY_NAME
+from iss_assets.schemas.thermal import Thermal
 from iss_assets.schemas.videos import VideoProblems
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Replacement
@@ -63,7 +65,7 @@ READING_CODE_VERSION = "1"
 """Raised when the same enrollment row or the same fault in the study folder yields a different row."""
 
 if TYPE_CHECKING:
-    from iss_assets.intake.records import VideoFile
+    from iss_assets.intake.records import ThermalFile, VideoFile
     from iss_assets.media.isolation import Guard
     from iss_assets.media.video import VideoInfo
 
@@ -316,6 +318,12 @@ def update_videos(
     for other in Recording:
         if other not in enabled_recordings(settings):
             forget_removed(warehouse, patient, other)
+    if recording is Recording.PROMPT and not readings_are_assessed(settings):
+        forget_unsubmitted(warehouse, patient, PromptReadings, "video_id", files)
+    if recording is Recording.NARRATIVE and not settings.thermal.enabled:
+        pictures = warehouse.folder().thermals_of(patient)
+        if forget_unsubmitted(warehouse, patient, Thermal, "submission_id", pictures):
+            Journal(settings.journal_dir).forget(patient, {}, stage=THERMAL)
     return kept
 
 
@@ -343,6 +351,52 @@ def forget_removed(warehouse: WarehouseResource, patient: str, recording: Record
             ]
         )
     Journal(warehouse.settings().journal_dir).forget(patient, {}, recording)
+
+
+def forget_unsubmitted(
+    warehouse: WarehouseResource,
+    patient: str,
+    table: type[Table],
+    name: str,
+    files: "Sequence[VideoFile | ThermalFile]",
+) -> bool:
+    """Remove a patient's rows about files that are no longer submitted, from a table that has no asset at present.
+
+    Parameters
+    ----------
+    warehouse : WarehouseResource
+        Where the table is.
+    patient : str
+        Patient id.
+    table : type of Table
+        The table; it has one ledger entry for all of the patient's rows.
+    name : str
+        Its column with the submission's id.
+    files : sequence of VideoFile or ThermalFile
+        The files that are submitted.
+
+    Returns
+    -------
+    bool
+        Whether there were such rows.
+    """
+    store = warehouse.warehouse()
+    rows = store.query(f"select {name} from {table.__table__} where patient_id = ?", [patient])
+    stored = set(rows[name].to_pylist())
+    kept = stored & {file.submission_id for file in files}
+    if kept == stored:
+        return False
+    store.replace_all(
+        [
+            *(
+                Replacement(table, table.from_rows([]), {"patient_id": patient, name: submission_id})
+                for submission_id in sorted(stored - kept)
+            ),
+            # of no listing of files: if the table gets its asset back, all rows are made again
+            ledger_entry(patient, table, fingerprint("removed"), len(kept)),
+        ]
+    )
+    return True
 
 
 MISFITS = (InvalidTable, arrow.ArrowException, OverflowError, TypeError, ValueError)

@@ -169,6 +169,27 @@ def test_a_picture_waits_for_the_frames_that_it_is_paired_with(submitted: Settin
     assert rows(submitted)["a"]["paired_frame"] == 1 and not is_stale(submitted)
 
 
+def test_switched_off_rows_stay_until_their_pictures_are_removed(
+    submitted: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(submitted)
+    off = submitted.model_copy(update={"thermal": ThermalSettings(enabled=False)})
+    kept = rows(submitted)
+    path = submitted.study / "videos" / "0001" / "a_thermal.jpg"
+    path.rename(submitted.study / "a.jpg")
+    assert is_stale(off)
+    with monkeypatch.context() as switched:
+        switched.setenv("ISS_THERMAL__ENABLED", "false")
+        run(submitted, only=["videos"])
+    assert rows(submitted) == {name: kept[name] for name in "bc"}
+    assert not is_stale(off)
+    # as it was, to the last nanosecond
+    (submitted.study / "a.jpg").rename(path)
+    assert is_stale(submitted)
+    run(submitted, seen=True)
+    assert rows(submitted) == kept
+
+
 def test_a_study_without_thermal_pictures_needs_no_run_for_them(submitted: Settings) -> None:
     for path in (submitted.study / "videos" / "0001").glob("*_thermal.jpg"):
         path.unlink()
