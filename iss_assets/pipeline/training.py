@@ -34,8 +34,9 @@ from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Warehouse
 
 SPLITS, ACCURACY, EVALUATION = "the splits", "patients' accuracies", "the evaluation"
-CHECK_INS = "the check-ins"
 """Subjects of the runs over all experiments."""
+CHECK_INS = "the check-ins"
+"""Subject of the run that predicts check-ins, which needs no experiment."""
 MARTS_AND_PAGES, REPORT, PATIENT_PAGES = "the SQL marts and pages", "the study report", "the patients' pages"
 """Subjects of the runs that show the results."""
 

@@ -20,8 +20,10 @@ SUBMISSION_ID: Final = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
 """A submission id: letters, digits, ``_ . -``; at most 64, never starting with a dot."""
 
 PROMPT_SUFFIX: Final = "_prompt"
-THERMAL_SUFFIX: Final = "_thermal"
 """A video whose stem ends in this is the Question 10 reading, not the Question 11 narrative."""
+
+THERMAL_SUFFIX: Final = "_thermal"
+"""A picture whose stem ends in this is a submission's thermal picture."""
 
 SEXES: Final = ("M", "F")
 AGE_GROUPS: Final = ("adult", "pediatric")
