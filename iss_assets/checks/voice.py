@@ -10,17 +10,11 @@ from statistics import median
 from typing import Final
 
 from iss_assets.checks.findings import Data, Finding, Rule, found_in
-from iss_assets.protocol.flags import CAUSES
+from iss_assets.protocol.flags import SOUND_FLAGS
 from iss_assets.settings import Settings
 
 QUERIES: Final = ("voice",)
 
-_ON_SOUND: Final = frozenset(
-    flag
-    for cause in CAUSES
-    if cause.check in ("no_sound", "quiet_or_muffled", "disturbed_sound")
-    for flag in cause.flags
-)
 _MIN_OTHERS: Final = 2
 """Other videos whose median is what a patient usually sounds like."""
 
@@ -29,7 +23,7 @@ def voice_not_measured(data: Data, settings: Settings) -> Finding:
     """Find videos with sound, but without a pitch, that no flag on the sound explains."""
     rows = data["voice"]
     without = [r for r in rows if r["f0_median_hz"] is None]
-    affected = [r for r in without if not _ON_SOUND & {*r["flags"]}]
+    affected = [r for r in without if not SOUND_FLAGS & {*r["flags"]}]
     numbers = {
         "explained by the sound's quality": len(without) - len(affected),
         "seconds of speech": {r["video_id"]: round(r["speech_s"], 1) for r in affected[:20]},

@@ -8,24 +8,17 @@ from __future__ import annotations
 from typing import Final
 
 from iss_assets.checks.findings import Data, Finding, Rule, found_in
-from iss_assets.protocol.flags import CAUSES
+from iss_assets.protocol.flags import SOUND_FLAGS
 from iss_assets.settings import Settings
 
 QUERIES: Final = ("words",)
-
-_ON_SOUND: Final = frozenset(
-    flag
-    for cause in CAUSES
-    if cause.check in ("no_sound", "quiet_or_muffled", "disturbed_sound")
-    for flag in cause.flags
-)
 
 
 def no_words(data: Data, settings: Settings) -> Finding:
     """Find videos with sound in which no word was recognized, and that no flag on the sound explains."""
     rows = data["words"]
     without = [r for r in rows if not r["words"]]
-    affected = [r for r in without if not _ON_SOUND & {*r["flags"]}]
+    affected = [r for r in without if not SOUND_FLAGS & {*r["flags"]}]
     numbers = {
         "explained by the sound's quality": len(without) - len(affected),
         "seconds of speech": {r["video_id"]: round(r["speech_s"], 1) for r in affected[:20]},

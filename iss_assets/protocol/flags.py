@@ -187,6 +187,14 @@ CAUSE_OF: Final[dict[str, Cause]] = {flag: cause for cause in CAUSES for flag in
 FLAGS: Final[dict[str, str]] = {flag: says for cause in CAUSES for flag, says in cause.flags.items()}
 """Every flag in the order of reporting, with what it says about one video."""
 
+SOUND_FLAGS: Final = frozenset(
+    flag
+    for cause in CAUSES
+    if cause.check in ("no_sound", "quiet_or_muffled", "disturbed_sound")
+    for flag in cause.flags
+)
+"""The flags on the sound of a video."""
+
 _ON_LANDMARKS: Final = ("landmarks_missing", "landmarks_implausible")
 
 EXPLAINS: Final[dict[str, tuple[str, ...]]] = {
