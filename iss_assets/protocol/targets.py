@@ -1,4 +1,4 @@
-"""What may be predicted: the paper's pain target, and the answers of a check-in, which change from day to day.
+"""What may be predicted of a check-in: its answers, which change from day to day, unlike the paper's pain target.
 
 Each target names the answers that define it. No predictor of a target may be one of them, or hold one of them; whatever
 builds predictors asks `Target.may_be_predicted_from`.
@@ -38,17 +38,12 @@ class Target:
     title : str
         Name on pages, within a sentence.
     answers : tuple of str
-        Columns of ``bpi_scores`` that define it; empty if it is not answered in a check-in.
+        Columns of ``bpi_scores`` that define it.
     """
 
     name: str
     title: str
     answers: tuple[str, ...]
-
-    @property
-    def changes(self) -> bool:
-        """Whether each check-in has its own value."""
-        return bool(self.answers)
 
     def may_be_predicted_from(self, answer: str) -> bool:
         """Return whether an answer of the questionnaire may be a predictor of this target."""
@@ -64,9 +59,6 @@ _TITLES: Final[Mapping[str, str]] = {
     "sleep": "interference with sleep",
     "enjoyment_of_life": "interference with enjoyment of life",
 }
-
-PAIN_TARGET: Final = Target("pain_target", "worst pain of the month before enrollment", ())
-"""The paper's target: one number per patient, fixed before the first video."""
 
 TARGETS: Final = (
     Target("pain_now", "pain now", ("pain_now",)),
