@@ -152,7 +152,7 @@ def _transcribe_piece(
     samples: NDArray[np.float32], rate: int, settings: WordSettings, threads: int
 ) -> Transcript:
     sound = _prepared(samples, rate)
-    model = _loaded_model(settings.model, threads)
+    model = _loaded_model(settings.model, model_identity(settings.model), threads)
     segments, about = _recognized(model, sound, settings, None)
     if not about.duration_after_vad:
         return Transcript()
@@ -239,8 +239,8 @@ def _prepared(samples: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
 
 
 @functools.lru_cache(maxsize=1)
-def _loaded_model(folder: Path | None, threads: int) -> Any:
-    """Load the model once per process."""
+def _loaded_model(folder: Path | None, identity: str, threads: int) -> Any:
+    """Load the model once per process, and again when the folder holds another one (`identity`)."""
     from faster_whisper import WhisperModel
 
     class Model(WhisperModel):  # type: ignore[misc]  # a library without types
@@ -272,10 +272,4 @@ def _loaded_model(folder: Path | None, threads: int) -> Any:
     if folder is None:
         with unpacked_model() as unpacked:
             return load(unpacked)
-    model_identity(folder)
     return load(folder)
-
-
-def forget_model() -> None:
-    """Free the memory of the loaded model."""
-    _loaded_model.cache_clear()

@@ -164,6 +164,11 @@ def test_a_model_can_come_from_a_folder(story: Transcript, tmp_path: Path) -> No
         model.seek(-20, 2)
         model.write(b"another model entirely")
     assert model_identity(folder) != before
+    with (folder / "model.bin").open("r+b") as model:
+        model.truncate(1000)
+    # the one that was loaded from there does not stand in for it
+    with pytest.raises(RuntimeError):
+        transcribe(say(STORY), RATE, own)
     (folder / "config.json").unlink()
     with pytest.raises(ModelError, match=r"words\.model.*config\.json"):
         model_identity(folder)
