@@ -64,6 +64,10 @@ class Action(StrEnum):
     REDACTED = "redacted"
 
 
+_OF_ACCOUNTS: Final = frozenset({Action.SIGNED_IN, Action.SIGN_IN_FAILED, Action.SIGNED_OUT})
+"""They name no patient, so that whoever repairs the register of withdrawals can sign in."""
+
+
 class AuditError(RuntimeError):
     """The log cannot be continued: what is there is not a log that this code wrote."""
 
@@ -135,16 +139,18 @@ class AuditLog:
         """Append a line and return its number. To be called before what it records is carried out.
 
         Who has withdrawn from the study is not named: the subject is a keyed hash then, as on the certificate, and ids in
-        the details are replaced by a word.
+        the details are replaced by a word. Signing in and out names no patient.
 
         Raises
         ------
         AuditError
-            If the last line, or the register of withdrawals, cannot be read; nothing is appended then.
+            If the last line cannot be read, or the register of withdrawals where a patient might be named; nothing is
+            appended then.
         """
         with self._locked():
             # in here, so that nothing is appended between a withdrawal's register and its redaction
-            subject, detail = self._unnamed(subject, detail)
+            if action not in _OF_ACCOUNTS:
+                subject, detail = self._unnamed(subject, detail)
             number, previous = self._last()
             content, salt = {"subject": subject, "detail": detail}, secrets.token_hex(16)
             line = {

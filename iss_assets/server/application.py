@@ -18,7 +18,7 @@ from starlette.types import ASGIApp
 
 from iss_assets.intake.records import StudyFolderError
 from iss_assets.pipeline.home import without_folders
-from iss_assets.privacy.audit import Action, AuditLog
+from iss_assets.privacy.audit import Action, AuditError, AuditLog
 from iss_assets.server.accounts import Accounts, Role
 from iss_assets.server.daemon_watch import DaemonState
 from iss_assets.server.dagster_access import DagsterAccess
@@ -117,7 +117,7 @@ def build_application(
 
     public = [server.public_url.rstrip("/").lower()] if server.public_url else []
     hosts = {*LOCAL_NAMES, *server.allowed_hosts, *(host_name(url.split("://", 1)[1]) for url in public)}
-    troubles = (WarehouseError, LockTimeout, StudyFolderError)
+    troubles = (WarehouseError, LockTimeout, StudyFolderError, AuditError)
     application = Starlette(
         routes=routes,
         exception_handlers=dict.fromkeys(troubles, warehouse_trouble),

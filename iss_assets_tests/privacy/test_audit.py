@@ -200,7 +200,7 @@ def test_what_is_done_after_a_withdrawal_writes_no_id_back(
     assert log.verify().problems == () and log.path.read_bytes().startswith(before)
 
 
-def test_without_the_register_nothing_is_recorded_as_it_might_name_somebody_who_withdrew(
+def test_without_the_register_nothing_is_recorded_that_might_name_somebody_who_withdrew(
     log: AuditLog, tmp_path: Path
 ) -> None:
     write_withdrawn(tmp_path, with_key(tmp_path).adding("0004", Scope.ALL, [], []))
@@ -208,4 +208,9 @@ def test_without_the_register_nothing_is_recorded_as_it_might_name_somebody_who_
     before = log.path.read_bytes()
     with pytest.raises(AuditError, match="restore both from a backup"):
         log.record("ana", Action.PATIENT_VIEWED, "0004")
+    with pytest.raises(AuditError, match="restore both from a backup"):
+        log.record("ana", Action.QUERIED, sql="select '0004'")
     assert log.path.read_bytes() == before
+    # whoever repairs it has to sign in
+    log.record("ana", Action.SIGNED_IN, role="admin", how="password")
+    assert [line.action for line in log.newest(1)] == [Action.SIGNED_IN]

@@ -13,6 +13,7 @@ import pytest
 from dagster._daemon.types import DaemonHeartbeat
 from starlette.applications import Starlette
 
+from iss_assets.intake.withdrawn import Scope, with_key, write_withdrawn
 from iss_assets.pipeline.home import open_instance
 from iss_assets.privacy.audit import Action, AuditLog
 from iss_assets.schemas.behavior import FaceBehavior, FaceBehaviorSummary
@@ -173,6 +174,16 @@ def test_home_shows_administrators_who_exported_what_for_which_purpose_with_chec
         assert said in exports, said
     for role in ("coordinator", "researcher"):
         assert "/media/stick" not in client(application, role).get("/").text
+
+
+def test_without_the_register_of_withdrawals_a_patient_s_page_says_so_and_is_not_shown(
+    settings: Settings, empty_warehouse: Path
+) -> None:
+    make_study(settings, empty_warehouse)
+    write_withdrawn(settings.home, with_key(settings.home).adding("0008", Scope.ALL, [], []))
+    (settings.home / "withdrawals" / "key").unlink()
+    found = client(built(settings), "researcher").get("/patients/0007")
+    assert found.status_code == 503 and "restore both from a backup" in found.text
 
 
 def test_home_says_when_the_daemon_is_silent(settings: Settings, empty_warehouse: Path) -> None:
