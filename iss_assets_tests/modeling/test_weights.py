@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -12,7 +13,6 @@ import torch
 from safetensors.torch import save_file
 from torchvision.models import ResNet50_Weights, resnet50
 
-from iss_assets.media import face_networks
 from iss_assets.modeling.files import content_hash
 from iss_assets.modeling.weights import (
     FoundWeights,
@@ -148,9 +148,8 @@ def test_a_file_is_hashed_again_only_if_size_or_mtime_change(
 
 
 def test_faces_and_quality_are_stale_when_the_identity_weights_are_replaced(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, remove_sface: Callable[[], None]
 ) -> None:
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "empty"))
     file = tmp_path / "vggface2.pt"
     file.write_bytes(b"one")
     settings = Settings(identity=IdentitySettings(weights=file))
@@ -159,7 +158,7 @@ def test_faces_and_quality_are_stale_when_the_identity_weights_are_replaced(
     seen.append(code_versions(settings))
     file.unlink()
     seen.append(code_versions(settings))
-    monkeypatch.setattr(face_networks, "SFACE_PACKAGE", "a_package_that_nobody_has")
+    remove_sface()
     seen.append(code_versions(Settings()))
     compared = ("face_identity", "video_quality")
     for table in compared:
