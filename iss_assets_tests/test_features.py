@@ -14,14 +14,16 @@ import pytest
 from iss_assets.build import build_defs
 from iss_assets.features import registry
 from iss_assets.features.self_test import run_feature_self_test, stages_for
+from iss_assets.features.words.availability import SPEECH
 from iss_assets.intake.folder import open_study
 from iss_assets.pipeline.home import open_instance
 from iss_assets.pipeline.staleness import stale_patients
 from iss_assets.schemas.audio import Audio
 from iss_assets.schemas.behavior import FaceBehavior
 from iss_assets.schemas.voice import VoiceFeatures
-from iss_assets.settings import Settings, VoiceSettings
+from iss_assets.settings import Settings, VoiceSettings, WordSettings
 from iss_assets.warehouse.database import Warehouse
+from iss_assets_tests.intake.conftest import ENROLLMENT_HEADER
 from iss_assets_tests.test_one_bad_file import work_in_this_process
 from iss_assets_tests.test_question_10 import HEADER, PATIENT, film, ledger, query, run, survey
 
@@ -37,7 +39,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     videos = root / "study" / "videos" / PATIENT
     videos.mkdir(parents=True)
     (root / "study" / "enrollment.csv").write_text(
-        f"patient_id,cohort,sex,skin_type,pain_target,enrolled_on,utc_offset\n{PATIENT},1A,M,II,0,2021-01-04,-05:00\n"
+        f"{ENROLLMENT_HEADER}\n{PATIENT},1A,M,II,0,2021-01-04,-05:00\n"
     )
     (root / "study" / "surveys.csv").write_text("\n".join([HEADER, survey("s1"), survey("s2"), ""]))
     film(videos / "s1.mp4", 1.2)
@@ -203,9 +205,10 @@ def test_a_video_that_a_feature_cannot_measure_costs_the_others_nothing(
 
 @pytest.mark.parametrize("feature", registry.FEATURES, ids=lambda feature: feature.name)
 def test_the_generated_video_can_be_measured(feature: registry.FeatureStage) -> None:
-    settings = Settings()
-    if not feature.enabled(settings):
-        pytest.skip(f"{feature.name} is off by default")
+    if feature.name == "words" and SPEECH.missing():
+        pytest.skip(f"the extra speech is not installed: {SPEECH.remedy}")
+    settings = Settings(words=WordSettings(enabled=True))
+    assert feature.enabled(settings)
     run_feature_self_test(feature.name, settings)
 
 

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from iss_assets_tests.intake.conftest import ENROLLMENT_HEADER, SURVEY_HEADER
+
 ROOT = Path(__file__).parents[1]
 
 STUDY = """
@@ -63,13 +65,12 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("switches")
     (root / "study" / "videos").mkdir(parents=True)
     (root / "study" / "enrollment.csv").write_text(
-        "patient_id,cohort,sex,skin_type,pain_target,enrolled_on,utc_offset\n"
+        f"{ENROLLMENT_HEADER}\n"
         "0007,4D,F,V,8,2021-01-11,-05:00\n0008,4D,F,V,8,2021-01-11,\n0009,1A,M,I,0,2020-12-30,\n"
     )
     answers = "home,7,yes,6,5,7,6,5,8,6"
     (root / "study" / "surveys.csv").write_text(
-        "submission_id,patient_id,submitted_at,setting,pain_now,chronic_pain,general_activity,mood,walking_ability,"
-        "normal_work,relationships,sleep,enjoyment_of_life\n"
+        f"{SURVEY_HEADER}\n"
         f"a,0007,2021-01-12T02:00:00-05:00,{answers}\n"
         f"b,0008,2021-01-12T15:30:00+09:00,{answers}\n"
         f"c,0009,2021-01-01T13:15:00+14:00,{answers}\n"

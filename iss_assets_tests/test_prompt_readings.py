@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -14,9 +15,10 @@ from iss_assets.intake.folder import open_study
 from iss_assets.pipeline.staleness import stale_patients
 from iss_assets.settings import Settings
 from iss_assets_tests.features.words.speech import RATE, needs_speech, say
+from iss_assets_tests.intake.conftest import ENROLLMENT_HEADER
 from iss_assets_tests.media.sounds import write_media
 from iss_assets_tests.test_one_bad_file import work_in_this_process
-from iss_assets_tests.test_question_10 import HEADER, PATIENT, query, run, survey
+from iss_assets_tests.test_question_10 import HEADER, PATIENT, copied, query, run, survey
 
 pytestmark = needs_speech
 
@@ -45,7 +47,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
         write_media(videos / f"{name}.mp4", told, RATE, video_s=len(told) / RATE)
     (root / "study" / "surveys.csv").write_text("\n".join([*surveys, ""]))
     (root / "study" / "enrollment.csv").write_text(
-        f"patient_id,cohort,sex,skin_type,pain_target,enrolled_on,utc_offset\n{PATIENT},1A,M,II,0,2021-01-04,-05:00\n"
+        f"{ENROLLMENT_HEADER}\n{PATIENT},1A,M,II,0,2021-01-04,-05:00\n"
     )
     (root / "study" / "prompts.csv").write_text(PROMPTS)
     with pytest.MonkeyPatch.context() as patch:
@@ -98,11 +100,21 @@ def test_no_spoken_word_is_in_the_readings_the_checks_or_the_run_s_record(settin
     rows += query(settings, "select * from check_results")
     written = repr(rows).casefold()
     assert "garden" in written  # the id of a text, and no word of it or of anything else
+    texts = [
+        row["text"]
+        for table in ("transcripts", "prompt_transcripts")
+        for row in query(settings, f"select text from {table}")
+    ]
     for word in ("planted", "seeds", "friday", "hurts", "boat"):
+        assert any(word in text.casefold() for text in texts)
         assert word not in written
-    events = b"".join(p.read_bytes() for p in settings.dagster_home.rglob("*") if p.is_file())
-    for words in (b"planted twenty", b"hurts a lot", b"small boat lay"):
-        assert words not in events
+    record = b"".join(p.read_bytes() for p in settings.dagster_home.rglob("*") if p.is_file())
+    assert b"prompt_transcripts" in record and b"prompt_readings" in record
+    for text in texts:
+        said = text.split()
+        assert len(said) > 8
+        for first in range(len(said) - 3):
+            assert " ".join(said[first : first + 4]).encode() not in record
 
 
 def test_narratives_hold_nothing_of_the_readings(settings: Settings) -> None:
@@ -152,12 +164,10 @@ def test_readings_are_not_assessed_by_transcripts_that_are_stale(
 
 
 def test_with_other_texts_readings_are_assessed_again_and_nothing_else(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("ISS_HOME", str(settings.home))
-    monkeypatch.setenv("ISS_STUDY", str(settings.study))
-    monkeypatch.setenv("ISS_PROMPT__ENABLED", "true")
     monkeypatch.setenv("ISS_WORDS__ENABLED", "true")
+    settings = copied(settings.home.parent, tmp_path, monkeypatch, enabled=True)
     before = query(
         settings, "select made_at from extractions where table_name = 'prompt_transcripts' order by 1"
     )

@@ -27,6 +27,7 @@ from iss_assets.warehouse.database import Replacement, Warehouse
 from iss_assets.warehouse.export import export_tables
 from iss_assets.warehouse.ledger import code_versions, ledger_entry, video_tables
 from iss_assets.warehouse.verdicts import Verdict, valid_verdicts, verdict_from
+from iss_assets_tests.intake.conftest import ENROLLMENT_HEADER, SURVEY_HEADER
 from iss_assets_tests.media.films import portrait, write_film
 from iss_assets_tests.test_one_bad_file import work_in_this_process
 
@@ -45,10 +46,7 @@ def survey(submission: str, prompt_id: str = "") -> str:
     return f"{submission},{PATIENT},2021-01-{int(submission[1:]) + 4:02}T09:05:00-05:00,home,0,no,0,1,0,0,1,2,0,{prompt_id}"
 
 
-HEADER = (
-    "submission_id,patient_id,submitted_at,setting,pain_now,chronic_pain,general_activity,mood,walking_ability,"
-    "normal_work,relationships,sleep,enjoyment_of_life,prompt_id"
-)
+HEADER = f"{SURVEY_HEADER},prompt_id"
 
 
 def film(path: Path, seconds: float) -> None:
@@ -61,8 +59,7 @@ def write_study(root: Path) -> None:
     videos = root / "videos" / PATIENT
     videos.mkdir(parents=True)
     (root / "enrollment.csv").write_text(
-        f"patient_id,cohort,sex,skin_type,pain_target,enrolled_on,utc_offset\n{PATIENT},1A,M,II,0,2021-01-04,-05:00\n"
-        "0002,1A,M,II,0,2021-01-04,-05:00\n"
+        f"{ENROLLMENT_HEADER}\n{PATIENT},1A,M,II,0,2021-01-04,-05:00\n0002,1A,M,II,0,2021-01-04,-05:00\n"
     )
     (root / "surveys.csv").write_text(
         "\n".join([HEADER, survey("s1", "dog"), survey("s2"), survey("s3", "dog"), ""])

@@ -24,6 +24,7 @@ from iss_assets.warehouse.database import Warehouse
 from iss_assets.warehouse.export import export_tables
 from iss_assets.warehouse.sql.build import build_models
 from iss_assets.warehouse.sql.models import load_models
+from iss_assets_tests.intake.conftest import ENROLLMENT_HEADER
 from iss_assets_tests.times import TIMEFRAMES
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -101,8 +102,7 @@ def test_every_stored_time_is_what_pythons_datetime_makes_of_the_csv(
     ]
     study = root / "study"
     (study / "videos").mkdir(parents=True)
-    header = "patient_id,cohort,sex,skin_type,pain_target,enrolled_on,utc_offset"
-    (study / "enrollment.csv").write_text("\n".join([header, *people]), "utf-8")
+    (study / "enrollment.csv").write_text("\n".join([ENROLLMENT_HEADER, *people]), "utf-8")
     header = ",".join(["submission_id,patient_id,submitted_at,setting", *SCORES])
     (study / "surveys.csv").write_text("\n".join([header, *rows]), "utf-8")
 

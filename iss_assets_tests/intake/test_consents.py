@@ -23,7 +23,7 @@ from iss_assets.intake.folder import (
 )
 from iss_assets.protocol.consent import ConsentState, Scope
 from iss_assets.warehouse.ledger import fingerprint
-from iss_assets_tests.intake.conftest import MakeStudy
+from iss_assets_tests.intake.conftest import ENROLLMENT_HEADER, MakeStudy
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 HEADER = "patient_id,scope,given_on,withdrawn_on,version"
@@ -252,7 +252,7 @@ def test_whatever_is_in_the_file_is_read_or_reported_and_gives_consent_only_with
 
 
 def test_age_groups_are_read_where_there_are_any(make_study: MakeStudy) -> None:
-    header = "patient_id,cohort,sex,skin_type,pain_target,enrolled_on,utc_offset,age_group"
+    header = f"{ENROLLMENT_HEADER},age_group"
     rows = ["0001,1A,M,II,0,2021-01-04,-05:00,Pediatric", "0002,4D,F,V,8,2021-01-11,,=1+1"]
     study = read_study(make_study("\n".join([header, *rows, ""])), now=NOW)
     assert [p.age_group for p in study.patients] == ["pediatric", None]

@@ -24,6 +24,7 @@ from iss_assets.warehouse.export import WORDS, export_tables, exportable_tables
 from iss_assets.warehouse.keys import new_key, write_key
 from iss_assets_tests.cli.processes import Iss
 from iss_assets_tests.features.words.speech import RATE, flac, needs_speech, say
+from iss_assets_tests.intake.conftest import ENROLLMENT_HEADER, SURVEY_HEADER
 from iss_assets_tests.media.sounds import write_media
 from iss_assets_tests.privacy.test_withdrawal import everything_in
 
@@ -37,11 +38,8 @@ ON = {"ISS_RUN__WORKERS": "1", "ISS_WORDS__ENABLED": "true"}
 
 def write_study(folder: Path) -> None:
     """Write a study of two patients who say the same."""
-    enrollment = ["patient_id,cohort,sex,skin_type,pain_target,enrolled_on,utc_offset"]
-    surveys = [
-        "submission_id,patient_id,submitted_at,setting,pain_now,chronic_pain,general_activity,mood,walking_ability,"
-        "normal_work,relationships,sleep,enjoyment_of_life"
-    ]
+    enrollment = [ENROLLMENT_HEADER]
+    surveys = [SURVEY_HEADER]
     for patient in ("0001", "0002"):
         enrollment.append(f"{patient},1A,M,II,0,2021-01-04,-05:00")
         surveys.append(f"{patient}-01,{patient},2021-02-01T09:00:00-05:00,home,0,no,0,0,0,0,0,0,0")

@@ -37,6 +37,7 @@ from iss_assets.server.review_queue import (
 from iss_assets.server.routing import GuardedMount, GuardedRoute
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Warehouse
+from iss_assets_tests.intake.conftest import ENROLLMENT_HEADER, SURVEY_HEADER
 from iss_assets_tests.media.sounds import voice
 from iss_assets_tests.reports.test_quality_page import check_result
 from iss_assets_tests.server.invented_study import FLAGS, MOMENT, TEN, make_study
@@ -284,13 +285,10 @@ def test_a_decision_changes_what_the_sensor_compares_for_that_patient_only(
     coordinator: TestClient, settings: Settings
 ) -> None:
     (settings.study / "enrollment.csv").write_text(
-        "patient_id,cohort,sex,skin_type,pain_target,enrolled_on,utc_offset\n"
+        f"{ENROLLMENT_HEADER}\n"
         + "".join(f"{p},1A,F,III,3,2026-02-01,+00:00\n" for p in ("0007", "0008", "0009"))
     )
-    (settings.study / "surveys.csv").write_text(
-        "submission_id,patient_id,submitted_at,setting,pain_now,chronic_pain,general_activity,mood,walking_ability,"
-        "normal_work,relationships,sleep,enjoyment_of_life\n"
-    )
+    (settings.study / "surveys.csv").write_text(f"{SURVEY_HEADER}\n")
     before = study_signature(settings.study).patients
     assert decide(coordinator, decision="reject", video_id="0008-02", flag="several_faces")[0] == 200
     after = study_signature(settings.study).patients
