@@ -6,7 +6,6 @@ import warnings
 from types import SimpleNamespace
 
 import numpy as np
-import pandas as pd
 import pytest
 from statsmodels.formula.api import ols
 from statsmodels.regression.mixed_linear_model import MixedLM
@@ -61,9 +60,6 @@ def test_the_correlation_is_the_repeated_measures_correlation(planted: SimpleNam
     # Bakdash and Marusich (2017): the share of the variance within patients that a common slope explains
     without, with_sign = (ols(f"pain_now ~ C(patient){term}", rows).fit().ssr for term in ("", " + sign"))
     assert ours == pytest.approx(np.sqrt(1 - with_sign / without), abs=0.005)
-    pingouin = pytest.importorskip("pingouin", reason="pingouin's license keeps it out of the requirements")
-    theirs = pingouin.rm_corr(pd.DataFrame(rows), x="sign", y="pain_now", subject="patient")
-    assert ours == pytest.approx(theirs["r"].iloc[0], abs=0.005)
 
 
 def test_patients_who_differ_show_no_effect_of_days(nothing: SimpleNamespace) -> None:

@@ -1,4 +1,4 @@
-"""The metrics agree with scikit-learn, scipy and pingouin."""
+"""The metrics agree with scikit-learn, scipy, statsmodels, and a number that pingouin computed."""
 
 from __future__ import annotations
 
@@ -53,22 +53,10 @@ def test_metrics_over_patients_agree_with_other_software(rows: pd.DataFrame) -> 
     assert found["icc"].estimate == pytest.approx(
         (between - error) / (between + error + 2 * (rater - error) / 35)
     )
+    # ICC(A,1) of pingouin 0.7.0 for these rows; its license, the GPL, keeps it out of the requirements
+    assert found["icc"].estimate == pytest.approx(0.7949662321500478, rel=1e-6)
     each = [spearmanr(g["answered"], g["predicted"])[0] for _, g in rows.groupby("patient_id")]
     assert found["within_correlation"].estimate == pytest.approx(np.mean(each))
-
-
-def test_the_agreement_is_that_of_pingouin(rows: pd.DataFrame) -> None:
-    pingouin = pytest.importorskip("pingouin", reason="pingouin's license keeps it out of the requirements")
-    found = metrics(patient_sums(rows, SETTINGS)[1], SETTINGS)
-    raters = pd.concat(
-        [
-            pd.DataFrame({"item": range(35), "rater": name, "score": rows[name]})
-            for name in ("answered", "predicted")
-        ]
-    )
-    table = pingouin.intraclass_corr(raters, targets="item", raters="rater", ratings="score")
-    theirs = table.loc[table["Type"].isin(["ICC2", "ICC(A,1)"]), "ICC"].iloc[0]
-    assert found["icc"].estimate == pytest.approx(theirs, rel=1e-6)
 
 
 def test_metrics_of_one_patient_agree_with_other_software(rows: pd.DataFrame) -> None:
