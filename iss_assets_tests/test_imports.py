@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[1]
 
 HEAVY = frozenset(
     {
+        "afx_audio",
         "altair",
         "apprise",
         "av",

@@ -101,8 +101,7 @@ def test_a_still_head_is_still_and_a_turning_one_turns_as_fast_as_it_does() -> N
 
 
 def test_a_head_that_moves_across_the_picture_without_turning_shifts() -> None:
-    left, _, landmarks = film([head()] * 30)
-    frames, faces, _ = left, film([head()] * 30)[1], landmarks
+    frames, faces, landmarks = film([head()] * 30)
     moved = {name: arrow.array(faces[name].to_numpy() + 4.5 * np.arange(30)) for name in ("x1", "x2")}
     faces = faces.set_column(1, "x1", moved["x1"]).set_column(3, "x2", moved["x2"])
     rows = measure_behavior(frames, faces, landmarks, SETTINGS, FaceSettings())["face_behavior"]

@@ -81,7 +81,7 @@ def test_blinks_are_seen_while_somebody_looks_down() -> None:
     assert [pytest.approx(10, abs=0.11), pytest.approx(30, abs=0.11)] == [t for t in at if abs(t - 20) > 1]
 
 
-def test_eyes_closed_for_minutes_do_not_become_open_eyes() -> None:
+def test_eyes_that_stay_closed_do_not_become_open_eyes() -> None:
     time = np.arange(0, 60, 0.1)
     ratio = np.where((time > 20) & (time < 35), 0.05, 0.3)
     assert local_open_eye(time, ratio, 3.0).min() >= 0.5 * open_eye(ratio)

@@ -148,6 +148,7 @@ def test_a_real_face_keeps_its_pose_in_crops_of_other_proportions_and_flips_it_i
     assert tilted[2] - poses[0][2] == pytest.approx(12, abs=2)
 
 
+@pytest.mark.real_clips
 def test_real_heads_turn_as_solvepnp_says_from_the_picture_alone(real_clips: Path) -> None:
     """OpenCV's solvePnP sees x and y of the rigid points in the picture, and none of the mesh's depth but the median's."""
     made = extract_visual(

@@ -61,7 +61,7 @@ def test_curves_are_drawn_against_time_and_broken_where_no_face_was() -> None:
     (video,) = drawn(["a"])
     yaw = points(str(video.svg), "thin series-0")[:2]
     left, right = 118.0, 714.0
-    before, after = ([left + (x - left) for x, _ in line] for line in yaw)
+    before, after = ([x for x, _ in line] for line in yaw)
     at = [(x - left) / (right - left) * 20 for x in (before[0], before[-1], after[0], after[-1])]
     assert at == pytest.approx([0, 8, 11, 20], abs=0.3)
     eyes = points(str(video.svg), "thin series-0")[2:]

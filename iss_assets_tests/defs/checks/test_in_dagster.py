@@ -22,7 +22,7 @@ from iss_assets_tests.checks.conftest import GOOD, OTHER, InventedStudy
 QUALITY = dg.AssetSelection.assets("video_quality")
 NAME = "Wilhelmina Featherstonehaugh"
 ON = [stage for stage in STAGES if stage.enabled(Settings())]
-"""The stages that are on by default."""
+"""The stages that are on in tests, where speech is not recognized."""
 PATIENT_TABLES = [table for stage in ON if stage.by_patient for table in stage.tables]
 
 

@@ -139,7 +139,7 @@ def test_the_first_window_is_encoded_once(monkeypatch: pytest.MonkeyPatch) -> No
     assert windows == [(80, 3000)]
 
 
-def test_hotwords_are_used_in_their_language_only(story: Transcript, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hotwords_are_used_in_their_language_only() -> None:
     text = "Pregabalin and duloxetine are for the nerves."
     with_hotwords = WordSettings(hotwords=("Pregabalin", "Duloxetine"))
     assert comparable_words(transcribe(say(text), RATE, with_hotwords).text, "en") == comparable_words(
