@@ -29,6 +29,11 @@ STORY = (
     "week. If I had to give it a number, I would say seven out of ten."
 )
 
+GARDEN = (
+    "Good morning, this is my second video. Yesterday I went to the garden with my sister, and we planted tomatoes and beans. "
+    "After an hour my hip began to hurt, so I sat down on the bench and rested."
+)
+
 
 @pytest.fixture(scope="module")
 def story() -> Transcript:
@@ -126,7 +131,9 @@ def test_every_run_gives_the_same_with_any_number_of_threads(tmp_path: Path) -> 
     assert len(found) == 1
 
 
-def test_the_first_window_is_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def encoded(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+    """Shapes of the windows that Whisper encodes."""
     whisper = importlib.import_module("faster_whisper").WhisperModel
     encode, windows = whisper.encode, []
 
@@ -135,8 +142,71 @@ def test_the_first_window_is_encoded_once(monkeypatch: pytest.MonkeyPatch) -> No
         return encode(self, features)
 
     monkeypatch.setattr(whisper, "encode", counted)
+    return windows
+
+
+def test_every_window_is_encoded_once_and_none_without_speech(encoded: list[tuple[int, ...]]) -> None:
+    assert transcribe(silence(3), RATE, SETTINGS) == Transcript()
+    assert encoded == []
     assert transcribe(say("Today I feel a little better."), RATE, SETTINGS).words
-    assert windows == [(80, 3000)]
+    assert encoded == [(80, 3000)]
+    encoded.clear()
+    sound = np.concatenate([say(STORY), silence(0.5), say(GARDEN), silence(0.5), say(STORY)])
+    found = comparable_words(transcribe(sound, RATE, SETTINGS).text, "en")
+    # 39 s
+    assert encoded == [(80, 3000)] * 2
+    assert word_error_rate(comparable_words(" ".join([STORY, GARDEN, STORY]), "en"), found) <= 0.02
+
+
+def test_a_sentence_that_is_said_again_and_again_is_written_as_often() -> None:
+    answer = np.concatenate([say("Yes, it does."), silence(1.0)])
+    sound = np.concatenate([say("It hurts when I walk."), silence(1.5), *[answer] * 6])
+    found = transcribe(sound, RATE, SETTINGS)
+    assert comparable_words(found.text, "en") == [
+        "it",
+        "hurts",
+        "when",
+        "i",
+        "walk",
+        *["yes", "it", "does"] * 6,
+    ]
+    assert found.left_out_s == 0
+    first = len(say("It hurts when I walk.")) / RATE + 1.5
+    starts = [word.start_s for word in found.words if word.text.startswith("Yes")]
+    assert starts == pytest.approx(
+        [first + onset(answer) + n * len(answer) / RATE for n in range(6)], abs=0.3
+    )
+
+
+def test_speech_without_words_is_words_or_counted_as_left_out() -> None:
+    found = transcribe(np.concatenate([say("I am tired.")] * 12), RATE, SETTINGS)
+    assert len(found.words) == 36 or found.left_out_s > 12
+
+
+@pytest.mark.parametrize(
+    ("lengths_s", "windows_s"),
+    [
+        ([12.0], [(0, 12)]),
+        ([12.0, 18.0, 0.5], [(0, 30), (30, 30.5)]),
+        ([3.0, 28.0, 2.0, 29.0], [(0, 3), (3, 33), (33, 62)]),
+        ([30.0, 30.0], [(0, 30), (30, 60)]),
+    ],
+)
+def test_speech_is_put_into_windows_that_are_no_longer_than_whispers(
+    lengths_s: list[float], windows_s: list[tuple[float, float]]
+) -> None:
+    found = transcription._windows([round(length * 16000) for length in lengths_s])
+    assert found == [(round(begin * 16000), round(end * 16000)) for begin, end in windows_s]
+
+
+def test_words_are_where_they_were_said_in_every_window() -> None:
+    pause, tomorrow = silence(5.0), say("Tomorrow I see my doctor.")
+    sound = np.concatenate([say(STORY), pause, say(GARDEN), pause, say(STORY), pause, tomorrow])
+    words = transcribe(sound, RATE, SETTINGS).words
+    starts = [word.start_s for word in words if word.text.strip(".,").lower() in ("woke", "tomorrow")]
+    again = (len(say(STORY)) + len(say(GARDEN))) / RATE + 10.0
+    assert starts[1] - starts[0] == pytest.approx(again, abs=0.1)
+    assert starts[2] == pytest.approx(again + len(say(STORY)) / RATE + 5.0 + onset(tomorrow), abs=0.15)
 
 
 def test_hotwords_are_used_in_their_language_only() -> None:
