@@ -17,6 +17,7 @@ TINY = {
         "end_to_end",
         "overheads",
         "features",
+        "words",
         "warehouse",
         "encryption",
         "scale",
@@ -36,7 +37,7 @@ def jobs(clips: str | None, tiny: bool) -> dict[str, list[str]]:
     if tiny:
         return TINY
     clip_arguments = ["--clips", clips] if clips else []
-    chosen: dict[str, list[str]] = {"extraction": clip_arguments, "end_to_end": clip_arguments}
+    chosen = {name: clip_arguments for name in ("extraction", "end_to_end", "words")}
     names = ["overheads", "warehouse", "marts", "encryption", "features", "incremental", "scale", "damage"]
     names += ["quality", "identity"] if clips else []
     names += ["training", "evaluation", "coverage", "check_ins", "reidentification", "web_application"]

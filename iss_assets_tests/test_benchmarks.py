@@ -26,6 +26,7 @@ SAYS = {
     "overheads": "loading the code location",
     "encryption": "| copying |",
     "features": "| all, processor time |",
+    "words": "| 14 dB below the voice |",
     "scale": "sensor, one new patient",
     "training": "times naive",
     "evaluation": "the whole evaluation",
