@@ -4,8 +4,8 @@ There is one section per stage. Core functions take only the section that they n
 their output is still current.
 
 A value comes from, in this order: an argument, an environment variable (``ISS_STUDY``, ``ISS_HOME``,
-``ISS_FACES__IMAGE_SIZE``, ...: two underscores between section and name), the file ``iss.toml`` in ``ISS_HOME``,
-the default here.
+``ISS_FACES__IMAGE_SIZE``, ...: two underscores between section and name), a file of that name in the folder
+``ISS_SECRETS``, the file ``iss.toml`` in ``ISS_HOME``, the default here.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 from pydantic_settings import (
     BaseSettings,
+    NestedSecretsSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
@@ -864,11 +865,16 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Read ``iss.toml`` in the home after the environment."""
+        """Read the folder of secrets and ``iss.toml`` in the home after the environment."""
+        secrets = NestedSecretsSettingsSource(
+            file_secret_settings,
+            secrets_dir=os.environ.get("ISS_SECRETS") or None,
+            secrets_dir_missing="error",
+        )
         toml = TomlConfigSettingsSource(
             settings_cls, toml_file=Path(os.environ.get("ISS_HOME", "iss_home")) / "iss.toml"
         )
-        return init_settings, env_settings, toml
+        return init_settings, env_settings, secrets, toml
 
     @property
     def warehouse_path(self) -> Path:

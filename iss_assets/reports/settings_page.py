@@ -19,7 +19,9 @@ do not edit it here. A value comes from an environment variable, or from the fil
 dark_highlight = 0.3
 ```
 
-or is the default.
+or is the default. For secrets there is a third place, between the two: a folder, named by the environment variable
+`ISS_SECRETS`, with one file per setting, of the variable's name (`ISS_SERVER__OIDC_CLIENT_SECRET`). Docker's and
+Kubernetes' secrets and systemd's `LoadCredential` are such folders.
 """
 
 
