@@ -21,6 +21,7 @@ COMMANDS = (
     "sample-study",
     "run",
     "train",
+    "predict",
     "status",
     "quality",
     "export",

@@ -78,7 +78,7 @@ def patient_accuracy(predictions: pa.Table, splits: pa.Table, fold_models: pa.Ta
                     f"{experiment}: patient {patient} has the class {target!r} in cv_splits and a different one "
                     "in the predictions; train the experiment again"
                 )
-            row = _one_patient(of_patient, target, names)
+            row = one_patient(of_patient, target, names)
             if row is not None:
                 rows.append(
                     {
@@ -95,7 +95,8 @@ def patient_accuracy(predictions: pa.Table, splits: pa.Table, fold_models: pa.Ta
     return PatientAccuracy.from_rows(rows)
 
 
-def _one_patient(items: pd.DataFrame, target: str, names: tuple[str, ...]) -> dict[str, object] | None:
+def one_patient(items: pd.DataFrame, target: str, names: tuple[str, ...]) -> dict[str, object] | None:
+    """Return the columns of ``patient_accuracy`` that come from one patient's predictions; None without any weight."""
     weight = items["weight"].to_numpy(float)
     total = float(weight.sum())
     if total <= 0:

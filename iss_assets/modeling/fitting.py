@@ -221,6 +221,13 @@ def predict_fold(
     ValueError
         If the file belongs to another experiment or was written by another version of the code.
     """
+    return prediction_table(experiment, test, fold_probabilities(experiment, weights, test, settings))
+
+
+def fold_probabilities(
+    experiment: Experiment, weights: Path | FittedFold, test: Items, settings: TrainingSettings
+) -> np.ndarray:
+    """Return the class probabilities of test items, (n, classes), from the model of a fold; see `predict_fold`."""
     file = weights.weights if isinstance(weights, FittedFold) else weights
     arrays, described = read_arrays(file)
     if described.get("experiment") != experiment.name:
@@ -232,21 +239,17 @@ def predict_fold(
             f"{file.name} was written by another version of the training code: train this fold again"
         )
     if len(test) == 0:
-        return PREDICTIONS.empty_table()
+        return np.zeros((0, experiment.classes))
     preparation = Preparation.from_arrays(arrays)
     if experiment.model == "forest":
-        probabilities = Forest.from_arrays(arrays).probabilities(columns_of(experiment, preparation, test))
-    elif experiment.model == "linear_probe":
-        probabilities = Probe.from_arrays(arrays).probabilities(columns_of(experiment, preparation, test))
-    else:
-        from iss_assets.modeling.computing import choose_device
-        from iss_assets.modeling.training import predict_network
+        return Forest.from_arrays(arrays).probabilities(columns_of(experiment, preparation, test))
+    if experiment.model == "linear_probe":
+        return Probe.from_arrays(arrays).probabilities(columns_of(experiment, preparation, test))
+    from iss_assets.modeling.computing import choose_device
+    from iss_assets.modeling.training import predict_network
 
-        trained_with = TrainingSettings.model_validate(json.loads(described["settings"]))
-        probabilities = predict_network(
-            experiment, arrays, preparation, test, trained_with, choose_device(settings)
-        )
-    return prediction_table(experiment, test, probabilities)
+    trained_with = TrainingSettings.model_validate(json.loads(described["settings"]))
+    return predict_network(experiment, arrays, preparation, test, trained_with, choose_device(settings))
 
 
 Result = TypeVar("Result")

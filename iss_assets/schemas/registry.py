@@ -21,6 +21,7 @@ from iss_assets.schemas.evaluation import (
     SplitStability,
     SubgroupResults,
 )
+from iss_assets.schemas.external import EXTERNAL
 from iss_assets.schemas.identity import FaceIdentity
 from iss_assets.schemas.intake import BpiScores, Consent, Patients, RejectedRows, Reviews, StudyProblems
 from iss_assets.schemas.modeling import CvSplits, Embeddings, FoldModels, FramePredictions
@@ -103,6 +104,7 @@ TABLES: tuple[type[Table], ...] = (
     CanaryResults,
     SplitStability,
     *CHECK_INS,
+    *EXTERNAL,
     CheckResults,
     Alerts,
     Extractions,
@@ -125,8 +127,8 @@ EVALUATION: tuple[type[Table], ...] = (
 )
 """The tables that `evaluation` computes from predictions, each whole and within minutes."""
 
-MADE_AGAIN: tuple[type[Table], ...] = (*EVALUATION, *CHECK_INS)
-"""Tables over all patients that the next evaluation makes again, whole. In a home whose columns are those of an earlier
+MADE_AGAIN: tuple[type[Table], ...] = (*EVALUATION, *CHECK_INS, *EXTERNAL)
+"""Tables over all patients that the next evaluation, or the next `iss predict`, makes again, whole. In a home whose columns are those of an earlier
 version they are recreated empty; when a patient withdraws they are emptied."""
 
 BY_NAME: dict[str, type[Table]] = {t.__table__: t for t in TABLES}

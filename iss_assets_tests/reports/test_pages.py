@@ -16,6 +16,7 @@ import iss_assets.reports
 from iss_assets.atomic import replace_text
 from iss_assets.evaluation.check_ins.study import CheckInInputs, evaluate_check_ins
 from iss_assets.reports.clinic_report import ClinicReportInputs, write_clinic_report
+from iss_assets.reports.external_report import write_external_report
 from iss_assets.reports.patient_report import PatientReportInputs, write_patient_report
 from iss_assets.reports.quality_page import write_quality_page
 from iss_assets.reports.quality_report import quality_report
@@ -29,12 +30,13 @@ from iss_assets.warehouse.sql.models import load_models
 from iss_assets_tests.made_up import paper_study_in
 from iss_assets_tests.reports.browser import in_frame
 from iss_assets_tests.reports.test_behavior import behavior_rows
+from iss_assets_tests.reports.test_external_report import inputs as external_inputs
 from iss_assets_tests.reports.test_study_report import inputs
 
 WHEN = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SOURCES = Path(iss_assets.reports.__file__).parent
 TEMPLATES = SOURCES / "templates"
-PAGES = ("study_report", "study_page", "patient_report", "clinic_report", "quality")
+PAGES = ("study_report", "study_page", "patient_report", "clinic_report", "external_report", "quality")
 A4_WIDTH = 688
 """Pixels between the margins of the printed page."""
 
@@ -70,6 +72,7 @@ def pages(
             ),
             folder / "clinic.html",
         ),
+        "external_report": write_external_report(external_inputs(invented=True), folder / "external.html"),
         "study_page": write_study_page(store, folder / "study.html", invented=True),
         "patient_report": write_patient_report(patient, folder / "patient.html"),
         "quality": write_quality_page(quality_report(store), folder / "quality.html", invented=True),

@@ -14,6 +14,7 @@ from iss_assets.protocol.recordings import recording_of
 from iss_assets.schemas.audio import AUDIO_FEATURES
 from iss_assets.schemas.base import Column, Table
 from iss_assets.schemas.behavior import BEHAVIOR_OF_THE_MOMENT, PROPORTIONS
+from iss_assets.schemas.external import EXTERNAL
 from iss_assets.schemas.registry import BY_NAME
 from iss_assets.schemas.voice import VOICE_FEATURES
 
@@ -115,7 +116,13 @@ _OF_CHECK_INS: Final = frozenset(
     {"check_in_metrics", "check_in_effects", "check_in_claims", "check_in_added_value"}
 )
 """Summaries over all patients that are not in the open tier: their counts of check-ins are of few patients."""
-OF_THE_STUDY: Final = _SUMMARIES | _OF_CHECK_INS | {"canary_results"}
+_OF_OTHER_MODELS: Final = frozenset(table.__table__ for table in EXTERNAL)
+"""What another study's models predict here: it is for that study, too, to decide who gets it, so only the controlled tier."""
+OF_THE_STUDY: Final = (
+    _SUMMARIES
+    | _OF_CHECK_INS
+    | {"canary_results", "external_results", "external_metrics", "external_baselines"}
+)
 """Tables computed over all patients. If one patient may not be shared, these are left out."""
 
 _PATIENT_LEVEL: Final = frozenset({"patients", "cv_splits", "patient_accuracy", "baseline_accuracy"})
@@ -155,7 +162,8 @@ TABLES_OF: Final[Mapping[Tier, frozenset[str]]] = MappingProxyType(
         Tier.registered: frozenset(BY_NAME)
         - _OPERATIONS
         - _of_both_recordings("landmarks", *_CONTROLLED_TABLES)
-        - {"canary_results"},
+        - {"canary_results"}
+        - _OF_OTHER_MODELS,
         Tier.controlled: frozenset(BY_NAME),
     }
 )
@@ -420,6 +428,35 @@ KINDS: Final[Mapping[str, Mapping[str, Kind]]] = MappingProxyType(
             position="known step",
             measure="patients error error_low error_high gain gain_low gain_high p_value p_value_holm",
         ),
+        "external_results": _kinds(
+            word="experiment best_baseline carries_over profile weights_origin",
+            measure="classes patients in_training_study without_items all_classes all_classes_low all_classes_high no_pain pain "
+            "none low moderate severe above_half above_three_quarters best_baseline_accuracy baseline_difference "
+            "baseline_difference_low baseline_difference_high baseline_p_holm trained_accuracy trained_accuracy_low "
+            "trained_accuracy_high fold_spread models train_patients train_events",
+            link="source",
+            run="code_version",
+        ),
+        "external_patients": _kinds(
+            patient="patient_id",
+            word="experiment",
+            level="pain_level target predicted",
+            measure="classes items weight accuracy pain_probability lowest_probability highest_probability fold_spread",
+            numbers="predicted_shares",
+            link="source",
+        ),
+        "external_metrics": _kinds(
+            word="experiment metric method",
+            measure="patients estimate low high reference",
+            free_text="note",
+            link="source",
+        ),
+        "external_baselines": _kinds(
+            word="baseline",
+            measure="classes patients all_classes all_classes_low all_classes_high no_pain pain",
+            link="source",
+        ),
+        "external_left_out": _kinds(patient="patient_id", word="experiment reason", link="source"),
         "experiment_results": _kinds(
             word="experiment p_value_method best_baseline beats_baseline profile weights_origin",
             measure="classes patients all_classes all_classes_low all_classes_high no_pain pain none low moderate severe "
