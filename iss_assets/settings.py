@@ -38,6 +38,23 @@ def _warn_once(text: str) -> None:
     log.warning(text)
 
 
+POSTGRES_KINDS = ("postgresql", "postgres", "postgresql+psycopg2")
+"""How the address of a Postgres database may begin."""
+
+
+def storage_address(storage: SecretStr) -> str:
+    """Return the address of Dagster's storage as dagster-postgres wants it.
+
+    Examples
+    --------
+    >>> storage_address(SecretStr("postgresql://iss@db/history"))
+    'postgresql+psycopg2://iss@db/history'
+    """
+    given = storage.get_secret_value()
+    kind, _, rest = given.partition("://")
+    return f"postgresql+psycopg2://{rest}" if kind in POSTGRES_KINDS else given
+
+
 class Section(BaseModel):
     """A frozen group of settings; equal settings have equal hashes."""
 
@@ -718,6 +735,53 @@ class RunSettings(Section):
     """Experiments that `iss run` keeps up to date; the others can take days and wait for `iss train`."""
 
 
+class ClusterSettings(Section):
+    """Several machines that share the work (extra ``cluster``; docs/cluster.md). Without these, one machine does all of it.
+
+    `Settings.home` is then a folder that every machine sees.
+    """
+
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    storage: SecretStr | None = None
+    """The Postgres database of Dagster's history, instead of files in the home:
+    ``postgresql://user:password@host/database``. In a password, ``@``, ``/``, ``:``, ``%`` are written as in any address
+    (``%40``, ``%2F``, ``%3A``, ``%25``)."""
+    broker: SecretStr | None = None
+    """The Redis database through which runs reach the workers (`iss worker`): ``redis://:password@host:6379/0``, or
+    ``rediss://`` for an encrypted connection. With a broker, no machine runs anything by itself: `iss run` and the daemon put
+    runs into the queue."""
+    runs: int = Field(64, ge=1)
+    """At most this many runs are handed to the workers at a time; the others wait in Dagster's queue. It should be no less than
+    the sum of all workers' ``--at-once``."""
+    trainings: int = Field(1, ge=1)
+    """Trainings that run at the same time, each on a GPU of its own."""
+    silent_s: float = Field(15.0, ge=5)
+    """A run of which no worker has known for this long is given to another worker: its process or its host is gone. Live
+    workers answer within a fraction of a second."""
+    retries: int = Field(2, ge=0)
+    """How often a run whose process or host is gone is handed out again, before the study sensor's own retries."""
+    scratch: Path | None = None
+    """A folder on each machine's own disk for temporary files, private to the user that runs `iss`; by default the system's
+    temporary folder (``TMPDIR``)."""
+
+    @model_validator(mode="after")
+    def _addresses(self) -> ClusterSettings:
+        for name, kinds in (("storage", POSTGRES_KINDS), ("broker", ("redis", "rediss"))):
+            address: SecretStr | None = getattr(self, name)
+            if address is not None and not address.get_secret_value().startswith(
+                tuple(f"{k}://" for k in kinds)
+            ):
+                raise ValueError(
+                    f"{name} must be an address that begins with {kinds[0]}:// (it is not shown here)"
+                )
+        if self.broker is not None and self.storage is None:
+            raise ValueError(
+                "broker needs storage: every machine must see the same runs (ISS_CLUSTER__STORAGE)"
+            )
+        return self
+
+
 class ServerSettings(Section):
     """The web application, ``iss serve``: where it listens, and who may sign in."""
 
@@ -826,6 +890,8 @@ class Settings(BaseSettings):
         frozen=True,
         extra="ignore",
         use_attribute_docstrings=True,
+        # addresses hold passwords
+        hide_input_in_errors=True,
     )
 
     study: Path = Path("study")
@@ -853,6 +919,7 @@ class Settings(BaseSettings):
     checks: CheckSettings = CheckSettings()
     alerts: AlertSettings = AlertSettings()
     run: RunSettings = RunSettings()
+    cluster: ClusterSettings = ClusterSettings()
     server: ServerSettings = ServerSettings()
     release: ReleaseSettings = ReleaseSettings()
 

@@ -18,6 +18,7 @@ from iss_assets.media import face_networks
 from iss_assets.settings import Settings, WarehouseSettings
 from iss_assets.warehouse.database import Warehouse
 from iss_assets_tests.postgres import PostgresServer, running_postgres
+from iss_assets_tests.redis_server import RedisServer, running_redis
 from iss_assets_tests.reports.browser import NO_BROWSER
 
 # a shell starts background jobs with SIGINT ignored; Dagster then ignores SIGTERM as well, and so do all children
@@ -112,6 +113,19 @@ def postgres() -> Iterator[PostgresServer]:
 def postgres_url(postgres: PostgresServer) -> str:
     """The address of an empty database."""
     return postgres.new_database()
+
+
+@pytest.fixture(scope="session")
+def redis() -> Iterator[RedisServer]:
+    """A Redis server with a password; tests are skipped where it is not installed."""
+    with running_redis() as server:
+        yield server
+
+
+@pytest.fixture
+def redis_url(redis: RedisServer) -> str:
+    """The address of an empty database."""
+    return redis.new_database()
 
 
 @pytest.fixture(scope="session")

@@ -23,6 +23,7 @@ HEAVY = frozenset(
         "facenet_pytorch",
         "faster_whisper",
         "fairlearn",
+        "dagster_postgres",
         "flyr",
         "great_expectations",
         "hibari",

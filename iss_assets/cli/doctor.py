@@ -29,6 +29,7 @@ from iss_assets.media.face_networks import (
 )
 from iss_assets.modeling.files import content_hash
 from iss_assets.modeling.weights import find_embedding_weights, find_weights
+from iss_assets.pipeline.cluster import GPU_QUEUE, QUEUES, missing_packages
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import KeyProblem, Warehouse, WarehouseError
 from iss_assets.warehouse.engine import encryption_library, is_encrypted
@@ -72,7 +73,7 @@ class Finding:
 
 def examine(settings: Settings) -> list[Finding]:
     """Examine everything and return the findings in the order in which to fix them."""
-    examinations = (_packages, _extras, _study, _home, _encryption, _machine, _faces, _weights)
+    examinations = (_packages, _extras, _study, _home, _cluster, _encryption, _machine, _faces, _weights)
     return [finding for examination in examinations for finding in examination(settings)]
 
 
@@ -207,6 +208,55 @@ def _home(settings: Settings) -> Iterator[Finding]:
             yield Finding("fail", "warehouse", str(error), "name the right key; see: iss guide operations")
         except WarehouseError as error:
             yield Finding("fail", "warehouse", str(error), "restore it from a backup, or use a new ISS_HOME")
+
+
+def _cluster(settings: Settings) -> Iterator[Finding]:
+    """Report whether the parts of a cluster answer, and which queue no worker serves; nothing without a cluster."""
+    if settings.cluster.storage is None:
+        return
+    if missing := missing_packages():
+        yield Finding(
+            "fail",
+            "cluster",
+            f"missing: {', '.join(missing)}",
+            "pip install 'iss-assets[cluster]', on every host",
+        )
+        return
+    # they need the packages of the extra
+    from iss_assets.pipeline.cluster_state import look
+
+    state = look(settings)
+    yield Finding(
+        "fail" if state.storage else "ok",
+        "Dagster's storage",
+        state.storage or "Postgres answers",
+        "see ISS_CLUSTER__STORAGE: address, password, and whether the database exists"
+        if state.storage
+        else "",
+    )
+    if settings.cluster.broker is None:
+        return
+    if not state.storage:
+        yield Finding(
+            "warn" if state.daemon else "ok",
+            "daemon",
+            state.daemon or "takes runs from the queue",
+            "start it on one host: iss serve" if state.daemon else "",
+        )
+    if state.broker:
+        yield Finding("fail", "broker", state.broker, "see ISS_CLUSTER__BROKER: address and password")
+        return
+    yield Finding("ok", "broker", f"Redis answers; {state.waiting} runs wait in it for a worker")
+    hosts = ", ".join(f"{name.partition('@')[2]} ({' and '.join(q)})" for name, q in state.workers.items())
+    yield Finding(
+        "ok" if hosts else "warn", "workers", hosts or "none answers", "" if hosts else "iss worker"
+    )
+    for queue in QUEUES:
+        if hosts and not any(queue in served for served in state.workers.values()):
+            what = "training and embeddings wait" if queue == GPU_QUEUE else "patients wait"
+            yield Finding(
+                "warn", "workers", f"none serves the queue {queue}: {what}", f"iss worker --queue {queue}"
+            )
 
 
 def _encryption(settings: Settings) -> Iterator[Finding]:

@@ -31,6 +31,7 @@ COMMANDS = (
     "sql",
     "serve",
     "ui",
+    "worker",
     "user",
     "audit",
     "key",

@@ -9,8 +9,11 @@ import dagster as dg
 
 from iss_assets.defs.assets.common import PROMPT_GROUP, TEXTS_TAG
 from iss_assets.defs.assets.features import FEATURE_GROUP
+from iss_assets.pipeline.cluster import GPU_QUEUE, QUEUE_TAG
 from iss_assets.pipeline.staleness import PATIENT_TABLES
 
+_ON_GPU = {QUEUE_TAG: GPU_QUEUE}
+"""Which workers of a cluster take the runs; without a cluster it means nothing."""
 _TEXTS = dg.AssetSelection.tag("about", TEXTS_TAG["about"])
 
 study_job = dg.define_asset_job(
@@ -43,12 +46,14 @@ splits_job = dg.define_asset_job(
 embeddings_job = dg.define_asset_job(
     "embed",
     selection=dg.AssetSelection.assets("embeddings"),
+    tags=_ON_GPU,
     description="Embed one patient's faces with a frozen network.",
 )
 
 train_job = dg.define_asset_job(
     "train",
     selection=dg.AssetSelection.assets("fold_models", "frame_predictions"),
+    tags=_ON_GPU,
     description="Fit the experiments' models, one per split, and predict the patients left out.",
 )
 

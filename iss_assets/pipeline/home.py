@@ -7,9 +7,18 @@ import os
 from pathlib import Path
 
 import dagster as dg
+from sqlalchemy.exc import SQLAlchemyError
 
+from iss_assets.atomic import replace_text
+from iss_assets.pipeline.cluster import (
+    BROKER_VARIABLE,
+    STORAGE_VARIABLE,
+    ClusterProblem,
+    require_packages,
+    storage_away,
+)
 from iss_assets.privacy.release.leftovers import clear_leftovers
-from iss_assets.settings import Settings
+from iss_assets.settings import Settings, storage_address
 
 _DAGSTER_YAML = """\
 # Written by `iss`; change iss.toml instead. Nothing is sent anywhere.
@@ -17,15 +26,6 @@ telemetry:
   enabled: false
 nux:
   enabled: false
-concurrency:
-  runs:
-    max_concurrent_runs: {workers}
-  pools:
-    default_limit: 1
-run_monitoring:
-  enabled: true
-  # a run that died frees its slot in a pool
-  free_slots_after_run_end_seconds: 60
 schedules:
   use_threads: true
   num_workers: 2
@@ -35,20 +35,81 @@ sensors:
 """
 
 
-_WORKER_YAML = """\
+_ONE_MACHINE_YAML = """\
+concurrency:
+  runs:
+    max_concurrent_runs: {workers}
+  pools:
+    default_limit: 1
+run_monitoring:
+  enabled: true
+  # a run that died frees its slot in a pool
+  free_slots_after_run_end_seconds: 60
+"""
+
+
+_FILES_YAML = """\
 storage:
   custom:
     module: iss_assets.pipeline.event_log
     class: WorkerStorage
     config:
       base_dir: {base_dir}
+"""
+"""Added for the processes of `iss run`: the same files, opened once a run."""
+
+
+_NO_OUTPUT_YAML = """\
 compute_logs:
   module: iss_assets.pipeline.dagster_private
   class: NoOpComputeLogManager
 """
-"""Added for the processes of `iss run`: the same files, opened once a run, and no `tail` of what a run prints.
+"""Added for the processes of `iss run`: no `tail` of what a run prints.
 
-What they print goes to the terminal and to ``workers.log``; Dagster would start two programs for every run to copy it.
+It goes to the terminal and to ``workers.log``; Dagster would start two programs for every run to copy it.
+"""
+
+
+_POSTGRES_YAML = """\
+storage:
+  postgres:
+    postgres_url:
+      env: {storage}
+"""
+
+
+_CLUSTER_YAML = """\
+concurrency:
+  runs:
+    max_concurrent_runs: {runs}
+    tag_concurrency_limits:
+      # a patient who was requested twice is processed once at a time
+      - key: dagster/partition
+        value:
+          applyLimitPerUniqueValue: true
+        limit: 1
+  pools:
+    default_limit: {trainings}
+run_launcher:
+  module: iss_assets.pipeline.cluster_launcher
+  class: ClusterLauncher
+  config:
+    broker:
+      env: {broker}
+    silent_s: {silent_s}
+run_monitoring:
+  enabled: true
+  poll_interval_seconds: 5
+  # runs wait for a worker as long as there is none; `ClusterLauncher.lost_runs` finds those that nobody will start
+  start_timeout_seconds: 0
+  cancel_timeout_seconds: 30
+  max_resume_run_attempts: 0
+  free_slots_after_run_end_seconds: 60
+run_retries:
+  enabled: true
+  max_retries: {retries}
+  # errors are the study sensor's to retry, which knows those that would come again
+  retry_on_asset_or_op_failure: false
 """
 
 
@@ -65,36 +126,77 @@ def prepare_home(settings: Settings) -> Path:
     """Create the home, readable by its owner only, with Dagster's settings in it, and return Dagster's home.
 
     Removes what a release that was killed has left, and sets the environment variables that Dagster and the code location read, for this process and its children.
+
+    Raises
+    ------
+    ClusterProblem
+        If the settings name a cluster whose packages are not installed.
     """
+    cluster = settings.cluster
+    require_packages(settings)
     home = settings.home.resolve()
     dagster_home = home / "dagster"
     dagster_home.mkdir(parents=True, exist_ok=True, mode=0o700)
     home.chmod(0o700)
     clear_leftovers(home)
-    common = _DAGSTER_YAML.format(workers=settings.run.workers)
+    many_runs, dagster_yaml = _yaml(settings, dagster_home)
     written = {
-        "dagster.yaml": common,
-        "worker.yaml": common + _WORKER_YAML.format(base_dir=json.dumps(str(dagster_home))),
+        "dagster.yaml": dagster_yaml,
+        "worker.yaml": many_runs,
         "workspace.yaml": _WORKSPACE_YAML,
     }
     for name, text in written.items():
         path = dagster_home / name
         if not path.exists() or path.read_text("utf-8") != text:
-            path.write_text(text, "utf-8")
+            replace_text(path, text)
     os.environ["DAGSTER_HOME"] = str(dagster_home)
     os.environ["ISS_HOME"] = str(home)
     os.environ["ISS_STUDY"] = str(settings.study.resolve())
     if settings.warehouse.key_file is not None:
         os.environ["ISS_WAREHOUSE__KEY_FILE"] = str(settings.warehouse.key_file.resolve())
     os.environ["DAGSTER_DISABLE_TELEMETRY"] = "1"
+    if cluster.storage is not None:
+        os.environ[STORAGE_VARIABLE] = storage_address(cluster.storage)
+    if cluster.broker is not None:
+        os.environ[BROKER_VARIABLE] = cluster.broker.get_secret_value()
     return dagster_home
 
 
+def _yaml(settings: Settings, dagster_home: Path) -> tuple[str, str]:
+    """Return Dagster's settings for a process that executes runs of `iss run` itself, and for all others."""
+    cluster = settings.cluster
+    if cluster.broker is not None:
+        shared = _CLUSTER_YAML.format(
+            **cluster.model_dump(include={"runs", "trainings", "silent_s", "retries"}), broker=BROKER_VARIABLE
+        )
+    else:
+        shared = _ONE_MACHINE_YAML.format(workers=settings.run.workers)
+    common = _DAGSTER_YAML + shared
+    if cluster.storage is not None:
+        postgres = common + _POSTGRES_YAML.format(storage=STORAGE_VARIABLE)
+        return postgres + _NO_OUTPUT_YAML, postgres
+    files = _FILES_YAML.format(base_dir=json.dumps(str(dagster_home)))
+    return common + files + _NO_OUTPUT_YAML, common
+
+
 def open_instance(settings: Settings, *, many_runs: bool = False) -> dg.DagsterInstance:
-    """Open the Dagster instance of the home; with `many_runs` for a process that executes runs itself."""
-    return dg.DagsterInstance.from_config(
-        str(prepare_home(settings)), "worker.yaml" if many_runs else "dagster.yaml"
-    )
+    """Open the Dagster instance of the home; with `many_runs` for a process that executes runs itself.
+
+    Raises
+    ------
+    ClusterProblem
+        If the settings name a database that does not answer.
+    """
+    place = str(prepare_home(settings)), "worker.yaml" if many_runs else "dagster.yaml"
+    if settings.cluster.storage is None:
+        return dg.DagsterInstance.from_config(*place)
+    # a package of the extra
+    from dagster_postgres.utils import DagsterPostgresException
+
+    try:
+        return dg.DagsterInstance.from_config(*place)
+    except (DagsterPostgresException, SQLAlchemyError) as error:
+        raise ClusterProblem(storage_away(error)) from None
 
 
 def without_folders(message: str) -> str:

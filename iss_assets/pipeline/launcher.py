@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 import dagster as dg
@@ -15,6 +15,7 @@ from iss_assets.intake.folder import StudyFolder, StudyFolderError, open_study
 from iss_assets.modeling.experiments import BY_NAME, experiment
 from iss_assets.pipeline.home import open_instance
 from iss_assets.pipeline.job_runs import Load, Outcome, run_job
+from iss_assets.pipeline.planning import PATIENT_JOB
 from iss_assets.pipeline.progress import PROGRESS
 from iss_assets.pipeline.run_alerts import report_runs
 from iss_assets.pipeline.run_history import (
@@ -26,6 +27,7 @@ from iss_assets.pipeline.run_history import (
 from iss_assets.pipeline.staleness import evaluable_folds, folder_is_stale, stale_patients
 from iss_assets.pipeline.training import (
     SPLITS,
+    TrainingRun,
     next_page_runs,
     next_training_runs,
     untrained_experiments,
@@ -43,6 +45,9 @@ from iss_assets.warehouse.verdicts import retry_failed_files
 
 _JOIN_AFTER = 32
 """Patients after which the pieces that their runs left in the tables are joined; the SQL marts' run joins the last."""
+
+_SAID = {"train": "fitting {}", "evaluate": "evaluating the experiments"}
+"""What is said of a run before it begins, by job."""
 
 Log = Callable[[str], None]
 Progress = Callable[[int, int, str], None]
@@ -123,10 +128,18 @@ def run_study(
     """
     require_models(settings.warehouse.sql_dir)
     finish_pending(settings, log)
-    with at_work(settings.home, for_children=True):
+    with _at_work(settings):
         return _run_study(
             settings, patients, load=load, log=log, progress=progress, models=models, retry=retry
         )
+
+
+def _at_work(settings: Settings) -> AbstractContextManager[None]:
+    """Keep withdrawals out while this command's runs are executed.
+
+    Runs of a cluster do so themselves; this command, which waits for them, must not keep out a withdrawal that they wait for.
+    """
+    return nullcontext() if settings.cluster.broker else at_work(settings.home, for_children=True)
 
 
 def _run_study(
@@ -148,18 +161,16 @@ def _run_study(
         files = retry_failed_files(Warehouse(settings.warehouse_path, settings.warehouse), patients)
         log(f"{files} videos that failed are read again")
     with open_instance(settings, many_runs=True) as instance:
-        begin_reading_runs(instance)
-        end_dead_runs(instance)
+        _begin(instance, settings)
         known = set(known_patients(instance))
         summary.new_patients = [p for p in enrolled if p not in known]
         if summary.new_patients:
             add_patients(instance, summary.new_patients)
             log(f"{len(summary.new_patients)} new patients: {', '.join(summary.new_patients)}")
         if folder_is_stale(folder, settings):
-            summary.outcomes.append(
-                run_job(load, instance, "study_folder", "the study folder", folder=folder)
-            )
-        update_patients(folder, settings, patients, summary, progress, load)
+            run = TrainingRun("study_folder", "the study folder")
+            summary.outcomes += [o for _, o in _execute(load, instance, settings, [run], log, folder)]
+        update_patients(instance, folder, settings, patients, summary, log, progress, load)
         if models:
             evaluate_experiments(
                 instance, settings, settings.run.train_on_run, summary, log, thorough=False, load=load
@@ -176,11 +187,56 @@ def _run_study(
     return summary
 
 
+def _begin(instance: dg.DagsterInstance, settings: Settings) -> None:
+    """Prepare for runs; in a cluster, there has to be a daemon that takes them from the queue."""
+    if settings.cluster.broker is not None:
+        from iss_assets.pipeline.queued_runs import require_daemon
+
+        require_daemon(instance)
+    else:
+        begin_reading_runs(instance)
+    end_dead_runs(instance)
+
+
+def _execute(
+    load: Load,
+    instance: dg.DagsterInstance,
+    settings: Settings,
+    runs: Sequence[TrainingRun],
+    log: Log,
+    folder: StudyFolder | None = None,
+) -> Iterator[tuple[TrainingRun, Outcome]]:
+    """Execute runs and yield how each ended: one after another in this process, or side by side in a cluster."""
+    if settings.cluster.broker is not None:
+        from iss_assets.pipeline.queued_runs import run_in_queue
+
+        for run in runs:
+            _say(run, log)
+        yield from run_in_queue(load, instance, list(runs), log, settings.cluster.runs)
+        return
+    for run in runs:
+        _say(run, log)
+        yield (
+            run,
+            run_job(
+                load, instance, run.job, run.subject,
+                partitions=run.partitions, config=run.config, tags=run.tags, folder=folder,
+            ),
+        )  # fmt: skip
+
+
+def _say(run: TrainingRun, log: Log) -> None:
+    if run.job in _SAID:
+        log(_SAID[run.job].format(run.subject))
+
+
 def update_patients(
+    instance: dg.DagsterInstance,
     folder: StudyFolder,
     settings: Settings,
     patients: Sequence[str],
     summary: Summary,
+    log: Log,
     progress: Progress,
     load: Load,
 ) -> None:
@@ -191,10 +247,16 @@ def update_patients(
         waiting = [p for p in stale if p not in failed]
         if not waiting:
             return
-        for done, outcome in enumerate(run_patients(waiting, settings, load, folder), start=1):
+        outcomes: Iterator[Outcome]
+        if queued := settings.cluster.broker is not None:
+            runs = [TrainingRun(PATIENT_JOB, patient, (patient, patient)) for patient in waiting]
+            outcomes = (outcome for _, outcome in _execute(load, instance, settings, runs, log))
+        else:
+            outcomes = run_patients(waiting, settings, load, folder)
+        for done, outcome in enumerate(outcomes, start=1):
             summary.outcomes.append(outcome)
             progress(done, len(waiting), outcome.subject)
-            if done % _JOIN_AFTER == 0:
+            if done % _JOIN_AFTER == 0 and not queued:
                 merge_row_groups(Warehouse(settings.warehouse_path, settings.warehouse))
 
 
@@ -211,7 +273,7 @@ def train_models(
     require_models(settings.warehouse.sql_dir)
     names = [experiment(name).name for name in experiments] or list(BY_NAME)
     finish_pending(settings, log)
-    with at_work(settings.home, for_children=True):
+    with _at_work(settings):
         return _train_models(settings, names, load=load, log=log, progress=progress)
 
 
@@ -225,8 +287,7 @@ def _train_models(
     if not summary.enrolled:
         raise ValueError("the warehouse has no patients yet; run first: iss run")
     with open_instance(settings, many_runs=True) as instance:
-        begin_reading_runs(instance)
-        end_dead_runs(instance)
+        _begin(instance, settings)
         evaluate_experiments(instance, settings, names, summary, log, progress, thorough=True, load=load)
         refresh_reports(instance, settings, summary, log, load=load)
     return summary
@@ -252,23 +313,16 @@ def evaluate_experiments(
         summary.notes.append(f"{left_out_words(missing).capitalize()}.")
     patients, done = known_patients(instance), dict[str, bool]()
     while batch := next_training_runs(warehouse, settings, experiments, patients, done, thorough=thorough):
-        for number, run in enumerate(batch, start=1):
-            if run.job == "train":
-                log(f"fitting {run.subject}")
-            elif run.job == "evaluate":
-                log("evaluating the experiments")
-            with _evaluation_progress(progress):
-                outcome = run_job(
-                    load, instance, run.job, run.subject, partitions=run.partitions, config=run.config
-                )
-            summary.outcomes.append(outcome)
-            done[run.subject] = outcome.success
-            if run.job == "train" and progress is not None:
-                progress(number, len(batch), run.subject)
-            if run.job == "embed" and not outcome.success:
-                # what keeps one patient's faces from being embedded keeps all from it
-                done |= dict.fromkeys((other.subject for other in batch), False)
-                break
+        with _evaluation_progress(progress):
+            for number, (run, outcome) in enumerate(_execute(load, instance, settings, batch, log), start=1):
+                summary.outcomes.append(outcome)
+                done[run.subject] = outcome.success
+                if run.job == "train" and progress is not None:
+                    progress(number, len(batch), run.subject)
+                if run.job == "embed" and not outcome.success and settings.cluster.broker is None:
+                    # what keeps one patient's faces from being embedded keeps all from it
+                    done |= dict.fromkeys((other.subject for other in batch), False)
+                    break
     if done.get(SPLITS, True):
         summary.notes += [
             f"Not trained: {name}. {why[:1].upper()}{why[1:]}."
@@ -327,17 +381,20 @@ def refresh_reports(
         enrolled = _enrolled_now(settings)
     reported = {o.run_id for o in summary.outcomes}
     repository = load().get_repository_def()
-    report_runs(instance, settings, sorted(reported), repository, enrolled)
+    # in a cluster, the daemon's sensors do so for every run, and nobody else
+    alone = settings.cluster.broker is None
+    if alone:
+        report_runs(instance, settings, sorted(reported), repository, enrolled)
     warehouse = Warehouse(settings.warehouse_path, settings.warehouse)
     done = {o.subject: o.success for o in summary.outcomes}
     while batch := next_page_runs(instance, warehouse, settings, done):
         log("building the SQL marts and pages" if batch[0].job == "marts" else "writing the reports")
-        for run in batch:
-            outcome = run_job(load, instance, run.job, run.subject, partitions=run.partitions, tags=run.tags)
+        for run, outcome in _execute(load, instance, settings, batch, log):
             summary.outcomes.append(outcome)
             done[run.subject] = outcome.success
-    new = {o.run_id for o in summary.outcomes} - reported
-    report_runs(instance, settings, sorted(new), repository, enrolled)
+    if alone:
+        new = {o.run_id for o in summary.outcomes} - reported
+        report_runs(instance, settings, sorted(new), repository, enrolled)
 
 
 def _enrolled_now(settings: Settings) -> Collection[str] | None:

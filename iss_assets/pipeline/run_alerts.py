@@ -11,9 +11,9 @@ from iss_assets.alerting.rules import RUN_FAILED, WHOLE_STUDY, Alert, Known, Obs
 from iss_assets.alerting.store import Delivery, close_gone, deliver, record
 from iss_assets.pipeline.run_history import (
     PARTITION_TAG,
-    TAKEN_UP_TAG,
     errors_of,
     events_of,
+    is_taken_up,
     runs_by_id,
     unread_runs,
 )
@@ -57,7 +57,7 @@ def observations_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[Ob
     ended = last or datetime.now(UTC)
     if run.status == dg.DagsterRunStatus.SUCCESS:
         found.append(_of_step(run.run_id, partition, run.job_name, True, ended))
-    elif run.status == dg.DagsterRunStatus.FAILURE and not failed_steps and TAKEN_UP_TAG not in run.tags:
+    elif run.status == dg.DagsterRunStatus.FAILURE and not failed_steps and not is_taken_up(run):
         found.append(_of_step(run.run_id, partition, run.job_name, False, ended))
     return found
 

@@ -34,6 +34,10 @@ TRAINING_SCHEDULE = "weekly_training"
 TRAINING_TAG, TRAINING_STEP_TAG = "iss/training", "iss/training_step"
 """On the runs that follow: the id of the run that the schedule started, and what this one brings up to date."""
 _SCHEDULE_TAG = "dagster/schedule_name"
+WILL_RETRY_TAG, RETRY_TAG = "dagster/will_retry", "dagster/auto_retry_run_id"
+"""On a failed run: whether Dagster hands it out again, and the id of the run that continues its work. Also on runs that
+were handed out again is `RETRY_NUMBER_TAG`."""
+RETRY_NUMBER_TAG = "dagster/retry_number"
 TAKEN_UP_TAG = "iss/taken_up"
 """On a run whose process died and whose work a later run continues, so that it raises no alert of its own."""
 
@@ -74,24 +78,35 @@ def process_tags() -> dict[str, str]:
 
 
 def tag_process(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
-    """Record on a run that this process executes it, unless the process that started it has done so.
+    """Record on a run that this process executes it, unless that is recorded.
+
+    A run that continues another one's work begins with that one's tags.
 
     It tells live runs from dead ones: when the machine goes down, nothing is left that could report them as failed.
     """
-    if PID_TAG not in run.tags:
-        instance.add_run_tags(run.run_id, process_tags())
+    tags = process_tags()
+    if tags.items() - run.tags.items():
+        instance.add_run_tags(run.run_id, tags)
 
 
 def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
     """Report runs as failed whose process is gone, so that the UI does not show them as running forever.
 
-    Their slots in pools become free.
+    Their slots in pools become free. In a cluster, the launcher finds them (`cluster_launcher`): processes of other hosts
+    cannot be seen from here. What is reported there is what was handed out and lost on the way.
 
     Returns
     -------
     list of str
         The patients of these runs.
     """
+    lost_runs = getattr(instance.run_launcher, "lost_runs", None)
+    if lost_runs is not None:
+        starting = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTING])
+        lost: list[dg.DagsterRun] = lost_runs(instance.get_run_records(starting))
+        for run in lost:
+            instance.report_run_failed(run, "It was handed out to the workers, and none of them knows of it.")
+        return [run.tags.get(PARTITION_TAG, "") for run in lost]
     patients = []
     started = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING]
     for run in instance.get_runs(dg.RunsFilter(statuses=started)):
@@ -108,6 +123,11 @@ def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
         if holder is None or holder.is_finished:
             instance.event_log_storage.free_concurrency_slots_for_run(run_id)
     return patients
+
+
+def is_taken_up(run: dg.DagsterRun) -> bool:
+    """Return whether a later run continues the work of one whose process died."""
+    return TAKEN_UP_TAG in run.tags or run.tags.get(WILL_RETRY_TAG) == "true"
 
 
 def _runs_on(tags: Mapping[str, str]) -> bool:

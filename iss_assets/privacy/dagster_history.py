@@ -17,8 +17,8 @@ from typing import Any, Final
 
 from iss_assets.privacy.traces import Traces, quoted
 
-_RUN_COLUMNS: Final = ("run_id", "backfill_id")
-_MATERIALIZATION: Final = "ASSET_MATERIALIZATION"
+RUN_COLUMNS: Final = ("run_id", "backfill_id")
+MATERIALIZATION: Final = "ASSETMATERIALIZATION"
 
 
 def plan_forgetting(dagster_home: Path, traces: Traces) -> tuple[list[str], dict[str, int]]:
@@ -38,8 +38,8 @@ def plan_forgetting(dagster_home: Path, traces: Traces) -> tuple[list[str], dict
             continue  # the events of one run, which are in the index too
         with _opened(path) as connection:
             for table in _tables(connection):
-                if table in _WORDS:
-                    counts[_WORDS[table]] += len(_rows_about(connection, table, traces, runs))
+                if table in WORDS:
+                    counts[WORDS[table]] += len(_rows_about(connection, table, traces, runs))
     return sorted(runs), {words: count for words, count in counts.items() if count}
 
 
@@ -71,7 +71,7 @@ def forget_in_history(dagster_home: Path, traces: Traces, runs: set[str]) -> Non
 
 
 _LOGS: Final = (".err", ".out", ".log", ".complete")
-_WORDS: Final = {
+WORDS: Final = {
     "runs": "runs",
     "run_tags": "tags of runs",
     "event_logs": "events",
@@ -101,7 +101,7 @@ def _runs_that_name(dagster_home: Path, traces: Traces) -> set[str]:
 def _rows_about(connection: sqlite3.Connection, table: str, traces: Traces, runs: set[str]) -> list[int]:
     """Return the rows that name the patient or belong to one of the runs."""
     columns = _columns(connection, table)
-    of_runs = [columns.index(name) for name in _RUN_COLUMNS if name in columns]
+    of_runs = [columns.index(name) for name in RUN_COLUMNS if name in columns]
     return [
         rowid
         for rowid, *row in connection.execute(f"select rowid, * from {quoted(table)}")
@@ -138,7 +138,7 @@ def _remember_what_remains(connection: sqlite3.Connection, rowid: int) -> None:
     last = connection.execute(
         "select event, run_id, timestamp from event_logs where asset_key = ? and dagster_event_type = ? "
         "order by id desc limit 1",
-        [key, _MATERIALIZATION],
+        [key, MATERIALIZATION],
     ).fetchone() or (None, None, None)
     connection.execute(
         "update asset_keys set last_materialization = ?, last_run_id = ?, last_materialization_timestamp = ?, "

@@ -33,6 +33,7 @@ from iss_assets.privacy.at_work import nobody_at_work
 from iss_assets.privacy.audit import Action, AuditLine, AuditLog
 from iss_assets.privacy.certificate import Certificate, read_certificates, write_certificate
 from iss_assets.privacy.dagster_history import forget_in_history, plan_forgetting
+from iss_assets.privacy.postgres_history import forget_in_postgres, plan_forgetting_in_postgres
 from iss_assets.privacy.release.leftovers import work_folder
 from iss_assets.privacy.study_files import StudyFiles, delete_study_files, find_study_files, hashes_of
 from iss_assets.privacy.traces import SearchResult, Traces, search_home
@@ -449,8 +450,15 @@ def _remove_lines(path: Path, traces: Traces) -> None:
 def _forget_history(settings: Settings, pending: Pending) -> None:
     if pending.runs is None:
         # before anything is deleted: a row without the patient's name is only known by its run
-        pending.runs, history = plan_forgetting(settings.dagster_home, pending.traces)
+        storage = settings.cluster.storage
+        pending.runs, history = (
+            plan_forgetting(settings.dagster_home, pending.traces)
+            if storage is None
+            else plan_forgetting_in_postgres(storage, pending.traces)
+        )
         _remember(settings, pending, history=history)
+    if settings.cluster.storage is not None:
+        forget_in_postgres(settings.cluster.storage, pending.traces, set(pending.runs))
     forget_in_history(settings.dagster_home, pending.traces, set(pending.runs))
 
 

@@ -17,8 +17,8 @@ from dagster import DagsterInstance
 
 from iss_assets.alerting.rules import WHOLE_STUDY, Observation
 from iss_assets.alerting.store import deliver, record
+from iss_assets.pipeline.dagster_private import last_heartbeat
 from iss_assets.protocol.catalogue import DAEMON_SILENT
-from iss_assets.server.dagster_private import last_heartbeat
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Warehouse
 
