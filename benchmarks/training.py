@@ -475,7 +475,7 @@ def table_5(
     table = Table("experiment", "naive, items/s", "ours, items/s", "times naive", "how", "GPU memory, GB", "items shown", "hours")  # fmt: skip
     with tempfile.TemporaryDirectory() as name:
         written: set[str] = set()
-        for chosen in (e for e in EXPERIMENTS if e.is_network):
+        for chosen in (e for e in EXPERIMENTS if e.is_network and not e.has_attention):
             items = invent(chosen, n, side)
             picture = chosen.inputs[0]
             folder = Path(name) / picture

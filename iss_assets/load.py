@@ -23,6 +23,7 @@ from iss_assets.datasets.items import COLUMN_OF_INPUT, in_order, load_items
 from iss_assets.evaluation.frames import rows_of
 from iss_assets.modeling.experiments import experiment as find
 from iss_assets.modeling.items import MEASURES, SCORE_COLUMNS, EncodedFaces, Items
+from iss_assets.modeling.series import Series
 from iss_assets.schemas.audio import AUDIO_FEATURES
 from iss_assets.schemas.registry import BY_NAME
 from iss_assets.settings import Settings
@@ -373,6 +374,11 @@ class TrainingSet:
         return {name: v if isinstance(v, EncodedFaces) else np.asarray(v) for name, v in kept}
 
     @property
+    def series(self) -> dict[str, Series]:
+        """Series over the time of each video, of an experiment that reads whole videos; see `iss_assets.modeling.series`."""
+        return self.items.series
+
+    @property
     def target(self) -> np.ndarray:
         """Classes, int64 (n,): indices into `class_names`."""
         return self.items.target
@@ -405,8 +411,10 @@ class TrainingSet:
         Raises
         ------
         ValueError
-            If the experiment uses pictures or spectrograms, which are not rows of numbers.
+            If the experiment uses pictures, spectrograms or series, which are not rows of numbers.
         """
+        if self.series:
+            raise ValueError("series differ in length from video to video: use series or to_torch()")
         flat = [np.asarray(a) for name, a in self.inputs.items() if name not in ("faces", "mel")]
         if len(flat) < len(self.inputs):
             raise ValueError(
@@ -562,6 +570,8 @@ def _torch_dataset(data: TrainingSet) -> Dataset[Any]:
             for name, values in data.inputs.items():
                 value = torch.as_tensor(np.asarray(values[np.array([place])])[0])
                 tensors[name] = value.permute(2, 0, 1).float() / 255 if name == "faces" else value
+            for name, series in data.series.items():
+                tensors[name] = torch.from_numpy(series.select(np.array([place])).values)
             return tensors, int(data.target[place])
 
     return _Items()

@@ -378,6 +378,7 @@ DEMO_TRAINING: dict[str, object] = {
     "epochs": 2,
     "frames_per_patient": 12,
     "chunks_per_patient": 3,
+    "attention_epochs": 10,
     "image_side": 64,
     "initial_weights": "random",
 }
@@ -449,6 +450,16 @@ class TrainingSettings(Section):
     """At most this many frames per patient, evenly spaced; by default all, as in the paper."""
     chunks_per_patient: int | None = Field(None, ge=1)
     """At most this many 4-second chunks per patient, evenly spaced; by default all."""
+    instance_s: float = Field(1.0, gt=0)
+    """Seconds of a narrative that are one instance of an attention network (docs/statistics.md): the mean of its samples."""
+    instances_per_video: int = Field(300, ge=1)
+    """At most this many instances per video, evenly spaced; five minutes, and narratives last up to three."""
+    attention_epochs: int = Field(30, ge=1)
+    """Epochs of an attention network, each of ``attention_videos_per_patient`` videos per patient."""
+    attention_learning_rate: float = Field(1e-3, gt=0)
+    """Adam's rate for attention networks, which start from random weights."""
+    attention_videos_per_patient: int = Field(4, ge=1)
+    """Videos of each patient in an epoch of an attention network, however many the patient has submitted."""
     only_usable: bool = True
     """Use only videos that the quality measures call usable (the paper leaves out patient 0009)."""
     missing_scores: Literal["impute", "leave_out"] = "impute"

@@ -16,12 +16,14 @@ import numpy as np
 import pyarrow as pa
 
 from iss_assets.datasets.ahead import read_ahead
+from iss_assets.datasets.series import IN_VIDEOS, load_series
 from iss_assets.modeling.experiments import Experiment, experiment
 from iss_assets.modeling.folds import PatientLevel
 from iss_assets.modeling.items import (
     ANSWERS,
     MEASURES,
     SCORE_COLUMNS,
+    SERIES,
     InputArray,
     Items,
     evenly_spaced,
@@ -70,7 +72,9 @@ def load_items(
         connection.register("_chosen", keys)
         stored = "faces" in experiment.inputs and _too_many(connection, keys.num_rows, settings)
         with _ahead(warehouse, connection, experiment, keys.num_rows, stored):
-            payload = {n: _fetch(connection, n) for n in experiment.inputs if not (stored and n == "faces")}
+            arrays = [n for n in experiment.inputs if n not in SERIES and not (stored and n == "faces")]
+            payload = {n: _fetch(connection, n) for n in arrays}
+        series = load_series(connection, [n for n in experiment.inputs if n in SERIES], keys, settings)
         marked = _rows(connection, _MARKED) if stored else None
     inputs: dict[str, InputArray] = {name: _to_array(name, rows, settings) for name, rows in payload.items()}
     if marked is not None:
@@ -86,6 +90,7 @@ def load_items(
         frame_index=item if experiment.item == "frame" else None,
         chunk_index=item if experiment.item == "chunk" else None,
         weight=keys["weight"].to_numpy(),
+        series=series,
     )
 
 
@@ -157,7 +162,7 @@ def left_out(
         With the schema `LEFT_OUT_SCHEMA`, ordered. A reason is ``no_consent``, ``no_submission``, ``no_video``, the status of
         ``videos``, ``not_assessed`` (no quality yet), the reason of ``video_quality``, ``no_survey``, ``no_answers``
         (left out by setting), ``no_frames``, ``no_faces``, ``no_landmarks``, ``no_embeddings``, ``no_full_chunk``, or one such as
-        ``no_voice`` for each of the `MEASURES`.
+        ``no_voice`` for each of the `MEASURES` and ``no_mesh_series`` for each of the `SERIES`.
     """
     reasons = [
         (f"not ({_CONSENTING})", "'no_consent'"),
@@ -179,9 +184,9 @@ def left_out(
         reasons.append(
             ("v.video_id not in (select video_id from landmarks where detected)", "'no_landmarks'")
         )
-    measured = [name for name in experiment.inputs if name in MEASURES]
+    measured = [name for name in experiment.inputs if name in MEASURES or name in SERIES]
     for name in measured:
-        reasons.append((f"v.video_id not in (select video_id {_of_whole_videos(name)})", f"'no_{name}'"))
+        reasons.append((f"v.video_id not in ({_videos_with(name)})", f"'no_{name}'"))
     last = "'no_full_chunk'" if experiment.item == "chunk" else "'no_embeddings'"
     case = "\n".join(f"    when {condition} then {reason}" for condition, reason in reasons)
     everything = settings.model_copy(update={"frames_per_patient": None, "chunks_per_patient": None})
@@ -241,7 +246,7 @@ COLUMN_OF_INPUT = {
     "mel": ("mel_spectrograms", "mel"),
     "audio_features": ("audio_features", AUDIO_FEATURES[0]),
     "embeddings": ("embeddings", "embedding"),
-    **{name: (table, columns[0]) for name, (table, columns) in MEASURES.items()},
+    **{name: (table, columns[0]) for name, (table, columns) in {**MEASURES, **SERIES}.items()},
 }
 """Table and column of each input of an experiment; of several columns, the first."""
 
@@ -311,10 +316,7 @@ def _choose(
         # a short last chunk may have been kept; the network needs full ones
         conditions.append("m.steps = (select max(steps) from mel_spectrograms)")
     elif experiment.item == "video":
-        joins = " ".join(
-            f"semi join (select video_id {_of_whole_videos(name)}) using (video_id)"
-            for name in experiment.inputs
-        )
+        joins = " ".join(f"semi join ({_videos_with(name)}) using (video_id)" for name in experiment.inputs)
     else:
         joins = "join (select video_id, count(*) as n from frames group by all) using (video_id)"
         joins += " join bpi_scores s on s.submission_id = v.video_id"
@@ -352,6 +354,11 @@ def _fetch(connection: duckdb.DuckDBPyConnection, name: str) -> pa.Table:
         connection,
         f"select c.place, {columns} from _chosen c join {table} t on t.video_id = c.video_id and t.{index} = c.item",
     )
+
+
+def _videos_with(name: str) -> str:
+    """Return the query for the videos that have one of the `MEASURES` or `SERIES`."""
+    return IN_VIDEOS.get(name) or f"select video_id {_of_whole_videos(name)}"
 
 
 def _of_whole_videos(name: str) -> str:

@@ -52,7 +52,7 @@ embeddings_job = dg.define_asset_job(
 
 train_job = dg.define_asset_job(
     "train",
-    selection=dg.AssetSelection.assets("fold_models", "frame_predictions"),
+    selection=dg.AssetSelection.assets("fold_models", "frame_predictions", "video_attention"),
     tags=_ON_GPU,
     description="Fit the experiments' models, one per split, and predict the patients left out.",
 )

@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 
 from iss_assets.evaluation import baselines, canaries, permutation, results, subgroups
+from iss_assets.evaluation.attention import attention_canaries, attention_shortcuts
 from iss_assets.evaluation.frames import Rows, as_frame
 from iss_assets.evaluation.permutation import (
     FitPredict,
@@ -22,6 +23,7 @@ from iss_assets.evaluation.permutation import (
 from iss_assets.modeling.forests import processors
 from iss_assets.protocol import published
 from iss_assets.schemas.evaluation import CanaryResults, SplitStability
+from iss_assets.schemas.modeling import VideoAttention
 from iss_assets.settings import EvaluationSettings
 
 CODE_VERSION: Final = "4"
@@ -51,6 +53,8 @@ class EvaluationInputs:
         For each experiment to train unchanged on shuffled labels for the leakage canary: a callable.
     by_seed
         For each experiment to retrain with other split seeds: a callable.
+    attention
+        ``video_attention``, of the experiments on whole videos.
     features
         Data frames for the identity probe by name, with one row per video (``patient_id``, ``video_id``, numbers).
     """
@@ -67,6 +71,7 @@ class EvaluationInputs:
     fit_predict: Mapping[str, FitPredict] = field(default_factory=dict)
     by_seed: Mapping[str, SeedPredict] = field(default_factory=dict)
     features: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    attention: Rows | None = None
 
 
 def evaluate_study(
@@ -95,7 +100,7 @@ def evaluate_study(
         Every evaluation table by its name in the warehouse, each whole: ``experiment_results``,
         ``experiment_metrics``, ``confusion_counts``, ``calibration``, ``baseline_accuracy``, ``baseline_results``,
         ``permutation_results``, ``paired_differences``, ``subgroup_results``, ``quality_associations``,
-        ``canary_results``, ``split_stability``.
+        ``attention_shortcuts``, ``canary_results``, ``split_stability``.
 
     Raises
     ------
@@ -122,6 +127,9 @@ def evaluate_study(
         )
         alarms = _canaries(inputs, splits, fold_models, levels, classes, settings, pool, concurrency, report)
         stability = _stability(inputs, levels, classes, settings, pool, concurrency, report)
+    attention = as_frame(VideoAttention.from_rows([]) if inputs.attention is None else inputs.attention)
+    shortcuts = attention_shortcuts(attention[attention["experiment"].isin(classes)], quality, settings)
+    alarms += attention_canaries(as_frame(shortcuts))
     base = baselines.baseline_accuracy(patients, splits, as_frame(inputs.bpi_scores), quality, settings)
     differences = permutation.paired_differences(accuracies, as_frame(base), settings)
     metrics = results.experiment_metrics(accuracies, settings, as_frame(chance))
@@ -144,6 +152,7 @@ def evaluate_study(
         "paired_differences": differences,
         "subgroup_results": subgroups.subgroup_results(accuracies, patients, settings),
         "quality_associations": canaries.quality_associations(quality, levels),
+        "attention_shortcuts": shortcuts,
         "canary_results": CanaryResults.from_rows(alarms),
         "split_stability": SplitStability.from_rows(stability),
     }

@@ -1,7 +1,7 @@
 """The experiments as data: inputs, targets and model of each, following section 4 of the paper, and one of our own.
 
-To add an experiment, add an entry to `EXPERIMENTS` and, if needed, a network in ``networks``. Published figures are in
-``protocol.published``.
+To add an experiment, add an entry to `EXPERIMENTS` and, if needed, a network in ``networks``. An experiment on whole videos
+(``attention``) needs only the entry. Published figures are in ``protocol.published``.
 """
 
 from __future__ import annotations
@@ -21,11 +21,28 @@ FOREST_CODE_VERSION: Final = "3"
 """Version of the code of forests. It is separate because forests are grown in minutes and networks in days. Since
 version 3 each tree draws as many rows as there are frames, not as many as there are submissions."""
 
+ATTENTION_CODE_VERSION: Final = "1"
+"""Version of the code of attention networks, which are trained in seconds."""
+
 Item = Literal["frame", "chunk", "submission", "video"]
 Input = Literal[
-    "faces", "landmarks", "scores", "mel", "audio_features", "embeddings", "voice", "behavior", "text"
+    "faces",
+    "landmarks",
+    "scores",
+    "mel",
+    "audio_features",
+    "embeddings",
+    "voice",
+    "behavior",
+    "text",
+    "embedding_series",
+    "mesh_series",
+    "behavior_series",
 ]
-Model = Literal["resnet50", "forest", "fusion_1", "fusion_2", "fusion_3", "audio_static", "linear_probe"]
+Model = Literal[
+    "resnet50", "forest", "fusion_1", "fusion_2", "fusion_3", "audio_static", "linear_probe", "attention"
+]
+OverTime = Literal["convolution", "gru"]
 
 
 @dataclass(frozen=True)
@@ -49,6 +66,8 @@ class Experiment:
         4 for the pain levels, 2 for no pain and pain.
     model : str
         Kind of model.
+    over_time : str, optional
+        How a model of kind ``attention`` looks at the neighbors of an instance in time; by default it does not.
     """
 
     name: str
@@ -58,6 +77,7 @@ class Experiment:
     item: Item
     classes: Literal[2, 4]
     model: Model
+    over_time: OverTime | None = None
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -67,7 +87,17 @@ class Experiment:
     @property
     def uses_backbone(self) -> bool:
         """Whether a pretrained network is used, as a part of the model or for its embeddings."""
-        return self.model != "forest"
+        return self.uses_embeddings or self.model not in ("forest", "attention")
+
+    @property
+    def uses_embeddings(self) -> bool:
+        """Whether faces are embedded by a frozen network first."""
+        return "embeddings" in self.inputs or "embedding_series" in self.inputs
+
+    @property
+    def has_attention(self) -> bool:
+        """Whether an item is a series of instances, which the model weighs."""
+        return self.model == "attention"
 
     @property
     def is_network(self) -> bool:
@@ -77,7 +107,8 @@ class Experiment:
     @property
     def code_version(self) -> str:
         """Version of the code that trains this kind of model."""
-        return FOREST_CODE_VERSION if self.model == "forest" else CODE_VERSION
+        special = {"forest": FOREST_CODE_VERSION, "attention": ATTENTION_CODE_VERSION}
+        return special.get(self.model, CODE_VERSION)
 
     def target(self, level: str) -> str:
         """Return the class of a patient with this pain level."""
@@ -101,7 +132,11 @@ def _none(_: Experiment) -> bool:
 
 
 def _networks(e: Experiment) -> bool:
-    return e.is_network
+    return e.is_network and not e.has_attention
+
+
+def _attention(e: Experiment) -> bool:
+    return e.has_attention
 
 
 def _faces(e: Experiment) -> bool:
@@ -120,16 +155,21 @@ READ_BY: Final[Mapping[str, Callable[[Experiment], bool]]] = MappingProxyType(
         "embedding_network": _none,
         "seed": lambda e: e.model != "linear_probe",
         "epochs": _networks,
-        "batch_size": _networks,
+        "batch_size": lambda e: e.is_network,
         "learning_rate": _networks,
         "image_side": _faces,
         "feature_layer": lambda e: e.model in ("fusion_3", "audio_static"),
         "frames_per_patient": lambda e: e.item == "frame",
         "chunks_per_patient": lambda e: e.item == "chunk",
+        "instance_s": _attention,
+        "instances_per_video": _attention,
+        "attention_epochs": _attention,
+        "attention_learning_rate": _attention,
+        "attention_videos_per_patient": _attention,
         "only_usable": _every,
         "missing_scores": lambda e: "scores" in e.inputs,
         "class_weights": _every,
-        "precision": lambda e: e.uses_backbone,
+        "precision": lambda e: e.uses_backbone and not e.has_attention,
         # these affect where and how fast a model is computed; what was used is stored with it
         "device": _none,
         "compile": _none,
@@ -169,6 +209,14 @@ EXPERIMENTS: Final = (
     Experiment("forest_text", None, "Random Forest Text", ("text",), "video", 2, "forest"),
     Experiment(
         "forest_measures", None, "Random Forest Measures", ("voice", "behavior", "text"), "video", 2, "forest"
+    ),
+    # Our own: a whole video as the item, read second by second, with the four levels in their order
+    Experiment(
+        "mil_embeddings", None, "Attention Embeddings", ("embedding_series",), "video", 4, "attention"
+    ),
+    Experiment("mil_mesh", None, "Attention Mesh", ("mesh_series",), "video", 4, "attention", "convolution"),
+    Experiment(
+        "mil_behavior", None, "Attention Behavior", ("behavior_series",), "video", 4, "attention", "gru"
     ),
 )
 """All experiments in the order of Table 5, followed by our own."""

@@ -46,6 +46,20 @@ PREDICTIONS: Final = pa.schema(
 """Columns of ``frame_predictions`` without ``split``, which the caller adds."""
 
 
+ATTENTION: Final = pa.schema(
+    [
+        ("experiment", pa.string()),
+        ("patient_id", pa.string()),
+        ("video_id", pa.string()),
+        ("instance", pa.int32()),
+        ("start_s", pa.float64()),
+        ("end_s", pa.float64()),
+        ("attention", pa.float64()),
+    ]
+)
+"""Columns of ``video_attention`` without ``split`` and ``fingerprint``, which the caller adds."""
+
+
 @dataclass(frozen=True)
 class FittedFold:
     """A trained model and its row in ``fold_models``.
@@ -158,6 +172,12 @@ def fitting_steps(
         arrays, used = probe.arrays(), by_scikit_learn(experiment.model)
         origin = embedding_origin(settings)
         history = [_summary(probe.probabilities(x), train)]
+    elif experiment.has_attention:
+        from iss_assets.modeling.attention_training import attention_steps
+
+        trained = yield from attention_steps(experiment, train, preparation, settings, progress)
+        arrays, history, used = trained.arrays, trained.history, trained.computed
+        origin = embedding_origin(settings) if experiment.uses_embeddings else "none"
     else:
         from iss_assets.modeling.computing import choose_device
         from iss_assets.modeling.training import training_steps
@@ -228,6 +248,72 @@ def fold_probabilities(
     experiment: Experiment, weights: Path | FittedFold, test: Items, settings: TrainingSettings
 ) -> np.ndarray:
     """Return the class probabilities of test items, (n, classes), from the model of a fold; see `predict_fold`."""
+    arrays, described = _read_model(experiment, weights)
+    if len(test) == 0:
+        return np.zeros((0, experiment.classes))
+    preparation = Preparation.from_arrays(arrays)
+    if experiment.model == "forest":
+        return Forest.from_arrays(arrays).probabilities(columns_of(experiment, preparation, test))
+    if experiment.model == "linear_probe":
+        return Probe.from_arrays(arrays).probabilities(columns_of(experiment, preparation, test))
+    if experiment.has_attention:
+        from iss_assets.modeling.attention_training import predict_attention
+
+        probabilities, _ = predict_attention(experiment, arrays, preparation, test)
+        return probabilities
+    from iss_assets.modeling.computing import choose_device
+    from iss_assets.modeling.training import predict_network
+
+    trained_with = TrainingSettings.model_validate(json.loads(described["settings"]))
+    return predict_network(experiment, arrays, preparation, test, trained_with, choose_device(settings))
+
+
+def attention_of_fold(
+    experiment: Experiment, weights: Path | FittedFold, test: Items, settings: TrainingSettings
+) -> pa.Table:
+    """Return where in each test video the model of a fold looks.
+
+    Parameters
+    ----------
+    experiment, weights, test : Experiment, Path or FittedFold, Items
+        As for `predict_fold`; an experiment without attention has no rows.
+    settings : TrainingSettings
+        How many seconds an instance lasts.
+
+    Returns
+    -------
+    pyarrow.Table
+        Columns of `ATTENTION`: a row per instance, in the order of `test` and of time.
+
+    Raises
+    ------
+    ValueError
+        As `predict_fold`.
+    """
+    if not experiment.has_attention or len(test) == 0:
+        return ATTENTION.empty_table()
+    from iss_assets.modeling.attention_training import predict_attention
+
+    arrays, _ = _read_model(experiment, weights)
+    _, attention = predict_attention(experiment, arrays, Preparation.from_arrays(arrays), test)
+    series = next(iter(test.series.values()))
+    start = series.number.astype(np.float64) * settings.instance_s
+    columns = {
+        "experiment": pa.repeat(experiment.name, len(attention)),
+        "patient_id": np.repeat(test.patient_id, series.lengths),
+        "video_id": np.repeat(test.video_id, series.lengths),
+        "instance": series.number,
+        "start_s": start,
+        "end_s": start + settings.instance_s,
+        "attention": attention.clip(0, 1),
+    }
+    return pa.table(columns).cast(ATTENTION)
+
+
+def _read_model(
+    experiment: Experiment, weights: Path | FittedFold
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Read a model file, and refuse that of another experiment or another version of the code."""
     file = weights.weights if isinstance(weights, FittedFold) else weights
     arrays, described = read_arrays(file)
     if described.get("experiment") != experiment.name:
@@ -238,18 +324,7 @@ def fold_probabilities(
         raise ValueError(
             f"{file.name} was written by another version of the training code: train this fold again"
         )
-    if len(test) == 0:
-        return np.zeros((0, experiment.classes))
-    preparation = Preparation.from_arrays(arrays)
-    if experiment.model == "forest":
-        return Forest.from_arrays(arrays).probabilities(columns_of(experiment, preparation, test))
-    if experiment.model == "linear_probe":
-        return Probe.from_arrays(arrays).probabilities(columns_of(experiment, preparation, test))
-    from iss_assets.modeling.computing import choose_device
-    from iss_assets.modeling.training import predict_network
-
-    trained_with = TrainingSettings.model_validate(json.loads(described["settings"]))
-    return predict_network(experiment, arrays, preparation, test, trained_with, choose_device(settings))
+    return arrays, described
 
 
 Result = TypeVar("Result")
@@ -265,7 +340,7 @@ def folds_side_by_side(
     Parameters
     ----------
     experiment : Experiment
-        Forests use all cores, so their folds run one after another.
+        Forests use all cores, and an attention network takes seconds, so their folds run one after another.
     jobs : sequence of callables
         Each returns a generator that does the work step by step, like `fitting_steps`.
     settings : TrainingSettings
@@ -276,7 +351,7 @@ def folds_side_by_side(
     tuple
         Index of a job and its result, as soon as it is done.
     """
-    if not experiment.is_network:
+    if not experiment.is_network or experiment.has_attention:
         for number, job in enumerate(jobs):
             yield number, _exhaust(job())
         return

@@ -14,8 +14,16 @@ import numpy as np
 
 from iss_assets.modeling.experiments import Experiment
 from iss_assets.modeling.pictures import EncodedFaces, SharedPictures
+from iss_assets.modeling.series import Series, scale_of_series
 from iss_assets.protocol import terms
-from iss_assets.schemas.behavior import BEHAVIOR_MEASURES, FaceBehaviorSummary
+from iss_assets.schemas.behavior import (
+    BEHAVIOR_MEASURES,
+    BEHAVIOR_SERIES,
+    FaceBehavior,
+    FaceBehaviorSummary,
+)
+from iss_assets.schemas.modeling import Embeddings
+from iss_assets.schemas.visual import Landmarks
 from iss_assets.schemas.voice import VOICE_FEATURES, VoiceFeatures
 from iss_assets.schemas.words import TEXT_MEASURES, TextFeatures
 
@@ -39,6 +47,15 @@ MEASURES: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = MappingProxyType(
     }
 )
 """The inputs that are measures of a whole video, each with its table and columns. A measure can be missing (NaN)."""
+
+SERIES: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = MappingProxyType(
+    {
+        "embedding_series": (Embeddings.__table__, ("embedding",)),
+        "mesh_series": (Landmarks.__table__, ("points",)),
+        "behavior_series": (FaceBehavior.__table__, BEHAVIOR_SERIES),
+    }
+)
+"""The inputs that are series over the time of a video, each with its table and columns."""
 
 MEL_FLOOR_DB: Final = -80.0
 """Lowest value of a spectrogram in dB relative to its maximum (``power_to_db`` of librosa with ``top_db=80``)."""
@@ -67,6 +84,8 @@ class Items:
         By name: ``faces`` uint8 (n, side, side, 3) RGB; ``landmarks`` float32 (n, 1404), 468 points x, y, z;
         ``scores`` float32 (n, 15), see `SCORE_COLUMNS`; ``mel`` float32 (n, 128, 173) in dB; ``audio_features``
         float32 (n, 25); ``embeddings`` float32 (n, width of the network); ``voice`` and others float32, see `MEASURES`.
+    series : dict of Series
+        By name: ``mesh_series`` and others of an experiment on whole videos, see `SERIES`; all of the same instances.
     """
 
     patient_id: np.ndarray
@@ -77,9 +96,10 @@ class Items:
     target: np.ndarray
     weight: np.ndarray
     inputs: dict[str, InputArray]
+    series: dict[str, Series] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        columns = {name: getattr(self, name) for name in _COLUMNS} | self.inputs
+        columns = {name: getattr(self, name) for name in _COLUMNS} | self.inputs | self.series
         for name, column in columns.items():
             if len(column) != len(self.target):
                 raise ValueError(f"{name} has {len(column)} rows and target has {len(self.target)}")
@@ -96,11 +116,16 @@ class Items:
                 name: values[indices] if isinstance(values, np.ndarray) else values.select(indices)
                 for name, values in self.inputs.items()
             },
+            series={name: series.select(indices) for name, series in self.series.items()},
         )
 
     def of(self, patients: Sequence[str]) -> Items:
         """Select the items of some patients without changing the order."""
         return self.take(np.isin(self.patient_id, np.asarray(patients, dtype=str)))
+
+    def instances_per_video(self) -> np.ndarray:
+        """Return the number of instances of each video of an experiment on series, int64 (n,)."""
+        return next(iter(self.series.values())).lengths
 
     @property
     def patients(self) -> list[str]:
@@ -120,6 +145,7 @@ def make_items(
     frame_index: np.ndarray | None = None,
     chunk_index: np.ndarray | None = None,
     weight: np.ndarray | None = None,
+    series: dict[str, Series] | None = None,
 ) -> Items:
     """Create the items of an experiment from arrays; targets are derived from the pain levels.
 
@@ -128,8 +154,9 @@ def make_items(
     ValueError
         If an input of the experiment is missing, or if lengths differ.
     """
+    series = series or {}
     for name in experiment.inputs:
-        if name not in inputs:
+        if name not in inputs and name not in series:
             raise ValueError(f"experiment {experiment.name} needs the input {name}")
     level = np.asarray(level, dtype=str)
     n = len(level)
@@ -143,7 +170,8 @@ def make_items(
         level=level,
         target=np.asarray(classes, np.int64)[place] if n else np.zeros(0, np.int64),
         weight=np.ones(n) if weight is None else weight.astype(np.float64),
-        inputs={name: inputs[name] for name in experiment.inputs},
+        inputs={name: inputs[name] for name in experiment.inputs if name in inputs},
+        series={name: series[name] for name in experiment.inputs if name in series},
     )
 
 
@@ -169,7 +197,7 @@ class Preparation:
     medians : ndarray of float32, (9,), or empty
         Weighted median of each answer over the training items; replaces missing answers.
     centre, scale : dict of ndarray of float32
-        Mean and standard deviation of ``scores``, ``audio_features`` and ``embeddings``, by input. Forests get unscaled
+        Mean and standard deviation of ``scores``, ``audio_features``, ``embeddings`` and each of the `SERIES`, by input. Forests get unscaled
         values because they only compare them. Landmarks stay raw (paper, Experiment 4: "raw landmarks"), and
         spectrograms have a fixed scale.
     typical : dict of ndarray of float32
@@ -199,6 +227,18 @@ class Preparation:
                 vector = (vector - self.centre[name]) / self.scale[name]
             ready[name] = vector
         return ready
+
+    def instances(self, items: Items) -> np.ndarray:
+        """Return the instances of all videos, one video after the other, as float32 (rows, columns), ready for a network.
+
+        The series of an experiment stand side by side. What was not measured gets the mean of the training side, and one
+        more column per series is 1 where anything was not.
+        """
+        ready = []
+        for name, series in items.series.items():
+            scaled = (series.values - self.centre[name]) / self.scale[name]
+            ready.append(_imputed(scaled, np.zeros(scaled.shape[1], np.float32)))
+        return np.concatenate(ready, axis=1)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return all arrays by name, for the model file."""
@@ -255,6 +295,8 @@ def fit_preparation(train: Items, scaled: bool) -> Preparation:
             deviation = values.std(axis=0)
             centre[name] = values.mean(axis=0).astype(np.float32)
             scale[name] = np.where(deviation > 1e-6, deviation, 1.0).astype(np.float32)
+    for name, series in train.series.items():
+        centre[name], scale[name] = scale_of_series(series, train.patient_id)
     return Preparation(medians, centre, scale, typical)
 
 

@@ -253,16 +253,18 @@ def fold_fingerprints(
     train: Sequence[str],
     test: Sequence[str],
 ) -> dict[str, str]:
-    """Return the fingerprints that a fold's model and predictions have when they are current."""
+    """Return the fingerprints that a fold's model, predictions and attention, if it has one, have when they are current."""
     learned = fingerprint(
         experiment.name,
         experiment.code_version,
         relevant_settings(experiment, settings),
         data_hash(warehouse, experiment, settings, train),
     )
+    predicted = fingerprint(learned, data_hash(warehouse, experiment, settings, test))
     return {
         "fold_models": learned,
-        "frame_predictions": fingerprint(learned, data_hash(warehouse, experiment, settings, test)),
+        "frame_predictions": predicted,
+        **({"video_attention": predicted} if experiment.has_attention else {}),
     }
 
 
@@ -270,8 +272,9 @@ def relevant_settings(experiment: Experiment, settings: TrainingSettings) -> dic
     """Return the settings that change what this experiment's model learns, and its initial weights by content."""
     first = "none"
     if experiment.uses_backbone:
-        embedded = "embeddings" in experiment.inputs
-        first = embedding_fingerprint(settings) if embedded else weights_fingerprint(settings)
+        first = (
+            embedding_fingerprint(settings) if experiment.uses_embeddings else weights_fingerprint(settings)
+        )
     return {**experiment.settings_read(settings), "first_weights": first}
 
 
@@ -364,12 +367,16 @@ def evaluation_fingerprint(warehouse: Warehouse, settings: Settings, *, retrain:
     ages = warehouse.query(
         "select patient_id, age_group from patients where age_group is not null order by all"
     )
-    # without age groups the same as before there were any, so that no home is evaluated again
+    flagged = warehouse.query(
+        "select video_id, moments, flags from video_quality semi join video_attention using (video_id) order by video_id"
+    )
+    # without age groups and attention the same as before there were any, so that no home is evaluated again
     return fingerprint(
         predictions_fingerprint(warehouse),
         settings.evaluation.digest(),
         retrain,
         *([ages.to_pylist()] if ages.num_rows else []),
+        *([flagged.to_pylist()] if flagged.num_rows else []),
     )
 
 
@@ -617,6 +624,7 @@ _SHOWN = (
     "cv_splits",
     "fold_models",
     "frame_predictions",
+    "video_attention",
     "patient_accuracy",
     "experiment_results",
     "check_in_claims",

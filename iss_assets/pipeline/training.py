@@ -13,9 +13,13 @@ from typing import Any
 
 import dagster as dg
 
-from iss_assets.datasets.items import patients_with_items, trainable_patients, without_consent
+from iss_assets.datasets.items import (
+    COLUMN_OF_INPUT,
+    patients_with_items,
+    trainable_patients,
+    without_consent,
+)
 from iss_assets.modeling.experiments import BY_NAME, EXPERIMENTS, experiment
-from iss_assets.modeling.items import MEASURES
 from iss_assets.pipeline.partition_keys import fold_key
 from iss_assets.pipeline.planning import MARTS, PAGES
 from iss_assets.pipeline.run_history import STATE_TAG, SUBJECT_TAG, known_patients, unless_made
@@ -79,19 +83,19 @@ def why_not_trained(warehouse: Warehouse, settings: Settings) -> str | None:
 
 
 def untrained_experiments(warehouse: Warehouse, settings: Settings) -> dict[str, str]:
-    """Return the experiments on measures of whole videos that too few patients have, each with the reason.
+    """Return the experiments on whole videos that too few patients have been measured for, each with the reason.
 
     They need more patients than the largest split tests: then every training side has some, however patients are
-    assigned. Nothing is said before patients are assigned.
+    assigned. Nothing is said before patients are assigned, nor of embeddings, which training makes itself.
     """
     cohort = warehouse.query("select patient_id, split from cv_splits")
     patients = set(cohort["patient_id"].to_pylist())
     largest = max(Counter(cohort["split"].to_pylist()).values(), default=0)
     reasons = {}
     for candidate in EXPERIMENTS:
-        if candidate.item != "video" or not patients:
+        if candidate.item != "video" or candidate.uses_embeddings or not patients:
             continue
-        tables = " and ".join(MEASURES[name][0] for name in candidate.inputs)
+        tables = " and ".join(COLUMN_OF_INPUT[name][0] for name in candidate.inputs)
         found = patients & {*patients_with_items(warehouse, candidate, settings.training)}
         if len(found) <= largest:
             reasons[candidate.name] = (
@@ -176,7 +180,7 @@ def _embeddings(
     experiments: Sequence[str],
     eligible: Sequence[str],
 ) -> Iterator[TrainingRun]:
-    if "embedding_probe" in experiments:
+    if any(BY_NAME[name].uses_embeddings for name in experiments):
         for patient in stale_embeddings(warehouse, settings, eligible):
             yield TrainingRun("embed", f"embeddings of {patient}", (patient, patient))
 

@@ -214,19 +214,20 @@ def _remove_models(writer: Writer, patient: str, removed: Removed) -> None:
         "where list_contains(test_patients, ?)",
         [patient, patient],
     )
-    predictions = 0
+    made: Counter[str] = Counter()
     for experiment, split in removed.folds:
-        predictions += _delete(
-            writer,
-            "frame_predictions",
-            "experiment = ? and split = ? and patient_id <> ?",
-            [experiment, split, patient],
-        )
+        for table in ("frame_predictions", "video_attention"):
+            made[table] += _delete(
+                writer,
+                table,
+                "experiment = ? and split = ? and patient_id <> ?",
+                [experiment, split, patient],
+            )
         writer.execute(
             "delete from extractions where patient_id = ? and subject = ?",
             [STUDY, fold_subject(experiment, split)],
         )
-    removed.made_again["frame_predictions"] = predictions
+    removed.made_again |= made
     if removed.folds:
         removed.made_again["patient_accuracy"] = _delete(
             writer, "patient_accuracy", "patient_id <> ?", [patient]

@@ -113,6 +113,9 @@ OURS: Final = {
     "forest_behavior": ("Ours", "Random Forest Behavior", "movement of head and face"),
     "forest_text": ("Ours", "Random Forest Text", "figures about words"),
     "forest_measures": ("Ours", "Random Forest Measures", "voice, movement, figures about words"),
+    "mil_embeddings": ("Ours", "Attention Embeddings", "faces (frozen backbone) over time"),
+    "mil_mesh": ("Ours", "Attention Mesh", "landmarks over time"),
+    "mil_behavior": ("Ours", "Attention Behavior", "movement of head and face over time"),
 }
 """Experiments of this project that the paper does not have: number, label, data."""
 

@@ -110,26 +110,36 @@ def _curves(
         charts.Track("Mouth", [binned("mouth_open", facing), binned("lip_corners", facing)], -0.1, 0.3),
         charts.Track("Brows lowered", [binned("brow_lowering", facing)], -0.06, 0.06),
     ]
-    moments: dict[str, list[tuple[float, float]]] = json.loads((judged and judged.moments) or "{}")
     flags = list(judged.flags) if judged is not None else []
     blinks = _spans(time, new["blink"].to_numpy(float) == 1)
     rows = [
         charts.SpanRow("Blinks", [((a + b) / 2, (a + b) / 2) for a, b in blinks], "moment"),
         charts.SpanRow("Turned away", _spans(time, ~facing), "away"),
-        *(
-            charts.SpanRow(FLAGS.get(flag, flag).capitalize(), [(a, b) for a, b in moments[flag]], "flag")
-            for flag in flags
-            if moments.get(flag)
-        ),
+        *flagged_spans(judged),
     ]
     rows = [row for row in rows if row.spans or row.kind == "moment"]
-    day = f"{clock:%-d %b %Y}" if clock is not None else "no questionnaire"
     spoken = f"Behavior in video {video_id}: {len(blinks)} blinks, head turned away in {1 - facing.mean():.0%} of the pictures."
     return VideoCurves(
-        f"{day} · {video_id} · {duration:.0f} s",
+        video_title(video_id, clock, duration),
         ", ".join(FLAGS.get(flag, flag) for flag in flags),
         charts.video_curves(centers, tracks, rows, duration, spoken),
     )
+
+
+def video_title(video_id: str, clock: datetime | None, duration: float) -> str:
+    """Return a video's day, id and length."""
+    day = f"{clock:%-d %b %Y}" if clock is not None else "no questionnaire"
+    return f"{day} · {video_id} · {duration:.0f} s"
+
+
+def flagged_spans(judged: Any) -> list[charts.SpanRow]:
+    """Return a row for each flag of a video that holds for parts of it, from its row of ``video_quality``, if any."""
+    moments: dict[str, list[tuple[float, float]]] = json.loads((judged and judged.moments) or "{}")
+    return [
+        charts.SpanRow(FLAGS.get(flag, flag).capitalize(), [(a, b) for a, b in moments[flag]], "flag")
+        for flag in (list(judged.flags) if judged is not None else [])
+        if moments.get(flag)
+    ]
 
 
 def _means(

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from iss_assets.evaluation.attention import CANARY as ATTENTION_CANARY
 from iss_assets.evaluation.comparable import LeftOut
 from iss_assets.evaluation.frames import rows_of
 from iss_assets.protocol.published import describe, sees_face_or_voice
@@ -38,11 +39,28 @@ def banners(
     """
     found = []
     failed = canaries[canaries["passed"].eq(False)] if len(canaries) else canaries
+    # one model that looks at glare says nothing about the others
+    looks = (
+        failed["canary"].str.startswith(ATTENTION_CANARY)
+        if len(failed)
+        else failed["canary"].eq(ATTENTION_CANARY)
+    )
+    failed, shortcuts = failed[~looks], failed[looks]
     if len(failed):
         found.append(
             Banner(
                 "A leakage alarm has gone off: no figure of this report can be trusted.",
                 " ".join(f"{r.canary} ({r.subject}): {r.detail}" for r in rows_of(failed)),
+                "bad",
+            )
+        )
+    if len(shortcuts):
+        models = _and(sorted({_label(e) for e in shortcuts["subject"]}))
+        found.append(
+            Banner(
+                f"{models}: attention goes to flagged parts of the videos, so these figures may be about the room and not the "
+                "patient.",
+                " ".join(f"{_label(r.subject)}, {r.canary}: {r.detail}" for r in rows_of(shortcuts)),
                 "bad",
             )
         )

@@ -1,4 +1,4 @@
-"""One patient's page: pain scores, quality and behavior over time, accuracy in each experiment. No face."""
+"""One patient's page: scores, quality and behavior over time, accuracy in each experiment, where models looked. No face."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from iss_assets.evaluation.baselines import quality_measures
 from iss_assets.evaluation.frames import Rows, as_frame, number_or_none, rows_of
 from iss_assets.protocol import terms
 from iss_assets.reports import charts, report_tables
+from iss_assets.reports.attention import attention_curves
 from iss_assets.reports.behavior import behavior_curves
 from iss_assets.reports.measures import over_time
 from iss_assets.reports.templating import INVENTED, STUDY, Frame, write_page
@@ -41,6 +42,8 @@ class PatientReportInputs:
         Rows of the tables of `measures.SHOWN` by name, one per video.
     behavior
         The patient's rows of `behavior.read_newest`; None where behavior was not measured.
+    attention
+        The patient's rows of `attention.read_attention`; None where no model on whole videos has been trained.
     study_name, invented, made_at
         As in `StudyReportInputs`.
     """
@@ -53,6 +56,7 @@ class PatientReportInputs:
     patient_accuracy: Rows | None = None
     measured: Mapping[str, Rows] = field(default_factory=dict)
     behavior: Rows | None = None
+    attention: Rows | None = None
     study_name: str = STUDY
     invented: bool = False
     made_at: datetime | None = None
@@ -82,7 +86,10 @@ def write_patient_report(inputs: PatientReportInputs, path: Path) -> Path:
 
 
 def _context(inputs: PatientReportInputs) -> dict[str, Any]:
-    return {**scores_and_quality(inputs), "accuracy": _accuracy(inputs)}
+    scores = _with_clock(inputs.own("bpi_scores"))
+    when = dict(zip(scores["submission_id"], scores["clock"], strict=True))
+    looks = attention_curves(inputs.attention, when, inputs.own("videos"), inputs.own("video_quality"))
+    return {**scores_and_quality(inputs), "accuracy": _accuracy(inputs), "looks": looks}
 
 
 def scores_and_quality(inputs: PatientReportInputs) -> dict[str, Any]:

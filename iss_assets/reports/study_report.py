@@ -16,6 +16,7 @@ from iss_assets.evaluation.comparable import comparable_folds
 from iss_assets.evaluation.frames import number_or_none, rows_of
 from iss_assets.evaluation.intervals import COVERAGE
 from iss_assets.protocol import published as paper
+from iss_assets.protocol.flags import FLAGS
 from iss_assets.protocol.terms import AGE_GROUPS, COHORT_GOAL, COHORTS
 from iss_assets.reports import charts, conclusions, report_tables, tripod
 from iss_assets.reports.quality_text import flag_rows, reviews_in_words
@@ -163,6 +164,37 @@ def _context(inputs: StudyReportInputs) -> dict[str, Any]:
             "No quality measures have been compared with pain yet.",
             "0.5 is no association. Where light or sound is associated with pain, a model can learn the room and not the patient."
             + associations_reach(inputs),
+        ),
+        "shortcuts": t.simple(
+            "Attention to flagged stretches of videos, beside chance.",
+            [
+                "Model",
+                "Flag",
+                "Patients",
+                "Videos",
+                "Attention",
+                "Chance",
+                "Difference",
+                "p (Holm)",
+                "More than chance?",
+            ],
+            [
+                (
+                    t.name_cell(r.experiment),
+                    FLAGS[r.flag],
+                    int(r.patients),
+                    int(r.videos),
+                    float(r.attention),
+                    float(r.chance),
+                    t.with_interval(r.difference, r.difference_low, r.difference_high, signed=True),
+                    t.p_value(r.p_value_holm),
+                    t.Cell(r.verdict, css="bad" if r.verdict == "yes" else ""),
+                )
+                for r in rows_of(t.in_order(frame("attention_shortcuts")))
+            ],
+            "No model on whole videos has been tested on a video that is flagged in part.",
+            "Shares, means over patients. Chance is the share of the video that is flagged. A model that looks at glare or lettering "
+            "may have learned the room and not the patient. Each patient’s page shows where in the videos the models looked.",
         ),
         "stability": t.simple(
             "Mean accuracy under other assignments of patients to splits.",

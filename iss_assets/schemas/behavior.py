@@ -170,3 +170,19 @@ BEHAVIOR_MEASURES: tuple[str, ...] = tuple(
 )
 """The columns of `face_behavior_summary` that experiments take as predictors: no counts, which grow with the length of the
 video, and no rhythms, which most videos lack."""
+
+BEHAVIOR_SERIES: tuple[str, ...] = (
+    "yaw_deg",
+    "pitch_deg",
+    "roll_deg",
+    "turn_speed",
+    "shift_speed",
+    "still",
+    "eye_openness",
+    "blink",
+    "mouth_open",
+    "lip_corners",
+    "brow_lowering",
+)
+"""The columns of `face_behavior` that experiments read over time: what head and face do, and no proportions of a face at rest
+that would tell people apart."""

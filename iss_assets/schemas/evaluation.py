@@ -318,6 +318,38 @@ class QualityAssociations(Table):
     p_value_holm: object = column("DOUBLE", "After Holm over measures.", nullable=True, **SHARE)
 
 
+class AttentionShortcuts(Table):
+    """One experiment's attention to one kind of flagged stretches, beside chance."""
+
+    __table__ = "attention_shortcuts"
+    __key__ = ("experiment", "flag")
+
+    experiment: object = column("VARCHAR", "Experiment on whole videos.")
+    flag: object = column("VARCHAR", "Flag of the recording that holds for part of some videos.")
+    patients: object = column("INTEGER", "Test patients with such a video.", ge=1)
+    videos: object = column("INTEGER", "Their videos of which the flag covers a part.", ge=1)
+    attention: object = column(
+        "DOUBLE", "Share of the attention on flagged stretches, mean over patients.", **SHARE
+    )
+    chance: object = column(
+        "DOUBLE", "Share of the video that is flagged, which attention would give by chance.", **SHARE
+    )
+    difference: object = column("DOUBLE", "Mean over patients of attention minus chance.", ge=-1, le=1)
+    difference_low: object = column("DOUBLE", "Lower end of its interval (BCa over patients).", nullable=True)
+    difference_high: object = column("DOUBLE", "Upper end.", nullable=True)
+    p_value: object = column("DOUBLE", "Two-sided, by flipping signs of patients' differences.", **SHARE)
+    p_value_holm: object = column("DOUBLE", "After Holm over experiments and flags.", **SHARE)
+    p_least_holm: object = column(
+        "DOUBLE", "The smallest p (Holm) that so many differing patients could have given.", **SHARE
+    )
+    verdict: object = column(
+        "VARCHAR",
+        "Whether the model looks at flagged stretches more than chance would. no: not more; not shown: more, but the interval "
+        "includes 0 or p (Holm) is not small; cannot be shown: more, but with so few patients p could not have been small; yes.",
+        isin=("no", "not shown", "cannot be shown", "yes"),
+    )
+
+
 class CanaryResults(Table):
     """One leakage test: what was tried, the result, and whether it is as expected."""
 

@@ -101,6 +101,30 @@ class FoldModels(Table):
     code_version: object = column("VARCHAR", "Version of the training code.")
 
 
+class VideoAttention(Table):
+    """One stretch of a test video: how much of a model's attention it got."""
+
+    __table__ = "video_attention"
+    __key__ = ("experiment", "video_id", "instance")
+    __partition__ = ("experiment", "split")
+
+    experiment: object = column("VARCHAR", "Experiment.")
+    split: object = column("INTEGER", "Split in which the patient is tested.", ge=1)
+    patient_id: object = column("VARCHAR", "Patient id.", **PATIENT_ID)
+    video_id: object = column("VARCHAR", "Video id.", **SUBMISSION_ID)
+    instance: object = column(
+        "INTEGER", "Number of the stretch from 0; stretches in which nothing was measured have no row.", ge=0
+    )
+    start_s: object = column("DOUBLE", "Where it begins in the video.", unit="s", ge=0)
+    end_s: object = column("DOUBLE", "Where it ends.", unit="s", ge=0)
+    attention: object = column(
+        "DOUBLE", "Its share of the model's attention to the video; all shares add up to 1.", **SHARE
+    )
+    fingerprint: object = column(
+        "VARCHAR", "Fingerprint of the predictions that were made with this attention."
+    )
+
+
 class FramePredictions(Table):
     """One test item's prediction."""
 

@@ -7,6 +7,7 @@ from iss_assets.schemas.base import Table
 from iss_assets.schemas.behavior import FaceBehavior, FaceBehaviorSummary
 from iss_assets.schemas.check_ins import CHECK_INS
 from iss_assets.schemas.evaluation import (
+    AttentionShortcuts,
     BaselineAccuracy,
     BaselineResults,
     Calibration,
@@ -24,7 +25,7 @@ from iss_assets.schemas.evaluation import (
 from iss_assets.schemas.external import EXTERNAL
 from iss_assets.schemas.identity import FaceIdentity
 from iss_assets.schemas.intake import BpiScores, Consent, Patients, RejectedRows, Reviews, StudyProblems
-from iss_assets.schemas.modeling import CvSplits, Embeddings, FoldModels, FramePredictions
+from iss_assets.schemas.modeling import CvSplits, Embeddings, FoldModels, FramePredictions, VideoAttention
 from iss_assets.schemas.operations import Alerts, CheckResults, Extractions
 from iss_assets.schemas.prompts import PromptReadings, Prompts, for_prompt
 from iss_assets.schemas.thermal import Thermal
@@ -90,6 +91,7 @@ TABLES: tuple[type[Table], ...] = (
     Embeddings,
     FoldModels,
     FramePredictions,
+    VideoAttention,
     PatientAccuracy,
     ExperimentResults,
     ExperimentMetrics,
@@ -101,6 +103,7 @@ TABLES: tuple[type[Table], ...] = (
     PairedDifferences,
     SubgroupResults,
     QualityAssociations,
+    AttentionShortcuts,
     CanaryResults,
     SplitStability,
     *CHECK_INS,
@@ -122,6 +125,7 @@ EVALUATION: tuple[type[Table], ...] = (
     PairedDifferences,
     SubgroupResults,
     QualityAssociations,
+    AttentionShortcuts,
     CanaryResults,
     SplitStability,
 )

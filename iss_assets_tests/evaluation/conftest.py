@@ -49,6 +49,7 @@ def evaluated(study: SimpleNamespace, quick: EvaluationSettings) -> dict[str, pa
     def again(levels: Mapping[str, str], splits: Mapping[str, int]) -> pa.Table:
         return invented.predictions({"forest_pain": 2}, study.splits, items=2)
 
+    quality, attention = partly_flagged(study.quality.to_pandas())
     frames = pd.DataFrame({"patient_id": np.repeat(study.patients["patient_id"].to_pylist(), 20)})
     return evaluate_study(
         EvaluationInputs(
@@ -57,7 +58,7 @@ def evaluated(study: SimpleNamespace, quick: EvaluationSettings) -> dict[str, pa
             study.models,
             study.patients,
             study.scores,
-            study.quality,
+            quality,
             videos=study.videos,
             frames=frames.assign(picture_hash=range(len(frames)), contrast=0.2),
             retraining={"forest_pain": Retraining(again)},
@@ -66,9 +67,29 @@ def evaluated(study: SimpleNamespace, quick: EvaluationSettings) -> dict[str, pa
                 "forest_pain": lambda seed: invented.predictions({"forest_pain": 2}, study.splits, seed=seed)
             },
             features={"quality": quality_measures(study.quality.to_pandas())},
+            attention=attention,
         ),
         quick,
     )
+
+
+def partly_flagged(quality: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Give three videos glare in one of four seconds, and let two models look there; one of them has no accuracies."""
+    seen = quality.groupby("patient_id").head(1).head(3)
+    chosen = quality["video_id"].isin(seen["video_id"]).to_list()
+    quality = quality.assign(
+        moments=pd.Series(['{"glare": [[0, 1]]}' if c else "{}" for c in chosen], index=quality.index),
+        flags=pd.Series(
+            [[*own, "glare"] if c else list(own) for own, c in zip(quality["flags"], chosen, strict=True)],
+            index=quality.index,
+        ),
+    )
+    attention = [
+        {"experiment": experiment, "patient_id": r.patient_id, "video_id": r.video_id, "start_s": float(second),
+         "end_s": second + 1.0, "attention": 0.4 if second == 0 else 0.2}
+        for experiment in ("resnet50_4_static", "mil_mesh") for r in seen.itertuples() for second in range(4)
+    ]  # fmt: skip
+    return quality, pd.DataFrame(attention)
 
 
 @pytest.fixture(scope="session")

@@ -24,7 +24,7 @@ def inputs(study: SimpleNamespace, **more: Any) -> EvaluationInputs:
 
 
 def test_every_table_matches_its_schema_and_has_rows(evaluated: dict[str, pa.Table]) -> None:
-    assert len(evaluated) == 12
+    assert len(evaluated) == 13
     for name, table in evaluated.items():
         assert BY_NAME[name].check_rows(table).num_rows > 0, name
 

@@ -16,7 +16,7 @@ from iss_assets.modeling.items import SCORE_COLUMNS, Items, make_items
 from iss_assets.protocol import terms
 from iss_assets.schemas.audio import AUDIO_FEATURES, AudioFeatures, MelSpectrograms
 from iss_assets.schemas.base import Table
-from iss_assets.schemas.behavior import BEHAVIOR_MEASURES, FaceBehaviorSummary
+from iss_assets.schemas.behavior import BEHAVIOR_MEASURES, FaceBehavior, FaceBehaviorSummary
 from iss_assets.schemas.intake import BpiScores, Patients
 from iss_assets.schemas.registry import TABLES
 from iss_assets.schemas.video_quality import VideoQuality
@@ -145,6 +145,9 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 found = frame != 4  # no mesh on the last face
                 points = np.full(1404, patient + frame / 10) if found else None
                 made[Landmarks].append({**at, "detected": found, "points": points})
+                if found:
+                    moment = {"time_s": frame / 10, "chunk_index": 0, "repeated": False, "facing": True}
+                    made[FaceBehavior].append({**at, **moment, "yaw_deg": float(patient)})
             made[TextFeatures].append({**key, "words": 10 * patient, "pauses": 1})
             for chunk in (-1, 0):
                 voice = {

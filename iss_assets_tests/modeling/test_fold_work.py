@@ -11,13 +11,17 @@ from types import SimpleNamespace
 from typing import cast
 
 import dagster as dg
+import numpy as np
 import pytest
 
 from iss_assets.defs.assets.fold_work import fit_experiment
 from iss_assets.defs.resources import WarehouseResource
+from iss_assets.intake.withdrawn import Scope
+from iss_assets.modeling import attention_training
 from iss_assets.modeling.experiments import Experiment, experiment
 from iss_assets.modeling.folds import PatientLevel, assign_splits
 from iss_assets.pipeline.staleness import stale_experiments
+from iss_assets.privacy.withdrawn_rows import Removed, remove_rows, traces_in
 from iss_assets.schemas.modeling import CvSplits
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Warehouse
@@ -25,7 +29,7 @@ from iss_assets_tests.modeling.conftest import SIDE
 
 pytestmark = pytest.mark.usefixtures("small_backbone")
 
-FACES, PAIN = experiment("resnet50_2_static"), experiment("forest_pain")
+FACES, PAIN, MESH = (experiment(name) for name in ("resnet50_2_static", "forest_pain", "mil_mesh"))
 CONTEXT = cast(dg.AssetExecutionContext, SimpleNamespace(log=logging.getLogger(__name__)))
 COHORT = [PatientLevel("0001", "None"), PatientLevel("0002", "Low"), PatientLevel("0003", "Moderate")]
 
@@ -72,6 +76,80 @@ def test_folds_are_trained_once_and_only_changed_ones_are_retrained(home: Path, 
     (home / models[1]["weights"]).unlink()
     assert fit(home, chosen) == done(fitted=1, kept=2)
     assert fit(home, chosen, splits=[2]) == done(kept=1)
+
+
+def test_attention_is_kept_with_the_predictions_that_were_made_with_it(home: Path) -> None:
+    store = Warehouse(home / "warehouse.duckdb")
+    assert fit(home, MESH) == done(fitted=3)
+    each = rows(
+        home, "select patient_id, video_id, split, sum(attention) s from video_attention group by all"
+    )
+    assert {r["video_id"] for r in each} == {"s1a", "s1b", "s2a", "s2b", "s3a", "s3b"}
+    assert all(r["s"] == pytest.approx(1) for r in each)
+    tested = {r["patient_id"]: r["split"] for r in rows(home, "select patient_id, split from cv_splits")}
+    assert all(tested[r["patient_id"]] == r["split"] for r in each), (
+        "of models that were not trained on the patient"
+    )
+    made = {
+        (r["split"], r["fingerprint"]) for r in rows(home, "select split, fingerprint from video_attention")
+    }
+    recorded = "select subject, table_name, fingerprint from extractions where subject like 'mil_mesh|%'"
+    ledger = {(r["subject"], r["table_name"]): r["fingerprint"] for r in rows(home, recorded)}
+    for split, fingerprint in made:
+        assert ledger[f"mil_mesh|{split:02d}", "video_attention"] == fingerprint
+        assert ledger[f"mil_mesh|{split:02d}", "frame_predictions"] == fingerprint
+    assert not stale_experiments(store, Settings(home=home), [MESH.name])
+    assert fit(home, MESH) == done(kept=3)
+
+    with store.write() as writer:
+        writer.execute("delete from extractions where table_name = 'video_attention' and subject like '%02'")
+    assert stale_experiments(store, Settings(home=home), [MESH.name])
+    assert fit(home, MESH) == done(predicted=1, kept=2)
+
+    assert fit(home, PAIN) == done(fitted=3)
+    assert {r["experiment"] for r in rows(home, "select experiment from video_attention")} == {"mil_mesh"}
+    store.replace(CvSplits, assign_splits(COHORT, folds=2), where={})
+    fit(home, MESH)
+    assert {r["split"] for r in rows(home, "select split from video_attention")} == {1, 2}
+
+
+def test_folds_of_whole_videos_that_are_done_are_kept_when_a_later_one_fails(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learned = attention_training.balanced_order
+    calls = []
+
+    def failing(patient_id: np.ndarray, *more: int) -> np.ndarray:
+        calls.append(sorted(set(patient_id.tolist())))
+        if len({tuple(c) for c in calls}) == 3:  # the third training side
+            raise KeyboardInterrupt
+        return learned(patient_id, *more)
+
+    monkeypatch.setattr(attention_training, "balanced_order", failing)
+    with pytest.raises(KeyboardInterrupt):
+        fit(home, MESH)
+    monkeypatch.undo()
+    for name, value in {"PROFILE": "demo", "FOLDS": "3"}.items():
+        monkeypatch.setenv(f"ISS_TRAINING__{name}", value)
+    assert {r["split"] for r in rows(home, "select split from video_attention")} == {1, 2}
+
+
+def test_withdrawal_takes_the_attention_to_the_patient_and_of_every_model_that_learned_from_them(
+    home: Path,
+) -> None:
+    fit(home, MESH)
+    store = Warehouse(home / "warehouse.duckdb")
+    removed: list[Removed] = []
+    # of three patients in three splits, two models learned from the second, and the third was tested on them
+    before = Counter(r["patient_id"] for r in rows(home, "select patient_id from video_attention"))
+    remove_rows(store, traces_in(store, "0002"), Scope.ALL, removed.append)
+    assert rows(home, "select * from video_attention") == []
+    assert removed[0].rows["video_attention"] == before["0002"]
+    assert removed[0].made_again["video_attention"] == before["0001"] + before["0003"]
+    left = rows(
+        home, "select * from extractions where table_name = 'video_attention' and subject not like '%|02'"
+    )
+    assert [r for r in left if "mil_mesh" in r["subject"]] == []
 
 
 def test_new_data_of_a_patient_are_predicted_in_the_own_split_and_retrain_the_others(

@@ -15,6 +15,7 @@ EVERY = set(BY_NAME)
 NETWORKS = {"resnet50_4_static", "resnet50_2_static", "fusion_1", "fusion_2", "fusion_3", "audio_static"}
 ON_FACES = NETWORKS - {"audio_static"}
 PROBE = {"embedding_probe"}
+MIL = {"mil_embeddings", "mil_mesh", "mil_behavior"}
 
 CHANGES: dict[str, tuple[object, set[str]]] = {
     "profile": ("demo", EVERY),
@@ -23,18 +24,23 @@ CHANGES: dict[str, tuple[object, set[str]]] = {
     "split_file": ("splits.csv", set()),
     "seed": (3, EVERY - PROBE),
     "epochs": (11, NETWORKS),
-    "batch_size": (8, NETWORKS),
+    "batch_size": (8, NETWORKS | MIL),
     "learning_rate": (1e-3, NETWORKS),
     "image_side": (64, ON_FACES),
     "feature_layer": ("layer4.1.conv1", {"fusion_3", "audio_static"}),
     "frames_per_patient": (2, ON_FACES | PROBE | {"forest_landmarks"}),
     "chunks_per_patient": (1, {"audio_static"}),
+    "instance_s": (2.0, MIL),
+    "instances_per_video": (60, MIL),
+    "attention_epochs": (31, MIL),
+    "attention_learning_rate": (2e-3, MIL),
+    "attention_videos_per_patient": (2, MIL),
     "only_usable": (False, EVERY),
     "missing_scores": ("leave_out", {"forest_pain", "fusion_2", "fusion_3"}),
     "class_weights": (True, EVERY),
     "initial_weights": ("random", NETWORKS),
     "resnet50_weights": ("other.pth", NETWORKS),
-    "embedding_network": ("resnet50", PROBE),
+    "embedding_network": ("resnet50", PROBE | {"mil_embeddings"}),
     "device": ("cpu", set()),
     "precision": ("float32", NETWORKS | PROBE),
     "compile": ("never", set()),

@@ -484,6 +484,20 @@ def test_a_failed_alarm_comes_first() -> None:
     assert len(found) == 2
 
 
+def test_a_model_that_looks_at_flagged_parts_is_named_and_the_others_are_not_accused() -> None:
+    alarm = CanaryResults.from_rows(
+        [
+            {"canary": "attention to: glare", "subject": "mil_mesh", "passed": False, "detail": "Difference +30."},
+            {"canary": "attention to: lettering", "subject": "mil_behavior", "passed": True, "detail": "None."},
+        ]
+    ).to_pandas()  # fmt: skip
+    found = banners(results(), pd.DataFrame({"cohort_hash": ["c"]}), alarm, False, "c")
+    assert [b.kind for b in found] == ["bad"]
+    assert found[0].head.startswith("Attention Mesh: attention goes to flagged parts of the videos")
+    assert "Attention Mesh, attention to: glare: Difference +30." in found[0].text
+    assert "Behavior" not in found[0].text and "no figure" not in found[0].head
+
+
 def test_models_older_than_the_cohort_are_reported() -> None:
     none = CanaryResults.from_rows([]).to_pandas()
     found = banners(results(), pd.DataFrame({"cohort_hash": ["old", "c"]}), none, False, "c")

@@ -53,6 +53,12 @@ select f.* from frame_predictions f semi join cv_splits s on f.patient_id = s.pa
 where list_contains(?, f.patient_id) and list_contains(?, f.experiment || '|' || f.split)
 """
 
+_EVALUATED_ATTENTION = """
+select a.* from video_attention a semi join cv_splits s on a.patient_id = s.patient_id and a.split = s.split
+where list_contains(?, a.experiment || '|' || a.split)
+order by a.experiment, a.video_id, a.instance
+"""
+
 
 @dg.asset(
     **describe(
@@ -70,7 +76,7 @@ def patient_accuracy(context: dg.AssetExecutionContext, warehouse: WarehouseReso
     """Compute the accuracy of the chosen patients in every experiment that has predictions."""
     store, patients = warehouse.warehouse(), list(context.partition_keys)
     models, left_out = evaluable_folds(store)
-    folds = [f"{m['experiment']}|{m['split']}" for m in models.select(["experiment", "split"]).to_pylist()]
+    folds = fold_names(models)
     rows = accuracy.patient_accuracy(
         store.query(_EVALUATED_PREDICTIONS, [patients, folds]), store.query("select * from cv_splits"), models
     )
@@ -96,6 +102,11 @@ def patient_accuracy(context: dg.AssetExecutionContext, warehouse: WarehouseReso
     )
 
 
+def fold_names(models: arrow.Table) -> list[str]:
+    """Return the names of folds, ``experiment|split``, from rows of ``fold_models``."""
+    return [f"{m['experiment']}|{m['split']}" for m in models.select(["experiment", "split"]).to_pylist()]
+
+
 class EvaluationConfig(dg.Config):
     """Configuration of a run of the evaluation."""
 
@@ -113,7 +124,7 @@ class EvaluationConfig(dg.Config):
                 group=GROUP,
                 kinds={"python", "duckdb"},
             ),
-            deps=["patient_accuracy", "cv_splits", "fold_models", "video_quality"],
+            deps=["patient_accuracy", "cv_splits", "fold_models", "video_attention", "video_quality"],
             code_version=CODE_VERSION,
         )
         for table in EVALUATION_TABLES
@@ -174,13 +185,14 @@ def evaluation_inputs(warehouse: Warehouse, settings: Settings, *, retrain: bool
     """
     query = warehouse.query
     accuracy = query("select * from patient_accuracy order by experiment, patient_id")
+    models, _ = evaluable_folds(warehouse)
     names = sorted(set(accuracy["experiment"].to_pylist()))
     again = retrained(warehouse, settings, names) if retrain else {}
     whole = {name: items for name, (items, sampled) in again.items() if not sampled}
     return EvaluationInputs(
         patient_accuracy=accuracy,
         splits=query("select * from cv_splits order by patient_id"),
-        fold_models=evaluable_folds(warehouse)[0],
+        fold_models=models,
         patients=query("select * from patients order by patient_id"),
         bpi_scores=query("select * from bpi_scores order by submission_id"),
         video_quality=query("select * from video_quality order by video_id"),
@@ -195,6 +207,7 @@ def evaluation_inputs(warehouse: Warehouse, settings: Settings, *, retrain: bool
         },
         fit_predict={name: trainer(name, items, settings) for name, (items, _) in again.items()},
         by_seed={name: seeded_trainer(name, items, warehouse, settings) for name, items in whole.items()},
+        attention=query(_EVALUATED_ATTENTION, [fold_names(models)]),
         features={
             "audio features": query(
                 "select * exclude (chunk_index, fingerprint) from audio_features where chunk_index = -1 order by video_id"

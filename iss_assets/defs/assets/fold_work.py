@@ -1,6 +1,6 @@
 """Bring folds of an experiment up to date: what has to be fitted or predicted, doing it, and storing the results.
 
-Connects ``modeling``, which fits and predicts, to the tables ``fold_models`` and ``frame_predictions``.
+Connects ``modeling``, which fits and predicts, to the tables ``fold_models``, ``frame_predictions`` and ``video_attention``.
 """
 
 import json
@@ -20,10 +20,17 @@ from iss_assets.datasets.items import load_items
 from iss_assets.defs.resources import WarehouseResource
 from iss_assets.evaluation.comparable import outdated_splits
 from iss_assets.modeling.experiments import Experiment
-from iss_assets.modeling.fitting import MODEL_FILE, fitting_steps, folds_side_by_side, predict_fold
+from iss_assets.modeling.fitting import (
+    MODEL_FILE,
+    attention_of_fold,
+    fitting_steps,
+    folds_side_by_side,
+    predict_fold,
+)
 from iss_assets.modeling.folds import fold_subject, sides
 from iss_assets.pipeline.staleness import fold_fingerprints
-from iss_assets.schemas.modeling import FoldModels, FramePredictions
+from iss_assets.schemas.base import Table
+from iss_assets.schemas.modeling import FoldModels, FramePredictions, VideoAttention
 from iss_assets.schemas.operations import Extractions
 from iss_assets.settings import Settings, TrainingSettings
 from iss_assets.warehouse.database import Replacement, Warehouse
@@ -73,8 +80,8 @@ def fit_experiment(
     Returns
     -------
     dict
-        Metadata: numbers of folds fitted, predicted again, kept and removed, of empty splits and of predictions, and
-        the folds' fingerprints.
+        Metadata: numbers of folds fitted, predicted again, kept and removed, of empty splits, of predictions and of
+        rows of attention, and the folds' fingerprints.
     """
     warehouse, settings = resource.warehouse(), resource.settings()
     cohort = warehouse.query("select * from cv_splits order by patient_id")
@@ -89,6 +96,7 @@ def fit_experiment(
         "kept": len(folds) - len(work),
         "empty_splits": len(set(splits) - present),
         "predictions": 0,
+        "attention": 0,
         "fingerprints": [fold.fingerprints["frame_predictions"] for fold, _ in folds],
     }
     update_cohort(
@@ -129,7 +137,7 @@ def make_folds(
     jobs = [partial(fold_steps, context, experiment, items, settings.training, fold) for fold in work]
     # closed as soon as something fails here, which stops the folds in progress
     with closing(folds_side_by_side(experiment, jobs, settings.training)) as done:
-        for number, (fitted, predictions) in done:
+        for number, (fitted, predictions, attention) in done:
             fold = work[number]
             where: dict[str, object] = {"experiment": experiment.name, "split": fold.split}
             new: list[Replacement] = []
@@ -141,18 +149,28 @@ def make_folds(
                 ]
                 note["weights"] = fitted.weights_origin
             note["predicted_again" if fitted is None else "fitted"] += 1
-            columns = FramePredictions.arrow_schema()
-            column = arrow.repeat(arrow.scalar(fold.split, arrow.int32()), predictions.num_rows)
-            rows = predictions.append_column("split", column).select(columns.names).cast(columns)
-            note["predictions"] += rows.num_rows
-            new += [
-                Replacement(FramePredictions, rows, where),
-                fold_entry(
-                    fold.name, "frame_predictions", fold.fingerprints["frame_predictions"], rows.num_rows
-                ),
-            ]
+            note["predictions"] += predictions.num_rows
+            note["attention"] += attention.num_rows
+            for table, found in ((FramePredictions, predictions), (VideoAttention, attention)):
+                made = fold.fingerprints.get(table.__table__)
+                if made is not None:
+                    rows = with_constants(table, found, split=fold.split, fingerprint=made)
+                    new += [
+                        Replacement(table, rows, where),
+                        fold_entry(fold.name, table.__table__, made, rows.num_rows),
+                    ]
             warehouse.replace_all([*old, *new])
             old = []
+
+
+def with_constants(table: type[Table], rows: arrow.Table, **constants: object) -> arrow.Table:
+    """Return rows with the columns of a table, of which some have the same value everywhere."""
+    schema = table.arrow_schema()
+    for name, value in constants.items():
+        if name in schema.names:
+            filled = arrow.repeat(arrow.scalar(value, schema.field(name).type), rows.num_rows)
+            rows = rows.append_column(name, filled)
+    return rows.select(schema.names).cast(schema)
 
 
 def update_cohort(
@@ -201,6 +219,7 @@ def removal(experiment: Experiment, splits: Sequence[int]) -> list[Replacement]:
         for table, where in (
             (FoldModels, {"experiment": experiment.name, "split": split}),
             (FramePredictions, {"experiment": experiment.name, "split": split}),
+            (VideoAttention, {"experiment": experiment.name, "split": split}),
             (Extractions, {"patient_id": STUDY, "subject": fold_subject(experiment.name, split)}),
         )
     ]
@@ -248,7 +267,7 @@ def plan_fold(
         for table, fingerprint in fingerprints.items()
     }
     fit = not (whole and right["fold_models"])
-    return Fold(split, train, test, fingerprints, folder, fit), not fit and right["frame_predictions"]
+    return Fold(split, train, test, fingerprints, folder, fit), not fit and all(right.values())
 
 
 def fold_steps(
@@ -257,7 +276,7 @@ def fold_steps(
     items: "Items",
     settings: TrainingSettings,
     fold: Fold,
-) -> Generator[int, None, tuple["FittedFold | None", arrow.Table]]:
+) -> Generator[int, None, tuple["FittedFold | None", arrow.Table, arrow.Table]]:
     """Fit a fold's model step by step, unless it is current, and predict its test patients.
 
     Yields
@@ -267,8 +286,8 @@ def fold_steps(
 
     Returns
     -------
-    (FittedFold or None, pyarrow.Table)
-        The model if it was fitted, and the predictions.
+    (FittedFold or None, pyarrow.Table, pyarrow.Table)
+        The model if it was fitted, the predictions, and where in each video it looked.
     """
 
     def log(text: str) -> None:
@@ -281,7 +300,12 @@ def fold_steps(
     if fold.fit:
         log(f"fitting on {len(fold.train)} patients")
         fitted = yield from fitting_steps(experiment, items.of(fold.train), settings, fold.folder, log_epoch)
-    return fitted, predict_fold(experiment, fold.folder / MODEL_FILE, items.of(fold.test), settings)
+    weights, test = fold.folder / MODEL_FILE, items.of(fold.test)
+    return (
+        fitted,
+        predict_fold(experiment, weights, test, settings),
+        attention_of_fold(experiment, weights, test, settings),
+    )
 
 
 def fold_row(experiment: Experiment, fold: Fold, fitted: "FittedFold", cohort_hash: str) -> dict[str, Any]:

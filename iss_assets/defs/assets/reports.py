@@ -17,6 +17,7 @@ from iss_assets.defs.partitions import patients_partitions
 from iss_assets.defs.resources import WarehouseResource
 from iss_assets.pipeline.staleness import relabelled_experiments
 from iss_assets.pipeline.training import untrained_experiments
+from iss_assets.reports.attention import read_attention
 from iss_assets.reports.behavior import read_newest
 from iss_assets.reports.clinic_report import ClinicReportInputs, write_clinic_report
 from iss_assets.reports.gallery import MartFigure, mart_figures
@@ -179,8 +180,8 @@ def clinic_report(warehouse: WarehouseResource) -> dg.MaterializeResult:
 @dg.asset(
     **_page(
         "patient_report",
-        "One patient's scores, quality, and measures over time, curves of behavior, and accuracy by experiment; no face.",
-        deps=["bpi_scores", "video_quality", "patient_accuracy", *SHOWN],
+        "One patient's scores, quality, and measures over time, curves of behavior, accuracy by experiment, and where models looked; no face.",
+        deps=["bpi_scores", "video_quality", "patient_accuracy", "video_attention", *SHOWN],
         partitions_def=patients_partitions,
         backfill_policy=dg.BackfillPolicy.single_run(),
     )
@@ -201,6 +202,7 @@ def patient_report(context: dg.AssetExecutionContext, warehouse: WarehouseResour
                 invented=invented,
                 measured=measured,
                 behavior=_behavior(store, patient),
+                attention=_attention(store, patient),
                 **rows,
             ),
             folder / f"{patient}.html",
@@ -211,6 +213,11 @@ def patient_report(context: dg.AssetExecutionContext, warehouse: WarehouseResour
     return dg.MaterializeResult(
         metadata={"pages": len(written), **(link(written[-1], settings) if written else {})}
     )
+
+
+def _attention(store: Warehouse, patient_id: str) -> arrow.Table:
+    with store.read() as connection:
+        return read_attention(connection, patient_id)
 
 
 def _behavior(store: Warehouse, patient_id: str) -> arrow.Table:

@@ -21,6 +21,7 @@ from iss_assets.defs.partitions import fold_partitions, patients_partitions
 from iss_assets.defs.resources import WarehouseResource
 from iss_assets.modeling.embeddings import EMBEDDING_CODE_VERSION, embed_faces, embedding_side
 from iss_assets.modeling.experiments import (
+    ATTENTION_CODE_VERSION,
     BY_NAME,
     CODE_VERSION,
     FOREST_CODE_VERSION,
@@ -30,11 +31,12 @@ from iss_assets.pipeline.staleness import embeddings_fingerprint, make_splits, s
 from iss_assets.protocol.consent import left_out_words
 from iss_assets.reports.charts import training_curves
 from iss_assets.reports.gallery import MartFigure, as_markdown
-from iss_assets.schemas.modeling import CvSplits, Embeddings, FoldModels, FramePredictions
+from iss_assets.schemas.modeling import CvSplits, Embeddings, FoldModels, FramePredictions, VideoAttention
 from iss_assets.warehouse.database import Replacement
 from iss_assets.warehouse.ledger import STUDY, fingerprint, ledger_entry
 
 GROUP = "experiments"
+VERSIONS = f"{CODE_VERSION}, forests {FOREST_CODE_VERSION}, attention {ATTENTION_CODE_VERSION}"
 SPLITS_CODE_VERSION = "1"
 """Raised when the same patients are assigned to different splits."""
 
@@ -145,7 +147,7 @@ def embeddings(context: dg.AssetExecutionContext, warehouse: WarehouseResource) 
                     )
                 ),
             ],
-            code_version=f"{CODE_VERSION}, forests {FOREST_CODE_VERSION}",
+            code_version=VERSIONS,
         ),
         dg.AssetSpec(
             **describe(
@@ -155,7 +157,17 @@ def embeddings(context: dg.AssetExecutionContext, warehouse: WarehouseResource) 
                 kinds={"torch", "scikitlearn", "duckdb"},
             ),
             deps=["fold_models"],
-            code_version=f"{CODE_VERSION}, forests {FOREST_CODE_VERSION}",
+            code_version=VERSIONS,
+        ),
+        dg.AssetSpec(
+            **describe(
+                VideoAttention,
+                "Where in a narrative a model looked that was not trained on the patient; of the experiments on whole videos.",
+                group=GROUP,
+                kinds={"torch", "duckdb"},
+            ),
+            deps=["fold_models"],
+            code_version=VERSIONS,
         ),
     ],
     partitions_def=fold_partitions,
@@ -168,7 +180,7 @@ def folds(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> It
     for key in context.partition_keys:
         dimensions = key.keys_by_dimension if isinstance(key, dg.MultiPartitionKey) else split_key(key)
         made.setdefault(dimensions["experiment"], []).append(int(dimensions["split"]))
-    counts = {"fold_models": 0, "frame_predictions": 0}
+    counts = {"fold_models": 0, "frame_predictions": 0, "video_attention": 0}
     notes: dict[str, Any] = {}
     fingerprints: list[str] = []
     for name, splits in made.items():
@@ -176,8 +188,9 @@ def folds(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> It
         fingerprints += note.pop("fingerprints")
         counts["fold_models"] += note["fitted"] + note["kept"]
         counts["frame_predictions"] += note.pop("predictions")
+        counts["video_attention"] += note.pop("attention")
         notes[name] = note
-    for table in (FoldModels, FramePredictions):
+    for table in (FoldModels, FramePredictions, VideoAttention):
         yield result(
             table,
             counts[table.__table__],

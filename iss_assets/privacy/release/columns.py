@@ -109,6 +109,7 @@ _SUMMARIES: Final = frozenset(
         "paired_differences",
         "subgroup_results",
         "quality_associations",
+        "attention_shortcuts",
         "split_stability",
     }
 )
@@ -143,6 +144,7 @@ _CONTROLLED_TABLES: Final = frozenset(
         "mel_spectrograms",
         "embeddings",
         "face_behavior",
+        "video_attention",
         "face_identity",
         "transcripts",
         "transcript_words",
@@ -387,6 +389,13 @@ KINDS: Final[Mapping[str, Mapping[str, Kind]]] = MappingProxyType(
             level="target",
             measure="probability pain_probability weight",
         ),
+        "video_attention": _kinds(
+            **_OF_VIDEO,
+            word="experiment",
+            position="split instance",
+            measure="start_s end_s attention",
+            link="fingerprint",
+        ),
         "patient_accuracy": _kinds(
             patient="patient_id",
             word="experiment profile weights_origin",
@@ -503,6 +512,11 @@ KINDS: Final[Mapping[str, Mapping[str, Kind]]] = MappingProxyType(
             free_text="gap_note",
         ),
         "quality_associations": _kinds(word="measure", measure="patients auroc p_value p_value_holm"),
+        "attention_shortcuts": _kinds(
+            word="experiment flag verdict",
+            measure="patients videos attention chance difference difference_low difference_high p_value p_value_holm "
+            "p_least_holm",
+        ),
         "canary_results": _kinds(
             word="canary", free_text="subject detail", measure="value limit_value passed"
         ),

@@ -1,0 +1,129 @@
+"""Series over the time of videos from the warehouse: what embeddings, meshes and behavior show, instance by instance.
+
+Read patient by patient and averaged over each instance at once, so that a study's embeddings need not fit in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+from pyarrow import compute
+
+from iss_assets.features.face_pose import measure_heads, median_face
+from iss_assets.modeling.items import SERIES
+from iss_assets.modeling.series import Series, join_series, mean_by_instance
+from iss_assets.settings import TrainingSettings
+
+_MEDIAN_OF: Final = 400
+"""Meshes of a video, evenly spaced, that its median face is made from."""
+_POINTS: Final = 468
+
+_COLUMNS: Final = ", ".join(f"{name}::float as {name}" for name in SERIES["behavior_series"][1])
+
+_SAMPLES: Final = {
+    "embedding_series": "select c.place, f.time_s, t.embedding as value from _of_patient c join embeddings t using (video_id) "
+    "join frames f using (video_id, frame_index)",
+    # a mesh is stored in fractions of its crop, which is a box of any proportions
+    "mesh_series": "select c.place, f.time_s, (b.y2 - b.y1) / nullif(b.x2 - b.x1, 0) as height, t.points as value "
+    "from _of_patient c join landmarks t using (video_id) join frames f using (video_id, frame_index) "
+    "join faces b using (video_id, frame_index) where t.detected",
+    "behavior_series": f"select c.place, t.time_s, {_COLUMNS} from _of_patient c join face_behavior t using (video_id) "
+    "where not t.repeated",
+}
+"""The samples of each of the `SERIES`: place of the video, seconds, values."""
+
+IN_VIDEOS: Final = {
+    "embedding_series": "select video_id from embeddings",
+    "mesh_series": "select video_id from landmarks where detected",
+    "behavior_series": "select video_id from face_behavior where not repeated",
+}
+"""The videos that have each of the `SERIES`."""
+
+
+def load_series(
+    connection: duckdb.DuckDBPyConnection, names: Sequence[str], chosen: pa.Table, settings: TrainingSettings
+) -> dict[str, Series]:
+    """Load series of videos.
+
+    Parameters
+    ----------
+    connection : duckdb.DuckDBPyConnection
+        An open warehouse.
+    names : sequence of str
+        Keys of `SERIES`.
+    chosen : pyarrow.Table
+        ``patient_id``, ``video_id`` and ``place`` (0, 1, ...) of the videos, ordered by patient.
+    settings : TrainingSettings
+        How many seconds an instance lasts, and how many instances a video has at most.
+
+    Returns
+    -------
+    dict of str to Series
+        All of the same instances. Meshes are turned to the front, in distances of the outer corners of the eyes, and are
+        differences from the video's own median face: what the face does, not whose it is.
+    """
+    patients = chosen["patient_id"].unique().to_pylist()
+    parts: dict[str, list[tuple[np.ndarray, ...]]] = {name: [] for name in names}
+    for patient in patients:
+        connection.register("_of_patient", chosen.filter(compute.field("patient_id") == patient))
+        for name in names:
+            samples = connection.execute(_SAMPLES[name]).to_arrow_table()
+            video = samples["place"].to_numpy().astype(np.int64)
+            number = np.floor(samples["time_s"].to_numpy() / settings.instance_s + 1e-9).astype(np.int64)
+            parts[name].append(mean_by_instance(_values(name, samples, video), video, number))
+        connection.unregister("_of_patient")
+    return join_series(
+        {name: _joined(found) for name, found in parts.items()}, chosen.num_rows, settings.instances_per_video
+    )
+
+
+def _joined(parts: Sequence[tuple[np.ndarray, ...]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    width = max((values.shape[1] for values, _, _ in parts), default=0)
+    full = [part for part in parts if len(part[0])]
+    if not full:
+        nothing = np.zeros(0, np.int64)
+        return np.zeros((0, width), np.float32), nothing, nothing
+    values, video, number = (np.concatenate(columns) for columns in zip(*full, strict=True))
+    return values, video, number
+
+
+def _values(name: str, samples: pa.Table, video: np.ndarray) -> np.ndarray:
+    if name == "behavior_series":
+        columns = SERIES[name][1]
+        return np.column_stack([samples[c].to_numpy() for c in columns]).reshape(-1, len(columns))
+    flat = samples["value"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    values = flat.astype(np.float32, copy=False).reshape(samples.num_rows, -1)
+    if name != "mesh_series" or not len(values):
+        return (
+            values if len(values) else np.zeros((0, 3 * _POINTS if name == "mesh_series" else 0), np.float32)
+        )
+    points = values.reshape(-1, _POINTS, 3) * np.array([1, 0, 1], np.float32)
+    height = np.nan_to_num(samples["height"].to_numpy(zero_copy_only=False), nan=1.0)
+    points[:, :, 1] = values.reshape(-1, _POINTS, 3)[:, :, 1] * height[:, None]
+    moved = np.empty_like(values)
+    for own in (np.flatnonzero(video == place) for place in np.unique(video)):
+        moved[own] = movement(points[own].astype(np.float64)).reshape(len(own), -1)
+    return moved
+
+
+def movement(points: np.ndarray) -> np.ndarray:
+    """Return meshes of one video as differences from the video's own median face, free of the head's pose.
+
+    Parameters
+    ----------
+    points : ndarray of float, (n, 468, 3)
+        With equal units on all axes. If all points coincide, as in a mesh that went wrong, the result is NaN.
+
+    Returns
+    -------
+    ndarray of float, (n, 468, 3)
+        x right, y down, z away, in distances of the outer corners of the eyes.
+    """
+    with np.errstate(invalid="ignore"):
+        faces = measure_heads(points, median_face(points[:: max(1, len(points) // _MEDIAN_OF)])).face
+    moved: np.ndarray = faces - np.median(faces, axis=0)
+    return moved

@@ -1,0 +1,159 @@
+"""Videos as series of instances: the bags of multiple-instance learning, of different lengths, in one array."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Series:
+    """What was measured over the time of n videos, one row per instance: a stretch of a video, such as a second.
+
+    Attributes
+    ----------
+    values : ndarray of float32, (rows, columns)
+        The instances of all videos, one video after the other, in order of time; NaN where something was not measured.
+    number : ndarray of int32, (rows,)
+        Number of the stretch within its video, from 0; stretches in which nothing was measured have no row.
+    starts : ndarray of int64, (n + 1,)
+        First row of each video, and the number of rows.
+    """
+
+    values: np.ndarray
+    number: np.ndarray
+    starts: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Number of instances of each video, (n,)."""
+        return np.diff(self.starts)
+
+    def rows_of(self, videos: np.ndarray) -> np.ndarray:
+        """Return the rows of some videos, one video after the other.
+
+        Examples
+        --------
+        >>> lengths = np.array([0, 2, 5])
+        >>> Series(np.zeros((5, 1)), np.zeros(5), lengths).rows_of(np.array([1, 0])).tolist()
+        [2, 3, 4, 0, 1]
+        """
+        lengths = self.lengths[videos]
+        before = np.concatenate([[0], np.cumsum(lengths)[:-1]]) if len(lengths) else np.zeros(0, np.int64)
+        return np.repeat(self.starts[:-1][videos] - before, lengths) + np.arange(lengths.sum())
+
+    def select(self, videos: np.ndarray) -> Series:
+        """Return the series of some videos, in the given order."""
+        rows = self.rows_of(videos)
+        return Series(self.values[rows], self.number[rows], starts_of(self.lengths[videos]))
+
+
+def starts_of(lengths: np.ndarray) -> np.ndarray:
+    """Return the first row of each video, and the number of rows, from the number of instances of each."""
+    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+
+
+def mean_by_instance(values: np.ndarray, video: np.ndarray, number: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Average samples over the instances that they belong to.
+
+    Parameters
+    ----------
+    values : ndarray of float, (samples, columns)
+        NaN where something was not measured; such values are left out of the mean.
+    video, number : ndarray of int, (samples,)
+        Video, and number of the stretch within it.
+
+    Returns
+    -------
+    values : ndarray of float32, (rows, columns)
+        NaN where no sample has a value.
+    video, number : ndarray of int64, (rows,)
+        In ascending order.
+    """
+    order = np.lexsort((number, video))
+    video, number = video[order].astype(np.int64), number[order].astype(np.int64)
+    first = np.flatnonzero(np.r_[True, (np.diff(video) != 0) | (np.diff(number) != 0)][: len(video)])
+    if not len(first):
+        return np.zeros((0, values.shape[1]), np.float32), video, number
+    ordered = values[order]
+    known = ~np.isnan(ordered)
+    count = np.add.reduceat(known, first, axis=0, dtype=np.float64)
+    total = np.add.reduceat(np.where(known, ordered, 0), first, axis=0, dtype=np.float64)
+    mean = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+    return mean.astype(np.float32), video[first], number[first]
+
+
+def join_series(
+    parts: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]], videos: int, most: int
+) -> dict[str, Series]:
+    """Bring several inputs to the same instances: those that any of them has.
+
+    Parameters
+    ----------
+    parts : dict
+        By input: values, video and number, as `mean_by_instance` returns them; videos counted from 0.
+    videos : int
+        Number of videos; some may have no instance.
+    most : int
+        A video with more instances than this keeps as many, evenly spaced.
+    """
+    width = 1 + max((int(number.max(initial=0)) for _, _, number in parts.values()), default=0)
+    keys = {name: video * width + number for name, (_, video, number) in parts.items()}
+    every = np.unique(np.concatenate([*keys.values(), np.zeros(0, np.int64)])).astype(np.int64)
+    kept = np.concatenate(
+        [
+            own[((np.arange(min(most, len(own))) + 0.5) * len(own) / min(most, len(own))).astype(np.int64)]
+            if len(own)
+            else own
+            for own in np.split(every, np.searchsorted(every, np.arange(1, videos) * width))
+        ]
+        or [every]
+    )
+    lengths = np.bincount(kept // width, minlength=videos)
+    joined = {}
+    for name, (values, _, _) in parts.items():
+        rows = np.full((len(kept), values.shape[1]), np.nan, np.float32)
+        place = np.searchsorted(keys[name], kept)
+        there = place < len(keys[name])
+        there[there] = keys[name][place[there]] == kept[there]
+        rows[there] = values[place[there]]
+        joined[name] = Series(rows, (kept % width).astype(np.int32), starts_of(lengths))
+    return joined
+
+
+def scale_of_series(series: Series, patient_id: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and standard deviation of each column, every patient with the same weight.
+
+    Parameters
+    ----------
+    series : Series
+        The training side.
+    patient_id : ndarray of str, (n,)
+        Patient of each video.
+
+    Returns
+    -------
+    mean, deviation : ndarray of float32, (columns,)
+        0 and 1 for a column without a value; the deviation is 1 for a constant column.
+    """
+    means, squares = [], []
+    for patient in np.unique(patient_id):
+        own = series.values[series.rows_of(np.flatnonzero(patient_id == patient))].astype(np.float64)
+        known = ~np.isnan(own)
+        count = known.sum(axis=0)
+        own = np.where(known, own, 0)
+        means.append(_ratio(own.sum(axis=0), count))
+        squares.append(_ratio((own**2).sum(axis=0), count))
+    patients = (~np.isnan(means)).sum(axis=0)
+    mean = np.nan_to_num(_ratio(np.nansum(means, axis=0), patients))
+    square = np.nan_to_num(_ratio(np.nansum(squares, axis=0), patients))
+    deviation = np.sqrt(np.maximum(square - mean**2, 0))
+    return mean.astype(np.float32), np.where(deviation > 1e-6, deviation, 1.0).astype(np.float32)
+
+
+def _ratio(total: np.ndarray, count: np.ndarray) -> np.ndarray:
+    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
