@@ -165,8 +165,9 @@ def _in_words(row: Any) -> str:
         else f", interval {100 * row.difference_low:+.0f} to {100 * row.difference_high:+.0f}"
     )
     text = (
-        f"Share of the attention on stretches with this flag; the limit is their share of the videos. Difference "
-        f"{100 * row.difference:+.0f} percentage points{interval}, {row.patients} patients, p (Holm) {row.p_value_holm:.3f}."
+        f"{row.attention:.0%} of the attention is on stretches with this flag, which are {row.chance:.0%} of the videos. Difference "
+        f"{100 * row.difference:+.0f} percentage points{interval}, {row.patients} {'patient' if row.patients == 1 else 'patients'}, "
+        f"p (Holm) {row.p_value_holm:.3f}."
     )
     if row.verdict == "yes":
         return f"{text} The model may have learned the recording and not the patient."

@@ -171,7 +171,6 @@ def _context(inputs: StudyReportInputs) -> dict[str, Any]:
                 "Model",
                 "Flag",
                 "Patients",
-                "Videos",
                 "Attention",
                 "Chance",
                 "Difference",
@@ -182,8 +181,7 @@ def _context(inputs: StudyReportInputs) -> dict[str, Any]:
                 (
                     t.name_cell(r.experiment),
                     FLAGS[r.flag],
-                    int(r.patients),
-                    int(r.videos),
+                    t.number(r.patients, 0, small=f"{r.videos} videos"),
                     float(r.attention),
                     float(r.chance),
                     t.with_interval(r.difference, r.difference_low, r.difference_high, signed=True),

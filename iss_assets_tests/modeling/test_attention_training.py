@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from iss_assets.datasets.items import load_items
 from iss_assets.modeling.attention_training import balanced_order, patient_weights
 from iss_assets.modeling.experiments import EXPERIMENTS, Experiment, experiment
 from iss_assets.modeling.fitting import attention_of_fold, fit_fold, predict_fold
 from iss_assets.modeling.items import make_items
 from iss_assets.modeling.series import Series, join_series, mean_by_instance, scale_of_series, starts_of
 from iss_assets.settings import TrainingSettings
+from iss_assets.warehouse.database import Warehouse
 from iss_assets_tests.modeling.planted_videos import planted_videos
 
 MIL = [e for e in EXPERIMENTS if e.has_attention]
@@ -93,6 +95,23 @@ def test_attention_is_stored_with_the_seconds_it_is_about_and_adds_up_to_one(tmp
     assert np.allclose(rows.groupby("video_id")["attention"].sum(), 1)
     assert (rows["end_s"] - rows["start_s"] == 2).all() and (rows["start_s"] == rows["instance"] * 2).all()
     assert (rows.groupby("video_id")["patient_id"].nunique() == 1).all()
+
+
+def test_another_experiment_on_whole_videos_is_one_entry(study: Warehouse, tmp_path: Path) -> None:
+    """With two classes and two series, from the warehouse to predictions and attention."""
+    entry = Experiment(
+        "mil_face", None, "Face", ("mesh_series", "behavior_series"), "video", 2, "attention", "gru"
+    )
+    settings = TrainingSettings(attention_epochs=1, instance_s=0.1)
+    items = load_items(study, entry, settings)
+    fold = fit_fold(entry, items.of(["0001", "0002"]), settings, tmp_path)
+    rows = predict_fold(entry, fold, items.of(["0003"]), settings)
+    assert rows["video_id"].to_pylist() == ["s3a", "s3b"]
+    assert rows["target"].to_pylist() == ["Pain", "Pain"]
+    pain = np.array(rows["pain_probability"])
+    assert ((pain > 0) & (pain < 1)).all()
+    attention = attention_of_fold(entry, fold, items.of(["0003"]), settings)
+    assert attention["instance"].to_pylist() == [0, 1, 2, 3] * 2
 
 
 def test_an_experiment_without_attention_has_no_attention(tmp_path: Path) -> None:
