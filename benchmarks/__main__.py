@@ -37,7 +37,7 @@ def jobs(clips: str | None, tiny: bool) -> dict[str, list[str]]:
     if tiny:
         return TINY
     clip_arguments = ["--clips", clips] if clips else []
-    chosen = {name: clip_arguments for name in ("extraction", "end_to_end", "words")}
+    chosen = dict.fromkeys(("extraction", "end_to_end", "words"), clip_arguments)
     names = ["overheads", "warehouse", "marts", "encryption", "features", "incremental", "scale", "damage"]
     names += ["quality", "identity"] if clips else []
     names += ["training", "evaluation", "coverage", "check_ins", "reidentification", "web_application"]

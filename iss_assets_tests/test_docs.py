@@ -113,7 +113,11 @@ def test_the_page_of_quality_names_every_flag() -> None:
     assert [flag for flag in FLAGS if f"`{flag}`" not in text] == []
 
 
-@pytest.mark.parametrize("page", [ROOT / "README.md", *sorted(DOCS.glob("*.md"))], ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "page",
+    [ROOT / "README.md", ROOT / "deploy" / "README.md", *sorted(DOCS.glob("*.md"))],
+    ids=lambda p: f"{p.parent.name}/{p.name}",
+)
 def test_links_lead_to_files_that_are_there(page: Path) -> None:
     targets = re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8"))
     missing = [t for t in targets if "://" not in t and not (page.parent / t).exists()]

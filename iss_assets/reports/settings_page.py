@@ -21,7 +21,7 @@ dark_highlight = 0.3
 
 or is the default. For secrets there is a third place, between the two: a folder, named by the environment variable
 `ISS_SECRETS`, with one file per setting, of the variable's name (`ISS_SERVER__OIDC_CLIENT_SECRET`). Docker's and
-Kubernetes' secrets and systemd's `LoadCredential` are such folders.
+Kubernetes' secrets and systemd's `LoadCredential` are such folders; [deploy/](../deploy/README.md) uses them.
 """
 
 

@@ -1,0 +1,175 @@
+"""``deploy/backup.sh`` and ``restore.sh``, with a real Postgres: what is restored is what was there, to the row."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from iss_assets.schemas.modeling import CvSplits
+from iss_assets.schemas.registry import TABLES
+from iss_assets.warehouse.database import Replacement, Warehouse
+from iss_assets_tests.made_up import tiny_study
+from iss_assets_tests.postgres import PostgresServer
+from iss_assets_tests.warehouse.test_database import splits
+
+DEPLOY = Path(__file__).parents[1] / "deploy"
+
+
+class Place:
+    """A home, and the database of Dagster's history, that an environment points to."""
+
+    def __init__(self, server: PostgresServer, folder: Path) -> None:
+        folder.mkdir()
+        self.home = folder / "home"
+        service = folder / "pg_service.conf"
+        service.write_text(
+            f"[dagster]\nhost=127.0.0.1\nport={server.port}\nuser=iss\npassword={server.password}\n"
+            f"dbname={server.new_database().rpartition('/')[2]}\n"
+        )
+        self.environment = {
+            # the command `iss` is beside Python
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
+            "ISS_HOME": str(self.home),
+            "PGSERVICEFILE": str(service),
+        }
+
+    def run(self, script: str, folder: Path, **more: str) -> subprocess.CompletedProcess[str]:
+        """Run a script of the folder ``deploy`` here."""
+        return subprocess.run(
+            [DEPLOY / script, folder],
+            env={**self.environment, **more}, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+
+    def history(self) -> dg.DagsterInstance:
+        """Open Dagster's history as the address in ``deploy/systemd/iss.env`` says."""
+        os.environ["PGSERVICEFILE"] = self.environment["PGSERVICEFILE"]
+        return dg.DagsterInstance.from_config(str(self.home / "dagster"))
+
+    def warehouse(self) -> Warehouse:
+        """Return the home's warehouse."""
+        return Warehouse(self.home / "warehouse.duckdb")
+
+
+@pytest.fixture
+def study(
+    postgres: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Place, Warehouse]:
+    """A study: rows, Dagster's history in Postgres, and what else a home has."""
+    if shutil.which("pg_dump") is None:
+        pytest.skip("PostgreSQL's client programs are not installed")
+    place = Place(postgres, tmp_path / "here")
+    place.home.mkdir()
+    tiny_study(place.warehouse())
+    (place.home / "dagster").mkdir()
+    (place.home / "dagster" / "dagster.yaml").write_text(
+        "storage:\n  postgres:\n    postgres_url:\n      env: HISTORY\n"
+    )
+    for name, text in (("withdrawals/key", "k"), ("models/m", "w"), ("spool/s", "x")):
+        (place.home / name).parent.mkdir(exist_ok=True)
+        (place.home / name).write_text(text)
+    monkeypatch.setenv("HISTORY", "postgresql+psycopg2:///?service=dagster")
+    monkeypatch.setenv("PGSERVICEFILE", "none yet")
+    with place.history() as instance:
+        instance.add_dynamic_partitions("patients", ["0001", "0002"])
+    return place, place.warehouse()
+
+
+def _rows(warehouse: Warehouse) -> dict[str, object]:
+    return {
+        table.__table__: warehouse.query(
+            f"select count(*) n, sum(hash(_row)::hugeint)::varchar h from {table.__table__} as _row"
+        ).to_pylist()
+        for table in TABLES
+    }
+
+
+def test_what_is_restored_elsewhere_is_what_was_backed_up(
+    postgres: PostgresServer,
+    study: tuple[Place, Warehouse],
+    tmp_path: Path,
+) -> None:
+    place, warehouse = study
+    before = _rows(warehouse)
+    assert sum(rows[0]["n"] for rows in before.values()) > 100  # type: ignore[index]  # lists of one row
+    made = place.run("backup.sh", tmp_path / "backup")
+    assert made.returncode == 0, made.stderr
+    # what happens afterwards is not in it
+    warehouse.replace(CvSplits, splits("later"), {})
+
+    there = Place(postgres, tmp_path / "there")
+    done = there.run("restore.sh", tmp_path / "backup")
+    assert done.returncode == 0, done.stderr
+
+    # nothing of the first place is needed any more
+    shutil.rmtree(place.home)
+    restored = there.warehouse()
+    assert _rows(restored) == before
+    restored.replace(CvSplits, splits("new"), {})
+    assert restored.query("select patient_id p from cv_splits")["p"].to_pylist() == ["new-0"]
+    with there.history() as instance:
+        assert instance.get_dynamic_partitions("patients") == ["0001", "0002"]
+    assert (there.home / "withdrawals" / "key").read_text() == "k"
+    assert not (there.home / "spool").exists()
+    assert (there.home / "warehouse.duckdb").stat().st_mode & 0o077 == 0
+
+    again = there.run("restore.sh", tmp_path / "backup")
+    assert again.returncode == 2 and "is not empty" in again.stderr
+
+
+def test_a_backup_that_is_made_while_patients_are_written_has_whole_transactions(
+    postgres: PostgresServer, study: tuple[Place, Warehouse], tmp_path: Path
+) -> None:
+    place, warehouse = study
+    stop, written = threading.Event(), [0]
+
+    def write() -> None:
+        while not stop.is_set():
+            version = written[-1] + 1
+            warehouse.replace_all(
+                [Replacement(CvSplits, splits(p, 1, version), {"patient_id": f"{p}-0"}) for p in ("a", "b")]
+            )
+            written.append(version)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        while written[-1] < 2:
+            assert writer.is_alive()
+            stop.wait(0.05)
+        first = written[-1]
+        made = place.run("backup.sh", tmp_path / "backup")
+        last = written[-1]
+    finally:
+        stop.set()
+        writer.join()
+    assert made.returncode == 0, made.stderr
+    assert last > first, "nothing was written meanwhile"
+
+    there = Place(postgres, tmp_path / "there")
+    assert there.run("restore.sh", tmp_path / "backup").returncode == 0
+    restored = there.warehouse()
+    versions = restored.query("select split s from cv_splits where patient_id in ('a-0', 'b-0')")[
+        "s"
+    ].to_pylist()
+    assert len(versions) == 2 and len(set(versions)) == 1
+    assert first <= versions[0] <= last + 1
+
+
+def test_a_backup_that_was_changed_is_not_restored(
+    postgres: PostgresServer, study: tuple[Place, Warehouse], tmp_path: Path
+) -> None:
+    place, _ = study
+    assert place.run("backup.sh", tmp_path / "backup").returncode == 0
+    (tmp_path / "backup" / "home" / "withdrawals" / "key").write_text("another")
+    there = Place(postgres, tmp_path / "there")
+    done = there.run("restore.sh", tmp_path / "backup")
+    assert done.returncode == 1 and "withdrawals/key: FAILED" in done.stdout
+    assert list(there.home.iterdir()) == []
