@@ -24,6 +24,7 @@ import pandas as pd
 from iss_assets.evaluation.check_ins.claims import BEATS, BEATS_LAST, FOLLOWS, YES, claims
 from iss_assets.evaluation.check_ins.design import check_ins, design, predictors
 from iss_assets.evaluation.check_ins.inference import mixed_effect
+from iss_assets.evaluation.check_ins.likely import reach_of
 from iss_assets.evaluation.check_ins.protocols import ROOM, predictions
 from iss_assets.modeling.check_ins import NUISANCE, SENSORS, experiments_for
 from iss_assets.protocol.targets import target
@@ -75,6 +76,31 @@ def study(patients: int, effect: float, confounded: float, seed: int) -> Said:
     )
 
 
+def coverage(patients: int, studies: int, others: float) -> tuple[float, float]:
+    """Return the share of a new patient's check-ins whose range holds the answer, and the share of ranges without an end.
+
+    Parameters
+    ----------
+    patients : int
+        Patients of the study, of whom nine tenths calibrate.
+    studies : int
+        Simulated studies.
+    others : float
+        How many times as large the new patient's errors are: 1 for a patient like the others.
+    """
+    rng, inside, endless = np.random.default_rng(patients), [], 0
+    calibrating = patients - round(patients / 10)
+    for _ in range(studies):
+        count = rng.integers(2, 18, calibrating + 1)
+        patient = np.repeat(np.arange(calibrating + 1), count)
+        error = np.abs(rng.normal(0, 1, calibrating + 1)[patient] + rng.normal(0, 1.2, len(patient)))
+        seen = patient < calibrating
+        reach = reach_of(error[seen], 1 / count[patient[seen]], calibrating, SETTINGS.set_coverage)
+        endless += np.isinf(reach)
+        inside.append(float((others * error[~seen] <= reach).mean()))
+    return float(np.mean(inside)), endless / studies
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -110,6 +136,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 + (f" | {np.mean([s.known_holds for s in said]):.0%} |" if effect else " | – |"),
                 flush=True,
             )
+    studies = 20_000 if not options.tiny else 50
+    print("\n| patients | new patient's errors | in the range | range without end |\n|---|---|---|---|")
+    for patients in (9, 29, 112):
+        for others in (1.0, 1.5, 2.0):
+            inside, endless = coverage(patients, studies, others)
+            print(f"| {patients} | times {others:g} | {inside:.1%} | {endless:.0%} |", flush=True)
     return 0
 
 

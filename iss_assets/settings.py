@@ -562,6 +562,17 @@ class CheckInSettings(Section):
     (2001), 149-158."""
     least_check_ins: int = Field(3, ge=2)
     """A patient's correlation needs this many check-ins."""
+    set_coverage: float = Field(0.9, ge=0.5, lt=1)
+    """Share of check-ins whose range of likely answers is to hold the true one, in new patients like those of the study."""
+    act_from: float = Field(0.1, gt=0, lt=1)
+    """Smallest probability at which somebody may want to act: at 0.1, nine needless calls are worth one patient not missed."""
+    act_to: float = Field(0.5, gt=0, lt=1)
+    """Largest probability at which somebody may want to wait: at 0.5, a needless call costs as much as a patient missed."""
+    wanted_points: float = Field(0.25, gt=0, le=10)
+    """How far an interval of errors should reach to either side, for the page on the number of patients; by default an eighth
+    of an important change."""
+    wanted_correlation: float = Field(0.1, gt=0, lt=1)
+    """How far an interval of a correlation within patients should reach to either side."""
     confidence: float = Field(0.95, gt=0.5, lt=1)
     """Coverage of every interval; 1 minus this is the level of all claims of the report together (Holm)."""
     bootstrap_samples: int = Field(1999, ge=199)
@@ -586,6 +597,8 @@ class CheckInSettings(Section):
             or len(set(self.calibration)) < len(self.calibration)
         ):
             raise ValueError("calibration names different numbers of check-ins, each 1 or more")
+        if self.act_from > self.act_to:
+            raise ValueError("act_from is at most act_to")
         return self
 
 

@@ -101,11 +101,16 @@ def scaled_brier(probability: ArrayLike, positive: ArrayLike) -> Statistic:
     Steyerberg et al., "Assessing the performance of prediction models", Epidemiology 21 (2010), 128-138.
     """
     p, y = np.asarray(probability, float), np.asarray(positive, float)
-    error, share = mean_of((p - y) ** 2), mean_of(y)
+    return scaled_brier_of((p - y) ** 2, y)
+
+
+def scaled_brier_of(error: ArrayLike, share: ArrayLike) -> Statistic:
+    """Return the scaled Brier score from each patient's mean squared error and share of positives; see `scaled_brier`."""
+    mean_error, mean_share = mean_of(error), mean_of(share)
 
     def statistic(counts: Array) -> Array:
-        prevalence = share(counts)
-        return 1 - _ratio(error(counts), prevalence * (1 - prevalence))
+        prevalence = mean_share(counts)
+        return 1 - _ratio(mean_error(counts), prevalence * (1 - prevalence))
 
     return statistic
 

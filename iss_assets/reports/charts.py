@@ -579,6 +579,116 @@ def calibration_plot(bins: pd.DataFrame, title: str) -> Markup:
     return _svg(226, 226, f"{title}: {spoken}.", body)
 
 
+def answer_calibration_plot(bins: Sequence[Row], title: str, highest: float, axis: str) -> Markup:
+    """Draw what came over what was predicted, one dot per bin with its interval, and the line of predictions that are right.
+
+    Parameters
+    ----------
+    bins : sequence of mapping
+        Rows of ``check_in_calibration``.
+    title : str
+        What is shown, for screen readers.
+    highest : float
+        Upper end of both axes, which begin at 0.
+    axis : str
+        What is predicted, written below.
+    """
+    at = _Axes(34, 214, 10, 190, (0, highest), (0, highest))
+    marks = [(highest * share, f"{highest * share:g}") for share in (0, 0.5, 1)]
+    body = [_line(at.left, at.bottom, at.right, at.top, "half"), *at.y_grid(marks), *at.x_ticks(marks)]
+
+    def place(value: float) -> float:
+        return min(highest, max(0.0, value))
+
+    for row in bins:
+        x, y = at.x(place(row["predicted"])), at.y(place(row["observed"]))
+        low, high = row["observed_low"], row["observed_high"]
+        if low is not None and high is not None:
+            body.append(_line(x, at.y(place(low)), x, at.y(place(high)), "whisker"))
+        body.append(
+            _marker(
+                x, y, 0, f"{row['check_ins']} check-ins of {row['patients']} patients: {row['observed']:.2f}"
+            )
+        )
+    body.append(_text((at.left + at.right) / 2, 219, axis, "tick"))
+    spoken = ((f"predicted {r['predicted']:.2f}", f"came {r['observed']:.2f}") for r in bins)
+    return _svg(230, 226, _spoken(title, spoken), body)
+
+
+def decision_curves(curves: Mapping[str, Sequence[tuple[float, float]]], title: str) -> Markup:
+    """Draw the net benefit over the probability from which one acts, a line for each way to act; acting on no one is 0.
+
+    Parameters
+    ----------
+    curves : mapping of str to sequence of (float, float)
+        Way to act, to threshold and net benefit; up to three.
+    title : str
+        What is shown, for screen readers.
+    """
+    points = [point for curve in curves.values() for point in curve]
+    far = [t for t, _ in points] or [0.0, 1.0]
+    best = max([0.05, *(value for _, value in points)])
+    # what is far below acting on no one needs no room
+    at = _Axes(46, 420, 26, 190, (min(far), max(far)), (-0.25 * best, best))
+    step = _step(best * 10, 4) / 10
+    body = [
+        *_legend(list(curves), at.left, 10),
+        *at.y_grid((n * step, f"{n * step:g}") for n in range(math.floor(best / step + 1e-9) + 1)),
+        *at.x_ticks((t, f"{100 * t:g}%") for t in sorted(set(far))[::2]),
+        _line(at.left, at.y(0), at.right, at.y(0), "half"),
+        _text(at.right + 6, at.y(0) + 3.5, "no one", "tick", "start"),
+        _text((at.left + at.right) / 2, at.bottom + 30, "acts from this probability on", "tick"),
+    ]
+    for number, (name, curve) in enumerate(curves.items()):
+        places = [(at.x(t), at.y(value)) for t, value in curve if value >= at.y_range[0]]
+        if len(places) > 1:
+            body.append(_curve(places, f"series-{number}"))
+        for (x, y), (t, value) in zip(places, [p for p in curve if p[1] >= at.y_range[0]], strict=True):
+            body.append(_marker(x, y, number, f"{name}, from {100 * t:g}%: {value:.3f}", 2.0))
+    spoken = ((name, ", ".join(f"{v:.3f}" for _, v in curve)) for name, curve in curves.items())
+    return _svg(480, 226, _spoken(title, spoken), body, wide=True)
+
+
+def reach_plot(rows: Sequence[Row], wanted: float, marks: Sequence[int], title: str) -> Markup:
+    """Draw how far an interval reaches to either side by number of patients, with the range of studies, on a log axis.
+
+    Parameters
+    ----------
+    rows : sequence of mapping
+        Rows of ``check_in_interval_reach`` of one quantity.
+    wanted : float
+        Where a line is drawn: as far as the interval should reach.
+    marks : sequence of int
+        Numbers of patients that are written below.
+    title : str
+        What is shown, for screen readers.
+    """
+    sizes = [math.log10(r["patients"]) for r in rows] or [1.0, 3.0]
+    highest = max([wanted * 1.2, *(r["reach_high"] for r in rows)])
+    step = _step(highest * 10, 4) / 10
+    at = _Axes(46, 420, 12, 176, (min(sizes), max(sizes)), (0, highest))
+    body = [
+        *at.y_grid((n * step, f"{n * step:g}") for n in range(math.floor(highest / step + 1e-9) + 1)),
+        *at.x_ticks((math.log10(n), f"{n:,}") for n in marks),
+        _line(at.left, at.y(wanted), at.right, at.y(wanted), "half"),
+        _text(at.right + 6, at.y(wanted) + 3.5, "wanted", "tick", "start"),
+        _text((at.left + at.right) / 2, at.bottom + 30, "patients", "tick"),
+        _curve([(at.x(s), at.y(r["reach"])) for s, r in zip(sizes, rows, strict=False)], "series-0"),
+    ]
+    for size, row in zip(sizes, rows, strict=False):
+        body.append(_line(at.x(size), at.y(row["reach_low"]), at.x(size), at.y(row["reach_high"]), "whisker"))
+        body.append(
+            _marker(at.x(size), at.y(row["reach"]), 0, f"{row['patients']:,}: {row['reach']:.2f}", 2.0)
+        )
+    return _svg(
+        480,
+        212,
+        _spoken(title, ((f"{r['patients']} patients", f"{r['reach']:.2f}") for r in rows)),
+        body,
+        wide=True,
+    )
+
+
 def time_line(
     times: Sequence[datetime],
     values: Sequence[float | None],

@@ -23,9 +23,18 @@ from iss_assets.protocol.targets import BY_NAME as TARGETS
 from iss_assets.reports import charts
 from iss_assets.reports import report_tables as t
 from iss_assets.reports.clinic_lines import answer, first_lines, model_title, sensors, situation, verb
+from iss_assets.reports.clinic_questions import questions
 from iss_assets.reports.templating import INVENTED, STUDY, Frame, write_page
 from iss_assets.schemas.registry import BY_NAME
 from iss_assets.settings import CheckInSettings
+
+_ASKED = (
+    "check_in_calibration",
+    "check_in_benefits",
+    "check_in_usefulness",
+    "check_in_patients_needed",
+    "check_in_interval_reach",
+)
 
 
 @dataclass(frozen=True)
@@ -79,14 +88,17 @@ def _context(inputs: ClinicReportInputs) -> dict[str, Any]:
     claims, effects = inputs.frame("check_in_claims"), inputs.frame("check_in_effects")
     metrics, patients = inputs.frame("check_in_metrics"), inputs.frame("check_in_patients")
     added = inputs.frame("check_in_added_value")
-    lead, points = first_lines(claims, effects, settings)
-    seen = sensors(effects)
     names = list(dict.fromkeys(metrics["target"]))
     known = sorted(set(metrics["known"]))
     shown = max((k for k in known if k <= 3), default=0)
+    lead, points = first_lines(claims, effects, settings)
+    asked = questions(
+        {"check_in_metrics": metrics} | {name: inputs.frame(name) for name in _ASKED}, shown, settings
+    )
+    seen = sensors(effects)
     return {
         "lead": lead,
-        "points": points,
+        "points": [*points, *asked["useful"]],
         "answers": answer(added, effects),
         "question": f"What {verb(seen, 'do', 'does')} {seen} add to the questionnaire?",
         "gains": _gains(added, effects),
@@ -104,6 +116,7 @@ def _context(inputs: ClinicReportInputs) -> dict[str, Any]:
         "metrics": [_metrics(metrics, name) for name in names],
         "patients": [_patients(patients, name, min((k for k in known if k), default=0)) for name in names],
         "claims": _claims(claims),
+        **asked,
         "confidence": f"{settings.confidence:.0%}",
         "important": f"{settings.important_change:g}",
         "samples": f"{settings.bootstrap_samples:,}",

@@ -74,7 +74,11 @@ class CheckInMetrics(Table):
     metric: object = column(
         "VARCHAR",
         "mean_error (points), kappa (quadratic-weighted), icc (2,1), within_correlation (Spearman, mean over patients), "
-        "changes_detected and false_alarms (shares).",
+        "changes_detected and false_alarms (shares). Of models and of the same guess without a video also: "
+        "calibration_intercept (points) and calibration_slope of the predicted answer; covered, covered_severe, told (shares "
+        "of check-ins whose range of likely answers holds the answer, the same of severe answers, and those with a range that is "
+        "of use) and set_width (points). Of models also, after severe_ or worse_: intercept, slope (logistic recalibration) and "
+        "scaled_brier of the probability of a severe answer, or of one that is worse than the first answers.",
     )
     check_ins: object = column("INTEGER", "Predicted check-ins.", ge=0)
     patients: object = column("INTEGER", "Patients for whom the metric is defined.", ge=0)
@@ -183,6 +187,166 @@ class CheckInAddedValue(Table):
     )
 
 
+_EVENT = "severe: an answer of 7 or more; worse: by an important change above the mean of the patient's first answers."
+_EVENTS = ("severe", "worse")
+
+
+class CheckInSets(Table):
+    """What one model holds possible at one check-in: a range of likely answers, and probabilities, from other patients' errors."""
+
+    __table__ = "check_in_sets"
+    __key__ = ("target", "protocol", "known", "model", "submission_id")
+
+    target: object = column("VARCHAR", _TARGET)
+    protocol: object = column("VARCHAR", _PROTOCOL, isin=_PROTOCOLS)
+    known: object = column("INTEGER", _KNOWN, ge=0)
+    model: object = column(
+        "VARCHAR", "Experiment, or the same guess without a video: first_answers, training_mean."
+    )
+    patient_id: object = column("VARCHAR", "Patient id.", **PATIENT_ID)
+    submission_id: object = column("VARCHAR", "Submission id.", **SUBMISSION_ID)
+    low: object = column("DOUBLE", "Smallest likely answer (conformal prediction set).", **_SCALE)
+    high: object = column("DOUBLE", "Largest likely answer.", **_SCALE)
+    cannot_tell: object = column(
+        "BOOLEAN",
+        "The range is too wide to be of use: its middle may be more than an important change away from the answer.",
+    )
+    severe_probability: object = column("DOUBLE", "Probability of an answer of 7 or more.", **SHARE)
+    worse_probability: object = column(
+        "DOUBLE",
+        "Probability of an answer that is by an important change above the mean of the first answers; empty for new patients.",
+        nullable=True,
+        **SHARE,
+    )
+
+
+class CheckInCalibration(Table):
+    """One dot of a calibration curve: check-ins for which one model predicted similar values."""
+
+    __table__ = "check_in_calibration"
+    __key__ = ("target", "outcome", "protocol", "known", "model", "bin")
+
+    target: object = column("VARCHAR", _TARGET)
+    outcome: object = column(
+        "VARCHAR", f"answer: the answer itself, in points. {_EVENT}", isin=("answer", *_EVENTS)
+    )
+    protocol: object = column("VARCHAR", _PROTOCOL, isin=_PROTOCOLS)
+    known: object = column("INTEGER", _KNOWN, ge=0)
+    model: object = column("VARCHAR", "Experiment.")
+    bin: object = column("INTEGER", "1 for the smallest predictions.", ge=1)
+    check_ins: object = column("INTEGER", "Check-ins in the bin.", ge=1)
+    patients: object = column("INTEGER", "Their patients.", ge=1)
+    predicted: object = column("DOUBLE", "Mean prediction: points, or a probability.")
+    observed: object = column("DOUBLE", "Mean answer, or share of check-ins with the event.")
+    observed_low: object = column("DOUBLE", "Lower end of its interval.", nullable=True)
+    observed_high: object = column("DOUBLE", "Upper end.", nullable=True)
+
+
+class CheckInBenefits(Table):
+    """Net benefit of acting on one model's probability, or on everyone, from one threshold on."""
+
+    __table__ = "check_in_benefits"
+    __key__ = ("target", "event", "protocol", "known", "acted_on", "threshold")
+
+    target: object = column("VARCHAR", _TARGET)
+    event: object = column("VARCHAR", _EVENT, isin=_EVENTS)
+    protocol: object = column("VARCHAR", _PROTOCOL, isin=_PROTOCOLS)
+    known: object = column("INTEGER", _KNOWN, ge=0)
+    acted_on: object = column(
+        "VARCHAR",
+        "Whose probability: an experiment, or the same guess without a video; or everyone. Acting on no one is 0.",
+    )
+    threshold: object = column("DOUBLE", "The probability from which one acts.", **SHARE)
+    patients: object = column("INTEGER", "Patients.", ge=1)
+    check_ins: object = column("INTEGER", "Check-ins, the same for every strategy.", ge=1)
+    events: object = column("INTEGER", "Check-ins with the event.", ge=0)
+    net_benefit: object = column(
+        "DOUBLE",
+        "Share of check-ins rightly acted on, minus the share acted on in vain times threshold / (1 - threshold).",
+    )
+    low: object = column("DOUBLE", "Lower end of its interval.", nullable=True)
+    high: object = column("DOUBLE", "Upper end.", nullable=True)
+
+
+class CheckInUsefulness(Table):
+    """Whether acting on one model's probability does more good than the best of doing without it, over all thresholds."""
+
+    __table__ = "check_in_usefulness"
+    __key__ = ("target", "event", "protocol", "known", "model")
+
+    target: object = column("VARCHAR", _TARGET)
+    event: object = column("VARCHAR", _EVENT, isin=_EVENTS)
+    protocol: object = column("VARCHAR", _PROTOCOL, isin=_PROTOCOLS)
+    known: object = column("INTEGER", _KNOWN, ge=0)
+    model: object = column("VARCHAR", "Experiment.")
+    patients: object = column("INTEGER", "Patients compared.", ge=0)
+    check_ins: object = column("INTEGER", "Their check-ins.", ge=0)
+    events: object = column("INTEGER", "Check-ins with the event.", ge=0)
+    gain: object = column(
+        "DOUBLE",
+        "Net benefit beyond the best of acting on everyone, on no one, and on the same guess without a video; mean over "
+        "thresholds.",
+    )
+    low: object = column("DOUBLE", "Lower end of its interval.", nullable=True)
+    high: object = column("DOUBLE", "Upper end.", nullable=True)
+    p_value: object = column("DOUBLE", "Two-sided, by flipping signs of patients' gains.", **SHARE)
+    p_value_holm: object = column("DOUBLE", "After Holm over all rows of the table.", **SHARE)
+    verdict: object = column(
+        "VARCHAR",
+        "yes; no: not more good; not shown: more, but it may be chance; cannot be shown: nothing could have been shown with "
+        "so few patients.",
+        isin=("yes", "no", "not shown", "cannot be shown"),
+    )
+
+
+_QUANTITY = (
+    "mean_error (points); gain_over_last_answer: by how much it is smaller than the last answer's (points); correlation: of "
+    "predictions and answers within patients. Of the linear model."
+)
+_QUANTITIES = ("mean_error", "gain_over_last_answer", "correlation")
+
+
+class CheckInPatientsNeeded(Table):
+    """How many patients a study needs for an interval as narrow as wanted, as far as this study knows its own variance."""
+
+    __table__ = "check_in_patients_needed"
+    __key__ = ("target", "quantity")
+
+    target: object = column("VARCHAR", _TARGET)
+    quantity: object = column("VARCHAR", _QUANTITY, isin=_QUANTITIES)
+    known: object = column("INTEGER", "Number of the patients' first check-ins that are known.", ge=1)
+    model: object = column("VARCHAR", "Experiment.")
+    patients: object = column("INTEGER", "Patients that the variance is estimated from.", ge=0)
+    check_ins: object = column("INTEGER", "Their check-ins.", ge=0)
+    between_variance: object = column("DOUBLE", "Variance between patients.", nullable=True, ge=0)
+    within_variance: object = column("DOUBLE", "Variance within patients.", nullable=True, ge=0)
+    wanted: object = column("DOUBLE", "How far the interval is to reach to either side.", gt=0)
+    needed: object = column("INTEGER", "Patients needed; empty where it cannot be said.", nullable=True, ge=2)
+    needed_low: object = column(
+        "INTEGER", "Lower end of the range that holds nine in ten estimates.", nullable=True, ge=2
+    )
+    needed_high: object = column("INTEGER", "Upper end.", nullable=True, ge=2)
+    verdict: object = column(
+        "VARCHAR",
+        "known: the range spans at most a factor of two; too few patients to know; cannot be said: nothing could be estimated.",
+        isin=("known", "too few patients to know", "cannot be said"),
+    )
+
+
+class CheckInIntervalReach(Table):
+    """How far an interval reaches to either side in simulated studies with one number of patients."""
+
+    __table__ = "check_in_interval_reach"
+    __key__ = ("target", "quantity", "patients")
+
+    target: object = column("VARCHAR", _TARGET)
+    quantity: object = column("VARCHAR", _QUANTITY, isin=_QUANTITIES)
+    patients: object = column("INTEGER", "Patients of the simulated studies.", ge=2)
+    reach: object = column("DOUBLE", "Half of the interval's width, median of studies.", ge=0)
+    reach_low: object = column("DOUBLE", "Lower end of the range that holds nine in ten studies.", ge=0)
+    reach_high: object = column("DOUBLE", "Upper end.", ge=0)
+
+
 CHECK_INS: tuple[type[Table], ...] = (
     CheckInPredictions,
     CheckInPatients,
@@ -190,5 +354,11 @@ CHECK_INS: tuple[type[Table], ...] = (
     CheckInEffects,
     CheckInClaims,
     CheckInAddedValue,
+    CheckInSets,
+    CheckInCalibration,
+    CheckInBenefits,
+    CheckInUsefulness,
+    CheckInPatientsNeeded,
+    CheckInIntervalReach,
 )
 """The tables of the check-in evaluation, each made whole and within seconds."""

@@ -6,10 +6,12 @@ import re
 from pathlib import Path
 from types import SimpleNamespace
 
+import pandas as pd
 import pyarrow as pa
 import pytest
 
 from iss_assets.evaluation.check_ins.study import CheckInInputs, evaluate_check_ins
+from iss_assets.reports.clinic_questions import needed_lines, useful
 from iss_assets.reports.clinic_report import ClinicReportInputs, write_clinic_report
 from iss_assets.settings import CheckInSettings
 from iss_assets.synthetic.check_ins import invent_check_ins
@@ -87,3 +89,71 @@ def test_the_first_figure_answers_what_sensors_add_to_the_questionnaire(made: Si
         (added["target"] == "pain_now") & (added["known"] == 5) & (added["ordering"] == "question")
     ].iloc[0]
     assert f"{row['gain']:.2f}".replace("-", "−") in text(first)
+
+
+def usefulness(**verdicts: str) -> pd.DataFrame:
+    """One model's verdicts by event."""
+    return pd.DataFrame(
+        [
+            {"target": "pain_now", "event": event, "known": 3, "model": "pain_now_ridge", "verdict": verdict}
+            for event, verdict in verdicts.items()
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("verdict", "words"),
+    [
+        (
+            "yes",
+            "does more good than acting on everyone, on no one, or without the video: pain now, linear model",
+        ),
+        ("no", "is not shown to do more good"),
+        ("not shown", "is not shown to do more good"),
+        ("cannot be shown", "was predicted for too few patients"),
+    ],
+)
+def test_acting_on_a_model_is_recommended_only_where_it_is_shown(verdict: str, words: str) -> None:
+    (line,) = useful(usefulness(severe=verdict))
+    assert line.startswith(f"Acting on the predicted probability of an answer of 7 or more {words}")
+
+
+def test_each_event_has_a_sentence_of_its_own() -> None:
+    severe, worse = useful(usefulness(severe="no", worse="yes"))
+    assert "not shown" in severe
+    assert "change for the worse from the first answers does more good" in worse
+    assert useful(usefulness(severe="no").head(0)) == []
+
+
+@pytest.mark.parametrize(
+    ("verdict", "words"),
+    [
+        ("known", "about 40 patients (30 to 55)"),
+        (
+            "too few patients to know",
+            "30 to 55 patients; with 12 patients this study does not know its own variance",
+        ),
+        ("cannot be said", "cannot be said from 12 patients"),
+    ],
+)
+def test_a_number_of_patients_is_stated_only_as_well_as_it_is_known(verdict: str, words: str) -> None:
+    row = {"target": "pain_now", "quantity": "mean_error", "patients": 12, "wanted": 0.25, "verdict": verdict}
+    (line,) = needed_lines(pd.DataFrame([row | {"needed": 40, "needed_low": 30, "needed_high": 55}]))
+    assert line.startswith("Pain now. To know the mean error to within 0.25 points: ")
+    assert words in line
+    assert ("about" in line) == (verdict == "known")
+
+
+def test_ranges_calibration_decisions_and_numbers_of_patients_are_on_the_page(made: SimpleNamespace) -> None:
+    words = text(made.page)
+    metrics = made.tables["check_in_metrics"].to_pandas().set_index(["target", "known", "model", "metric"])
+    told = {
+        m: metrics.at[("pain_now", 3, m, "told"), "estimate"] for m in ("pain_now_ridge", "pain_now_boosting")
+    }
+    assert f"narrow enough to be of use for {10 * max(told.values()):.0f} of 10" in words
+    slope = metrics.loc[("pain_now", 3, "pain_now_ridge", "calibration_slope")]
+    assert f"{slope['estimate']:.2f} {slope['low']:.2f} to {slope['high']:.2f}" in words
+    needed = made.tables["check_in_patients_needed"].to_pandas()
+    assert all(line in words for line in needed_lines(needed))
+    assert "net benefit of acting on an answer of 7 or more" in words
+    assert "Pain now: how far the interval of the mean error reaches to either side" in words

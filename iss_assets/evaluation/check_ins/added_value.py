@@ -15,8 +15,9 @@ import numpy as np
 from iss_assets.evaluation.check_ins.claims import NOT_SHOWN, verdict
 from iss_assets.evaluation.check_ins.design import Array, CheckIns, Design, predictors
 from iss_assets.evaluation.check_ins.learners import learner
-from iss_assets.evaluation.check_ins.protocols import KNOWN, NEW, predict_known, predict_new
-from iss_assets.evaluation.intervals import Interval, bca_interval, holm, least_holm, mean_of
+from iss_assets.evaluation.check_ins.metrics import over_patients
+from iss_assets.evaluation.check_ins.protocols import KNOWN, NEW, most_known, predict_known, predict_new
+from iss_assets.evaluation.intervals import Interval, holm, least_holm, mean_of
 from iss_assets.evaluation.permutation import least_sign_flip_p, sign_flip_p
 from iss_assets.modeling.check_ins import SENSORS, Group
 from iss_assets.settings import CheckInSettings
@@ -105,9 +106,7 @@ def added_value(check_ins: CheckIns, designs: Sequence[Design], settings: CheckI
 
 def _of_target(check_ins: CheckIns, of: Design, settings: CheckInSettings) -> list[Step]:
     there = check_ins.available(STEPS)
-    count = np.bincount(of.patient)
-    enough = [k for k in settings.calibration if (count > k).mean() >= 0.5]
-    known = max(enough, default=min(settings.calibration))
+    known = most_known(of, settings)
     errors: dict[frozenset[Group], Mapping[int, Array]] = {}
 
     def errors_of(groups: Sequence[Group]) -> Mapping[int, Array]:
@@ -147,8 +146,8 @@ def _of_target(check_ins: CheckIns, of: Design, settings: CheckInSettings) -> li
                         ordering,
                         1 if ordering == QUESTION else number,
                         name,
-                        _interval(with_it[both], settings),
-                        _interval(gain, settings),
+                        over_patients(mean_of(with_it[both]), int(both.sum()), settings),
+                        over_patients(mean_of(gain), len(gain), settings),
                         sign_flip_p(gain, settings.permutations, settings.seed),
                         least_sign_flip_p(gain, settings.permutations),
                     )
@@ -165,13 +164,3 @@ def _patient_errors(predicted: Array, of: Design) -> Array:
     )
     with np.errstate(invalid="ignore"):
         return np.where(count > 0, total / count, np.nan)
-
-
-def _interval(values: Array, settings: CheckInSettings) -> Interval:
-    return bca_interval(
-        mean_of(values),
-        len(values),
-        confidence=settings.confidence,
-        samples=settings.bootstrap_samples,
-        seed=settings.seed,
-    )

@@ -202,16 +202,18 @@ def metrics(sums: PatientSums, settings: CheckInSettings) -> dict[str, Interval]
         "changes_detected": (lambda: ratio_of_sums(sums.detected[moved], sums.changes[moved]), moved),
         "false_alarms": (lambda: ratio_of_sums(sums.alarms[rested], sums.steady[rested]), rested),
     }
-    return {
-        name: bca_interval(
-            make(),
-            len(among),
-            confidence=settings.confidence,
-            samples=settings.bootstrap_samples,
-            seed=settings.seed,
-        )
-        for name, (make, among) in made.items()
-    }
+    return {name: over_patients(make(), len(among), settings) for name, (make, among) in made.items()}
+
+
+def over_patients(statistic: Statistic, patients: int, settings: CheckInSettings) -> Interval:
+    """Return a statistic over patients with its interval, with the coverage and resamples of the settings."""
+    return bca_interval(
+        statistic,
+        patients,
+        confidence=settings.confidence,
+        samples=settings.bootstrap_samples,
+        seed=settings.seed,
+    )
 
 
 def per_patient(

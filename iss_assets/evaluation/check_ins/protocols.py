@@ -37,6 +37,12 @@ REFERENCES = {
 """What models are compared with, with names on pages. None sees the patient. The first two know every earlier answer, which
 no model does."""
 
+
+def without_video(known: int) -> str:
+    """Return the reference that is the same guess as a model's, without a video: of known patients from their first answers."""
+    return FIRST_ANSWERS if known else TRAINING_MEAN
+
+
 FITTED_REFERENCES: dict[str, tuple[Group, ...]] = {TIME_OF_DAY: ("time",), ROOM: NUISANCE}
 """References that are linear models on what says nothing of the person, in the protocol of the models."""
 
@@ -216,6 +222,13 @@ def predictions(
     ]
     order = ["target", "protocol", "known", "model", "kind", *keys.columns, "predicted"]
     return pd.concat(blocks, ignore_index=True)[order]
+
+
+def most_known(design: Design, settings: CheckInSettings, *, left: int = 1) -> int:
+    """Return the largest number of known check-ins that leaves so many to predict for half of the patients."""
+    count = np.bincount(design.patient)
+    enough = [k for k in settings.calibration if (count >= k + left).mean() >= 0.5]
+    return max(enough, default=min(settings.calibration))
 
 
 def own_history(design: Design) -> tuple[Array, Array]:

@@ -11,6 +11,8 @@ import pyarrow as pa
 
 from iss_assets.evaluation.check_ins.added_value import Step, added_value
 from iss_assets.evaluation.check_ins.claims import Claim, claims
+from iss_assets.evaluation.check_ins.clinical import Clinical, clinical
+from iss_assets.evaluation.check_ins.decisions import Usefulness
 from iss_assets.evaluation.check_ins.design import Array, Design, check_ins, design, predictors
 from iss_assets.evaluation.check_ins.inference import effects
 from iss_assets.evaluation.check_ins.metrics import metrics, patient_sums, per_patient
@@ -20,15 +22,21 @@ from iss_assets.modeling.check_ins import NUISANCE, SENSORS, experiments_for
 from iss_assets.protocol.targets import target
 from iss_assets.schemas.check_ins import (
     CheckInAddedValue,
+    CheckInBenefits,
+    CheckInCalibration,
     CheckInClaims,
     CheckInEffects,
+    CheckInIntervalReach,
     CheckInMetrics,
     CheckInPatients,
+    CheckInPatientsNeeded,
     CheckInPredictions,
+    CheckInSets,
+    CheckInUsefulness,
 )
 from iss_assets.settings import CheckInSettings
 
-CODE_VERSION: Final = "3"
+CODE_VERSION: Final = "4"
 """Version of this package; increase it with every change of a figure."""
 
 _KEYS = ["target", "protocol", "known", "model"]
@@ -64,9 +72,7 @@ def evaluate_check_ins(inputs: CheckInInputs, settings: CheckInSettings) -> dict
     Returns
     -------
     dict of str to pyarrow.Table
-        ``check_in_predictions``, ``check_in_patients``, ``check_in_metrics``, ``check_in_effects``, ``check_in_claims``,
-        ``check_in_added_value``;
-        empty where a study has no patient with a usable video and an answer.
+        The tables of ``schemas.check_ins.CHECK_INS``; empty where a study has no patient with a usable video and an answer.
     """
     study = check_ins(as_frame(inputs.bpi_scores), as_frame(inputs.splits), inputs.measures)
     designs = [d for name in settings.targets if len(d := design(study, target(name)))]
@@ -92,6 +98,8 @@ def evaluate_check_ins(inputs: CheckInInputs, settings: CheckInSettings) -> dict
         d.target.name: pd.DataFrame(predictors(study, d, NUISANCE)[0], index=d.submission) for d in designs
     }
     found = claims(predicted, nuisance, settings) if made else []
+    asked = clinical(predicted, designs, settings) if made else Clinical()
+    by_model += asked.metrics
     return {
         "check_in_predictions": pa.Table.from_pandas(
             predicted, CheckInPredictions.arrow_schema(), preserve_index=False
@@ -107,6 +115,16 @@ def evaluate_check_ins(inputs: CheckInInputs, settings: CheckInSettings) -> dict
         "check_in_added_value": CheckInAddedValue.from_rows(
             [_step_row(step) for step in added_value(study, designs, settings)]
         ),
+        "check_in_sets": pa.Table.from_pandas(
+            pd.concat(asked.sets, ignore_index=True), CheckInSets.arrow_schema(), preserve_index=False
+        )
+        if asked.sets
+        else CheckInSets.from_rows([]),
+        "check_in_calibration": CheckInCalibration.from_rows(asked.curves),
+        "check_in_benefits": CheckInBenefits.from_rows(asked.benefits),
+        "check_in_usefulness": CheckInUsefulness.from_rows([_usefulness_row(u) for u in asked.usefulness]),
+        "check_in_patients_needed": CheckInPatientsNeeded.from_rows(asked.needed),
+        "check_in_interval_reach": CheckInIntervalReach.from_rows(asked.reach),
     }
 
 
@@ -150,6 +168,25 @@ def _step_row(s: Step) -> dict[str, object]:
         "p_value": s.p,
         "p_value_holm": s.p_holm,
         "verdict": s.verdict,
+    }
+
+
+def _usefulness_row(u: Usefulness) -> dict[str, object]:
+    return {
+        "target": u.target,
+        "event": u.event,
+        "protocol": u.protocol,
+        "known": u.known,
+        "model": u.model,
+        "patients": u.gain.patients,
+        "check_ins": u.check_ins,
+        "events": u.events,
+        "gain": u.gain.estimate,
+        "low": u.gain.low,
+        "high": u.gain.high,
+        "p_value": u.p,
+        "p_value_holm": u.p_holm,
+        "verdict": u.verdict,
     }
 
 

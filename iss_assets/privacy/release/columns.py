@@ -114,7 +114,17 @@ _SUMMARIES: Final = frozenset(
     }
 )
 _OF_CHECK_INS: Final = frozenset(
-    {"check_in_metrics", "check_in_effects", "check_in_claims", "check_in_added_value"}
+    {
+        "check_in_metrics",
+        "check_in_effects",
+        "check_in_claims",
+        "check_in_added_value",
+        "check_in_calibration",
+        "check_in_benefits",
+        "check_in_usefulness",
+        "check_in_patients_needed",
+        "check_in_interval_reach",
+    }
 )
 """Summaries over all patients that are not in the open tier: their counts of check-ins are of few patients."""
 _OF_OTHER_MODELS: Final = frozenset(table.__table__ for table in EXTERNAL)
@@ -466,6 +476,36 @@ KINDS: Final[Mapping[str, Mapping[str, Kind]]] = MappingProxyType(
             link="source",
         ),
         "external_left_out": _kinds(patient="patient_id", word="experiment reason", link="source"),
+        "check_in_sets": _kinds(
+            patient="patient_id",
+            submission="submission_id",
+            word="target protocol model",
+            position="known",
+            measure="low high cannot_tell severe_probability worse_probability",
+        ),
+        "check_in_calibration": _kinds(
+            word="target outcome protocol model",
+            position="known bin",
+            measure="check_ins patients predicted observed observed_low observed_high",
+        ),
+        "check_in_benefits": _kinds(
+            word="target event protocol acted_on",
+            position="known",
+            measure="threshold patients check_ins events net_benefit low high",
+        ),
+        "check_in_usefulness": _kinds(
+            word="target event protocol model verdict",
+            position="known",
+            measure="patients check_ins events gain low high p_value p_value_holm",
+        ),
+        "check_in_patients_needed": _kinds(
+            word="target quantity model verdict",
+            position="known",
+            measure="patients check_ins between_variance within_variance wanted needed needed_low needed_high",
+        ),
+        "check_in_interval_reach": _kinds(
+            word="target quantity", measure="patients reach reach_low reach_high"
+        ),
         "experiment_results": _kinds(
             word="experiment p_value_method best_baseline beats_baseline profile weights_origin",
             measure="classes patients all_classes all_classes_low all_classes_high no_pain pain none low moderate severe "

@@ -1,0 +1,342 @@
+"""Sections of the clinic's report on what a clinician asks of a prediction: how sure, how well calibrated, worth acting on, how many
+patients it takes. Sentences are made from the tables by fixed rules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+import pandas as pd
+
+from iss_assets.evaluation.check_ins.calibration import ANSWER, CALIBRATION, event_metric
+from iss_assets.evaluation.check_ins.claims import CANNOT, NO, YES
+from iss_assets.evaluation.check_ins.clinical import SET_METRICS
+from iss_assets.evaluation.check_ins.decisions import EVERYONE
+from iss_assets.evaluation.check_ins.design import HIGHEST
+from iss_assets.evaluation.check_ins.likely import EVENTS, SEVERE_ANSWER, WORSE
+from iss_assets.evaluation.check_ins.protocols import without_video
+from iss_assets.evaluation.check_ins.sample_size import KNOWN, NOT_KNOWN, QUANTITIES
+from iss_assets.evaluation.frames import rows_of
+from iss_assets.protocol.targets import BY_NAME as TARGETS
+from iss_assets.reports import charts
+from iss_assets.reports import report_tables as t
+from iss_assets.reports.clinic_lines import join, model_title, situation, situations
+from iss_assets.settings import CheckInSettings
+
+_MARKS = (10, 29, 112, 350, 1000)
+"""Numbers of patients written below a figure; the paper analyzes 29 and plans 112."""
+
+
+def questions(frames: Mapping[str, pd.DataFrame], shown: int, settings: CheckInSettings) -> dict[str, Any]:
+    """Return what the template shows of these sections.
+
+    Parameters
+    ----------
+    frames : mapping of str to pandas.DataFrame
+        ``check_in_metrics``, ``check_in_calibration``, ``check_in_benefits``, ``check_in_usefulness``,
+        ``check_in_patients_needed``, ``check_in_interval_reach``.
+    shown : int
+        Number of known check-ins of the situation that figures show; 0 for new patients.
+    settings : CheckInSettings
+        Coverage, thresholds, size of an important change.
+    """
+    metrics, needed = frames["check_in_metrics"], frames["check_in_patients_needed"]
+    names = list(dict.fromkeys(metrics["target"]))
+    return {
+        "likely_lines": [line for name in names for line in _likely_lines(metrics, name, shown, settings)],
+        "likely_tables": [table for name in names if (table := _likely(metrics, name, settings))],
+        "calibration": [
+            part for name in names if (part := _calibration(frames["check_in_calibration"], name, shown))
+        ],
+        "calibration_tables": [table for name in names if (table := _calibrated(metrics, name))],
+        "useful": useful(frames["check_in_usefulness"]),
+        "decisions": _decisions(frames["check_in_benefits"], shown),
+        "usefulness": _usefulness(frames["check_in_usefulness"]),
+        "needed_lines": needed_lines(needed),
+        "reach": _reach(frames["check_in_interval_reach"], needed),
+        "needed": _needed(needed),
+        "act_from": f"{settings.act_from:.0%}",
+        "act_to": f"{settings.act_to:.0%}",
+        "range_coverage": f"{settings.set_coverage:.0%}",
+    }
+
+
+def _title(target: str) -> str:
+    return TARGETS[target].title.capitalize()
+
+
+def useful(usefulness: pd.DataFrame) -> list[str]:
+    """Say of each event whether acting on a model's probability does more good than doing without it.
+
+    Parameters
+    ----------
+    usefulness : pandas.DataFrame
+        ``check_in_usefulness``.
+    """
+    lines = []
+    for event, rows in usefulness.groupby("event", sort=False):
+        found = rows[rows["verdict"] == YES]
+        if len(found):
+            parts = [
+                f"{TARGETS[str(name)].title}, {join(sorted({model_title(m).lower() for m in own['model']}))}, "
+                f"{situations(sorted(set(own['known'])))}"
+                for name, own in found.groupby("target", sort=False)
+            ]
+            said = (
+                f"does more good than acting on everyone, on no one, or without the video: {'; '.join(parts)}"
+            )
+        elif set(rows["verdict"]) <= {CANNOT, NO} and CANNOT in set(rows["verdict"]):
+            said = "was predicted for too few patients to show whether it does more good than doing without the video"
+        else:
+            said = "is not shown to do more good than acting on everyone, on no one, or without the video"
+        lines.append(f"Acting on the predicted probability of {EVENTS[str(event)]} {said}.")
+    return lines
+
+
+def needed_lines(needed: pd.DataFrame) -> list[str]:
+    """Say how many patients each target needs, or that this study is too small to know.
+
+    Parameters
+    ----------
+    needed : pandas.DataFrame
+        ``check_in_patients_needed``.
+    """
+    lines = []
+    for name, rows in needed.groupby("target", sort=False):
+        parts = []
+        for row in rows_of(rows):
+            unit = "" if row.quantity == "correlation" else " points"
+            head = f"{QUANTITIES[row.quantity]} to within {row.wanted:g}{unit}"
+            if row.verdict == KNOWN:
+                parts.append(
+                    f"{head}: about {row.needed:,} patients ({row.needed_low:,} to {row.needed_high:,})"
+                )
+            elif row.verdict == NOT_KNOWN:
+                parts.append(
+                    f"{head}: {row.needed_low:,} to {row.needed_high:,} patients; with {row.patients} patients this study does "
+                    "not know its own variance better"
+                )
+            else:
+                parts.append(f"{head}: cannot be said from {row.patients} patients")
+        lines.append(f"{_title(str(name))}. To know {'; '.join(parts)}.")
+    return lines
+
+
+def _of(metrics: pd.DataFrame, target: str, known: int | None = None) -> pd.DataFrame:
+    rows = metrics[metrics["target"] == target]
+    return rows if known is None else rows[rows["known"] == known]
+
+
+def _likely_lines(metrics: pd.DataFrame, target: str, known: int, settings: CheckInSettings) -> list[str]:
+    rows = _of(metrics, target, known)
+    rows = rows[rows["estimate"].notna()]
+    guess = without_video(known)
+    told = rows[rows["metric"] == "told"].set_index("model")["estimate"]
+    covered = rows[rows["metric"] == "covered"].set_index("model")["estimate"]
+    models = [str(m) for m in told.index if m != guess and m in covered.index]
+    if not models:
+        return []
+    best = max(models, key=lambda name: float(told[name]))
+    without = f"; without the video, {10 * told[guess]:.0f} of 10" if guess in told.index else ""
+    return [
+        f"{_title(target)}, {situation(known)}, {model_title(best).lower()}: the range holds the answer of "
+        f"{10 * covered[best]:.0f} of 10 check-ins, and is narrow enough to be of use for {10 * told[best]:.0f} of 10{without}."
+    ]
+
+
+def _table(
+    metrics: pd.DataFrame, target: str, columns: Mapping[str, str], caption: str, note: str
+) -> t.DataTable | None:
+    rows = []
+    for key, group in _of(metrics, target).groupby(["known", "model"], sort=False):
+        known, model = cast(tuple[int, str], key)
+        of = group.set_index("metric")
+        if not set(columns) & set(of.index):
+            continue
+        cells = [
+            t.with_interval(of.at[m, "estimate"], of.at[m, "low"], of.at[m, "high"], 2)
+            if m in of.index
+            else t.number(None)
+            for m in columns
+        ]
+        first = t.Cell(situation(known).removeprefix("for ").capitalize(), known)
+        rows.append((known, [first, t.Cell(model_title(model)), *cells]))
+    if not rows:
+        return None
+    rows.sort(key=lambda row: row[0])
+    return t.DataTable(
+        caption,
+        ["Situation", "Predicted by", *columns.values()],
+        [cells for _, cells in rows],
+        note,
+        caption,
+        frozenset({0, 1}),
+    )
+
+
+def _likely(metrics: pd.DataFrame, target: str, settings: CheckInSettings) -> t.DataTable | None:
+    return _table(
+        metrics,
+        target,
+        SET_METRICS,
+        f"{_title(target)}: ranges of likely answers.",
+        f"Shares of check-ins, every patient counting the same. A range is of use if its middle is at most "
+        f"{settings.important_change:g} points from every answer in it.",
+    )
+
+
+def _calibrated(metrics: pd.DataFrame, target: str) -> t.DataTable | None:
+    events = {SEVERE_ANSWER: "severe", WORSE: "worse"}
+    columns = {
+        "calibration_intercept": "On average too low by, points",
+        "calibration_slope": "Slope of the answer",
+    } | {
+        event_metric(event, metric): f"{words.capitalize()}: {title[0].lower()}{title[1:]}"
+        for event, words in events.items()
+        for metric, title in CALIBRATION.items()
+    }
+    return _table(
+        metrics,
+        target,
+        columns,
+        f"{_title(target)}: calibration.",
+        "Severe: an answer of 7 or more. Worse: an important change for the worse from the first answers. A slope of 1 is right. The "
+        "scaled Brier score is 1 where every probability is right and 0 where it is no better than the share of all. A dash: too "
+        "few events.",
+    )
+
+
+def _calibration(bins: pd.DataFrame, target: str, known: int) -> dict[str, Any] | None:
+    rows = bins[(bins["target"] == target) & (bins["known"] == known)]
+    if rows.empty:
+        return None
+    plots = []
+    for key, own in rows.groupby(["outcome", "model"], sort=False):
+        outcome, model = cast(tuple[str, str], key)
+        name = "answer, points" if outcome == ANSWER else f"probability, {outcome}"
+        title = f"{model_title(model)}: {name}"
+        plots.append(
+            (
+                title,
+                charts.answer_calibration_plot(
+                    _records(own), title, HIGHEST if outcome == ANSWER else 1.0, f"predicted {name}"
+                ),
+            )
+        )
+    return {"title": f"{_title(target)}, {situation(known)}", "plots": plots}
+
+
+def _decisions(benefits: pd.DataFrame, known: int) -> list[dict[str, Any]]:
+    """Draw the model with the largest net benefit against everyone and the same guess without a video."""
+    made = []
+    guess = without_video(known)
+    for key, rows in benefits[benefits["known"] == known].groupby(["target", "event"], sort=False):
+        target, event = cast(tuple[str, str], key)
+        mean = rows.groupby("acted_on", sort=False)["net_benefit"].mean()
+        models = [str(m) for m in mean.index if m not in (EVERYONE, guess)]
+        if not models:
+            continue
+        best = max(models, key=lambda name: float(mean[name]))
+        curves = {
+            words: [
+                (float(r.threshold), float(r.net_benefit)) for r in rows_of(rows[rows["acted_on"] == name])
+            ]
+            for name, words in (
+                (best, model_title(best)),
+                (guess, "without the video"),
+                (EVERYONE, "everyone"),
+            )
+        }
+        title = f"{_title(target)}, {situation(known)}: net benefit of acting on {EVENTS[event]}"
+        made.append({"title": title, "svg": charts.decision_curves(curves, title)})
+    return made
+
+
+def _usefulness(usefulness: pd.DataFrame) -> t.DataTable:
+    return t.simple(
+        "Net benefit beyond the best of doing without the video.",
+        [
+            "Answer",
+            "Event",
+            "Situation",
+            "Model",
+            "n",
+            "Check-ins",
+            "Events",
+            "Gain",
+            "p",
+            "p (Holm)",
+            "More good",
+        ],
+        [
+            (
+                _title(r.target),
+                EVENTS[r.event],
+                situation(r.known),
+                model_title(r.model),
+                int(r.patients),
+                int(r.check_ins),
+                int(r.events),
+                t.with_interval(r.gain, r.low, r.high, 3, signed=True),
+                t.p_value(r.p_value),
+                t.p_value(r.p_value_holm),
+                t.Cell(r.verdict, css="good" if r.verdict == YES else ""),
+            )
+            for r in rows_of(usefulness)
+        ],
+        "No event came often enough to say anything of its probability.",
+        "Mean over thresholds. At each, the best of acting on everyone, on no one and on the guess without the video is chosen on the "
+        "same check-ins, in its favor.",
+    )
+
+
+def _reach(reach: pd.DataFrame, needed: pd.DataFrame) -> list[dict[str, Any]]:
+    wanted = {(r.target, r.quantity): float(r.wanted) for r in rows_of(needed)}
+    made = []
+    for key, rows in reach.groupby(["target", "quantity"], sort=False):
+        target, quantity = cast(tuple[str, str], key)
+        title = f"{_title(target)}: how far the interval of {QUANTITIES[quantity]} reaches to either side"
+        svg = charts.reach_plot(_records(rows), wanted[target, quantity], _MARKS, title)
+        made.append({"title": title, "svg": svg})
+    return made
+
+
+def _needed(needed: pd.DataFrame) -> t.DataTable:
+    return t.simple(
+        "Patients needed.",
+        [
+            "Answer",
+            "Quantity",
+            "n",
+            "Check-ins",
+            "Variance between",
+            "Variance within",
+            "Wanted",
+            "Needed",
+            "From",
+            "To",
+            "Known",
+        ],
+        [
+            (
+                _title(r.target),
+                QUANTITIES[r.quantity],
+                int(r.patients),
+                int(r.check_ins),
+                t.number(r.between_variance, 3),
+                t.number(r.within_variance, 3),
+                t.number(r.wanted, 2),
+                *(t.number(v, 0) for v in (r.needed, r.needed_low, r.needed_high)),
+                r.verdict,
+            )
+            for r in rows_of(needed)
+        ],
+        "Nothing has been predicted yet.",
+        "From this study’s variance between patients and within them, with its own numbers of check-ins per patient. From and to hold "
+        "nine in ten estimates from patients drawn again.",
+    )
+
+
+def _records(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(k): (None if pd.isna(v) else v) for k, v in row.items()} for row in rows.to_dict("records")]
