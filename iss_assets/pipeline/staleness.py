@@ -628,6 +628,7 @@ _SHOWN = (
     "patient_accuracy",
     "experiment_results",
     "check_in_claims",
+    "external_results",
 )
 """Tables that the pages are made from."""
 

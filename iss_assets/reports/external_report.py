@@ -16,17 +16,15 @@ import pandas as pd
 from iss_assets.evaluation.frames import Rows, as_frame, number_or_none, rows_of
 from iss_assets.evaluation.results import calibration, confusion_counts
 from iss_assets.protocol.published import describe
-from iss_assets.reports import charts
+from iss_assets.reports import charts, probast, tripod
 from iss_assets.reports import report_tables as t
 from iss_assets.reports.conclusions import baseline_label
+from iss_assets.reports.probast import EVENTS
+from iss_assets.reports.run_facts import facts_of_external
 from iss_assets.reports.templating import INVENTED, STUDY, Banner, Frame, write_page
 from iss_assets.schemas.external import SAME_ANSWERS, SAME_FILE
 from iss_assets.schemas.registry import BY_NAME
 from iss_assets.settings import EvaluationSettings
-
-WANTED: Final = 100
-"""Patients with and patients without pain that an external validation should have at least (Collins, Ogundimu and Altman,
-Statistics in Medicine 35, 2016; Vergouwe et al., J. Clin. Epidemiol. 58, 2005)."""
 
 APART: Final = 0.1
 """Standard deviation between folds from which the page says that they disagree: then their probabilities of one patient
@@ -188,9 +186,9 @@ def _patients(row: pd.Series, metrics: pd.DataFrame) -> list[str]:
         f"{row['patients']} patients, {pain} with and {free} without pain, predicted by the mean of {row['models']} folds that "
         f"learned from {row['train_patients']} other patients."
     ]
-    if min(pain, free) < WANTED:
+    if min(pain, free) < EVENTS:
         lines.append(
-            f"That is few: an external validation should have at least {WANTED} patients with and {WANTED} without pain."
+            f"That is few: an external validation should have at least {EVENTS} patients with and {EVENTS} without pain."
         )
     if out := int(row["in_training_study"]):
         lines.append(
@@ -268,6 +266,62 @@ def _context(inputs: ExternalReportInputs) -> dict[str, Any]:
         "confidence": f"{settings.confidence:.0%}",
         "samples": f"{settings.bootstrap_samples:,}",
         "training": _training_words(results),
+        "probast": probast.summary(
+            facts_of_external(results, metrics, patients, rules, invented=inputs.invented)
+        ),
+        "checklist": tripod.checklist(_checklist(inputs, results, metrics)),
+    }
+
+
+def _checklist(inputs: ExternalReportInputs, results: pd.DataFrame, metrics: pd.DataFrame) -> dict[str, str]:
+    """Answer the parts of the TRIPOD+AI checklist that an external validation can answer."""
+    if results.empty:
+        return {}
+    first = results.sort_values("patients").iloc[-1]
+    of = metrics[metrics["experiment"] == first["experiment"]].set_index("metric")["patients"]
+    pain, free = int(of.get("pain", 0)), int(of.get("no_pain", 0))
+    left = inputs.frame("external_left_out")
+    invented = " The patients are invented." if inputs.invented else ""
+    confidence = f"{inputs.settings.confidence:.0%}"
+    return {
+        "objectives": "External evaluation of models of another study, without any change to them.",
+        "data": f"Development: {first['train_patients']} patients of another study. Evaluation: {first['patients']} patients of this "
+        f"one.{invented}",
+        "preparation": "The same code, settings and model files as in the training study, which the program compares; quality is "
+        "measured for each video.",
+        "outcome": "Worst pain of the thirty days before enrollment, 0 to 10, reported by the patient once, at enrollment, in both "
+        "studies; levels 0, 1–3, 4–6, 7–10, or none versus any.",
+        "assessors": "Reported by the patient; nobody else assesses it.",
+        "predictors": "Those of the training study; none was chosen here.",
+        "predictors_defined": "In the project’s data dictionary; the same settings as in the training study.",
+        "predictor_assessors": "None by others: measured by software or reported by the patient.",
+        "sample_size": f"{first['patients']} patients, {pain} with and {free} without pain; at least {EVENTS} of each are asked for. No "
+        "calculation.",
+        "missing": f"{left['patient_id'].nunique()} patients were left out (section 7); missing answers are replaced by the medians of "
+        "the training study, with a flag, or left out, as the models were trained.",
+        "partition": "No patient is in both studies, as far as files, ids and answers tell.",
+        "handling": "Scalers and imputation are those of the training study.",
+        "models": f"{len(results)} experiments, {int(results['models'].sum())} trained folds of the training study; the mean of the "
+        "folds’ probabilities.",
+        "clusters": "The patient is the cluster: accuracy of each patient in section 3.",
+        "measures": f"Accuracy by level, AUROC, sensitivity, specificity, Brier score, calibration; {confidence} intervals over patients.",
+        "updating": "No model was updated or recalibrated.",
+        "calculation": "Mean over the folds, then over a patient’s items, weighted as in training.",
+        "imbalance": "Rules that predict one class for everybody are shown beside the models.",
+        "output": "Class and probability of pain; a patient counts as in pain if most items are predicted to be in pain.",
+        "difference": f"Of the training study’s {first['train_patients']} patients {first['train_events']} are in pain "
+        f"({first['train_events'] / first['train_patients']:.0%}), here {pain} of {pain + free} ({pain / (pain + free):.0%}). Other "
+        "differences: for the authors.",
+        "code": "The package iss-assets; version at the head of this report.",
+        "flow": f"{first['patients'] + first['in_training_study'] + first['without_items']} patients, "
+        f"{first['in_training_study']} left out because the training study has them, {first['without_items']} without data.",
+        "events": f"{first['patients']} patients predicted, {pain} in pain.",
+        "specification": "The model files of the training study, one per fold.",
+        "performance": "Sections 2 to 6.",
+        "limitations": f"{first['patients']} patients at one site; one label per patient for all videos; the label precedes the videos; "
+        "a person who is in both studies under different ids and with different files is not recognized. The authors may know of "
+        "more.",
+        "poor_input": "Videos are flagged and left out by the same rules as in training; a video without a face gives no prediction.",
     }
 
 

@@ -13,6 +13,7 @@ from iss_assets.evaluation.intervals import share_interval
 from iss_assets.protocol import published, terms
 from iss_assets.protocol.consent import left_out_words
 from iss_assets.reports import report_tables
+from iss_assets.reports.further_targets import with_further_targets
 from iss_assets.reports.report_inputs import StudyReportInputs
 
 
@@ -193,7 +194,7 @@ def checklist_answers(inputs: StudyReportInputs) -> dict[str, str]:
     levels = analyzed["pain_level"].value_counts()
     invented = " The patients are invented." if inputs.invented else ""
     answers = {
-        "objectives": "Development with internal validation; no external evaluation.",
+        "objectives": "Development with internal validation; no external evaluation of these models is recorded here.",
         "data": f"One study folder: {len(patients)} patients, {len(inputs.frame('videos'))} videos, {len(scores)} "
         f"questionnaires; the same for development and evaluation, by cross-validation.{invented}",
         "preparation": "Frames, faces, landmarks and sound are extracted by the same code and settings for every patient; "
@@ -260,4 +261,4 @@ def checklist_answers(inputs: StudyReportInputs) -> dict[str, str]:
             )
             + "."
         )
-    return answers
+    return with_further_targets(answers, inputs)

@@ -18,11 +18,13 @@ from iss_assets.evaluation.intervals import COVERAGE
 from iss_assets.protocol import published as paper
 from iss_assets.protocol.flags import FLAGS
 from iss_assets.protocol.terms import AGE_GROUPS, COHORT_GOAL, COHORTS
-from iss_assets.reports import charts, conclusions, report_tables, tripod
+from iss_assets.reports import charts, conclusions, probast, report_tables, tripod
+from iss_assets.reports.further_targets import model_card
 from iss_assets.reports.quality_text import flag_rows, reviews_in_words
 from iss_assets.reports.report_answers import associations_reach, checklist_answers, flow, missing_tables
 from iss_assets.reports.report_inputs import StudyReportInputs
 from iss_assets.reports.report_settings import models_table, settings_tables, training_settings_table
+from iss_assets.reports.run_facts import facts_of_study
 from iss_assets.reports.templating import Frame, write_page
 
 
@@ -225,6 +227,8 @@ def _context(inputs: StudyReportInputs) -> dict[str, Any]:
         "samples": f"{settings.bootstrap_samples:,}",
         "coverage": COVERAGE,
         "checklist": tripod.checklist(checklist_answers(inputs)),
+        "probast": probast.summary(facts_of_study(inputs)),
+        "more_card": model_card(inputs),
         "has_results": bool(len(results)),
     }
     return {name: t.with_training(made, trained) for name, made in context.items()}

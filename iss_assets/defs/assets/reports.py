@@ -30,6 +30,7 @@ from iss_assets.reports.review_summary import review_summary
 from iss_assets.reports.study_page import MARTS, read_marts, write_study_page
 from iss_assets.reports.study_report import write_study_report
 from iss_assets.schemas.check_ins import CHECK_INS
+from iss_assets.schemas.external import EXTERNAL
 from iss_assets.settings import Settings
 from iss_assets.synthetic.marker import is_sample_study
 from iss_assets.warehouse.database import Warehouse
@@ -123,7 +124,7 @@ def report_inputs(store: Warehouse, settings: Settings) -> StudyReportInputs:
         not_trained=untrained_experiments(store, settings),
         without_consent=without_consent(store),
         reviews=reviews,
-        evaluation={t.__table__: whole(t.__table__) for t in EVALUATION_TABLES},
+        evaluation={t.__table__: whole(t.__table__) for t in (*EVALUATION_TABLES, *CHECK_INS, *EXTERNAL)},
         settings=settings.model_dump(mode="json"),
         evaluation_settings=settings.evaluation,
         invented=is_sample_study(settings.study),
