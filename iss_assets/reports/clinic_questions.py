@@ -17,7 +17,8 @@ from iss_assets.evaluation.check_ins.design import HIGHEST
 from iss_assets.evaluation.check_ins.likely import EVENTS, SEVERE_ANSWER, WORSE
 from iss_assets.evaluation.check_ins.protocols import without_video
 from iss_assets.evaluation.check_ins.sample_size import KNOWN, NOT_KNOWN, QUANTITIES
-from iss_assets.evaluation.frames import rows_of
+from iss_assets.evaluation.frames import number_or_none, rows_of
+from iss_assets.modeling.check_ins import experiments_for
 from iss_assets.protocol.targets import BY_NAME as TARGETS
 from iss_assets.reports import charts
 from iss_assets.reports import report_tables as t
@@ -44,7 +45,7 @@ def questions(frames: Mapping[str, pd.DataFrame], shown: int, settings: CheckInS
     metrics, needed = frames["check_in_metrics"], frames["check_in_patients_needed"]
     names = list(dict.fromkeys(metrics["target"]))
     return {
-        "likely_lines": [line for name in names for line in _likely_lines(metrics, name, shown, settings)],
+        "likely_lines": [line for name in names for line in likely_lines(metrics, name, shown, settings)],
         "likely_tables": [table for name in names if (table := _likely(metrics, name, settings))],
         "calibration": [
             part for name in names if (part := _calibration(frames["check_in_calibration"], name, shown))
@@ -128,21 +129,48 @@ def _of(metrics: pd.DataFrame, target: str, known: int | None = None) -> pd.Data
     return rows if known is None else rows[rows["known"] == known]
 
 
-def _likely_lines(metrics: pd.DataFrame, target: str, known: int, settings: CheckInSettings) -> list[str]:
+def likely_lines(metrics: pd.DataFrame, target: str, known: int, settings: CheckInSettings) -> list[str]:
+    """Say how often the range of a target's first model holds the answer, how often it is of use, and where it is too hopeful.
+
+    Parameters
+    ----------
+    metrics : pandas.DataFrame
+        ``check_in_metrics``.
+    target, known : str, int
+        The target, and the situation.
+    settings : CheckInSettings
+        What is promised.
+    """
+    # the first model and not the best one, which would be chosen on the same check-ins
+    model, guess = experiments_for([target])[0].name, without_video(known)
     rows = _of(metrics, target, known)
-    rows = rows[rows["estimate"].notna()]
-    guess = without_video(known)
-    told = rows[rows["metric"] == "told"].set_index("model")["estimate"]
-    covered = rows[rows["metric"] == "covered"].set_index("model")["estimate"]
-    models = [str(m) for m in told.index if m != guess and m in covered.index]
-    if not models:
+    found = {
+        (r.model, r.metric): r
+        for r in rows_of(rows[rows["estimate"].notna() & rows["model"].isin([model, guess])])
+    }
+    covered, told = found.get((model, "covered")), found.get((model, "told"))
+    if covered is None or told is None:
         return []
-    best = max(models, key=lambda name: float(told[name]))
-    without = f"; without the video, {10 * told[guess]:.0f} of 10" if guess in told.index else ""
-    return [
-        f"{_title(target)}, {situation(known)}, {model_title(best).lower()}: the range holds the answer of "
-        f"{10 * covered[best]:.0f} of 10 check-ins, and is narrow enough to be of use for {10 * told[best]:.0f} of 10{without}."
-    ]
+    without = found.get((guess, "told"))
+    head = f"{_title(target)}, {situation(known)}, {model_title(model).lower()}: "
+    if told.estimate == 0:
+        use = "is too wide to be of use for every one of them: the model cannot tell"
+    else:
+        use = f"is narrow enough to be of use for {_of_ten(told.estimate)}"
+    compared = f" (without the video for {_of_ten(without.estimate)})" if without is not None else ""
+    line = f"{head}the range holds the answer of {_of_ten(covered.estimate)} check-ins, and {use}{compared}."
+    severe = found.get((model, "covered_severe"))
+    if severe is not None and number_or_none(severe.high) is not None and severe.high < settings.set_coverage:
+        line += f" Take care: of severe answers it holds only {_of_ten(severe.estimate)}."
+    return [line]
+
+
+def _of_ten(share: float) -> str:
+    """Write a share as so many of ten; not 0 or 10 unless it is none or all."""
+    number = 10 * share
+    if 0 < number < 1:
+        return "fewer than 1 of 10"
+    return "more than 9 of 10" if 9 < number < 10 else f"{number:.0f} of 10"
 
 
 def _table(

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from iss_assets.evaluation.check_ins.study import CheckInInputs, evaluate_check_ins
-from iss_assets.reports.clinic_questions import needed_lines, useful
+from iss_assets.reports.clinic_questions import likely_lines, needed_lines, useful
 from iss_assets.reports.clinic_report import ClinicReportInputs, write_clinic_report
 from iss_assets.settings import CheckInSettings
 from iss_assets.synthetic.check_ins import invent_check_ins
@@ -147,13 +147,44 @@ def test_a_number_of_patients_is_stated_only_as_well_as_it_is_known(verdict: str
 def test_ranges_calibration_decisions_and_numbers_of_patients_are_on_the_page(made: SimpleNamespace) -> None:
     words = text(made.page)
     metrics = made.tables["check_in_metrics"].to_pandas().set_index(["target", "known", "model", "metric"])
-    told = {
-        m: metrics.at[("pain_now", 3, m, "told"), "estimate"] for m in ("pain_now_ridge", "pain_now_boosting")
-    }
-    assert f"narrow enough to be of use for {10 * max(told.values()):.0f} of 10" in words
+    # the linear model, though the other one may do better on the same check-ins
+    assert likely_lines(made.tables["check_in_metrics"].to_pandas(), "pain_now", 3, SETTINGS)[0] in words
     slope = metrics.loc[("pain_now", 3, "pain_now_ridge", "calibration_slope")]
     assert f"{slope['estimate']:.2f} {slope['low']:.2f} to {slope['high']:.2f}" in words
     needed = made.tables["check_in_patients_needed"].to_pandas()
     assert all(line in words for line in needed_lines(needed))
     assert "net benefit of acting on an answer of 7 or more" in words
     assert "Pain now: how far the interval of the mean error reaches to either side" in words
+
+
+def ranges(told: float, severe: tuple[float, float]) -> pd.DataFrame:
+    """The linear model's and another model's metrics of ranges, and those of the same guess without a video."""
+    rows = [("pain_now_ridge", "covered", 0.93, 0.96), ("pain_now_ridge", "told", told, None)]
+    rows += [("pain_now_ridge", "covered_severe", *severe), ("pain_now_boosting", "told", 1.0, None)]
+    rows += [("first_answers", "told", 0.2, None), ("first_answers", "covered", 0.9, 0.95)]
+    frame = pd.DataFrame(rows, columns=["model", "metric", "estimate", "high"])
+    return frame.assign(target="pain_now", known=3)
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        (0.0, "is too wide to be of use for every one of them: the model cannot tell"),
+        (0.04, "is narrow enough to be of use for fewer than 1 of 10"),
+        (0.7, "is narrow enough to be of use for 7 of 10"),
+        (1.0, "is narrow enough to be of use for 10 of 10"),
+    ],
+)
+def test_a_model_that_cannot_tell_is_said_to_be_one(told: float, words: str) -> None:
+    (line,) = likely_lines(ranges(told, (0.9, 0.95)), "pain_now", 3, SETTINGS)
+    assert line.startswith(
+        "Pain now, after 3 check-ins, linear model: the range holds the answer of more than 9 of 10"
+    )
+    assert f"{words} (without the video for 2 of 10)." in line
+    assert "Take care" not in line
+
+
+def test_ranges_that_miss_severe_answers_are_warned_of() -> None:
+    (line,) = likely_lines(ranges(0.7, (0.6, 0.89)), "pain_now", 3, SETTINGS)
+    assert line.endswith("Take care: of severe answers it holds only 6 of 10.")
+    assert likely_lines(ranges(0.7, (0.6, 0.89)).head(0), "pain_now", 3, SETTINGS) == []
