@@ -983,6 +983,11 @@ class Settings(BaseSettings):
         return self.home / "reading"
 
     @property
+    def reads_dir(self) -> Path:
+        """In a cluster: what a read of the study folder held of each patient, for the run on another host."""
+        return self.home / "reads"
+
+    @property
     def models_dir(self) -> Path:
         """Trained weights."""
         return self.home / "models"

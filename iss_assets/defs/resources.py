@@ -11,9 +11,10 @@ import dagster as dg
 from pydantic import PrivateAttr
 
 from iss_assets.intake.withdrawn import read_withdrawn
-from iss_assets.pipeline.prepared_read import study_folder
+from iss_assets.pipeline.prepared_read import handed_over, study_folder
 from iss_assets.pipeline.run_history import PARTITION_TAG, RANGE_END_TAG, RANGE_START_TAG, tag_process
 from iss_assets.privacy.at_work import at_work
+from iss_assets.protocol import terms
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Warehouse
 
@@ -57,9 +58,15 @@ class WarehouseResource(dg.ConfigurableResource):
             yield self
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
-        """Record which process executes the run, so that the run does not count as alive once that process is gone."""
+        """Record which process executes the run, so that the run does not count as alive once that process is gone.
+
+        In a cluster, also take the read of the study folder that the run was handed.
+        """
         if context.run is not None and context.instance is not None:
             tag_process(context.instance, context.run)
+            patient = context.run.tags.get(PARTITION_TAG)
+            if patient and terms.PATIENT_ID.match(patient):
+                self._folder = handed_over(context.run.tags, patient, self.settings())
 
     def settings(self) -> Settings:
         """Return the settings, with this resource's folders."""

@@ -7,6 +7,7 @@ A sensor reads, calls one pure function and returns its result to Dagster. Decis
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
 import dagster as dg
 
@@ -25,8 +26,10 @@ from iss_assets.defs.jobs import (
 )
 from iss_assets.defs.partitions import patients_partitions
 from iss_assets.defs.resources import WarehouseResource
+from iss_assets.intake.folder import open_study
 from iss_assets.pipeline.observing import observe
 from iss_assets.pipeline.planning import MARTS, Plan, plan
+from iss_assets.pipeline.prepared_read import hand_over
 from iss_assets.pipeline.run_alerts import known_of, record_runs
 from iss_assets.pipeline.run_history import (
     RANGE_END_TAG,
@@ -80,16 +83,25 @@ def _study_sensor(settings: Settings) -> dg.SensorDefinition:
     )
     def study_sensor(context: dg.SensorEvaluationContext, warehouse: WarehouseResource) -> dg.SensorResult:
         current = warehouse.settings()
-        state = observe(context.instance, current)
+        folder = open_study(current)
+        state = observe(context.instance, current, folder)
         if context.repository_def is not None:
             close_gone(warehouse.warehouse(), known_of(context.repository_def, state.enrolled))
-        return to_result(plan(state, time.time(), current.sensors), context)
+        decision = plan(state, time.time(), current.sensors)
+        reads = {
+            request.subject: hand_over(folder, current, request.subject)
+            for request in decision.requests
+            if request.partition is not None
+        }
+        return to_result(decision, context, reads)
 
     return study_sensor
 
 
-def to_result(decision: Plan, context: dg.SensorEvaluationContext) -> dg.SensorResult:
-    """Return a plan as run requests and partitions to add."""
+def to_result(
+    decision: Plan, context: dg.SensorEvaluationContext, reads: Mapping[str, Mapping[str, str]] | None = None
+) -> dg.SensorResult:
+    """Return a plan as run requests and partitions to add; `reads` are further tags of a subject's run."""
     context.log.info(decision.summary())
     additions = (
         [patients_partitions.build_add_request(list(decision.add_partitions))]
@@ -101,7 +113,11 @@ def to_result(decision: Plan, context: dg.SensorEvaluationContext) -> dg.SensorR
             run_key=request.key,
             job_name=request.job,
             partition_key=request.partition,
-            tags={SUBJECT_TAG: request.subject, STATE_TAG: request.state},
+            tags={
+                SUBJECT_TAG: request.subject,
+                STATE_TAG: request.state,
+                **(reads or {}).get(request.subject, {}),
+            },
         )
         for request in decision.requests
     ]

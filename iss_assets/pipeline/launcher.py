@@ -16,6 +16,7 @@ from iss_assets.modeling.experiments import BY_NAME, experiment
 from iss_assets.pipeline.home import open_instance
 from iss_assets.pipeline.job_runs import Load, Outcome, run_job
 from iss_assets.pipeline.planning import PATIENT_JOB
+from iss_assets.pipeline.prepared_read import hand_over
 from iss_assets.pipeline.progress import PROGRESS
 from iss_assets.pipeline.run_alerts import report_runs
 from iss_assets.pipeline.run_history import (
@@ -249,7 +250,7 @@ def update_patients(
             return
         outcomes: Iterator[Outcome]
         if queued := settings.cluster.broker is not None:
-            runs = [TrainingRun(PATIENT_JOB, patient, (patient, patient)) for patient in waiting]
+            runs = [TrainingRun(PATIENT_JOB, p, (p, p), tags=hand_over(folder, settings, p)) for p in waiting]
             outcomes = (outcome for _, outcome in _execute(load, instance, settings, runs, log))
         else:
             outcomes = run_patients(waiting, settings, load, folder)

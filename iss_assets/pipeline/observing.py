@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dagster as dg
 
-from iss_assets.intake.folder import open_study, signature_of
+from iss_assets.intake.folder import StudyFolder, open_study, signature_of
 from iss_assets.pipeline.planning import MARTS, STUDY, StudyState
 from iss_assets.pipeline.run_history import (
     attempts_of,
@@ -23,7 +23,9 @@ from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Warehouse
 
 
-def observe(instance: dg.DagsterInstance, settings: Settings) -> StudyState:
+def observe(
+    instance: dg.DagsterInstance, settings: Settings, folder: StudyFolder | None = None
+) -> StudyState:
     """Read everything once, and report runs as failed whose process is gone.
 
     Parameters
@@ -32,6 +34,8 @@ def observe(instance: dg.DagsterInstance, settings: Settings) -> StudyState:
         Partitions, runs and backfills.
     settings : Settings
         Where the study, the warehouse and the SQL models are.
+    folder : StudyFolder, optional
+        A read of the study folder, if there is one; otherwise it is read here.
 
     Raises
     ------
@@ -40,7 +44,7 @@ def observe(instance: dg.DagsterInstance, settings: Settings) -> StudyState:
     """
     end_dead_runs(instance)
     warehouse = Warehouse(settings.warehouse_path, settings.warehouse)
-    folder = open_study(settings)
+    folder = open_study(settings) if folder is None else folder
     stale = stale_patients(folder, settings)
     signature = signature_of(folder, settings.reading) if stale else None
     study = study_state(folder, settings)

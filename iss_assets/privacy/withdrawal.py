@@ -384,6 +384,7 @@ def _remove_files(settings: Settings, pending: Pending) -> None:
     for folder, words in (
         (settings.spool_dir, "waiting extractions and locks"),
         (settings.journal_dir, "journals of reading"),
+        (settings.reads_dir, "reads of the study folder that wait for a run"),
     ):
         for path in sorted(folder.glob("*")) if folder.is_dir() else ():
             if traces.in_text(path.name) or (

@@ -15,6 +15,7 @@ from iss_assets.cli.location import load
 from iss_assets.intake.folder import StudyFolder, read_study
 from iss_assets.pipeline.home import open_instance
 from iss_assets.pipeline.job_runs import run_job
+from iss_assets.pipeline.prepared_read import READ_TAG, hand_over, handed_over
 from iss_assets.pipeline.run_history import add_patients
 from iss_assets.pipeline.staleness import stale_patients
 from iss_assets.settings import Settings
@@ -57,6 +58,12 @@ def write_study(study: Path, pain: int = 3) -> None:
     (study / "surveys.csv").write_text("\n".join([SURVEY_HEADER, *answers, ""]))
 
 
+def write_study_again(study: Path, pain: int) -> None:
+    """Change every answer to `pain_now`."""
+    surveys = study / "surveys.csv"
+    surveys.write_text(surveys.read_text().replace(",home,3,", f",home,{pain},"))
+
+
 def video(study: Path, patient: str, name: str, content: str, at: int = AN_HOUR_AGO) -> None:
     path = study / "videos" / patient / f"{name}.mp4"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -90,6 +97,40 @@ def test_iss_run_reads_tables_and_lists_folders_once_however_many_patients_it_ru
     assert {f: counted[f"scan {f}"] for f in folders} == dict.fromkeys(folders, 1)
     # the hook was at work in the workers, which open the videos
     assert all(counted[f"read videos/{p}/s0-{p}.mp4"] >= 1 for p in PATIENTS)
+
+
+def clustered(settings: Settings) -> Settings:
+    """The same settings with a cluster, of which nothing has to run here."""
+    nowhere = {"storage": "postgresql://127.0.0.1:1/x", "broker": "redis://127.0.0.1:1/0"}
+    return Settings.model_validate({**settings.model_dump(), "cluster": nowhere})
+
+
+def test_a_run_on_another_host_works_on_the_read_that_it_was_handed_and_on_no_other(
+    homes: tuple[Settings, Settings],
+) -> None:
+    settings = homes[0]
+    assert hand_over(read_study(settings.study, settings.reading), settings, "0002") == {}, "one machine"
+    tags = hand_over(read_study(settings.study, settings.reading), clustered(settings), "0002")
+    assert settings.reads_dir.stat().st_mode & 0o077 == 0
+    write_study_again(settings.study, pain=9)
+    with open_instance(settings, many_runs=True) as instance:
+        add_patients(instance, ["0002"])
+        for wanted, stored in ((tags, {3}), ({READ_TAG: "of another read"}, {9})):
+            run = run_job(load, instance, "patient", "0002", partitions=("0002", "0002"), tags=wanted)
+            assert run.success, run.problem
+            assert {row["pain_now"] for row in rows(settings, "bpi_scores", "0002")} == stored
+
+
+def test_a_read_that_is_handed_over_arrives_unchanged_and_one_that_cannot_be_is_not(
+    homes: tuple[Settings, Settings],
+) -> None:
+    settings = clustered(homes[0])
+    folder = read_study(settings.study, settings.reading)
+    tags = hand_over(folder, settings, "0003")
+    assert handed_over(tags, "0003", settings) == folder.part_of("0003")
+    assert handed_over(tags, "0002", settings) is None
+    odd = replace(folder, root=Path(os.fsdecode(b"/st\xffudy")))
+    assert hand_over(odd, settings, "0003") == {}
 
 
 def run_patient(settings: Settings, patient: str, folder: StudyFolder | None) -> None:
