@@ -1,5 +1,5 @@
-# Every command of the project. `make demo` and `make test` set themselves up, in .venv; the one thing that is installed
-# outside it is a browser for `make test`, by root and where there is none.
+# Every command of the project. `make demo` and `make test` set themselves up, in .venv; the only things that are
+# installed outside it are a browser, PostgreSQL and Redis for `make test`, by root and where there are none.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 # any of the supported versions; one is looked for if this is empty
@@ -11,7 +11,7 @@ DEMO := demo
 export PYTHONDONTWRITEBYTECODE :=
 export DAGSTER_DISABLE_TELEMETRY := 1
 
-.PHONY: help install ask demo browser test lint lock docs bench wheel clean
+.PHONY: help install ask demo browser services test lint lock docs bench wheel clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -40,7 +40,10 @@ lint: install ## ruff, mypy, the layers, dagster definitions validate, dg check 
 browser:
 	@bash scripts/browser.sh
 
-test: lint browser ## lint, then every test
+services:
+	@bash scripts/services.sh
+
+test: lint browser services ## lint, then every test
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 # without openvino-telemetry, OpenVINO sends nothing, whoever imports it

@@ -45,14 +45,17 @@ def warehouse(home: Home = None) -> Warehouse:
         If there is none in the home folder.
     """
     settings = _settings(home)
-    if not settings.warehouse_path.exists():
-        if is_release(settings.home):
-            return ReleasedTables(settings.home)
+    tables = Warehouse(settings.warehouse_path, settings.warehouse)
+    if is_release(settings.home) and (tables.shared or not tables.exists()):
+        return ReleasedTables(settings.home)
+    if not tables.exists():
         raise WarehouseError(
-            f"there is no {settings.warehouse_path.name} in the home folder; name it with home=... or ISS_HOME, "
+            "there is nothing in the shared warehouse yet; fill it first: iss run"
+            if tables.shared
+            else f"there is no {tables.name} in the home folder; name it with home=... or ISS_HOME, "
             "or fill it first: iss run"
         )
-    return Warehouse(settings.warehouse_path, settings.warehouse)
+    return tables
 
 
 def query(sql: str, home: Home = None) -> pd.DataFrame:

@@ -14,11 +14,12 @@ import functools
 import hashlib
 import logging
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     NestedSecretsSettingsSource,
@@ -603,8 +604,17 @@ class CheckInSettings(Section):
 
 
 class WarehouseSettings(Section):
-    """The DuckDB file and its lock."""
+    """The DuckDB file and its lock, or the warehouse that several hosts share."""
 
+    # an error must not quote a password that somebody wrote into `catalog`
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    catalog: str | None = None
+    """The catalog of a shared warehouse, in Postgres: ``postgres:`` and libpq's connection parameters, as in
+    ``postgres:host=db dbname=iss user=iss``. If empty, the warehouse is a file in the home. A password is refused here: libpq
+    reads it from a file (``~/.pgpass``, ``PGPASSFILE``) or a service (``PGSERVICEFILE``)."""
+    data_path: str | None = None
+    """The data of a shared warehouse: an absolute path of a folder that every host sees, or ``s3://bucket/folder``."""
     lock_timeout_s: float = Field(600.0, gt=0)
     """How long a writer waits for the lock before it fails with an error."""
     memory_mb_per_thread: int = Field(128, ge=125)
@@ -625,6 +635,49 @@ class WarehouseSettings(Section):
         if self.key_file is not None and self.key_command is not None:
             raise ValueError("key_file and key_command exclude each other")
         return self
+
+    @field_validator("catalog")
+    @classmethod
+    def _catalog_of_postgres(cls, catalog: str | None) -> str | None:
+        if catalog is None or not catalog.strip():
+            return None
+        if not catalog.startswith("postgres:") or "://" in catalog or "=" not in catalog:
+            raise ValueError(
+                "write postgres: and the connection parameters, for example postgres:host=db dbname=iss user=iss"
+            )
+        if re.search(r"\b(ssl)?password\s*=", catalog, re.IGNORECASE):
+            raise ValueError(
+                "leave the password out: settings are passed on and recorded. Put it into ~/.pgpass, or name a file with "
+                "PGPASSFILE"
+            )
+        return catalog.strip()
+
+    @field_validator("data_path")
+    @classmethod
+    def _same_on_every_host(cls, path: str | None) -> str | None:
+        if path is None or not path.strip():
+            return None
+        if not (path.startswith("s3://") or Path(path).is_absolute()):
+            raise ValueError("write an absolute path, the same on every host, or s3://bucket/folder")
+        return path.rstrip("/") + "/"
+
+    @model_validator(mode="after")
+    def _both_or_none(self) -> WarehouseSettings:
+        if (self.catalog is None) != (self.data_path is None):
+            there, missing = ("catalog", "data_path") if self.catalog else ("data_path", "catalog")
+            raise ValueError(
+                f"{there} says that the warehouse is shared; ISS_WAREHOUSE__{missing.upper()} is missing"
+            )
+        if self.catalog is not None and (self.key_file is not None or self.key_command is not None):
+            raise ValueError(
+                "a key encrypts a warehouse file, and the warehouse is shared: keep Postgres and the data folder on encrypted "
+                "storage instead, and remove key_file and key_command"
+            )
+        return self
+
+    def of_a_file(self) -> WarehouseSettings:
+        """Return the same for a DuckDB file, such as a copy of a shared warehouse."""
+        return self.model_copy(update={"catalog": None, "data_path": None})
 
 
 class SensorSettings(Section):

@@ -17,6 +17,7 @@ import pytest
 from iss_assets.media import face_networks
 from iss_assets.settings import Settings, WarehouseSettings
 from iss_assets.warehouse.database import Warehouse
+from iss_assets_tests.lakes import copy_lake, lake_settings, password_file, stop_engines
 from iss_assets_tests.postgres import PostgresServer, running_postgres
 from iss_assets_tests.redis_server import RedisServer, running_redis
 from iss_assets_tests.reports.browser import NO_BROWSER
@@ -126,6 +127,37 @@ def redis() -> Iterator[RedisServer]:
 def redis_url(redis: RedisServer) -> str:
     """The address of an empty database."""
     return redis.new_database()
+
+
+@pytest.fixture(scope="session")
+def empty_lake(
+    postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[WarehouseSettings]:
+    """A shared warehouse with every table and no row, as a database to copy and a folder."""
+    folder = tmp_path_factory.mktemp("empty_lake")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PGPASSFILE", str(password_file(postgres, folder)))
+        settings = lake_settings(postgres, postgres.new_database(), folder / "data")
+        Warehouse(folder / "warehouse.duckdb", settings).create()
+        # a database with users cannot be copied
+        stop_engines()
+    yield settings
+
+
+@pytest.fixture
+def shared(
+    postgres: PostgresServer,
+    empty_lake: WarehouseSettings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[WarehouseSettings]:
+    """The settings of an empty shared warehouse, in a database and a folder of its own."""
+    monkeypatch.setenv("PGPASSFILE", str(password_file(postgres, tmp_path)))
+    settings = copy_lake(postgres, empty_lake, tmp_path / "lake")
+    monkeypatch.setenv("ISS_WAREHOUSE__CATALOG", str(settings.catalog))
+    monkeypatch.setenv("ISS_WAREHOUSE__DATA_PATH", str(settings.data_path))
+    yield settings
+    stop_engines()
 
 
 @pytest.fixture(scope="session")

@@ -67,9 +67,13 @@ class PostgresServer:
         """Return the address of a database, password included."""
         return f"postgresql://iss:{self.password}@127.0.0.1:{self.port}/{database}"
 
+    def next_number(self) -> int:
+        """Return a number that no other database has in its name."""
+        return next(self._numbers)
+
     def new_database(self) -> str:
         """Create a database and return its address."""
-        name = f"test{next(self._numbers)}"
+        name = f"test{self.next_number()}"
         self.execute(f"create database {name}")
         return self.url(name)
 

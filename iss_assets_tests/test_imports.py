@@ -31,6 +31,7 @@ HEAVY = frozenset(
         "matplotlib",
         "mediapipe",
         "openvino",
+        "psycopg2",
         "pyloudnorm",
         "safetensors.torch",
         "scipy",

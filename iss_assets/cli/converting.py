@@ -1,4 +1,4 @@
-"""What `iss encrypt`, `iss decrypt`, and `iss rekey` share."""
+"""What `iss encrypt`, `iss decrypt`, `iss rekey`, and `iss move-warehouse` share."""
 
 from __future__ import annotations
 
@@ -26,7 +26,21 @@ def prepared(home: Path | None) -> Settings:
         If runs are in progress: they know the old key only.
     """
     settings = load_settings(None, home)
-    open_warehouse(settings).recover()
+    warehouse = open_warehouse(settings)
+    warehouse.require_file("encryption")
+    warehouse.recover()
+    require_quiet(settings)
+    return settings
+
+
+def require_quiet(settings: Settings) -> None:
+    """Check that no run is in progress.
+
+    Raises
+    ------
+    WarehouseError
+        If one is.
+    """
     with open_instance(settings) as instance:
         end_dead_runs(instance)
         if running := runs_at_work(instance):
@@ -34,7 +48,6 @@ def prepared(home: Path | None) -> Settings:
                 f"{running} run{'s are' if running > 1 else ' is'} in progress: wait until they are done, or stop them "
                 "(Runs in the UI) or `iss serve`"
             )
-    return settings
 
 
 def carry_out(settings: Settings, warehouse: Warehouse, new: Key | None, action: Action, title: str) -> None:

@@ -197,17 +197,27 @@ def _home(settings: Settings) -> Iterator[Finding]:
     )
     if home.exists() and home.stat().st_mode & 0o077:
         yield Finding("warn", "home", "other users of this machine can read it", f"chmod 700 {home.name}")
-    if settings.warehouse_path.exists():
-        try:
-            tables = Warehouse(settings.warehouse_path, settings.warehouse).query(
-                "select count(*) n from duckdb_tables()"
+    warehouse = Warehouse(settings.warehouse_path, settings.warehouse)
+    try:
+        if warehouse.exists():
+            tables = warehouse.query(
+                "select count(*) n from duckdb_tables() where database_name = current_database()"
             )
-            size = settings.warehouse_path.stat().st_size / 2**20
-            yield Finding("ok", "warehouse", f"{tables['n'][0].as_py()} tables, {size:.0f} MiB")
-        except KeyProblem as error:
-            yield Finding("fail", "warehouse", str(error), "name the right key; see: iss guide operations")
-        except WarehouseError as error:
-            yield Finding("fail", "warehouse", str(error), "restore it from a backup, or use a new ISS_HOME")
+            yield Finding(
+                "ok",
+                "warehouse",
+                f"{tables['n'][0].as_py()} tables, {warehouse.size() / 2**20:.0f} MiB"
+                + (", shared" if warehouse.shared else ""),
+            )
+    except KeyProblem as error:
+        yield Finding("fail", "warehouse", str(error), "name the right key; see: iss guide operations")
+    except WarehouseError as error:
+        fix = (
+            "iss guide shared_warehouse"
+            if warehouse.shared
+            else "restore it from a backup, or use a new ISS_HOME"
+        )
+        yield Finding("fail", "warehouse", str(error), fix)
 
 
 def _cluster(settings: Settings) -> Iterator[Finding]:
@@ -262,6 +272,14 @@ def _cluster(settings: Settings) -> Iterator[Finding]:
 def _encryption(settings: Settings) -> Iterator[Finding]:
     """Report whether the warehouse is encrypted, and everything with patients' data that is not, with what to do about it."""
     home, keyed = settings.home, settings.warehouse
+    if keyed.catalog is not None:
+        yield Finding(
+            "warn",
+            "encryption",
+            "the warehouse is shared: whoever has its data folder has every face and voice, whoever has its database the ids",
+            "keep both on encrypted storage, and connect to Postgres by TLS: iss guide shared_warehouse",
+        )
+        return
     encrypted = is_encrypted(settings.warehouse_path)
     if encrypted is None and not settings.warehouse_path.exists():
         encrypted = keyed.key_file is not None or keyed.key_command is not None

@@ -38,6 +38,7 @@ COMMANDS = (
     "encrypt",
     "decrypt",
     "rekey",
+    "move-warehouse",
     "doctor",
     "docs",
     "guide",

@@ -74,11 +74,11 @@ def open_warehouse(settings: Settings) -> Warehouse:
     ValueError
         If there is none yet: reading must not create an empty one.
     """
-    if not settings.warehouse_path.exists():
-        raise ValueError(
-            f"there is no warehouse in the home {settings.home.name!r} yet; create it with: iss run"
-        )
-    return Warehouse(settings.warehouse_path, settings.warehouse)
+    warehouse = Warehouse(settings.warehouse_path, settings.warehouse)
+    if not warehouse.exists():
+        where = "shared warehouse" if warehouse.shared else f"warehouse in the home {settings.home.name!r}"
+        raise ValueError(f"there is no {where} yet; create it with: iss run")
+    return warehouse
 
 
 @contextmanager

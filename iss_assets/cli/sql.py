@@ -23,9 +23,7 @@ def sql(
         warehouse = open_warehouse(settings)
         AuditLog(settings.audit_path).record(system_user(), Action.QUERIED, None, query=query)
         try:
-            with warehouse.read() as connection:
-                connection.execute("set enable_external_access = false")
-                rows = connection.execute(query).to_arrow_table()
+            rows = warehouse.answer(query)
         except duckdb.Error as error:
             raise ValueError(str(error)) from error
     print_rows(rows.to_pylist(), format, rows.column_names)

@@ -228,7 +228,8 @@ def _ahead(
     warehouse: Warehouse, connection: duckdb.DuckDBPyConnection, experiment: Experiment, n: int, stored: bool
 ) -> AbstractContextManager[None]:
     """Read the whole file ahead if most of it is needed: crops are four fifths of it."""
-    if stored or "faces" not in experiment.inputs:
+    # a shared warehouse is many files, on a disk that is not here
+    if stored or "faces" not in experiment.inputs or warehouse.shared:
         return nullcontext()
     every = _rows(connection, "select count(*) as n from faces")["n"][0].as_py()
     return read_ahead(warehouse.path) if n > every / 2 else nullcontext()

@@ -194,7 +194,7 @@ def validate_externally(
     for name in names:
         experiment(name)
     store = Warehouse(settings.warehouse_path, settings.warehouse)
-    if not settings.warehouse_path.exists() or not store.query("select 1 from patients limit 1").num_rows:
+    if not store.exists() or not store.query("select 1 from patients limit 1").num_rows:
         raise NotApplicable(
             f"the home {settings.home.name!r} has no patients yet: bring this study into it with: iss run"
         )

@@ -281,9 +281,9 @@ def train_models(
 def _train_models(
     settings: Settings, names: Sequence[str], *, load: Load, log: Log, progress: Progress
 ) -> Summary:
-    if not settings.warehouse_path.exists():
-        raise ValueError("the warehouse has no patients yet; run first: iss run")
     warehouse = Warehouse(settings.warehouse_path, settings.warehouse)
+    if not warehouse.exists():
+        raise ValueError("the warehouse has no patients yet; run first: iss run")
     summary = Summary(enrolled=warehouse.query("select count(*) n from patients")["n"][0].as_py())
     if not summary.enrolled:
         raise ValueError("the warehouse has no patients yet; run first: iss run")

@@ -59,6 +59,7 @@ class Action(StrEnum):
     ENCRYPTED = "encrypted"
     DECRYPTED = "decrypted"
     REKEYED = "rekeyed"
+    MOVED = "moved"
     RELEASED = "released"
     WITHDRAWN = "withdrawn"
     REDACTED = "redacted"

@@ -229,6 +229,10 @@ def _carry_out(settings: Settings, pending: Pending, log: Log) -> Certificate:
     return certificate
 
 
+def _warehouse(settings: Settings) -> Warehouse:
+    return Warehouse(settings.warehouse_path, settings.warehouse)
+
+
 def _read(settings: Settings) -> Pending | None:
     path = pending_path(settings.home)
     try:
@@ -258,8 +262,9 @@ def _collect(settings: Settings, patient: str) -> Traces:
     except cells.CellError as error:
         raise ValueError(f"not a patient id: {error}") from None
     traces = Traces(patient)
-    if settings.warehouse_path.exists():
-        traces = traces_in(Warehouse(settings.warehouse_path, settings.warehouse), patient)
+    warehouse = _warehouse(settings)
+    if warehouse.exists():
+        traces = traces_in(warehouse, patient)
     known = bool(traces.submissions)
     others: set[str] = set()
     try:
@@ -293,21 +298,20 @@ def _collect(settings: Settings, patient: str) -> Traces:
 
 def _own_hashes(settings: Settings, traces: Traces) -> list[str]:
     """Return the hashes of the patient's files, without those that another patient has submitted as well."""
-    hashes = hashes_of(settings.study, traces)
-    if not hashes or not settings.warehouse_path.exists():
+    hashes, warehouse = hashes_of(settings.study, traces), _warehouse(settings)
+    if not hashes or not warehouse.exists():
         return hashes
-    shared = (
-        Warehouse(settings.warehouse_path, settings.warehouse)
-        .query(f"select sha256 from ({FILES}) where patient_id <> ?", [traces.patient])["sha256"]
-        .to_pylist()
-    )
+    shared = warehouse.query(f"select sha256 from ({FILES}) where patient_id <> ?", [traces.patient])[
+        "sha256"
+    ].to_pylist()
     return [one for one in hashes if one not in set(shared)]
 
 
 def _rows_of(settings: Settings, patient: str) -> int:
-    if not settings.warehouse_path.exists():
+    warehouse = _warehouse(settings)
+    if not warehouse.exists():
         return 0
-    found = Warehouse(settings.warehouse_path, settings.warehouse).query(
+    found = warehouse.query(
         "select (select count(*) from patients where patient_id = ?) + "
         "(select count(*) from extractions where patient_id = ?) as n",
         [patient, patient],
@@ -352,13 +356,13 @@ def _register(settings: Settings, pending: Pending) -> None:
 
 
 def _remove_rows(settings: Settings, pending: Pending) -> None:
-    if not settings.warehouse_path.exists():
+    warehouse = _warehouse(settings)
+    if not warehouse.exists():
         return
 
     def before_it_counts(removed: Removed) -> None:
         _remember(settings, pending, **asdict(removed))
 
-    warehouse = Warehouse(settings.warehouse_path, settings.warehouse)
     remove_rows(warehouse, pending.traces, pending.scope, before_it_counts)
 
 
@@ -370,11 +374,11 @@ def _remember(settings: Settings, pending: Pending, **known: Any) -> None:
 
 
 def _rewrite(settings: Settings, pending: Pending) -> None:
-    if settings.warehouse_path.exists():
-        warehouse = Warehouse(settings.warehouse_path, settings.warehouse)
-        _remember(settings, pending, bytes_before=settings.warehouse_path.stat().st_size)
+    warehouse = _warehouse(settings)
+    if warehouse.exists():
+        _remember(settings, pending, bytes_before=warehouse.size())
         rewrite(warehouse)
-        _remember(settings, pending, bytes_after=settings.warehouse_path.stat().st_size)
+        _remember(settings, pending, bytes_after=warehouse.size())
 
 
 def _remove_files(settings: Settings, pending: Pending) -> None:
@@ -422,9 +426,10 @@ def _remove(path: Path) -> None:
 
 def _models_without_row(settings: Settings) -> list[Path]:
     """Return the files of models that have no row any more, and what an interrupted training left."""
-    if not settings.models_dir.is_dir() or not settings.warehouse_path.exists():
+    warehouse = _warehouse(settings)
+    if not settings.models_dir.is_dir() or not warehouse.exists():
         return []
-    rows = Warehouse(settings.warehouse_path, settings.warehouse).query("select weights from fold_models")
+    rows = warehouse.query("select weights from fold_models")
     kept = {settings.home / weights for weights in rows["weights"].to_pylist() if weights}
     return [path for path in sorted(settings.models_dir.rglob("*")) if path.is_file() and path not in kept]
 
@@ -501,8 +506,9 @@ def _redact(settings: Settings, pending: Pending) -> None:
 
 
 def _ask_again(settings: Settings, pending: Pending) -> None:
-    if settings.warehouse_path.exists():
-        ask_again(Warehouse(settings.warehouse_path, settings.warehouse), pending.traces.patient)
+    warehouse = _warehouse(settings)
+    if warehouse.exists():
+        ask_again(warehouse, pending.traces.patient)
 
 
 _Steps = tuple[tuple[str, str, Callable[[Settings, Pending], None]], ...]
@@ -614,11 +620,10 @@ def _write(path: Path, pending: Pending) -> None:
 def models_to_fit_again(settings: Settings) -> list[str]:
     """Return one line for each withdrawal whose models have not been fitted again yet: which, and why."""
     certificates = [c for c in read_certificates(settings.home) if c.folds]
-    if not certificates or not settings.warehouse_path.exists():
+    warehouse = _warehouse(settings)
+    if not certificates or not warehouse.exists():
         return []
-    rows = Warehouse(settings.warehouse_path, settings.warehouse).query(
-        "select experiment, split from fold_models"
-    )
+    rows = warehouse.query("select experiment, split from fold_models")
     there = {(row["experiment"], row["split"]) for row in rows.to_pylist()}
     lines = []
     for certificate in certificates:

@@ -10,6 +10,7 @@ their type and nulls are checked.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -99,6 +100,14 @@ class Column:
         return _ARROW_OF_SQL[self.sql]
 
 
+_FIXED_SIZE = re.compile(r"\[\d+\]")
+
+
+def shared_type(sql: str) -> str:
+    """Return the type that a column has in the shared warehouse, which has no arrays of a fixed size."""
+    return _FIXED_SIZE.sub("[]", sql)
+
+
 def column(sql: str, description: str, *, unit: str | None = None, **checks: Any) -> Any:
     """Declare a column: SQL type, meaning and pandera's own field checks (``ge``, ``isin``, ``nullable``, ...)."""
     return pa.Field(coerce=True, description=description, metadata={"sql": sql, "unit": unit}, **checks)
@@ -154,17 +163,19 @@ class Table(pa.DataFrameModel):
         return arrow.schema([(c.name, c.arrow_type) for c in cls.columns()])
 
     @classmethod
-    def ddl(cls, name: str | None = None) -> str:
-        """Return the ``create table`` statement, without comments on columns.
+    def ddl(cls, name: str | None = None, *, shared: bool = False) -> str:
+        """Return the ``create table`` statement, without comments on columns, for a file or for the `shared` warehouse.
 
         Pictures and sound are compressed already (JPEG, FLAC): DuckDB's own compression takes twice as long as writing
-        them, and saves at most 5 %.
+        them, and saves at most 5 %. In the shared warehouse Parquet decides.
         """
-        body = ",\n  ".join(
-            f"{c.name} {c.sql}{' using compression uncompressed' if c.sql == 'BLOB' else ''}"
-            f"{'' if c.nullable else ' not null'}"
-            for c in cls.columns()
-        )
+
+        def stored(column: Column) -> str:
+            if shared:
+                return shared_type(column.sql)
+            return f"{column.sql} using compression uncompressed" if column.sql == "BLOB" else column.sql
+
+        body = ",\n  ".join(f"{c.name} {stored(c)}{'' if c.nullable else ' not null'}" for c in cls.columns())
         return f"create table if not exists {name or cls.__table__} (\n  {body}\n)"
 
     @classmethod

@@ -110,12 +110,12 @@ def serve(settings: Settings, say: Say) -> int:
 
 def _try_key(settings: Settings) -> None:
     """Open an encrypted warehouse once: without its key no page could show anything, and no run could work."""
-    if not settings.warehouse_path.exists():
-        return
     quick = settings.warehouse.model_copy(update={"lock_timeout_s": _KEY_S})
+    warehouse = Warehouse(settings.warehouse_path, quick)
     # where somebody writes for longer, or the file is damaged, the pages say so
     with contextlib.suppress(LockTimeout, duckdb.Error):
-        Warehouse(settings.warehouse_path, quick).query("select 1")
+        if not warehouse.shared and warehouse.exists():
+            warehouse.query("select 1")
 
 
 def _run(

@@ -26,7 +26,6 @@ _MOST_KEPT: Final = 500
 _SOON_S: Final = 0.5
 """Seconds that somebody who watches a video waits for a run that writes, before what was read earlier counts."""
 T = TypeVar("T")
-Stamp = tuple[tuple[int, int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -70,10 +69,10 @@ class StudyData:
         self.withdrawals = Withdrawals(settings.home)
         self.withdrawals.whenever_it_changes(lambda register: self._submitted.clear())
         self._lock = threading.Lock()
-        self._of: Stamp = ()
+        self._of: Hashable = None
         self._kept: dict[Hashable, Any] = {}
         self._submitted: dict[str, Mapping[str, Any]] = {}
-        self._making: dict[tuple[Stamp, Hashable], threading.Lock] = {}
+        self._making: dict[tuple[Hashable, Hashable], threading.Lock] = {}
 
     def kept(self, key: Hashable, make: Callable[[], T]) -> T:
         """Return what `make` reads from the warehouse, read again only if its file has changed.
@@ -82,7 +81,7 @@ class StudyData:
         whoever wants something else does not.
         """
         with self._lock:
-            stamp = self._stamp()
+            stamp = self.warehouse.stamp()
             if stamp != self._of:
                 self._kept.clear()
                 self._of = stamp
@@ -135,7 +134,7 @@ class StudyData:
     def forget_what_is_gone(self) -> None:
         """Let go of what was read of a warehouse that has changed since, and of the previews of withdrawn videos."""
         with self._lock:
-            if self._kept and self._stamp() != self._of:
+            if self._kept and self.warehouse.stamp() != self._of:
                 self._kept.clear()
         self.withdrawals.now()
 
@@ -164,17 +163,6 @@ class StudyData:
         """Return everything that needs a person, the most costly first."""
         known = self.known()
         return build_queue(known.report.items, known.flags, reviews, datetime.now(UTC))
-
-    def _stamp(self) -> Stamp:
-        path = self.settings.warehouse_path
-        found = []
-        for one in (path, path.with_name(path.name + ".wal")):
-            try:
-                status = one.stat()
-            except FileNotFoundError:
-                continue
-            found.append((status.st_ino, status.st_mtime_ns, status.st_size))
-        return tuple(found)
 
     def _read(self) -> Known:
         with self.warehouse.read() as connection:

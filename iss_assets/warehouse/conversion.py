@@ -20,6 +20,7 @@ from iss_assets.warehouse import swap
 from iss_assets.warehouse.database import Warehouse
 from iss_assets.warehouse.engine import DATABASE, Opened, attach
 from iss_assets.warehouse.errors import KeyProblem, WarehouseError
+from iss_assets.warehouse.file_store import lock_path
 from iss_assets.warehouse.keys import Key
 from iss_assets.warehouse.locking import LockTimeout, hold
 from iss_assets.warehouse.sealing import BrokenSeal
@@ -75,6 +76,7 @@ def require_change(warehouse: Warehouse, new: Key | None) -> Key | None:
     KeyProblem
         If it cannot be had, or if it is the new one.
     """
+    warehouse.require_file("encryption")
     old = warehouse.key()
     if old == new:
         raise KeyProblem("the home has this key already" if new else "the home is not encrypted")
@@ -104,7 +106,7 @@ def convert(warehouse: Warehouse, new: Key | None, progress: Progress | None = N
     try:
         with (
             spool_lock(files.spool, exclusive=True, timeout_s=_SPOOL_TIMEOUT_S),
-            hold(warehouse.lock_path, exclusive=True, timeout_s=timeout),
+            hold(lock_path(warehouse.path), exclusive=True, timeout_s=timeout),
         ):
             swap.settle(files)
             try:

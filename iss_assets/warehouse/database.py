@@ -1,13 +1,12 @@
-"""The DuckDB file: connections, transactions, and partitions that are replaced whole; one writer at a time.
+"""The tables of a study: connections, transactions, and partitions that are replaced whole; one writer at a time.
 
-``schemas`` defines the tables, ``migration`` brings older files to them, ``engine`` opens the file.
+``schemas`` defines the tables, ``migration`` brings older ones to them, ``stores`` says where they are: in a DuckDB file or in
+a warehouse that several hosts share.
 """
 
 from __future__ import annotations
 
-import shutil
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,13 +16,13 @@ import pyarrow as arrow
 
 from iss_assets.schemas.base import Table
 from iss_assets.settings import WarehouseSettings
-from iss_assets.warehouse.engine import Opened, is_encrypted
 from iss_assets.warehouse.errors import KeyProblem, WarehouseError
-from iss_assets.warehouse.keys import Key, configured_key, forget_keys
-from iss_assets.warehouse.locking import LockTimeout, hold
+from iss_assets.warehouse.file_store import FileStore
+from iss_assets.warehouse.keys import Key
+from iss_assets.warehouse.lake_store import LakeStore
 from iss_assets.warehouse.migration import Migration, UnknownSchema, plan_migration
 from iss_assets.warehouse.spool import Rows, batches, portions
-from iss_assets.warehouse.swap import SwapFiles, settle
+from iss_assets.warehouse.stores import Opening, Store
 
 __all__ = ["KeyProblem", "Replacement", "Warehouse", "WarehouseError", "Writer"]
 
@@ -33,8 +32,8 @@ _TOGETHER = 100
 _CHECKED_BYTES = 256 * 2**20
 """Rows on disk are checked together up to this size: those of an encrypted home are in memory then."""
 
-_CURRENT: set[tuple[str, int]] = set()
-"""Files, by path and inode, whose tables this process has found to be current."""
+_CURRENT: dict[Hashable, Migration] = {}
+"""What this process has found to be current (`Store.identity`), with the views through which readers see it."""
 
 
 @dataclass(frozen=True)
@@ -58,10 +57,16 @@ class Replacement:
 
 
 class Writer:
-    """One transaction of the one writer; made by `Warehouse.write`."""
+    """One transaction of the one writer; made by `Warehouse.write`.
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection):
-        self._connection = connection
+    Attributes
+    ----------
+    shared : bool
+        Whether it writes to the shared warehouse.
+    """
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection, shared: bool):
+        self._connection, self.shared = connection, shared
 
     def execute(self, sql: str, params: Sequence[object] | None = None) -> None:
         """Run one statement."""
@@ -112,35 +117,106 @@ class Writer:
 
 
 class Warehouse:
-    """The DuckDB file of one study.
+    """The tables of one study.
 
     Parameters
     ----------
     path : Path
-        The file; it and its tables are created at the first use.
+        The DuckDB file; it and its tables are created at the first use. A shared warehouse has none, and what a process
+        spills while it works with it lies beside this path.
     settings : WarehouseSettings, optional
-        Lock timeout, memory, and where the key of an encrypted file is.
+        Lock timeout, memory, where the key of an encrypted file is, and where a shared warehouse is.
     """
 
     def __init__(self, path: Path, settings: WarehouseSettings | None = None):
         self.path = Path(path)
         self.settings = settings or WarehouseSettings()
-        self.lock_path = self.path.with_name(self.path.name + ".lock")
+        self.store: Store = (
+            FileStore(self.path, self.settings)
+            if self.settings.catalog is None
+            else LakeStore(self.path, self.settings)
+        )
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return self.store.name
+
+    @property
+    def shared(self) -> bool:
+        """Whether several hosts share it."""
+        return self.store.shared
+
+    def exists(self) -> bool:
+        """Return whether there is a warehouse yet.
+
+        Raises
+        ------
+        WarehouseError
+            If a shared warehouse cannot be asked.
+        """
+        return self.store.exists()
+
+    def require_file(self, what: str) -> None:
+        """Check that the warehouse is a file.
+
+        Parameters
+        ----------
+        what : str
+            What needs one, for the message.
+
+        Raises
+        ------
+        WarehouseError
+            If it is shared.
+        """
+        if self.shared:
+            raise WarehouseError(
+                f"{what} is for a warehouse in a file, and this one is shared: its database and data folder are in the "
+                "hands of whoever runs them; see: iss guide shared_warehouse"
+            )
+
+    def stamp(self) -> Hashable:
+        """Return a value that is another one after every write; cheaper than reading."""
+        return self.store.stamp()
+
+    def size(self) -> int:
+        """Return the bytes that the tables take."""
+        return self.store.size()
 
     @contextmanager
     def read(self, threads: int | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
-        """Open a read-only connection to a consistent state; writers wait until the block ends, so keep it short.
+        """Open a read-only connection to a consistent state.
 
-        For long work use `snapshot`. `threads` limits DuckDB's threads, and its memory in proportion.
+        Writers of a file wait until the block ends, so keep it short; for long work use `snapshot`. Nobody waits for readers
+        of a shared warehouse. `threads` limits DuckDB's threads, and its memory in proportion.
         """
-        self._make_file()
-        with (
-            self._turn(exclusive=False),
-            self._connect(read_only=True, threads=threads) as connection,
-        ):
-            for view in self._pending(connection).views:
-                connection.execute(view)
+        with self._reading(lambda: self.store.open(read_only=True), threads) as connection:
             yield connection
+
+    def answer(self, query: str) -> arrow.Table:
+        """Run a query that somebody typed, from which nothing but the tables can be reached, and return its rows.
+
+        Raises
+        ------
+        duckdb.Error, WarehouseError
+            If it is not one SELECT, or reads something else.
+        """
+        with self._reading(lambda: self.store.open_for(query), None) as connection:
+            return _fetch(connection.execute(query))
+
+    @contextmanager
+    def _reading(
+        self, open_it: Callable[[], Opening], threads: int | None
+    ) -> Iterator[duckdb.DuckDBPyConnection]:
+        self._make_first()
+        with (
+            self.store.turn(exclusive=False),
+            self._connect(open_it, threads) as opened,
+        ):
+            for view in self._pending(opened.connection).views:
+                opened.connection.execute(view)
+            yield opened.connection
 
     def query(self, sql: str, params: Sequence[object] | None = None) -> arrow.Table:
         """Run one read-only query and return its rows."""
@@ -154,8 +230,8 @@ class Warehouse:
         `threads` limits DuckDB's threads (default: one per processor), and its memory in proportion plus `extra_mb`.
         """
         self.create()
-        with self._exclusive(threads, extra_mb) as connection, _transaction(connection):
-            yield Writer(connection)
+        with self._exclusive(threads, extra_mb) as opened, _transaction(opened):
+            yield Writer(opened.connection, self.shared)
 
     def replace(self, table: type[Table], rows: arrow.Table, where: Mapping[str, object]) -> int:
         """Replace one partition of one table; see `replace_all`."""
@@ -184,23 +260,22 @@ class Warehouse:
             )
 
     def snapshot(self, to: Path) -> Path:
-        """Copy the warehouse, in a consistent state, to `to`, for work of any length that does not block writers.
+        """Copy the warehouse, in a consistent state, to a DuckDB file, for work of any length that does not block writers.
 
-        The copy of an encrypted warehouse is encrypted with the same key.
+        The copy of an encrypted file is encrypted with the same key.
         """
-        self._make_file()
-        with self._turn(exclusive=False):
-            # a wrong key is reported now, not to whoever opens the copy
-            with self._connect(read_only=True):
-                pass
-            for source in (self.path, self.path.with_name(self.path.name + ".wal")):
-                if source.exists():
-                    shutil.copyfile(source, to.with_name(source.name.replace(self.path.name, to.name)))
+        self._make_first()
+        with self.store.turn(exclusive=False):
+            self.store.copy_to(to)
         return to
+
+    def copied(self, to: Path) -> Warehouse:
+        """Return a `snapshot` as a warehouse of its own."""
+        return Warehouse(self.snapshot(to), self.settings.of_a_file())
 
     def recover(self) -> None:
         """Complete or undo what a process that was killed while it converted the home has left; every use does so too."""
-        with self._turn(exclusive=False):
+        with self.store.turn(exclusive=False):
             pass
 
     def key(self) -> Key | None:
@@ -211,92 +286,78 @@ class Warehouse:
         KeyProblem
             If the settings name no key for an encrypted home, or one for a home that is not.
         """
-        if not self.path.parent.exists():
-            return configured_key(self.settings)
-        with self._turn(exclusive=False):
-            return self._key()
+        return self.store.key()
 
-    def _key(self) -> Key | None:
-        key, encrypted = configured_key(self.settings), is_encrypted(self.path)
-        if encrypted and key is None:
-            raise KeyProblem(
-                f"{self.path.name} is encrypted: name its key with ISS_WAREHOUSE__KEY_FILE or ISS_WAREHOUSE__KEY_COMMAND"
-            )
-        if encrypted is False and key is not None:
-            raise KeyProblem(
-                f"the settings name a key, but {self.path.name} is not encrypted: encrypt it with iss encrypt, or remove "
-                "ISS_WAREHOUSE__KEY_FILE and ISS_WAREHOUSE__KEY_COMMAND"
-            )
-        return key
+    def lock(self, name: str, *, timeout_s: float) -> AbstractContextManager[None]:
+        """Hold a lock of this name, one holder at a time among all that share the warehouse, while the block runs.
 
-    @contextmanager
-    def _turn(self, *, exclusive: bool) -> Iterator[None]:
-        """Hold the lock, after completing or undoing what a process that was killed while it converted the home has left."""
-        files, timeout = SwapFiles(self.path), self.settings.lock_timeout_s
-        while True:
-            with hold(self.lock_path, exclusive=exclusive, timeout_s=timeout):
-                if not files.left_over():
-                    yield
-                    return
-            with hold(self.lock_path, exclusive=True, timeout_s=timeout):
-                settle(files)
+        Raises
+        ------
+        LockTimeout
+            If it is not free within `timeout_s` seconds.
+        """
+        return self.store.lock(name, timeout_s=timeout_s)
 
     def create(self) -> None:
-        """Create the file, or migrate its tables to this version; free once this process has found it current.
+        """Create the tables, or migrate them to this version; free once this process has found them current.
 
         Raises
         ------
         WarehouseError
-            If a newer version made the file, or its tables cannot be migrated without loss; it stays as it was.
+            If a newer version made them, or they cannot be migrated without loss; they stay as they were.
         """
         if self._is_current():
             return
-        if self.path.exists():
-            # most files are current, and checking that blocks no reader
+        if self.store.exists():
+            # most are current, and checking that blocks no reader
             with (
-                self._turn(exclusive=False),
-                self._connect(read_only=True) as connection,
+                self.store.turn(exclusive=False),
+                self._connect(lambda: self.store.open(read_only=True)) as opened,
             ):
-                if not self._pending(connection).statements:
+                if not self._pending(opened.connection).statements:
                     return
         else:
-            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with self._exclusive() as connection:
-            self.path.chmod(0o600)
+            self.store.prepare()
+        with self._exclusive() as opened:
             # in one transaction: four hundred single commits are slow, and half of them would leave half a schema
             try:
-                with _transaction(connection):
-                    for statement in self._pending(connection).statements:
-                        connection.execute(statement)
+                with _transaction(opened):
+                    for statement in self._pending(opened.connection).statements:
+                        opened.connection.execute(statement)
             except duckdb.Error as error:
                 raise WarehouseError(
-                    f"{self.path.name} could not be migrated to this version, and nothing was changed. DuckDB says: "
+                    f"{self.name} could not be migrated to this version, and nothing was changed. DuckDB says: "
                     + str(error).partition("\n")[0]
                 ) from error
-        self._remember_current()
+            self._remember_current(self._plan(opened.connection))
 
-    def _make_file(self) -> None:
-        """Create the file if there is none; an older one stays as it is."""
-        if not self.path.exists():
+    def _make_first(self) -> None:
+        """Create the tables if there are none; older ones stay as they are."""
+        if not self._is_current() and not self.store.exists():
             self.create()
 
     def _pending(self, connection: duckdb.DuckDBPyConnection) -> Migration:
-        """Return what separates the open file from this version's tables."""
-        if self._is_current():
-            return Migration()
-        try:
-            migration = plan_migration(connection)
-        except UnknownSchema as error:
-            raise WarehouseError(str(error)) from None
+        """Return what separates the open tables from this version's."""
+        if (known := _CURRENT.get(self.store.identity())) is not None:
+            return known
+        migration = self._plan(connection)
         if not migration.statements:
-            self._remember_current()
+            self._remember_current(migration)
         return migration
 
-    def _is_current(self) -> bool:
-        return self.path.exists() and (str(self.path), self.path.stat().st_ino) in _CURRENT
+    def _plan(self, connection: duckdb.DuckDBPyConnection) -> Migration:
+        try:
+            return plan_migration(connection, shared=self.shared)
+        except UnknownSchema as error:
+            raise WarehouseError(str(error)) from None
 
-    def _remember_current(self) -> None:
-        _CURRENT.add((str(self.path), self.path.stat().st_ino))
+    def _is_current(self) -> bool:
+        return self.store.identity() in _CURRENT
+
+    def _remember_current(self, migration: Migration) -> None:
+        identity = self.store.identity()
+        if identity is not None:
+            _CURRENT[identity] = migration
 
     @contextmanager
     def alone(self) -> Iterator[Callable[[], AbstractContextManager[duckdb.DuckDBPyConnection]]]:
@@ -304,66 +365,46 @@ class Warehouse:
 
         Yields a function that opens it; outside of what that opens, the file is closed and complete.
         """
+        self.require_file("this")
         self.create()
-        with self._turn(exclusive=True):
-            yield lambda: self._connect(read_only=False)
+
+        @contextmanager
+        def opened() -> Iterator[duckdb.DuckDBPyConnection]:
+            with self._connect(lambda: self.store.open(read_only=False)) as one:
+                yield one.connection
+
+        with self.store.turn(exclusive=True):
+            yield opened
 
     @contextmanager
-    def _exclusive(
-        self, threads: int | None = None, extra_mb: int = 0
-    ) -> Iterator[duckdb.DuckDBPyConnection]:
+    def _exclusive(self, threads: int | None = None, extra_mb: int = 0) -> Iterator[Opening]:
         with (
-            self._turn(exclusive=True),
-            self._connect(read_only=False, threads=threads, extra_mb=extra_mb) as connection,
+            self.store.turn(exclusive=True),
+            self._connect(lambda: self.store.open(read_only=False), threads, extra_mb) as opened,
         ):
-            yield connection
+            yield opened
 
     @contextmanager
     def _connect(
-        self, *, read_only: bool, threads: int | None = None, extra_mb: int = 0
-    ) -> Iterator[duckdb.DuckDBPyConnection]:
-        opened = self._open(read_only)
+        self, open_it: Callable[[], Opening], threads: int | None = None, extra_mb: int = 0
+    ) -> Iterator[Opening]:
+        opened = open_it()
         try:
             opened.configure(threads, self.settings.memory_mb_per_thread, extra_mb)
-            yield opened.connection
+            yield opened
         finally:
             opened.close()
 
-    def _open(self, read_only: bool) -> Opened:
-        # we hold our own lock, so only a program that opened the file without it can be in the way
-        deadline = time.monotonic() + self.settings.lock_timeout_s
-        asked_again = False
-        while True:
-            try:
-                return Opened(self.path, read_only, self._key())
-            except KeyProblem:
-                # a key store may hold a new key since this process asked; one that gives a wrong key does so again
-                if asked_again or not forget_keys():
-                    raise
-                asked_again = True
-            except (duckdb.IOException, duckdb.InvalidInputException) as error:
-                # the second one is an encrypted file whose parts do not fit their tags
-                if "lock" not in str(error).lower():
-                    raise WarehouseError(
-                        f"{self.path.name} cannot be opened: it is damaged, unreadable, or not a DuckDB file"
-                    ) from error
-                if time.monotonic() > deadline:
-                    raise LockTimeout(
-                        f"another program has {self.path.name} open (a notebook, a DuckDB shell?). "
-                        "Close it there, or work on a snapshot: iss snapshot FILE."
-                    ) from error
-                time.sleep(0.05)
-
 
 @contextmanager
-def _transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    connection.execute("begin transaction")
+def _transaction(opened: Opening) -> Iterator[None]:
+    opened.begin()
     try:
         yield
     except BaseException:
-        connection.execute("rollback")
+        opened.connection.execute("rollback")
         raise
-    connection.execute("commit")
+    opened.commit()
 
 
 def _one_of(columns: Sequence[str], values: Sequence[Sequence[object]]) -> tuple[str, list[object]]:

@@ -68,6 +68,11 @@ def keep_running(threads: int | None = None) -> None:
     _keeping, _threads = True, threads
 
 
+def default_threads() -> int:
+    """Return the threads of a use that names no number: those of `keep_running`, or one per processor."""
+    return _threads or os.cpu_count() or 1
+
+
 def _forget() -> None:
     """Drop the parent's DuckDB in a forked process, which does not have its threads."""
     global _guard, _keeping, _threads
@@ -130,7 +135,7 @@ class Opened:
 
     def configure(self, threads: int | None, memory_mb_per_thread: int, extra_mb: int = 0) -> None:
         """Set threads (default: those of `keep_running`, or one per processor) and memory, if they differ."""
-        threads = threads or _threads or os.cpu_count() or 1
+        threads = threads or default_threads()
         memory = memory_mb_per_thread * threads + extra_mb
         # DuckDB stops and restarts all threads even if their number stays the same
         if self._engine.threads != threads:
@@ -138,6 +143,14 @@ class Opened:
         if self._engine.memory_mb != memory:
             self.connection.execute(f"set memory_limit = '{memory}MB'")
         self._engine.threads, self._engine.memory_mb = threads, memory
+
+    def begin(self) -> None:
+        """Begin the one writer's transaction."""
+        self.connection.execute("begin transaction")
+
+    def commit(self) -> None:
+        """Commit it."""
+        self.connection.execute("commit")
 
     def close(self) -> None:
         """Close it; everything written is in the file then."""

@@ -185,7 +185,7 @@ def export_tables(
     to.mkdir(parents=True, exist_ok=True, mode=0o700)
     exported, resources = [], []
     with tempfile.TemporaryDirectory(dir=to, prefix=".export-") as scratch:
-        copy = Warehouse(warehouse.snapshot(Path(scratch) / "snapshot.duckdb"), warehouse.settings)
+        copy = warehouse.copied(Path(scratch) / "snapshot.duckdb")
         if leave_out:
             _leave_out_patients(copy, leave_out)
         with copy.read() as connection:

@@ -2,7 +2,8 @@
 
 A writer migrates the file, in one transaction and before its own (`Migration.statements`). A reader leaves the file as it is
 and sees the old tables through temporary views that have today's columns (`Migration.views`), so that reading a home with a
-newer version never locks the version that runs the study out of it.
+newer version never locks the version that runs the study out of it. A reader of the shared warehouse, which has no arrays of
+a fixed size, sees tables with such arrays through views too: whoever reads finds the same types in both.
 
 Changed descriptions need nothing here; they follow from the models in ``schemas``, as do added columns. Whoever adds,
 renames or removes a column raises `SCHEMA_VERSION`, so that an older program says that the home is newer; a new name goes
@@ -17,7 +18,7 @@ from typing import Final
 
 import duckdb
 
-from iss_assets.schemas.base import Table
+from iss_assets.schemas.base import Table, shared_type
 from iss_assets.schemas.registry import MADE_AGAIN, TABLES
 from iss_assets.warehouse.engine import DATABASE
 
@@ -78,8 +79,15 @@ class _ColumnFound:
     comment: str | None
 
 
-def plan_migration(connection: duckdb.DuckDBPyConnection) -> Migration:
+def plan_migration(connection: duckdb.DuckDBPyConnection, *, shared: bool = False) -> Migration:
     """Compare the tables of the current database with this version's models.
+
+    Parameters
+    ----------
+    connection : duckdb.DuckDBPyConnection
+        The open tables.
+    shared : bool
+        Whether they are those of the shared warehouse.
 
     Raises
     ------
@@ -103,7 +111,7 @@ def plan_migration(connection: duckdb.DuckDBPyConnection) -> Migration:
     for table in _RENAMED_COLUMNS:
         statements += _rename(table, found)
     for model in TABLES:
-        changes, view = _compare(model, found.get(f"main.{model.__table__}"), version)
+        changes, view = _compare(model, found.get(f"main.{model.__table__}"), version, shared)
         statements += changes
         views += [view] if view else []
     if version < SCHEMA_VERSION:
@@ -132,24 +140,28 @@ def _rename(table: str, found: Mapping[str, Mapping[str, _ColumnFound]]) -> list
 
 
 def _compare(
-    model: type[Table], existing: Mapping[str, _ColumnFound] | None, version: int
+    model: type[Table], existing: Mapping[str, _ColumnFound] | None, version: int, shared: bool
 ) -> tuple[list[str], str | None]:
     """Return the statements that migrate one table after its columns were renamed, and the view for readers, if they need one."""
     table, wanted = model.__table__, {c.name: c for c in model.columns()}
+
+    def stored_type(sql: str) -> str:
+        return shared_type(sql) if shared else sql
+
     if (
         existing
         and model in MADE_AGAIN
-        and {n: c.type for n, c in existing.items()} != {n: c.sql for n, c in wanted.items()}
+        and {n: c.type for n, c in existing.items()} != {n: stored_type(c.sql) for n, c in wanted.items()}
     ):
-        statements, view = _create(model)
+        statements, view = _create(model, shared)
         return [f"drop table {table}", *statements], view
     if not existing:
-        return _create(model)
+        return _create(model, shared)
     source = {_RENAMED_COLUMNS.get(f"main.{table}", {}).get(name, name): name for name in existing}
     for name, old in source.items():
         if name not in wanted or existing[old].type not in (
-            wanted[name].sql,
-            _RETYPED_COLUMNS.get((table, name)),
+            stored_type(wanted[name].sql),
+            stored_type(_RETYPED_COLUMNS.get((table, name), "")),
         ):
             raise UnknownSchema(f"table {table}, column {name}: {_ANOTHER_VERSION}")
     statements, updates = [], []
@@ -159,9 +171,11 @@ def _compare(
         if stored is None:
             if not column.nullable:
                 raise UnknownSchema(f"table {table} lacks column {name}: {_ANOTHER_VERSION}")
-            statements.append(f"alter table {table} add column {name} {column.sql}")
-        elif stored.type != column.sql:
-            statements.append(f"alter table {table} alter column {name} set data type {column.sql}")
+            statements.append(f"alter table {table} add column {name} {stored_type(column.sql)}")
+        elif stored.type != stored_type(column.sql):
+            statements.append(
+                f"alter table {table} alter column {name} set data type {stored_type(column.sql)}"
+            )
         elif column.nullable and not stored.nullable:
             statements.append(f"alter table {table} alter column {name} drop not null")
         if stored is None or stored.comment != column.description:
@@ -191,8 +205,8 @@ def _words_replaced(table: str, column: str, version: int) -> dict[str, str]:
     return replaced
 
 
-def _create(model: type[Table]) -> tuple[list[str], str]:
-    statements = [model.ddl(), f"comment on table {model.__table__} is {_quoted(model.grain())}"]
+def _create(model: type[Table], shared: bool) -> tuple[list[str], str]:
+    statements = [model.ddl(shared=shared), f"comment on table {model.__table__} is {_quoted(model.grain())}"]
     statements += [_comment_on(model.__table__, c.name, c.description) for c in model.columns()]
     return statements, model.ddl().replace("create table", "create temporary table", 1)
 

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from iss_assets.schemas.registry import TABLES
 from iss_assets.warehouse.database import Warehouse, WarehouseError
 from iss_assets.warehouse.engine import pin
+from iss_assets.warehouse.stores import Opening
 
 DICTIONARY: Final = "datapackage.json"
 """The file that every release folder and export has."""
@@ -85,9 +86,7 @@ class ReleasedTables(Warehouse):
             )
 
     @contextmanager
-    def _exclusive(
-        self, threads: int | None = None, extra_mb: int = 0
-    ) -> Iterator[duckdb.DuckDBPyConnection]:
+    def _exclusive(self, threads: int | None = None, extra_mb: int = 0) -> Iterator[Opening]:
         raise WarehouseError("a release is for reading only")
         yield  # pragma: no cover
 

@@ -182,8 +182,8 @@ from iss_assets.warehouse import database
 
 plan = database.plan_migration
 
-def all_but_the_commit(connection):
-    found = plan(connection)
+def all_but_the_commit(connection, **more):
+    found = plan(connection, **more)
     def statements():
         yield from found.statements
         os.kill(os.getpid(), signal.SIGKILL)

@@ -14,8 +14,7 @@ from iss_assets.media.isolation import Guard
 from iss_assets.media.journal import Journal, Stage
 from iss_assets.media.self_test import run_self_test
 from iss_assets.settings import Settings
-from iss_assets.warehouse.database import WarehouseError
-from iss_assets.warehouse.locking import hold
+from iss_assets.warehouse.database import Warehouse, WarehouseError
 from iss_assets.warehouse.spool import spool_lock
 
 MAX_PATIENT_S = 24 * 3600.0
@@ -24,7 +23,7 @@ MAX_PATIENT_S = 24 * 3600.0
 
 @contextmanager
 def patient_lock(settings: Settings, patient_id: str) -> Iterator[None]:
-    """Hold the lock of a patient, so that of two runs the second finds the work of the first done.
+    """Hold the lock of a patient, so that of two runs, on any hosts, the second finds the work of the first done.
 
     The home is not encrypted or decrypted meanwhile.
 
@@ -34,9 +33,10 @@ def patient_lock(settings: Settings, patient_id: str) -> Iterator[None]:
         If another run holds it for more than `MAX_PATIENT_S` seconds.
     """
     settings.spool_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    warehouse = Warehouse(settings.warehouse_path, settings.warehouse)
     with (
         spool_lock(settings.spool_dir, exclusive=False, timeout_s=MAX_PATIENT_S),
-        hold(settings.spool_dir / f"{patient_id}.lock", exclusive=True, timeout_s=MAX_PATIENT_S),
+        warehouse.lock(patient_id, timeout_s=MAX_PATIENT_S),
     ):
         yield
 

@@ -181,7 +181,7 @@ def _write(
     """Write every file but the checksums."""
     agreement = request.agreement.strip() or f"{request.tier} tier"
     work.mkdir(mode=0o700)
-    copy = Warehouse(warehouse.snapshot(work / "snapshot.duckdb"), warehouse.settings)
+    copy = warehouse.copied(work / "snapshot.duckdb")
     progress("open the copy")
     with copy.read(threads=1) as connection:
         # it is open: without a name nothing is left of it when this process ends, however it ends

@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import duckdb
 import pyarrow as arrow
 
+from iss_assets.schemas.base import shared_type
 from iss_assets.warehouse.database import Warehouse, WarehouseError, Writer
 from iss_assets.warehouse.sql.data_tests import ModelTest
 from iss_assets.warehouse.sql.models import SqlModel, SqlModels
@@ -56,10 +57,7 @@ def try_models(warehouse: Warehouse, models: SqlModels, names: Iterable[str]) ->
     whose file is gone are removed in the same transaction.
     """
     wanted = set(names)
-    made: dict[str, arrow.Table | Exception] = {}
-    with warehouse.read() as connection:
-        for model in (m for m in models.models.values() if m.name in wanted):
-            made[model.name] = _compute(connection, model, made)
+    made = _compute_each(warehouse, [m for m in models.models.values() if m.name in wanted])
     built = {name: rows for name, rows in made.items() if isinstance(rows, arrow.Table)}
     if not built:
         return Build(made)
@@ -114,6 +112,31 @@ def built_models(warehouse: Warehouse, models: SqlModels) -> list[str]:
     return [n for n in models.models if n in found]
 
 
+def _compute_each(warehouse: Warehouse, models: Sequence[SqlModel]) -> dict[str, arrow.Table | Exception]:
+    """Return the rows of each model, or its error, all from one consistent state."""
+    made: dict[str, arrow.Table | Exception] = {}
+    while True:
+        with warehouse.read() as connection:
+            for model in models:
+                if model.name in made:
+                    continue
+                made[model.name] = _compute(connection, model, made)
+                if isinstance(made[model.name], Exception) and not _goes_on(connection):
+                    break
+            else:
+                return made
+        # in the shared warehouse an error ends the snapshot: all again, without what cannot be built
+        made = {name: error for name, error in made.items() if isinstance(error, Exception)}
+
+
+def _goes_on(connection: duckdb.DuckDBPyConnection) -> bool:
+    try:
+        connection.execute("select 1")
+    except duckdb.TransactionException:
+        return False
+    return True
+
+
 def _compute(
     connection: duckdb.DuckDBPyConnection, model: SqlModel, made: dict[str, arrow.Table | Exception]
 ) -> arrow.Table | Exception:
@@ -125,7 +148,8 @@ def _compute(
         if model.materialized == "view":
             connection.execute(f'create temp view "{model.name}" as\n{model.sql}')
         else:
-            connection.execute(f'create temp table "{model.name}" ({_columns(model)})')
+            types = {c.name: c.type for c in model.columns}
+            connection.execute(f'create temp table "{model.name}" ({_columns(types)})')
             connection.execute(f'insert into temp."{model.name}"\n{model.sql}')
         return connection.execute(f'select * from temp."{model.name}"').to_arrow_table()
     except duckdb.Error as error:
@@ -148,15 +172,18 @@ def _replace_model(writer: Writer, model: SqlModel, rows: arrow.Table) -> None:
     if model.materialized == "view":
         writer.execute(f'create view "{model.name}" as\n{model.sql}')
     else:
-        writer.execute(f'create table "{model.name}" ({_columns(model)})')
+        types = {c.name: shared_type(c.type) if writer.shared else c.type for c in model.columns}
+        writer.execute(f'create table "{model.name}" ({_columns(types)})')
         writer.execute(f'insert into "{model.name}" select * from rows')
     writer.execute(f'comment on {model.materialized} "{model.name}" is {_quoted(model.description)}')
-    for column in model.columns:
+    # the shared warehouse has no comments on columns of views
+    described = model.columns if model.materialized == "table" or not writer.shared else ()
+    for column in described:
         writer.execute(f'comment on column "{model.name}"."{column.name}" is {_quoted(column.description)}')
 
 
-def _columns(model: SqlModel) -> str:
-    return ", ".join(f'"{c.name}" {c.type}' for c in model.columns)
+def _columns(types: Mapping[str, str]) -> str:
+    return ", ".join(f'"{name}" {sql}' for name, sql in types.items())
 
 
 def _quoted(text: str) -> str:

@@ -17,18 +17,21 @@ from iss_assets.warehouse.sql.models import SqlModels
 _TABLE = """
 create schema if not exists loader;
 create table if not exists loader.models_made (
-    name varchar primary key, kind varchar not null, definition_hash varchar not null,
-    folder_hash varchar not null
+    name varchar not null, kind varchar not null, definition_hash varchar not null, folder_hash varchar not null
 );
 comment on table loader.models_made is 'One row per table or view that a SQL model made, by which it is recognized later.';
 """
 
+# DuckDB writes down a definition as it understood it: a view that was copied has other parentheses, and the shared warehouse
+# adds to a table the default that every column has
 _OBJECTS = """
-select table_name as name, 'table' as kind, md5(sql || coalesce(comment, '')) as definition_hash
+select
+    table_name as name, 'table' as kind,
+    md5(replace(sql, ' DEFAULT(NULL)', '') || coalesce(comment, '')) as definition_hash
 from duckdb_tables()
 where database_name = current_database() and schema_name = 'main'
 union all
-select view_name, 'view', md5(sql || coalesce(comment, ''))
+select view_name, 'view', md5(regexp_replace(sql, '[()"\\s]', '', 'g') || coalesce(comment, ''))
 from duckdb_views()
 where database_name = current_database() and schema_name = 'main' and not internal
 """
@@ -37,9 +40,16 @@ where database_name = current_database() and schema_name = 'main' and not intern
 def record(writer: Writer, models: SqlModels, names: Sequence[str]) -> None:
     """Record that these models were just made, as the catalog shows them in this transaction."""
     writer.execute(_TABLE)
+    folder = _folder_hash(models)
     writer.execute(
-        f"insert or replace into loader.models_made select name, kind, definition_hash, ? from ({_OBJECTS}) where list_contains(?, name)",
-        [_folder_hash(models), list(names)],
+        "update loader.models_made r set kind = o.kind, definition_hash = o.definition_hash, folder_hash = ? "
+        f"from ({_OBJECTS}) o where r.name = o.name and list_contains(?, o.name)",
+        [folder, list(names)],
+    )
+    writer.execute(
+        f"insert into loader.models_made select name, kind, definition_hash, ? from ({_OBJECTS}) "
+        "where list_contains(?, name) and name not in (select name from loader.models_made)",
+        [folder, list(names)],
     )
 
 

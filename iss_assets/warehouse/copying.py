@@ -1,0 +1,224 @@
+"""Copying all tables from one database to another, a file or the shared warehouse, and comparing the two.
+
+Both are attached to the same DuckDB. What the shared warehouse does not have is left out on the way there, and made again from
+the models in ``schemas`` on the way back: arrays of a fixed size, and compression of single columns. Primary keys and defaults,
+which only tables that somebody added can have, are not carried over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import duckdb
+
+from iss_assets.schemas.base import shared_type
+from iss_assets.schemas.registry import BY_NAME
+from iss_assets.warehouse.errors import WarehouseError
+
+Progress = Callable[[int, int, str], None]
+"""Called with what is done and what there is to do, in tables, and the table's name."""
+
+
+@dataclass(frozen=True)
+class _Column:
+    name: str
+    type: str
+    nullable: bool
+    comment: str | None
+
+
+@dataclass(frozen=True)
+class _Table:
+    schema: str
+    name: str
+    comment: str | None
+    columns: tuple[_Column, ...]
+
+    def in_database(self, database: str) -> str:
+        return f"{database}.{_name(self.schema)}.{_name(self.name)}"
+
+
+def copy_all(
+    connection: duckdb.DuckDBPyConnection,
+    source: str,
+    target: str,
+    *,
+    shared: bool,
+    progress: Progress | None = None,
+) -> None:
+    """Copy every table and view, with descriptions, in the transaction that is open or one per statement.
+
+    Parameters
+    ----------
+    connection : duckdb.DuckDBPyConnection
+        Both databases are attached to it.
+    source, target : str
+        Names of the databases; the target has no tables.
+    shared : bool
+        Whether the target is the shared warehouse.
+    progress : callable, optional
+        Told how far it is.
+
+    Raises
+    ------
+    WarehouseError
+        If a table has a type that the shared warehouse does not know.
+    """
+    tables = _tables(connection, source)
+    for schema in sorted({table.schema for table in tables} - {"main"}):
+        connection.execute(f"create schema if not exists {target}.{_name(schema)}")
+    for number, table in enumerate(tables):
+        if progress is not None:
+            progress(number, len(tables), table.name)
+        place = table.in_database(target)
+        body = ", ".join(
+            f"{_name(c.name)} {_stored(table, c, shared)}{'' if c.nullable else ' not null'}"
+            for c in table.columns
+        )
+        try:
+            connection.execute(f"create table {place} ({body})")
+        except (duckdb.InvalidInputException, duckdb.NotImplementedException) as error:
+            raise WarehouseError(
+                f"the table {table.name} cannot be copied: {str(error).partition(chr(10))[0]}. Export it or drop it first"
+            ) from error
+        selected = ", ".join(f"{_name(c.name)}::{_type(table, c, shared)}" for c in table.columns)
+        connection.execute(f"insert into {place} select {selected} from {table.in_database(source)}")
+        if table.comment:
+            connection.execute(f"comment on table {place} is {_text(table.comment)}")
+        for column in table.columns:
+            if column.comment:
+                connection.execute(
+                    f"comment on column {place}.{_name(column.name)} is {_text(column.comment)}"
+                )
+    _copy_views(connection, source, target, shared=shared)
+
+
+def compare_all(connection: duckdb.DuckDBPyConnection, source: str, target: str) -> tuple[int, int]:
+    """Compare every table by its number of rows and a hash of all values, and return the numbers of tables and rows.
+
+    Raises
+    ------
+    WarehouseError
+        If one differs.
+    """
+    tables, rows = _tables(connection, source), 0
+    names = {(table.schema, table.name) for table in _tables(connection, target)}
+    for table in tables:
+        if (table.schema, table.name) not in names:
+            raise WarehouseError(f"the table {table.name} is missing in the copy")
+        values = ", ".join(
+            f"{_name(c.name)}::{shared_type(c.type)} as {_name(c.name)}" for c in table.columns
+        )
+        before, after = (
+            connection.execute(
+                f"select count(*), sum(hash(_row)::hugeint) from (select {values} from {table.in_database(one)}) as _row"
+            ).fetchone()
+            for one in (source, target)
+        )
+        if before != after or before is None:
+            raise WarehouseError(f"the copy of the table {table.name} differs from it")
+        rows += before[0]
+    return len(tables), rows
+
+
+def has_rows(connection: duckdb.DuckDBPyConnection, database: str) -> bool:
+    """Return whether any table but the one of the schema's version has a row."""
+    return any(
+        connection.execute(f"select exists (from {table.in_database(database)})").fetchone() == (True,)
+        for table in _tables(connection, database)
+        if (table.schema, table.name) != ("loader", "schema_version")
+    )
+
+
+def drop_all(connection: duckdb.DuckDBPyConnection, database: str) -> None:
+    """Drop every table and view."""
+    for schema, name, _, _ in _views(connection, database):
+        connection.execute(f"drop view {database}.{_name(schema)}.{_name(name)}")
+    for table in _tables(connection, database):
+        connection.execute(f"drop table {table.in_database(database)}")
+
+
+def _tables(connection: duckdb.DuckDBPyConnection, database: str) -> list[_Table]:
+    columns: dict[tuple[str, str], list[_Column]] = {}
+    for schema, table, *column in connection.execute(
+        "select schema_name, table_name, column_name, data_type, is_nullable, comment from duckdb_columns() "
+        "where database_name = ? and not internal order by schema_name, table_name, column_index",
+        [database],
+    ).fetchall():
+        columns.setdefault((schema, table), []).append(_Column(*column))
+    return [
+        _Table(schema, name, comment, tuple(columns[schema, name]))
+        for schema, name, comment in connection.execute(
+            "select schema_name, table_name, comment from duckdb_tables() where database_name = ? and not internal "
+            "order by schema_name, table_name",
+            [database],
+        ).fetchall()
+    ]
+
+
+def _views(connection: duckdb.DuckDBPyConnection, database: str) -> list[tuple[str, str, str, str | None]]:
+    return connection.execute(
+        "select schema_name, view_name, sql, comment from duckdb_views() where database_name = ? and not internal "
+        "order by all",
+        [database],
+    ).fetchall()
+
+
+def _copy_views(connection: duckdb.DuckDBPyConnection, source: str, target: str, *, shared: bool) -> None:
+    """Copy the views; those that read others come after them."""
+    views = _views(connection, source)
+    comments = {
+        (schema, name, column): comment
+        for schema, name, column, comment in connection.execute(
+            "select schema_name, table_name, column_name, comment from duckdb_columns() "
+            "where database_name = ? and comment is not null",
+            [source],
+        ).fetchall()
+    }
+    found = connection.execute("select current_database()").fetchone()
+    connection.execute(f"use {target}")
+    waiting = views
+    while waiting:
+        later: list[tuple[str, str, str, str | None]] = []
+        for view in waiting:
+            schema, name, sql, comment = view
+            try:
+                connection.execute(sql)
+            except duckdb.CatalogException:
+                later.append(view)
+                continue
+            place = f"{_name(schema)}.{_name(name)}"
+            if comment:
+                connection.execute(f"comment on view {place} is {_text(comment)}")
+            # the shared warehouse has no comments on columns of views
+            for (of_schema, of_view, column), text in comments.items() if not shared else ():
+                if (of_schema, of_view) == (schema, name):
+                    connection.execute(f"comment on column {place}.{_name(column)} is {_text(text)}")
+        if len(later) == len(waiting):
+            raise WarehouseError(f"the view {later[0][1]} cannot be copied: what it reads is not there")
+        waiting = later
+    if found is not None:
+        connection.execute(f"use {found[0]}")
+
+
+def _type(table: _Table, column: _Column, shared: bool) -> str:
+    """Return the type of a column's copy."""
+    if shared:
+        return shared_type(column.type)
+    model = BY_NAME.get(table.name) if table.schema == "main" else None
+    known = {c.name: c.sql for c in model.columns()}.get(column.name) if model else None
+    return known if known is not None and shared_type(known) == column.type else column.type
+
+
+def _stored(table: _Table, column: _Column, shared: bool) -> str:
+    compression = " using compression uncompressed" if column.type == "BLOB" and not shared else ""
+    return _type(table, column, shared) + compression
+
+
+def _name(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _text(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

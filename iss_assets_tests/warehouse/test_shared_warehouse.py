@@ -1,0 +1,371 @@
+"""The promises of the shared warehouse, on a real Postgres: the same tables as the file's, for several hosts at once."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as arrow
+import pytest
+from pydantic import ValidationError
+
+from iss_assets import load
+from iss_assets.schemas.modeling import CvSplits
+from iss_assets.schemas.registry import TABLES
+from iss_assets.settings import Settings, WarehouseSettings
+from iss_assets.warehouse import lake
+from iss_assets.warehouse.database import Warehouse, WarehouseError
+from iss_assets.warehouse.export import export_tables
+from iss_assets.warehouse.moving import move_to_file, move_to_shared
+from iss_assets.warehouse.sql.build import build_models, run_tests, try_models
+from iss_assets.warehouse.sql.models import SqlModels, load_models
+from iss_assets.warehouse.sql.record import remove_gone
+from iss_assets_tests.lakes import copy_lake, database_of, password_file, stop_engines
+from iss_assets_tests.made_up import tiny_study
+from iss_assets_tests.postgres import PostgresServer
+from iss_assets_tests.warehouse.test_database import splits
+
+
+@pytest.fixture(scope="module")
+def studied_lake(
+    postgres: PostgresServer, empty_lake: WarehouseSettings, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[WarehouseSettings]:
+    """A shared warehouse with a study of eight patients and the SQL models, to be copied."""
+    folder = tmp_path_factory.mktemp("studied_lake")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PGPASSFILE", str(password_file(postgres, folder)))
+        settings = copy_lake(postgres, empty_lake, folder / "data")
+        tables = Warehouse(folder / "warehouse.duckdb", settings)
+        tiny_study(tables)
+        build_models(tables, load_models(settings.sql_dir))
+        stop_engines()
+    yield settings
+
+
+@pytest.fixture(scope="module")
+def studied_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same study in a file."""
+    warehouse = Warehouse(tmp_path_factory.mktemp("studied") / "warehouse.duckdb")
+    tiny_study(warehouse)
+    build_models(warehouse, load_models(warehouse.settings.sql_dir))
+    return warehouse.path
+
+
+@pytest.fixture
+def studied(
+    postgres: PostgresServer, studied_lake: WarehouseSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Warehouse]:
+    """A copy of the study."""
+    monkeypatch.setenv("PGPASSFILE", str(password_file(postgres, tmp_path)))
+    settings = copy_lake(postgres, studied_lake, tmp_path / "lake")
+    monkeypatch.setenv("ISS_WAREHOUSE__CATALOG", str(settings.catalog))
+    monkeypatch.setenv("ISS_WAREHOUSE__DATA_PATH", str(settings.data_path))
+    yield Warehouse(tmp_path / "home" / "warehouse.duckdb", settings)
+    stop_engines()
+
+
+@pytest.fixture
+def in_a_file(warehouse: Warehouse, studied_file: Path) -> Warehouse:
+    """A copy of the study in the file of a home."""
+    shutil.copy(studied_file, warehouse.path)
+    return warehouse
+
+
+@pytest.fixture
+def tables(shared: WarehouseSettings, tmp_path: Path) -> Warehouse:
+    return Warehouse(tmp_path / "home" / "warehouse.duckdb", shared)
+
+
+def content(warehouse: Warehouse) -> dict[str, tuple[Any, ...]]:
+    """Return what tells whether every table has the same rows: types, their number, and a hash of all values."""
+    with warehouse.read() as connection:
+        names = [*(t.__table__ for t in TABLES), *load_models(warehouse.settings.sql_dir).models]
+        assert len(names) > 60
+        return {
+            name: (
+                str(connection.execute(f"select * from {name} limit 0").description),
+                connection.execute(
+                    f"select count(*), sum(hash(_row)::hugeint) from {name} as _row"
+                ).fetchone(),
+            )
+            for name in names
+        }
+
+
+def test_a_patient_is_replaced_and_another_one_stays(tables: Warehouse) -> None:
+    tables.replace(CvSplits, splits("a", 2), {})
+    tables.replace(CvSplits, splits("b", 3), {"patient_id": "b"})
+    assert tables.query("select count(*) n from cv_splits")["n"].to_pylist() == [5]
+    tables.replace(CvSplits, splits("b", 1), {"patient_id": "b-0"})
+    assert tables.query("select patient_id p from cv_splits order by all")["p"].to_pylist() == [
+        "a-0",
+        "a-1",
+        "b-0",
+        "b-1",
+        "b-2",
+    ]
+
+
+def test_what_fails_is_undone(tables: Warehouse) -> None:
+    tables.replace(CvSplits, splits("a", 2), {})
+    with pytest.raises(RuntimeError, match="in the middle"), tables.write() as writer:
+        writer.replace(CvSplits, splits("b", 3), {})
+        raise RuntimeError("in the middle")
+    assert tables.query("select count(*) n from cv_splits")["n"].to_pylist() == [2]
+
+
+def test_a_reader_sees_one_snapshot_and_keeps_nobody_waiting(tables: Warehouse) -> None:
+    tables.replace(CvSplits, splits("a", 2), {})
+    with tables.read() as connection:
+        before = tables.stamp()
+        tables.replace(CvSplits, splits("b", 3), {"patient_id": "b"})
+        assert connection.execute("select count(*) from cv_splits").fetchone() == (2,)
+        with pytest.raises(duckdb.Error, match="read-only"):
+            connection.execute("delete from cv_splits")
+    assert tables.query("select count(*) n from cv_splits")["n"].to_pylist() == [5]
+    assert tables.stamp() != before
+
+
+def test_every_table_and_model_has_the_types_and_rows_that_it_has_in_a_file(
+    studied: Warehouse, in_a_file: Warehouse
+) -> None:
+    assert content(studied) == content(in_a_file)
+    points = studied.query("select points from landmarks where detected limit 1")["points"]
+    assert points.type == arrow.list_(arrow.float32(), 1404)
+
+
+def test_sql_models_are_replaced_tested_and_removed_like_those_of_a_file(
+    studied: Warehouse, in_a_file: Warehouse, tmp_path: Path
+) -> None:
+    folder = tmp_path / "models"
+    shutil.copytree(studied.settings.sql_dir, folder)
+    before, failing = content(studied), dict[str, object]()
+    for one in (studied, in_a_file):
+        models = load_models(folder)
+        build_models(one, models)
+        failing[one.name] = [
+            (r.test.sql, r.failing_rows)
+            for rows in run_tests(one, models.models.values()).values()
+            for r in rows
+        ]
+    assert content(studied) == before
+    assert failing[studied.name] == failing[in_a_file.name]
+    (folder / "marts" / "extra.sql").write_text("select 1 as n\n")
+    build_models(studied, load_models(folder), ["extra"])
+    assert studied.query("select n from extra")["n"].to_pylist() == [1]
+    (folder / "marts" / "extra.sql").unlink()
+    assert try_models(studied, load_models(folder), ["stg_patients"]).removed == ("extra",)
+
+
+def test_a_model_that_fails_takes_no_other_with_it(studied: Warehouse, tmp_path: Path) -> None:
+    folder = tmp_path / "models"
+    (folder / "marts").mkdir(parents=True)
+    for name, sql in (
+        ("first", "select patient_id from patients"),
+        ("second", "select cohort::integer as n from patients"),
+        ("third", "select count(*) as n from patients"),
+        ("fourth", "select n from second"),
+    ):
+        (folder / "marts" / f"{name}.sql").write_text(f"{sql}\n")
+    models = load_models(folder)
+    assert len(models.models) == 4
+    outcomes = try_models(studied, models, models.models).outcomes
+    assert {n for n, rows in outcomes.items() if isinstance(rows, Exception)} == {"second", "fourth"}
+    assert studied.query("select n from third")["n"].to_pylist() == [8]
+    assert studied.query("select count(*) n from first")["n"].to_pylist() == [8]
+
+
+def test_an_older_shared_warehouse_is_read_as_it_is_and_migrated_by_the_next_writer(
+    studied: Warehouse, postgres: PostgresServer
+) -> None:
+    with studied.write() as writer:
+        writer.execute("alter table videos drop column problem")
+        writer.execute("update loader.schema_version set version = 1")
+        writer.execute("drop table landmarks")
+    from iss_assets.warehouse import database
+
+    database._CURRENT.clear()
+    assert studied.query("select distinct problem from videos")["problem"].to_pylist() == [None]
+    assert studied.query("select count(*) n from landmarks")["n"].to_pylist() == [0]
+    database._CURRENT.clear()
+    studied.create()
+    assert studied.query("select count(*) n from videos where problem is null")["n"].to_pylist() == [16]
+    with studied.read() as connection:
+        found = connection.execute(
+            "select count(*) from duckdb_columns() where database_name = 'warehouse' and column_name = 'problem' "
+            "and table_name = 'videos' and comment is not null"
+        ).fetchone()
+    assert found == (1,)
+
+
+def test_a_newer_one_is_refused(tables: Warehouse) -> None:
+    tables.replace(CvSplits, splits("a"), {})
+    with tables.write() as writer:
+        writer.execute("update loader.schema_version set version = 999")
+    from iss_assets.warehouse import database
+
+    database._CURRENT.clear()
+    with pytest.raises(WarehouseError, match="newer version"):
+        tables.create()
+
+
+def test_a_snapshot_is_a_file_with_the_same_rows(studied: Warehouse, tmp_path: Path) -> None:
+    before = content(studied)
+    copy = studied.copied(tmp_path / "copy.duckdb")
+    studied.replace(CvSplits, splits("later"), {})
+    assert not copy.shared and copy.path.stat().st_mode & 0o077 == 0
+    assert content(copy) == before
+
+
+def test_exports_are_those_of_a_file(studied: Warehouse, in_a_file: Warehouse, tmp_path: Path) -> None:
+    for one, name in ((studied, "a"), (in_a_file, "b")):
+        export_tables(one, ["patients", "patient_timeline", "videos"], "csv", tmp_path / name)
+    for name in ("patients.csv", "patient_timeline.csv", "videos.csv"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_notebooks_read_the_shared_warehouse(studied: Warehouse, settings: Settings) -> None:
+    assert load.warehouse(settings.home).shared
+    assert len(load.table("bpi_scores", home=settings.home)) == 16
+
+
+def test_a_home_moves_there_and_back_with_every_table_the_same(
+    shared: WarehouseSettings, in_a_file: Warehouse, settings: Settings
+) -> None:
+    settings = settings.model_copy(update={"warehouse": shared})
+    assert in_a_file.path == settings.warehouse_path
+    with in_a_file.write() as writer:
+        writer.execute("create table own (id integer primary key, note varchar default 'x')")
+        writer.execute("insert into own values (1, 'mine')")
+        writer.execute("create view own_view as select * from own")
+        writer.execute("create view a_view_of_it as select * from own_view")
+    before = content(in_a_file)
+    there = move_to_shared(settings)
+    assert not in_a_file.path.exists() and there.file.exists()
+    tables = Warehouse(settings.warehouse_path, shared)
+    assert content(tables) == before
+    assert tables.query("select note from a_view_of_it")["note"].to_pylist() == ["mine"]
+    back = move_to_file(settings)
+    assert (back.tables, back.rows) == (there.tables, there.rows)
+    assert content(Warehouse(settings.warehouse_path)) == before
+    # what SQL models made is known as theirs in both places
+    models = load_models(shared.sql_dir)
+    nothing = SqlModels(models.folder)
+    for one in (tables, Warehouse(settings.warehouse_path)):
+        with one.write() as writer:
+            assert remove_gone(writer, nothing) == sorted(models.models)
+
+
+def test_nothing_is_moved_into_a_warehouse_with_rows_or_over_a_file(
+    shared: WarehouseSettings, warehouse: Warehouse, settings: Settings
+) -> None:
+    settings = settings.model_copy(update={"warehouse": shared})
+    tables = Warehouse(settings.warehouse_path, shared)
+    tables.replace(CvSplits, splits("there"), {})
+    warehouse.replace(CvSplits, splits("here", 2), {})
+    with pytest.raises(WarehouseError, match="has rows already"):
+        move_to_shared(settings)
+    with pytest.raises(WarehouseError, match="already"):
+        move_to_file(settings)
+    assert warehouse.query("select count(*) n from cv_splits")["n"].to_pylist() == [2]
+    assert tables.query("select count(*) n from cv_splits")["n"].to_pylist() == [1]
+
+
+def test_a_typed_query_reaches_the_tables_and_nothing_else(studied: Warehouse, tmp_path: Path) -> None:
+    outside = tmp_path / "outside.csv"
+    outside.write_text("a\n1\n")
+    catalog = str(studied.settings.catalog).removeprefix("postgres:")
+    for query in ("select count(*) from patients", "with p as (from patients) select count(*) from p"):
+        assert studied.answer(query).columns[0].to_pylist() == [8]
+    assert "patients" in studied.answer("show tables")["name"].to_pylist()
+    for query in (
+        f"select * from read_csv('{outside}')",
+        f"copy patients to '{tmp_path / 'stolen.csv'}'",
+        f"copy patients to '{studied.settings.data_path}stolen.csv'",
+        f"attach '{tmp_path / 'x.duckdb'}'",
+        f"attach 'postgres:{catalog}' as other",
+        f"select * from postgres_scan('{catalog}', 'public', 'ducklake_snapshot')",
+        "select * from postgres_query('__ducklake_metadata_warehouse', 'select 1')",
+        "call postgres_execute('__ducklake_metadata_warehouse', 'drop table ducklake_table')",
+        "from query('select 1')",
+        "delete from patients",
+        "drop table patients",
+        "call warehouse.merge_adjacent_files()",
+        "set enable_external_access = true",
+    ):
+        with pytest.raises((duckdb.Error, WarehouseError)):
+            studied.answer(query)
+    assert not list(tmp_path.rglob("stolen.csv"))
+    assert studied.query("select count(*) n from patients")["n"].to_pylist() == [8]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "host=db dbname=iss password=geheim",
+        "postgres:host=db dbname=iss password='ge heim'",
+        "postgres://u:geheim@db/iss",
+    ],
+)
+def test_a_password_in_the_settings_is_refused_and_not_repeated(given: str) -> None:
+    with pytest.raises(ValidationError) as refused:
+        WarehouseSettings(catalog=given, data_path="/data")
+    assert "heim" not in str(refused.value)
+
+
+def test_half_of_the_settings_says_which_one_is_missing() -> None:
+    with pytest.raises(ValidationError, match="ISS_WAREHOUSE__DATA_PATH is missing"):
+        WarehouseSettings(catalog="postgres:host=db dbname=iss")
+    with pytest.raises(ValidationError, match="ISS_WAREHOUSE__CATALOG is missing"):
+        WarehouseSettings(data_path="/data")
+    with pytest.raises(ValidationError, match="absolute path"):
+        WarehouseSettings(catalog="postgres:host=db dbname=iss", data_path="data")
+    with pytest.raises(ValidationError, match="encrypted storage"):
+        WarehouseSettings(catalog="postgres:host=db dbname=iss", data_path="/data", key_file=Path("/key"))
+
+
+def test_a_missing_extension_names_the_command_that_installs_it(
+    tables: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lake, "find_spec", lambda name: None)
+    with pytest.raises(WarehouseError, match=r"duckdb-extension-.*==.*iss-assets\[cluster\]"):
+        tables.query("select 1")
+
+
+def test_a_catalog_that_is_away_is_told_without_the_connection_string(
+    tables: Warehouse, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    gone = tables.settings.model_copy(update={"catalog": "postgres:host=127.0.0.1 port=1 dbname=x user=iss"})
+    with pytest.raises(WarehouseError, match="cannot be reached") as refused:
+        Warehouse(tables.path, gone).exists()
+    assert "keepalives" not in str(refused.value)
+    (tmp_path / "pgpass").write_text(f"127.0.0.1:*:*:iss:{'wrong'}\n")
+    with pytest.raises(WarehouseError, match="password authentication failed") as refused:
+        tables.query("select 1")
+    assert postgres.password not in str(refused.value) and "wrong" not in str(refused.value)
+
+
+def test_after_a_restart_of_the_database_the_next_use_goes_on(
+    tables: Warehouse, postgres: PostgresServer
+) -> None:
+    tables.replace(CvSplits, splits("a"), {})
+    postgres.execute(
+        "select pg_terminate_backend(pid) from pg_stat_activity where datname = "
+        f"'{database_of(str(tables.settings.catalog))}' and pid <> pg_backend_pid()"
+    )
+    assert tables.query("select count(*) n from cv_splits")["n"].to_pylist() == [1]
+    tables.replace(CvSplits, splits("b"), {"patient_id": "b"})
+    assert tables.query("select count(*) n from cv_splits")["n"].to_pylist() == [2]
+
+
+def test_what_is_for_files_says_so(tables: Warehouse, settings: Settings) -> None:
+    from iss_assets.warehouse.conversion import convert
+    from iss_assets.warehouse.row_groups import merge_row_groups
+
+    tables.replace(CvSplits, splits("a"), {})
+    assert merge_row_groups(tables) == {}
+    with pytest.raises(WarehouseError, match="this one is shared"):
+        convert(tables, None)
