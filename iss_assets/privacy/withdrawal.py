@@ -147,6 +147,12 @@ def withdraw(
     ValueError
         If nobody knows the patient, or the reason is empty or names the patient. Nothing was changed then.
     """
+    if scope is not Scope.SHARING and _warehouse(settings).shared:
+        # nothing is begun that cannot be finished: deleted rows stay in the files of earlier snapshots
+        raise ValueError(
+            "erasing a patient from a shared warehouse is not built yet: move it into a file (iss move-warehouse --to-file), "
+            "withdraw there, and move it back into a new database and data folder; then delete the old ones"
+        )
     finished = finish_pending(settings, log)
     if finished is not None and did(settings, finished, patient, scope, source=source):
         return finished

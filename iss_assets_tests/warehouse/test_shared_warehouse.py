@@ -13,6 +13,7 @@ import pytest
 from pydantic import ValidationError
 
 from iss_assets import load
+from iss_assets.privacy.withdrawal import pending_path, withdraw
 from iss_assets.schemas.modeling import CvSplits
 from iss_assets.schemas.registry import TABLES
 from iss_assets.settings import Settings, WarehouseSettings
@@ -369,3 +370,11 @@ def test_what_is_for_files_says_so(tables: Warehouse, settings: Settings) -> Non
     assert merge_row_groups(tables) == {}
     with pytest.raises(WarehouseError, match="this one is shared"):
         convert(tables, None)
+
+
+def test_a_withdrawal_is_refused_before_anything_changes(studied: Warehouse, settings: Settings) -> None:
+    settings = settings.model_copy(update={"warehouse": studied.settings})
+    with pytest.raises(ValueError, match="not built yet"):
+        withdraw(settings, "0001", reason="asked", who="tester", log=lambda line: None)
+    assert not pending_path(settings.home).exists()
+    assert studied.query("select count(*) n from patients")["n"].to_pylist() == [8]
