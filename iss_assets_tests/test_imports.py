@@ -19,6 +19,7 @@ HEAVY = frozenset(
         "altair",
         "apprise",
         "av",
+        "ctranslate2",
         "cv2",
         "facenet_pytorch",
         "faster_whisper",
