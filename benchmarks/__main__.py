@@ -38,7 +38,17 @@ def jobs(clips: str | None, tiny: bool) -> dict[str, list[str]]:
         return TINY
     clip_arguments = ["--clips", clips] if clips else []
     chosen = dict.fromkeys(("extraction", "end_to_end", "words"), clip_arguments)
-    names = ["overheads", "warehouse", "marts", "encryption", "features", "incremental", "scale", "damage"]
+    names = [
+        "overheads",
+        "warehouse",
+        "marts",
+        "encryption",
+        "cluster",
+        "features",
+        "incremental",
+        "scale",
+        "damage",
+    ]
     names += ["quality", "identity"] if clips else []
     names += ["training", "evaluation", "coverage", "check_ins", "reidentification", "web_application"]
     return chosen | {name: [] for name in names}

@@ -13,8 +13,10 @@ new() { LC_ALL=C tr -dc 'A-Za-z0-9' </dev/urandom | head -c 40; }
 for name in postgres_password redis_password; do
   [ -s "$folder/$name" ] || new >"$folder/$name"
 done
-printf '[dagster]\nhost=%s\nport=%s\nuser=iss\npassword=%s\ndbname=dagster\n' \
-  "$postgres" "${PGPORT:-5432}" "$(cat "$folder/postgres_password")" >"$folder/pg_service.conf"
+for database in iss dagster; do
+  printf '[%s]\nhost=%s\nport=%s\nuser=iss\npassword=%s\ndbname=%s\n\n' \
+    "$database" "$postgres" "${PGPORT:-5432}" "$(cat "$folder/postgres_password")" "$database"
+done >"$folder/pg_service.conf"
 printf 'redis://:%s@%s:%s/0' "$(cat "$folder/redis_password")" "$redis" "${REDISPORT:-6379}" >"$folder/ISS_CLUSTER__BROKER"
 printf 'requirepass %s\nsave ""\nappendonly no\nmaxmemory-policy noeviction\n' "$(cat "$folder/redis_password")" \
   >"$folder/redis.conf"

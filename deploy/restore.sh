@@ -1,19 +1,29 @@
 #!/bin/sh
-# Restore a backup of backup.sh into an empty home and an empty database. Nothing of the study may run meanwhile.
+# Restore a backup of backup.sh into empty folders and empty databases. Nothing of the study may run meanwhile.
 #   restore.sh FOLDER
-# Reads ISS_HOME, and PGSERVICEFILE with the service dagster, whose database must exist.
+# Reads ISS_HOME, ISS_WAREHOUSE__DATA_PATH, and PGSERVICEFILE with the services iss and dagster, whose databases must exist.
 set -eu
 backup=${1:?folder of the backup}
+tables=${ISS_WAREHOUSE__DATA_PATH:?the folder of the tables}
 home=${ISS_HOME:?the home}
 umask 077
-mkdir -p "$home"
-[ -z "$(ls -A "$home")" ] || { echo "$home is not empty" >&2; exit 2; }
-count=$(psql --no-psqlrc --quiet --tuples-only --no-align --dbname="service=dagster" \
-  --command="select count(*) from pg_tables where schemaname not in ('pg_catalog', 'information_schema')")
-[ "$count" -eq 0 ] || { echo "the database is not empty" >&2; exit 2; }
+for folder in "$tables" "$home"; do
+  mkdir -p "$folder"
+  [ -z "$(ls -A "$folder")" ] || { echo "$folder is not empty" >&2; exit 2; }
+done
+for database in iss dagster; do
+  count=$(psql --no-psqlrc --quiet --tuples-only --no-align --dbname="service=$database" \
+    --command="select count(*) from pg_tables where schemaname not in ('pg_catalog', 'information_schema')")
+  [ "$count" -eq 0 ] || { echo "the database $database is not empty" >&2; exit 2; }
+done
 (cd "$backup" && sha256sum --quiet --check SHA256SUMS)
 
+tar -C "$backup/tables" -cf - . | tar -C "$tables" -xf -
 tar -C "$backup/home" -cf - . | tar -C "$home" -xf -
-cp "$backup/warehouse.duckdb" "$home/warehouse.duckdb"
 pg_restore --exit-on-error --single-transaction --no-owner --dbname="service=dagster" "$backup/dagster.dump"
+pg_restore --exit-on-error --single-transaction --no-owner --dbname="service=iss" "$backup/catalog.dump"
+# the catalog says where the files are
+psql --no-psqlrc --quiet --set=ON_ERROR_STOP=1 --set=place="${tables%/}/" --dbname="service=iss" <<'SQL'
+update ducklake_metadata set value = :'place' where key = 'data_path';
+SQL
 echo "restored; now: iss doctor, iss status, and iss withdraw for everybody who withdrew since the backup was made"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -14,7 +13,9 @@ import pytest
 
 from iss_assets.schemas.modeling import CvSplits
 from iss_assets.schemas.registry import TABLES
+from iss_assets.settings import WarehouseSettings
 from iss_assets.warehouse.database import Replacement, Warehouse
+from iss_assets_tests.lakes import database_of, lake_settings
 from iss_assets_tests.made_up import tiny_study
 from iss_assets_tests.postgres import PostgresServer
 from iss_assets_tests.warehouse.test_database import splits
@@ -23,21 +24,24 @@ DEPLOY = Path(__file__).parents[1] / "deploy"
 
 
 class Place:
-    """A home, and the database of Dagster's history, that an environment points to."""
+    """Databases, the folder of the tables and the home that an environment points to."""
 
-    def __init__(self, server: PostgresServer, folder: Path) -> None:
-        folder.mkdir()
-        self.home = folder / "home"
+    def __init__(self, server: PostgresServer, folder: Path, catalog: str, tables: Path) -> None:
+        folder.mkdir(exist_ok=True)
+        history = server.new_database()
+        self.home, self.tables = folder / "home", tables
         service = folder / "pg_service.conf"
         service.write_text(
-            f"[dagster]\nhost=127.0.0.1\nport={server.port}\nuser=iss\npassword={server.password}\n"
-            f"dbname={server.new_database().rpartition('/')[2]}\n"
+            "".join(
+                f"[{name}]\nhost=127.0.0.1\nport={server.port}\nuser=iss\npassword={server.password}\n"
+                f"dbname={database_of(database)}\n\n"
+                for name, database in (("iss", catalog), ("dagster", history))
+            )
         )
         self.environment = {
-            # the command `iss` is beside Python
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-            "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
+            "PATH": os.environ["PATH"],
             "ISS_HOME": str(self.home),
+            "ISS_WAREHOUSE__DATA_PATH": str(tables),
             "PGSERVICEFILE": str(service),
         }
 
@@ -53,33 +57,34 @@ class Place:
         os.environ["PGSERVICEFILE"] = self.environment["PGSERVICEFILE"]
         return dg.DagsterInstance.from_config(str(self.home / "dagster"))
 
-    def warehouse(self) -> Warehouse:
-        """Return the home's warehouse."""
-        return Warehouse(self.home / "warehouse.duckdb")
-
 
 @pytest.fixture
 def study(
-    postgres: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    postgres: PostgresServer, shared: WarehouseSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[Place, Warehouse]:
-    """A study: rows, Dagster's history in Postgres, and what else a home has."""
+    """A shared study: rows, Dagster's history, and a home with what only a home has."""
     if shutil.which("pg_dump") is None:
         pytest.skip("PostgreSQL's client programs are not installed")
-    place = Place(postgres, tmp_path / "here")
-    place.home.mkdir()
-    tiny_study(place.warehouse())
-    (place.home / "dagster").mkdir()
+    place = Place(postgres, tmp_path / "here", str(shared.catalog), Path(str(shared.data_path)))
+    warehouse = Warehouse(place.home / "warehouse.duckdb", shared)
+    tiny_study(warehouse)
+    (place.home / "dagster").mkdir(parents=True)
     (place.home / "dagster" / "dagster.yaml").write_text(
         "storage:\n  postgres:\n    postgres_url:\n      env: HISTORY\n"
     )
-    for name, text in (("withdrawals/key", "k"), ("models/m", "w"), ("spool/s", "x")):
+    for name, text in (
+        ("audit.jsonl", "{}\n"),
+        ("withdrawals/key", "k"),
+        ("models/m", "w"),
+        ("spool/s", "x"),
+    ):
         (place.home / name).parent.mkdir(exist_ok=True)
         (place.home / name).write_text(text)
     monkeypatch.setenv("HISTORY", "postgresql+psycopg2:///?service=dagster")
     monkeypatch.setenv("PGSERVICEFILE", "none yet")
     with place.history() as instance:
         instance.add_dynamic_partitions("patients", ["0001", "0002"])
-    return place, place.warehouse()
+    return place, warehouse
 
 
 def _rows(warehouse: Warehouse) -> dict[str, object]:
@@ -104,13 +109,14 @@ def test_what_is_restored_elsewhere_is_what_was_backed_up(
     # what happens afterwards is not in it
     warehouse.replace(CvSplits, splits("later"), {})
 
-    there = Place(postgres, tmp_path / "there")
+    catalog = postgres.new_database()
+    there = Place(postgres, tmp_path / "there", catalog, tmp_path / "there" / "tables")
     done = there.run("restore.sh", tmp_path / "backup")
     assert done.returncode == 0, done.stderr
 
     # nothing of the first place is needed any more
-    shutil.rmtree(place.home)
-    restored = there.warehouse()
+    shutil.rmtree(place.tables)
+    restored = Warehouse(there.home / "warehouse.duckdb", lake_settings(postgres, catalog, there.tables))
     assert _rows(restored) == before
     restored.replace(CvSplits, splits("new"), {})
     assert restored.query("select patient_id p from cv_splits")["p"].to_pylist() == ["new-0"]
@@ -118,7 +124,7 @@ def test_what_is_restored_elsewhere_is_what_was_backed_up(
         assert instance.get_dynamic_partitions("patients") == ["0001", "0002"]
     assert (there.home / "withdrawals" / "key").read_text() == "k"
     assert not (there.home / "spool").exists()
-    assert (there.home / "warehouse.duckdb").stat().st_mode & 0o077 == 0
+    assert {path.stat().st_mode & 0o077 for path in (there.home, there.tables)} <= {0, 0o055}
 
     again = there.run("restore.sh", tmp_path / "backup")
     assert again.returncode == 2 and "is not empty" in again.stderr
@@ -153,14 +159,32 @@ def test_a_backup_that_is_made_while_patients_are_written_has_whole_transactions
     assert made.returncode == 0, made.stderr
     assert last > first, "nothing was written meanwhile"
 
-    there = Place(postgres, tmp_path / "there")
+    catalog = postgres.new_database()
+    there = Place(postgres, tmp_path / "there", catalog, tmp_path / "there" / "tables")
     assert there.run("restore.sh", tmp_path / "backup").returncode == 0
-    restored = there.warehouse()
+    restored = Warehouse(there.home / "warehouse.duckdb", lake_settings(postgres, catalog, there.tables))
     versions = restored.query("select split s from cv_splits where patient_id in ('a-0', 'b-0')")[
         "s"
     ].to_pylist()
     assert len(versions) == 2 and len(set(versions)) == 1
     assert first <= versions[0] <= last + 1
+
+
+def test_a_backup_during_which_a_file_was_deleted_is_refused(
+    study: tuple[Place, Warehouse], tmp_path: Path
+) -> None:
+    place, _ = study
+    (tmp_path / "bin").mkdir()
+    # as a withdrawal does, after the catalog was dumped and before its files are copied
+    shim = tmp_path / "bin" / "tar"
+    shim.write_text(
+        f'#!/bin/sh\nrm -f "$(find {place.tables} -name "*.parquet" | sort | head -1)"\nexec {shutil.which("tar")} "$@"\n'
+    )
+    shim.chmod(0o755)
+    made = place.run("backup.sh", tmp_path / "backup", PATH=f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    assert made.returncode == 1
+    assert "this backup is incomplete" in made.stderr
+    assert not (tmp_path / "backup" / "SHA256SUMS").exists()
 
 
 def test_a_backup_that_was_changed_is_not_restored(
@@ -169,7 +193,7 @@ def test_a_backup_that_was_changed_is_not_restored(
     place, _ = study
     assert place.run("backup.sh", tmp_path / "backup").returncode == 0
     (tmp_path / "backup" / "home" / "withdrawals" / "key").write_text("another")
-    there = Place(postgres, tmp_path / "there")
+    there = Place(postgres, tmp_path / "there", postgres.new_database(), tmp_path / "there" / "tables")
     done = there.run("restore.sh", tmp_path / "backup")
     assert done.returncode == 1 and "withdrawals/key: FAILED" in done.stdout
-    assert list(there.home.iterdir()) == []
+    assert list(there.tables.iterdir()) == []

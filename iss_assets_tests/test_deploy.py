@@ -35,7 +35,7 @@ from kubernetes import client as kubernetes
 
 from iss_assets.cli import main
 from iss_assets.server.children import end_with_parent
-from iss_assets.settings import Section, Settings
+from iss_assets.settings import Section, Settings, WarehouseSettings
 from iss_assets.warehouse.database import Warehouse
 from iss_assets_tests.defs.test_backfill import VIDEOS, wait_for, write_study
 from iss_assets_tests.postgres import PostgresServer, free_port
@@ -159,7 +159,7 @@ def test_every_setting_named_in_the_folder_is_one() -> None:
         for path in TEXTS
         for name in re.findall(r"\bISS_[A-Z0-9_]+\b", path.read_text("utf-8"))
     }
-    assert len(named) > 6
+    assert len(named) > 8
     assert {name: path for name, path in named.items() if name not in _settings() | {"ISS_SECRETS"}} == {}
 
 
@@ -232,9 +232,8 @@ def test_units_give_their_program_every_secret_by_a_file(path: Path, secrets: Pa
     assert all(source == f"/etc/iss/secrets/{name}" for name, source in credentials.items())
     environment = " ".join(value for key, value in unit if key == "Environment")
     assert "PGSERVICEFILE=%d/pg_service.conf" in environment
-    assert ("User", "iss") in unit
     if path.stem != "iss-backup":
-        assert "ISS_SECRETS=%d" in environment
+        assert ("User", "iss") in unit and "ISS_SECRETS=%d" in environment
         assert "ISS_CLUSTER__BROKER" in credentials
 
 
@@ -252,10 +251,7 @@ def test_secrets_are_made_once_and_only_their_owner_can_read_them(tmp_path: Path
     assert second["ISS_CLUSTER__BROKER"] == first["ISS_CLUSTER__BROKER"].replace("@redis:", "@10.0.0.1:")
     service = configparser.ConfigParser()
     service.read_string(second["pg_service.conf"])
-    assert (
-        service["dagster"]["host"] == "10.0.0.1"
-        and service["dagster"]["password"] == first["postgres_password"]
-    )
+    assert service["iss"]["host"] == "10.0.0.1" and service["iss"]["password"] == first["postgres_password"]
 
 
 def _instructions() -> list[tuple[str, str]]:
@@ -401,11 +397,11 @@ def test_kubernetes_storage_has_every_name_that_the_values_refer_to(values: dict
     claims = [
         v["persistentVolumeClaim"]["claimName"] for v in code["volumes"] if "persistentVolumeClaim" in v
     ]
-    assert len(claims) == 2 and {("PersistentVolumeClaim", name) for name in claims} <= names
+    assert len(claims) == 3 and {("PersistentVolumeClaim", name) for name in claims} <= names
     assert {("ConfigMap", entry["name"]) for entry in code["envConfigMaps"]} <= names
     (settings,) = (m["data"] for m in manifests if m["kind"] == "ConfigMap")
     mounted = {mount["mountPath"] for mount in code["volumeMounts"]}
-    assert {settings["ISS_STUDY"], settings["ISS_HOME"]} <= mounted
+    assert {settings["ISS_STUDY"], settings["ISS_HOME"], settings["ISS_WAREHOUSE__DATA_PATH"]} <= mounted
     assert str(Path(settings["PGSERVICEFILE"]).parent) in mounted
 
 
@@ -463,7 +459,7 @@ def _redis(configuration: Path, port: int, folder: Path) -> Iterator[None]:
 
 @pytest.mark.slow
 def test_the_units_commands_process_a_patient_on_postgres_and_redis(
-    postgres: PostgresServer, tmp_path: Path
+    postgres: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     secrets, redis_port, web_port = tmp_path / "secrets", free_port(), free_port()
     secrets.mkdir()
@@ -472,20 +468,24 @@ def test_the_units_commands_process_a_patient_on_postgres_and_redis(
     subprocess.run(
         [DEPLOY / "make-secrets.sh", secrets, "127.0.0.1"], check=True, env={"PATH": "/usr/bin:/bin", **ports}
     )
-    postgres.execute("create database dagster")
+    for database in ("iss", "dagster"):
+        postgres.execute(f"create database {database}")
+    (tmp_path / "tables").mkdir()
     write_study(tmp_path / "study")
     more = {
         "ISS_SERVER__PORT": str(web_port), "ISS_WORDS__ENABLED": "false", "ISS_READING__SETTLE_SECONDS": "0",
         "ISS_SENSORS__INTERVAL_S": "2", "ISS_RUN__THREADS": "1", "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
     }  # fmt: skip
     host = Host(tmp_path, secrets, more)
-    warehouse = Warehouse(tmp_path / "home" / "warehouse.duckdb")
+    monkeypatch.setenv("PGSERVICEFILE", str(secrets / "pg_service.conf"))
+    settings = WarehouseSettings(catalog="postgres:service=iss", data_path=str(tmp_path / "tables"))
+    warehouse = Warehouse(tmp_path / "home" / "warehouse.duckdb", settings)
     with _redis(secrets / "redis.conf", redis_port, tmp_path):
         serve, worker = host.start("iss-serve"), host.start("iss-worker")
         try:
 
             def done() -> bool:
-                return warehouse.path.exists() and len(warehouse.query("select video_id from videos")) == len(
+                return warehouse.exists() and len(warehouse.query("select video_id from videos")) == len(
                     VIDEOS
                 )
 
