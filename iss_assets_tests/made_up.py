@@ -362,10 +362,11 @@ def _voices(videos: list[Video]) -> list[dict[str, Any]]:
                 "pause_total_s": 2.0,
                 "f0_median_hz": 100 + 100 * values["f0_median_hz"],
             }
-        for chunk in (-1, 0):
-            speech = {"speech_s": 8.0 if values else 0.0, "voiced_s": 4.0 if values else 0.0}
+        part = {name: value / 2 for name, value in values.items()} | ({"pause_count": 1} if values else {})
+        for chunk, measures, seconds in ((-1, values, 8.0), (0, part, 3.0)):
+            speech = {"speech_s": seconds if values else 0.0, "voiced_s": seconds / 2 if values else 0.0}
             keys = {"video_id": video.video_id, "patient_id": video.patient_id, "fingerprint": "made-up"}
-            rows.append({**keys, "chunk_index": chunk, **speech, **values})
+            rows.append({**keys, "chunk_index": chunk, **speech, **measures})
     return rows
 
 
@@ -400,13 +401,13 @@ def _behaviors(videos: list[Video]) -> list[dict[str, Any]]:
     rows = []
     for number, video in enumerate(videos):
         measured = random.uniform(0.1, 0.9, len(BEHAVIOR_MEASURES)).tolist() if number % 5 else []
-        for chunk in (-1, 0):
+        # the first chunk has less of everything than the whole video
+        for chunk, share in ((-1, 1.0), (0, 0.5)):
             keys = {"video_id": video.video_id, "patient_id": video.patient_id, "fingerprint": "made-up"}
-            counts = {"pictures": 40, "measured": 30 if measured else 0, "facing": 30 if measured else 0}
-            values = dict(zip(BEHAVIOR_MEASURES, measured, strict=False))
-            rows.append(
-                {**keys, "chunk_index": chunk, **counts, "seconds": 3.0 if measured else 0.0, **values}
-            )
+            seen = round(30 * share) if measured else 0
+            counts = {"pictures": round(40 * share), "measured": seen, "facing": seen, "seconds": seen / 10}
+            values = {name: value * share for name, value in zip(BEHAVIOR_MEASURES, measured, strict=False)}
+            rows.append({**keys, "chunk_index": chunk, **counts, **values})
     return rows
 
 
@@ -514,7 +515,8 @@ def tiny_study(warehouse: Warehouse, mesh: np.ndarray | None = None, patients: i
                 )
             for chunk in (-1, 0, 1):
                 at = {**keys, "chunk_index": chunk}
-                voice = {"speech_s": 3.0, "voiced_s": 2.0, "f0_median_hz": 100.0 + 10 * number + place}
+                # higher in the first chunk than in the whole video, and silent in the second
+                pitch = 100.0 + 10 * number + place + 5 * (chunk + 1) if chunk < 1 else None
                 if chunk < 0:
                     add(TextFeatures, []).append({**keys, "words": 50 + number, "pauses": 2})
                     add(TranscriptWords, []).extend(
@@ -544,12 +546,10 @@ def tiny_study(warehouse: Warehouse, mesh: np.ndarray | None = None, patients: i
                         "measured": 5,
                         "facing": 5,
                         "seconds": 0.5,
-                        "still_share": min(0.1 * number, 1.0),
+                        "still_share": min(0.1 * number + 0.01 * (chunk + 1), 1.0),
                     }
                 )
-                add(VoiceFeatures, []).append(
-                    {**at, **(voice if chunk < 1 else voice | {"f0_median_hz": None})}
-                )
+                add(VoiceFeatures, []).append({**at, "speech_s": 3.0, "voiced_s": 2.0, "f0_median_hz": pitch})
                 features = {
                     name: float(random.normal(targets[video.patient_id], 1)) for name in AUDIO_FEATURES
                 }

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from iss_assets import load
+from iss_assets.schemas.behavior import FaceBehavior
 from iss_assets.schemas.voice import VOICE_FEATURES
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Warehouse, WarehouseError
@@ -84,15 +85,35 @@ def test_a_voice_is_a_row_a_video_or_a_row_a_chunk(home: Path) -> None:
 
     chunks = load.voice(["0002"], chunks=True, home=home)
     assert chunks["chunk_index"].tolist() == [0, 1, 0, 1]
-    assert np.array_equal(chunks["f0_median_hz"], [110, np.nan, 111, np.nan], equal_nan=True)
+    assert np.array_equal(chunks["f0_median_hz"], [115, np.nan, 116, np.nan], equal_nan=True)
 
 
 def test_behavior_is_a_row_a_video_or_a_row_a_chunk(home: Path) -> None:
     videos = load.behavior(["0003"], home=home)
     assert videos["video_id"].tolist() == ["0003-1", "0003-2"]
     assert videos["still_share"].tolist() == pytest.approx([0.2, 0.2])
-    assert load.behavior(["0003"], chunks=True, home=home)["chunk_index"].tolist() == [0, 1, 0, 1]
-    assert load.behavior_frames(home=home).empty
+    chunks = load.behavior(["0003"], chunks=True, home=home)
+    assert chunks["chunk_index"].tolist() == [0, 1, 0, 1]
+    assert chunks["still_share"].tolist() == pytest.approx([0.21, 0.22, 0.21, 0.22])
+
+
+def test_behavior_of_every_face_comes_in_the_order_of_patients_videos_and_time(home: Path) -> None:
+    settings = Settings(home=home)
+    scrambled = [("0004-1", 1), ("0003-2", 0), ("0003-1", 10), ("0004-1", 0), ("0003-1", 9)]
+    seen = {"repeated": False, "facing": True, "fit_error": 0.1, "fingerprint": "made-up"}
+    rows = [
+        {**seen, "video_id": video, "patient_id": video[:4], "frame_index": n, "time_s": n / 10, "chunk_index": 0,
+         "mouth_open": n / 100}
+        for video, n in scrambled
+    ]  # fmt: skip
+    Warehouse(settings.warehouse_path, settings.warehouse).replace(
+        FaceBehavior, FaceBehavior.from_rows(rows), {}
+    )
+    loaded = load.behavior_frames(home=home)
+    assert loaded[["video_id", "frame_index"]].to_numpy().tolist() == [list(row) for row in sorted(scrambled)]
+    assert loaded["mouth_open"].tolist() == pytest.approx([0.09, 0.1, 0, 0, 0.01])
+    own = load.behavior_frames(["0004"], home=home)
+    assert own[["video_id", "frame_index"]].to_numpy().tolist() == [["0004-1", 0], ["0004-1", 1]]
 
 
 def test_temperatures_are_a_row_a_submission_with_a_readable_picture(home: Path) -> None:

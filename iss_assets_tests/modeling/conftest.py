@@ -153,7 +153,7 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 voice = {
                     "pause_count": patient,
                     "pause_total_s": 2.0 * patient + chunk,
-                    "f0_median_hz": 100.0 + patient,
+                    "f0_median_hz": 99.0 + patient - chunk,
                 }
                 # nobody speaks in the second video of patient 2, and there is no sound at all in that of patient 3
                 seen = {
@@ -161,7 +161,7 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
                     "measured": 4,
                     "facing": 4,
                     "seconds": 0.4,
-                    "still_share": 0.1 * patient,
+                    "still_share": 0.1 * patient + 0.05 * (chunk + 1),
                 }
                 made[FaceBehaviorSummary].append({**key, "chunk_index": chunk, **seen})
                 if video != "s3a":
