@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator, Iterator
 from importlib import metadata
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from iss_assets.media import face_networks
@@ -25,6 +26,12 @@ from iss_assets_tests.reports.browser import NO_BROWSER
 # a shell starts background jobs with SIGINT ignored; Dagster then ignores SIGTERM as well, and so do all children
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# how long inputs take to make says how busy the machine is, and nothing of what is tested
+hypothesis.settings.register_profile(
+    "busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("busy")
 
 ROOT = Path(__file__).resolve().parent.parent
 
