@@ -342,25 +342,6 @@ def distances(vectors: Vectors, other: Vectors) -> NDArray[Any]:
     return np.asarray(1.0 - vectors.astype(np.float64) @ other.astype(np.float64).T)
 
 
-def same_person(
-    first: FaceMoments, second: FaceMoments, settings: QualitySettings
-) -> tuple[float, bool] | None:
-    """Compare the main faces of two videos.
-
-    Returns
-    -------
-    (float, bool) or None
-        Their distance, and whether it is below the limit; None if either has no comparable face, or if different
-        networks made them.
-    """
-    limit = limit_of(first.method, settings)
-    one, other = (main_face(f.comparable(), limit) for f in (first, second))
-    if one is None or other is None or first.method != second.method:
-        return None
-    distance = float(distances(one.vector, other.vector))
-    return distance, distance <= limit
-
-
 def typical_moment(moments: FaceMoments) -> NDArray[Any]:
     """Return each moment's distance to the most typical one: the one that is nearest to half of the others.
 

@@ -29,7 +29,6 @@ from iss_assets.media.identity import (
     embed_faces,
     faces_of_patient,
     five_points,
-    same_person,
     shared_faces,
 )
 from iss_assets.media.landmarks import load_mesh
@@ -265,16 +264,16 @@ def test_vectors_of_different_networks_are_not_compared() -> None:
     one, other = _video(ann), _video(bob, method="vggface2")
     found = compare_videos({"1": one, "2": other}, SETTINGS)
     assert [f.across for f in found.values()] == [None, None]
-    assert same_person(one, other, SETTINGS) is None
-    assert same_person(one, _video(_near(ann, 0.5)), SETTINGS) == (pytest.approx(0.5, abs=1e-6), True)
-    assert same_person(one, _video(_person(1)), SETTINGS) == (pytest.approx(1), False)
+    for same, distance, differs in ((_near(ann, 0.5), 0.5, False), (_person(1), 1, True)):
+        for f in compare_videos({"1": one, "2": _video(same)}, SETTINGS).values():
+            assert (f.across, f.other_video) == (pytest.approx(distance, abs=1e-6), differs)
 
 
 def test_a_video_with_too_few_faces_is_in_no_comparison() -> None:
     ann, bob = _person(0), _person(1)
     few = _video(bob, faces=2)
-    assert set(compare_videos({"1": _video(ann), "2": few}, SETTINGS)) == {"1"}
-    assert same_person(_video(ann), few, SETTINGS) is None
+    found = compare_videos({"1": _video(ann), "2": few}, SETTINGS)
+    assert set(found) == {"1"} and found["1"].across is None
 
 
 # --- the whole study
