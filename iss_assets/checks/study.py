@@ -178,7 +178,7 @@ def _groups(checks: CheckSettings) -> list[Any]:
             column="excess",
             max_value=checks.group_gap,
             severity=_severity("warning"),
-            notes="Flags are raised as often in women as in men, in dark skin as in light, and in children as in adults.",
+            notes="Flags are raised as often in women as in men, in dark skin as in light, and in pediatric patients as in adults.",
         )
     ]
 

@@ -146,10 +146,10 @@ def compare_with_submissions(
     without_reading = {video.submission_id for video in videos if video.prompt is None}
     naming = {i: s for i, s in submissions.items() if s.prompt_id is not None}
     if naming and not known:
+        who = "1 survey names" if len(naming) == 1 else f"{len(naming)} surveys name"
         problems.add(
             "unknown_prompt",
-            f"{len(naming)} surveys name the text that was read aloud, and {PROMPTS} has none; put the file there, or "
-            "correct it.",
+            f"{who} the text that was read aloud, and {PROMPTS} has none; put the file there, or correct it.",
             file=surveys,
             line=min(s.line for s in naming.values()),
             column="prompt_id",

@@ -126,6 +126,11 @@ def test_surveys_that_name_texts_of_a_missing_file_are_reported_once(make_study:
     videos = (*VIDEOS, "0001/s1_prompt.mp4", "0002/s2_prompt.mp4")
     study = read_study(make_study(surveys=surveys_naming("dog", "cat"), videos=videos))
     assert found(study.problems) == [("surveys.csv", 2, "prompt_id", "unknown_prompt")]
+    (said,) = (p.reason for p in study.problems if p.code == "unknown_prompt")
+    assert said.startswith("2 surveys name the text")
+    study = read_study(make_study(surveys=surveys_naming("dog", ""), videos=videos))
+    (said,) = (p.reason for p in study.problems if p.code == "unknown_prompt")
+    assert said.startswith("1 survey names the text")
 
 
 def test_a_bad_id_in_a_survey_costs_only_the_cell(make_study: MakeStudy) -> None:
