@@ -46,8 +46,6 @@ _RHYTHM_DEGREES: Final = 0.5
 _RHYTHM_ABOVE: Final = 0.5
 """A rhythm holds half of the power in three neighboring frequencies, moves the head by half a degree (root mean square),
 and is faster than 0.5 Hz: slow drifts alone have most power at the lowest frequency."""
-_ADDED_LATER: Final = ("video_id", "patient_id", "fingerprint")
-"""Columns that are constant for a video and are added when the tables are stored."""
 
 
 def measure_video(video: Mapping[str, Any], rows: SourceRows, settings: Settings) -> dict[str, arrow.Table]:
@@ -364,7 +362,7 @@ def _numbers(table: arrow.Table, name: str) -> NDArray[Any]:
 
 def _table(model: Any, columns: Mapping[str, NDArray[Any]]) -> arrow.Table:
     """Return columns as rows of a model, NaN as missing."""
-    schema = arrow.schema([f for f in model.arrow_schema() if f.name not in _ADDED_LATER])
+    schema = model.measured_schema()
     if not columns:
         return schema.empty_table()
     arrays = []

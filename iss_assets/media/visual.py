@@ -63,9 +63,6 @@ __all__ = [
 VISUAL_CODE_VERSION: Final = "3"
 """Part of the fingerprints: raise it when the same video produces different frames or faces than before."""
 
-_ADDED_LATER: Final = ("video_id", "patient_id", "fingerprint")
-"""Columns that are constant for a video and are added when the tables are stored."""
-
 _WAITING_MESHES: Final = 64
 _WAITING_BATCHES: Final = 1
 
@@ -180,7 +177,9 @@ class _VisualPass:
         self._frames: list[dict[str, Any]] = []
         self._faces: list[dict[str, Any]] = []
         self._waiting: deque[tuple[int, Future[Any]]] = deque()
-        self._tables = {t: RowStore(_schema(t), scratch, t.__table__) for t in (Frames, Faces, Landmarks)}
+        self._tables = {
+            t: RowStore(t.measured_schema(), scratch, t.__table__) for t in (Frames, Faces, Landmarks)
+        }
 
     def add(self, batch: list[SampledFrame]) -> None:
         """Process one batch of samples."""
@@ -290,13 +289,13 @@ class _VisualPass:
             detected, packed = pack_points(points)
             self._tables[Landmarks].add(
                 arrow.RecordBatch.from_arrays(
-                    [arrow.array(done, arrow.int32()), detected, packed], schema=_schema(Landmarks)
+                    [arrow.array(done, arrow.int32()), detected, packed], schema=Landmarks.measured_schema()
                 )
             )
 
     def _add_rows(self, table: Any, rows: list[dict[str, Any]]) -> None:
         if rows:
-            schema = _schema(table)
+            schema = table.measured_schema()
             whole = [{name: row.get(name) for name in schema.names} for row in rows]
             self._tables[table].add(arrow.RecordBatch.from_pylist(whole, schema=schema))
             rows.clear()
@@ -306,10 +305,6 @@ class _VisualPass:
         began = time.perf_counter()
         yield
         self.seconds[name] += time.perf_counter() - began
-
-
-def _schema(table: Any) -> arrow.Schema:
-    return arrow.schema([f for f in table.arrow_schema() if f.name not in _ADDED_LATER])
 
 
 def _scaled(gray: Any, side: int) -> NDArray[np.uint8]:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import numpy as np
 import pandas as pd
@@ -63,6 +63,8 @@ SUBMISSION_ID: dict[str, Any] = {"str_matches": terms.SUBMISSION_ID.pattern}
 """Check of a column that holds submission or video ids."""
 SHARE: dict[str, Any] = {"ge": 0, "le": 1}
 """Check of a column that holds a share or a probability."""
+VIDEO_CONSTANTS: Final = ("video_id", "patient_id", "fingerprint")
+"""Columns that are the same in all rows of a video: what measures one leaves them out, and what stores the rows adds them."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -161,6 +163,12 @@ class Table(pa.DataFrameModel):
     def arrow_schema(cls) -> arrow.Schema:
         """Return the Arrow schema in which rows are written."""
         return arrow.schema([(c.name, c.arrow_type) for c in cls.columns()])
+
+    @classmethod
+    @cache
+    def measured_schema(cls) -> arrow.Schema:
+        """Return the Arrow schema of rows that are measured in one video: without `VIDEO_CONSTANTS`."""
+        return arrow.schema([field for field in cls.arrow_schema() if field.name not in VIDEO_CONSTANTS])
 
     @classmethod
     def ddl(cls, name: str | None = None, *, shared: bool = False) -> str:

@@ -7,10 +7,8 @@ from collections.abc import Sequence
 import pyarrow as arrow
 
 from iss_assets.protocol.recordings import Recording
-from iss_assets.schemas.base import Table
+from iss_assets.schemas.base import VIDEO_CONSTANTS, Table
 from iss_assets.warehouse.database import Warehouse
-
-_CONSTANTS = ("patient_id", "video_id")
 
 
 class StoredRows:
@@ -53,7 +51,7 @@ class StoredRows:
         known = {c.name for c in table.columns()}
         if unknown := set(columns) - known:
             raise KeyError(f"{table.__table__} has no column {', '.join(sorted(unknown))}")
-        order = [name for name in table.__key__ if name not in _CONSTANTS]
+        order = [name for name in table.__key__ if name not in VIDEO_CONSTANTS]
         sql = f"select {', '.join(columns)} from {self._recording.named(table.__table__)} where video_id = ?"
         parameters: list[object] = [self._video_id]
         if frames is not None:

@@ -27,6 +27,7 @@ from iss_assets.intake.inventory import placeholder_hash, without_probe
 from iss_assets.media.errors import BrokenFile, ChangedFile, MachineError, RefusedFile
 from iss_assets.media.journal import Reading, Stage, time_limit
 from iss_assets.protocol.recordings import Recording
+from iss_assets.schemas.base import VIDEO_CONSTANTS
 from iss_assets.schemas.operations import Extractions
 from iss_assets.schemas.registry import BY_NAME
 from iss_assets.settings import Settings
@@ -58,8 +59,6 @@ from iss_assets.warehouse.verdicts import (
 
 _LARGE_MB = 900
 """Of the 1.5 GB that a worker may take; with videos of a minute it stays below this."""
-_CONSTANTS = ("patient_id", "video_id", "fingerprint")
-"""Columns that are the same in all rows of a video."""
 
 
 @dataclass(frozen=True)
@@ -567,15 +566,14 @@ def describe_failure(error: Exception) -> str:
 
 def empty_rows(name: str) -> arrow.Table:
     """Return a table without rows, with the columns that extraction returns."""
-    schema = BY_NAME[name].arrow_schema()
-    return arrow.schema([field for field in schema if field.name not in _CONSTANTS]).empty_table()
+    return BY_NAME[name].measured_schema().empty_table()
 
 
 def complete_rows(spool: Spool, name: str, patient: str, video: Video) -> arrow.Table:
     """Return the spooled rows of a video's table with patient, video and fingerprint, in the order of the model's columns."""
     schema = BY_NAME[name].arrow_schema()
     rows = spool.take(video.video_id, name, video.fingerprints[name])
-    values = dict(zip(_CONSTANTS, (patient, video.video_id, video.fingerprints[name]), strict=True))
+    values = dict(zip(VIDEO_CONSTANTS, (video.video_id, patient, video.fingerprints[name]), strict=True))
     columns = [
         arrow.repeat(arrow.scalar(values[field.name], field.type), rows.num_rows)
         if field.name in values

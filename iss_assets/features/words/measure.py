@@ -19,14 +19,11 @@ from iss_assets.features.words.text_features import text_features
 from iss_assets.features.words.transcription import Transcript, transcribe
 from iss_assets.features.words.word_lists import LANGUAGE
 from iss_assets.schemas.audio import Audio
-from iss_assets.schemas.base import Table
 from iss_assets.schemas.words import TextFeatures, Transcripts, TranscriptSpans, TranscriptWords
 from iss_assets.settings import Settings, WordSettings
 
 TABLES = (Transcripts, TranscriptWords, TranscriptSpans, TextFeatures)
 """The tables about words."""
-
-_CONSTANTS = ("video_id", "patient_id", "fingerprint")
 
 
 def measure_video(video: Mapping[str, Any], rows: SourceRows, settings: Settings) -> Mapping[str, pa.Table]:
@@ -38,12 +35,7 @@ def measure_video(video: Mapping[str, Any], rows: SourceRows, settings: Settings
     if not sound.num_rows:
         return {}
     _, made = words_of_waveform(sound["waveform"][0].as_py(), settings.words, threads=settings.run.threads)
-    return {table.__table__: _as_table(table, made[table.__table__]) for table in TABLES}
-
-
-def _as_table(table: type[Table], rows: list[dict[str, Any]]) -> pa.Table:
-    fields = [field for field in table.arrow_schema() if field.name not in _CONSTANTS]
-    return pa.Table.from_pylist(rows, schema=pa.schema(fields))
+    return {t.__table__: pa.Table.from_pylist(made[t.__table__], schema=t.measured_schema()) for t in TABLES}
 
 
 class StoredWaveform:
