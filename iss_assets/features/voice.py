@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 from scipy.signal import find_peaks
 
 from iss_assets.features.stages import SourceRows
-from iss_assets.features.voice_frames import HOP, HOP_S, RATE, VoiceFrames, gain_for, measure_frames
-from iss_assets.media.speech import VAD_WINDOW, speech_windows
+from iss_assets.features.voice_frames import HOP, HOP_S, RATE, VoiceFrames, measure_frames
+from iss_assets.media.audio import chunk_bounds
+from iss_assets.media.speech import VAD_WINDOW, gain_for, speech_windows
 from iss_assets.schemas.audio import Audio
 from iss_assets.schemas.voice import VOICE_FEATURES, VoiceFeatures
 from iss_assets.settings import AudioSettings, Settings, VoiceSettings
 
-_CONSTANTS: Final = ("video_id", "patient_id", "fingerprint")
 _WINDOW_S: Final = VAD_WINDOW / RATE
 _CLICK_S: Final = 0.1
 """Speech found for less than this between two pauses is a click or a cough."""
@@ -86,7 +86,6 @@ def measure_video(
     """
     waveform = rows.of(Audio, ["waveform"])["waveform"].to_pylist()
     samples = decode_for_voice(waveform[0]) if waveform else np.empty(0, np.float32)
-    schema = arrow.schema([f for f in VoiceFeatures.arrow_schema() if f.name not in _CONSTANTS])
     measured = []
     if len(samples):
         voice = measure_voice(samples, settings.voice)
@@ -94,7 +93,9 @@ def measure_video(
             {"chunk_index": chunk, **summarize(voice, start, end, settings.voice)}
             for chunk, start, end in chunk_spans(voice.duration_s, settings.audio)
         ]
-    return {VoiceFeatures.__table__: arrow.Table.from_pylist(measured, schema=schema)}
+    return {
+        VoiceFeatures.__table__: arrow.Table.from_pylist(measured, schema=VoiceFeatures.measured_schema())
+    }
 
 
 def measure_voice(samples: NDArray[np.float32], settings: VoiceSettings) -> Voice:
@@ -250,16 +251,10 @@ def _range(values: Floats) -> float:
 def chunk_spans(duration_s: float, audio: AudioSettings) -> list[tuple[int, float, float]]:
     """Return number, beginning and end of every chunk that ``audio_features`` has, too, after the whole as chunk -1."""
     size = round(duration_s * audio.sample_rate)
-    length = round(audio.chunk_seconds * audio.sample_rate)
-    count = -(-size // length) if audio.keep_short_last_chunk else size // length
     whole = [(-1, 0.0, duration_s)] if size else []
     return whole + [
-        (
-            chunk,
-            chunk * length / audio.sample_rate,
-            min((chunk + 1) * length, size) / audio.sample_rate,
-        )
-        for chunk in range(count)
+        (chunk, start / audio.sample_rate, stop / audio.sample_rate)
+        for chunk, (start, stop) in enumerate(chunk_bounds(size, audio))
     ]
 
 

@@ -38,8 +38,6 @@ _HNR_FFT: Final = 2048
 """At least twice a long frame, so that the autocorrelation does not wrap around."""
 _LOUDNESS_POWER: Final = 0.66
 """Loudness grows with the amplitude to this power (Zwicker's law as in eGeMAPS: energy to the power of 0.33)."""
-_PEAK: Final = 0.5
-_MAX_GAIN: Final = 100.0
 _BLOCK: Final = 2000
 """Frames computed at a time: 20 s, 30 MB."""
 _TINY: Final = 1e-30
@@ -75,16 +73,6 @@ class VoiceFrames:
     level: Floats
 
 
-def gain_for(samples: NDArray[np.float32]) -> float:
-    """Return the gain that makes a quiet recording loud enough to recognize a voice: at most 40 dB.
-
-    ``afx-audio`` treats everything below -60 dBFS as silence. The gain changes no descriptor but loudness, for which it is
-    undone.
-    """
-    top = float(np.percentile(np.abs(samples), 99.9)) if len(samples) else 0.0
-    return min(_PEAK / top, _MAX_GAIN) if top > 0 else 1.0
-
-
 def measure_frames(
     samples: NDArray[np.float32], centers: NDArray[np.int64], gain: float = 1.0
 ) -> VoiceFrames:
@@ -97,7 +85,8 @@ def measure_frames(
     centers : ndarray of int64, shape (m,)
         Sample in the middle of each frame, `HOP` apart.
     gain : float
-        Of `gain_for`, by which samples are multiplied.
+        By which samples are multiplied (`media.speech.gain_for`): ``afx-audio`` treats everything below -60 dBFS as silence.
+        The gain changes no descriptor but loudness, for which it is undone.
 
     Returns
     -------

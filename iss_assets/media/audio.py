@@ -32,13 +32,12 @@ from iss_assets.media.samples import Samples, StoredSamples, unnamed_file
 from iss_assets.media.speech import PeakHistogram, speech_levels
 from iss_assets.media.timeline import Timeline, read_timeline
 from iss_assets.media.video import sentence
-from iss_assets.schemas.registry import BY_NAME
+from iss_assets.schemas.audio import Audio, AudioFeatures, MelSpectrograms
 from iss_assets.settings import AudioSettings, VideoSettings
 
 AUDIO_CODE_VERSION: Final = "6"
 """Part of the fingerprints: raise it when the same file and settings produce different rows than before."""
 
-_CONSTANTS: Final = ("video_id", "patient_id", "fingerprint")
 _GAP_S: Final = 0.1
 """A gap in the presentation times longer than this is filled with silence, and a longer overlap is left out; shorter
 ones are clock jitter."""
@@ -154,7 +153,7 @@ def extract_audio(
             "problem": problem,
             "downmix": track.downmix.name,
         }
-        audio = RowStore(_schema("audio"), scratch, "audio")
+        audio = RowStore(Audio.measured_schema(), scratch, "audio")
         audio.add(_audio_row(row, flac, in_memory=scratch is None))
     return AudioTables(audio.table(), mel, features, problem)
 
@@ -189,7 +188,7 @@ def decode_mono(
 
 def _audio_row(row: dict[str, Any], flac: IO[bytes], in_memory: bool) -> pa.RecordBatch:
     """Combine a row's columns with the stored waveform, which is memory-mapped if the row goes to a file too."""
-    schema = _schema("audio")
+    schema = Audio.measured_schema()
     flac.seek(0, io.SEEK_END)
     size = flac.tell()
     if in_memory or not size:  # an empty file cannot be mapped
@@ -249,28 +248,32 @@ def read_waveform(blob: bytes) -> tuple[NDArray[np.float32], int]:
     return samples, int(rate)
 
 
+def chunk_bounds(size: int, settings: AudioSettings) -> list[tuple[int, int]]:
+    """Return where each chunk of a sound of `size` samples begins and ends, by the stored sound's rate."""
+    length = round(settings.chunk_seconds * settings.sample_rate)
+    last = size if settings.keep_short_last_chunk else size - length + 1
+    return [(start, min(start + length, size)) for start in range(0, last, length)]
+
+
 def _feature_tables(
     samples: Samples, settings: AudioSettings, scratch: Path | None = None
 ) -> tuple[pa.Table, pa.Table]:
     from iss_assets.media.sound_features import feature_means, sound_features
 
-    length = round(settings.chunk_seconds * settings.sample_rate)
-    starts = range(0, len(samples), length)
-    if not settings.keep_short_last_chunk:
-        starts = range(0, len(samples) - length + 1, length)
-    store = RowStore(_schema("mel_spectrograms"), scratch, "mel_spectrograms")
+    chunks = chunk_bounds(len(samples), settings)
+    store = RowStore(MelSpectrograms.measured_schema(), scratch, "mel_spectrograms")
     mels: list[NDArray[np.float32]] = []
     rows: list[dict[str, Any]] = []
-    for chunk, start in enumerate(starts):
-        found = sound_features(samples[start : start + length], settings)
+    for chunk, (start, stop) in enumerate(chunks):
+        found = sound_features(samples[start:stop], settings)
         mels.append(found.mel)
         rows.append({"chunk_index": chunk, **found.means})
-        if len(mels) == _MEL_ROWS or chunk == len(starts) - 1:
+        if len(mels) == _MEL_ROWS or chunk == len(chunks) - 1:
             store.add(_mel_rows(chunk + 1 - len(mels), mels))
             mels.clear()
     if len(samples):
         rows.insert(0, {"chunk_index": -1, **feature_means(samples, settings)})
-    return store.table(), pa.Table.from_pylist(rows, schema=_schema("audio_features"))
+    return store.table(), pa.Table.from_pylist(rows, schema=AudioFeatures.measured_schema())
 
 
 def _mel_rows(first: int, mels: list[NDArray[np.float32]]) -> pa.RecordBatch:
@@ -280,7 +283,7 @@ def _mel_rows(first: int, mels: list[NDArray[np.float32]]) -> pa.RecordBatch:
         pa.array([m.shape[1] for m in mels], pa.int32()),
         _nested_lists(mels),
     ]
-    return pa.RecordBatch.from_arrays(columns, schema=_schema("mel_spectrograms"))
+    return pa.RecordBatch.from_arrays(columns, schema=MelSpectrograms.measured_schema())
 
 
 def _nested_lists(matrices: list[NDArray[np.float32]]) -> pa.Array:
@@ -291,10 +294,6 @@ def _nested_lists(matrices: list[NDArray[np.float32]]) -> pa.Array:
     outer = np.concatenate([[0], np.cumsum([len(m) for m in matrices])]).astype(np.int32)
     rows = pa.ListArray.from_arrays(inner, pa.array(values, pa.float32()))
     return pa.ListArray.from_arrays(outer, rows)
-
-
-def _schema(table: str) -> pa.Schema:
-    return pa.schema([f for f in BY_NAME[table].arrow_schema() if f.name not in _CONSTANTS])
 
 
 def _store(

@@ -27,8 +27,9 @@ _BLOCK: Final = 1024 * VAD_WINDOW
 _SPEECH_PROBABILITY: Final = 0.5
 """Silero's own default threshold."""
 
-_VAD_PEAK: Final = 0.5
-_VAD_MAX_GAIN: Final = 100.0
+_TOP_PERCENT: Final = 99.9
+_TOP_LEVEL: Final = 0.5
+_MAX_GAIN: Final = 100.0
 _SILENCE: Final = 1e-4
 """Root mean square below which a track counts as silent: -80 dBFS, below the noise of any phone's microphone."""
 
@@ -125,8 +126,8 @@ def speech_windows(samples: Samples, rate: int) -> NDArray[np.bool_]:
     ndarray of bool, one per complete window
     """
     expected = int(len(samples) * VAD_RATE / rate) + 1
-    top = _percentile_of_size(_at_vad_rate(samples, rate), 99.9, expected)
-    gain = min(_VAD_PEAK / top, _VAD_MAX_GAIN) if top > 0 else 1.0
+    top = _percentile_of_size(_at_vad_rate(samples, rate), _TOP_PERCENT, expected)
+    gain = _gain_at(top)
     detector = SileroDetector()
     speaking: list[NDArray[np.bool_]] = []
     rest = np.empty(0, np.float32)
@@ -137,6 +138,25 @@ def speech_windows(samples: Samples, rate: int) -> NDArray[np.bool_]:
         speaking.append(detector(voice.reshape(windows, VAD_WINDOW)) >= _SPEECH_PROBABILITY)
         rest = pending[windows * VAD_WINDOW :]
     return np.concatenate(speaking)
+
+
+def gain_for(samples: NDArray[np.float32]) -> float:
+    """Return the gain by which a voice is at the level that detectors and recognizers expect.
+
+    The loudest 0.1 % of the samples are then above half of full scale. A quiet recording is raised by at most 40 dB; for a
+    loud one the gain is below 1, and it is 1 for silence.
+
+    Parameters
+    ----------
+    samples : ndarray of float32, shape (n,)
+        Full scale is 1.
+    """
+    return _gain_at(float(np.percentile(np.abs(samples), _TOP_PERCENT)) if len(samples) else 0.0)
+
+
+def _gain_at(top: float) -> float:
+    """Return the gain for samples of which 0.1 % are above `top`."""
+    return min(_TOP_LEVEL / top, _MAX_GAIN) if top > 0 else 1.0
 
 
 def _blocks(samples: Samples) -> Iterator[NDArray[np.float32]]:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from iss_assets.features.words.model_files import model_identity, unpacked_model
 from iss_assets.media.samples import Samples
-from iss_assets.media.speech import VAD_RATE, VAD_WINDOW, speech_windows
+from iss_assets.media.speech import VAD_RATE, VAD_WINDOW, gain_for, speech_windows
 from iss_assets.settings import WordSettings
 
 WHISPER_RATE: Final = 16000
@@ -42,10 +42,6 @@ _UNSURE: Final = -1.0
 criterion (``no_speech_threshold``, ``logprob_threshold``)."""
 _REPETITION: Final = 2.4
 """Text that compresses by more repeats itself: Whisper's own criterion for a failed recognition (``compression_ratio``)."""
-_LEVEL: Final = 0.5
-"""Level that a quiet track is raised to, as a share of full scale."""
-_MAX_GAIN: Final = 100.0
-"""The track is raised by at most 40 dB, as the voice-activity detector of ``media.speech`` does."""
 
 _PIECE_S: Final = 600.0
 _SEARCH_S: Final = 60.0
@@ -344,10 +340,8 @@ def _prepared(samples: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
     import soxr
 
     sound = soxr.resample(samples, rate, WHISPER_RATE, quality="HQ").astype(np.float32)
-    top = float(np.percentile(np.abs(sound), 99.9)) if len(sound) else 0.0
-    if 0 < top < _LEVEL:
-        sound = np.clip(sound * min(_LEVEL / top, _MAX_GAIN), -1, 1).astype(np.float32)
-    return sound
+    gain = gain_for(sound)
+    return np.clip(sound * gain, -1, 1).astype(np.float32) if gain > 1 else sound
 
 
 def _digest(features: NDArray[np.float32]) -> bytes:
