@@ -182,7 +182,11 @@ def clinic_report(warehouse: WarehouseResource) -> dg.MaterializeResult:
     **_page(
         "patient_report",
         "One patient's scores, quality, and measures over time, curves of behavior, accuracy by experiment, and where models looked; no face.",
-        deps=["bpi_scores", "video_quality", "patient_accuracy", "video_attention", *SHOWN],
+        deps=[
+            *("bpi_scores", "video_quality", "patient_accuracy", *SHOWN),
+            # made by experiment and split, each of which predicts some of the patients
+            dg.AssetDep("video_attention", partition_mapping=dg.AllPartitionMapping()),
+        ],
         partitions_def=patients_partitions,
         backfill_policy=dg.BackfillPolicy.single_run(),
     )
