@@ -67,7 +67,7 @@ def build_defs(
             reports.quality_page,
         ],
         asset_checks=build_checks(results, settings),
-        jobs=jobs.ALL,
+        jobs=[*jobs.ALL, *([jobs.maintenance_job] if settings.warehouse.catalog else [])],
         schedules=build_schedules(settings),
         sensors=build_sensors(settings),
         resources={"warehouse": WarehouseResource(), **(resource_overrides or {})},

@@ -615,6 +615,8 @@ class WarehouseSettings(Section):
     reads it from a file (``~/.pgpass``, ``PGPASSFILE``) or a service (``PGSERVICEFILE``)."""
     data_path: str | None = None
     """The data of a shared warehouse: an absolute path of a folder that every host sees, or ``s3://bucket/folder``."""
+    maintenance_cron: str = "0 3 * * *"
+    """When a shared warehouse is tidied up (the schedule ``nightly_maintenance``), in cron syntax, in UTC."""
     lock_timeout_s: float = Field(600.0, gt=0)
     """How long a writer waits for the lock before it fails with an error."""
     memory_mb_per_thread: int = Field(128, ge=125)

@@ -3,14 +3,16 @@
 ``pipeline.launcher`` launches them for the command line, ``sensors`` and ``schedules`` for the daemon.
 """
 
-from __future__ import annotations
+from dataclasses import asdict
 
 import dagster as dg
 
 from iss_assets.defs.assets.common import PROMPT_GROUP, TEXTS_TAG
 from iss_assets.defs.assets.features import FEATURE_GROUP
+from iss_assets.defs.resources import WarehouseResource
 from iss_assets.pipeline.cluster import GPU_QUEUE, QUEUE_TAG
 from iss_assets.pipeline.staleness import PATIENT_TABLES
+from iss_assets.warehouse.maintenance import maintain
 
 _ON_GPU = {QUEUE_TAG: GPU_QUEUE}
 """Which workers of a cluster take the runs; without a cluster it means nothing."""
@@ -86,6 +88,23 @@ patient_report_job = dg.define_asset_job(
     selection=dg.AssetSelection.assets("patient_report"),
     description="Write the pages of patients.",
 )
+
+
+@dg.op(tags={"kind": "duckdb"})
+def tidy_up(context: dg.OpExecutionContext, warehouse: WarehouseResource) -> None:
+    """Merge small files of the shared warehouse, and remove those that nobody needs any more."""
+    done = maintain(warehouse.warehouse())
+    context.add_output_metadata(asdict(done))
+
+
+@dg.job(
+    name="maintenance",
+    description="Tidy up the shared warehouse: merge small files, remove those that nobody needs any more.",
+)
+def maintenance_job() -> None:
+    """Tidy up the shared warehouse."""
+    tidy_up()
+
 
 ALL = (
     study_job,

@@ -1,13 +1,13 @@
-"""When training starts on its own: one schedule, stopped until somebody switches it on.
+"""What starts at a time of day: training, stopped until somebody switches it on, and maintenance of a shared warehouse.
 
-It requests the first run, of the job ``splits``; the training sensor requests the runs that follow from it.
+The schedule of training requests the first run, of the job ``splits``; the training sensor requests the runs that follow from it.
 """
 
 from __future__ import annotations
 
 import dagster as dg
 
-from iss_assets.defs.jobs import splits_job
+from iss_assets.defs.jobs import maintenance_job, splits_job
 from iss_assets.defs.resources import WarehouseResource
 from iss_assets.pipeline.run_history import (
     TRAINING_SCHEDULE,
@@ -30,7 +30,7 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
     Parameters
     ----------
     settings : Settings
-        When training starts.
+        When training starts, and maintenance.
     """
 
     @dg.schedule(
@@ -60,4 +60,12 @@ def build_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
             return dg.SkipReason("every model and result is current")
         return dg.RunRequest(tags={TRAINING_STEP_TAG: SPLITS})
 
-    return [weekly_training]
+    nightly = dg.ScheduleDefinition(
+        name="nightly_maintenance",
+        job=maintenance_job,
+        cron_schedule=settings.warehouse.maintenance_cron,
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="Tidies up the shared warehouse. Writers wait meanwhile, readers do not.",
+    )
+    return [weekly_training, *([nightly] if settings.warehouse.catalog else [])]

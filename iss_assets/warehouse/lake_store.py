@@ -14,6 +14,7 @@ import json
 import threading
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
@@ -197,6 +198,36 @@ class LakeStore:
             engine.connection.execute(f"detach {_COPY}")
         finally:
             engine.connection.close()
+
+    def maintain(self, kept: timedelta) -> tuple[int, int, int, int, int]:
+        """Merge small files, forget snapshots older than `kept`, and remove files that nothing names; see ``maintenance``."""
+        engine = LakeEngine(start(self.settings, self._spill))
+        engine.configure(self.settings.memory_mb_per_thread * default_threads())
+
+        def call(function: str, **options: object) -> int:
+            named = "".join(f", {name} => {value}" for name, value in options.items())
+            return len(engine.connection.execute(f"call {function}('{DATABASE}'{named})").fetchall())
+
+        before = f"now() - interval {int(kept.total_seconds())} second"
+        try:
+            with self.turn(exclusive=True):
+                files = self._files()
+                call("ducklake_merge_adjacent_files")
+                snapshots = call("ducklake_expire_snapshots", older_than=before)
+                removed = call("ducklake_cleanup_old_files", older_than=before)
+                orphans = call("ducklake_delete_orphaned_files", older_than=before)
+                return files, self._files(), snapshots, removed, orphans
+        except duckdb.Error as error:
+            raise WarehouseError(
+                f"maintenance of {self.name} stopped: {explained(error, self.settings)}"
+            ) from None
+        finally:
+            engine.connection.close()
+
+    def _files(self) -> int:
+        """Return the number of files that hold today's rows."""
+        with self._session() as session:
+            return int(_value(session, "select count(*) from ducklake_data_file where end_snapshot is null"))
 
     def key(self) -> None:
         """Return None: the database and the folder are encrypted by who runs them."""
