@@ -11,8 +11,8 @@ from iss_assets.modeling.fitting import fit_fold
 from iss_assets_tests.modeling.conftest import planted_items
 from iss_assets_tests.modeling.test_training import SETTINGS, accuracy
 
-NETWORKS = [e for e in EXPERIMENTS if e.is_network and e.name != "resnet50_2_static"]
-"""One experiment of each network: ``resnet50_2_static`` is ``resnet50_4_static`` with two outputs."""
+NETWORKS = [e for e in EXPERIMENTS if e.is_network and not e.has_attention and e.name != "resnet50_2_static"]
+"""One experiment of each network but those of whole videos (``test_attention_training``): ``resnet50_2_static`` is ``resnet50_4_static`` with two outputs."""
 
 
 @pytest.mark.slow
