@@ -12,11 +12,11 @@ import pandas as pd
 import pyarrow as arrow
 from numpy.typing import NDArray
 
-from iss_assets.evaluation.frames import Rows, as_frame, number_or_none, rows_of
+from iss_assets.evaluation.frames import Rows
 from iss_assets.protocol import published
 from iss_assets.protocol.flags import FLAGS
 from iss_assets.reports import charts
-from iss_assets.reports.behavior import VideoCurves, flagged_spans, video_title
+from iss_assets.reports.behavior import VideoCurves, draw_newest_first, flagged_spans, video_title
 
 SHOWN: Final = 6
 """Videos that are drawn, the newest ones."""
@@ -58,13 +58,7 @@ def attention_curves(
     videos, quality : pandas.DataFrame
         The patient's rows of ``videos`` and ``video_quality``.
     """
-    if attention is None:
-        return []
-    length = dict(zip(videos["video_id"], videos["duration_s"], strict=True))
-    judged = {row.video_id: row for row in rows_of(quality)}
-    of = {str(video_id): own for video_id, own in as_frame(attention).groupby("video_id")}
-    newest = sorted(of, key=lambda v: (when.get(v, datetime.min), v), reverse=True)
-    return [_curves(v, of[v], when.get(v), number_or_none(length.get(v)), judged.get(v)) for v in newest]
+    return draw_newest_first(_curves, attention, when, videos, quality)
 
 
 def _curves(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -79,13 +79,34 @@ def behavior_curves(
     videos, quality : pandas.DataFrame
         The patient's rows of ``videos`` and ``video_quality``.
     """
-    if samples is None:
+    return draw_newest_first(_curves, samples, when, videos, quality)
+
+
+def draw_newest_first(
+    draw: Callable[[str, pd.DataFrame, datetime | None, float | None, Any], VideoCurves],
+    rows: Rows | None,
+    when: Mapping[str, datetime],
+    videos: pd.DataFrame,
+    quality: pd.DataFrame,
+) -> list[VideoCurves]:
+    """Draw each video of a patient, the newest first.
+
+    Parameters
+    ----------
+    draw : callable
+        Takes a video's id, its rows, when it was submitted, its length in seconds, and its row of ``video_quality``.
+    rows : Rows or None
+        What is drawn, with ``video_id``; nothing is drawn for None.
+    when, videos, quality
+        As of `behavior_curves`.
+    """
+    if rows is None:
         return []
     length = dict(zip(videos["video_id"], videos["duration_s"], strict=True))
     judged = {row.video_id: row for row in rows_of(quality)}
-    of = {str(video_id): own for video_id, own in as_frame(samples).groupby("video_id")}
+    of = {str(video_id): own for video_id, own in as_frame(rows).groupby("video_id")}
     newest = sorted(of, key=lambda v: (when.get(v, datetime.min), v), reverse=True)
-    return [_curves(v, of[v], when.get(v), number_or_none(length.get(v)), judged.get(v)) for v in newest]
+    return [draw(v, of[v], when.get(v), number_or_none(length.get(v)), judged.get(v)) for v in newest]
 
 
 def _curves(

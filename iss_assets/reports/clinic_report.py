@@ -17,7 +17,7 @@ from iss_assets.evaluation.check_ins.added_value import FORWARD, QUESTION, REVER
 from iss_assets.evaluation.check_ins.claims import FOLLOWS
 from iss_assets.evaluation.check_ins.metrics import METRICS
 from iss_assets.evaluation.check_ins.protocols import LAST_ANSWER
-from iss_assets.evaluation.frames import Rows, as_frame, number_or_none, rows_of
+from iss_assets.evaluation.frames import Rows, frame_or_empty, number_or_none, rows_of
 from iss_assets.modeling.check_ins import GROUPS, SENSORS
 from iss_assets.protocol.targets import BY_NAME as TARGETS
 from iss_assets.reports import charts
@@ -25,7 +25,6 @@ from iss_assets.reports import report_tables as t
 from iss_assets.reports.clinic_lines import answer, first_lines, model_title, sensors, situation, verb
 from iss_assets.reports.clinic_questions import questions
 from iss_assets.reports.templating import INVENTED, STUDY, Frame, write_page
-from iss_assets.schemas.registry import BY_NAME
 from iss_assets.settings import CheckInSettings
 
 _ASKED = (
@@ -66,8 +65,7 @@ class ClinicReportInputs:
 
     def frame(self, name: str) -> pd.DataFrame:
         """Return a table as a pandas frame, without rows where it was not provided."""
-        given = self.tables.get(name)
-        return as_frame(BY_NAME[name].arrow_schema().empty_table() if given is None else given)
+        return frame_or_empty(self.tables, name)
 
 
 def write_clinic_report(inputs: ClinicReportInputs, path: Path) -> Path:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import pandas as pd
 
-from iss_assets.evaluation.frames import Rows, as_frame, number_or_none, rows_of
+from iss_assets.evaluation.frames import Rows, frame_or_empty, number_or_none, rows_of
 from iss_assets.evaluation.results import calibration, confusion_counts
 from iss_assets.protocol.published import describe
 from iss_assets.reports import charts, probast, tripod
@@ -23,7 +23,6 @@ from iss_assets.reports.probast import EVENTS
 from iss_assets.reports.run_facts import facts_of_external
 from iss_assets.reports.templating import INVENTED, STUDY, Banner, Frame, write_page
 from iss_assets.schemas.external import SAME_ANSWERS, SAME_FILE
-from iss_assets.schemas.registry import BY_NAME
 from iss_assets.settings import EvaluationSettings
 
 APART: Final = 0.1
@@ -70,8 +69,7 @@ class ExternalReportInputs:
 
     def frame(self, name: str) -> pd.DataFrame:
         """Return a table as a pandas frame, without rows where it was not provided."""
-        given = self.tables.get(name)
-        return as_frame(BY_NAME[name].arrow_schema().empty_table() if given is None else given)
+        return frame_or_empty(self.tables, name)
 
 
 def write_external_report(inputs: ExternalReportInputs, path: Path) -> Path:

@@ -9,11 +9,10 @@ from typing import Any
 
 import pandas as pd
 
-from iss_assets.evaluation.frames import Rows, as_frame
+from iss_assets.evaluation.frames import Rows, frame_or_empty
 from iss_assets.reports.gallery import MartFigure
 from iss_assets.reports.review_summary import ReviewSummary
 from iss_assets.reports.templating import STUDY
-from iss_assets.schemas.registry import BY_NAME
 from iss_assets.settings import EvaluationSettings
 
 
@@ -84,6 +83,4 @@ class StudyReportInputs:
     def frame(self, name: str) -> pd.DataFrame:
         """Return a table by its name as a pandas frame, without rows where it was not provided."""
         given = getattr(self, name, None)
-        if given is None:
-            given = self.evaluation.get(name)
-        return BY_NAME[name].arrow_schema().empty_table().to_pandas() if given is None else as_frame(given)
+        return frame_or_empty(self.evaluation if given is None else {name: given}, name)

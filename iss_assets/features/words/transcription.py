@@ -183,7 +183,7 @@ def _transcribe_piece(
             ((_, made),) = recognize([window], sentences=True)
         repeated = [segment for segment in made if segment.compression_ratio > _REPETITION]
         left_out_s += sum(segment.end - segment.start for segment in repeated)
-        kept += [segment for segment in made if segment not in repeated]
+        kept += [segment for segment in made if segment.compression_ratio <= _REPETITION]
     as_chunks = [{"start": begin, "end": end} for begin, end in spoken]
     kept = list(restore_speech_timestamps(kept, as_chunks, WHISPER_RATE))
     return Transcript(
