@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from pathlib import Path
@@ -68,6 +69,10 @@ compute_logs:
 
 It goes to the terminal and to ``workers.log``; Dagster would start two programs for every run to copy it.
 """
+
+
+_STORAGE_CREATED = "storage.created"
+"""Says that Dagster's databases in this home are complete."""
 
 
 _POSTGRES_YAML = """\
@@ -159,7 +164,27 @@ def prepare_home(settings: Settings) -> Path:
         os.environ[STORAGE_VARIABLE] = storage_address(cluster.storage)
     if cluster.broker is not None:
         os.environ[BROKER_VARIABLE] = cluster.broker.get_secret_value()
+    if cluster.storage is None:
+        _create_storage(dagster_home)
     return dagster_home
+
+
+def _create_storage(dagster_home: Path) -> None:
+    """Create Dagster's databases before a second process opens them.
+
+    Dagster creates them as it opens them, without a lock: of two processes that begin with a new home at once, such as
+    the web application and its daemon, one ended with "table already exists".
+    """
+    created = dagster_home / _STORAGE_CREATED
+    if created.exists():
+        return
+    with open(dagster_home / "storage.lock", "ab", opener=lambda p, f: os.open(p, f, 0o600)) as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not created.exists():
+            with dg.DagsterInstance.from_config(str(dagster_home)) as instance:
+                # each is created where it is first asked for
+                _ = instance.run_storage, instance.event_log_storage, instance.schedule_storage
+            created.touch(0o600)
 
 
 def _yaml(settings: Settings, dagster_home: Path) -> tuple[str, str]:
