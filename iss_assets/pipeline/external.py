@@ -159,7 +159,8 @@ def open_models(path: Path, settings: Settings, key_file: Path | None = None) ->
         raise KeyProblem(
             f"--models-key names a key, but the home of the models, {path.name!r}, is not encrypted"
         )
-    own = settings.warehouse.model_copy(update={"key_file": key_file, "key_command": None})
+    # this study's warehouse may be a shared one
+    own = settings.warehouse.of_a_file().model_copy(update={"key_file": key_file, "key_command": None})
     return ModelsHome(path, Warehouse(warehouse, own))
 
 

@@ -10,7 +10,6 @@ Readers take no lock. Each reads one snapshot from beginning to end, whatever is
 from __future__ import annotations
 
 import hashlib
-import json
 import threading
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager, suppress
@@ -27,6 +26,7 @@ from iss_assets.warehouse.engine import DATABASE, attach, default_threads
 from iss_assets.warehouse.errors import WarehouseError
 from iss_assets.warehouse.lake import INSTALL, LakeEngine, dsn, explained, kept_engine, start
 from iss_assets.warehouse.locking import LockTimeout
+from iss_assets.warehouse.typed_query import require_harmless
 
 _WRITER: Final = "writer"
 _CATALOG_TABLE: Final = "ducklake_snapshot"
@@ -173,7 +173,7 @@ class LakeStore:
         engine = LakeEngine(start(self.settings, self._spill, read_only=True))
         # the last change of the configuration
         engine.configure(self.settings.memory_mb_per_thread)
-        _require_plain_select(engine.connection, query)
+        require_harmless(engine.connection, query)
         opened = _LakeOpening(self, engine, read_only=True)
         for statement in (
             f"set allowed_directories = ['{_escaped(self.settings.data_path or '')}']",
@@ -267,32 +267,6 @@ class LakeStore:
 
     def _unreachable(self, error: Exception) -> WarehouseError:
         return WarehouseError(f"the shared warehouse cannot be reached: {explained(error, self.settings)}")
-
-
-def _require_plain_select(connection: duckdb.DuckDBPyConnection, query: str) -> None:
-    """Check that a query is one SELECT and calls no function that would let it reach any database.
-
-    Access to other files is switched off, but the data folder must stay open, and DuckDB's extension for Postgres connects to
-    whatever a query names.
-    """
-    row = connection.execute("select json_serialize_sql(?)", [query]).fetchone()
-    found = json.loads(row[0]) if row else {}
-    if found.get("error"):
-        raise WarehouseError(f"one SELECT is wanted: {found.get('error_message')}")
-    if refused := sorted(
-        name for name in _functions(found) if name == "query" or name.startswith("postgres_")
-    ):
-        raise WarehouseError(f"the function {refused[0]} cannot be used here")
-
-
-def _functions(parsed: object) -> set[str]:
-    """Return the names of all functions in a statement that DuckDB has parsed."""
-    if isinstance(parsed, list):
-        return set().union(*map(_functions, parsed))
-    if not isinstance(parsed, dict):
-        return set()
-    own = {str(parsed["function_name"]).lower()} if "function_name" in parsed else set[str]()
-    return own.union(*map(_functions, parsed.values()))
 
 
 def _psycopg2() -> ModuleType:

@@ -270,6 +270,20 @@ def test_each_nonsense_has_an_error_of_its_own(trained: Settings, here: Settings
         predict(here, trained)
 
 
+def test_a_study_in_a_shared_warehouse_reads_the_models_from_their_own_file(
+    trained: Settings, here: Settings
+) -> None:
+    shared = here.warehouse.model_copy(update={"catalog": "postgres:host=db dbname=iss", "data_path": "/mnt"})
+    opened = open_models(trained.home, here.model_copy(update={"warehouse": shared}))
+    assert not opened.warehouse.shared
+    found = opened.warehouse.query("select count(*) n from cv_splits")["n"].to_pylist()
+    assert (
+        found
+        == Warehouse(trained.warehouse_path).query("select count(*) n from cv_splits")["n"].to_pylist()
+        != [0]
+    )
+
+
 def test_models_of_another_version_of_the_code_are_refused(
     trained: Settings, here: Settings, tmp_path: Path
 ) -> None:

@@ -279,7 +279,18 @@ def test_a_typed_query_reaches_the_tables_and_nothing_else(studied: Warehouse, t
     outside = tmp_path / "outside.csv"
     outside.write_text("a\n1\n")
     catalog = str(studied.settings.catalog).removeprefix("postgres:")
-    for query in ("select count(*) from patients", "with p as (from patients) select count(*) from p"):
+
+    def files() -> int:
+        return sum(1 for _ in Path(str(studied.settings.data_path)).rglob("*.parquet"))
+
+    before = files()
+    assert before
+    for query in (
+        "select count(*) from patients",
+        "with p as (from patients) select count(*) from p",
+        "select count(*) from warehouse.main.patients p, range(1) where exists (from unnest([1]))",
+        "select count(*) from main.patients",
+    ):
         assert studied.answer(query).columns[0].to_pylist() == [8]
     assert "patients" in studied.answer("show tables")["name"].to_pylist()
     for query in (
@@ -296,9 +307,22 @@ def test_a_typed_query_reaches_the_tables_and_nothing_else(studied: Warehouse, t
         "drop table patients",
         "call warehouse.merge_adjacent_files()",
         "set enable_external_access = true",
+        "select * from duckdb_databases()",
+        "from duckdb_databases",
+        "select * from __ducklake_metadata_warehouse.ducklake_snapshot",
+        "select * from __ducklake_metadata_warehouse.public.ducklake_snapshot",
+        "select (select max(snapshot_id) from __DUCKLAKE_metadata_warehouse.public.ducklake_snapshot) from patients",
+        "with p as (from __ducklake_metadata_warehouse.pg_catalog.pg_shadow) select * from p",
+        "from query_table('__ducklake_metadata_warehouse.public.ducklake_snapshot')",
+        "select * from ducklake_cleanup_old_files('warehouse', cleanup_all => true)",
+        "select * from patients where exists (from ducklake_expire_snapshots('warehouse', older_than => now()))",
+        f"from '{studied.settings.data_path}main/patients/*.parquet'",
+        f"from read_blob('{studied.settings.data_path}**')",
+        f"from glob('{studied.settings.data_path}**')",
     ):
         with pytest.raises((duckdb.Error, WarehouseError)):
             studied.answer(query)
+    assert files() == before
     assert not list(tmp_path.rglob("stolen.csv"))
     assert studied.query("select count(*) n from patients")["n"].to_pylist() == [8]
 
