@@ -274,7 +274,10 @@ def _mean_spectrum(
     settings: BehaviorSettings,
     whole: bool,
 ) -> NDArray[Any]:
-    """Return the mean spectrum of the windows of a video, or the spectrum of a chunk's only window; NaN without any."""
+    """Return the mean spectrum of the windows of a video, or the spectrum of a chunk's only window.
+
+    NaN without any window, and at frequencies that the samples of no window show.
+    """
     seconds, columns = settings.spectrum_seconds, values if values.ndim == 2 else values[:, None]
     if whole:
         spans = windows(time, stretch, seconds)
@@ -285,14 +288,19 @@ def _mean_spectrum(
             if time[b - 1] - time[a] <= seconds
         ]
     found = [spectrum(time[span], columns[span], start, seconds) for start, span in spans]
-    kept = [power for power in found if power is not None]
     nothing = np.full((len(frequencies(seconds)), columns.shape[1]), np.nan)
-    return np.mean(kept, axis=0) if kept else nothing
+    kept = np.array([power for power in found if power is not None]).reshape(-1, *nothing.shape)
+    shown = np.isfinite(kept)
+    return np.divide(
+        np.where(shown, kept, 0).sum(axis=0), shown.sum(axis=0), out=nothing, where=shown.any(axis=0)
+    )
 
 
 def _rhythm(at: NDArray[Any], power: NDArray[Any]) -> float:
-    """Return the frequency of a rhythm; NaN if no frequency stands out."""
-    if not np.isfinite(power).all() or not power.sum():
+    """Return the frequency of a rhythm among those that are shown; NaN if none stands out."""
+    shown = np.isfinite(power)
+    at, power = at[shown], power[shown]
+    if not power.sum():
         return float("nan")
     peak = int(power.argmax())
     near = power[max(0, peak - 1) : peak + 2].sum()

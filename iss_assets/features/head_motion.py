@@ -1,8 +1,9 @@
 """How fast and in which rhythm a head moves, from samples at irregular times.
 
 Nothing here assumes a frame rate: speeds are slopes of lines fitted to the samples around a moment, and rhythms are
-sines fitted to the samples of a window (least-squares spectral analysis: Lomb 1976, doi:10.1007/BF00648343), which needs
-no even spacing and no interpolation. Neither reaches across a gap.
+sines fitted to a spline of degree five through the samples of a window. Fitted to the samples themselves (Lomb 1976), whose times
+are as uneven as the film's pictures, a slow turn would be seen at every frequency: with a tenth of its size or half of
+it, depending on the phone. Frequencies that the samples are too few to show are not given. Neither reaches across a gap.
 """
 
 from __future__ import annotations
@@ -11,11 +12,19 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.interpolate import make_interp_spline
 
 from iss_assets.features.face_pose import Floats
 
 _FASTEST: Final = 4.0
 """Highest frequency that is fitted, in hertz: ten samples per second show up to five."""
+_SHOWN: Final = 0.45
+"""Highest frequency that samples show, as a share of their rate: at half of it, a sine can be 0 at every sample."""
+_EVEN_HZ: Final = 20
+"""Points per second at which the spline through the samples is read."""
+_APART: Final = 0.25
+"""Samples nearer to one another than this share of their usual distance are averaged: a curve through both would go far
+astray to meet what is only noise between them."""
 _WINDOW_FILLED: Final = 0.85
 """Share of a window's length that its samples must span."""
 _SAMPLES: Final = 24
@@ -112,7 +121,7 @@ def spectrum(time: Floats, values: Floats, start: float, seconds: float) -> Floa
     Parameters
     ----------
     time : ndarray of float, shape (n,)
-        The window's samples, all of one stretch, in seconds.
+        The window's samples, all of one stretch, in seconds, ascending without repeats.
     values : ndarray of float, shape (n, k)
         What moves.
     start, seconds : float
@@ -121,20 +130,43 @@ def spectrum(time: Floats, values: Floats, start: float, seconds: float) -> Floa
     Returns
     -------
     ndarray of float, shape (frequencies, k), or None
-        Mean squares that add up to the values' mean square; None if the samples do not fill the window.
+        Mean squares that add up to the values' mean square; NaN at frequencies that so many samples do not show. None if
+        the samples do not fill the window.
     """
+    least = _SAMPLES * seconds / 4
     span = time[-1] - time[0] if len(time) else 0.0
-    if span < _WINDOW_FILLED * seconds or len(time) < _SAMPLES * seconds / 4:
+    if span < _WINDOW_FILLED * seconds or len(time) < least:
         return None
-    at = time - start
+    time, values = _apart(time, values - values.mean(axis=0), _APART * span / (len(time) - 1))
+    if len(time) < least:
+        return None
+    shown = frequencies(seconds) <= _SHOWN * (len(time) - 1) / (time[-1] - time[0])
+    even = np.linspace(time[0], time[-1], int(np.ceil(_EVEN_HZ * span)) + 1)
+    values = make_interp_spline(time, values, k=5)(even)
+    at = even - start
     weight = np.sin(np.pi * np.clip(at / seconds, 0, 1)) ** 2
-    phase = 2 * np.pi * frequencies(seconds)[:, None] * at
+    phase = 2 * np.pi * frequencies(seconds)[shown, None] * at
     one = np.broadcast_to(1.0, phase.shape)
     line = np.broadcast_to(at / seconds - 0.5, phase.shape)
     design = np.stack([np.cos(phase), np.sin(phase), one, line], axis=1)
     weighted = design * weight
-    found = np.linalg.solve(weighted @ design.transpose(0, 2, 1), weighted @ (values - values.mean(axis=0)))
-    return np.asarray((found[:, 0] ** 2 + found[:, 1] ** 2) / 2 / _HANN_BANDWIDTH)
+    fitted = np.linalg.solve(weighted @ design.transpose(0, 2, 1), weighted @ values)
+    power = np.full((len(shown), values.shape[1]), np.nan)
+    power[shown] = (fitted[:, 0] ** 2 + fitted[:, 1] ** 2) / 2 / _HANN_BANDWIDTH
+    return power
+
+
+def _apart(time: Floats, values: Floats, least: float) -> tuple[Floats, Floats]:
+    """Average samples that follow one another in less than `least` seconds."""
+    if np.diff(time).min() >= least:
+        return time, values
+    begins, first = [0], time[0]
+    for place, moment in enumerate(time):
+        if moment - first >= least:
+            begins.append(place)
+            first = moment
+    count = np.diff(begins, append=len(time))
+    return np.add.reduceat(time, begins) / count, np.add.reduceat(values, begins, axis=0) / count[:, None]
 
 
 def windows(time: Floats, stretch: NDArray[Any], seconds: float) -> list[tuple[float, slice]]:

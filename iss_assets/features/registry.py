@@ -39,7 +39,7 @@ FEATURES: tuple[FeatureStage, ...] = (
         name="behavior",
         tables=(FaceBehavior, FaceBehaviorSummary),
         sources=(Frames, Faces, Landmarks),
-        code_version="1",
+        code_version="2",
         measure="iss_assets.features.behavior:measure_video",
         description="Head pose, blinks, mouth, brows, and motion of the head, from the stored meshes: geometric proxies, "
         "explained in docs/face_behavior.md.",

@@ -112,11 +112,17 @@ class FaceBehaviorSummary(Table):
     still_share: object = _share("Share of the time in which the head is still.")
     longest_still_s: object = _number("Longest span in which the head is still.", "s", ge=0)
     yaw_slow_deg: object = _number("Root mean square of yaw from 0.5 to 1 Hz.", "°", ge=0)
-    yaw_fast_deg: object = _number("Root mean square of yaw above 1 and up to 4 Hz.", "°", ge=0)
+    yaw_fast_deg: object = _number(
+        "Root mean square of yaw above 1 and up to 4 Hz; empty below nine pictures per second.", "°", ge=0
+    )
     pitch_slow_deg: object = _number("Root mean square of pitch from 0.5 to 1 Hz.", "°", ge=0)
-    pitch_fast_deg: object = _number("Root mean square of pitch above 1 and up to 4 Hz.", "°", ge=0)
+    pitch_fast_deg: object = _number(
+        "Root mean square of pitch above 1 and up to 4 Hz; empty below nine pictures per second.", "°", ge=0
+    )
     roll_slow_deg: object = _number("Root mean square of roll from 0.5 to 1 Hz.", "°", ge=0)
-    roll_fast_deg: object = _number("Root mean square of roll above 1 and up to 4 Hz.", "°", ge=0)
+    roll_fast_deg: object = _number(
+        "Root mean square of roll above 1 and up to 4 Hz; empty below nine pictures per second.", "°", ge=0
+    )
     nod_hz: object = _number("Frequency of a rhythm in pitch; empty without one.", "Hz", ge=0)
     shake_hz: object = _number("Frequency of a rhythm in yaw; empty without one.", "Hz", ge=0)
     blinks: object = column("INTEGER", "Blinks.", nullable=True, ge=0)
@@ -131,7 +137,9 @@ class FaceBehaviorSummary(Table):
         "From the 10th to the 90th percentile of `mouth_open`.", "eye distances", ge=0
     )
     mouth_motion: object = _number(
-        "Root mean square of `mouth_open` from 0.5 to 4 Hz: speaking and chewing.", "eye distances", ge=0
+        "Root mean square of `mouth_open` from 0.5 to 4 Hz: speaking and chewing; empty below nine pictures per second.",
+        "eye distances",
+        ge=0,
     )
     mouth_width_median: object = _number("Median of `mouth_width`.", "eye distances", ge=0)
     mouth_width_range: object = _number(

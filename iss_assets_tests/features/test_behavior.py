@@ -90,6 +90,17 @@ def test_the_rhythm_of_nodding_and_shaking_is_found(hertz: float, axis: int) -> 
     assert rows[0][f"{moved}_{part}_deg"] > 0.8 * 4 / np.sqrt(2)
 
 
+def test_a_camera_in_low_light_shows_slow_motion_and_rhythms_and_leaves_the_fast_part_open() -> None:
+    """At 7.5 pictures per second a sine of 3.75 Hz is 0 at every picture: what cannot be seen is empty, and not enormous."""
+    times = [n / 7.5 for n in range(90)]
+    moves = [(6 * np.sin(np.pi * t), 3 * np.sin(2 * np.pi * 1.75 * t), 0) for t in times]
+    _, rows = measure([turned(head(), *pose) for pose in moves], times)
+    for row in rows:
+        assert row["nod_hz"] == pytest.approx(1.75) and 3.5 < row["yaw_slow_deg"] < 4.3
+        assert row["yaw_fast_deg"] is row["pitch_fast_deg"] is row["mouth_motion"] is None
+        assert all(row[name] is None or abs(row[name]) < 1000 for name in BEHAVIOR_MEASURES)
+
+
 def test_a_still_head_is_still_and_a_turning_one_turns_as_fast_as_it_does() -> None:
     yaw = [0.0] * 40 + [20.0 * n / 20 for n in range(20)] + [20.0] * 30
     samples, (whole, *_) = measure([turned(head(), y, 0, 0) for y in yaw])

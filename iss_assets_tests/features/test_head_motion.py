@@ -73,6 +73,40 @@ def test_the_spectrum_is_scipys_where_times_are_regular() -> None:
     assert np.corrcoef(ours[:, 0], theirs)[0, 1] > 0.97
 
 
+def shown_at(frames_per_second: float, seconds: float) -> np.ndarray:
+    """Return the presentation times of the pictures that a film shows at each tenth of a second, each once."""
+    pictures = np.arange(int((seconds + 1) * frames_per_second)) / frames_per_second
+    asked = np.arange(int(10 * seconds)) / 10
+    return np.unique(pictures[np.searchsorted(pictures, asked + 1e-6, side="right") - 1])
+
+
+@pytest.mark.parametrize("rate", [30, 25, 24, 24000 / 1001, 14, 12, 11, 9, 8, 7.5, 7, 6])
+def test_a_slow_turn_is_not_fast_and_a_nod_is_a_nod_at_every_frame_rate(rate: float) -> None:
+    """Two phones that film the same head say the same: the true curves are known, whatever the times of the pictures."""
+    time = shown_at(rate, 5)
+    time = time[time <= 4.05]
+    turn, nod = 6 * np.sin(2 * np.pi * 0.5 * time + 1), 0.5 * np.sin(2 * np.pi * 2 * time)
+    power = spectrum(time, np.column_stack([turn, nod, turn + nod]), 0.0, 4.0)
+    assert power is not None
+    at = frequencies(4.0)
+    enough = at <= 0.45 * min(rate, 10)
+    assert (np.isfinite(power).all(axis=1) == enough).all()
+    assert enough.all() == (rate >= 9)
+    size = np.sqrt(2 * np.nansum(np.where((at > 1)[:, None], power, 0), axis=0))
+    assert size == pytest.approx([0, 0.5, 0.5], abs=0.04)
+    assert np.sqrt(2 * power[at <= 1, 0].sum()) == pytest.approx(5.5, abs=0.3)  # part of it is below 0.5 Hz
+
+
+def test_two_samples_at_nearly_one_moment_are_one() -> None:
+    """A curve through both of two noisy samples 2 ms apart would shoot to a hundred times the noise."""
+    time = np.sort(np.r_[irregular(4), irregular(4)[::4] + 0.002])
+    noise = np.random.default_rng(0).standard_normal((len(time), 50))
+    power = spectrum(time, noise, 0.0, 4.0)
+    assert power is not None and np.sqrt(power.sum(axis=0).mean()) == pytest.approx(1, abs=0.2)
+    pairs = np.sort(np.r_[np.arange(0, 4, 0.2), np.arange(0, 4, 0.2) + 0.002])
+    assert len(pairs) == 40 and spectrum(pairs, noise[:40], 0.0, 4.0) is None, "only five moments per second"
+
+
 def test_a_window_that_samples_do_not_fill_has_no_spectrum() -> None:
     time = irregular(4)
     assert spectrum(time[:30], time[:30, None], 0.0, 4.0) is None
