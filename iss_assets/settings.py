@@ -537,6 +537,12 @@ class EvaluationSettings(Section):
         """Level of every test: what `confidence` leaves to 1."""
         return round(1 - self.confidence, 12)
 
+    @model_validator(mode="after")
+    def _valid(self) -> EvaluationSettings:
+        if len(set(self.stability_seeds)) < len(self.stability_seeds):
+            raise ValueError("stability_seeds names different seeds")
+        return self
+
 
 class CheckInSettings(Section):
     """Models of answers that change from check-in to check-in, and what the clinic's report says about them."""
@@ -592,6 +598,8 @@ class CheckInSettings(Section):
 
     @model_validator(mode="after")
     def _valid(self) -> CheckInSettings:
+        if not self.targets or len(set(self.targets)) < len(self.targets):
+            raise ValueError("targets names one target or several different ones")
         if (
             not self.calibration
             or min(self.calibration) < 1

@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
-from iss_assets.settings import FaceSettings, Settings
+from iss_assets.settings import CheckInSettings, EvaluationSettings, FaceSettings, Settings
 
 
 def test_a_home_that_still_sets_the_device_of_face_detection_loads_with_one_clear_warning(
@@ -68,3 +68,22 @@ def test_a_folder_of_secrets_that_is_not_there_is_an_error_and_not_a_system_with
     monkeypatch.setenv("ISS_SECRETS", str(tmp_path / "not mounted"))
     with pytest.raises(SettingsError, match="not mounted"):
         Settings()
+
+
+@pytest.mark.parametrize(
+    ("section", "given", "words"),
+    [
+        (CheckInSettings, {"targets": ("pain_now", "pain_now")}, "targets names one target or several different"),
+        (CheckInSettings, {"targets": ()}, "targets names one target or several different"),
+        (CheckInSettings, {"calibration": (1, 1)}, "calibration names different numbers"),
+        (EvaluationSettings, {"stability_seeds": (3, 1, 3)}, "stability_seeds names different seeds"),
+    ],
+)  # fmt: skip
+def test_what_is_computed_for_each_of_several_values_is_not_computed_twice_for_one(
+    section: type[CheckInSettings] | type[EvaluationSettings],
+    given: dict[str, tuple[object, ...]],
+    words: str,
+) -> None:
+    with pytest.raises(ValidationError, match=words):
+        section.model_validate(given)
+    assert section.model_validate({name: values[-1:] or ("sleep",) for name, values in given.items()})

@@ -72,7 +72,9 @@ def attention_shortcuts(
     flagged = {
         r.video_id: {
             flag: spans
-            for flag, spans in json.loads(r.moments or "{}").items()
+            for flag, spans in json.loads(
+                r.moments if isinstance(r.moments, str) and r.moments else "{}"
+            ).items()
             if flag in SHORTCUTS and flag in list(r.flags)
         }
         for r in rows_of(video_quality)

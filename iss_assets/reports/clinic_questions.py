@@ -108,15 +108,15 @@ def needed_lines(needed: pd.DataFrame) -> list[str]:
         parts = []
         for row in rows_of(rows):
             unit = "" if row.quantity == "correlation" else " points"
+            # one row without a number makes the columns of whole numbers decimal
+            low, high = (None if pd.isna(v) else f"{int(v):,}" for v in (row.needed_low, row.needed_high))
             head = f"{QUANTITIES[row.quantity]} to within {row.wanted:g}{unit}"
             if row.verdict == KNOWN:
-                parts.append(
-                    f"{head}: about {row.needed:,} patients ({row.needed_low:,} to {row.needed_high:,})"
-                )
+                parts.append(f"{head}: about {int(row.needed):,} patients ({low} to {high})")
             elif row.verdict == NOT_KNOWN:
                 parts.append(
-                    f"{head}: {row.needed_low:,} to {row.needed_high:,} patients; with {row.patients} patients this study does "
-                    "not know its own variance better"
+                    f"{head}: {low} to {high} patients; with {row.patients} patients this study does not know its own "
+                    "variance better"
                 )
             else:
                 parts.append(f"{head}: cannot be said from {row.patients} patients")

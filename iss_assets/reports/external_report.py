@@ -254,7 +254,7 @@ def _context(inputs: ExternalReportInputs) -> dict[str, Any]:
             (name, charts.calibration_plot(bins[bins["experiment"] == e], name)) for e, name, _ in of_each
         ],
         "confusions": [_confusion(counts, e, name) for e, name, _ in of_each],
-        "left_out": _left_out(inputs.frame("external_left_out")),
+        "left_out": _left_out(inputs.frame("external_left_out"), len(results)),
         "not_applied": t.simple(
             "Models of the training study that were not applied.",
             ["Model", "Why"],
@@ -493,8 +493,8 @@ _WORDS = {
 }
 
 
-def _left_out(rows: pd.DataFrame) -> t.DataTable:
-    every = rows["experiment"].nunique()
+def _left_out(rows: pd.DataFrame, models: int) -> t.DataTable:
+    """Show who was left out by which of the models that were applied, of which there are so many."""
     alike: dict[tuple[str, str], list[str]] = {}
     for row in rows_of(rows.sort_values("patient_id", kind="stable")):
         alike.setdefault((row.patient_id, row.reason), []).append(describe(row.experiment)[1])
@@ -505,9 +505,9 @@ def _left_out(rows: pd.DataFrame) -> t.DataTable:
             (
                 patient,
                 _WORDS.get(why, why.replace("_", " ")),
-                "all" if len(models) == every else ", ".join(models),
+                "all" if len(of) == models else ", ".join(of),
             )
-            for (patient, why), models in alike.items()
+            for (patient, why), of in alike.items()
         ],
         "Every patient of this study was predicted by every model.",
     )

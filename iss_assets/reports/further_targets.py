@@ -55,11 +55,14 @@ def with_further_targets(answers: Mapping[str, str], inputs: StudyReportInputs) 
         )
         names = {e.name: e.title for e in CHECK_IN_EXPERIMENTS}
         models = [
-            names.get(str(m), str(m)) for m in dict.fromkeys(metrics.loc[metrics["kind"] == "model", "model"])
+            names.get(str(m), str(m)).lower()
+            for m in metrics.loc[metrics["kind"] == "model", "model"].unique()
         ]
         if models:
+            # each target has models of the same names
             add(
-                "models", f"For check-ins: {join([m.lower() for m in models])}; the clinic’s report has them."
+                "models",
+                f"For check-ins: {join(list(dict.fromkeys(models)))}; the clinic’s report has them.",
             )
         add(
             "measures", "Of check-ins: mean error, kappa, ICC, correlation within patients, changes detected."

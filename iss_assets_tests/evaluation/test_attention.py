@@ -69,6 +69,15 @@ def test_videos_that_are_flagged_throughout_or_whose_flag_was_rejected_say_nothi
     assert attention_shortcuts(VideoAttention.from_rows([]).to_pandas(), quality, SETTINGS).num_rows == 0
 
 
+@pytest.mark.parametrize("missing", [None, np.nan, pd.NA, ""])
+def test_a_video_whose_moments_are_missing_says_nothing_and_the_others_do(missing: object) -> None:
+    attention = attention_rows({"a": [0.9, 0.1], "b": [0.8, 0.2]})
+    quality = quality_rows({"a": {"glare": [[0, 1]]}, "b": {"glare": [[0, 1]]}})
+    quality["moments"] = pd.Series([missing, quality["moments"].iloc[1]], dtype=object)
+    (row,) = attention_shortcuts(attention, quality, SETTINGS).to_pylist()
+    assert (row["patients"], row["attention"]) == (1, 0.8)
+
+
 def test_p_is_corrected_for_the_number_of_experiments_and_flags() -> None:
     names = [f"{n:02d}" for n in range(12)]
     rng = np.random.default_rng(0)

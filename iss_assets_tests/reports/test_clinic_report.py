@@ -13,6 +13,7 @@ import pytest
 from iss_assets.evaluation.check_ins.study import CheckInInputs, evaluate_check_ins
 from iss_assets.reports.clinic_questions import likely_lines, needed_lines, useful
 from iss_assets.reports.clinic_report import ClinicReportInputs, write_clinic_report
+from iss_assets.schemas.check_ins import CheckInPatientsNeeded
 from iss_assets.settings import CheckInSettings
 from iss_assets.synthetic.check_ins import invent_check_ins
 
@@ -142,6 +143,33 @@ def test_a_number_of_patients_is_stated_only_as_well_as_it_is_known(verdict: str
     assert line.startswith("Pain now. To know the mean error to within 0.25 points: ")
     assert words in line
     assert ("about" in line) == (verdict == "known")
+
+
+def test_numbers_of_patients_stay_whole_beside_one_that_cannot_be_said() -> None:
+    row = {
+        "target": "pain_now",
+        "known": 1,
+        "model": "pain_now_ridge",
+        "patients": 29,
+        "check_ins": 100,
+        "wanted": 0.25,
+    }
+    told = {
+        "between_variance": 1.0,
+        "within_variance": 1.0,
+        "needed": 1200,
+        "needed_low": 20,
+        "needed_high": 1390,
+    }
+    rows = [
+        row | told | {"quantity": "mean_error", "verdict": "known"},
+        row | told | {"quantity": "gain_over_last_answer", "verdict": "too few patients to know"},
+        row | dict.fromkeys(told) | {"quantity": "correlation", "verdict": "cannot be said"},
+    ]
+    (line,) = needed_lines(CheckInPatientsNeeded.from_rows(rows).to_pandas())
+    assert "points: about 1,200 patients (20 to 1,390); " in line
+    assert "points: 20 to 1,390 patients; with 29 patients" in line
+    assert line.endswith("to within 0.25: cannot be said from 29 patients.")
 
 
 def test_ranges_calibration_decisions_and_numbers_of_patients_are_on_the_page(made: SimpleNamespace) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -162,3 +163,25 @@ def test_the_page_has_the_patients_the_rules_and_what_was_left_out(tmp_path: Pat
     ):
         assert words in said, words
     assert "Invented patients" not in said
+
+
+@pytest.mark.parametrize(
+    ("overlap", "left_out", "patient", "models"),
+    [
+        ({"X1": "same_file"}, {}, "X1", ["all"]),
+        # nobody else was left out of anything, and still one of two models is not all
+        ({}, {"X2": "no_scores"}, "X2", ["Random", "Forest", "Pain"]),
+    ],
+)
+def test_only_a_patient_whom_no_model_predicted_is_left_out_by_all(
+    overlap: dict[str, str], left_out: dict[str, str], patient: str, models: list[str], tmp_path: Path
+) -> None:
+    forest = replace(predicted("forest_pain", 24, 0.8), left_out=left_out)
+    made = tables(forest, predicted("resnet50_4_static", 24, 0.4), overlap=overlap)
+    page = write_external_report(ExternalReportInputs(made, {}, SETTINGS), tmp_path / "p.html").read_text(
+        "utf-8"
+    )
+    section = page[page.index("Patients who were not predicted.") :].split("</table>")[0]
+    rows = [re.sub("<[^>]+>|\\s+", " ", row).split() for row in section.split("<tr>")]
+    (row,) = (row for row in rows if patient in row)
+    assert row[-len(models) :] == models

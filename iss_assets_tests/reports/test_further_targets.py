@@ -31,6 +31,8 @@ def test_check_ins_are_in_the_checklist_and_on_the_card_only_where_they_were_pre
     assert "check-in" not in plain["outcome"] and model_card(without) == []
     assert more["outcome"].startswith(plain["outcome"]) and "Of each check-in: pain now" in more["outcome"]
     assert "predicted for new patients and after 1" in more["partition"]
+    # two targets have models of the same names, and each name is said once
+    assert "For check-ins: linear model and boosted trees; the clinic’s report has them." in more["models"]
     assert "Check-ins: " in more["events"] and " of 8 patients" in more["events"]
     ((name, text),) = model_card(with_them)
     assert name == "Further labels" and "pain now" in text
