@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from iss_assets.evaluation.check_ins.design import HIGHEST
-from iss_assets.evaluation.intervals import Interval, Statistic, bca_interval, mean_of, ratio_of_sums
+from iss_assets.evaluation.intervals import Interval, Statistic, bca_interval, mean_of
 from iss_assets.settings import CheckInSettings
 
 Array = NDArray[np.float64]
@@ -199,8 +199,8 @@ def metrics(sums: PatientSums, settings: CheckInSettings) -> dict[str, Interval]
         "kappa": (lambda: weighted_kappa(sums.cells), everyone),
         "icc": (lambda: icc(sums.moments, sums.check_ins), everyone),
         "within_correlation": (lambda: mean_of(sums.correlation[correlated]), correlated),
-        "changes_detected": (lambda: ratio_of_sums(sums.detected[moved], sums.changes[moved]), moved),
-        "false_alarms": (lambda: ratio_of_sums(sums.alarms[rested], sums.steady[rested]), rested),
+        "changes_detected": (lambda: mean_of(sums.detected[moved] / sums.changes[moved]), moved),
+        "false_alarms": (lambda: mean_of(sums.alarms[rested] / sums.steady[rested]), rested),
     }
     return {name: over_patients(make(), len(among), settings) for name, (make, among) in made.items()}
 

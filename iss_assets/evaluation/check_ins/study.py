@@ -36,7 +36,7 @@ from iss_assets.schemas.check_ins import (
 )
 from iss_assets.settings import CheckInSettings
 
-CODE_VERSION: Final = "4"
+CODE_VERSION: Final = "5"
 """Version of this package; increase it with every change of a figure."""
 
 _KEYS = ["target", "protocol", "known", "model"]

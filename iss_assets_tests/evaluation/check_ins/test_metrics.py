@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import spearmanr
-from sklearn.metrics import cohen_kappa_score, mean_absolute_error
+from sklearn.metrics import cohen_kappa_score, mean_absolute_error, recall_score
 from statsmodels.formula.api import ols
 from statsmodels.stats.anova import anova_lm
 
@@ -104,6 +104,29 @@ def test_a_change_is_detected_in_its_direction_and_size_and_only_between_neighbo
     assert found["false_alarms"].estimate == 1.0
     larger = CheckInSettings(important_change=3, bootstrap_samples=499)
     assert per_patient(*patient_sums(rows, larger), larger)[0]["changes"] == 1
+
+
+def test_a_patient_with_many_changes_counts_as_much_as_one_with_few() -> None:
+    """One patient has ten changes, none detected; the other one, which is: half, and not one in eleven."""
+    wild = [0.0, 5] * 5 + [0] * 4
+    rows = pd.DataFrame(
+        {
+            "patient_id": ["A"] * 3 + ["B"] * 14,
+            "check_in": [1, 2, 3, *range(1, 15)],
+            "answered": [0.0, 5, 5, *wild],
+            "predicted": [0.0, 5, 9, *[2.5] * 14],
+        }
+    )
+    each = [
+        recall_score(
+            abs(own["answered"].diff()[1:]) >= 2, abs(own["predicted"].diff()[1:]) >= 2, pos_label=label
+        )
+        for label in (True, False)
+        for _, own in rows.groupby("patient_id")
+    ]
+    found = metrics(patient_sums(rows, SETTINGS)[1], SETTINGS)
+    assert found["changes_detected"].estimate == np.mean(each[:2]) == 0.5
+    assert found["false_alarms"].estimate == 1 - np.mean(each[2:]) == 0.5
 
 
 def test_what_is_not_defined_is_empty_and_not_zero() -> None:
