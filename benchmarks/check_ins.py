@@ -21,11 +21,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from iss_assets.evaluation.check_ins.claims import BEATS, BEATS_LAST, FOLLOWS, YES, claims
+from iss_assets.evaluation.check_ins.claims import BEATS, BEATS_LAST, FOLLOWS, claims
 from iss_assets.evaluation.check_ins.design import check_ins, design, predictors
 from iss_assets.evaluation.check_ins.inference import mixed_effect
 from iss_assets.evaluation.check_ins.likely import reach_of
 from iss_assets.evaluation.check_ins.protocols import ROOM, predictions
+from iss_assets.evaluation.verdicts import YES
 from iss_assets.modeling.check_ins import NUISANCE, SENSORS, experiments_for
 from iss_assets.protocol.targets import target
 from iss_assets.settings import CheckInSettings

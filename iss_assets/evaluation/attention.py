@@ -18,6 +18,7 @@ import pyarrow as pa
 from iss_assets.evaluation.frames import rows_of
 from iss_assets.evaluation.intervals import bca_interval, holm, least_holm, mean_of
 from iss_assets.evaluation.permutation import least_sign_flip_p, sign_flip_p
+from iss_assets.evaluation.verdicts import verdict
 from iss_assets.protocol.flags import FLAGS
 from iss_assets.schemas.evaluation import AttentionShortcuts
 from iss_assets.settings import EvaluationSettings
@@ -103,7 +104,13 @@ def attention_shortcuts(
     least = [row.pop("p_least") for row in rows]
     for row, adjusted, reachable in zip(rows, holm(p), least_holm(p, least), strict=True):
         row |= {"p_value_holm": float(adjusted), "p_least_holm": float(reachable)}
-        row["verdict"] = _verdict(row, settings.alpha)
+        row["verdict"] = verdict(
+            row["difference"],
+            row["difference_low"],
+            row["p_value_holm"],
+            row["p_least_holm"],
+            settings.alpha,
+        )
     return AttentionShortcuts.from_rows(rows)
 
 
@@ -130,15 +137,6 @@ def _row(experiment: str, flag: str, videos: pd.DataFrame, settings: EvaluationS
         "p_value": sign_flip_p(difference, settings.permutations, settings.seed),
         "p_least": least_sign_flip_p(difference, settings.permutations),
     }
-
-
-def _verdict(row: dict[str, Any], alpha: float) -> str:
-    if row["difference"] <= 1e-12:
-        return "no"
-    # without an interval, all patients have the same difference
-    if row["p_value_holm"] <= alpha and (row["difference_low"] is None or row["difference_low"] > 0):
-        return "yes"
-    return "cannot be shown" if row["p_least_holm"] > alpha else "not shown"
 
 
 def attention_canaries(shortcuts: pd.DataFrame) -> list[dict[str, Any]]:

@@ -26,6 +26,7 @@ from iss_assets.evaluation.intervals import (
     scaled_brier,
     share_interval,
 )
+from iss_assets.evaluation.verdicts import verdict
 from iss_assets.protocol import terms
 from iss_assets.schemas.evaluation import Calibration, ConfusionCounts, ExperimentMetrics, ExperimentResults
 from iss_assets.settings import EvaluationSettings
@@ -185,9 +186,9 @@ def experiment_results(
     -------
     pyarrow.Table
         ``experiment_results``. The best baseline has the highest mean over the patients of the experiment; choosing it
-        afterward makes the comparison deliberately strict. An experiment beats it if the interval of the difference is
-        above 0 and the sign-flip p, Holm-adjusted over the experiments, does not exceed `alpha`. Without the second
-        condition, one in five studies with nine uninformative experiments would report an improvement by chance. The
+        afterward makes the comparison deliberately strict. An experiment beats it by the rule of `verdicts.verdict`: the
+        interval of the difference is above 0 and the sign-flip p, Holm-adjusted over the experiments, does not exceed
+        `alpha`. Without the second condition, one in five studies with nine uninformative experiments would report an improvement by chance. The
         result is "cannot be shown" if no p could have been small enough, because too few patients differ or too many
         experiments are compared.
     """
@@ -229,14 +230,9 @@ def experiment_results(
     p_plain = [row["baseline_p_holm"] for row in compared]
     bests = least_holm(p_plain, [row.pop("baseline_p_least") for row in compared])
     for row, p, least in zip(compared, holm(p_plain), bests, strict=True):
-        low, difference = row["baseline_difference_low"], row["baseline_difference"]
-        shown = low is not None and low > 0 and p <= alpha
-        if difference <= 1e-12:
-            row["beats_baseline"] = "no"
-        elif shown:
-            row["beats_baseline"] = "yes"
-        else:
-            row["beats_baseline"] = "cannot be shown" if least > alpha else "not shown"
+        row["beats_baseline"] = verdict(
+            row["baseline_difference"], row["baseline_difference_low"], float(p), float(least), alpha
+        )
         row["baseline_p_holm"] = float(p)
     return ExperimentResults.from_rows(rows)
 

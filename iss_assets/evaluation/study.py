@@ -26,7 +26,7 @@ from iss_assets.schemas.evaluation import CanaryResults, SplitStability
 from iss_assets.schemas.modeling import VideoAttention
 from iss_assets.settings import EvaluationSettings
 
-CODE_VERSION: Final = "4"
+CODE_VERSION: Final = "5"
 """Version of this package; increase it with every change of a figure."""
 
 SeedPredict = Callable[[int], pa.Table]

@@ -7,18 +7,10 @@ from collections.abc import Sequence
 import pandas as pd
 
 from iss_assets.evaluation.check_ins.added_value import QUESTION
-from iss_assets.evaluation.check_ins.claims import (
-    BEATS,
-    BEATS_LAST,
-    CANNOT,
-    FOLLOWS,
-    NO,
-    NOT_SHOWN,
-    VERDICTS,
-    YES,
-)
+from iss_assets.evaluation.check_ins.claims import BEATS, BEATS_LAST, FOLLOWS
 from iss_assets.evaluation.check_ins.protocols import REFERENCES, ROOM
 from iss_assets.evaluation.frames import rows_of
+from iss_assets.evaluation.verdicts import CANNOT, NO, NOT_SHOWN, VERDICTS, YES
 from iss_assets.modeling.check_ins import CHECK_IN_EXPERIMENTS, GROUPS, SENSORS
 from iss_assets.protocol.targets import BY_NAME
 from iss_assets.settings import CheckInSettings
@@ -48,6 +40,11 @@ def situations(known: Sequence[int]) -> str:
 def join(parts: Sequence[str], last: str = "and") -> str:
     """Join words as a sentence does."""
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} {last} {parts[-1]}"
+
+
+def _between(low: float, high: float, name: str = "") -> str:
+    """Write an interval; where there is none, that it is missing because all patients are alike."""
+    return "the same for every patient" if pd.isna(low) else f"{name}{low:.2f} to {high:.2f}"
 
 
 _VIDEOS = "the videos"
@@ -87,7 +84,7 @@ def answer(added: pd.DataFrame, effects: pd.DataFrame) -> list[str]:
         for row in rows_of(rows[rows["verdict"] == YES]):
             parts.append(
                 f"{seen} {verb(seen, 'make', 'makes')} the error smaller by {row.gain:.2f} points {situation(row.known)} "
-                f"({row.gain_low:.2f} to {row.gain_high:.2f})"
+                f"({_between(row.gain_low, row.gain_high)})"
             )
         if rest := said[NO] + said[NOT_SHOWN]:
             parts.append(f"{seen} {verb(seen, 'are', 'is')} not shown to add anything {situations(rest)}")
@@ -196,7 +193,7 @@ def _follows(title: str, rows: pd.DataFrame, seen: str, settings: CheckInSetting
     best = found.sort_values("estimate").iloc[-1]
     return [
         f"{title.capitalize()}: {seen} {verb(seen, 'go', 'goes')} along with a patient’s ups and downs. The correlation within "
-        f"patients is {best['estimate']:.2f} ({settings.confidence:.0%} interval {best['low']:.2f} to {best['high']:.2f}; "
+        f"patients is {best['estimate']:.2f} ({_between(best['low'], best['high'], f'{settings.confidence:.0%} interval ')}; "
         f"{best['patients']} patients; {model_title(best['model']).lower()})."
     ]
 

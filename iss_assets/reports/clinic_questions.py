@@ -10,14 +10,14 @@ from typing import Any, cast
 import pandas as pd
 
 from iss_assets.evaluation.check_ins.calibration import ANSWER, CALIBRATION, event_metric
-from iss_assets.evaluation.check_ins.claims import CANNOT, NO, YES
 from iss_assets.evaluation.check_ins.clinical import SET_METRICS
 from iss_assets.evaluation.check_ins.decisions import EVERYONE
 from iss_assets.evaluation.check_ins.design import HIGHEST
 from iss_assets.evaluation.check_ins.likely import EVENTS, SEVERE_ANSWER, WORSE
 from iss_assets.evaluation.check_ins.protocols import without_video
 from iss_assets.evaluation.check_ins.sample_size import KNOWN, NOT_KNOWN, QUANTITIES
-from iss_assets.evaluation.frames import number_or_none, rows_of
+from iss_assets.evaluation.frames import rows_of
+from iss_assets.evaluation.verdicts import CANNOT, NO, YES
 from iss_assets.modeling.check_ins import experiments_for
 from iss_assets.protocol.targets import BY_NAME as TARGETS
 from iss_assets.reports import charts
@@ -160,8 +160,11 @@ def likely_lines(metrics: pd.DataFrame, target: str, known: int, settings: Check
     compared = f" (without the video for {_of_ten(without.estimate)})" if without is not None else ""
     line = f"{head}the range holds the answer of {_of_ten(covered.estimate)} check-ins, and {use}{compared}."
     severe = found.get((model, "covered_severe"))
-    if severe is not None and number_or_none(severe.high) is not None and severe.high < settings.set_coverage:
-        line += f" Take care: of severe answers it holds only {_of_ten(severe.estimate)}."
+    if severe is not None and severe.patients > 1:
+        # several patients without an interval are all alike
+        high = severe.estimate if pd.isna(severe.high) else severe.high
+        if high < settings.set_coverage:
+            line += f" Take care: of severe answers it holds only {_of_ten(severe.estimate)}."
     return [line]
 
 

@@ -160,13 +160,15 @@ def _probabilities(row: Any, name: str, metrics: pd.DataFrame) -> list[str]:
         (metrics["experiment"] == row.experiment) & (metrics["metric"] == "calibration_in_the_large")
     ]
     lines = []
-    for m in rows_of(found[found["low"].notna()]):
-        if m.low > 0 or m.high < 0:
-            often = "more often" if m.low > 0 else "more rarely"
+    # several patients without an interval are all alike
+    for m in rows_of(found[found["low"].notna() | (found["patients"] > 1)]):
+        low, high = (round(m.estimate, 9),) * 2 if pd.isna(m.low) else (m.low, m.high)
+        if low > 0 or high < 0:
+            near, far = sorted((abs(low), abs(high)))
+            between = "the same for all" if pd.isna(m.low) else f"{near:.0%} to {far:.0%}"
             lines.append(
-                f"{name} expects pain {often} than it occurs here: by {abs(m.estimate):.0%} of patients "
-                f"({abs(m.low if m.low > 0 else m.high):.0%} to {abs(m.high if m.low > 0 else m.low):.0%}). Its probabilities must "
-                "not be read as they are."
+                f"{name} expects pain {'more often' if low > 0 else 'more rarely'} than it occurs here: by {abs(m.estimate):.0%} "
+                f"of patients ({between}). Its probabilities must not be read as they are."
             )
     if row.fold_spread is not None and not pd.isna(row.fold_spread) and row.fold_spread > APART:
         lines.append(

@@ -98,7 +98,10 @@ def test_a_probability_of_one_falls_into_the_last_bin(five: pd.DataFrame) -> Non
 
 
 def line(
-    five: pd.DataFrame, difference: tuple[float, float, float], p: float = 0.01, least: float = 0.001
+    five: pd.DataFrame,
+    difference: tuple[float, float | None, float | None],
+    p: float = 0.01,
+    least: float = 0.001,
 ) -> dict[str, Any]:
     models = pd.DataFrame(
         {
@@ -132,10 +135,13 @@ def line(
         ((0.0, -0.1, 0.1), "no"),
         ((0.1, -0.05, 0.2), "not shown"),
         ((0.1, 0.02, 0.2), "yes"),
+        # all patients differ by the same: there is no interval
+        ((0.1, None, None), "yes"),
+        ((-0.1, None, None), "no"),
     ],
 )
 def test_a_model_is_compared_with_the_best_baseline(
-    five: pd.DataFrame, difference: tuple[float, float, float], verdict: str
+    five: pd.DataFrame, difference: tuple[float, float | None, float | None], verdict: str
 ) -> None:
     row = line(five, difference)
     assert row["best_baseline"] == "sex"

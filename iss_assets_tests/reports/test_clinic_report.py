@@ -185,13 +185,13 @@ def test_ranges_calibration_decisions_and_numbers_of_patients_are_on_the_page(ma
     assert "Pain now: how far the interval of the mean error reaches to either side" in words
 
 
-def ranges(told: float, severe: tuple[float, float]) -> pd.DataFrame:
+def ranges(told: float, severe: tuple[float, float | None], patients: int = 9) -> pd.DataFrame:
     """The linear model's and another model's metrics of ranges, and those of the same guess without a video."""
     rows = [("pain_now_ridge", "covered", 0.93, 0.96), ("pain_now_ridge", "told", told, None)]
     rows += [("pain_now_ridge", "covered_severe", *severe), ("pain_now_boosting", "told", 1.0, None)]
     rows += [("first_answers", "told", 0.2, None), ("first_answers", "covered", 0.9, 0.95)]
     frame = pd.DataFrame(rows, columns=["model", "metric", "estimate", "high"])
-    return frame.assign(target="pain_now", known=3)
+    return frame.assign(target="pain_now", known=3, patients=patients)
 
 
 @pytest.mark.parametrize(
@@ -215,4 +215,10 @@ def test_a_model_that_cannot_tell_is_said_to_be_one(told: float, words: str) -> 
 def test_ranges_that_miss_severe_answers_are_warned_of() -> None:
     (line,) = likely_lines(ranges(0.7, (0.6, 0.89)), "pain_now", 3, SETTINGS)
     assert line.endswith("Take care: of severe answers it holds only 6 of 10.")
+    # no patient's severe answer is in its range: there is no interval, and nothing could be clearer
+    (line,) = likely_lines(ranges(0.7, (0.0, None)), "pain_now", 3, SETTINGS)
+    assert line.endswith("Take care: of severe answers it holds only 0 of 10.")
+    for severe, patients in (((1.0, None), 9), ((0.0, None), 1)):
+        (line,) = likely_lines(ranges(0.7, severe, patients), "pain_now", 3, SETTINGS)
+        assert "Take care" not in line
     assert likely_lines(ranges(0.7, (0.6, 0.89)).head(0), "pain_now", 3, SETTINGS) == []

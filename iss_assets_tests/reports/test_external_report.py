@@ -128,6 +128,28 @@ def test_probabilities_that_lean_and_folds_that_disagree_are_told_only_where_the
     assert "folds of Random Forest Pain disagree" in lines(predicted("forest_pain", 40, 0.9, apart=0.2))[1]
 
 
+@pytest.mark.parametrize(
+    ("lean", "patients", "words"),
+    [
+        (0.3, 24, "expects pain more often than it occurs here: by 30% of patients (the same for all)."),
+        (-0.3, 24, "expects pain more rarely than it occurs here: by 30% of patients (the same for all)."),
+        (0.0, 24, ""),
+        (0.3, 1, ""),
+    ],
+)
+def test_probabilities_that_lean_by_the_same_for_every_patient_are_told(
+    lean: float, patients: int, words: str
+) -> None:
+    made = tables(predicted("forest_pain", 24, 1.0))
+    metrics = made["external_metrics"].to_pandas()
+    of_it = metrics["metric"] == "calibration_in_the_large"
+    alike = {"estimate": lean, "low": None, "high": None, "patients": patients}
+    metrics.loc[of_it, list(alike)] = list(alike.values())
+    _, points = first_lines(made["external_results"].to_pandas(), metrics, SETTINGS)
+    said = [p for p in points if "expects pain" in p]
+    assert words in "".join(said) and bool(said) == bool(words)
+
+
 def test_enough_patients_are_not_called_few_and_nobody_is_said_to_be_left_out() -> None:
     many, few = lines(predicted("forest_pain", 400, 0.9))[1], lines(predicted("forest_pain", 24, 0.9))[1]
     assert "200 with and 200 without pain" in many and "That is few" not in many

@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from iss_assets.evaluation.check_ins.claims import NOT_SHOWN, verdict
 from iss_assets.evaluation.check_ins.design import Array, CheckIns, Design, predictors
 from iss_assets.evaluation.check_ins.learners import learner
 from iss_assets.evaluation.check_ins.metrics import over_patients
 from iss_assets.evaluation.check_ins.protocols import KNOWN, NEW, most_known, predict_known, predict_new
 from iss_assets.evaluation.intervals import Interval, holm, least_holm, mean_of
 from iss_assets.evaluation.permutation import least_sign_flip_p, sign_flip_p
+from iss_assets.evaluation.verdicts import NOT_SHOWN, verdict
 from iss_assets.modeling.check_ins import SENSORS, Group
 from iss_assets.settings import CheckInSettings
 
@@ -54,7 +54,7 @@ class Step:
     p, p_least, p_holm, p_least_holm : float
         Two-sided p by sign flips over patients; the smallest possible; both after Holm over all steps.
     verdict : str
-        As of a claim (see ``claims``).
+        As of a claim (see ``verdicts``).
     """
 
     target: str
@@ -98,7 +98,7 @@ def added_value(check_ins: CheckIns, designs: Sequence[Design], settings: CheckI
             s,
             p_holm=float(p),
             p_least_holm=float(least),
-            verdict=verdict(s.gain, float(p), float(least), settings.alpha),
+            verdict=verdict(s.gain.estimate, s.gain.low, float(p), float(least), settings.alpha),
         )
         for s, p, least in zip(made, adjusted, reachable, strict=True)
     ]

@@ -29,16 +29,13 @@ from iss_assets.evaluation.check_ins.protocols import (
 )
 from iss_assets.evaluation.intervals import Interval, Statistic, bca_interval, holm, least_holm, mean_of
 from iss_assets.evaluation.permutation import least_sign_flip_p, sign_flip_p
+from iss_assets.evaluation.verdicts import NOT_SHOWN, verdict
 from iss_assets.settings import CheckInSettings
 
 Array = NDArray[np.float64]
 
 FOLLOWS, BEATS_LAST, BEATS = "follows changes", "beats the last answer", "beats the best reference"
 KINDS = (FOLLOWS, BEATS_LAST, BEATS)
-
-YES, NO, NOT_SHOWN, CANNOT = "yes", "no", "not shown", "cannot be shown"
-VERDICTS = (YES, NO, NOT_SHOWN, CANNOT)
-"""Supported; points the other way; in favor, but it may be chance; nothing could have been shown with so few patients."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +59,7 @@ class Claim:
     p, p_holm, p_least : float
         Two-sided p by sign flips over patients, after Holm over all claims, and the smallest that Holm could have left.
     verdict : str
-        One of `VERDICTS`.
+        One of `verdicts.VERDICTS`.
     """
 
     target: str
@@ -123,19 +120,10 @@ def claims(
             c,
             p_holm=float(p),
             p_least_holm=float(least),
-            verdict=verdict(c.value, float(p), float(least), settings.alpha),
+            verdict=verdict(c.value.estimate, c.value.low, float(p), float(least), settings.alpha),
         )
         for c, p, least in zip(made, adjusted, reachable, strict=True)
     ]
-
-
-def verdict(value: Interval, p_holm: float, p_least_holm: float, alpha: float) -> str:
-    """Decide whether a claim is supported: in favor, its interval above 0, and p (Holm) at most alpha."""
-    if value.estimate is None or value.estimate <= 1e-12:
-        return NO
-    if p_holm <= alpha and value.low is not None and value.low > 0:
-        return YES
-    return CANNOT if p_least_holm > alpha else NOT_SHOWN
 
 
 MOST_COLUMNS = 5
@@ -250,10 +238,12 @@ def _beats(
     return made
 
 
-def _strength(claim: Claim) -> tuple[float, float]:
-    """Order claims from one that points the other way to one that is certain."""
-    estimate = claim.value.estimate or 0.0
-    return (-1.0, estimate) if estimate <= 0 else (1 - claim.p, estimate)
+def _strength(claim: Claim) -> tuple[float, float, float]:
+    """Order claims from one that points the other way, over one whose interval includes 0, to one that is certain."""
+    estimate, low = claim.value.estimate or 0.0, claim.value.low
+    if estimate <= 0:
+        return 0.0, estimate, 0.0
+    return 2.0 if low is None or low > 0 else 1.0, 1 - claim.p, estimate
 
 
 def _interval(statistic: Statistic, patients: int, settings: CheckInSettings) -> Interval:

@@ -19,11 +19,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from iss_assets.evaluation.check_ins.claims import NOT_SHOWN, verdict
 from iss_assets.evaluation.check_ins.design import Array, Integers
 from iss_assets.evaluation.check_ins.metrics import over_patients
 from iss_assets.evaluation.intervals import Interval, holm, least_holm, mean_of
 from iss_assets.evaluation.permutation import least_sign_flip_p, sign_flip_p
+from iss_assets.evaluation.verdicts import NOT_SHOWN, verdict
 from iss_assets.settings import CheckInSettings
 
 EVERYONE, NO_ONE = "everyone", "no one"
@@ -90,7 +90,7 @@ class Usefulness:
     p, p_least, p_holm, p_least_holm : float
         Two-sided p by sign flips over patients; the smallest possible; both after Holm over all.
     verdict : str
-        As of a claim (see ``claims``).
+        As of a claim (see ``verdicts``).
     """
 
     target: str
@@ -173,7 +173,7 @@ def corrected(made: Sequence[Usefulness], settings: CheckInSettings) -> list[Use
             u,
             p_holm=float(p),
             p_least_holm=float(least),
-            verdict=verdict(u.gain, float(p), float(least), settings.alpha),
+            verdict=verdict(u.gain.estimate, u.gain.low, float(p), float(least), settings.alpha),
         )
         for u, p, least in zip(made, adjusted, reachable, strict=True)
     ]

@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from iss_assets.evaluation.check_ins.claims import BEATS, BEATS_LAST, FOLLOWS, VERDICTS, claims, without
+from iss_assets.evaluation.check_ins.claims import BEATS, BEATS_LAST, FOLLOWS, claims, without
 from iss_assets.evaluation.check_ins.protocols import ROOM
+from iss_assets.evaluation.verdicts import VERDICTS
 from iss_assets.reports.clinic_lines import first_lines
 from iss_assets.settings import CheckInSettings
 from iss_assets.synthetic.check_ins import invent_check_ins
