@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow as arrow
 from numpy.typing import NDArray
 
+from iss_assets.evaluation.check_in_order import SENT_SQL
 from iss_assets.evaluation.frames import Rows
 from iss_assets.protocol import published
 from iss_assets.protocol.flags import FLAGS
@@ -25,8 +26,8 @@ _NEWEST_SQL: Final = f"""
 with newest as (
   select a.video_id
   from (select distinct video_id from video_attention where patient_id = $patient) as a
-  left join bpi_scores as b on b.submission_id = a.video_id
-  order by b.submitted_at desc nulls last, a.video_id desc
+  left join {SENT_SQL} as b on b.submission_id = a.video_id
+  order by b.sent desc nulls last, a.video_id desc
   limit {SHOWN}
 )
 select experiment, video_id, start_s, end_s, attention

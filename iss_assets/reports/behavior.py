@@ -14,6 +14,7 @@ import pandas as pd
 import pyarrow as arrow
 from numpy.typing import NDArray
 
+from iss_assets.evaluation.check_in_order import SENT_SQL
 from iss_assets.evaluation.frames import Rows, as_frame, number_or_none, rows_of
 from iss_assets.protocol.flags import FLAGS
 from iss_assets.reports import charts
@@ -29,9 +30,9 @@ _NEWEST_SQL: Final = f"""
 with newest as (
   select s.video_id
   from face_behavior_summary as s
-  left join bpi_scores as b on b.submission_id = s.video_id
+  left join {SENT_SQL} as b on b.submission_id = s.video_id
   where s.patient_id = $patient and s.chunk_index = -1 and s.measured > 0
-  order by b.submitted_at desc nulls last, s.video_id desc
+  order by b.sent desc nulls last, s.video_id desc
   limit {SHOWN}
 )
 select

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from iss_assets.evaluation.baselines import quality_measures
+from iss_assets.evaluation.check_in_order import local_times, sent
 from iss_assets.evaluation.frames import Rows, as_frame, number_or_none, rows_of
 from iss_assets.protocol import terms
 from iss_assets.reports import charts, report_tables
@@ -144,11 +145,8 @@ def _with_clock(scores: pd.DataFrame) -> pd.DataFrame:
 
     Where the offset from UTC is unknown, the time is kept as it was written.
     """
-    moment = pd.to_datetime(scores["submitted_at"], utc=True).dt.tz_localize(None)
-    local = moment + pd.to_timedelta(scores["utc_offset_minutes"].astype(float), unit="min")
-    clock = local.fillna(pd.to_datetime(scores["written_time"])).fillna(moment)
-    keys = scores.assign(clock=clock, _moment=moment.fillna(clock))
-    return keys.sort_values(["_moment", "submission_id"], ignore_index=True).drop(columns="_moment")
+    keys = scores.assign(clock=local_times(scores), _sent=sent(scores))
+    return keys.sort_values(["_sent", "submission_id"], ignore_index=True).drop(columns="_sent")
 
 
 def _clock_words(clock: datetime, offset: float | None) -> str:

@@ -11,6 +11,7 @@ from typing import Any, Final
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
+from iss_assets.evaluation.check_in_order import SENT_SQL
 from iss_assets.features.registry import missing_package_notes
 from iss_assets.privacy.audit import Action, AuditLine, AuditLog
 from iss_assets.protocol import terms
@@ -36,7 +37,10 @@ _PATIENTS: Final = """
 select
   p.patient_id, p.cohort, p.pain_level, p.enrolled_on,
   (select count(*) from bpi_scores as s where s.patient_id = p.patient_id) as check_ins,
-  (select max(submitted_at) from bpi_scores as s where s.patient_id = p.patient_id) as last_check_in,
+  (
+    select max(coalesce(submitted_on, cast(coalesce(written_time, submitted_at at time zone 'UTC') as date)))
+    from bpi_scores as s where s.patient_id = p.patient_id
+  ) as last_check_in,
   count(v.video_id) as videos,
   count(*) filter (q.usable) as usable,
   count(*) filter (len(q.flags) > 0) as flagged
@@ -46,7 +50,7 @@ left join video_quality as q using (video_id)
 group by all
 order by p.patient_id
 """
-_CHECK_INS: Final = """
+_CHECK_INS: Final = f"""
 select
   coalesce(s.submission_id, v.video_id) as submission_id, s.submitted_at, s.submitted_on, s.timeframe, s.setting,
   s.pain_now, s.chronic_pain, s.general_activity, s.mood, s.walking_ability, s.normal_work, s.relationships, s.sleep,
@@ -55,7 +59,8 @@ select
 from (select * from bpi_scores where patient_id = $patient) as s
 full join (select * from videos where patient_id = $patient) as v on v.video_id = s.submission_id
 left join video_quality as q on q.video_id = v.video_id
-order by s.submitted_at desc nulls last, 1 desc
+left join {SENT_SQL} as t on t.submission_id = s.submission_id
+order by t.sent desc nulls last, 1 desc
 """
 _NEWS: Final = """
 select

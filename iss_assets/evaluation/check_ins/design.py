@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from iss_assets.evaluation.check_in_order import sent
 from iss_assets.modeling.check_ins import GROUPS, Group, questionnaire_answers
 from iss_assets.protocol import terms
 from iss_assets.protocol.targets import Target
@@ -113,10 +114,8 @@ def check_ins(
     known = bpi_scores[bpi_scores["submission_id"].isin(filmed)].merge(
         splits[["patient_id", "split"]], on="patient_id"
     )
-    # a check-in without a known offset has no moment, but the time that was written orders it
-    when = pd.to_datetime(known["submitted_at"], utc=True).dt.tz_localize(None)
-    known = known.assign(_when=when.fillna(pd.to_datetime(known["written_time"])))
-    known = known.sort_values(["patient_id", "_when", "submission_id"], kind="stable", ignore_index=True)
+    known = known.assign(_sent=sent(known))
+    known = known.sort_values(["patient_id", "_sent", "submission_id"], kind="stable", ignore_index=True)
     answers = known[list(terms.SCORES)].apply(pd.to_numeric, errors="coerce").astype(float)
     rows = pd.concat([known[["patient_id", "submission_id", "split", "timeframe"]], answers], axis=1)
     day = pd.DataFrame(
