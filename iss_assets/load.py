@@ -502,7 +502,8 @@ def training_set(experiment: str, *, patients: Sequence[str] | None = None, home
     folds = splits(home)
     if folds.empty:
         raise WarehouseError("there are no folds yet: materialize cv_splits first")
-    items = load_items(warehouse(home), chosen, _settings(home).training, patients)
+    settings = _settings(home)
+    items = load_items(warehouse(home), chosen, settings.training, patients, settings.faces)
     pairs = zip(folds["patient_id"], folds["split"], strict=True)
     return TrainingSet(items, tuple(chosen.class_names), {str(p): int(s) for p, s in pairs})
 

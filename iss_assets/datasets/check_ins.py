@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import duckdb
 import pandas as pd
+from pyarrow import compute
 
+from iss_assets.datasets.proportions import crop_heights
 from iss_assets.evaluation.baselines import quality_measures
 from iss_assets.evaluation.check_ins.design import KEYS
 from iss_assets.evaluation.check_ins.study import CheckInInputs
 from iss_assets.modeling.check_ins import SOURCES, Source
 from iss_assets.protocol import terms
 from iss_assets.schemas.registry import whole_videos
+from iss_assets.settings import FaceSettings
 from iss_assets.warehouse.database import Warehouse
 
 _USABLE = "video_id in (select video_id from video_quality where usable)"
@@ -22,6 +25,8 @@ MADE_FROM = (
     "patients",
     "bpi_scores",
     "video_quality",
+    "frames",
+    "faces",
     "landmarks",
     "prompt_readings",
     *dict.fromkeys(table for source in SOURCES for table in (source.table, source.minus) if table),
@@ -30,7 +35,9 @@ MADE_FROM = (
 
 
 def _point(number: int) -> str:
-    return "[" + ", ".join(f"points[{3 * number + axis + 1}]" for axis in range(3)) + "]"
+    # x and z are fractions of the crop's width, y of its height
+    x, y, z = (f"points[{3 * number + axis + 1}]" for axis in range(3))
+    return f"[{x}, {y} * height_share, {z}]"
 
 
 def _distance(first: int, second: int) -> str:
@@ -53,8 +60,16 @@ what lowered brows, narrowed eyes and a raised lip change, the core of the facia
 297-306). Numbers are the points of MediaPipe's Face Mesh."""
 
 
-def check_in_inputs(warehouse: Warehouse) -> CheckInInputs:
-    """Read answers, splits and the measures of all usable videos."""
+def check_in_inputs(warehouse: Warehouse, faces: FaceSettings | None = None) -> CheckInInputs:
+    """Read answers, splits and the measures of all usable videos.
+
+    Parameters
+    ----------
+    warehouse : Warehouse
+        The study's tables.
+    faces : FaceSettings, optional
+        How the study's crops were cut; the defaults if not given.
+    """
     with warehouse.read() as connection:
         measures: dict[str, pd.DataFrame] = {}
         for source in SOURCES:
@@ -64,7 +79,7 @@ def check_in_inputs(warehouse: Warehouse) -> CheckInInputs:
                 measures[source.group] = (
                     frame if there is None else there.merge(frame, on=list(KEYS), how="outer")
                 )
-        face = _frame(connection, _face_shape_query())
+        face = face_shapes(connection, faces or FaceSettings())
         if len(face):
             measures["face"] = face
         quality = quality_measures(_frame(connection, "select * from video_quality where usable"))
@@ -87,6 +102,21 @@ def _frame(connection: duckdb.DuckDBPyConnection, query: str) -> pd.DataFrame:
     return connection.execute(query).to_arrow_table().to_pandas()
 
 
+def face_shapes(connection: duckdb.DuckDBPyConnection, faces: FaceSettings) -> pd.DataFrame:
+    """Return the means and spreads of `FACE_SHAPE` over each usable video."""
+    videos = connection.execute(
+        "select patient_id, video_id from video_quality where usable"
+    ).to_arrow_table()
+    found = []
+    for patient in videos["patient_id"].unique().to_pylist():
+        connection.register("_of_patient", videos.filter(compute.field("patient_id") == patient))
+        connection.register("_crops", crop_heights(connection, faces))
+        found.append(_frame(connection, _face_shape_query()))
+        connection.unregister("_crops")
+        connection.unregister("_of_patient")
+    return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
+
+
 def _face_shape_query() -> str:
     # the points of a mesh that went wrong can coincide
     shapes = ", ".join(
@@ -97,7 +127,8 @@ def _face_shape_query() -> str:
     )
     return (
         f"select patient_id, video_id, {summaries} from "
-        f"(select patient_id, video_id, {shapes} from landmarks where detected and {_USABLE}) group by all"
+        f"(select c.patient_id, video_id, {shapes} from _of_patient c join landmarks using (video_id) "
+        "join _crops using (video_id, frame_index) where detected) group by all"
     )
 
 

@@ -33,7 +33,7 @@ from iss_assets.modeling.pictures import EncodedFaces, SharedPictures, StoredFil
 from iss_assets.protocol import terms
 from iss_assets.schemas.audio import AUDIO_FEATURES
 from iss_assets.schemas.registry import whole_videos
-from iss_assets.settings import TrainingSettings
+from iss_assets.settings import FaceSettings, TrainingSettings
 from iss_assets.warehouse.database import Warehouse, WarehouseError
 
 LEFT_OUT_SCHEMA = pa.schema([("patient_id", pa.string()), ("video_id", pa.string()), ("reason", pa.string())])
@@ -45,6 +45,7 @@ def load_items(
     experiment: Experiment,
     settings: TrainingSettings,
     patients: Sequence[str] | None = None,
+    faces: FaceSettings | None = None,
 ) -> Items:
     """Load an experiment's items, ordered by patient, video and position in the video.
 
@@ -58,6 +59,8 @@ def load_items(
         Whether unusable videos are used, how many frames or chunks per patient, how large faces are.
     patients : sequence of str, optional
         Only these; all by default.
+    faces : FaceSettings, optional
+        How the study's crops were cut; the defaults if not given.
 
     Returns
     -------
@@ -74,7 +77,8 @@ def load_items(
         with _ahead(warehouse, connection, experiment, keys.num_rows, stored):
             arrays = [n for n in experiment.inputs if n not in SERIES and not (stored and n == "faces")]
             payload = {n: _fetch(connection, n) for n in arrays}
-        series = load_series(connection, [n for n in experiment.inputs if n in SERIES], keys, settings)
+        over_time = [n for n in experiment.inputs if n in SERIES]
+        series = load_series(connection, over_time, keys, settings, faces or FaceSettings())
         marked = _rows(connection, _MARKED) if stored else None
     inputs: dict[str, InputArray] = {name: _to_array(name, rows, settings) for name, rows in payload.items()}
     if marked is not None:

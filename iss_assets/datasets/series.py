@@ -13,10 +13,11 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import compute
 
+from iss_assets.datasets.proportions import crop_heights
 from iss_assets.features.face_pose import measure_heads, median_face
 from iss_assets.modeling.items import SERIES
 from iss_assets.modeling.series import Series, join_series, mean_by_instance
-from iss_assets.settings import TrainingSettings
+from iss_assets.settings import FaceSettings, TrainingSettings
 
 _MEDIAN_OF: Final = 400
 """Meshes of a video, evenly spaced, that its median face is made from."""
@@ -27,10 +28,9 @@ _COLUMNS: Final = ", ".join(f"{name}::float as {name}" for name in SERIES["behav
 _SAMPLES: Final = {
     "embedding_series": "select c.place, f.time_s, t.embedding as value from _of_patient c join embeddings t using (video_id) "
     "join frames f using (video_id, frame_index)",
-    # a mesh is stored in fractions of its crop, which is a box of any proportions
-    "mesh_series": "select c.place, f.time_s, (b.y2 - b.y1) / nullif(b.x2 - b.x1, 0) as height, t.points as value "
+    "mesh_series": "select c.place, f.time_s, h.height_share, t.points as value "
     "from _of_patient c join landmarks t using (video_id) join frames f using (video_id, frame_index) "
-    "join faces b using (video_id, frame_index) where t.detected",
+    "join _crops h using (video_id, frame_index) where t.detected",
     "behavior_series": f"select c.place, t.time_s, {_COLUMNS} from _of_patient c join face_behavior t using (video_id) "
     "where not t.repeated",
 }
@@ -45,7 +45,11 @@ IN_VIDEOS: Final = {
 
 
 def load_series(
-    connection: duckdb.DuckDBPyConnection, names: Sequence[str], chosen: pa.Table, settings: TrainingSettings
+    connection: duckdb.DuckDBPyConnection,
+    names: Sequence[str],
+    chosen: pa.Table,
+    settings: TrainingSettings,
+    faces: FaceSettings,
 ) -> dict[str, Series]:
     """Load series of videos.
 
@@ -59,6 +63,8 @@ def load_series(
         ``patient_id``, ``video_id`` and ``place`` (0, 1, ...) of the videos, ordered by patient.
     settings : TrainingSettings
         How many seconds an instance lasts, and how many instances a video has at most.
+    faces : FaceSettings
+        How crops were cut: a mesh is stored in fractions of its crop.
 
     Returns
     -------
@@ -70,11 +76,15 @@ def load_series(
     parts: dict[str, list[tuple[np.ndarray, ...]]] = {name: [] for name in names}
     for patient in patients:
         connection.register("_of_patient", chosen.filter(compute.field("patient_id") == patient))
+        if "mesh_series" in names:
+            connection.register("_crops", crop_heights(connection, faces))
         for name in names:
             samples = connection.execute(_SAMPLES[name]).to_arrow_table()
             video = samples["place"].to_numpy().astype(np.int64)
             number = np.floor(samples["time_s"].to_numpy() / settings.instance_s + 1e-9).astype(np.int64)
             parts[name].append(mean_by_instance(_values(name, samples, video), video, number))
+        if "mesh_series" in names:
+            connection.unregister("_crops")
         connection.unregister("_of_patient")
     return join_series(
         {name: _joined(found) for name, found in parts.items()}, chosen.num_rows, settings.instances_per_video
@@ -102,7 +112,7 @@ def _values(name: str, samples: pa.Table, video: np.ndarray) -> np.ndarray:
             values if len(values) else np.zeros((0, 3 * _POINTS if name == "mesh_series" else 0), np.float32)
         )
     points = values.reshape(-1, _POINTS, 3) * np.array([1, 0, 1], np.float32)
-    height = np.nan_to_num(samples["height"].to_numpy(zero_copy_only=False), nan=1.0)
+    height = samples["height_share"].to_numpy()
     points[:, :, 1] = values.reshape(-1, _POINTS, 3)[:, :, 1] * height[:, None]
     moved = np.empty_like(values)
     for own in (np.flatnonzero(video == place) for place in np.unique(video)):

@@ -15,7 +15,7 @@ import pyarrow as arrow
 from numpy.typing import NDArray
 
 from iss_assets.features.blinks import EyeEvents, find_eye_events, open_eye
-from iss_assets.features.face_pose import crop_sides, measure_heads, median_face, picture_points
+from iss_assets.features.face_pose import measure_heads, median_face, picture_points
 from iss_assets.features.face_proxies import measure_faces
 from iss_assets.features.head_motion import (
     durations,
@@ -28,6 +28,7 @@ from iss_assets.features.head_motion import (
     windows,
 )
 from iss_assets.features.stages import SourceRows
+from iss_assets.media.crops import BOX, crops_in
 from iss_assets.schemas.behavior import FaceBehavior, FaceBehaviorSummary
 from iss_assets.schemas.visual import Faces, Frames, Landmarks
 from iss_assets.settings import BehaviorSettings, FaceSettings, Settings
@@ -52,7 +53,7 @@ def measure_video(video: Mapping[str, Any], rows: SourceRows, settings: Settings
     """Measure one video's behavior from its stored rows, see `measure_behavior`."""
     return measure_behavior(
         rows.of(Frames, ["frame_index", "time_s", "chunk_index", "picture_hash", "width", "height"]),
-        rows.of(Faces, ["frame_index", "x1", "y1", "x2", "y2"]),
+        rows.of(Faces, ["frame_index", *BOX]),
         rows.of(Landmarks, ["frame_index", "detected", "points"]),
         settings.behavior,
         settings.faces,
@@ -105,15 +106,8 @@ def _measure_samples(
     time, index = _numbers(frames, "time_s"), _numbers(frames, "frame_index")
     detected = np.asarray(landmarks["detected"])
     found = _numbers(landmarks, "frame_index")[detected]
-    place, box = np.searchsorted(index, found), np.searchsorted(_numbers(faces, "frame_index"), found)
-    boxes = np.stack([_numbers(faces, name)[box] for name in ("x1", "y1", "x2", "y2")], axis=1)
-    sides = crop_sides(
-        boxes,
-        _numbers(frames, "width")[place],
-        _numbers(frames, "height")[place],
-        crops.margin,
-        crops.image_size,
-    )
+    place = np.searchsorted(index, found)
+    sides = crops_in(frames, faces, found, crops)
     samples: dict[str, NDArray[Any]] = {
         "frame_index": found,
         "time_s": time[place],

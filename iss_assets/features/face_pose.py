@@ -62,28 +62,6 @@ class Heads:
     fit_error: Floats
 
 
-def crop_sides(
-    boxes: NDArray[Any], widths: NDArray[Any], heights: NDArray[Any], margin: int, side: int
-) -> NDArray[np.int64]:
-    """Return where crops lie in their pictures: left, top, width, height in whole pixels, as `media.faces.crop_face` cuts.
-
-    Parameters
-    ----------
-    boxes : ndarray of float, shape (n, 4)
-        x1, y1, x2, y2 in pixels.
-    widths, heights : ndarray of int, shape (n,)
-        Sizes of the pictures.
-    margin, side : int
-        `FaceSettings.margin` and `FaceSettings.image_size`.
-    """
-    x1, y1, x2, y2 = np.asarray(boxes, np.float64).T
-    extra_x, extra_y = (margin * length / (side - margin) / 2 for length in (x2 - x1, y2 - y1))
-    left, top = (np.maximum(v, 0).astype(np.int64) for v in (x1 - extra_x, y1 - extra_y))
-    right = np.minimum(x2 + extra_x, widths).astype(np.int64)
-    bottom = np.minimum(y2 + extra_y, heights).astype(np.int64)
-    return np.stack([left, top, right - left, bottom - top], axis=1)
-
-
 def picture_points(points: NDArray[Any], crops: NDArray[np.int64]) -> Floats:
     """Bring meshes from fractions of their crops to pixels of the picture.
 
@@ -92,7 +70,7 @@ def picture_points(points: NDArray[Any], crops: NDArray[np.int64]) -> Floats:
     points : ndarray of float, shape (n, 468, 3)
         As stored: x and y in fractions of the crop's sides, z on the scale of x.
     crops : ndarray of int, shape (n, 4)
-        From `crop_sides`.
+        From `media.crops.crop_sides`.
     """
     left, top, width, height = crops.astype(np.float64).T[:, :, None]
     x, y, z = np.moveaxis(np.asarray(points, np.float64), 2, 0)

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as arrow
 
 from iss_assets.features.stages import SourceRows
+from iss_assets.media.crops import BOX, crops_in
 from iss_assets.media.face_networks import find_network
 from iss_assets.media.identity import FaceMoments, average_moments, embed_faces, load_network, typical_moment
 from iss_assets.media.landmarks import decode_crops
@@ -17,8 +18,6 @@ from iss_assets.media.mask import is_masked, measure_cover
 from iss_assets.schemas.identity import FaceIdentity
 from iss_assets.schemas.visual import Faces, Frames, Landmarks
 from iss_assets.settings import IdentitySettings, Settings
-
-_BOX = ("x1", "y1", "x2", "y2")
 
 
 def measure_video(
@@ -80,19 +79,18 @@ def face_moments(rows: SourceRows, settings: Settings) -> tuple[list[int], FaceM
     chosen = _chosen(meshed, settings.identity)
     if not len(chosen):
         return [], None
-    pictures = rows.of(Faces, ["frame_index", *_BOX, "crop"], frames=chosen.tolist())
+    pictures = rows.of(Faces, ["frame_index", *BOX, "crop"], frames=chosen.tolist())
     crops = decode_crops(pictures["crop"])
     bare = np.array([not is_masked(measure_cover(crop), settings.quality) for crop in crops], bool)
     if not bare.any():
         return [], None
     meshes = rows.of(Landmarks, ["frame_index", "points"], frames=chosen.tolist())
     points = np.array(meshes["points"].to_pylist(), np.float32).reshape(len(chosen), -1, 3)
-    boxes = np.stack([pictures[name].to_numpy() for name in _BOX], axis=1)
-    times = rows.of(Frames, ["frame_index", "time_s"])
-    index, seconds = times["frame_index"].to_numpy(), times["time_s"].to_numpy()
-    seen = seconds[np.searchsorted(index, chosen)]
+    frames = rows.of(Frames, ["frame_index", "time_s", "width", "height"])
+    sizes = crops_in(frames, pictures, chosen, settings.faces)[:, 2:]
+    seen = frames["time_s"].to_numpy()[np.searchsorted(frames["frame_index"].to_numpy(), chosen)]
     moment = np.arange(len(chosen)) // settings.identity.faces_per_moment
-    vectors = embed_faces(crops[bare], points[bare], boxes[bare], network)
+    vectors = embed_faces(crops[bare], points[bare], sizes[bare], network)
     last = float(seen[-1]) + 1 / settings.video.fps
     averaged = average_moments(network.method, seen[bare], moment[bare], vectors, last)
     return np.unique(moment[bare]).tolist(), averaged

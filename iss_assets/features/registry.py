@@ -19,7 +19,7 @@ FEATURES: tuple[FeatureStage, ...] = (
         name="identity",
         tables=(FaceIdentity,),
         sources=(Frames, Faces, Landmarks),
-        code_version="1",
+        code_version="2",
         measure="iss_assets.features.identity:measure_video",
         description="Is it the same person? A few faces at a time, as vectors that the flag `other_person` and the study's "
         "check for one face under two patients compare. Nobody is identified.",

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from iss_assets.media.crops import crop_sides
 from iss_assets.media.mtcnn import NETWORKS, pretrained, suppress
 from iss_assets.settings import FaceSettings
 
@@ -305,13 +306,10 @@ def crop_face(
     ndarray of uint8, shape (image_size, image_size, 3)
     """
 
-    side, margin = settings.image_size, settings.margin
-    height, width = picture.shape[:2]
-    extra_x = margin * (box[2] - box[0]) / (side - margin) / 2
-    extra_y = margin * (box[3] - box[1]) / (side - margin) / 2
-    x1, y1 = int(max(box[0] - extra_x, 0)), int(max(box[1] - extra_y, 0))
-    x2, y2 = int(min(box[2] + extra_x, width)), int(min(box[3] + extra_y, height))
-    face = Image.fromarray(np.ascontiguousarray(picture[y1:y2, x1:x2]))
+    side = settings.image_size
+    height, width = np.array(picture.shape[:2])[:, None]
+    left, top, wide, tall = crop_sides(np.array([box]), width, height, settings.margin, side)[0].tolist()
+    face = Image.fromarray(np.ascontiguousarray(picture[top : top + tall, left : left + wide]))
     return np.asarray(face.resize((side, side), Image.Resampling.BILINEAR))
 
 

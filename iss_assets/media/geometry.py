@@ -50,7 +50,7 @@ class MeshFindings:
 
 
 def examine_meshes(
-    points: NDArray[Any], frame_index: NDArray[Any], settings: QualitySettings
+    points: NDArray[Any], heights: NDArray[Any], frame_index: NDArray[Any], settings: QualitySettings
 ) -> MeshFindings:
     """Examine the meshes of one video.
 
@@ -58,6 +58,8 @@ def examine_meshes(
     ----------
     points : ndarray of float, shape (n, 468, 3)
         Meshes, in fractions of their crops' sides.
+    heights : ndarray of float, shape (n,)
+        Heights of the crops as shares of their widths; angles and shapes are those in the picture.
     frame_index : ndarray of int, shape (n,)
         The samples that they belong to, in ascending order.
     settings : QualitySettings
@@ -75,6 +77,7 @@ def examine_meshes(
     parts = [
         _examine(
             points[max(0, start - 1) : start + _BLOCK],
+            heights[max(0, start - 1) : start + _BLOCK],
             frame_index[max(0, start - 1) : start + _BLOCK],
             settings,
         )
@@ -97,14 +100,17 @@ def examine_meshes(
 
 
 def _examine(
-    points: NDArray[Any], frame_index: NDArray[Any], settings: QualitySettings
+    points: NDArray[Any], heights: NDArray[Any], frame_index: NDArray[Any], settings: QualitySettings
 ) -> dict[str, NDArray[Any]]:
     """Return one value per mesh, and for ``jumped`` one per step between neighboring samples."""
     flat = points[..., :2].astype(np.float64)
-    right, left, mouth = (flat[:, list(where)].mean(axis=1) for where in (_RIGHT_EYE, _LEFT_EYE, _MOUTH))
+    true = flat.copy()
+    true[..., 1] *= heights[:, None]
+    right, left, mouth = (true[:, list(where)].mean(axis=1) for where in (_RIGHT_EYE, _LEFT_EYE, _MOUTH))
     across, down = left - right, mouth - (left + right) / 2
     outside = ((flat < -settings.mesh_outside) | (flat > 1 + settings.mesh_outside)).any(axis=(1, 2))
-    close = np.linalg.norm(across, axis=1) < settings.mesh_eye_distance
+    apart = flat[:, list(_LEFT_EYE)].mean(axis=1) - flat[:, list(_RIGHT_EYE)].mean(axis=1)
+    close = np.linalg.norm(apart, axis=1) < settings.mesh_eye_distance
     low, high = flat.min(axis=1), flat.max(axis=1)
     nose = flat[:, _NOSE]
     margin = settings.mesh_nose_margin * (high - low)
@@ -115,12 +121,12 @@ def _examine(
         # a mirrored face has its eyes swapped, so the position of the mouth decides what is upright
         "turned": np.abs(np.degrees(np.arctan2(down[:, 0], down[:, 1]))) > settings.mesh_turned_degrees,
         "implausible": outside | close | astray,
-        "jumped": _jumped(flat, frame_index, settings.mesh_jump),
+        "jumped": _jumped(true, frame_index, settings.mesh_jump),
     }
 
 
-def _jumped(flat: NDArray[Any], frame_index: NDArray[Any], jump: float) -> NDArray[np.bool_]:
-    centered = flat - flat.mean(axis=1, keepdims=True)
+def _jumped(true: NDArray[Any], frame_index: NDArray[Any], jump: float) -> NDArray[np.bool_]:
+    centered = true - true.mean(axis=1, keepdims=True)
     shape = centered / np.maximum(np.sqrt((centered**2).sum(axis=2).mean(axis=1)), 1e-6)[:, None, None]
     way = np.linalg.norm(np.diff(shape, axis=0), axis=2).mean(axis=1)
     # the shape has a mean radius of 1, a face is two radii wide

@@ -189,7 +189,7 @@ def load_network(network: FaceNetwork) -> None:
 
 
 def embed_faces(
-    crops: NDArray[Any], points: NDArray[Any], boxes: NDArray[Any], network: FaceNetwork
+    crops: NDArray[Any], points: NDArray[Any], crop_sizes: NDArray[Any], network: FaceNetwork
 ) -> Vectors:
     """Compute one vector per face.
 
@@ -199,9 +199,10 @@ def embed_faces(
         RGB crops.
     points : ndarray of float, shape (n, 468, 3)
         Their meshes, in shares of the crop's side.
-    boxes : ndarray of float, shape (n, 4)
-        x1, y1, x2, y2 that the crops were cut from: a crop is square but its box is not, and a face that is aligned
-        without its true proportions looks like somebody else's.
+    crop_sizes : ndarray of float, shape (n, 2)
+        Width and height of what the crops were cut from, in the picture's pixels (`crops.crop_sides`): a crop is square, but
+        that is not, and a face that is aligned without its true proportions looks like somebody else's. The box that was
+        found will not do: at the picture's edge it reaches beyond it.
     network : FaceNetwork
         From `find_network`.
 
@@ -221,7 +222,7 @@ def embed_faces(
         run = _sface(str(network.file), network.file.stat().st_mtime_ns)
         places = five_points(points)
         with _running, opencv_in_one_thread():
-            return np.stack([run(align_face(c, p, b)) for c, p, b in zip(crops, places, boxes, strict=True)])
+            return np.stack([run(align_face(*face)) for face in zip(crops, places, crop_sizes, strict=True)])
     return _vggface2_vectors(crops, network.file)
 
 
@@ -232,7 +233,7 @@ def five_points(points: NDArray[Any]) -> NDArray[np.float64]:
     return np.stack([*eyes, *rest], axis=1)[..., :2].astype(np.float64)
 
 
-def align_face(crop: NDArray[Any], places: NDArray[Any], box: NDArray[Any]) -> NDArray[np.uint8]:
+def align_face(crop: NDArray[Any], places: NDArray[Any], crop_size: NDArray[Any]) -> NDArray[np.uint8]:
     """Move, turn and scale a face to where SFace expects it, in one resampling that also restores its proportions.
 
     Parameters
@@ -241,10 +242,10 @@ def align_face(crop: NDArray[Any], places: NDArray[Any], box: NDArray[Any]) -> N
         The crop as stored.
     places : ndarray of float, shape (5, 2)
         From `five_points`.
-    box : ndarray of float, shape (4,)
+    crop_size : ndarray of float, shape (2,)
         See `embed_faces`.
     """
-    size = np.array([box[2] - box[0], box[3] - box[1]], np.float64)
+    size = np.asarray(crop_size, np.float64)
     transform = _similarity(places * size, _TARGETS)
     transform[:, :2] *= size / crop.shape[0]
     return np.asarray(cv2.warpAffine(crop, transform, (_SIDE, _SIDE)), np.uint8)

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as arrow
 from numpy.typing import NDArray
 
+from iss_assets.media.crops import crops_in, height_share
 from iss_assets.media.geometry import examine_meshes
 from iss_assets.media.identity import PersonFound
 from iss_assets.media.landmarks import decode_crops
@@ -24,9 +25,9 @@ from iss_assets.media.measures import perceptual_blur
 from iss_assets.media.moments import SampleTimes, Span, span_between
 from iss_assets.protocol.flags import CAUSE_OF, FLAGS
 from iss_assets.protocol.reviews import EXCLUDED
-from iss_assets.settings import QualitySettings
+from iss_assets.settings import FaceSettings, QualitySettings
 
-QUALITY_CODE_VERSION: Final = "5"
+QUALITY_CODE_VERSION: Final = "6"
 """Part of the fingerprints: raise it when the same rows and settings produce different measures, flags, or moments."""
 
 _MESH_BATCH: Final = 1024
@@ -117,6 +118,7 @@ def assess_video(
     fps: float = 10.0,
     max_seconds: float = math.inf,
     others: OtherVideos | None = None,
+    crops: FaceSettings | None = None,
 ) -> VideoAssessment:
     """Measure one video's quality and flag its issues.
 
@@ -137,6 +139,8 @@ def assess_video(
         Second at which sampling stops; frames after it do not count as missing.
     others : OtherVideos, optional
         Needed for the flags `duplicate` and `other_person`.
+    crops : FaceSettings, optional
+        How the crops were cut; the defaults if not given.
 
     Returns
     -------
@@ -154,7 +158,8 @@ def assess_video(
         _faces(found, frames, faces, times, own)
         _light(found, frames, times)
         points, meshed = _meshes(landmarks)
-        _mesh(found, landmarks, points, meshed, times.of(meshes))
+        heights = height_share(crops_in(frames, faces, meshed, crops or FaceSettings()))
+        _mesh(found, landmarks, points, heights, meshed, times.of(meshes))
         _crops(found, faces, fps, times.of(own))
         _person(found, others.person)
         _sound(found, video, audio)
@@ -341,13 +346,18 @@ def _meshes(landmarks: arrow.Table) -> tuple[NDArray[np.float32], NDArray[Any]]:
 
 
 def _mesh(
-    found: _Findings, landmarks: arrow.Table, points: NDArray[Any], meshed: NDArray[Any], times: SampleTimes
+    found: _Findings,
+    landmarks: arrow.Table,
+    points: NDArray[Any],
+    heights: NDArray[Any],
+    meshed: NDArray[Any],
+    times: SampleTimes,
 ) -> None:
     settings = found.settings
     detected = _numbers(landmarks, "detected") > 0
     found.measures["landmark_rate"] = float(detected.mean()) if len(detected) else None
     found.share("landmarks_missing", ~detected, times, settings.landmark_failure)
-    findings = examine_meshes(points, meshed, settings)
+    findings = examine_meshes(points, heights, meshed, settings)
     found.measures["roll_deg"] = findings.roll_deg
     found.measures["turned_share"] = findings.turned
     found.measures["mirrored_share"] = findings.mirrored

@@ -18,7 +18,7 @@ from iss_assets.schemas.behavior import BEHAVIOR_MEASURES
 from iss_assets.schemas.voice import VOICE_FEATURES
 from iss_assets.schemas.words import TEXT_MEASURES
 
-CODE_VERSION: Final = "2"
+CODE_VERSION: Final = "3"
 """Version of the check-in models; increase it with every change of what they predict."""
 
 Group = Literal["demographics", "time", "quality", "questionnaire", "face", "behavior", "voice", "words"]

@@ -21,7 +21,7 @@ FOREST_CODE_VERSION: Final = "3"
 """Version of the code of forests. It is separate because forests are grown in minutes and networks in days. Since
 version 3 each tree draws as many rows as there are frames, not as many as there are submissions."""
 
-ATTENTION_CODE_VERSION: Final = "1"
+ATTENTION_CODE_VERSION: Final = "2"
 """Version of the code of attention networks, which are trained in seconds."""
 
 Item = Literal["frame", "chunk", "submission", "video"]

@@ -228,7 +228,7 @@ def validate_externally(
     for one in chosen:
         name = one.experiment.name
         log(f"{name}: {len(one.folds)} models predict")
-        items = load_items(store, one.experiment, one.settings, patients)
+        items = load_items(store, one.experiment, one.settings, patients, settings.faces)
         if len(items) == 0:
             reasons = Counter(left_out(store, one.experiment, one.settings, patients)["reason"].to_pylist())
             refused[name] = "this study has nothing that it reads: " + _counted(reasons)

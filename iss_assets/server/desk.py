@@ -210,7 +210,8 @@ class Desk:
             patient=found["patient_id"], begin_s=round(begin_s, 1), what="meshes",
         )  # fmt: skip
         return Response(
-            meshes_of(self._warehouse, found["video_id"], begin_s), media_type="application/octet-stream"
+            meshes_of(self._warehouse, self._settings, found["video_id"], begin_s),
+            media_type="application/octet-stream",
         )
 
     async def decide(self, request: Request) -> Response:

@@ -8,6 +8,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from iss_assets.features.face_pose import picture_points
+from iss_assets.media.crops import BOX, crop_sides
 from iss_assets.media.moments import SampleTimes, Span
 from iss_assets.media.speech import VAD_RATE, VAD_WINDOW, speech_windows
 from iss_assets.settings import Settings
@@ -67,7 +69,7 @@ def timeline_of(warehouse: Warehouse, settings: Settings, video_id: str) -> dict
     }
 
 
-def meshes_of(warehouse: Warehouse, video_id: str, begin_s: float) -> bytes:
+def meshes_of(warehouse: Warehouse, settings: Settings, video_id: str, begin_s: float) -> bytes:
     """Return the meshes of `MESH_WINDOW_S` seconds: for each the second and 468 times x and y, in fractions of the
     picture, as little-endian 32-bit floats.
     """
@@ -77,9 +79,11 @@ def meshes_of(warehouse: Warehouse, video_id: str, begin_s: float) -> bytes:
         return b""
     columns = {name: _numbers(found[name]) for name in found.column_names if name != "points"}
     points = found["points"].combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(-1, 468, 3)
-    box = _boxes(columns)[:, None, :]
-    # points are fractions of the crop's sides, and the crop is the box
-    placed = box[..., :2] + points[..., :2] * (box[..., 2:] - box[..., :2])
+    boxes = np.stack([columns[name] for name in BOX], axis=1)
+    faces = settings.faces
+    crops = crop_sides(boxes, columns["width"], columns["height"], faces.margin, faces.image_size)
+    pixels = picture_points(points, crops)[..., :2]
+    placed = pixels / np.stack([columns["width"], columns["height"]], axis=1)[:, None]
     rows = np.concatenate([columns["time_s"][:, None], placed.reshape(len(placed), -1)], axis=1)
     return rows.astype("<f4").tobytes()
 

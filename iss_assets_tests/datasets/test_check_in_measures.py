@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import duckdb
 import numpy as np
+import pyarrow as pa
 import pytest
 
-from iss_assets.datasets.check_ins import FACE_SHAPE, check_in_inputs
+from iss_assets.datasets.check_ins import FACE_SHAPE, check_in_inputs, face_shapes
 from iss_assets.evaluation.check_ins.study import evaluate_check_ins
 from iss_assets.pipeline.staleness import check_ins_fingerprint
 from iss_assets.schemas.audio import AUDIO_FEATURES
@@ -17,9 +20,10 @@ from iss_assets.schemas.registry import BY_NAME as TABLES
 from iss_assets.schemas.visual import Landmarks
 from iss_assets.schemas.voice import VOICE_FEATURES
 from iss_assets.schemas.words import TEXT_MEASURES
-from iss_assets.settings import CheckInSettings, Settings
+from iss_assets.settings import CheckInSettings, FaceSettings, Settings
 from iss_assets.warehouse.database import Replacement, Warehouse
 from iss_assets.warehouse.ledger import ledger_entry
+from iss_assets_tests.features.synthetic_head import expression, film, turned
 from iss_assets_tests.made_up import tiny_study
 
 QUICK = CheckInSettings(bootstrap_samples=199, permutations=99, trees=3)
@@ -57,6 +61,37 @@ def test_the_shape_of_a_face_is_the_mean_over_its_meshes(home: Warehouse) -> Non
     eyes = (distance(159, 145) / distance(33, 133) + distance(386, 374) / distance(362, 263)) / 2
     assert face["eye_opening"] == pytest.approx(eyes.mean(), rel=1e-5)
     assert set(FACE_SHAPE) < set(face.index)
+
+
+@pytest.mark.parametrize(
+    "how", [{}, {"sides": (1.25, 1.0)}, {"sides": (1.0, 1.25)}, {"at": (60.0, 200.0)}, {"at": (320.0, 30.0)}]
+)
+def test_the_shape_of_a_face_is_that_of_the_head_whatever_its_box(how: dict[str, Any]) -> None:
+    """Distances on the head that was filmed, whose mesh is stored in fractions of a crop of any proportions."""
+    faces = [turned(expression(mouth=0.1), yaw, 0, 0) for yaw in (-10, 0, 10)]
+    with duckdb.connect() as connection:
+        connection.execute(
+            "create table video_quality as select '0001' patient_id, 's1' video_id, true usable"
+        )
+        for name, rows in zip(("frames", "faces", "landmarks"), film(faces, **how), strict=True):
+            connection.register(name, rows.append_column("video_id", pa.array(["s1"] * rows.num_rows)))
+        found = face_shapes(connection, FaceSettings()).iloc[0]
+
+    def length(a: int, b: int) -> float:
+        return float(np.linalg.norm(faces[0][a] - faces[0][b]))
+
+    eyes = length(159, 145) / length(33, 133) + length(386, 374) / length(362, 263)
+    expected = {
+        "eye_opening": eyes / 2,
+        "brow_height": (length(105, 159) + length(334, 386)) / 2,
+        "brow_gap": length(55, 285),
+        "mouth_width": length(61, 291),
+        "mouth_opening": length(13, 14),
+        "lip_to_nose": length(0, 1),
+        "chin_to_lip": length(17, 152),
+    }
+    assert found[list(FACE_SHAPE)].to_dict() == pytest.approx(expected, rel=0.02)
+    assert max(found[f"{name}_spread"] for name in FACE_SHAPE) < 0.01, "turning is no expression"
 
 
 def test_videos_that_are_not_usable_are_left_out(home: Warehouse) -> None:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import duckdb
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from iss_assets.datasets.items import data_hash, left_out, load_items
-from iss_assets.datasets.series import movement
+from iss_assets.datasets.series import load_series, movement
 from iss_assets.load import training_set
 from iss_assets.modeling.experiments import Experiment, experiment
 from iss_assets.modeling.folds import PatientLevel, assign_splits
 from iss_assets.schemas.behavior import BEHAVIOR_SERIES, FaceBehavior
 from iss_assets.schemas.modeling import CvSplits, Embeddings
-from iss_assets.settings import TrainingSettings
+from iss_assets.settings import FaceSettings, TrainingSettings
 from iss_assets.warehouse.database import Warehouse
-from iss_assets_tests.features.synthetic_head import expression, turned
+from iss_assets_tests.features.synthetic_head import expression, film, turned
 
 EMBEDDED, MESH, BEHAVIOR = (experiment(f"mil_{name}") for name in ("embeddings", "mesh", "behavior"))
 TENTHS = TrainingSettings(instance_s=0.1)
@@ -77,6 +80,35 @@ def test_a_mesh_says_what_a_face_does_and_not_whose_it_is_or_where_it_turns() ->
     assert np.abs(moved[5]).max() > 0.03
     wider = np.stack([*quiet, turned(raised, 5.0, 0, 0)]) * 3.0
     assert np.allclose(movement(wider), moved, atol=1e-6), "nor is coming closer"
+
+
+def film_in(connection: duckdb.DuckDBPyConnection, **how: Any) -> pa.Table:
+    """Put a film of a nodding head that opens its mouth into tables; return its only video."""
+    heads = [
+        turned(expression(mouth=0.1 * (n % 10 > 4)), 10 * np.sin(n / 5), 5 * np.cos(n / 5), 0)
+        for n in range(40)
+    ]
+    for name, rows in zip(("frames", "faces", "landmarks"), film(heads, **how), strict=True):
+        for key, value in (("video_id", "s1"), ("patient_id", "0001")):
+            rows = rows.append_column(key, pa.array([value] * rows.num_rows))
+        connection.register(name, rows)
+    return pa.table({"patient_id": ["0001"], "video_id": ["s1"], "place": pa.array([0], pa.int32())})
+
+
+@pytest.mark.parametrize("how", [{"sides": (1.3, 1.0)}, {"at": (50.0, 200.0)}, {"at": (320.0, 30.0)}])
+def test_a_face_at_the_picture_s_edge_moves_as_one_in_its_middle(how: dict) -> None:
+    """Its box reaches beyond the picture and its crop does not; the mesh is stored in fractions of the crop."""
+
+    def series(**how: Any) -> np.ndarray:
+        with duckdb.connect() as connection:
+            chosen = film_in(connection, **how)
+            return load_series(connection, ["mesh_series"], chosen, TENTHS, FaceSettings())[
+                "mesh_series"
+            ].values
+
+    whole, other = series(), series(**how)
+    signal = np.sqrt((whole**2).mean())
+    assert whole.shape == (40, 1404) and np.sqrt(((whole - other) ** 2).mean()) < 0.15 * signal
 
 
 def test_a_video_has_at_most_as_many_instances_as_the_setting_says(measured: Warehouse) -> None:

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
-from iss_assets.features.face_pose import crop_sides, picture_points
+from iss_assets.features.face_pose import picture_points
+from iss_assets.media.crops import crop_sides
 from iss_assets.media.faces import FaceFinder, crop_face
 from iss_assets.media.landmarks import load_mesh, pack_points
 from iss_assets.settings import FaceSettings, LandmarkSettings

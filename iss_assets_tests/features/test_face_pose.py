@@ -14,13 +14,13 @@ from iss_assets.features.behavior import measure_behavior
 from iss_assets.features.face_pose import (
     RIGID,
     angles,
-    crop_sides,
     fit_rigid,
     measure_heads,
     median_face,
     mesh_axes,
     picture_points,
 )
+from iss_assets.media.crops import crop_sides
 from iss_assets.media.faces import FaceFinder, crop_face
 from iss_assets.media.landmarks import load_mesh
 from iss_assets.media.visual import extract_visual

@@ -16,19 +16,29 @@ from iss_assets.media.identity import compare_videos, distances
 from iss_assets.media.landmarks import encode_crop
 from iss_assets.schemas.identity import FaceIdentity
 from iss_assets.settings import IdentitySettings, Settings
-from iss_assets_tests.media.test_identity import portrait_face
+from iss_assets.synthetic.portraits import portrait_pixels
+from iss_assets_tests.media.test_identity import BOXES, portrait_face
 from iss_assets_tests.media.test_measures import MASKS, covered
 
 VIDEO = {"video_id": "0001-01", "patient_id": "0001"}
 
 
 def _rows(
-    shown: list[str], *, unmeshed: frozenset[int] = frozenset(), masked: frozenset[int] = frozenset()
+    shown: list[str],
+    *,
+    unmeshed: frozenset[int] = frozenset(),
+    masked: frozenset[int] = frozenset(),
+    cut: float = 0.0,
 ) -> RowsInMemory:
-    """Return the rows of a video that shows a portrait in each frame."""
+    """Return the rows of a video that shows a portrait in each frame, a share of the face beyond the picture's left edge."""
+    edge = {
+        name: round(cut * (BOXES[name][2] - BOXES[name][0])) + BOXES[name][0] if cut else 0 for name in BOXES
+    }
     faces, meshes = [], []
     for frame, name in enumerate(shown):
-        crop, points, box = portrait_face(name)
+        crop, points, _ = portrait_face(name, left_out=cut)
+        x1, y1, x2, y2 = BOXES[name]
+        box = np.array([x1 - edge[name], y1, x2 - edge[name], y2])
         crop = covered(crop, MASKS["blue"]) if frame in masked else crop
         places = dict(zip(("x1", "y1", "x2", "y2"), box.tolist(), strict=True))
         faces.append({"frame_index": frame, **places, "crop": encode_crop(crop)})
@@ -39,6 +49,8 @@ def _rows(
     frames = {
         "frame_index": pa.array(range(len(shown)), pa.int32()),
         "time_s": [n / 10 for n in range(len(shown))],
+        "width": [portrait_pixels(name).shape[1] - edge[name] for name in shown],
+        "height": [portrait_pixels(name).shape[0] for name in shown],
     }
     mesh_schema = pa.schema(
         [("frame_index", pa.int32()), ("detected", pa.bool_()), ("points", pa.list_(pa.float32(), 1404))]
@@ -82,6 +94,15 @@ def test_a_person_who_takes_over_is_far_away_and_reported_with_the_moments() -> 
     assert distance[:4].max() < 0.01 and distance[4:].min() > 0.8
     person = compare_videos(stored_moments(found), Settings().quality)["0001-01"]
     assert person.spans == [(2.0, 3.0)] and person.other_share == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize("name", ["collins", "hopper"])
+def test_a_face_at_the_picture_s_edge_is_still_the_same_person_s(name: str) -> None:
+    """The box that was found reaches beyond the picture, and the crop does not: it is narrower than the box."""
+    whole, cut = (
+        np.array(_measure(_rows([name] * 5, cut=share))["vector"].to_pylist()) for share in (0, 0.3)
+    )
+    assert distances(whole, cut).max() < 0.15, "with the proportions of the box it is 0.22 and 0.27"
 
 
 def test_faces_without_a_mesh_and_covered_ones_are_left_out() -> None:

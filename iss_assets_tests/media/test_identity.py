@@ -58,10 +58,16 @@ def _sface() -> FaceNetwork:
 
 
 @functools.cache
-def portrait_face(name: str, above_and_below: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return a portrait's crop, mesh and box, which is higher by some pixels `above_and_below` the face."""
+def portrait_face(
+    name: str, above_and_below: int = 0, left_out: float = 0.0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return a portrait's crop, mesh and the crop's box in the portrait.
+
+    The box is higher by some pixels `above_and_below` the face, and lacks a share of it on the left.
+    """
     x1, y1, x2, y2 = BOXES[name]
     y1, y2 = y1 - above_and_below, y2 + above_and_below
+    x1 += round(left_out * (x2 - x1))
     box = np.array([x1, y1, x2, y2], np.float32)
     crop = np.asarray(cv2.resize(portrait_pixels(name)[y1:y2, x1:x2], (160, 160)), np.uint8)
     points = load_mesh(LandmarkSettings())(crop)
@@ -69,9 +75,13 @@ def portrait_face(name: str, above_and_below: int = 0) -> tuple[np.ndarray, np.n
     return crop, points.reshape(468, 3), box
 
 
+def _size(box: np.ndarray) -> np.ndarray:
+    return np.asarray(box[2:] - box[:2])
+
+
 def _vector(name: str) -> np.ndarray:
     crop, points, box = portrait_face(name)
-    return embed_faces(crop[None], points[None], box[None], _sface())[0]
+    return embed_faces(crop[None], points[None], _size(box)[None], _sface())[0]
 
 
 def _darker(crop: np.ndarray) -> np.ndarray:
@@ -110,18 +120,18 @@ def test_two_persons_are_far_apart_and_one_is_near_in_other_light_with_glasses_a
         mesh = load_mesh(LandmarkSettings())(changed)
         assert mesh is not None
         own = embed_faces(
-            changed[None], mesh.reshape(1, 468, 3), portrait_face("collins")[2][None], _sface()
+            changed[None], mesh.reshape(1, 468, 3), _size(portrait_face("collins")[2])[None], _sface()
         )[0]
         assert distances(own, collins) < SETTINGS.sface_distance - 0.1
         assert distances(own, hopper) > SETTINGS.sface_distance
 
 
 def test_a_squeezed_crop_gets_its_proportions_back() -> None:
-    """A crop is square and its box is not: with the box, a squeezed face is that of the picture, and without it is not."""
+    """A crop is square and its box is not: with its size, a squeezed face is that of the picture, and without it is not."""
     crop, points, box = portrait_face("collins", above_and_below=35)
-    square = np.array([0, 0, 160, 160], np.float32)
+    square = np.array([160, 160], np.float32)
     mended, squeezed = embed_faces(
-        np.stack([crop, crop]), np.stack([points, points]), np.stack([box, square]), _sface()
+        np.stack([crop, crop]), np.stack([points, points]), np.stack([_size(box), square]), _sface()
     )
     assert distances(mended, _vector("collins")) < 0.1
     assert distances(squeezed, _vector("collins")) > 0.5
@@ -133,7 +143,7 @@ def test_alignment_brings_eyes_nose_and_mouth_to_their_places() -> None:
     for x, y in places:
         cv2.circle(picture, (round(x * 160), round(y * 160)), 4, (255, 255, 255), -1)
     # the box is half as wide as it is high, so the face is narrow, and stays so
-    seen = align_face(picture, places, np.array([0, 0, 100, 200]))
+    seen = align_face(picture, places, np.array([100, 200]))
     _, _, _, centers = cv2.connectedComponentsWithStats((seen[..., 0] > 128).astype(np.uint8))
     found = centers[1:]
     assert len(found) == 5
@@ -156,7 +166,7 @@ def test_another_file_than_the_tested_one_is_refused_in_words(tmp_path: Path) ->
     file = tmp_path / "other.onnx"
     file.write_bytes(b"another model")
     with pytest.raises(ModelFileError, match=r"not the file that was tested.*--no-deps"):
-        embed_faces(CROPS, np.zeros((2, 468, 3)), np.ones((2, 4)), FaceNetwork("sface", file))
+        embed_faces(CROPS, np.zeros((2, 468, 3)), np.ones((2, 2)), FaceNetwork("sface", file))
 
 
 def test_without_any_network_there_is_none(remove_sface: Callable[[], None]) -> None:
@@ -167,7 +177,7 @@ def test_without_any_network_there_is_none(remove_sface: Callable[[], None]) -> 
 def test_weights_with_their_classifier_give_unit_vectors(weights: Path) -> None:
     network = find_network(IdentitySettings(weights=weights))
     assert network is not None and network.method == "vggface2"
-    found = embed_faces(CROPS, np.zeros((2, 468, 3)), np.ones((2, 4)), network)
+    found = embed_faces(CROPS, np.zeros((2, 468, 3)), np.ones((2, 2)), network)
     assert found.shape == (2, 512)
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
 

@@ -442,7 +442,9 @@ def test_a_face_is_rotated_where_the_next_quarter_turn_is_nearer(degrees: float,
     turn = np.radians(degrees)
     around = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
     mesh = MESH.copy()
-    mesh[:, :2] = (MESH[:, :2] - 0.5) @ around + 0.5
+    # in the picture, of which the crop is a part that is higher than wide
+    sides = np.array([BOX[2] - BOX[0], BOX[3] - BOX[1]])
+    mesh[:, :2] = (MESH[:, :2] - 0.5) * sides @ around / sides + 0.5
     assert ("rotated" in _assess(mesh=mesh).flags) is rotated
 
 

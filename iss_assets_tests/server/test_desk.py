@@ -349,11 +349,16 @@ def test_meshes_are_where_their_crops_are_and_seeing_them_is_a_view(
     assert found[:, 0].tolist() == pytest.approx([1 + n / 10 for n in range(10)])
     # the middle of a box from 40 to 80 of 160, and a quarter down one from 30 to 90 of 120
     assert found[0, 1:3].tolist() == [0.375, 0.375]
+    with Warehouse(settings.warehouse_path).write() as writer:
+        writer.execute("update faces set x1 = -20 where video_id = '0007-01'")
+    cut = np.frombuffer(coordinator.get("/review/0007-01/meshes?from=1").content, "<f4").reshape(-1, 937)
+    # a box that reaches beyond the picture: the middle of the crop, which is from 0 to 80
+    assert cut[0, 1:3].tolist() == [0.25, 0.375]
     assert coordinator.get("/review/0007-01/meshes?from=3").content == b""
     for begin in ("x", "nan", "-1", "1e99"):
         assert coordinator.get(f"/review/0007-01/meshes?from={begin}").status_code == 400
     views = [line for line in AuditLog(settings.audit_path).lines() if line.action == Action.MEDIA_VIEWED]
-    assert [(v.who, v.subject, v.detail["what"]) for v in views] == [("coordinator", "0007-01", "meshes")] * 2
+    assert [(v.who, v.subject, v.detail["what"]) for v in views] == [("coordinator", "0007-01", "meshes")] * 3
 
 
 @pytest.mark.parametrize("role", [None, *Role])

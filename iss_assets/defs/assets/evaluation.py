@@ -228,7 +228,10 @@ def retrained(
     """Return the items on which each forest is trained again, and whether they are a sample of all of its items."""
     limit = settings.evaluation.retrain_items
     forests = [name for name in names if BY_NAME[name].model == "forest"] if limit else []
-    loaded = {name: load_items(warehouse, BY_NAME[name], settings.training) for name in forests}
+    loaded = {
+        name: load_items(warehouse, BY_NAME[name], settings.training, faces=settings.faces)
+        for name in forests
+    }
     return {name: (subsample(items, limit), len(items) > limit) for name, items in loaded.items()}
 
 

@@ -191,7 +191,11 @@ def assess_patient(
             person=persons.get(video_id),
         )
         assess = partial(
-            assess_video, fps=settings.video.fps, max_seconds=settings.video.max_seconds, others=others
+            assess_video,
+            fps=settings.video.fps,
+            max_seconds=settings.video.max_seconds,
+            others=others,
+            crops=settings.faces,
         )
         sound = sounds.get(video_id)
         assessment: VideoAssessment | None = attempt(
