@@ -17,6 +17,7 @@ import pytest
 
 from iss_assets.media import face_networks
 from iss_assets.settings import Settings, WarehouseSettings
+from iss_assets.warehouse import engine
 from iss_assets.warehouse.database import Warehouse
 from iss_assets_tests.lakes import copy_lake, lake_settings, password_file, stop_engines
 from iss_assets_tests.postgres import PostgresServer, running_postgres
@@ -62,7 +63,8 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None]:
 def pytest_configure(config: pytest.Config) -> None:
     """Take the developer's settings and cached weights away before any module and fixture sees them.
 
-    Speech is left unrecognized: that takes longer than everything else together. Tests of words switch it on.
+    DuckDB is kept running, as in workers and in the server. Speech is left unrecognized: that takes longer than
+    everything else together. Tests of words switch it on.
     """
     for name in list(os.environ):
         if name.startswith("ISS_") and name != "ISS_REAL_CLIPS":
@@ -71,6 +73,8 @@ def pytest_configure(config: pytest.Config) -> None:
     empty = tempfile.TemporaryDirectory(prefix="torch-home-")
     config.add_cleanup(empty.cleanup)
     os.environ["TORCH_HOME"] = empty.name
+    # starting one costs more than most queries here; the tests of the warehouse also start one for each use
+    engine.keep_running()
 
 
 @pytest.fixture(autouse=True)
@@ -81,6 +85,13 @@ def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
             monkeypatch.delenv(name)
     monkeypatch.setenv("ISS_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("ISS_STUDY", str(tmp_path / "study"))
+
+
+@pytest.fixture(autouse=True)
+def no_duckdb_from_another_test() -> Iterator[None]:
+    """A DuckDB that is kept running ends with the test that started it."""
+    yield
+    engine.end_idle()
 
 
 @pytest.fixture

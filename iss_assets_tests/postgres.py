@@ -121,7 +121,9 @@ def running_postgres() -> Iterator[PostgresServer]:
         settings = {
             "listen_addresses": "127.0.0.1", "port": server.port, "unix_socket_directories": folder,
             # the data lives as long as the tests
-            "fsync": "off", "max_connections": 200,
+            "fsync": "off", "full_page_writes": "off", "max_connections": 200,
+            # compiling a query takes longer than the queries of a few patients
+            "jit": "off",
         }  # fmt: skip
         command = [postgres, "-D", str(server.folder), *(f"--{k}={v}" for k, v in settings.items())]
         with (folder / "log").open("wb") as log:

@@ -83,8 +83,9 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(settings: Settings) -> runner.Summary:
+    """Bring the patients' tables up to date; pages are none of this file's business."""
     return runner.run_study(
-        settings, (), load=load, log=lambda *_: None, progress=lambda *_: None, models=False
+        settings, (), load=load, log=lambda *_: None, progress=lambda *_: None, models=False, pages=False
     )
 
 

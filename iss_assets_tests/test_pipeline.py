@@ -67,8 +67,10 @@ def quiet(*_: object) -> None:
     """Ignore progress."""
 
 
-def run(settings: Settings, *patients: str, models: bool = False) -> runner.Summary:
-    return runner.run_study(settings, patients, load=load, log=quiet, progress=quiet, models=models)
+def run(settings: Settings, *patients: str, models: bool = False, pages: bool = True) -> runner.Summary:
+    return runner.run_study(
+        settings, patients, load=load, log=quiet, progress=quiet, models=models, pages=pages
+    )
 
 
 class ThisProcess:
@@ -190,7 +192,7 @@ def test_a_new_submission_costs_only_itself(study: Settings) -> None:
     old = next(p for p in sorted(folder.iterdir()) if "_prompt" not in p.name)
     shutil.copy(next(iter((study.study / "videos" / "0002").iterdir())), folder / "0001-77.mp4")
     before = {tuple(r.values()) for r in query(study, "select subject, table_name, made_at from extractions")}
-    assert not run(study).failed
+    assert not run(study, pages=False).failed
     after = {tuple(r.values()) for r in query(study, "select subject, table_name, made_at from extractions")}
     touched = {video for video, *_ in after - before}
     assert "0001-77" in touched and old.stem not in touched and "0002-01" not in touched
@@ -203,7 +205,7 @@ def test_a_new_submission_costs_only_itself(study: Settings) -> None:
 def test_a_removed_submission_leaves_no_rows_behind(study: Settings) -> None:
     for path in (study.study / "videos" / "0002").iterdir():
         path.unlink()
-    assert not run(study).failed
+    assert not run(study, pages=False).failed
     for table in ("videos", "frames", "faces", "landmarks", "audio", "mel_spectrograms", "audio_features"):
         assert count(study, table, "patient_id = '0002'") == 0, table
         assert count(study, table, "patient_id = '0001'") > 0, table
@@ -265,7 +267,9 @@ def test_decisions_of_people_reach_usable_checks_and_a_rebuilt_home_and_touch_no
     append_review(study.study, ReviewRow(at, "maria", patient, video, flag, Decision.REJECT, "it is fine"))
     assert stale_patients(read_study(study.study), study) == {patient: ["reviews", "video_quality"]}
     assert [
-        o.subject for o in run(study).outcomes if o.subject in {r["patient_id"] for r in before.values()}
+        o.subject
+        for o in run(study, pages=False).outcomes
+        if o.subject in {r["patient_id"] for r in before.values()}
     ] == [patient]
     after = {row["video_id"]: row for row in query(study, sql)}
     assert flag in before[video]["flags"] and flag not in after[video]["flags"]
@@ -282,7 +286,7 @@ def test_decisions_of_people_reach_usable_checks_and_a_rebuilt_home_and_touch_no
     )
     append_review(study.study, excluded)
     append_review(study.study, ReviewRow(at, "ben", patient, video, None, Decision.INCLUDE, "good enough"))
-    run(study)
+    run(study, pages=False)
     after = {row["video_id"]: row for row in query(study, sql)}
     assert not after[other["video_id"]]["usable"]
     assert after[other["video_id"]]["unusable_reason"] == "excluded"
@@ -293,12 +297,12 @@ def test_decisions_of_people_reach_usable_checks_and_a_rebuilt_home_and_touch_no
     tables = ("reviews", "video_quality")
     kept = contents(study, tables)
     shutil.rmtree(study.home)
-    run(study)
+    run(study, pages=False)
     assert contents(study, tables) == kept
 
     # and whoever takes all of them back has what was measured
     (study.study / "reviews.csv").unlink()
-    run(study)
+    run(study, pages=False)
     assert {row["video_id"]: row for row in query(study, sql)} == before
     assert count(study, "reviews") == 0 and count(study, "video_quality", "reviewed") == 0
 
@@ -324,7 +328,7 @@ def test_a_day_of_withdrawal_raises_an_alert_and_leaves_the_patient_out_until_it
     assert {p for fold in before[0] for p in fold["train_patients"]} == {"0001", "0002", "0003"}
 
     # consent that everybody gives trains nothing again
-    summary = run(study, models=True)
+    summary = run(study, models=True, pages=False)
     assert not summary.failed and "consent" not in " ".join(summary.notes)
     assert [query(study, sql) for sql in (folds, accuracies)] == before
     assert count(study, "consent", "state = 'given'") == 6
@@ -356,7 +360,7 @@ def test_a_day_of_withdrawal_raises_an_alert_and_leaves_the_patient_out_until_it
 
     # a study that keeps no such file any more is as it was, and a home from before has no run to do for having none
     file.unlink()
-    run(study)
+    run(study, pages=False)
     assert count(study, "consent") == 0
     with Warehouse(study.warehouse_path, study.warehouse).write() as connection:
         connection.execute("delete from extractions where table_name = 'consent'")
@@ -481,7 +485,7 @@ def test_the_exit_status_is_one_where_a_patient_failed_and_the_others_are_done(s
     assert after[2] != before[2] and after[0] == before[0]
     assert count(study, "frames", "patient_id = '0003'") >= 44
     (study.spool_dir / "0002").unlink()
-    assert not run(study).failed
+    assert not run(study, pages=False).failed
     assert count(study, "frames", "patient_id = '0002'") >= 44
 
 

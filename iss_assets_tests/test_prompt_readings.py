@@ -57,7 +57,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
         patch.setenv("ISS_WORDS__ENABLED", "true")
         work_in_this_process(patch)
         made = Settings()
-        run(made)
+        run(made, pages=True)
         yield made
 
 

@@ -75,15 +75,18 @@ def query(settings: Settings, sql: str) -> list[dict]:
     return Warehouse(settings.warehouse_path, settings.warehouse).query(sql).to_pylist()
 
 
-def run(settings: Settings) -> None:
+def run(settings: Settings, *, pages: bool = False) -> None:
+    """Bring the patients' tables up to date, and with `pages` what follows from them."""
+    # not `iss_assets.definitions`, which reads the settings once a process
+    definitions = build_defs()
     summary = runner.run_study(
-        # not `iss_assets.definitions`, which reads the settings once a process
         settings,
         (),
-        load=build_defs,
+        load=lambda: definitions,
         log=lambda *_: None,
         progress=lambda *_: None,
         models=False,
+        pages=pages,
     )
     assert not summary.failed
 

@@ -99,6 +99,7 @@ def run_study(
     log: Log,
     progress: Progress,
     models: bool = True,
+    pages: bool = True,
     retry: bool = False,
 ) -> Summary:
     """Register new patients and bring every stale artifact up to date.
@@ -117,6 +118,9 @@ def run_study(
         Takes (patients done, patients to do, what was just done).
     models : bool
         Whether the experiments of ``run.train_on_run`` are brought up to date too.
+    pages : bool
+        Whether what follows from the tables is brought up to date too: alerts, SQL marts, pages. The next run does
+        what is left out.
     retry : bool
         Whether videos that failed are read again, though neither they nor the code have changed.
 
@@ -131,7 +135,14 @@ def run_study(
     finish_pending(settings, log)
     with _at_work(settings):
         return _run_study(
-            settings, patients, load=load, log=log, progress=progress, models=models, retry=retry
+            settings,
+            patients,
+            load=load,
+            log=log,
+            progress=progress,
+            models=models,
+            pages=pages,
+            retry=retry,
         )
 
 
@@ -151,6 +162,7 @@ def _run_study(
     log: Log,
     progress: Progress,
     models: bool,
+    pages: bool,
     retry: bool,
 ) -> Summary:
     folder = open_study(settings)
@@ -176,7 +188,8 @@ def _run_study(
             evaluate_experiments(
                 instance, settings, settings.run.train_on_run, summary, log, thorough=False, load=load
             )
-        refresh_reports(instance, settings, summary, log, load=load, enrolled=folder.patient_ids)
+        if pages:
+            refresh_reports(instance, settings, summary, log, load=load, enrolled=folder.patient_ids)
     rejected, problems = len(folder.rejected), len(folder.problems)
     if rejected or problems:
         summary.notes.append(

@@ -2,8 +2,8 @@
 
 Everything that opens the file, encrypted or not, does so through `attach`. Starting DuckDB takes ten milliseconds or more,
 opening a file in a running one takes a few. A patient's run opens the warehouse about twenty times, because it must not keep
-other processes out. A process calls `keep_running` once; all others start DuckDB for each use, so that no setting of one
-use can reach another. ``locking`` decides whose turn it is.
+other processes out. A process that executes runs or serves calls `keep_running`; all others start DuckDB for each use, so
+that no setting of one use can reach another. ``locking`` decides whose turn it is.
 
 An encrypted file is AES-256-GCM, its log and what does not fit into memory included. DuckDB writes it with OpenSSL, which
 is in its extension httpfs; the package ``duckdb-extension-httpfs`` holds it, so nothing is downloaded. Loading it takes a
@@ -63,9 +63,16 @@ _threads: int | None = None
 
 
 def keep_running(threads: int | None = None) -> None:
-    """Keep DuckDB running in this process from now on, with this default number of threads."""
+    """Keep DuckDB running in this process from now on, with this default number of threads or the one before."""
     global _keeping, _threads
-    _keeping, _threads = True, threads
+    _keeping, _threads = True, threads or _threads
+
+
+def end_idle() -> None:
+    """End every DuckDB that is kept running and that nobody uses at the moment."""
+    with _guard:
+        for path in [path for path, engine in _engines.items() if not engine.users]:
+            _engines.pop(path).connection.close()
 
 
 def default_threads() -> int:
@@ -96,6 +103,8 @@ class Opened:
         The key of an encrypted file, or of one that is created.
     encrypts : bool
         Whether DuckDB can encrypt although this file is not encrypted.
+    apart : bool
+        Whether it is a DuckDB of its own, even where one is kept running: its settings may be changed.
 
     Raises
     ------
@@ -105,9 +114,17 @@ class Opened:
         If the key is wrong.
     """
 
-    def __init__(self, path: Path, read_only: bool, key: Key | None = None, *, encrypts: bool = False):
+    def __init__(
+        self,
+        path: Path,
+        read_only: bool,
+        key: Key | None = None,
+        *,
+        encrypts: bool = False,
+        apart: bool = False,
+    ):
         self._path = path.absolute()
-        self._kept = _keeping
+        self._kept = _keeping and not apart
         encrypts = encrypts or key is not None
         with _guard:
             self._engine = self._running(encrypts) or _started(self._path, encrypts)
@@ -118,8 +135,7 @@ class Opened:
                 self.connection.execute(f"use {DATABASE}")
             except (duckdb.Error, KeyProblem):
                 if not self._engine.users:
-                    _engines.pop(self._path, None)
-                    self._engine.connection.close()
+                    self._end()
                 raise
             if self._kept:
                 _engines[self._path] = self._engine
@@ -167,8 +183,12 @@ class Opened:
                 clean = False
             if not self._kept or not clean:
                 # closing also removes what did not fit into memory and was written next to the file
-                _engines.pop(self._path, None)
-                self._engine.connection.close()
+                self._end()
+
+    def _end(self) -> None:
+        if _engines.get(self._path) is self._engine:
+            _engines.pop(self._path)
+        self._engine.connection.close()
 
 
 def attach(

@@ -90,13 +90,16 @@ class FileStore:
         with hold(folder / f"{name}.lock", exclusive=True, timeout_s=timeout_s):
             yield
 
-    def open(self, *, read_only: bool) -> Opened:
-        """Open the file, in one's turn, so that only a program that opened it without a turn can be in the way."""
+    def open(self, *, read_only: bool, apart: bool = False) -> Opened:
+        """Open the file, in one's turn, so that only a program that opened it without a turn can be in the way.
+
+        `apart` opens it in a DuckDB of its own.
+        """
         deadline = time.monotonic() + self.settings.lock_timeout_s
         asked_again, new = False, not self.path.exists()
         while True:
             try:
-                opened = Opened(self.path, read_only, self._key())
+                opened = Opened(self.path, read_only, self._key(), apart=apart)
                 if new:
                     self.path.chmod(0o600)
                 return opened
@@ -119,8 +122,8 @@ class FileStore:
                 time.sleep(0.05)
 
     def open_for(self, query: str) -> Opened:
-        """Open the file without access to any other."""
-        opened = self.open(read_only=True)
+        """Open the file, in a DuckDB of its own, without access to any other."""
+        opened = self.open(read_only=True, apart=True)
         opened.connection.execute("set enable_external_access = false")
         return opened
 

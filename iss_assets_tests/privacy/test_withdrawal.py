@@ -24,7 +24,6 @@ from iss_assets.intake.folder import open_study, rejected_rows
 from iss_assets.intake.records import StudyFolderError
 from iss_assets.intake.reviews import ReviewRow, append_review
 from iss_assets.intake.withdrawn import Scope, read_withdrawn, with_key
-from iss_assets.pipeline import workers
 from iss_assets.pipeline.home import open_instance
 from iss_assets.pipeline.job_runs import run_job
 from iss_assets.pipeline.launcher import run_study
@@ -44,7 +43,7 @@ from iss_assets.warehouse.keys import new_key, read_key, write_key
 from iss_assets.warehouse.spool import write_waiting
 from iss_assets_tests.cli.processes import Iss
 from iss_assets_tests.media.flir import head, thermal_jpeg
-from iss_assets_tests.test_pipeline import ThisProcess
+from iss_assets_tests.test_one_bad_file import work_in_this_process
 
 PATIENT, NAMESAKE = "0002", "00021"
 """Who withdraws, and somebody whose id begins with the same letters."""
@@ -86,6 +85,7 @@ def lived_in(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("ISS_STUDY", str(settings.study))
         environment.setenv("ISS_HOME", str(settings.home))
+        work_in_this_process(environment)
         summary = run_study(settings, load=load, log=quiet, progress=quiet)
     assert not summary.failed, summary.failed
     temperatures = Warehouse(settings.warehouse_path).query(
@@ -115,13 +115,15 @@ def lived_in(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 @pytest.fixture
 def settings(lived_in: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """A copy of that study and its home, to change; what is run in it is run by this process."""
-    monkeypatch.setattr(workers, "ProcessPoolExecutor", ThisProcess)
-    monkeypatch.setattr(workers, "_freeze_loaded_objects", quiet)
+    return copied(lived_in, tmp_path, monkeypatch)
+
+
+def copied(original: Settings, to: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    work_in_this_process(monkeypatch)
     for folder in ("study", "home"):
-        shutil.copytree(getattr(lived_in, folder), tmp_path / folder)
-    monkeypatch.setenv("ISS_STUDY", str(tmp_path / "study"))
-    monkeypatch.setenv("ISS_HOME", str(tmp_path / "home"))
-    return Settings(study=tmp_path / "study", home=tmp_path / "home", run=RunSettings(workers=1))
+        shutil.copytree(getattr(original, folder), to / folder)
+        monkeypatch.setenv(f"ISS_{folder.upper()}", str(to / folder))
+    return Settings(study=to / "study", home=to / "home", run=RunSettings(workers=1))
 
 
 def everything_in(home: Path) -> Iterator[tuple[str, str]]:
@@ -167,17 +169,17 @@ def files_with(home: Path, marker: bytes) -> list[str]:
 def hashes(settings: Settings, *, without: str = PATIENT) -> dict[str, tuple]:
     """Hash the rows of the other patients, table by table."""
     found = {}
-    warehouse = Warehouse(settings.warehouse_path)
     models = {"fold_models", "frame_predictions", "patient_accuracy", "extractions"}
-    for table in TABLES:
-        if table in MADE_AGAIN or table.__table__ in models:
-            continue
-        columns = {c.name for c in table.columns()}
-        other = "patient_id <> ?" if "patient_id" in columns else "?::varchar is not null"
-        row = warehouse.query(
-            f"select count(*) n, bit_xor(hash(t)) h from {table.__table__} t where {other}", [without]
-        ).to_pylist()[0]
-        found[table.__table__] = tuple(row.values())
+    with Warehouse(settings.warehouse_path).read() as opened:
+        for table in TABLES:
+            if table in MADE_AGAIN or table.__table__ in models:
+                continue
+            columns = {c.name for c in table.columns()}
+            other = "patient_id <> ?" if "patient_id" in columns else "?::varchar is not null"
+            rows = opened.execute(
+                f"select count(*) n, bit_xor(hash(t)) h from {table.__table__} t where {other}", [without]
+            )
+            found[table.__table__] = rows.fetchall()[0]
     return found
 
 
@@ -339,7 +341,7 @@ def test_a_file_that_comes_back_under_another_patients_name_is_refused(settings:
     own = next((settings.study / "videos" / PATIENT).glob(f"{PATIENT}-01.*"))
     withdraw(settings, PATIENT, reason="asked", who="ana", log=quiet)
     shutil.copy(own, settings.study / "videos" / "0001" / f"0001-09{own.suffix}")
-    summary = run_study(settings, ["0001"], load=load, log=quiet, progress=quiet, models=False)
+    summary = run_study(settings, ["0001"], load=load, log=quiet, progress=quiet, models=False, pages=False)
     assert not summary.failed, summary.failed
     (row,) = (
         Warehouse(settings.warehouse_path)
@@ -418,7 +420,7 @@ def test_withdrawn_media_leave_the_answers(settings: Settings) -> None:
         found = warehouse.query(f"select count(*) n from {table} where patient_id = ?", [PATIENT])
         return int(found["n"][0].as_py())
 
-    summary = run_study(settings, load=load, log=quiet, progress=quiet)
+    summary = run_study(settings, load=load, log=quiet, progress=quiet, pages=False)
     assert not summary.failed, summary.failed
     assert {table: count(table) for table in ("patients", "bpi_scores")} == {"patients": 1, "bpi_scores": 1}
     assert {count(t) for t in ("videos", "frames", "faces", "landmarks", "audio", "cv_splits")} == {0}
@@ -442,25 +444,33 @@ def test_who_does_not_want_to_be_shared_is_left_out_of_an_export_with_media(
     assert Warehouse(tmp_path / "any.duckdb").query(f"from '{tmp_path}/rows/patients.parquet'").num_rows == 5
 
 
+ALERT = "select status from alerts where check_name = 'withdrawal_requested'"
+
+
+def run_for_the_alert(settings: Settings) -> list[dict[str, object]]:
+    summary = run_study(settings, [PATIENT], load=load, log=quiet, progress=quiet, models=False)
+    assert not summary.failed, summary.failed
+    return Warehouse(settings.warehouse_path).query(ALERT).to_pylist()
+
+
+@pytest.fixture(scope="module")
+def requested(lived_in: Settings, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """The same study after a run that has read that the patient does not want to be shared."""
+    with pytest.MonkeyPatch.context() as environment:
+        settings = copied(lived_in, tmp_path_factory.mktemp("requested"), environment)
+        with (settings.study / "consent.csv").open("a") as consent:
+            for scope in ("share_media", "share_features"):
+                consent.write(f"{PATIENT},{scope},2021-01-10,2021-03-01,1\n")
+        assert run_for_the_alert(settings) == [{"status": "raised"}]
+    return settings
+
+
 @pytest.mark.parametrize("scope", [Scope.SHARING, Scope.MEDIA])
 def test_a_request_that_was_carried_out_resolves_its_alert_though_its_day_stays_in_the_file(
-    settings: Settings, scope: Scope
+    requested: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scope: Scope
 ) -> None:
-    consent = settings.study / "consent.csv"
-    asked = (
-        f"{PATIENT},share_media,2021-01-10,2021-03-01,1\n{PATIENT},share_features,2021-01-10,2021-03-01,1\n"
-    )
-    consent.write_text(consent.read_text() + asked)
+    settings = copied(requested, tmp_path, monkeypatch)
     warehouse = Warehouse(settings.warehouse_path)
-
-    def run() -> list[dict[str, object]]:
-        summary = run_study(settings, [PATIENT], load=load, log=quiet, progress=quiet, models=False)
-        assert not summary.failed, summary.failed
-        return warehouse.query(
-            "select status from alerts where check_name = 'withdrawal_requested'"
-        ).to_pylist()
-
-    assert run() == [{"status": "raised"}]
     withdraw(settings, PATIENT, reason="asked", who="ana", log=quiet, scope=scope)
     # at once for whoever looks, and in the alert after the next run; of media, the alert itself went
     assert (
@@ -469,7 +479,7 @@ def test_a_request_that_was_carried_out_resolves_its_alert_though_its_day_stays_
         ).num_rows
         == 0
     )
-    assert run() == ([{"status": "resolved"}] if scope is Scope.SHARING else [])
+    assert run_for_the_alert(settings) == ([{"status": "resolved"}] if scope is Scope.SHARING else [])
     result = "select passed from check_results where check_name = 'withdrawal_requested' and patient_id = ?"
     assert warehouse.query(result, [PATIENT]).to_pylist() == [{"passed": True}]
 

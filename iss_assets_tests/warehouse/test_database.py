@@ -513,6 +513,35 @@ def test_a_duckdb_that_is_kept_is_started_once(warehouse: Warehouse, monkeypatch
     assert count(warehouse) == 3
 
 
+def test_one_that_is_idle_can_be_ended_and_one_that_is_used_goes_on(warehouse: Warehouse) -> None:
+    if not engine._keeping:
+        pytest.skip("of the kept one")
+    warehouse.replace(CvSplits, splits("a", 3), {})
+    with warehouse.read() as connection:
+        engine.end_idle()
+        assert connection.execute("select count(*) from cv_splits").fetchone() == (3,)
+    assert engine._engines
+    engine.end_idle()
+    assert not engine._engines
+    assert count(warehouse) == 3
+
+
+def test_a_query_that_somebody_typed_reaches_no_file_and_later_uses_do(
+    warehouse: Warehouse, tmp_path: Path
+) -> None:
+    warehouse.replace(CvSplits, splits("a", 3), {})
+    file = tmp_path / "rows.csv"
+    file.write_text("n\n7\n")
+    with warehouse.read() as connection:
+        assert warehouse.answer("select count(*) n from cv_splits")["n"].to_pylist() == [3]
+        with pytest.raises(duckdb.PermissionException):
+            warehouse.answer(f"from '{file}'")
+        assert connection.execute(f"from '{file}'").fetchall() == [(7,)]
+    assert warehouse.query(f"from '{file}'")["n"].to_pylist() == [7]
+    warehouse.replace(CvSplits, splits("b", 2), {"patient_id": "none"})
+    assert count(warehouse) == 5
+
+
 AT = datetime(2021, 1, 12, 2, tzinfo=timezone(timedelta(hours=-5)))
 
 

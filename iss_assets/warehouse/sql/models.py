@@ -94,32 +94,10 @@ class SqlModels:
 
         A column that is computed from none, as ``count(*)``, has an empty list.
         """
-        # sqlglot's lineage module takes as long to load as everything else in this module
-        from sqlglot.lineage import lineage
-
         model = self.models[name]
-        schema: dict[str, object] = {t: dict(self._columns_of(t)) for t in model.depends_on}
-        query = qualify(
-            sqlglot.parse_one(model.sql, dialect=DIALECT),
-            schema=schema,
-            dialect=DIALECT,
-            validate_qualify_columns=False,
-        )
-        scope = build_scope(query)
-        # all columns in one walk that shares results, without a trimmed copy of the query per node
-        nodes = lineage(
-            None, query, schema=schema, scope=scope, dialect=DIALECT, trim_selects=False, copy=False
-        )
-        found: dict[str, list[tuple[str, str]]] = {}
-        for column in model.columns:
-            pairs = set()
-            for node in nodes[column.name].walk():
-                source = node.expression
-                if isinstance(source, exp.Table) and source.name in model.depends_on:
-                    pairs.add((source.name, node.name.rpartition(".")[2].strip('"')))
-            known = {(t, c) for t in model.depends_on for c, _ in self._columns_of(t)}
-            found[column.name] = sorted(pairs & known)
-        return found
+        sources = tuple((table, tuple(self._columns_of(table))) for table in model.depends_on)
+        found = _lineage(model.sql, tuple(column.name for column in model.columns), sources)
+        return {column: list(pairs) for column, pairs in found.items()}
 
     def with_upstream(self, names: Iterable[str]) -> list[str]:
         """Return these models and every model upstream of them, in building order."""
@@ -133,6 +111,36 @@ class SqlModels:
         if table in BY_NAME:
             return [(c.name, c.sql) for c in BY_NAME[table].columns()]
         return [(c.name, c.type) for c in self.models[table].columns]
+
+
+@lru_cache(maxsize=256)
+def _lineage(
+    sql: str, columns: tuple[str, ...], sources: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
+) -> dict[str, tuple[tuple[str, str], ...]]:
+    """Return the (table, column) pairs of `sources` that each column of a SELECT is computed from."""
+    # sqlglot's lineage module takes as long to load as everything else in this module
+    from sqlglot.lineage import lineage
+
+    schema: dict[str, object] = {table: dict(names) for table, names in sources}
+    query = qualify(
+        sqlglot.parse_one(sql, dialect=DIALECT),
+        schema=schema,
+        dialect=DIALECT,
+        validate_qualify_columns=False,
+    )
+    scope = build_scope(query)
+    # all columns in one walk that shares results, without a trimmed copy of the query per node
+    nodes = lineage(None, query, schema=schema, scope=scope, dialect=DIALECT, trim_selects=False, copy=False)
+    known = {(table, column) for table, names in sources for column, _ in names}
+    found: dict[str, tuple[tuple[str, str], ...]] = {}
+    for name in columns:
+        pairs = set()
+        for node in nodes[name].walk():
+            source = node.expression
+            if isinstance(source, exp.Table) and source.name in schema:
+                pairs.add((source.name, node.name.rpartition(".")[2].strip('"')))
+        found[name] = tuple(sorted(pairs & known))
+    return found
 
 
 @dataclass
