@@ -848,6 +848,8 @@ class ClusterSettings(Section):
     workers answer within a fraction of a second."""
     retries: int = Field(2, ge=0)
     """How often a run whose process or host is gone is handed out again, before the study sensor's own retries."""
+    unserved_s: float = Field(600.0, gt=0)
+    """A run that has waited for a worker this long, while no worker serves its queue, raises an alert."""
     scratch: Path | None = None
     """A folder on each machine's own disk for temporary files, private to the user that runs `iss`; by default the system's
     temporary folder (``TMPDIR``)."""
@@ -890,6 +892,10 @@ class ServerSettings(Section):
     """A session ends after this many minutes without a request. NIST SP 800-63B, AAL2: 30 minutes."""
     session_hours: float = Field(12.0, gt=0)
     """A session ends after this many hours. NIST SP 800-63B, AAL2: 12 hours."""
+    daemon: bool = True
+    """Whether the server also runs Dagster's daemon. A study has one daemon: false beside Dagster's own chart on Kubernetes."""
+    code_location: str = Field("iss_assets", pattern=r"^[A-Za-z0-9_-]+$")
+    """Name of the code location; beside Dagster's own chart, the name of its user deployment."""
     daemon_silent_s: float = Field(180.0, gt=0)
     """Dagster's daemon reports every 30 s; after this many seconds without a report there is an alert."""
     sign_in_attempts: int = Field(5, ge=1)

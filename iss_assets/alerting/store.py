@@ -54,6 +54,15 @@ class Delivery:
     given_up: int = 0
 
 
+def is_raised(warehouse: Warehouse, patient_id: str, asset: str, check_name: str) -> bool:
+    """Return whether the alert of this patient, asset and check is open."""
+    found = warehouse.query(
+        f"select 1 from ({LATEST_ALERTS}) where patient_id = ? and asset = ? and check_name = ? and status = 'raised'",
+        [patient_id, asset, check_name],
+    )
+    return found.num_rows > 0
+
+
 def record(warehouse: Warehouse, observations: Sequence[Observation]) -> list[Alert]:
     """Bring the table ``alerts`` up to date with what was observed, and return the alerts that are new or different."""
     if not observations:

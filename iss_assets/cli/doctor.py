@@ -244,6 +244,8 @@ def _cluster(settings: Settings) -> Iterator[Finding]:
         if state.storage
         else "",
     )
+    if state.clock:
+        yield Finding("fail", "clock", state.clock, "timedatectl set-ntp true")
     if settings.cluster.broker is None:
         return
     if not state.storage:
@@ -257,10 +259,19 @@ def _cluster(settings: Settings) -> Iterator[Finding]:
         yield Finding("fail", "broker", state.broker, "see ISS_CLUSTER__BROKER: address and password")
         return
     yield Finding("ok", "broker", f"Redis answers; {state.waiting} runs wait in it for a worker")
-    hosts = ", ".join(f"{name.partition('@')[2]} ({' and '.join(q)})" for name, q in state.workers.items())
+    hosts = ", ".join(
+        f"{name.partition('@')[2]} ({' and '.join(q)})" for name, q in state.workers.items() if q
+    )
     yield Finding(
         "ok" if hosts else "warn", "workers", hosts or "none answers", "" if hosts else "iss worker"
     )
+    if others := [name.partition("@")[2] for name, queues in state.workers.items() if not queues]:
+        yield Finding(
+            "warn",
+            "workers",
+            f"other code or settings, so they get no runs: {', '.join(sorted(others))}",
+            "the same version and iss.toml on every host, then restart these workers",
+        )
     for queue in QUEUES:
         if hosts and not any(queue in served for served in state.workers.values()):
             what = "training and embeddings wait" if queue == GPU_QUEUE else "patients wait"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,13 @@ from pydantic import PrivateAttr
 
 from iss_assets.intake.withdrawn import read_withdrawn
 from iss_assets.pipeline.prepared_read import handed_over, study_folder
-from iss_assets.pipeline.run_history import PARTITION_TAG, RANGE_END_TAG, RANGE_START_TAG, tag_process
+from iss_assets.pipeline.run_history import (
+    PARTITION_TAG,
+    RANGE_END_TAG,
+    RANGE_START_TAG,
+    require_unfinished,
+    tag_process,
+)
 from iss_assets.privacy.at_work import at_work
 from iss_assets.protocol import terms
 from iss_assets.settings import Settings
@@ -39,6 +46,7 @@ class WarehouseResource(dg.ConfigurableResource):
 
     _settings: Settings | None = PrivateAttr(default=None)
     _folder: StudyFolder | None = PrivateAttr(default=None)
+    _before_commit: Callable[[], None] | None = PrivateAttr(default=None)
 
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[WarehouseResource]:
@@ -60,10 +68,13 @@ class WarehouseResource(dg.ConfigurableResource):
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
         """Record which process executes the run, so that the run does not count as alive once that process is gone.
 
-        In a cluster, also take the read of the study folder that the run was handed.
+        In a cluster, also take the read of the study folder that the run was handed, and let nothing be written once the run
+        was reported as over.
         """
         if context.run is not None and context.instance is not None:
             tag_process(context.instance, context.run)
+            if self.settings().cluster.storage is not None:
+                self._before_commit = partial(require_unfinished, context.instance, context.run.run_id)
             patient = context.run.tags.get(PARTITION_TAG)
             if patient and terms.PATIENT_ID.match(patient):
                 self._folder = handed_over(context.run.tags, patient, self.settings())
@@ -78,7 +89,7 @@ class WarehouseResource(dg.ConfigurableResource):
     def warehouse(self) -> Warehouse:
         """Return the warehouse."""
         settings = self.settings()
-        return Warehouse(settings.warehouse_path, settings.warehouse)
+        return Warehouse(settings.warehouse_path, settings.warehouse, self._before_commit)
 
     def folder(self) -> StudyFolder:
         """Return the study folder, read once per run, or once for all runs of `iss run`."""

@@ -30,7 +30,7 @@ from iss_assets.intake.folder import open_study
 from iss_assets.pipeline.observing import observe
 from iss_assets.pipeline.planning import MARTS, Plan, plan
 from iss_assets.pipeline.prepared_read import hand_over
-from iss_assets.pipeline.run_alerts import known_of, record_runs
+from iss_assets.pipeline.run_alerts import known_of, record_runs, record_waiting
 from iss_assets.pipeline.run_history import (
     RANGE_END_TAG,
     RANGE_START_TAG,
@@ -195,13 +195,17 @@ def _alert_watch(settings: Settings) -> dg.SensorDefinition:
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=(
             "Reads the checks and failures of every finished run, however it was launched, and keeps the table `alerts`: "
-            "what is new, what changed, what is resolved."
+            "what is new, what changed, what is resolved. In a cluster, also whether runs wait that no worker takes."
         ),
     )
     def alert_watch(context: dg.SensorEvaluationContext, warehouse: WarehouseResource) -> dg.SensorResult:
         runs, cursor = finished_since(context.instance, context.cursor)
         changed = record_runs(context.instance, warehouse.warehouse(), runs)
+        unserved = record_waiting(
+            context.instance, warehouse.warehouse(), warehouse.settings().cluster.unserved_s
+        )
         summary = f"{len(runs)} runs read, {len(changed)} alerts new, changed or unchanged"
+        summary += f"; {unserved} runs wait, and no worker takes them" if unserved else ""
         context.log.info(summary)
         return dg.SensorResult(skip_reason=summary, cursor=cursor)
 

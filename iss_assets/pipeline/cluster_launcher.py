@@ -4,25 +4,35 @@ dagster-celery asks Celery how a run is; Celery keeps a run as started forever w
 know better: each says what it works on. A run that no worker has known for ``silent_s`` seconds is reported as failed, and
 Dagster's run retries hand it out again. The same question finds a worker process that was killed.
 
-If the broker does not answer, nothing is known, and no run is touched. A worker that is alive but cut off may go on with a
-run that another worker has begun meanwhile: the second one waits for the patient's lock.
+If the broker does not answer, nothing is known, no run is touched, and those in Dagster's queue stay there. A worker that is
+alive but cut off may go on with a run that another worker continues meanwhile: it can write nothing any more
+(``defs.resources``), and the second one waits for the patient's lock.
+
+Each version of the code and of the settings that decide about results has queues of its own. A worker that was not restarted
+after a change gets no runs, instead of making tables that the daemon finds stale.
 
 Dagster has no public API for launchers, so this uses private parts:
 
 - ``CheckRunHealthResult``, ``WorkerStatus``: what a launcher answers when Dagster's daemon asks how a run is.
 - ``LaunchRunContext``: what the daemon hands to a launcher.
+- ``DagsterUserCodeUnreachableError``: the one error of a launcher after which a run stays in Dagster's queue (``run_queue`` in
+  ``dagster.yaml``); after any other it counts as failed.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Collection, Mapping, Sequence
+from functools import cache
+from importlib import metadata
 from typing import Any, Final, Self
 
 import dagster as dg
 from celery import Celery
 from dagster import Field, StringSource
+from dagster._core.errors import DagsterUserCodeUnreachableError
 from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext, WorkerStatus
 from dagster_celery.launcher import CeleryRunLauncher
 from dagster_celery.tags import DAGSTER_CELERY_RUN_PRIORITY_TAG, DAGSTER_CELERY_TASK_ID_TAG
@@ -30,8 +40,11 @@ from dagster_celery.tasks import create_execute_job_task
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from iss_assets.pipeline.cluster import DEFAULT_QUEUE, QUEUES
+from iss_assets.pipeline.cluster import DEFAULT_QUEUE, QUEUE_TAG, QUEUES
 from iss_assets.pipeline.run_history import RETRY_NUMBER_TAG
+from iss_assets.settings import Settings
+from iss_assets.warehouse.ledger import code_versions
+from iss_assets.warehouse.migration import SCHEMA_VERSION
 
 _PRIORITY_TAG: Final = "dagster/priority"
 TASK_TAG: Final = DAGSTER_CELERY_TASK_ID_TAG
@@ -41,8 +54,10 @@ _FRESH_S: Final = 3.0
 """Seconds for which an answer is used, so that the daemon asks once for all runs."""
 _RECONNECTING_S: Final = 45.0
 """After the broker was away, workers come back within their longest pause, 30 s."""
-_UNCLAIMED_S: Final = 60.0
+_UNCLAIMED_S: Final = 20.0
 """A run that was handed out this long ago, and is neither in a queue nor at a worker, is lost."""
+_UNQUEUED_S: Final = 60.0
+"""A run that was made this long ago, and not put into Dagster's queue, never will be: whoever made it has ended in between."""
 _LOOKS: Final = 3
 _FIRST, _LATER = 0, 9
 """Priorities in Redis, where the lowest number comes first."""
@@ -82,6 +97,23 @@ CELERY: Final[Mapping[str, Any]] = {
 """Settings of Celery, the same in the daemon and in the workers."""
 
 
+@cache
+def _version() -> str:
+    """Return a hash of this code and of the settings that decide about results."""
+    settings = Settings()
+    parts = {
+        **code_versions(settings),
+        "package": metadata.version("iss-assets"),
+        "schema": str(SCHEMA_VERSION),
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def queue_of(name: str) -> str:
+    """Return the name in the broker of one of the queues of this version."""
+    return f"{name}@{_version()}"
+
+
 class Workers:
     """What the workers of a cluster say about themselves.
 
@@ -111,10 +143,17 @@ class Workers:
         return found | {task["id"] for reply in replies for tasks in reply.values() for task in tasks}
 
     def queues(self) -> dict[str, list[str]]:
-        """Return the workers that answer, each with the queues that it serves; the same errors as `tasks`."""
+        """Return the workers that answer, each with the queues of this version that it serves; the same errors as `tasks`.
+
+        Workers of another version serve none.
+        """
         self.require_broker()
         replies = self._app.control.inspect(timeout=_ANSWER_S).active_queues() or {}
-        return {name: sorted(queue["name"] for queue in queues) for name, queues in replies.items()}
+        ours = {queue_of(name): name for name in QUEUES}
+        return {
+            name: sorted(ours[queue["name"]] for queue in queues if queue["name"] in ours)
+            for name, queues in replies.items()
+        }
 
     def waiting(self) -> int:
         """Return how many runs wait for a worker; the same errors as `tasks`."""
@@ -125,10 +164,15 @@ class Workers:
         with self._app.connection_for_read() as connection:
             connection.ensure_connection(max_retries=1, timeout=5)
 
+    def broker_up_s(self) -> float:
+        """Return how long ago the broker was started; the same errors as `tasks`."""
+        with self._app.connection_for_read() as connection:
+            return float(connection.default_channel.client.info("server")["uptime_in_seconds"])
+
     def _queued(self) -> set[str]:
         with self._app.connection_for_read() as connection:
             client = connection.default_channel.client
-            lists = [name for queue in QUEUES for name in (queue, f"{queue}:{_LATER}")]
+            lists = [name for queue in map(queue_of, QUEUES) for name in (queue, f"{queue}:{_LATER}")]
             messages = [message for name in lists for message in client.lrange(name, 0, -1)]
         return {json.loads(message)["headers"]["id"] for message in messages}
 
@@ -172,11 +216,23 @@ class ClusterLauncher(CeleryRunLauncher):
         return False
 
     def launch_run(self, context: LaunchRunContext) -> None:
-        """Hand a run to the workers, ahead of others if it continues the work of one whose process or host is gone."""
+        """Hand a run to the workers, ahead of others if it continues the work of one whose process or host is gone.
+
+        Raises
+        ------
+        DagsterUserCodeUnreachableError
+            If the broker does not answer; the run stays in Dagster's queue then.
+        """
         run = context.dagster_run
         priority = str(_FIRST if RETRY_NUMBER_TAG in run.tags else _LATER)
-        prior = run.with_tags({**run.tags, DAGSTER_CELERY_RUN_PRIORITY_TAG: priority})
-        super().launch_run(context._replace(dagster_run=prior))
+        queue = queue_of(run.tags.get(QUEUE_TAG, DEFAULT_QUEUE))
+        prior = run.with_tags({**run.tags, DAGSTER_CELERY_RUN_PRIORITY_TAG: priority, QUEUE_TAG: queue})
+        try:
+            super().launch_run(context._replace(dagster_run=prior))
+        except BROKER_AWAY as error:
+            raise DagsterUserCodeUnreachableError(
+                f"the broker does not answer ({type(error).__name__}); the run stays in the queue"
+            ) from None
 
     def terminate(self, run_id: str) -> bool:
         """End a run's process; it is canceled and not retried."""
@@ -227,28 +283,55 @@ class ClusterLauncher(CeleryRunLauncher):
         return None
 
     def lost_runs(self, records: Sequence[dg.RunRecord]) -> list[dg.DagsterRun]:
-        """Return the runs that were handed out and will never begin: their message is in no queue and at no worker.
+        """Return the runs that will never begin: not put into Dagster's queue, or in no queue of the broker and at no worker.
 
         Parameters
         ----------
         records : sequence of dagster.RunRecord
-            Runs with the status STARTING.
+            Runs with the status NOT_STARTED or STARTING.
         """
-        old = time.time() - _UNCLAIMED_S
-        suspects = [r.dagster_run for r in records if r.update_timestamp.timestamp() < old]
-        # never handed out: the daemon ended in between
-        lost = [run for run in suspects if TASK_TAG not in run.tags]
-        suspects = [run for run in suspects if TASK_TAG in run.tags]
+        now = time.time()
+        lost: list[dg.DagsterRun] = []
+        suspects: list[dg.DagsterRun] = []
+        for record in records:
+            run, since = record.dagster_run, now - record.update_timestamp.timestamp()
+            if run.status == dg.DagsterRunStatus.NOT_STARTED:
+                lost += [run] if since > _UNQUEUED_S else []
+            elif since > _UNCLAIMED_S:
+                # without the tag it was never handed out: the daemon ended in between
+                (suspects if TASK_TAG in run.tags else lost).append(run)
         for _ in range(_LOOKS):
             if not suspects:
                 break
             try:
                 self.workers.require_broker()
+                if self.workers.broker_up_s() < _RECONNECTING_S:
+                    return lost
                 known: Collection[str] = self.workers.tasks(waiting=True)
             except BROKER_AWAY:
                 return lost
             suspects = [run for run in suspects if run.tags[TASK_TAG] not in known]
         return lost + suspects
+
+    def unserved_runs(self, records: Sequence[dg.RunRecord]) -> int:
+        """Return how many runs wait for a worker that is not there; all of them if the broker does not answer.
+
+        Parameters
+        ----------
+        records : sequence of dagster.RunRecord
+            Runs with the status QUEUED or STARTING.
+        """
+        waiting = [r.dagster_run for r in records if r.dagster_run.status == dg.DagsterRunStatus.STARTING]
+        wanted = [run.tags.get(QUEUE_TAG, DEFAULT_QUEUE) for run in waiting]
+        served: set[str] = set()
+        for _ in range(_LOOKS):
+            if served >= set(wanted):
+                break
+            try:
+                served |= {queue for queues in self.workers.queues().values() for queue in queues}
+            except BROKER_AWAY:
+                return len(records)
+        return sum(queue not in served for queue in wanted)
 
 
 def cluster_app(broker: str) -> Celery:

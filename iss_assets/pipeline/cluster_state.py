@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from iss_assets.pipeline.cluster import ClusterProblem
+from iss_assets.pipeline.cluster_database import MOST_OFF_S, clock_off_s, clock_text
 from iss_assets.pipeline.cluster_launcher import BROKER_AWAY, ClusterLauncher
 from iss_assets.pipeline.home import open_instance
 from iss_assets.pipeline.queued_runs import require_daemon
@@ -19,15 +20,18 @@ class ClusterState:
     ----------
     storage, broker, daemon : str
         Why the part does not answer; empty if it does.
+    clock : str
+        What is wrong with this host's clock; empty if nothing is.
     waiting : int
         Runs that wait in the broker for a worker.
     workers : dict
-        Names of the workers that answer, each with the queues that it serves.
+        Names of the workers that answer, each with the queues that it serves; none if its version is another one.
     """
 
     storage: str = ""
     broker: str = ""
     daemon: str = ""
+    clock: str = ""
     waiting: int = 0
     workers: dict[str, list[str]] = field(default_factory=dict)
 
@@ -37,6 +41,8 @@ def look(settings: Settings) -> ClusterState:
     state = ClusterState()
     try:
         with open_instance(settings) as instance:
+            off = clock_off_s(settings)
+            state.clock = clock_text(off) if abs(off) > MOST_OFF_S else ""
             if settings.cluster.broker is not None:
                 try:
                     require_daemon(instance)

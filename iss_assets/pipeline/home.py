@@ -95,6 +95,11 @@ concurrency:
         limit: 1
   pools:
     default_limit: {trainings}
+run_queue:
+  # what Dagster says of code that cannot be reached, the launcher says of a broker that does not answer: runs stay in the
+  # queue, and one of them is tried again every ten seconds
+  max_user_code_failure_retries: 1000000
+  user_code_failure_retry_delay: 10
 run_launcher:
   module: iss_assets.pipeline.cluster_launcher
   class: ClusterLauncher
@@ -105,8 +110,9 @@ run_launcher:
 run_monitoring:
   enabled: true
   poll_interval_seconds: 5
-  # runs wait for a worker as long as there is none; `ClusterLauncher.lost_runs` finds those that nobody will start
-  start_timeout_seconds: 0
+  # ten years: runs wait for a worker as long as there is none, and `ClusterLauncher.lost_runs` finds those that nobody will
+  # start. With 0, each of them is an error in the daemon's log at every look
+  start_timeout_seconds: 315360000
   cancel_timeout_seconds: 30
   max_resume_run_attempts: 0
   free_slots_after_run_end_seconds: 60

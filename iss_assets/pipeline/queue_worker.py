@@ -22,7 +22,8 @@ from celery import signals
 from celery.platforms import SecurityWarning
 
 from iss_assets.pipeline.cluster import ClusterProblem
-from iss_assets.pipeline.cluster_launcher import BROKER_AWAY, Workers, cluster_app
+from iss_assets.pipeline.cluster_database import require_clock
+from iss_assets.pipeline.cluster_launcher import BROKER_AWAY, Workers, cluster_app, queue_of
 from iss_assets.pipeline.home import open_instance
 from iss_assets.settings import Settings
 from iss_assets.warehouse.engine import keep_running
@@ -51,7 +52,7 @@ def work(settings: Settings, queues: Sequence[str], at_once: int) -> int:
     Raises
     ------
     ClusterProblem
-        If the settings name no broker, or storage or broker do not answer.
+        If the settings name no broker, storage or broker do not answer, or this host's clock is wrong.
     """
     if settings.cluster.broker is None:
         raise ClusterProblem(
@@ -65,6 +66,7 @@ def work(settings: Settings, queues: Sequence[str], at_once: int) -> int:
         os.environ["TMPDIR"] = str(settings.cluster.scratch.resolve())
     # creates the tables, before several processes try to
     open_instance(settings).dispose()
+    require_clock(settings)
     app = cluster_app(settings.cluster.broker.get_secret_value())
     try:
         Workers(app).require_broker()
@@ -79,7 +81,7 @@ def work(settings: Settings, queues: Sequence[str], at_once: int) -> int:
     worker = app.Worker(
         # several workers of a host are told apart
         hostname=f"iss-{secrets.token_hex(3)}@{socket.gethostname()}",
-        queues=list(queues),
+        queues=[queue_of(name) for name in queues],
         concurrency=at_once,
         pool="prefork",
         loglevel="WARNING",

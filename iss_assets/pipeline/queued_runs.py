@@ -137,9 +137,11 @@ def run_in_queue(
         for ended in instance.get_runs(dg.RunsFilter(run_ids=list(followed))):
             if not ended.is_finished:
                 continue
+            # a host that comes back may say of its run again how it ended, so the run that continues it comes first
+            if next_id := ended.tags.get(RETRY_TAG):
+                followed[next_id] = followed.pop(ended.run_id)
+                continue
             if ended.tags.get(WILL_RETRY_TAG) == "true":
-                if next_id := ended.tags.get(RETRY_TAG):
-                    followed[next_id] = followed.pop(ended.run_id)
                 continue
             run = followed.pop(ended.run_id)
             quiet_since = time.monotonic()

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
 from iss_assets.alerting.rules import RUN_FAILED, WHOLE_STUDY, Alert, Known, Observation
-from iss_assets.alerting.store import Delivery, close_gone, deliver, record
+from iss_assets.alerting.store import Delivery, close_gone, deliver, is_raised, record
 from iss_assets.pipeline.run_history import (
     PARTITION_TAG,
+    RunIsOver,
     errors_of,
     events_of,
     is_taken_up,
@@ -18,7 +19,7 @@ from iss_assets.pipeline.run_history import (
     unread_runs,
 )
 from iss_assets.protocol import terms
-from iss_assets.protocol.catalogue import WITHOUT_RUNS
+from iss_assets.protocol.catalogue import QUEUE_NOT_SERVED, WITHOUT_RUNS
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Warehouse
 
@@ -49,8 +50,11 @@ def observations_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> list[Ob
             found.append(_of_check(run.run_id, partition, event.asset_check_evaluation_data, at))
         elif event.step_key is not None:
             passed = event.event_type == dg.DagsterEventType.STEP_SUCCESS
-            failed_steps += not passed
             names = tuple(errors.get(event.step_key, ()))
+            if names == (RunIsOver.__name__,):
+                # what a host went on with that was taken for gone: the run that continues its work says how it ended
+                continue
+            failed_steps += not passed
             # a blocking check that failed ends its step with this error, and is reported as a check
             if names != ("DagsterAssetCheckFailedError",):
                 found.append(_of_step(run.run_id, partition, event.step_key, passed, at, names))
@@ -97,6 +101,42 @@ def record_runs(
     Runs may be passed again and in any order.
     """
     return record(warehouse, [o for run in runs for o in observations_of(instance, run)])
+
+
+def record_waiting(instance: dg.DagsterInstance, warehouse: Warehouse, unserved_s: float) -> int:
+    """Raise the alert that no worker takes the runs that wait, or resolve it, and return how many runs that are.
+
+    Parameters
+    ----------
+    instance : dagster.DagsterInstance
+        The study's; without a cluster, nothing waits for a worker.
+    warehouse : Warehouse
+        Where the table ``alerts`` is.
+    unserved_s : float
+        Seconds that a run may wait.
+    """
+    unserved_runs = getattr(instance.run_launcher, "unserved_runs", None)
+    if unserved_runs is None:
+        return 0
+    now = datetime.now(UTC)
+    waiting = dg.RunsFilter(
+        statuses=[dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTING],
+        created_before=now - timedelta(seconds=unserved_s),
+    )
+    records = instance.get_run_records(waiting)
+    count = int(unserved_runs(records)) if records else 0
+    if count or is_raised(warehouse, WHOLE_STUDY, QUEUE_NOT_SERVED.asset, QUEUE_NOT_SERVED.name):
+        observation = Observation(
+            run_id="",
+            patient_id=WHOLE_STUDY,
+            asset=QUEUE_NOT_SERVED.asset,
+            check_name=QUEUE_NOT_SERVED.name,
+            passed=not count,
+            severity=QUEUE_NOT_SERVED.severity,
+            at=now,
+        )
+        record(warehouse, [observation])
+    return count
 
 
 def known_of(repository: dg.RepositoryDefinition, enrolled: Iterable[str]) -> Known:

@@ -51,6 +51,8 @@ IN_PROGRESS: Final = (
     dg.DagsterRunStatus.CANCELING,
 )
 
+_LATE: Final = timedelta(minutes=5)
+"""How far a clock may be behind; workers whose clock is off by more than a minute do not start (`cluster_database`)."""
 _READ_UNTIL = "iss/told_until"
 """Key of the cursor that says up to where the command line has read runs for alerts."""
 _PATIENT_KEYS = frozenset(dg.AssetKey(name) for name in (*PATIENT_TABLES, *FEATURE_TABLES, *PROMPT_TABLES))
@@ -102,10 +104,10 @@ def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
     """
     lost_runs = getattr(instance.run_launcher, "lost_runs", None)
     if lost_runs is not None:
-        starting = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTING])
+        starting = dg.RunsFilter(statuses=[dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING])
         lost: list[dg.DagsterRun] = lost_runs(instance.get_run_records(starting))
         for run in lost:
-            instance.report_run_failed(run, "It was handed out to the workers, and none of them knows of it.")
+            instance.report_run_failed(run, "It was on its way to the workers, and none of them knows of it.")
         return [run.tags.get(PARTITION_TAG, "") for run in lost]
     patients = []
     started = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING]
@@ -126,8 +128,11 @@ def end_dead_runs(instance: dg.DagsterInstance) -> list[str]:
 
 
 def is_taken_up(run: dg.DagsterRun) -> bool:
-    """Return whether a later run continues the work of one whose process died."""
-    return TAKEN_UP_TAG in run.tags or run.tags.get(WILL_RETRY_TAG) == "true"
+    """Return whether a later run continues the work of one whose process died.
+
+    That it exists says more than that it will be made: a host that comes back reports its run as failed once more.
+    """
+    return bool({TAKEN_UP_TAG, RETRY_TAG} & run.tags.keys()) or run.tags.get(WILL_RETRY_TAG) == "true"
 
 
 def _runs_on(tags: Mapping[str, str]) -> bool:
@@ -153,6 +158,25 @@ def _started(pid: int) -> str:
         # the name in parentheses may hold spaces; the start is field 22 (man proc_pid_stat)
         return f"{boot} {Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()[19]}"
     return ""
+
+
+class RunIsOver(RuntimeError):
+    """This process executes a run that was reported as over, and another run may be doing its work."""
+
+
+def require_unfinished(instance: dg.DagsterInstance, run_id: str) -> None:
+    """Raise an error if a run is over.
+
+    A host that was cut off goes on with a run that was taken for gone meanwhile, and must not write over what came after it.
+
+    Raises
+    ------
+    RunIsOver
+        If it succeeded, failed, or was canceled, by whatever was reported of it.
+    """
+    run = instance.get_run_by_id(run_id)
+    if run is not None and run.is_finished:
+        raise RunIsOver("this run was reported as over while it went on; nothing more is written")
 
 
 def subjects_in_flight(instance: dg.DagsterInstance) -> frozenset[str]:
@@ -246,7 +270,8 @@ def finished_since(
     """Return the runs that ended after a cursor, the oldest first, and the new cursor.
 
     Unlike Dagster's run-status sensors this starts with the first run there ever was, so runs of the command line
-    that ended while no daemon was there are read as soon as there is one.
+    that ended while no daemon was there are read as soon as there is one. A run's end has the time of the host that executed
+    it, so a host whose clock is behind by less than `_LATE` is read as well.
 
     Parameters
     ----------
@@ -257,21 +282,35 @@ def finished_since(
     limit : int
         Runs read at a time.
     """
-    at, done = json.loads(cursor) if cursor else [None, []]
-    # the storage compares with "later than"; runs of the very moment of the cursor may still come
-    since = datetime.fromisoformat(at) - timedelta(microseconds=1) if at else None
+    at, read = json.loads(cursor) if cursor else (None, {})
+    until = datetime.fromisoformat(at) if at else None
+    # an earlier version listed the runs of the very moment of the cursor, and had read all before
+    earlier = isinstance(read, list)
+    done: dict[str, str] = dict.fromkeys(read, at) if earlier else read
+    since = until - _LATE - timedelta(microseconds=1) if until else None
     records = instance.get_run_records(
+        # the storage compares with "later than"
         dg.RunsFilter(statuses=list(FINISHED), updated_after=since),
         limit=limit + len(done),
         order_by="update_timestamp",
         ascending=True,
     )
-    new = [r for r in records if r.dagster_run.run_id not in done]
+    new = [
+        record
+        for record in records
+        if done.get(record.dagster_run.run_id) != record.update_timestamp.isoformat()
+        and not (earlier and until and record.update_timestamp < until)
+    ]
     if not new:
         return [], cursor
-    moment = records[-1].update_timestamp
-    same = [r.dagster_run.run_id for r in records if r.update_timestamp == moment]
-    return [r.dagster_run for r in new], json.dumps([moment.isoformat(), same])
+    # a clock that is ahead must not hide the runs of all others
+    latest = min(records[-1].update_timestamp, datetime.now(UTC))
+    latest = max(latest, until) if until else latest
+    done |= {record.dagster_run.run_id: record.update_timestamp.isoformat() for record in records}
+    kept = {
+        run_id: moment for run_id, moment in done.items() if datetime.fromisoformat(moment) >= latest - _LATE
+    }
+    return [record.dagster_run for record in new], json.dumps([latest.isoformat(), kept])
 
 
 def begin_reading_runs(instance: dg.DagsterInstance) -> None:

@@ -439,7 +439,18 @@ DAEMON_SILENT: Final = CheckInfo(
 )
 """Looked at by `iss serve`, not by a run: the daemon, which makes the runs, cannot report its own death."""
 
-WITHOUT_RUNS: Final = (DAEMON_SILENT,)
+QUEUE_NOT_SERVED: Final = CheckInfo(
+    "queue_not_served",
+    "workers",
+    "Runs wait, and no worker takes them",
+    "ERROR",
+    "Tell the engineer: iss doctor says whether the broker answers and which queue no worker serves; training and embeddings "
+    "need one of the queue gpu.",
+    "settings, cluster.unserved_s",
+)
+"""Looked at by the sensor of alerts where there is a cluster: a run that waits cannot fail."""
+
+WITHOUT_RUNS: Final = (DAEMON_SILENT, QUEUE_NOT_SERVED)
 """Checks of the program itself: only the table ``alerts`` has their outcome."""
 
 CATALOGUE: Final = (

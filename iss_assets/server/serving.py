@@ -11,6 +11,7 @@ import socket
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -44,10 +45,11 @@ READY_S: Final = 120.0
 """Seconds within which the code server must answer."""
 _KEY_S: Final = 5.0
 """Seconds to wait for a writer before the key is tried."""
+_TURN_S: Final = 5.0
+"""Seconds between looks at whether the daemon is still this host's to run."""
 _LONGEST_SOCKET: Final = 100
 """Bytes; the kernel takes 107 for the path of a socket."""
 _SOCKET: Final = "code.sock"
-LOCATION: Final = "iss_assets"
 
 Say = Callable[[str], None]
 
@@ -76,6 +78,8 @@ def serve(settings: Settings, say: Say) -> int:
     ------
     ServeError
         If the port is taken, or a part does not start.
+    ClusterProblem
+        If another host of the cluster runs the daemon.
     KeyProblem
         If the home is encrypted and its key is missing or wrong.
     """
@@ -86,26 +90,45 @@ def serve(settings: Settings, say: Say) -> int:
     settings = settings.model_copy(update={"server": server.model_copy(update={"port": port})})
     keep_running()
     dagster_home = prepare_home(settings)
-    with _socket_folder(settings.home.resolve()) as folder, _stopping() as stop:
+    with (
+        _daemon_turn(settings) as is_our_turn,
+        _socket_folder(settings.home.resolve()) as folder,
+        _stopping() as stop,
+    ):
         code_socket = folder / _SOCKET
         children = Children(settings.home / "serve.log", _environment())
         try:
             say("Starting ...")
-            children.start("the code server", _code_server(code_socket))
+            children.start("the code server", _code_server(code_socket, server.code_location))
             children.wait_until(lambda: stop.is_set() or code_server_answers(code_socket), READY_S)
             if stop.is_set():
                 return 0
-            workspace = dagster_home / "serve.yaml"
-            workspace.write_text(_workspace(code_socket), "utf-8")
-            children.start(
-                "the daemon", [sys.executable, "-m", "dagster._daemon", "run", "-w", str(workspace)]
-            )
-            _run(settings, listening, code_socket, children, stop, say)
+            if server.daemon:
+                workspace = dagster_home / "serve.yaml"
+                workspace.write_text(_workspace(code_socket, server.code_location), "utf-8")
+                children.start(
+                    "the daemon", [sys.executable, "-m", "dagster._daemon", "run", "-w", str(workspace)]
+                )
+            _run(settings, listening, code_socket, children, stop, say, is_our_turn)
         except RuntimeError as error:
             raise ServeError(str(error)) from error
         finally:
             children.stop()
             listening.close()
+
+
+@contextmanager
+def _daemon_turn(settings: Settings) -> Iterator[Callable[[], bool]]:
+    """Be the one host of a cluster that runs the daemon; yield a function that says whether it still is."""
+    storage = settings.cluster.storage
+    if storage is None or not settings.server.daemon:
+        yield lambda: True
+        return
+    # it needs the packages of the extra
+    from iss_assets.pipeline.cluster_database import daemon_turn
+
+    with daemon_turn(storage) as turn:
+        yield turn.kept
 
 
 def _try_key(settings: Settings) -> None:
@@ -125,6 +148,7 @@ def _run(
     children: Children,
     stop: threading.Event,
     say: Say,
+    is_our_turn: Callable[[], bool],
 ) -> NoReturn:
     server = settings.server
     address = (
@@ -137,7 +161,7 @@ def _run(
 
     with (
         open_instance(settings) as instance,
-        _dagster_apps(instance, code_socket) as dagster,
+        _dagster_apps(instance, code_socket, server.code_location) as dagster,
         closing(Previews(settings.video)) as previews,
     ):
         previews.warm_up()
@@ -160,12 +184,18 @@ def _run(
         thread = threading.Thread(target=web.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()
         threading.Thread(target=watch.run, args=(stop,), daemon=True).start()
+        lost = threading.Event()
+        threading.Thread(target=_watch_turn, args=(is_our_turn, lost), daemon=True).start()
         say(f"Serving on {address}. Ctrl-C stops it.")
         ended = None
         while not stop.wait(0.3):
             with contextlib.suppress(StudyFolderError):  # pages say it
                 application.state.study.forget_what_is_gone()
             ended = children.ended() or (None if thread.is_alive() else ("the web server", 1))
+            if lost.is_set():
+                say("Another host runs the daemon by now; everything is being stopped here.")
+                ended = ("the daemon", 1)
+                break
             if ended:
                 say(
                     f"{ended[0]} ended with status {ended[1]}; everything is being stopped. See serve.log in the home."
@@ -184,6 +214,13 @@ def _run(
         previews.close()
         # leaving Dagster's contexts and the interpreter in order takes seconds, and nothing is left to be saved
         _end(children, code_socket, status)
+
+
+def _watch_turn(is_ours: Callable[[], bool], lost: threading.Event) -> None:
+    """Set an event when another host has taken the daemon's turn."""
+    while is_ours():
+        time.sleep(_TURN_S)
+    lost.set()
 
 
 def _end(children: Children, code_socket: Path, status: int) -> NoReturn:
@@ -221,8 +258,8 @@ def _stopping() -> Iterator[threading.Event]:
 
 
 @contextmanager
-def _dagster_apps(instance: DagsterInstance, code_socket: Path) -> Iterator[DagsterApps]:
-    target = GrpcServerTarget(host="localhost", port=None, socket=str(code_socket), location_name=LOCATION)
+def _dagster_apps(instance: DagsterInstance, code_socket: Path, location: str) -> Iterator[DagsterApps]:
+    target = GrpcServerTarget(host="localhost", port=None, socket=str(code_socket), location_name=location)
     with (
         WorkspaceProcessContext(instance, target, read_only=False) as full,
         WorkspaceProcessContext(instance, target, read_only=True) as read_only,
@@ -271,15 +308,15 @@ def _shown(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def _code_server(code_socket: Path) -> list[str]:
+def _code_server(code_socket: Path, location: str) -> list[str]:
     return [
         sys.executable, "-m", "dagster", "api", "grpc", "--socket", str(code_socket),
-        "--module-name", "iss_assets.definitions", "--location-name", LOCATION,
+        "--module-name", "iss_assets.definitions", "--location-name", location,
     ]  # fmt: skip
 
 
-def _workspace(code_socket: Path) -> str:
-    server = {"grpc_server": {"host": "localhost", "socket": str(code_socket), "location_name": LOCATION}}
+def _workspace(code_socket: Path, location: str) -> str:
+    server = {"grpc_server": {"host": "localhost", "socket": str(code_socket), "location_name": location}}
     return json.dumps({"load_from": [server]}, indent=1) + "\n"  # JSON is YAML
 
 

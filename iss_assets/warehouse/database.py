@@ -126,10 +126,18 @@ class Warehouse:
         spills while it works with it lies beside this path.
     settings : WarehouseSettings, optional
         Lock timeout, memory, where the key of an encrypted file is, and where a shared warehouse is.
+    before_commit : callable, optional
+        Called at the end of every transaction of `write`; an error that it raises undoes the transaction.
     """
 
-    def __init__(self, path: Path, settings: WarehouseSettings | None = None):
+    def __init__(
+        self,
+        path: Path,
+        settings: WarehouseSettings | None = None,
+        before_commit: Callable[[], None] | None = None,
+    ):
         self.path = Path(path)
+        self._before_commit = before_commit
         self.settings = settings or WarehouseSettings()
         self.store: Store = (
             FileStore(self.path, self.settings)
@@ -232,6 +240,8 @@ class Warehouse:
         self.create()
         with self._exclusive(threads, extra_mb) as opened, _transaction(opened):
             yield Writer(opened.connection, self.shared)
+            if self._before_commit is not None:
+                self._before_commit()
 
     def replace(self, table: type[Table], rows: arrow.Table, where: Mapping[str, object]) -> int:
         """Replace one partition of one table; see `replace_all`."""
