@@ -325,10 +325,11 @@ def test_a_patient_who_ends_every_worker_ends_as_failed_with_one_alert_and_is_no
     tags = {"dagster/partition": "0001", SUBJECT_TAG: "0001", STATE_TAG: "s"}
     runs: list[dg.DagsterRun] = []
     for number in range(3):
-        ids = {"root_run_id": runs[0].run_id, "parent_run_id": runs[-1].run_id} if runs else {}
+        root, parent = (runs[0].run_id, runs[-1].run_id) if runs else (None, None)
         # as Dagster's daemon does
-        again = {RETRY_NUMBER_TAG: str(number), **{f"dagster/{name}": i for name, i in ids.items()}}
-        run = dg.DagsterRun(job_name="patient", tags={**tags, **(again if runs else {})}, **ids)
+        again = {RETRY_NUMBER_TAG: str(number), "dagster/root_run_id": root, "dagster/parent_run_id": parent}
+        given = {**tags, **{name: value for name, value in again.items() if root and value}}
+        run = dg.DagsterRun(job_name="patient", tags=given, root_run_id=root, parent_run_id=parent)
         runs.append(instance.add_run(run))
         # as the launcher's silence of a worker is reported
         instance.report_run_failed(run, "no worker knows of it: its process or host is gone")
