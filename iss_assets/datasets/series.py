@@ -126,14 +126,16 @@ def movement(points: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     points : ndarray of float, (n, 468, 3)
-        With equal units on all axes. If all points coincide, as in a mesh that went wrong, the result is NaN.
+        With equal units on all axes. A mesh whose points coincide or are no numbers gives NaN, and changes no other.
 
     Returns
     -------
     ndarray of float, (n, 468, 3)
         x right, y down, z away, in distances of the outer corners of the eyes.
     """
-    with np.errstate(invalid="ignore"):
-        faces = measure_heads(points, median_face(points[:: max(1, len(points) // _MEDIAN_OF)])).face
-    moved: np.ndarray = faces - np.median(faces, axis=0)
+    heads = measure_heads(points, median_face(points[:: max(1, len(points) // _MEDIAN_OF)]))
+    there = np.isfinite(heads.fit_error)
+    moved = np.full(points.shape, np.nan)
+    if there.any():
+        moved[there] = heads.face[there] - np.median(heads.face[there], axis=0)
     return moved

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as arrow
 from numpy.typing import NDArray
 
-from iss_assets.features.blinks import EyeEvents, find_eye_events, open_eye
+from iss_assets.features.blinks import LEAST_RATIO, EyeEvents, find_eye_events, open_eye
 from iss_assets.features.face_pose import measure_heads, median_face, picture_points
 from iss_assets.features.face_proxies import measure_faces
 from iss_assets.features.head_motion import (
@@ -116,6 +116,8 @@ def _measure_samples(
         **_measure_meshes(_points(landmarks, detected), sides),
     }
     fits = samples["fit_error"] <= settings.max_fit_error
+    # nobody can say by how much a mesh without any extent does not fit
+    samples["fit_error"] = np.where(np.isfinite(samples["fit_error"]), samples["fit_error"], np.nan)
     for name in (*_POSE, *_PROXIES, "eye_aspect_ratio", "center_x", "center_y", "size"):
         samples[name] = np.where(fits, samples[name], np.nan)
     turned = np.maximum(np.abs(samples["yaw_deg"]), np.abs(samples["pitch_deg"]))
@@ -167,7 +169,9 @@ def _add_time_courses(samples: dict[str, NDArray[Any]], settings: BehaviorSettin
 
     looking = np.flatnonzero(new & samples["facing"])
     ratio = samples["eye_aspect_ratio"]
-    samples["eye_openness"] = ratio / max(open_eye(ratio[looking]), 1e-9) if len(looking) else ratio * np.nan
+    samples["eye_openness"] = (
+        ratio / max(open_eye(ratio[looking]), LEAST_RATIO) if len(looking) else ratio * np.nan
+    )
     eyes = samples["time_s"][looking]
     events = find_eye_events(eyes, ratio[looking], stretches(eyes, settings.max_gap_s), settings)
     in_blink = np.zeros(len(eyes))

@@ -15,6 +15,8 @@ _OPEN_PERCENTILE: Final = 90.0
 """An eye is open for more than half of the time, and a few values above its usual opening are noise."""
 _LEAST_OPEN: Final = 0.5
 """The open eye of a few seconds is at least this share of that of the whole video: eyes that stay shut are not open."""
+LEAST_RATIO: Final = 0.02
+"""No open eye is narrower than this: what is divided by a person's open eye stays a number if it was never seen open."""
 _BLOCK: Final = 4096
 
 
@@ -86,7 +88,7 @@ def find_eye_events(
     if not len(time):
         nothing = np.empty(0)
         return EyeEvents(nothing, nothing, nothing, np.empty(0, bool))
-    opened = ratio / np.maximum(local_open_eye(time, ratio, settings.open_eye_seconds), 1e-9)
+    opened = ratio / np.maximum(local_open_eye(time, ratio, settings.open_eye_seconds), LEAST_RATIO)
     low = opened < settings.blink_open
     edge = np.diff(stretch, prepend=stretch[0] - 1) != 0
     begins = np.flatnonzero(low & (edge | ~np.r_[False, low[:-1]]))

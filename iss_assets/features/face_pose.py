@@ -31,6 +31,8 @@ _DOWN: Final = (10, 152)
 """Top of the forehead and chin."""
 _EYES: Final = (33, 263)
 """Outer corners of the eyes; their distance is the unit of every length of a face."""
+_NOTHING: Final = 1e-9
+"""Lengths up to this are rounding errors."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +46,14 @@ class Heads:
         face point at the camera.
     face : ndarray of float, shape (n, 468, 3)
         The mesh turned to the front; x right, y down, z away from the camera; unit: the distance of the outer corners
-        of the eyes.
+        of the eyes. NaN where the mesh is none (`fit_error`).
     center : ndarray of float, shape (n, 2)
         Middle of the rigid points in the picture, in pixels.
     size : ndarray of float
         The unit of `face` in pixels.
     fit_error : ndarray of float
-        Root mean square distance of the rigid points from those of the median face, in units of `face`.
+        Root mean square distance of the rigid points from those of the median face, in units of `face`; infinite for a mesh
+        whose points coincide or are no numbers.
     """
 
     yaw: Floats
@@ -104,9 +107,13 @@ def fit_rigid(points: Floats, to: Floats) -> tuple[Floats, Floats, Floats]:
     size : ndarray, shape (n,)
         Scales `to` to each set.
     error : ndarray, shape (n,)
-        Root mean square distance that is left, in units of `to`.
+        Root mean square distance that is left, in units of `to`. Infinite for a set whose points coincide or are no numbers:
+        it has no direction.
     """
-    moved = points - points.mean(axis=1, keepdims=True)
+    known = np.isfinite(points).all(axis=(1, 2))
+    # a mesh that is not a number would stop the decomposition of all others
+    moved = np.where(known[:, None, None], points, 0.0)
+    moved = moved - moved.mean(axis=1, keepdims=True)
     still = to - to.mean(axis=0)
     left, values, right = np.linalg.svd(np.einsum("nki,kj->nij", moved, still))
     # a reflection would fit some turned faces better than a rotation
@@ -114,10 +121,10 @@ def fit_rigid(points: Floats, to: Floats) -> tuple[Floats, Floats, Floats]:
     left[:, :, 2] *= sign[:, None]
     values[:, 2] *= sign
     spread = float((still**2).sum())
-    size = values.sum(axis=1) / spread
+    size = values.sum(axis=1) / max(spread, _NOTHING)
     rest = (moved**2).sum(axis=(1, 2)) - size**2 * spread
-    error = np.sqrt(np.maximum(rest, 0) / len(to)) / np.maximum(size, 1e-12)
-    return left @ right, size, error
+    error = np.sqrt(np.maximum(rest, 0) / len(to)) / np.maximum(size, _NOTHING)
+    return left @ right, size, np.where(known & (size > _NOTHING), error, np.inf)
 
 
 def angles(rotation: Floats) -> tuple[Floats, Floats, Floats]:
@@ -135,14 +142,19 @@ def angles(rotation: Floats) -> tuple[Floats, Floats, Floats]:
 def median_face(points: Floats) -> Floats:
     """Return the median of one video's meshes, each turned to the front by its own axes, shape (468, 3).
 
-    Its unit is the distance of its outer corners of the eyes.
+    Its unit is the distance of its outer corners of the eyes. Meshes whose corners coincide, or that are no numbers, are left
+    out; without any other, all points of the median are 0.
     """
+    points = points[np.isfinite(points).all(axis=(1, 2))]
     front = _turned(points - points.mean(axis=1, keepdims=True), mesh_axes(points))
     distance = np.linalg.norm(front[:, _EYES[1]] - front[:, _EYES[0]], axis=1)
-    median = np.median(front / np.maximum(distance, 1e-9)[:, None, None], axis=0)
+    there = distance > _NOTHING
+    if not there.any():
+        return np.zeros(points.shape[1:])
+    median = np.median(front[there] / distance[there, None, None], axis=0)
     # the axes of a median are not quite the median of axes
     front = _turned(median[None], mesh_axes(median[None]))[0]
-    return np.asarray(front / max(float(np.linalg.norm(front[_EYES[1]] - front[_EYES[0]])), 1e-9))
+    return np.asarray(front / max(float(np.linalg.norm(front[_EYES[1]] - front[_EYES[0]])), _NOTHING))
 
 
 def measure_heads(points: Floats, median: Floats) -> Heads:
@@ -156,9 +168,12 @@ def measure_heads(points: Floats, median: Floats) -> Heads:
         From `median_face`, of the whole video.
     """
     rigid = list(RIGID)
+    points = np.where(np.isfinite(points), points, np.nan)
     rotation, size, error = fit_rigid(points[:, rigid], median[rigid])
     middle = points[:, rigid].mean(axis=1, keepdims=True)
-    face = _turned(points - middle, rotation) / np.maximum(size, 1e-9)[:, None, None]
+    # a mesh that went wrong has no face, rather than one whose eyes are shut
+    unit = np.where(np.isfinite(error), size, np.nan)
+    face = _turned(points - middle, rotation) / unit[:, None, None]
     return Heads(*angles(rotation), face, middle[:, 0, :2], size, error)
 
 

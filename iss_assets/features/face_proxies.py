@@ -17,6 +17,8 @@ from iss_assets.features.face_pose import Floats
 _RIGHT_EYE: Final = (33, 160, 158, 133, 153, 144)
 _LEFT_EYE: Final = (362, 385, 387, 263, 373, 380)
 """Outer corner, two points of the upper lid, inner corner, two of the lower lid; the left eye from its inner corner."""
+_LEAST_EYE: Final = 0.05
+"""No eye is narrower; those of real faces are from 0.3 on."""
 _CORNERS: Final = (61, 291)
 _INNER_LIPS: Final = (13, 14)
 _NOSE_BASE: Final = 2
@@ -55,7 +57,7 @@ def _aspect_ratio(face: Floats, eye: tuple[int, ...]) -> Floats:
     """Return height over width of an eye: Soukupova and Cech (2016), equation 1."""
     outer, upper_1, upper_2, inner, lower_2, lower_1 = eye
     height = _distance(face, upper_1, lower_1) + _distance(face, upper_2, lower_2)
-    return np.asarray(height / np.maximum(2 * _distance(face, outer, inner), 1e-9))
+    return np.asarray(height / np.maximum(2 * _distance(face, outer, inner), 2 * _LEAST_EYE))
 
 
 def _distance(face: Floats, one: int, other: int) -> Floats:

@@ -63,7 +63,7 @@ def mean_by_instance(values: np.ndarray, video: np.ndarray, number: np.ndarray) 
     Parameters
     ----------
     values : ndarray of float, (samples, columns)
-        NaN where something was not measured; such values are left out of the mean.
+        NaN or infinite where something was not measured; such values are left out of the mean.
     video, number : ndarray of int, (samples,)
         Video, and number of the stretch within it.
 
@@ -80,7 +80,7 @@ def mean_by_instance(values: np.ndarray, video: np.ndarray, number: np.ndarray) 
     if not len(first):
         return np.zeros((0, values.shape[1]), np.float32), video, number
     ordered = values[order]
-    known = ~np.isnan(ordered)
+    known = np.isfinite(ordered)
     count = np.add.reduceat(known, first, axis=0, dtype=np.float64)
     total = np.add.reduceat(np.where(known, ordered, 0), first, axis=0, dtype=np.float64)
     mean = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)

@@ -278,6 +278,10 @@ def find_faults(table: type[Table], rows: arrow.Table) -> list[dict[str, Any]]:
             misfits.add(name)
         if columns[name].packed and not columns[name].nullable and rows[name].null_count:
             fault(name, "is empty", rows[name].null_count)
+        if "patient_id" in table.__partition__ and arrow.types.is_floating(found):
+            infinite = int(np.isinf(rows[name].to_numpy()).sum())
+            if infinite:
+                fault(name, "is infinite", infinite)
     plain = [n for n in present if not columns[n].packed and n not in misfits]
     keys = [k for k in table.__key__ if k in plain]
     to_check = [n for n in plain if _may_be_faulty(table, columns[n], rows[n])]

@@ -44,7 +44,8 @@ class FaceBehavior(Table):
         "BOOLEAN", "Whether the mesh can be trusted and the head is not turned away (settings, behavior)."
     )
     fit_error: object = _length(
-        "Root mean square distance of forehead, nose and cheeks from the video's median face, after a rigid fit.",
+        "Root mean square distance of forehead, nose and cheeks from the video's median face, after a rigid fit; empty for "
+        "a mesh whose points coincide.",
         ge=0,
     )
     yaw_deg: object = _angle(

@@ -15,6 +15,7 @@ from iss_assets.datasets.series import load_series, movement
 from iss_assets.load import training_set
 from iss_assets.modeling.experiments import Experiment, experiment
 from iss_assets.modeling.folds import PatientLevel, assign_splits
+from iss_assets.modeling.series import mean_by_instance
 from iss_assets.schemas.behavior import BEHAVIOR_SERIES, FaceBehavior
 from iss_assets.schemas.modeling import CvSplits, Embeddings
 from iss_assets.settings import FaceSettings, TrainingSettings
@@ -93,6 +94,23 @@ def film_in(connection: duckdb.DuckDBPyConnection, **how: Any) -> pa.Table:
             rows = rows.append_column(key, pa.array([value] * rows.num_rows))
         connection.register(name, rows)
     return pa.table({"patient_id": ["0001"], "video_id": ["s1"], "place": pa.array([0], pa.int32())})
+
+
+@pytest.mark.parametrize("wrong", [0.0, np.nan, np.inf])
+def test_a_mesh_that_went_wrong_is_missing_and_changes_no_other(wrong: float) -> None:
+    faces = np.stack([turned(expression(mouth=n / 20), n, 0, 0) for n in range(10)])
+    spoiled = faces.copy()
+    spoiled[4] = wrong
+    found, others = movement(spoiled), movement(np.delete(faces, 4, axis=0))
+    assert np.isnan(found[4]).all() and np.allclose(np.delete(found, 4, axis=0), others, atol=1e-9)
+    assert np.isnan(movement(np.full((3, 468, 3), wrong))).all()
+
+
+def test_an_infinite_value_counts_as_not_measured() -> None:
+    """One of them in a whole study would make every model's loss infinite."""
+    values = np.array([[1.0, np.inf], [3.0, 2.0], [-np.inf, np.nan]])
+    mean, _, _ = mean_by_instance(values, np.zeros(3, int), np.array([0, 0, 1]))
+    assert np.array_equal(mean, [[2, 2], [np.nan, np.nan]], equal_nan=True)
 
 
 @pytest.mark.parametrize("how", [{"sides": (1.3, 1.0)}, {"at": (50.0, 200.0)}, {"at": (320.0, 30.0)}])

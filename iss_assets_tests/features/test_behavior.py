@@ -9,6 +9,7 @@ import pyarrow as arrow
 import pytest
 
 from iss_assets.features.behavior import measure_behavior
+from iss_assets.schemas.base import InvalidTable
 from iss_assets.schemas.behavior import BEHAVIOR_MEASURES, FaceBehavior, FaceBehaviorSummary
 from iss_assets.settings import BehaviorSettings, FaceSettings
 from iss_assets_tests.features.synthetic_head import expression, film, head, turned
@@ -168,6 +169,42 @@ def test_a_mesh_that_is_not_the_face_is_not_measured() -> None:
     assert samples["fit_error"][20] > SETTINGS.max_fit_error > samples["fit_error"][:20].max()
     assert np.isnan(samples["yaw_deg"][20]) and not samples["facing"][20]
     assert whole["measured"] == 40 and whole["pictures"] == 41
+
+
+@pytest.mark.parametrize("wrong", [0.5, np.nan, np.inf, -3e30])
+def test_a_mesh_whose_points_coincide_is_no_blink_and_no_leap(wrong: float) -> None:
+    """Such a mesh fits a face of no size without any error; the video's other meshes are measured as if it were not there."""
+    frames, faces, landmarks = film([turned(head(), n / 4, 0, 0) for n in range(41)])
+    points = np.array(landmarks["points"].to_pylist(), np.float32)
+    points[20] = wrong
+    cells = arrow.array(list(points), landmarks["points"].type)
+    spoiled = landmarks.set_column(landmarks.column_names.index("points"), "points", cells)
+    missing = landmarks.filter(arrow.array(np.arange(41) != 20))
+    made, without = (
+        measure_behavior(frames, faces, meshes, SETTINGS, FaceSettings()) for meshes in (spoiled, missing)
+    )
+    row = made["face_behavior"].slice(20, 1).to_pylist()[0]
+    measured = {
+        name: value for name, value in row.items() if name not in ("frame_index", "time_s", "chunk_index")
+    }
+    assert set(measured.values()) <= {None, False}
+    assert made["face_behavior_summary"] == without["face_behavior_summary"]
+    assert made["face_behavior_summary"]["blinks"][0].as_py() == 0
+    every = spoiled.set_column(2, "points", arrow.array([points[20]] * 41, landmarks["points"].type))
+    whole = measure_behavior(frames, faces, every, SETTINGS, FaceSettings())[
+        "face_behavior_summary"
+    ].to_pylist()[0]
+    assert whole["measured"] == 0 and all(whole[name] is None for name in BEHAVIOR_MEASURES)
+
+
+def test_rows_with_infinite_numbers_are_refused() -> None:
+    rows = measure_behavior(*film([head()] * 3), SETTINGS, FaceSettings())["face_behavior"]
+    for name, text in (("video_id", "s1"), ("patient_id", "0001"), ("fingerprint", "f")):
+        rows = rows.append_column(name, arrow.array([text] * 3, arrow.string()))
+    place = rows.column_names.index("shift_speed")
+    rows = rows.set_column(place, "shift_speed", arrow.array([1.0, np.inf, 2.0], arrow.float32()))
+    with pytest.raises(InvalidTable, match=r"shift_speed.*infinite"):
+        FaceBehavior.check_rows(rows)
 
 
 def test_a_video_without_a_face_has_a_summary_that_says_so() -> None:
