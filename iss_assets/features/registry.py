@@ -30,7 +30,7 @@ FEATURES: tuple[FeatureStage, ...] = (
         name="voice",
         tables=(VoiceFeatures,),
         sources=(Audio,),
-        code_version="1",
+        code_version="2",
         measure="iss_assets.features.voice:measure_video",
         description="Silero's voice-activity detector for pauses, afx-audio for pitch and loudness; over speech only. "
         "Formulas and sources: docs/voice.md.",

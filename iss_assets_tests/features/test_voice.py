@@ -9,6 +9,7 @@ import pytest
 import soundfile
 from afx_audio.extractors.egemaps import extract_egemaps_lld
 from numpy.typing import NDArray
+from scipy.signal import butter, sosfilt
 
 from iss_assets.features.voice import (
     Voice,
@@ -258,10 +259,38 @@ def test_the_stored_waveform_is_decoded_block_by_block_without_a_seam() -> None:
     soundfile.write(file, 0.5 * np.sin(2 * np.pi * 200 * at), rate, format="FLAC", subtype="PCM_24")
     samples = decode_for_voice(file.getvalue())
 
-    expected = 0.5 * np.sin(2 * np.pi * 200 * np.arange(65 * RATE) / RATE)
+    tone = 0.5 * np.sin(2 * np.pi * 200 * np.arange(65 * RATE) / RATE)
+    expected = sosfilt(butter(2, 20, "highpass", fs=RATE, output="sos"), tone)
     assert len(samples) == 65 * RATE
     np.testing.assert_allclose(samples[RATE:-RATE], expected[RATE:-RATE], atol=1e-4)
     assert len(decode_for_voice(b"")) == 0
+
+
+def test_what_a_microphone_adds_to_every_sample_changes_nothing() -> None:
+    """An offset, still or drifting, made a breathy voice 11 dB clearer and took five of six syllables away."""
+    rng = np.random.default_rng(2)
+    voice = sentence(24, 4.0)
+    breathy = spoken(silence(0.5), 0.1 * voice + 0.001 * rng.normal(size=len(voice)), silence(0.5))
+    at = np.arange(len(breathy)) / RATE
+
+    def measured(offset: NDArray[np.float64] | float) -> dict[str, float | int | None]:
+        file = io.BytesIO()
+        soundfile.write(file, breathy + offset, RATE, format="FLAC", subtype="PCM_24")
+        found = measure_voice(decode_for_voice(file.getvalue()), SETTINGS)
+        return summarize(found, 0, found.duration_s, SETTINGS)
+
+    without = measured(0.0)
+    assert without["speech_rate"] == pytest.approx(4, abs=0.5) and without["hnr_db"] == pytest.approx(
+        13.5, abs=1
+    )
+    for offset in (0.02, -0.1):
+        for name, value in measured(offset).items():
+            assert value == (without[name] if value is None else pytest.approx(without[name], rel=0.01)), name
+    # the detector of speech hesitates at a drifting offset; what is measured where it hears some does not
+    drifting = measured(0.05 * np.cos(2 * np.pi * 0.3 * at))
+    assert drifting["hnr_db"] == pytest.approx(without["hnr_db"], abs=0.3)
+    for name in ("speech_rate", "f0_median_hz", "loudness", "spectral_slope_0_500"):
+        assert drifting[name] == pytest.approx(without[name], rel=0.05), name
 
 
 def test_long_speech_is_measured_in_blocks_without_a_gap() -> None:
