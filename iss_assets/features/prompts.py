@@ -18,7 +18,7 @@ import text_to_num
 
 from iss_assets.settings import PromptSettings
 
-READINGS_CODE_VERSION: Final = "1"
+READINGS_CODE_VERSION: Final = "2"
 """Raised when the same words and texts are assessed differently."""
 
 NUMBER_LANGUAGES: Final = frozenset({"da", "de", "en", "es", "fr", "it", "nl", "pt"})
@@ -103,11 +103,13 @@ def assess_reading(
         rate = word_error_rate(wanted, heard)
         part = part_read(wanted, heard)
         of_part = part.errors / len(part.words) if part.words else float("inf")
-        read = rate <= settings.read_at_most or (
+        # whoever began again, or spoke before and after, read the whole text in a part of what was spoken
+        within = part_read(heard, wanted).errors / len(wanted)
+        read = within <= settings.read_at_most or (
             len(part.words) >= LEAST_WORDS and of_part <= settings.read_at_most
         )
         # of several that were read, the one with the fewest errors, then the one read farther
-        measured.append((not read, min(rate, of_part), rate, text_id, len(part.words) / len(wanted)))
+        measured.append((not read, min(within, of_part), rate, text_id, len(part.words) / len(wanted)))
     if not measured:
         return PromptReading(words=len(heard))
     unread, _, rate, text_id, share = min(measured)

@@ -95,6 +95,25 @@ def test_a_whole_reading_that_goes_on_is_not_cut_short() -> None:
     assert (reading.text_read, reading.cut_short) == ("lake", False)
 
 
+@pytest.mark.parametrize("text_id", sorted(TEXTS))
+@pytest.mark.parametrize("first", [0.3, 0.6, 1.0])
+def test_who_begins_again_has_read_the_text(text_id: str, first: float) -> None:
+    words = TEXTS[text_id].split()
+    begun = " ".join(words[: round(first * len(words))])
+    reading = assess(f"{begun} oh sorry once more {TEXTS[text_id]}")
+    assert (reading.text_read, reading.read, reading.cut_short) == (text_id, True, False)
+    assert reading.word_error_rate is not None and reading.word_error_rate > first, (
+        "what was added still counts"
+    )
+
+
+def test_a_long_narrative_around_a_text_does_not_hide_it_and_is_none_alone() -> None:
+    talk = f"{NARRATIVE} {NARRATIVE}"
+    reading = assess(f"{talk} {TEXTS['garden']} {talk}")
+    assert (reading.text_read, reading.read, reading.cut_short) == ("garden", True, False)
+    assert not assess(f"{talk} {talk} {talk}").read
+
+
 def test_without_texts_nothing_is_known() -> None:
     words = len(comparable_words(NARRATIVE, "en"))
     assert assess_reading({}, NARRATIVE, "en", SETTINGS) == PromptReading(words=words)
