@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import pyarrow as arrow
 
 from iss_assets.features.registry import FEATURES, feature_named
@@ -42,7 +43,7 @@ class RowsInMemory:
         if rows is None:
             rows = table.arrow_schema().empty_table()
         if frames is not None:
-            rows = rows.filter(arrow.compute.is_in(rows["frame_index"], arrow.array(frames, arrow.int32())))
+            rows = rows.filter(arrow.array(np.isin(rows["frame_index"].to_numpy(), frames)))
         return rows.select(list(columns))
 
 

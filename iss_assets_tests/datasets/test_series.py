@@ -110,7 +110,7 @@ def test_an_infinite_value_counts_as_not_measured() -> None:
     """One of them in a whole study would make every model's loss infinite."""
     values = np.array([[1.0, np.inf], [3.0, 2.0], [-np.inf, np.nan]])
     mean, _, _ = mean_by_instance(values, np.zeros(3, int), np.array([0, 0, 1]))
-    assert np.array_equal(mean, [[2, 2], [np.nan, np.nan]], equal_nan=True)
+    assert np.array_equal(mean, np.array([[2, 2], [np.nan, np.nan]]), equal_nan=True)
 
 
 @pytest.mark.parametrize("how", [{"sides": (1.3, 1.0)}, {"at": (50.0, 200.0)}, {"at": (320.0, 30.0)}])
