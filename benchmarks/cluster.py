@@ -1,10 +1,11 @@
 """Measure how many patients a cluster processes with one, two and four workers, and how long they wait for the writer lock.
 
-    python -m benchmarks.cluster [--patients 8] [--check-ins 2] [--workers 1 2 4] [--unreadable] [--tiny]
+    python -m benchmarks.cluster [--patients 8] [--check-ins 2] [--workers 1 2 4] [--unreadable] [--wait SECONDS] [--tiny]
 
 A real Postgres and Redis, Dagster's daemon, and workers of one process and one thread each, all on this machine and on one
 home. With ``--unreadable`` the videos are no videos: what is left is what Dagster, the queue and the writes cost, and where
-that stops scaling.
+that stops scaling. With ``--wait`` they are no videos either, and each patient's run waits as long as reading them takes,
+without computing: a machine of few cores then stands for many, as long as the column "busy cores" stays below what it has.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -50,13 +52,15 @@ class Measured:
     """During that time."""
     waiting: float
     """Workers that waited for a lock in Postgres, on average."""
+    busy: float
+    """Cores of this machine that were busy, on average, whoever kept them so."""
 
     def row(self, first: Measured) -> str:
         """Return a row of the table."""
         speed = self.patients / self.wall_s
         return (
             f"| {self.workers} | {60 * speed:.1f} | {speed / (first.patients / first.wall_s):.2f} | {self.run_s:.1f} | "
-            f"{self.commits / self.patients:.1f} | {self.commits / self.wall_s:.2f} | {self.waiting:.2f} |"
+            f"{self.commits / self.patients:.1f} | {self.commits / self.wall_s:.2f} | {self.waiting:.2f} | {self.busy:.2f} |"
         )
 
 
@@ -86,8 +90,39 @@ def _sampled(server: PostgresServer) -> Iterator[list[int]]:
         thread.join()
 
 
+WAITING_WORKER = """\
+import sys, time
+from iss_assets.cli.main import app
+from iss_assets.defs import resources
+
+tag_process, seen = resources.tag_process, set()
+
+def wait(instance, run):
+    tag_process(instance, run)
+    if "dagster/partition" in run.tags and run.run_id not in seen:
+        seen.add(run.run_id)
+        time.sleep(float(sys.argv[1]))
+
+resources.tag_process = wait
+app(["worker", "--at-once", "1"])
+"""
+"""A worker whose runs wait at their beginning, once for each patient."""
+
+
+def _busy_s() -> float:
+    """Return the seconds that this machine's cores have been busy since it was started."""
+    words = Path("/proc/stat").read_text().splitlines()[0].split()[1:]
+    user, nice, system, _, _, interrupts, soft = map(int, words[:7])
+    return (user + nice + system + interrupts + soft) / os.sysconf("SC_CLK_TCK")
+
+
 def measure(
-    study: Path, workers: int, postgres: PostgresServer, redis: RedisServer, folder: Path
+    study: Path,
+    workers: int,
+    postgres: PostgresServer,
+    redis: RedisServer,
+    folder: Path,
+    wait_s: float | None = None,
 ) -> Measured:
     """Process a study with a number of workers, in a home and databases of its own."""
     folder.mkdir()
@@ -116,12 +151,19 @@ def measure(
     with ExitStack() as stack:
         stack.enter_context(running(folder / "daemon.log", "dagster-daemon", "run", "-w", workspace))
         for number in range(workers):
-            stack.enter_context(running(folder / f"{number}.log", "iss", "worker", "--at-once", "1"))
+            command = (
+                ["iss", "worker", "--at-once", "1"]
+                if wait_s is None
+                else ["python", "-c", WAITING_WORKER, str(wait_s)]
+            )
+            stack.enter_context(running(folder / f"{number}.log", *command))
         instance = stack.enter_context(open_instance(settings))
         _wait_for_daemon(instance)
         with _sampled(postgres) as waiting:
             iss = str(Path(sys.executable).with_name("iss"))
-            done = subprocess.run([iss, "run"], capture_output=True, text=True, check=False)
+            began, busy = time.monotonic(), _busy_s()
+            done = subprocess.run([iss, "run", "--no-models"], capture_output=True, text=True, check=False)
+            busy = (_busy_s() - busy) / (time.monotonic() - began)
         if done.returncode:
             raise RuntimeError(done.stdout[-2000:] + done.stderr[-2000:])
         records = [
@@ -142,6 +184,7 @@ def measure(
         statistics.median((r.end_time or 0) - (r.start_time or 0) for r in records),
         int(str(commits)),
         statistics.fmean(waiting),
+        busy,
     )
 
 
@@ -160,10 +203,13 @@ def main() -> int:
     parser.add_argument("--check-ins", type=int, default=2)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--unreadable", action="store_true", help="videos that nothing is extracted from")
+    parser.add_argument(
+        "--wait", type=float, help="seconds that each patient's run waits instead of computing"
+    )
     parser.add_argument("--tiny", action="store_true")
     options = parser.parse_args()
     if options.tiny:
-        options.patients, options.check_ins, options.workers, options.unreadable = 2, 1, [2], True
+        options.patients, options.check_ins, options.workers, options.wait = 2, 1, [2], 1.0
     if postgres_program("initdb") is None or shutil.which("redis-server") is None:
         print("| workers | : PostgreSQL or Redis is not installed (Debian: postgresql, redis-server)")
         return 0
@@ -172,21 +218,24 @@ def main() -> int:
     try:
         study = folder / "study"
         write_sample_study(study, patients=options.patients, submissions_per_patient=options.check_ins)
-        if options.unreadable:
+        if options.unreadable or options.wait is not None:
             for video in (study / "videos").rglob("*.*"):
                 video.write_text(f"no video: {video.name}")
+        print(
+            "| workers | patients per minute | times the first row | s per run | commits per patient | commits per s | waiting | busy cores |"
+        )
+        print("|---|---|---|---|---|---|---|---|", flush=True)
+        first: Measured | None = None
         with running_postgres() as postgres, running_redis() as redis:
-            found = [measure(study, n, postgres, redis, folder / str(n)) for n in options.workers]
+            for n in options.workers:
+                found = measure(study, n, postgres, redis, folder / str(n), options.wait)
+                first = first or found
+                # a row as soon as it is known: who stops the rest has it
+                print(found.row(first), flush=True)
     finally:
         os.environ.clear()
         os.environ.update(before)
         shutil.rmtree(folder, ignore_errors=True)
-    print(
-        "| workers | patients per minute | times one worker | s per run | commits per patient | commits per s | waiting |"
-    )
-    print("|---|---|---|---|---|---|---|")
-    for measured in found:
-        print(measured.row(found[0]))
     return 0
 
 

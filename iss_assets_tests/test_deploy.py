@@ -405,6 +405,41 @@ def test_kubernetes_storage_has_every_name_that_the_values_refer_to(values: dict
     assert str(Path(settings["PGSERVICEFILE"]).parent) in mounted
 
 
+def test_the_web_application_on_kubernetes_uses_what_is_there_and_runs_no_second_daemon(
+    values: dict[str, Any],
+) -> None:
+    folder = DEPLOY / "kubernetes"
+    deployment, service, policy = yaml.safe_load_all((folder / "web.yaml").read_text("utf-8"))
+    models = (kubernetes.V1Deployment, kubernetes.V1Service, kubernetes.V1NetworkPolicy)
+    for manifest, model in zip((deployment, service, policy), models, strict=True):
+        body = {key: value for key, value in manifest.items() if key not in ("apiVersion", "kind")}
+        assert _model(model, body) is not None
+        assert model.__name__ == f"V1{manifest['kind']}"
+    pod = deployment["spec"]["template"]
+    (container,) = pod["spec"]["containers"]
+    (code,) = values["dagster-user-deployments"]["deployments"]
+    environment = {entry["name"]: entry["value"] for entry in container["env"]}
+    assert environment["ISS_SERVER__DAEMON"] == "false" and deployment["spec"]["replicas"] == 1
+    assert environment["ISS_SERVER__CODE_LOCATION"] == code["name"]
+    image = f"{code['image']['repository']}:{code['image']['tag']}"
+    assert container["image"] == environment["DAGSTER_CURRENT_IMAGE"] == image
+    assert [e["configMapRef"]["name"] for e in container["envFrom"]] == [
+        e["name"] for e in code["envConfigMaps"]
+    ]
+    assert pod["spec"]["volumes"] == code["volumes"]
+    assert pod["spec"]["securityContext"] == code["podSecurityContext"]
+    assert container["securityContext"] == code["securityContext"]
+    mounts = {mount["mountPath"]: mount for mount in container["volumeMounts"]}
+    assert mounts.keys() == {mount["mountPath"] for mount in code["volumeMounts"]} | {"/srv/iss/study/videos"}
+    assert mounts["/srv/iss/study/videos"]["readOnly"] and "readOnly" not in mounts["/srv/iss/study"]
+    labels = pod["metadata"]["labels"]
+    assert deployment["spec"]["selector"]["matchLabels"] == labels
+    assert service["spec"]["selector"] == policy["spec"]["podSelector"]["matchLabels"] == labels
+    ports = {port["name"] for port in container["ports"]}
+    assert {port["targetPort"] for port in service["spec"]["ports"]} == ports
+    assert service["spec"]["type"] == "ClusterIP"
+
+
 class Host:
     """What systemd does for a unit: its environment, its credentials, its command, and the signal that stops it."""
 
