@@ -21,7 +21,7 @@ from markupsafe import Markup, escape
 
 from iss_assets.evaluation.frames import rows_of
 from iss_assets.protocol import terms
-from iss_assets.reports.templating import picture_style
+from iss_assets.reports.templating import count, picture_style
 
 Row = Mapping[str, Any]
 
@@ -480,7 +480,7 @@ def accuracy_bars(accuracies: pd.DataFrame, title: str) -> Markup:
         body.append(_text((start + x) / 2, at.bottom + (52 if named else 16), shown, "level"))
         x += gap
     above = (rows["accuracy"] > 0.5).sum()
-    summary = f"{title}: {len(rows)} patients, mean accuracy {rows['accuracy'].mean():.3f}, {above} of them above 0.5."
+    summary = f"{title}: {count(len(rows), 'patient')}, mean accuracy {rows['accuracy'].mean():.3f}, {above} of them above 0.5."
     return _svg(width, at.bottom + (60 if named else 24), summary, body, wide=True)
 
 
@@ -573,7 +573,7 @@ def calibration_plot(bins: pd.DataFrame, title: str) -> Markup:
         body.append(_text(x, y + 3.5, row.patients, "in-bubble"))
     body.append(_text(120, 219, "predicted probability of pain", "tick"))
     spoken = "; ".join(
-        f"predicted {r.mean_probability:.2f}, observed {r.pain_share:.2f}, {r.patients} patients"
+        f"predicted {r.mean_probability:.2f}, observed {r.pain_share:.2f}, {count(r.patients, 'patient')}"
         for r in rows_of(filled)
     )
     return _svg(226, 226, f"{title}: {spoken}.", body)
@@ -607,7 +607,10 @@ def answer_calibration_plot(bins: Sequence[Row], title: str, highest: float, axi
             body.append(_line(x, at.y(place(low)), x, at.y(place(high)), "whisker"))
         body.append(
             _marker(
-                x, y, 0, f"{row['check_ins']} check-ins of {row['patients']} patients: {row['observed']:.2f}"
+                x,
+                y,
+                0,
+                f"{count(row['check_ins'], 'check-in')} of {count(row['patients'], 'patient')}: {row['observed']:.2f}",
             )
         )
     body.append(_text((at.left + at.right) / 2, 219, axis, "tick"))

@@ -23,6 +23,7 @@ from iss_assets.protocol.targets import BY_NAME as TARGETS
 from iss_assets.reports import charts
 from iss_assets.reports import report_tables as t
 from iss_assets.reports.clinic_lines import join, model_title, situation, situations
+from iss_assets.reports.templating import count
 from iss_assets.settings import CheckInSettings
 
 _MARKS = (10, 29, 112, 350, 1000)
@@ -119,7 +120,7 @@ def needed_lines(needed: pd.DataFrame) -> list[str]:
                     "variance better"
                 )
             else:
-                parts.append(f"{head}: cannot be said from {row.patients} patients")
+                parts.append(f"{head}: cannot be said from {count(row.patients, 'patient')}")
         lines.append(f"{_title(str(name))}. To know {'; '.join(parts)}.")
     return lines
 

@@ -12,7 +12,7 @@ from iss_assets.evaluation.attention import CANARY as ATTENTION_CANARY
 from iss_assets.evaluation.comparable import LeftOut
 from iss_assets.evaluation.frames import rows_of
 from iss_assets.protocol.published import describe, sees_face_or_voice
-from iss_assets.reports.templating import Banner
+from iss_assets.reports.templating import Banner, count
 from iss_assets.settings import EvaluationSettings
 
 
@@ -189,7 +189,7 @@ def conclusion(
         )
         points.append(
             f"Highest mean accuracy over patients with {_classes(classes)} classes: {label[best['experiment']]}, "
-            f"{best['all_classes']:.3f}{interval}, {best['patients']} patients."
+            f"{best['all_classes']:.3f}{interval}, {count(best['patients'], 'patient')}."
         )
     points += _chance(permutations, settings.alpha)
     if patients < 100:

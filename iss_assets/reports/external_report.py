@@ -21,7 +21,7 @@ from iss_assets.reports import report_tables as t
 from iss_assets.reports.conclusions import baseline_label
 from iss_assets.reports.probast import EVENTS
 from iss_assets.reports.run_facts import facts_of_external
-from iss_assets.reports.templating import INVENTED, STUDY, Banner, Frame, write_page
+from iss_assets.reports.templating import INVENTED, STUDY, Banner, Frame, count, write_page
 from iss_assets.schemas.external import SAME_ANSWERS, SAME_FILE
 from iss_assets.settings import EvaluationSettings
 
@@ -183,8 +183,8 @@ def _patients(row: pd.Series, metrics: pd.DataFrame) -> list[str]:
     of = dict(zip(metrics["metric"], metrics["patients"], strict=True))
     pain, free = int(of.get("pain", 0)), int(of.get("no_pain", 0))
     lines = [
-        f"{row['patients']} patients, {pain} with and {free} without pain, predicted by the mean of {row['models']} folds that "
-        f"learned from {row['train_patients']} other patients."
+        f"{count(row['patients'], 'patient')}, {pain} with and {free} without pain, predicted by the mean of "
+        f"{count(row['models'], 'fold')} that learned from {count(row['train_patients'], 'other patient')}."
     ]
     if min(pain, free) < EVENTS:
         lines.append(
@@ -285,8 +285,8 @@ def _checklist(inputs: ExternalReportInputs, results: pd.DataFrame, metrics: pd.
     confidence = f"{inputs.settings.confidence:.0%}"
     return {
         "objectives": "External evaluation of models of another study, without any change to them.",
-        "data": f"Development: {first['train_patients']} patients of another study. Evaluation: {first['patients']} patients of this "
-        f"one.{invented}",
+        "data": f"Development: {count(first['train_patients'], 'patient')} of another study. Evaluation: "
+        f"{count(first['patients'], 'patient')} of this one.{invented}",
         "preparation": "The same code, settings and model files as in the training study, which the program compares; quality is "
         "measured for each video.",
         "outcome": "Worst pain of the thirty days before enrollment, 0 to 10, reported by the patient once, at enrollment, in both "
@@ -295,13 +295,13 @@ def _checklist(inputs: ExternalReportInputs, results: pd.DataFrame, metrics: pd.
         "predictors": "Those of the training study; none was chosen here.",
         "predictors_defined": "In the project’s data dictionary; the same settings as in the training study.",
         "predictor_assessors": "None by others: measured by software or reported by the patient.",
-        "sample_size": f"{first['patients']} patients, {pain} with and {free} without pain; at least {EVENTS} of each are asked for. No "
+        "sample_size": f"{count(first['patients'], 'patient')}, {pain} with and {free} without pain; at least {EVENTS} of each are asked for. No "
         "calculation.",
-        "missing": f"{left['patient_id'].nunique()} patients were left out (section 7); missing answers are replaced by the medians of "
+        "missing": f"Left out: {count(left['patient_id'].nunique(), 'patient')} (section 7); missing answers are replaced by the medians of "
         "the training study, with a flag, or left out, as the models were trained.",
         "partition": "No patient is in both studies, as far as files, ids and answers tell.",
         "handling": "Scalers and imputation are those of the training study.",
-        "models": f"{len(results)} experiments, {int(results['models'].sum())} trained folds of the training study; the mean of the "
+        "models": f"{count(len(results), 'experiment')}, {count(int(results['models'].sum()), 'trained fold')} of the training study; the mean of the "
         "folds’ probabilities.",
         "clusters": "The patient is the cluster: accuracy of each patient in section 3.",
         "measures": f"Accuracy by level, AUROC, sensitivity, specificity, Brier score, calibration; {confidence} intervals over patients.",
@@ -313,12 +313,12 @@ def _checklist(inputs: ExternalReportInputs, results: pd.DataFrame, metrics: pd.
         f"({first['train_events'] / first['train_patients']:.0%}), here {pain} of {pain + free} ({pain / (pain + free):.0%}). Other "
         "differences: for the authors.",
         "code": "The package iss-assets; version at the head of this report.",
-        "flow": f"{first['patients'] + first['in_training_study'] + first['without_items']} patients, "
+        "flow": f"{count(first['patients'] + first['in_training_study'] + first['without_items'], 'patient')}, "
         f"{first['in_training_study']} left out because the training study has them, {first['without_items']} without data.",
-        "events": f"{first['patients']} patients predicted, {pain} in pain.",
+        "events": f"{count(first['patients'], 'patient')} predicted, {pain} in pain.",
         "specification": "The model files of the training study, one per fold.",
         "performance": "Sections 2 to 6.",
-        "limitations": f"{first['patients']} patients at one site; one label per patient for all videos; the label precedes the videos; "
+        "limitations": f"{count(first['patients'], 'patient')} at one site; one label per patient for all videos; the label precedes the videos; "
         "a person who is in both studies under different ids and with different files is not recognized. The authors may know of "
         "more.",
         "poor_input": "Videos are flagged and left out by the same rules as in training; a video without a face gives no prediction.",
@@ -330,10 +330,10 @@ def _facts(results: pd.DataFrame) -> list[tuple[str, str, str]]:
         return ", ".join(sorted({str(v) for v in results[column]})) or "–"
 
     return [
-        ("Models", str(len(results)), f"{int(results['models'].sum())} trained folds"),
+        ("Models", str(len(results)), count(int(results["models"].sum()), "trained fold")),
         ("Trained on", common("train_patients"), "patients of the other study"),
         ("Training study", common("source")[:12], "hash of its patients and splits, as in its own report"),
-        ("Predicted here", common("patients"), "patients whom the models have never seen"),
+        ("Patients predicted here", common("patients"), "whom the models have never seen"),
         ("Training profile", common("profile"), "paper: as published; demo: small"),
         ("First weights", common("weights_origin"), "none: nothing pretrained (forests)"),
     ]
@@ -344,7 +344,7 @@ def _training_words(results: pd.DataFrame) -> str:
         return "No models."
     row = results.sort_values("train_patients").iloc[-1]
     return (
-        f"{row['train_patients']} patients of another study, {row['train_events']} of them with pain; code version "
+        f"{count(row['train_patients'], 'patient')} of another study, {row['train_events']} of them with pain; code version "
         f"{row['code_version']}, profile {row['profile']}."
     )
 

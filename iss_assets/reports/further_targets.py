@@ -11,6 +11,7 @@ from iss_assets.protocol.published import describe
 from iss_assets.protocol.targets import BY_NAME as TARGETS
 from iss_assets.reports.clinic_lines import first_lines, join, situations
 from iss_assets.reports.report_inputs import StudyReportInputs
+from iss_assets.reports.templating import count
 from iss_assets.settings import CheckInSettings
 
 _VERDICTS = {
@@ -77,7 +78,7 @@ def with_further_targets(answers: Mapping[str, str], inputs: StudyReportInputs) 
         if len(check_ins):
             add(
                 "events",
-                f"Check-ins: {check_ins['submission_id'].nunique()} of {check_ins['patient_id'].nunique()} patients.",
+                f"Check-ins: {check_ins['submission_id'].nunique()} of {count(check_ins['patient_id'].nunique(), 'patient')}.",
             )
     if len(external):
         add(

@@ -18,7 +18,7 @@ from iss_assets.reports import charts, report_tables
 from iss_assets.reports.attention import attention_curves
 from iss_assets.reports.behavior import behavior_curves
 from iss_assets.reports.measures import over_time
-from iss_assets.reports.templating import INVENTED, STUDY, Frame, write_page
+from iss_assets.reports.templating import INVENTED, STUDY, Frame, count, write_page
 
 MEASURES = {"face_rate": "Frames with a face", "landmark_rate": "Faces with landmarks"}
 """Shares drawn over time besides the scores, with their titles."""
@@ -172,7 +172,7 @@ def _scores(scores: pd.DataFrame) -> dict[str, Any]:
     return {
         "pain_now": drawn.pop("pain_now", None),
         "interference": [(name.replace("_", " ").capitalize(), svg) for name, svg in drawn.items()],
-        "chronic": f"Chronic pain: answered {len(chronic)} times, {int(chronic.astype(bool).sum())} times with yes."
+        "chronic": f"Chronic pain: answered {count(len(chronic), 'time')}, {count(int(chronic.astype(bool).sum()), 'time')} with yes."
         if len(chronic)
         else "",
         "score_table": report_tables.simple(

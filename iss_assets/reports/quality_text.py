@@ -11,6 +11,7 @@ from typing import Final
 from iss_assets.protocol.catalogue import CATALOGUE
 from iss_assets.reports.quality_report import Item, Level, QualityReport
 from iss_assets.reports.review_summary import ReviewSummary
+from iss_assets.reports.templating import count
 
 HEADINGS: Final[dict[Level, tuple[str, str]]] = {
     Level.RIGHTS: ("Patients' rights", "These patients asked for it; carry it out first."),
@@ -109,11 +110,6 @@ def shorten(ids: Sequence[str], limit: int = 6) -> str:
     """Return ids in one line, the rest as a number."""
     more = f" and {len(ids) - limit} more" if len(ids) > limit else ""
     return ", ".join(ids[:limit]) + more
-
-
-def count(number: int, what: str) -> str:
-    """Return a number with what is counted."""
-    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def reviews_in_words(reviews: ReviewSummary, *, names: bool) -> list[str]:

@@ -67,6 +67,11 @@ class Frame:
 
 
 @cache
+def count(number: int, what: str) -> str:
+    """Return a number with what is counted, in the plural unless it is one."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
 def environment(*packages: str) -> Environment:
     """Return the environment of the report templates, with those of further packages in front."""
     return Environment(

@@ -143,6 +143,21 @@ def test_a_number_of_patients_is_stated_only_as_well_as_it_is_known(verdict: str
     assert line.startswith("Pain now. To know the mean error to within 0.25 points: ")
     assert words in line
     assert ("about" in line) == (verdict == "known")
+    (alone,) = needed_lines(
+        pd.DataFrame(
+            [
+                row
+                | {
+                    "patients": 1,
+                    "needed": None,
+                    "needed_low": None,
+                    "needed_high": None,
+                    "verdict": "cannot be said",
+                }
+            ]
+        )
+    )
+    assert alone.endswith("cannot be said from 1 patient.")
 
 
 def test_numbers_of_patients_stay_whole_beside_one_that_cannot_be_said() -> None:

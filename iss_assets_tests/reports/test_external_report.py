@@ -160,6 +160,20 @@ def test_enough_patients_are_not_called_few_and_nobody_is_said_to_be_left_out() 
     )[1]  # fmt: skip
 
 
+def test_one_patient_is_told_in_the_singular(tmp_path: Path) -> None:
+    made = tables(predicted("forest_pain", 1, 1.0))
+    page = write_external_report(ExternalReportInputs(made, {}, SETTINGS), tmp_path / "p.html").read_text(
+        "utf-8"
+    )
+    said = re.sub(r"\s+", " ", re.sub("<[^>]+>", " ", page))
+    assert (
+        "1 patient, 0 with and 1 without pain, predicted by the mean of 3 folds that learned from 29 other patients."
+        in said
+    )
+    assert "1 experiment, 3 trained folds of the training study" in said
+    assert not re.search(r"\b1 (patients|folds|experiments|trained folds)\b", said)
+
+
 def test_simple_rules_know_the_training_study_and_not_this_one() -> None:
     trained = people(8, "T").assign(pain_level=["Severe", "Severe", "Severe", "None"] * 2)
     here = people(6, "H").assign(pain_level="None")
