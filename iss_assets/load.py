@@ -552,7 +552,7 @@ def _keyed_rows(
         order by place
     """
     with warehouse(home).read() as connection:
-        connection.execute("set arrow_large_buffer_size = true")
+        connection.execute("set session arrow_large_buffer_size = true")
         connection.register("_chosen", connection.execute(keys, params).to_arrow_table())
         return in_order(
             connection,

@@ -69,8 +69,9 @@ def load_items(
         on demand, if even that would take more than ``encoded_faces_gb``.
     """
     with warehouse.read() as connection:
-        # the default limit of 2 GB per column of an Arrow batch is less than a study's crops
-        connection.execute("set arrow_large_buffer_size = true")
+        # the default limit of 2 GB per column of an Arrow batch is less than a study's crops; for this connection only, since
+        # others of the same DuckDB hash what they read, types included
+        connection.execute("set session arrow_large_buffer_size = true")
         keys = _choose(connection, experiment, settings, _requested(connection, patients))
         connection.register("_chosen", keys)
         stored = "faces" in experiment.inputs and _too_many(connection, keys.num_rows, settings)
@@ -111,7 +112,7 @@ def load_crops(
         RGB, n possibly 0.
     """
     with warehouse.read() as connection:
-        connection.execute("set arrow_large_buffer_size = true")
+        connection.execute("set session arrow_large_buffer_size = true")
         keys = _choose(connection, _FACES_ONLY, settings, [patient_id])
         connection.register("_chosen", keys)
         files = _fetch(connection, "faces")

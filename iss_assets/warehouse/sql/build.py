@@ -63,7 +63,7 @@ def try_models(warehouse: Warehouse, models: SqlModels, names: Iterable[str]) ->
         return Build(made)
     with warehouse.write() as writer:
         # DuckDB finds `rows` by name in the frame of `_replace_model`, not in the writer's
-        writer.execute("set python_scan_all_frames = true")
+        writer.execute("set session python_scan_all_frames = true")
         for name, rows in built.items():
             _replace_model(writer, models.models[name], rows)
         record(writer, models, list(built))
