@@ -57,6 +57,8 @@ _verified: set[tuple[str, int, int]] = set()
 """Extensions, by path, inode, and time, whose signature DuckDB has verified in this process."""
 
 _engines: dict[Path, _Engine] = {}
+_of_the_parent: list[_Engine] = []
+"""Kept so that they are not closed."""
 _guard = Lock()
 _keeping = False
 _threads: int | None = None
@@ -81,9 +83,13 @@ def default_threads() -> int:
 
 
 def _forget() -> None:
-    """Drop the parent's DuckDB in a forked process, which does not have its threads."""
+    """Leave the parent's DuckDB alone in a forked process, which does not have its threads.
+
+    It must not be closed either: closing waits for those threads, forever.
+    """
     global _guard, _keeping, _threads
     _guard, _keeping, _threads = Lock(), False, None
+    _of_the_parent.extend(_engines.values())
     _engines.clear()
 
 

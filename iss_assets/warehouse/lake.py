@@ -65,13 +65,19 @@ class LakeEngine:
 _verified: set[tuple[str, int]] = set()
 """Extensions, by path and time, whose signature DuckDB has verified in this process."""
 _engines: dict[tuple[str, str], LakeEngine] = {}
+_of_the_parent: list[LakeEngine] = []
+"""Kept so that they are not closed."""
 _guard = Lock()
 
 
 def _forget() -> None:
-    """Drop the parent's DuckDB in a forked process, which does not have its threads."""
+    """Leave the parent's DuckDB alone in a forked process, which does not have its threads.
+
+    It must not be closed either: closing waits for those threads, forever.
+    """
     global _guard
     _guard = Lock()
+    _of_the_parent.extend(_engines.values())
     _engines.clear()
 
 
