@@ -66,12 +66,12 @@ class Frame:
         return line[0].upper() + line[1:]
 
 
-@cache
 def count(number: int, what: str) -> str:
     """Return a number with what is counted, in the plural unless it is one."""
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
+@cache
 def environment(*packages: str) -> Environment:
     """Return the environment of the report templates, with those of further packages in front."""
     return Environment(

@@ -2,8 +2,9 @@
 
 Everything that opens the file, encrypted or not, does so through `attach`. Starting DuckDB takes ten milliseconds or more,
 opening a file in a running one takes a few. A patient's run opens the warehouse about twenty times, because it must not keep
-other processes out. A process that executes runs or serves calls `keep_running`; all others start DuckDB for each use, so
-that no setting of one use can reach another. ``locking`` decides whose turn it is.
+other processes out. Processes that load the definitions, execute runs, or serve call `keep_running`; all others start DuckDB
+for each use. In one that is kept, ``set`` holds for all uses: what is meant for one connection is ``set session``, and what must
+not reach another use gets a DuckDB of its own (`apart`). ``locking`` decides whose turn it is.
 
 An encrypted file is AES-256-GCM, its log and what does not fit into memory included. DuckDB writes it with OpenSSL, which
 is in its extension httpfs; the package ``duckdb-extension-httpfs`` holds it, so nothing is downloaded. Loading it takes a
