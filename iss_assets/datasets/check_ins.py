@@ -61,7 +61,7 @@ what lowered brows, narrowed eyes and a raised lip change, the core of the facia
 
 
 def check_in_inputs(warehouse: Warehouse, faces: FaceSettings | None = None) -> CheckInInputs:
-    """Read answers, splits and the measures of all usable videos.
+    """Read answers, splits and the measures of all usable videos, in an order that does not depend on who was written last.
 
     Parameters
     ----------
@@ -82,18 +82,20 @@ def check_in_inputs(warehouse: Warehouse, faces: FaceSettings | None = None) -> 
         face = face_shapes(connection, faces or FaceSettings())
         if len(face):
             measures["face"] = face
-        quality = quality_measures(_frame(connection, "select * from video_quality where usable"))
+        quality = quality_measures(
+            _frame(connection, "select * from video_quality where usable order by patient_id, video_id")
+        )
         if len(quality):
             measures["quality"] = quality
         people = _frame(
             connection,
             "select patient_id, video_id, sex = 'F' as female, skin_type, age_group "
-            "from video_quality join patients using (patient_id) where usable",
+            "from video_quality join patients using (patient_id) where usable order by patient_id, video_id",
         )
         measures["demographics"] = _demographics(people)
         return CheckInInputs(
-            _frame(connection, "select * from bpi_scores"),
-            _frame(connection, "select * from cv_splits"),
+            _frame(connection, "select * from bpi_scores order by patient_id, submission_id"),
+            _frame(connection, "select * from cv_splits order by patient_id, split"),
             measures,
         )
 
@@ -105,7 +107,7 @@ def _frame(connection: duckdb.DuckDBPyConnection, query: str) -> pd.DataFrame:
 def face_shapes(connection: duckdb.DuckDBPyConnection, faces: FaceSettings) -> pd.DataFrame:
     """Return the means and spreads of `FACE_SHAPE` over each usable video."""
     videos = connection.execute(
-        "select patient_id, video_id from video_quality where usable"
+        "select patient_id, video_id from video_quality where usable order by all"
     ).to_arrow_table()
     found = []
     for patient in videos["patient_id"].unique().to_pylist():
@@ -128,7 +130,8 @@ def _face_shape_query() -> str:
     return (
         f"select patient_id, video_id, {summaries} from "
         f"(select c.patient_id, video_id, {shapes} from _of_patient c join landmarks using (video_id) "
-        "join _crops using (video_id, frame_index) where detected) group by all"
+        "join _crops using (video_id, frame_index) where detected) group by all "
+        "order by patient_id, video_id"
     )
 
 
@@ -157,7 +160,8 @@ def _source(connection: duckdb.DuckDBPyConnection, source: Source) -> pd.DataFra
         )
     frame = _frame(
         connection,
-        f"select t.patient_id, t.video_id, {', '.join(made)} from {table} t {joined} where t.{_USABLE}",
+        f"select t.patient_id, t.video_id, {', '.join(made)} from {table} t {joined} where t.{_USABLE} "
+        "order by t.patient_id, t.video_id",
     )
     return frame if len(frame) else None
 

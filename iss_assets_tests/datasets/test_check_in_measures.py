@@ -47,6 +47,28 @@ def test_measures_come_from_the_tables_that_exist(home: Warehouse) -> None:
     assert set(tables["check_in_predictions"]["patient_id"].to_pylist()) == {f"000{i}" for i in range(1, 9)}
 
 
+def test_whose_rows_were_written_last_changes_nothing(home: Warehouse) -> None:
+    before = check_in_inputs(home)
+    with home.write() as writer:
+        for table in (
+            "bpi_scores",
+            "cv_splits",
+            "video_quality",
+            "landmarks",
+            "audio_features",
+            "voice_features",
+        ):
+            writer.execute(f"create temp table first as select * from {table} where patient_id = '0001'")
+            assert writer.query("select * from first").num_rows
+            writer.execute(f"delete from {table} where patient_id = '0001'")
+            writer.execute(f"insert into {table} select * from first")
+            writer.execute("drop table first")
+    assert home.query("select last(patient_id) p from video_quality")["p"].to_pylist() == ["0001"]
+    after = check_in_inputs(home)
+    assert after.bpi_scores.equals(before.bpi_scores) and after.splits.equals(before.splits)
+    assert all(after.measures[name].equals(before.measures[name]) for name in before.measures)
+
+
 def test_the_shape_of_a_face_is_the_mean_over_its_meshes(home: Warehouse) -> None:
     rows = home.query("select points from landmarks where detected and video_id = '0003-1'")
     points = np.array(rows["points"].to_pylist()).reshape(-1, 468, 3)
