@@ -489,7 +489,7 @@ def _redis(configuration: Path, port: int, folder: Path) -> Iterator[None]:
         yield
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(120)
 
 
 @pytest.mark.slow
@@ -533,7 +533,7 @@ def test_the_units_commands_process_a_patient_on_postgres_and_redis(
             refused = ["redis-cli", "-p", str(redis_port), "keys", "*"]
             assert "NOAUTH" in subprocess.run(refused, capture_output=True, text=True, check=False).stdout
             assert worker.poll() is None
-            with urllib.request.urlopen(f"http://127.0.0.1:{web_port}/health", timeout=30) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{web_port}/health", timeout=120) as answer:
                 assert answer.status == 200
             assert set(warehouse.query("select status from videos")["status"].to_pylist()) == {"unreadable"}
         finally:

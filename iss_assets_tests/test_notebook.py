@@ -32,7 +32,7 @@ def test_the_notebook_runs_and_draws_a_mesh_and_a_spectrogram_and_trains(
     tiny_study(Warehouse(settings.warehouse_path, settings.warehouse))
     before = settings.warehouse_path.read_bytes()
     monkeypatch.setenv("ISS_HOME", str(tmp_path / "home"))
-    NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
     outputs = [o for c in notebook.cells if c.cell_type == "code" for o in c.outputs]
     pictures = [o for o in outputs if "image/png" in o.get("data", {})]
     printed = "".join(o.get("text", "") for o in outputs)

@@ -529,7 +529,7 @@ def test_a_run_killed_again_and_again_ends_in_the_same_tables_as_an_undisturbed_
     ):
         with log.open("w") as output:
             process = subprocess.Popen(command, start_new_session=True, stdout=output, stderr=output)
-            deadline = time.monotonic() + 120
+            deadline = time.monotonic() + 300
             while not reached():
                 assert process.poll() is None and time.monotonic() < deadline, log.read_text()
                 time.sleep(0.01)

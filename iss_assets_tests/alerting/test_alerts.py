@@ -892,7 +892,7 @@ def test_under_a_real_daemon_a_failed_check_is_reported_once_though_the_receiver
         time.sleep(4)
     finally:
         daemon.terminate()
-        daemon.wait(timeout=30)
+        daemon.wait(timeout=120)
         log.close()
     (message,) = receiver.got
     assert message["title"] == "Study: 1 issue (patient 0012)"

@@ -103,7 +103,7 @@ def test_a_daemon_that_is_stopped_is_reported_once_and_so_is_its_return(
         assert "daemon" not in [alert.asset for alert in changed]
 
         daemon.kill()
-        daemon.wait(30)
+        daemon.wait(120)
         daemon = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         wait_for(lambda: watch.state().alive)
         for _ in range(3):
@@ -112,7 +112,7 @@ def test_a_daemon_that_is_stopped_is_reported_once_and_so_is_its_return(
         assert len(receiver.got) == 3 and quality_report(warehouse).items == []
     finally:
         daemon.kill()
-        daemon.wait(30)
+        daemon.wait(120)
 
 
 def test_nothing_is_said_of_a_daemon_that_may_still_be_starting(

@@ -29,7 +29,7 @@ def test_the_file_is_read_to_its_end_and_the_reader_is_gone_after_the_block(
 
     monkeypatch.setattr(ahead, "_read", announce)
     with read_ahead(path):
-        assert ended.wait(10)
+        assert ended.wait(120)
         assert lengths == [10_000_000]
     assert not _readers()
 

@@ -73,7 +73,7 @@ def test_the_second_waits_for_the_first(tmp_path: Path) -> None:
     with one_process_at_a_time(tmp_path):
         waiting.start()
         assert not entered.wait(0.3)
-    waiting.join(10)
+    waiting.join(60)
     assert entered.is_set()
     assert list(tmp_path.iterdir()) == []
 

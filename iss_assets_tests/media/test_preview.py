@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import subprocess
 import sys
 from fractions import Fraction
@@ -140,4 +141,9 @@ def test_it_runs_as_a_process_and_says_what_is_wrong_without_naming_the_file(tmp
     assert found.returncode == 0 and len(played(found.stdout)[0]) > RATE * 4
     broken = run(bad)
     assert broken.returncode == 1 and broken.stdout == b""
-    assert b"0007" not in broken.stderr and b"Traceback" not in broken.stderr and broken.stderr.strip()
+    # an address in memory may hold the number
+    assert (
+        not re.search(rb"(?<![0-9A-Za-z])0007(?![0-9A-Za-z])", broken.stderr)
+        and b"secret" not in broken.stderr
+    )
+    assert b"Traceback" not in broken.stderr and broken.stderr.strip()

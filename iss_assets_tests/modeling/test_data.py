@@ -159,7 +159,7 @@ def test_prefetching_keeps_order_and_limit() -> None:
     def task(number: int) -> int:
         begun.append(number)
         if number == 1:
-            hold.wait(5)
+            hold.wait(60)
         return number
 
     def tasks() -> Iterator[Callable[[], int]]:

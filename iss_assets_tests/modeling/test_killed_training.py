@@ -47,7 +47,7 @@ def test_a_killed_training_releases_its_pool_slot_and_resumes_after_its_last_epo
     checkpoint = home / "models" / "resnet50_2_static" / "01" / "checkpoint.safetensors"
 
     training = subprocess.Popen([sys.executable, "-c", TRAIN], env={**os.environ, "OMP_NUM_THREADS": "1"})
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while not checkpoint.exists() and training.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
     training.send_signal(signal.SIGKILL)

@@ -55,7 +55,7 @@ def test_the_next_tick_recovers_a_run_that_was_killed(
         victim = wait_for(waits_for_its_turn, daemon, log)
         if killed != "the run's process":
             os.killpg(daemon.pid, signal.SIGKILL)
-            daemon.wait(30)
+            daemon.wait(120)
         os.kill(int(victim.tags[PID_TAG]), signal.SIGKILL)
         turn.close()
         if killed != "the run's process":

@@ -47,14 +47,14 @@ def test_workers_end_with_the_command_however_it_is_ended(tmp_path: Path, sent: 
         "ISS_RUN__WORKERS": "1",
     }
     with subprocess.Popen([sys.executable, str(script)], env=environment) as command:
-        until = time.monotonic() + 60
+        until = time.monotonic() + 300
         while not (note.exists() and note.read_text()) and time.monotonic() < until:
             time.sleep(0.05)
         worker = int(note.read_text())
         assert is_there(worker)
         command.send_signal(sent)
-        command.wait(30)
-    until = time.monotonic() + 20
+        command.wait(120)
+    until = time.monotonic() + 120
     while is_there(worker) and time.monotonic() < until:
         time.sleep(0.05)
     assert not is_there(worker)

@@ -60,7 +60,7 @@ def _title(page: str, tmp_path: Path) -> Any:
         ],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=True,
     )
     found = re.search(r"<title>(.*?)</title>", done.stdout, re.DOTALL)

@@ -66,7 +66,7 @@ def served(settings: Settings) -> Iterator[str]:
         yield f"http://localhost:{port}"
     finally:
         server.should_exit = True
-        thread.join(10)
+        thread.join(60)
         previews.close()
 
 

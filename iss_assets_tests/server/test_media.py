@@ -286,7 +286,7 @@ def test_a_preview_that_is_being_watched_ends_when_its_patient_withdraws(tmp_pat
 
     assert anyio.run(watch) == b"x" * 10
     assert os.fstat(preview.handle).st_size == 0
-    preview.process.wait(20)
+    preview.process.wait(120)
     assert previews.get(tmp_path / "a.mp4", "0" * 64, 0.0) is not preview
     previews.close()
 
@@ -301,7 +301,7 @@ def test_previews_that_nobody_waits_for_make_room_and_none_outlives_the_server(t
     made = [previews.get(tmp_path / "a.mp4", f"{n:064x}", 0.0) for n in range(MOST_AT_ONCE + 2)]
     assert previews.get(tmp_path / "a.mp4", f"{MOST_AT_ONCE + 1:064x}", 0.0) is made[-1]
     for preview in made[:2]:
-        preview.process.wait(20)
+        preview.process.wait(120)
     assert [p.process.poll() is None for p in made] == [False, False] + [True] * MOST_AT_ONCE
     previews.close()
     began = time.monotonic()

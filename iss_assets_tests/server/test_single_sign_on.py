@@ -64,7 +64,7 @@ class Provider:
 
     def stop(self) -> None:
         self._server.should_exit = True
-        self._thread.join(5)
+        self._thread.join(60)
 
     def configuration(self, request: Request) -> Response:
         return JSONResponse(
