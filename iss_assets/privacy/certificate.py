@@ -35,7 +35,7 @@ class Certificate:
     scope, reason, who : str
         What was withdrawn, why, and who carried it out.
     asked_at, finished_at : str
-        Begin and end, UTC, ISO 8601.
+        Begin and end, UTC, ISO 8601, to the microsecond: two may end within a second, and their order matters.
     rows, made_again, files, history : dict
         What was removed: rows of the patient; rows made from everybody's data, which the next runs make again; files in
         the home; records of Dagster's history.
@@ -120,4 +120,4 @@ def read_certificates(home: Path) -> list[Certificate]:
             found.append(Certificate(**json.loads(path.read_text("utf-8"))))
         except (OSError, ValueError, TypeError):
             continue
-    return sorted(found, key=lambda certificate: certificate.finished_at)
+    return sorted(found, key=lambda certificate: (certificate.finished_at, certificate.asked_at))

@@ -170,7 +170,13 @@ def withdraw(
             "certificate"
         )
     pending = Pending(
-        uuid.uuid4().hex, traces, scope, reason, source, who, datetime.now(UTC).isoformat(timespec="seconds")
+        uuid.uuid4().hex,
+        traces,
+        scope,
+        reason,
+        source,
+        who,
+        datetime.now(UTC).isoformat(timespec="microseconds"),
     )
     _begin(settings, pending)
     return _carry_out(settings, pending, log)
@@ -585,7 +591,7 @@ def _certificate(settings: Settings, pending: Pending) -> Certificate:
         reason=pending.reason,
         who=pending.who,
         asked_at=pending.asked_at,
-        finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        finished_at=datetime.now(UTC).isoformat(timespec="microseconds"),
         complete=whole and not search.get("found") and not search.get("unread"),
         file_bytes=[] if before is None else [before, after],
         **known,

@@ -56,3 +56,15 @@ def test_sharing_has_a_certificate_too_although_nothing_is_searched(tmp_path: Pa
     shared.scope, shared.search, shared.source = "sharing", {}, {}
     text = write_certificate(tmp_path, shared).read_text("utf-8")
     assert "nothing was deleted" in text and "Removed." not in text
+
+
+def test_certificates_that_end_within_a_second_are_read_in_the_order_in_which_they_ended(
+    tmp_path: Path,
+) -> None:
+    """Ids are random, and so are the names of the files."""
+    for number in (3, 1, 2):
+        made = certificate([])
+        made.withdrawal_id = f"{9 - number}" * 32
+        made.reason, made.finished_at = str(number), f"2026-03-04T10:01:00.{number:06}+00:00"
+        write_certificate(tmp_path, made)
+    assert [read.reason for read in read_certificates(tmp_path)] == ["1", "2", "3"]

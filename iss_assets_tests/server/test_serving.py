@@ -33,7 +33,7 @@ from iss_assets_tests.alerting.receiver import Receiver
 from iss_assets_tests.cli.processes import Iss
 from iss_assets_tests.server.invented_study import make_study
 
-STARTS_S, ENDS_S = 300.0, 60.0
+STARTS_S, ENDS_S = 300.0, 30.0
 
 
 class Served:
