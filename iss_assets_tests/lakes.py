@@ -7,6 +7,10 @@ from pathlib import Path
 
 from iss_assets.settings import WarehouseSettings
 from iss_assets.warehouse import lake
+from iss_assets.warehouse.database import Warehouse
+from iss_assets.warehouse.lake_catalog import rows
+from iss_assets.warehouse.lake_files import NAMED
+from iss_assets.warehouse.lake_store import LakeStore
 from iss_assets_tests.postgres import PostgresServer
 
 
@@ -37,6 +41,16 @@ def copy_lake(server: PostgresServer, source: WarehouseSettings, data: Path) -> 
     shutil.copytree(str(source.data_path), data)
     server.execute(f"update ducklake_metadata set value = '{data}/' where key = 'data_path'", name)
     return lake_settings(server, server.url(name), data)
+
+
+def unnamed_files(warehouse: Warehouse) -> list[Path]:
+    """Return the files in the data folder that the catalog does not name, second names included."""
+    assert isinstance(warehouse.store, LakeStore)
+    with warehouse.store.catalog.session() as session:
+        named = {Path(path) for (path,) in rows(session, NAMED)}
+    there = {path for path in Path(str(warehouse.settings.data_path)).rglob("*") if path.is_file()}
+    assert named <= there, "the catalog names files that are gone"
+    return sorted(there - named)
 
 
 def stop_engines() -> None:

@@ -51,8 +51,10 @@ class Certificate:
         Snapshots, exports and releases in the audit log, which a person has to deal with.
     search : dict
         What the search through every byte looked for, read, and found.
+    server : list of str
+        What is left on a database server, which only its administrator can remove, and how.
     complete : bool
-        Whether the search found nothing and could read everything, and all that was to be deleted in the study folder was.
+        Whether nothing is left there, the search found nothing and could read everything, and all that was to be deleted in the study folder was.
     """
 
     withdrawal_id: str
@@ -72,12 +74,13 @@ class Certificate:
     source: dict[str, Any] = field(default_factory=dict)
     copies: list[dict[str, Any]] = field(default_factory=list)
     search: dict[str, Any] = field(default_factory=dict)
+    server: list[str] = field(default_factory=list)
     complete: bool = False
 
     @property
     def remains(self) -> list[str]:
         """One line for each place where something was found, is left, or could not be read."""
-        lines = [*self.search.get("found", ()), *self.search.get("unread", ())]
+        lines = [*self.search.get("found", ()), *self.search.get("unread", ()), *self.server]
         if self.source.get("deleted"):
             if not self.source["readable"]:
                 lines.append("the study folder")

@@ -16,6 +16,8 @@ from pydantic import SecretStr
 from iss_assets.privacy.dagster_history import MATERIALIZATION, RUN_COLUMNS, WORDS
 from iss_assets.privacy.traces import Traces, quoted
 from iss_assets.settings import storage_address
+from iss_assets.warehouse.errors import WarehouseError
+from iss_assets.warehouse.postgres_disk import recycle_log, write_statistics_anew
 
 _TOGETHER: Final = 1000
 """Rows read, or deleted, at a time."""
@@ -35,7 +37,7 @@ def plan_forgetting_in_postgres(storage: SecretStr, traces: Traces) -> tuple[lis
         return _plan(connection, traces)
 
 
-def forget_in_postgres(storage: SecretStr, traces: Traces, runs: set[str]) -> None:
+def forget_in_postgres(storage: SecretStr, traces: Traces, runs: set[str]) -> list[str]:
     """Delete what Dagster has recorded of a patient, and write its tables anew.
 
     Parameters
@@ -46,6 +48,11 @@ def forget_in_postgres(storage: SecretStr, traces: Traces, runs: set[str]) -> No
         What names the patient.
     runs : set of str
         Runs to delete whole; see `plan_forgetting_in_postgres`.
+
+    Returns
+    -------
+    list of str
+        What only the server's administrator can remove, and how.
 
     Raises
     ------
@@ -73,9 +80,17 @@ def forget_in_postgres(storage: SecretStr, traces: Traces, runs: set[str]) -> No
         for name in tables:
             # deleted rows stay in their pages until then, and values in the planner's statistics
             alone.execute(db.text(f"vacuum (full, analyze) {quoted(name)}"))
+        session = alone.connection.driver_connection
+        remains = []
+        try:
+            write_statistics_anew(session)
+        except WarehouseError as error:
+            remains.append(str(error))
+        remains += recycle_log(session)
     left, counts = plan_forgetting_in_postgres(storage, traces)
     if left or counts:
         raise OSError("something was recorded of the patient meanwhile; stop `iss serve`, and repeat")
+    return remains
 
 
 def _plan(connection: db.Connection, traces: Traces) -> tuple[list[str], dict[str, int]]:

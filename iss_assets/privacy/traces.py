@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -296,6 +297,18 @@ def text_columns(query: Query) -> list[tuple[str, str, str, str]]:
     ]
 
 
+def columns_with(query: Query, traces: Traces) -> Iterator[tuple[str, str, str]]:
+    """Yield schema, table and column of every text that names the patient; each table is read as a whole first."""
+    for (schema, table), columns in groupby(text_columns(query), key=lambda found: found[:2]):
+        names = [column for _, _, column, _ in columns]
+        values = ", ".join(f"{quoted(name)}::varchar" for name in names)
+        texts = query(f"select distinct unnest([{values}]) from {quoted(schema)}.{quoted(table)}")
+        if any(text is not None and traces.in_text(text) for (text,) in texts):
+            for name in names:
+                if any(traces.in_text(text) for text in texts_of(query, schema, table, name)):
+                    yield schema, table, name
+
+
 def texts_of(query: Query, schema: str, table: str, column: str) -> list[str]:
     """Return the different texts of a column, those of lists as DuckDB writes them."""
     found = query(f"select distinct {quoted(column)}::varchar from {quoted(schema)}.{quoted(table)}")
@@ -306,12 +319,17 @@ def _in_duckdb(connection: duckdb.DuckDBPyConnection, traces: Traces, result: Se
     def query(sql: str) -> list[tuple[Any, ...]]:
         return connection.execute(sql).fetchall()
 
-    tables: set[tuple[str, str]] = set()
-    for schema, table, column, _ in text_columns(query):
-        tables.add((schema, table))
-        if any(traces.in_text(text) for text in texts_of(query, schema, table, column)):
-            yield f", table {table}, column {column}"
-    result.tables += len(tables)
+    for _, table, column in columns_with(query, traces):
+        yield f", table {table}, column {column}"
+    result.tables += len({(schema, table) for schema, table, _, _ in text_columns(query)})
+
+
+def search_tables(
+    connection: duckdb.DuckDBPyConnection, traces: Traces, result: SearchResult
+) -> Iterator[str]:
+    """Search the tables of a database whose files hold nothing readable, and yield where something was found."""
+    yield from _in_duckdb(connection, traces, result)
+    yield from _in_blobs(connection, _Finder(traces.raw))
 
 
 def _in_blobs(connection: duckdb.DuckDBPyConnection, finder: _Finder) -> Iterator[str]:

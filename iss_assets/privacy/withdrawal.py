@@ -36,12 +36,13 @@ from iss_assets.privacy.dagster_history import forget_in_history, plan_forgettin
 from iss_assets.privacy.postgres_history import forget_in_postgres, plan_forgetting_in_postgres
 from iss_assets.privacy.release.leftovers import work_folder
 from iss_assets.privacy.study_files import StudyFiles, delete_study_files, find_study_files, hashes_of
-from iss_assets.privacy.traces import SearchResult, Traces, search_home
+from iss_assets.privacy.traces import SearchResult, Traces, search_home, search_tables
 from iss_assets.privacy.withdrawn_rows import FILES, Removed, ask_again, remove_rows, traces_in
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Warehouse
 from iss_assets.warehouse.engine import Opened, is_encrypted
 from iss_assets.warehouse.keys import configured_key
+from iss_assets.warehouse.lake_erasure import erase, texts_in_catalog
 from iss_assets.warehouse.rewriting import rewrite
 
 Log = Callable[[str], None]
@@ -53,6 +54,8 @@ _COPIES: Final = (
     Action.SNAPSHOT_TAKEN,
     Action.RELEASED,
 )
+_WAREHOUSE: Final = "warehouse"
+"""The step after which no byte of what was deleted is left in the warehouse."""
 
 
 @dataclass
@@ -147,12 +150,6 @@ def withdraw(
     ValueError
         If nobody knows the patient, or the reason is empty or names the patient. Nothing was changed then.
     """
-    if scope is not Scope.SHARING and _warehouse(settings).shared:
-        # nothing is begun that cannot be finished: deleted rows stay in the files of earlier snapshots
-        raise ValueError(
-            "erasing a patient from a shared warehouse is not built yet: move it into a file (iss move-warehouse --to-file), "
-            "withdraw there, and move it back into a new database and data folder; then delete the old ones"
-        )
     finished = finish_pending(settings, log)
     if finished is not None and did(settings, finished, patient, scope, source=source):
         return finished
@@ -227,6 +224,10 @@ def _carry_out(settings: Settings, pending: Pending, log: Log) -> Certificate:
         for name, say, step in _SHARING_STEPS if scope is Scope.SHARING else _STEPS:
             if name not in pending.done:
                 log(say)
+                if name == _WAREHOUSE and _warehouse(settings).shared:
+                    log(
+                        "in the shared warehouse, whoever has been reading since before is waited for, and others wait to write"
+                    )
                 step(settings, pending)
                 _finished(settings, pending, name, log)
         _record(settings, pending)
@@ -389,8 +390,17 @@ def _rewrite(settings: Settings, pending: Pending) -> None:
     warehouse = _warehouse(settings)
     if warehouse.exists():
         _remember(settings, pending, bytes_before=warehouse.size())
-        rewrite(warehouse)
+        if warehouse.shared:
+            _leave_to_administrator(settings, pending, erase(warehouse))
+        else:
+            rewrite(warehouse)
         _remember(settings, pending, bytes_after=warehouse.size())
+
+
+def _leave_to_administrator(settings: Settings, pending: Pending, left: list[str]) -> None:
+    """Note for the certificate what is left on a database server."""
+    pending.known["server"] = list(dict.fromkeys([*pending.known.get("server", ()), *left]))
+    _save(settings, pending)
 
 
 def _remove_files(settings: Settings, pending: Pending) -> None:
@@ -476,7 +486,8 @@ def _forget_history(settings: Settings, pending: Pending) -> None:
         )
         _remember(settings, pending, history=history)
     if settings.cluster.storage is not None:
-        forget_in_postgres(settings.cluster.storage, pending.traces, set(pending.runs))
+        left = forget_in_postgres(settings.cluster.storage, pending.traces, set(pending.runs))
+        _leave_to_administrator(settings, pending, left)
     forget_in_history(settings.dagster_home, pending.traces, set(pending.runs))
 
 
@@ -527,7 +538,7 @@ _Steps = tuple[tuple[str, str, Callable[[Settings, Pending], None]], ...]
 _SHARING_STEPS: Final[_Steps] = (("checks", "having consent checked again", _ask_again),)
 _STEPS: Final[_Steps] = (
     ("rows", "removing rows", _remove_rows),
-    ("warehouse", "writing the warehouse anew", _rewrite),
+    (_WAREHOUSE, "writing the warehouse anew", _rewrite),
     ("files", "removing files", _remove_files),
     ("history", "removing runs and events from Dagster's history", _forget_history),
     ("source", "looking at the study folder", _source),
@@ -572,7 +583,16 @@ def _search(settings: Settings, pending: Pending) -> SearchResult:
     if pending.scope is Scope.MEDIA:
         # the answers stay, and with them the ids
         traces = Traces("", files=traces.files, samples=traces.samples)
-    return search_home(settings.home, traces, [pending_path(settings.home)], opened_for_reading)
+    result = search_home(settings.home, traces, [pending_path(settings.home)], opened_for_reading)
+    warehouse = _warehouse(settings)
+    if warehouse.shared and warehouse.exists():
+        with warehouse.read() as connection:
+            for place in search_tables(connection, traces, result):
+                result.found.append(f"the shared warehouse{place}")
+        for place, text in texts_in_catalog(warehouse):
+            if traces.in_text(text):
+                result.found.append(f"the catalog of the shared warehouse, table {place}")
+    return result
 
 
 def _certificate(settings: Settings, pending: Pending) -> Certificate:
@@ -592,7 +612,7 @@ def _certificate(settings: Settings, pending: Pending) -> Certificate:
         who=pending.who,
         asked_at=pending.asked_at,
         finished_at=datetime.now(UTC).isoformat(timespec="microseconds"),
-        complete=whole and not search.get("found") and not search.get("unread"),
+        complete=whole and not search.get("found") and not search.get("unread") and not known.get("server"),
         file_bytes=[] if before is None else [before, after],
         **known,
     )

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from iss_assets.intake.withdrawn import Scope
 from iss_assets.modeling.folds import fold_subject
-from iss_assets.privacy.traces import Query, Traces, quoted, text_columns, texts_of
+from iss_assets.privacy.traces import Query, Traces, columns_with, quoted, texts_of
 from iss_assets.protocol.recordings import Recording
 from iss_assets.schemas.intake import Consent
 from iss_assets.schemas.registry import BY_NAME, MADE_AGAIN
@@ -238,10 +238,9 @@ def _remove_models(writer: Writer, patient: str, removed: Removed) -> None:
 def _remove_mentions(writer: Writer, traces: Traces, rows: Counter[str]) -> None:
     """Remove rows of others, or of the study, that name the patient; what is in the ledger is made again."""
     query = _query(writer)
-    for schema, table, column, _ in text_columns(query):
+    for schema, table, column in columns_with(query, traces):
+        # anew: a row goes with what another one of its columns said
         mentions = [text for text in texts_of(query, schema, table, column) if traces.in_text(text)]
-        if not mentions:
-            continue
         place = f"{quoted(schema)}.{quoted(table)}"
         condition = f"list_contains(?, {quoted(column)}::varchar)"
         if table in BY_NAME and table != "extractions":

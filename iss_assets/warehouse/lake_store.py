@@ -2,21 +2,20 @@
 
 DuckLake lets two writers replace the same rows and tells both that they have written; with several writers most transactions
 fail. So every writer first takes a lock in Postgres, the same for all hosts. It belongs to a session: when a process dies, it
-is free at once, and when a host does, as soon as Postgres notices that nobody answers (`lake.SERVER_KEEPALIVE`).
+is free at once, and when a host does, as soon as Postgres notices that nobody answers (`lake.SERVER_KEEPALIVE`). A writer that
+has lost it that way cannot commit once another one has begun; see ``lake_catalog``.
 
 Readers take no lock. Each reads one snapshot from beginning to end, whatever is written meanwhile.
 """
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
-from types import ModuleType
-from typing import Any, Final
+from typing import Final
 
 import duckdb
 
@@ -24,12 +23,12 @@ from iss_assets.settings import WarehouseSettings
 from iss_assets.warehouse.copying import copy_all
 from iss_assets.warehouse.engine import DATABASE, attach, default_threads
 from iss_assets.warehouse.errors import WarehouseError
-from iss_assets.warehouse.lake import INSTALL, LakeEngine, dsn, explained, kept_engine, start
-from iss_assets.warehouse.locking import LockTimeout
+from iss_assets.warehouse.lake import LakeEngine, explained, kept_engine, start
+from iss_assets.warehouse.lake_catalog import SNAPSHOTS, LakeCatalog, Turn
+from iss_assets.warehouse.lake_files import Committing, forget_second_names, put_back_missing
 from iss_assets.warehouse.typed_query import require_harmless
 
 _WRITER: Final = "writer"
-_CATALOG_TABLE: Final = "ducklake_snapshot"
 _COPY: Final = "copied"
 
 
@@ -56,7 +55,7 @@ class _LakeOpening:
         """Do nothing: the transaction has begun."""
 
     def commit(self) -> None:
-        """Commit it, if this process still has the writer's lock."""
+        """Commit it, if it is still this process's turn to write."""
         self._store.commit(self.connection)
 
     def close(self) -> None:
@@ -83,20 +82,21 @@ class LakeStore:
 
     def __init__(self, path: Path, settings: WarehouseSettings):
         self.settings = settings
-        self._spill = path.with_name("lake.tmp")
-        self._turn = threading.local()
+        self.spill = path.with_name("lake.tmp")
+        self.catalog = LakeCatalog(settings, self.name)
+        self._here = threading.local()
 
     def exists(self) -> bool:
         """Return whether the catalog has tables of a lake."""
-        with self._session() as session:
-            return bool(_value(session, "select to_regclass(%s) is not null", [_CATALOG_TABLE]))
+        return bool(self.catalog.value("select to_regclass(%s) is not null", [SNAPSHOTS]))
 
     def prepare(self) -> None:
         """Make the data folder, and the lake in it."""
         if not str(self.settings.data_path).startswith("s3://"):
             Path(str(self.settings.data_path)).mkdir(parents=True, exist_ok=True, mode=0o700)
-        with self.lock(_WRITER, timeout_s=self.settings.lock_timeout_s):
-            start(self.settings, self._spill, create=True).close()
+        with self.catalog.locked(_WRITER, self.settings.lock_timeout_s) as session:
+            start(self.settings, self.spill, create=True).close()
+            self.catalog.begin_turn(session)
 
     def identity(self) -> Hashable | None:
         """Return catalog and data folder."""
@@ -104,18 +104,15 @@ class LakeStore:
 
     def stamp(self) -> Hashable:
         """Return the number of the last snapshot."""
-        with self._session() as session:
-            return _value(session, f"select max(snapshot_id) from {_CATALOG_TABLE}")
+        return self.catalog.value(f"select max(snapshot_id) from {SNAPSHOTS}")
 
     def size(self) -> int:
         """Return the bytes of the files that hold today's rows."""
-        with self._session() as session:
-            return int(
-                _value(
-                    session,
-                    "select coalesce(sum(file_size_bytes), 0) from ducklake_data_file where end_snapshot is null",
-                )
+        return int(
+            self.catalog.value(
+                "select coalesce(sum(file_size_bytes), 0) from ducklake_data_file where end_snapshot is null"
             )
+        )
 
     @contextmanager
     def turn(self, *, exclusive: bool) -> Iterator[None]:
@@ -123,54 +120,78 @@ class LakeStore:
         if not exclusive:
             yield
             return
-        with self._locked(_WRITER, self.settings.lock_timeout_s) as session:
-            self._turn.session = session
+        with self.writers_turn():
+            yield
+
+    @contextmanager
+    def writers_turn(self) -> Iterator[Turn]:
+        """Wait for the writer's turn, and keep it while the block runs."""
+        with self.catalog.locked(_WRITER, self.settings.lock_timeout_s) as session:
+            turn = self.catalog.begin_turn(session)
+            put_back_missing(self.settings, session)
+            self._here.turn = turn
             try:
-                yield
+                yield turn
             finally:
-                self._turn.session = None
+                self._here.turn = None
 
     def commit(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Commit what was written on a connection, if the session that holds the writer's lock is still there.
+        """Commit what was written on a connection, if it is still this thread's turn to write.
+
+        If the connection to the catalog is cut in this moment, it is asked what has become of the commit.
 
         Raises
         ------
         WarehouseError
             If it is not; nothing is written then.
         """
-        session = getattr(self._turn, "session", None)
-        try:
-            mine = session is not None and _value(session, "select true") is True
-        except _psycopg2().Error:
-            mine = False
-        if not mine:
+        turn: Turn | None = getattr(self._here, "turn", None)
+        if turn is None:
             connection.execute("rollback")
             raise WarehouseError(
-                "the connection to the shared warehouse was lost while it was written to; nothing was written"
+                f"{self.name} can be written to in a writer's turn only; nothing was written"
             )
-        connection.execute("commit")
+        mark = turn.mark()
+        files = Committing(self.settings, mark.replace(" ", "-"), turn.began)
+        try:
+            connection.execute(f"call {DATABASE}.set_commit_message(null, null, extra_info => '{mark}')")
+            connection.execute("commit")
+            files.forget()
+        except duckdb.Error as error:
+            with suppress(duckdb.Error):
+                connection.execute("rollback")
+            carried_out = self.catalog.carried_out(turn, mark)
+            if carried_out:
+                files.put_back()
+            files.forget()
+            if carried_out:
+                return
+            raise WarehouseError(
+                f"the connection to {self.name} was lost while it was written to, or another writer's turn had begun; nothing "
+                f"was written. {explained(error, self.settings)}"
+            ) from None
 
     @contextmanager
     def lock(self, name: str, *, timeout_s: float) -> Iterator[None]:
         """Hold a lock of this name, one holder at a time among all hosts."""
-        with self._locked(name, timeout_s):
+        with self.catalog.locked(name, timeout_s):
             yield
 
     def open(self, *, read_only: bool) -> _LakeOpening:
         """Open a connection of the DuckDB that this process keeps running."""
         try:
-            return _LakeOpening(self, kept_engine(self.settings, self._spill), read_only=read_only)
+            return _LakeOpening(self, kept_engine(self.settings, self.spill), read_only=read_only)
         except duckdb.Error:
             # Postgres was restarted, or the network was away
             try:
-                engine = kept_engine(self.settings, self._spill, anew=True)
+                engine = kept_engine(self.settings, self.spill, anew=True)
                 return _LakeOpening(self, engine, read_only=read_only)
             except duckdb.Error as error:
-                raise self._unreachable(error) from None
+                raise self.catalog.unreachable(error) from None
 
     def open_for(self, query: str) -> _LakeOpening:
         """Open a DuckDB of its own that reads these tables and reaches nothing else."""
-        engine = LakeEngine(start(self.settings, self._spill, read_only=True))
+        engine = LakeEngine(start(self.settings, self.spill, read_only=True))
         # the last change of the configuration
         engine.configure(self.settings.memory_mb_per_thread)
         require_harmless(engine.connection, query)
@@ -185,7 +206,7 @@ class LakeStore:
 
     def copy_to(self, path: Path) -> None:
         """Copy today's rows to a new DuckDB file."""
-        engine = LakeEngine(start(self.settings, self._spill))
+        engine = LakeEngine(start(self.settings, self.spill))
         engine.configure(self.settings.memory_mb_per_thread * default_threads())
         try:
             attach(engine.connection, path, _COPY, None, read_only=False)
@@ -201,7 +222,7 @@ class LakeStore:
 
     def maintain(self, kept: timedelta) -> tuple[int, int, int, int, int]:
         """Merge small files, forget snapshots older than `kept`, and remove files that nothing names; see ``maintenance``."""
-        engine = LakeEngine(start(self.settings, self._spill))
+        engine = LakeEngine(start(self.settings, self.spill))
         engine.configure(self.settings.memory_mb_per_thread * default_threads())
 
         def call(function: str, **options: object) -> int:
@@ -212,9 +233,12 @@ class LakeStore:
         try:
             with self.turn(exclusive=True):
                 files = self._files()
+                engine.connection.execute("begin transaction")
                 call("ducklake_merge_adjacent_files")
+                self.commit(engine.connection)
                 snapshots = call("ducklake_expire_snapshots", older_than=before)
                 removed = call("ducklake_cleanup_old_files", older_than=before)
+                forget_second_names(self.settings, kept.total_seconds())
                 orphans = call("ducklake_delete_orphaned_files", older_than=before)
                 return files, self._files(), snapshots, removed, orphans
         except duckdb.Error as error:
@@ -226,71 +250,10 @@ class LakeStore:
 
     def _files(self) -> int:
         """Return the number of files that hold today's rows."""
-        with self._session() as session:
-            return int(_value(session, "select count(*) from ducklake_data_file where end_snapshot is null"))
+        return int(self.catalog.value("select count(*) from ducklake_data_file where end_snapshot is null"))
 
     def key(self) -> None:
         """Return None: the database and the folder are encrypted by who runs them."""
-
-    @contextmanager
-    def _locked(self, name: str, timeout_s: float) -> Iterator[Any]:
-        """Hold an advisory lock of Postgres in a session of its own; the lock ends with it."""
-        psycopg2 = _psycopg2()
-        with self._session() as session:
-            with session.cursor() as cursor:
-                # not of the statement: keepalives watch over the connection meanwhile
-                cursor.execute("set lock_timeout = %s", [max(1, int(timeout_s * 1000))])
-                try:
-                    cursor.execute("select pg_advisory_lock(%s)", [_number(name)])
-                except psycopg2.errors.LockNotAvailable:
-                    raise LockTimeout(
-                        f"{self.name} stayed locked; another run, perhaps on another host, holds it. "
-                        "Wait for it, or raise ISS_WAREHOUSE__LOCK_TIMEOUT_S."
-                    ) from None
-                except psycopg2.Error as error:
-                    raise self._unreachable(error) from None
-            yield session
-
-    @contextmanager
-    def _session(self) -> Iterator[Any]:
-        """Open a session in Postgres, in which every statement is a transaction."""
-        psycopg2 = _psycopg2()
-        try:
-            session = psycopg2.connect(dsn(self.settings.catalog or ""))
-        except psycopg2.Error as error:
-            raise self._unreachable(error) from None
-        try:
-            session.autocommit = True
-            yield session
-        finally:
-            session.close()
-
-    def _unreachable(self, error: Exception) -> WarehouseError:
-        return WarehouseError(f"the shared warehouse cannot be reached: {explained(error, self.settings)}")
-
-
-def _psycopg2() -> ModuleType:
-    try:
-        import psycopg2
-        import psycopg2.errors
-    except ImportError:
-        raise WarehouseError(
-            f"a shared warehouse needs the package psycopg2; install it with: {INSTALL}"
-        ) from None
-    module: ModuleType = psycopg2
-    return module
-
-
-def _value(session: Any, sql: str, params: list[object] | None = None) -> Any:
-    with session.cursor() as cursor:
-        cursor.execute(sql, params)
-        row = cursor.fetchone()
-    return row[0] if row else None
-
-
-def _number(name: str) -> int:
-    """Return the number by which Postgres knows a lock."""
-    return int.from_bytes(hashlib.sha256(f"iss-assets {name}".encode()).digest()[:8], "big", signed=True)
 
 
 def _escaped(text: str) -> str:

@@ -68,3 +68,14 @@ def test_certificates_that_end_within_a_second_are_read_in_the_order_in_which_th
         made.reason, made.finished_at = str(number), f"2026-03-04T10:01:00.{number:06}+00:00"
         write_certificate(tmp_path, made)
     assert [read.reason for read in read_certificates(tmp_path)] == ["1", "2", "3"]
+
+
+def test_what_is_left_on_a_database_server_makes_it_incomplete_and_is_named(tmp_path: Path) -> None:
+    left = certificate([])
+    left.server, left.complete = ["the write-ahead log; have the administrator run: grant <x>"], False
+    text = write_certificate(tmp_path, left).read_text("utf-8")
+    assert (
+        "Not complete." in text
+        and "The write-ahead log; have the administrator run: grant &lt;x&gt;." in text
+    )
+    assert left.remains == left.server

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ import pytest
 from pydantic import ValidationError
 
 from iss_assets import load
-from iss_assets.privacy.withdrawal import pending_path, withdraw
 from iss_assets.schemas.modeling import CvSplits
 from iss_assets.schemas.registry import TABLES
 from iss_assets.settings import Settings, WarehouseSettings
@@ -24,26 +22,10 @@ from iss_assets.warehouse.moving import move_to_file, move_to_shared
 from iss_assets.warehouse.sql.build import build_models, run_tests, try_models
 from iss_assets.warehouse.sql.models import SqlModels, load_models
 from iss_assets.warehouse.sql.record import remove_gone
-from iss_assets_tests.lakes import copy_lake, database_of, password_file, stop_engines
+from iss_assets_tests.lakes import database_of
 from iss_assets_tests.made_up import tiny_study
 from iss_assets_tests.postgres import PostgresServer
 from iss_assets_tests.warehouse.test_database import splits
-
-
-@pytest.fixture(scope="module")
-def studied_lake(
-    postgres: PostgresServer, empty_lake: WarehouseSettings, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[WarehouseSettings]:
-    """A shared warehouse with a study of eight patients and the SQL models, to be copied."""
-    folder = tmp_path_factory.mktemp("studied_lake")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PGPASSFILE", str(password_file(postgres, folder)))
-        settings = copy_lake(postgres, empty_lake, folder / "data")
-        tables = Warehouse(folder / "warehouse.duckdb", settings)
-        tiny_study(tables)
-        build_models(tables, load_models(settings.sql_dir))
-        stop_engines()
-    yield settings
 
 
 @pytest.fixture(scope="module")
@@ -53,19 +35,6 @@ def studied_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny_study(warehouse)
     build_models(warehouse, load_models(warehouse.settings.sql_dir))
     return warehouse.path
-
-
-@pytest.fixture
-def studied(
-    postgres: PostgresServer, studied_lake: WarehouseSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Warehouse]:
-    """A copy of the study."""
-    monkeypatch.setenv("PGPASSFILE", str(password_file(postgres, tmp_path)))
-    settings = copy_lake(postgres, studied_lake, tmp_path / "lake")
-    monkeypatch.setenv("ISS_WAREHOUSE__CATALOG", str(settings.catalog))
-    monkeypatch.setenv("ISS_WAREHOUSE__DATA_PATH", str(settings.data_path))
-    yield Warehouse(tmp_path / "home" / "warehouse.duckdb", settings)
-    stop_engines()
 
 
 @pytest.fixture
@@ -394,11 +363,3 @@ def test_what_is_for_files_says_so(tables: Warehouse, settings: Settings) -> Non
     assert merge_row_groups(tables) == {}
     with pytest.raises(WarehouseError, match="this one is shared"):
         convert(tables, None)
-
-
-def test_a_withdrawal_is_refused_before_anything_changes(studied: Warehouse, settings: Settings) -> None:
-    settings = settings.model_copy(update={"warehouse": studied.settings})
-    with pytest.raises(ValueError, match="not built yet"):
-        withdraw(settings, "0001", reason="asked", who="tester", log=lambda line: None)
-    assert not pending_path(settings.home).exists()
-    assert studied.query("select count(*) n from patients")["n"].to_pylist() == [8]

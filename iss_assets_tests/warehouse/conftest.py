@@ -1,0 +1,45 @@
+"""A study in a shared warehouse, for several files of tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from iss_assets.settings import WarehouseSettings
+from iss_assets.warehouse.database import Warehouse
+from iss_assets.warehouse.sql.build import build_models
+from iss_assets.warehouse.sql.models import load_models
+from iss_assets_tests.lakes import copy_lake, password_file, stop_engines
+from iss_assets_tests.made_up import tiny_study
+from iss_assets_tests.postgres import PostgresServer
+
+
+@pytest.fixture(scope="session")
+def studied_lake(
+    postgres: PostgresServer, empty_lake: WarehouseSettings, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[WarehouseSettings]:
+    """A shared warehouse with a study of eight patients and the SQL models, to be copied."""
+    folder = tmp_path_factory.mktemp("studied_lake")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PGPASSFILE", str(password_file(postgres, folder)))
+        settings = copy_lake(postgres, empty_lake, folder / "data")
+        tables = Warehouse(folder / "warehouse.duckdb", settings)
+        tiny_study(tables)
+        build_models(tables, load_models(settings.sql_dir))
+        stop_engines()
+    yield settings
+
+
+@pytest.fixture
+def studied(
+    postgres: PostgresServer, studied_lake: WarehouseSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Warehouse]:
+    """A copy of the study."""
+    monkeypatch.setenv("PGPASSFILE", str(password_file(postgres, tmp_path)))
+    settings = copy_lake(postgres, studied_lake, tmp_path / "lake")
+    monkeypatch.setenv("ISS_WAREHOUSE__CATALOG", str(settings.catalog))
+    monkeypatch.setenv("ISS_WAREHOUSE__DATA_PATH", str(settings.data_path))
+    yield Warehouse(tmp_path / "home" / "warehouse.duckdb", settings)
+    stop_engines()
