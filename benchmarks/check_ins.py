@@ -1,80 +1,277 @@
 """How often the clinic's report says the right thing: studies of check-ins whose truth is known, repeated.
 
-    python -m benchmarks.check_ins [--studies 100] [--large 20]
+    python -m benchmarks.check_ins [--seeds 100] [--patients 29 112] [--into FILE]
 
-Each study has 29 or 112 invented patients with ten check-ins, eight measures that say nothing, and one in the voice whose
-correlation with pain within patients is known (``iss_assets.synthetic.check_ins``). The evaluation is the report's: linear model and
-boosted trees, new and known patients, every claim, Holm's correction over all of them.
+Each study has 29 or 112 invented patients with 4 to 16 check-ins, eight measures that say nothing, and one in the voice whose
+correlation with pain within patients is known (``iss_assets.synthetic.check_ins``). The evaluation is the report's, from measures over
+folds and models to sentences: linear model and boosted trees, new and known patients, every claim and Holm's correction over all of
+them, ranges of likely answers, decision curves.
 
 *Room* is the correlation of pain with the light in the room, which shows in the face too: a confounder, of which nothing must be
-claimed for the face. With no effect, every claim is wrong: the share of studies with any must not exceed 5 %. With an effect, the share of studies
-that claim it is the power, and the sizes that the mixed model and the known-patient model find are compared with the truth.
+claimed for the face. *Lasting* is how much a day resembles the day before, of pain and of every measure alike. With no effect, every
+claim is wrong: the share of studies with any must not exceed 5 %. With an effect, the share of studies that claim it is the power, and
+the sizes that are found are compared with the truth. Of the ranges of likely answers 90 % should hold the answer, on average over
+patients, whatever the model has learned.
+
+With ``--into`` every study is a line of a file as soon as it is done, and a second call goes on where the first was ended.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pandas as pd
 
 from iss_assets.evaluation.check_ins.claims import BEATS, BEATS_LAST, FOLLOWS, claims
-from iss_assets.evaluation.check_ins.design import check_ins, design, predictors
+from iss_assets.evaluation.check_ins.clinical import Clinical, decide
+from iss_assets.evaluation.check_ins.decisions import corrected
+from iss_assets.evaluation.check_ins.design import CheckIns, Design, check_ins, design, predictors
 from iss_assets.evaluation.check_ins.inference import mixed_effect
-from iss_assets.evaluation.check_ins.likely import reach_of
-from iss_assets.evaluation.check_ins.protocols import ROOM, predictions
+from iss_assets.evaluation.check_ins.learned import size_of_sign
+from iss_assets.evaluation.check_ins.learners import fit_ridge
+from iss_assets.evaluation.check_ins.likely import Likely, likely_answers, reach_of
+from iss_assets.evaluation.check_ins.protocols import ROOM, predictions, without_video
+from iss_assets.evaluation.check_ins.study import claims_table
+from iss_assets.evaluation.intervals import Interval, share_interval
 from iss_assets.evaluation.verdicts import YES
 from iss_assets.modeling.check_ins import NUISANCE, SENSORS, experiments_for
 from iss_assets.protocol.targets import target
+from iss_assets.reports.clinic_lines import first_lines
 from iss_assets.settings import CheckInSettings
 from iss_assets.synthetic.check_ins import invent_check_ins
 
-CHECK_INS = 10
-SETTINGS = CheckInSettings(bootstrap_samples=499, permutations=1999, trees=20)
+CHECK_INS = (4, 16)
+SETTINGS = CheckInSettings(targets=("pain_now",), bootstrap_samples=499, permutations=1999, trees=20)
+NOTHING = "Nothing"
+"""How the first line begins where nothing is shown."""
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What is planted in a study."""
+
+    patients: int
+    effect: float = 0.0
+    room: float = 0.0
+    lasting: float = 0.0
+
+
+SCENARIOS = (
+    Truth(0),
+    Truth(0, lasting=0.6),
+    Truth(0, effect=0.5),
+    Truth(0, effect=0.3),
+    Truth(0, room=0.6),
+    Truth(0, effect=0.5, lasting=0.6),
+)
+"""What is planted, for each number of patients."""
 
 
 @dataclass(frozen=True)
 class Said:
-    """What the report says of one study: supported claims by kind, and the sizes that were found."""
+    """What the report says of one study.
 
+    Attributes
+    ----------
+    first_line : bool
+        Whether the first line says that something was found.
+    follows, beats_last, beats : bool
+        Supported claims by kind.
+    useful : bool
+        Whether acting on any probability is called useful.
+    asked : int
+        Probabilities of which that was asked.
+    mixed, reached, size : float
+        Correlation that the mixed model finds, that the linear model for known patients reaches, and the size of the sign
+        without what learning from few patients hides.
+    mixed_holds, reached_holds, size_holds : bool
+        Whether their intervals hold the planted effect.
+    covered : dict of str to float
+        Share of check-ins in their range of likely answers, mean over patients, by model and known check-ins.
+    """
+
+    first_line: bool
     follows: bool
     beats_last: bool
     beats: bool
+    useful: bool
+    asked: int
     mixed: float
     mixed_holds: bool
-    known_patient: float
-    known_holds: bool
+    reached: float
+    reached_holds: bool
+    size: float
+    size_holds: bool
+    covered: dict[str, float]
 
 
-def study(patients: int, effect: float, confounded: float, seed: int) -> Said:
+def invented(truth: Truth, seed: int) -> tuple[CheckIns, Design]:
+    """Invent a study; patients drop out after 4 to 16 check-ins."""
+    made = invent_check_ins(
+        truth.patients,
+        CHECK_INS[1],
+        effect=truth.effect,
+        confounded=truth.room,
+        lasting=truth.lasting,
+        seed=seed,
+    )
+    rng = np.random.default_rng([seed, 416])
+    last = dict(
+        zip(made.patients["patient_id"], rng.integers(*CHECK_INS, truth.patients, endpoint=True), strict=True)
+    )
+    number = made.bpi_scores.groupby("patient_id").cumcount() + 1
+    stayed = made.bpi_scores[number <= made.bpi_scores["patient_id"].map(last)]
+    rows = check_ins(stayed, made.splits, made.measures)
+    return rows, design(rows, target("pain_now"))
+
+
+def holds(interval: Interval, value: float) -> bool:
+    """Return whether an interval holds a value."""
+    return interval.low is not None and interval.high is not None and interval.low <= value <= interval.high
+
+
+def study(truth: Truth, seed: int) -> Said:
     """Invent a study and evaluate it."""
-    made = invent_check_ins(patients, CHECK_INS, effect=effect, confounded=confounded, seed=seed)
-    rows = check_ins(made.bpi_scores, made.splits, made.measures)
-    of = design(rows, target("pain_now"))
+    rows, of = invented(truth, seed)
     around = pd.DataFrame(predictors(rows, of, NUISANCE)[0], index=of.submission)
     predicted = predictions(rows, of, experiments_for(["pain_now"]), SETTINGS)
     found = claims(predicted, {"pain_now": around}, SETTINGS)
+    x, names = predictors(rows, of, SENSORS)
+    line, _ = first_lines(claims_table(found).to_pandas(), pd.DataFrame({"measure": names}), SETTINGS)
     supported = {
         kind: any(c.kind == kind and c.verdict == YES and c.model != ROOM for c in found)
         for kind in (FOLLOWS, BEATS_LAST, BEATS)
     }
-    x, names = predictors(rows, of, SENSORS)
     sign = mixed_effect("sign", x[:, names.index("voice: voice.sign")], of, SETTINGS)
     assert sign is not None
     share = sign.correlation / sign.points
     linear = next(c.value for c in found if c.kind == FOLLOWS and c.model == "pain_now_ridge")
+    size = (
+        size_of_sign(fit_ridge, x, of, around, 1, SETTINGS)
+        if truth.effect
+        else Interval(None, None, None, 0, "none")
+    )
+    made, covered = asked_of_likely(predicted, of)
     return Said(
+        not line.startswith(NOTHING),
         supported[FOLLOWS],
         supported[BEATS_LAST],
         supported[BEATS],
+        any(u.verdict == YES for u in made.usefulness),
+        len(made.usefulness),
         sign.correlation,
-        sign.low * share <= effect <= sign.high * share,
+        sign.low * share <= truth.effect <= sign.high * share,
         float("nan") if linear.estimate is None else linear.estimate,
-        linear.low is not None and linear.high is not None and linear.low <= effect <= linear.high,
+        holds(linear, truth.effect),
+        float("nan") if size.estimate is None else size.estimate,
+        holds(size, truth.effect),
+        covered,
     )
+
+
+def asked_of_likely(predicted: pd.DataFrame, of: Design) -> tuple[Clinical, dict[str, float]]:
+    """Make ranges and decision curves of every situation; return them with the share of answers in their range."""
+    made, covered = Clinical(), {}
+    for key, group in predicted.groupby(["protocol", "known"], sort=False):
+        protocol, known = cast(tuple[str, int], key)
+        guess = without_video(int(known))
+        likely: dict[str, Likely] = {
+            str(name): likely_answers(own, of, SETTINGS)
+            for name, own in group.groupby("model", sort=False)
+            if name in (guess, ROOM) or own["kind"].iloc[0] == "model"
+        }
+        for name, ranges in likely.items():
+            answer = of.y[ranges.row]
+            inside = (ranges.low <= answer + 1e-9) & (answer <= ranges.high + 1e-9)
+            patient = of.patient[ranges.row]
+            there = np.bincount(patient) > 0
+            own = np.bincount(patient, weights=inside)[there] / np.bincount(patient)[there]
+            covered[f"{name.removeprefix('pain_now_')} {known}"] = float(own.mean())
+        decide(made, ("pain_now", str(protocol), int(known)), likely, guess, of, SETTINGS)
+    made.usefulness = corrected(made.usefulness, SETTINGS)
+    return made, covered
+
+
+def simulate(patients: Sequence[int], seeds: int, into: Path | None) -> dict[Truth, list[Said]]:
+    """Repeat every scenario, seed by seed, so that an early end leaves as many studies of each."""
+    done: dict[tuple[Truth, int], Said] = {}
+    if into is not None and into.exists():
+        for line in into.read_text("utf-8").splitlines():
+            row = json.loads(line)
+            done[Truth(**row["truth"]), row["seed"]] = Said(**row["said"])
+    every = [
+        (Truth(number, planted.effect, planted.room, planted.lasting), seed)
+        for seed in range(seeds)
+        for planted in SCENARIOS
+        for number in patients
+    ]
+    for truth, seed in every:
+        if (truth, seed) in done:
+            continue
+        done[truth, seed] = said = study(truth, seed)
+        if into is not None:
+            row = {"truth": asdict(truth), "seed": seed, "said": asdict(said)}
+            with into.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+    made: dict[Truth, list[Said]] = {}
+    for (truth, _), said in done.items():
+        made.setdefault(truth, []).append(said)
+    return dict(
+        sorted(
+            made.items(), key=lambda item: (item[0].patients, item[0].effect, item[0].room, item[0].lasting)
+        )
+    )
+
+
+def percent(happened: Sequence[bool]) -> str:
+    """Write a share of studies with its exact interval."""
+    found = share_interval(sum(happened), len(happened))
+    return f"{np.mean(happened):.0%} ({found.low or 0:.0%}–{found.high or 0:.0%})"
+
+
+def tables(made: dict[Truth, list[Said]]) -> None:
+    """Print what was said, what sizes were found, and how often ranges held the answer."""
+    head = "| patients | effect | room | lasting | studies |"
+    print(
+        f"{head} first line | follows changes | beats last answer | beats best reference | worth acting on |\n"
+        + "|---" * 10
+        + "|"
+    )
+    start = {
+        truth: f"| {truth.patients} | {truth.effect:g} | {truth.room:g} | {truth.lasting:g} | {len(said)} |"
+        for truth, said in made.items()
+    }
+    for truth, said in made.items():
+        kinds = ([s.first_line for s in said], [s.follows for s in said], [s.beats_last for s in said],
+                 [s.beats for s in said], [s.useful for s in said])  # fmt: skip
+        print(start[truth], " | ".join(percent(kind) for kind in kinds), "|")
+    print(
+        f"\n{head} mixed model | holds it | known patient: reached | holds it | size of the sign | holds it |\n"
+        + "|---" * 11
+        + "|"
+    )
+    for truth, said in made.items():
+        if truth.effect:
+            sizes = (("mixed", "mixed_holds"), ("reached", "reached_holds"), ("size", "size_holds"))
+            print(
+                start[truth],
+                " | ".join(
+                    f"{np.nanmean([getattr(s, value) for s in said]):.2f} | {percent([getattr(s, held) for s in said])}"
+                    for value, held in sizes
+                ),
+                "|",
+            )
+    names = list(next(iter(made.values()))[0].covered)
+    print(f"\n{head} " + " | ".join(names) + " |\n" + "|---" * (5 + len(names)) + "|")
+    for truth, said in made.items():
+        print(start[truth], " | ".join(f"{np.mean([s.covered[n] for s in said]):.1%}" for n in names), "|")
 
 
 def coverage(patients: int, studies: int, others: float) -> tuple[float, float]:
@@ -106,37 +303,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--studies", type=int, default=100, help="studies of 29 patients for each effect")
-    parser.add_argument("--large", type=int, default=20, help="studies of 112 patients for each effect")
-    parser.add_argument("--tiny", action="store_true", help="two studies, for correctness only")
+    parser.add_argument("--seeds", type=int, default=100, help="studies of each kind and size")
+    parser.add_argument("--patients", type=int, nargs="+", default=[29, 112])
+    parser.add_argument(
+        "--into", type=Path, help="file of the studies that are done; the next call goes on from there"
+    )
+    parser.add_argument("--tiny", action="store_true", help="one study of each kind, for correctness only")
     options = parser.parse_args(arguments)
     if options.tiny:
-        options.studies, options.large = 2, 0
-    print(
-        "| patients | effect | room | studies | any claim | follows changes | beats last answer | beats best reference | "
-        "mixed model | in its interval | known patient | in its interval |\n" + "|---" * 12 + "|"
-    )
-    for patients, number in ((29, options.studies), (112, options.large)):
-        for effect, confounded in ((0.0, 0.0), (0.0, 0.6), (0.3, 0.0), (0.5, 0.0)) if number else ():
-            said = [study(patients, effect, confounded, seed) for seed in range(number)]
-            shares = [
-                np.mean(values)
-                for values in (
-                    [s.follows or s.beats_last or s.beats for s in said],
-                    [s.follows for s in said],
-                    [s.beats_last for s in said],
-                    [s.beats for s in said],
-                )
-            ]
-            print(
-                f"| {patients} | {effect:g} | {confounded:g} | {number} | "
-                + " | ".join(f"{share:.0%}" for share in shares)
-                + f" | {np.mean([s.mixed for s in said]):.2f} | {np.mean([s.mixed_holds for s in said]):.0%}"
-                # a model that has learned nothing follows nothing in particular
-                + (f" | {np.nanmean([s.known_patient for s in said]):.2f}" if effect else " | –")
-                + (f" | {np.mean([s.known_holds for s in said]):.0%} |" if effect else " | – |"),
-                flush=True,
-            )
+        options.seeds, options.patients = 1, [29]
+    tables(simulate(options.patients, options.seeds, options.into))
     studies = 20_000 if not options.tiny else 50
     print("\n| patients | new patient's errors | in the range | range without end |\n|---|---|---|---|")
     for patients in (9, 29, 112):

@@ -9,19 +9,25 @@ export ISS_EVALUATION__RETRAINED_PERMUTATIONS=19
 export ISS_PROMPT__ENABLED=true
 say() { printf '\n== %s\n' "$*"; }
 
-say "1/4 a study of invented patients"
+say "1/5 a study of invented patients"
 "$bin/iss" sample-study "$demo/study" --words
-say "2/4 from the study folder to tables, quality and marts"
+say "2/5 from the study folder to tables, quality and marts"
 "$bin/iss" run
-say "3/4 the paper's experiments, small (profile: demo)"
+say "3/5 the paper's experiments, small (profile: demo)"
 "$bin/iss" train
-say "4/4 results (invented patients, all but one network from random weights: the figures mean nothing)"
+say "4/5 results (invented patients, all but one network from random weights: the figures mean nothing)"
 "$bin/iss" sql "select experiment, patients, all_classes, no_pain, pain, above_half, best_baseline, best_baseline_accuracy from experiment_results order by experiment"
+say "5/5 another invented study, predicted by this one's models without training"
+"$bin/iss" sample-study "$demo/other_study" --patients 5 --seed 1 --words
+"$bin/iss" run --study "$demo/other_study" --home "$demo/other_home" --no-models
+"$bin/iss" predict --models "$ISS_HOME" --study "$demo/other_study" --home "$demo/other_home"
 cat <<TEXT
 
 The report:      $demo/home/reports/study_report.html
 For the clinic:  $demo/home/reports/clinic_report.html
 The study page:  $demo/home/reports/study_page.html
 The quality:     $demo/home/reports/quality.html
+Another study:   $(ls "$demo"/other_home/reports/external_validation_*.html)
+                 $(ls "$demo"/other_home/reports/external_clinic_*.html)
 The web pages:   ISS_STUDY=$ISS_STUDY ISS_HOME=$ISS_HOME ISS_PROMPT__ENABLED=true $bin/iss serve     then open the link it prints
 TEXT

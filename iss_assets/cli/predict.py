@@ -32,6 +32,8 @@ def predict(
 ) -> None:
     """Apply another study's models to this study without training, and report whether they carry over.
 
+    Two pages are written: on the experiments, and, if none is named, the clinic's report on the answers of check-ins.
+
     This study is brought into its own home first (`iss run`), with the settings of the other one. Patients whom the training
     study has, too, are left out and counted. With nothing changed since the last call, nothing is done. Exit status: 0 the
     report is up to date, 2 the models cannot be applied, and the message says why.
@@ -42,4 +44,7 @@ def predict(
         done = validate_externally(settings, opened, experiment or (), profile, typer.echo)
     for note in done.notes:
         typer.echo(note)
-    typer.echo(f"{'written' if done.made else 'nothing has changed'}: {done.page}")
+    said = "written" if done.made else "nothing has changed"
+    for page in (done.page, done.clinic_page):
+        if page is not None:
+            typer.echo(f"{said}: {page}")

@@ -123,13 +123,14 @@ class CheckInExperiment:
 
     @property
     def title(self) -> str:
-        """Name of the model on pages."""
-        return MODEL_TITLES[self.model]
+        """Name of the model on pages, with its predictors unless they are all of `SENSORS`."""
+        kind = MODEL_TITLES[self.model]
+        return kind if self.groups == SENSORS else f"{kind} of {' and '.join(GROUPS[g] for g in self.groups)}"
 
 
 MODEL_TITLES: Final[dict[Model, str]] = {"ridge": "Linear model", "boosting": "Boosted trees"}
 
-CHECK_IN_EXPERIMENTS: Final = tuple(
+CHECK_IN_EXPERIMENTS: Final[tuple[CheckInExperiment, ...]] = tuple(
     CheckInExperiment(f"{t.name}_{model}", t, SENSORS, model)
     for t in TARGETS
     for model in ("ridge", "boosting")  # type: Model
@@ -146,6 +147,11 @@ def experiments_for(targets: Sequence[str]) -> list[CheckInExperiment]:
         If there is no such target.
     """
     return [e for name in targets for e in CHECK_IN_EXPERIMENTS if e.target == target(name)]
+
+
+def title_of(name: str) -> str | None:
+    """Return the name of an experiment on pages; None if it is no experiment."""
+    return next((e.title for e in CHECK_IN_EXPERIMENTS if e.name == name), None)
 
 
 def questionnaire_answers(target: Target) -> tuple[str, ...]:

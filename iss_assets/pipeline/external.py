@@ -14,7 +14,7 @@ import json
 import tomllib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
@@ -22,17 +22,26 @@ from typing import Any, Final
 import pandas as pd
 from pydantic import BaseModel, ValidationError
 
+from iss_assets.datasets.check_ins import MADE_FROM, check_in_inputs
 from iss_assets.datasets.items import COLUMN_OF_INPUT, data_hash, left_out, load_items
+from iss_assets.evaluation.check_ins.study import CheckInInputs, evaluate_elsewhere
 from iss_assets.evaluation.external import CODE_VERSION, Cohorts, Predicted, evaluate_externally
 from iss_assets.evaluation.study import CODE_VERSION as EVALUATION_VERSION
 from iss_assets.features.registry import FEATURES
 from iss_assets.intake.folder import open_study
+from iss_assets.modeling.check_ins import SENSORS
 from iss_assets.modeling.experiments import BY_NAME, Experiment, experiment
 from iss_assets.modeling.files import content_hash
 from iss_assets.modeling.fitting import MODEL_FILE, fold_probabilities
-from iss_assets.pipeline.staleness import evaluable_folds, quality_fingerprint, stale_patients
+from iss_assets.pipeline.staleness import (
+    check_ins_fingerprint,
+    evaluable_folds,
+    quality_fingerprint,
+    stale_patients,
+)
 from iss_assets.protocol import terms
 from iss_assets.protocol.recordings import Recording
+from iss_assets.reports.clinic_report import ClinicReportInputs, write_clinic_report
 from iss_assets.reports.external_report import ExternalReportInputs, write_external_report
 from iss_assets.schemas.external import EXTERNAL, SAME_ANSWERS, SAME_FILE
 from iss_assets.schemas.operations import Extractions
@@ -114,6 +123,8 @@ class Validation:
     ----------
     page : Path
         The report.
+    clinic_page : Path or None
+        The clinic's report of the other study's models of check-ins; None where these cannot be applied, or experiments were named.
     made : bool
         Whether anything was predicted; false if nothing had changed.
     notes : tuple of str
@@ -121,6 +132,7 @@ class Validation:
     """
 
     page: Path
+    clinic_page: Path | None
     made: bool
     notes: tuple[str, ...]
 
@@ -216,14 +228,22 @@ def validate_externally(
         notes.append(_overlap_words(cohorts))
     if not patients:
         raise NotApplicable(f"{_overlap_words(cohorts)}: nobody is left whom the models have never seen")
-    state = _state(store, settings, models, chosen, refused, cohorts, patients)
     page = settings.reports_dir / f"external_validation_{cohorts.source[:8]}.html"
+    clinic_page = None if names else settings.reports_dir / f"external_clinic_{cohorts.source[:8]}.html"
+    if clinic_page is not None:
+        try:
+            check_ins_there, check_ins_here = _check_ins(store, settings, models)
+        except NotApplicable as problem:
+            refused[CHECK_INS] = str(problem)
+            clinic_page.unlink(missing_ok=True)
+            clinic_page = None
+    state = _state(store, settings, models, chosen, refused, cohorts, patients)
     recorded = store.query(
         "select fingerprint from extractions where patient_id = ? and subject = ? and table_name = 'external_results'",
         [STUDY, cohorts.source],
     )["fingerprint"].to_pylist()
-    if recorded == [state] and page.exists():
-        return Validation(page, False, tuple(notes))
+    if recorded == [state] and page.exists() and (clinic_page is None or clinic_page.exists()):
+        return Validation(page, clinic_page, False, tuple(notes))
     predicted = []
     for one in chosen:
         name = one.experiment.name
@@ -252,18 +272,80 @@ def validate_externally(
             )
         ]
     )
+    invented = is_sample_study(settings.study)
+    versions = {name: metadata.version(name) for name in ("iss-assets", "scikit-learn", "torch")}
+    if clinic_page is not None:
+        log("check-ins: the clinic's questions")
+        asked = replace(check_ins_here, splits=pd.DataFrame({"patient_id": patients, "split": 1}))
+        write_clinic_report(
+            ClinicReportInputs(
+                tables=evaluate_elsewhere(check_ins_there, asked, settings.check_ins),
+                settings=settings.check_ins,
+                invented=invented,
+                learned_from=len(cohorts.trained),
+                versions=versions,
+            ),
+            clinic_page,
+        )
     write_external_report(
         ExternalReportInputs(
             tables=tables,
             not_applied=refused,
             settings=settings.evaluation,
-            invented=is_sample_study(settings.study),
-            versions={name: metadata.version(name) for name in ("iss-assets", "scikit-learn", "torch")},
+            clinic_page=clinic_page.name if clinic_page else "",
+            invented=invented,
+            versions=versions,
         ),
         page,
     )
     notes += [f"not applied: {name}: {why}" for name, why in refused.items()]
-    return Validation(page, True, tuple(notes))
+    return Validation(page, clinic_page, True, tuple(notes))
+
+
+CHECK_INS: Final = "check-ins"
+"""What the models of answers that change are called where they cannot be applied."""
+
+
+def _check_ins(
+    store: Warehouse, settings: Settings, models: ModelsHome
+) -> tuple[CheckInInputs, CheckInInputs]:
+    """Return the check-ins of the training study and of this one, whose measures were made in the same way.
+
+    Models of check-ins are so small that they are not kept: each is what the training study's check-ins give, without any of
+    this study's.
+
+    Raises
+    ------
+    NotApplicable
+        If a study has no measures, or they were made in different ways, with the settings that differ, as far as ``iss.toml``
+        names them.
+    """
+    versions = code_versions(settings)
+    made = models.warehouse.query("select distinct table_name, patient_id from extractions").to_pylist()
+    tables = sorted(set(MADE_FROM) & set(versions) & {row["table_name"] for row in made} - {"video_quality"})
+    trained = sorted({row["patient_id"] for row in made})
+    if different := _made_otherwise(models.warehouse, versions, tables, trained):
+        raise NotApplicable(
+            f"{', '.join(different)} of the training study were made in another way than they are here. "
+            + _differences(settings, models, different)
+        )
+    if _assessed_otherwise(models.warehouse, versions, trained):
+        raise NotApplicable(
+            "which videos are usable is decided in another way here than in the training study. "
+            + _differences(settings, models, ["video_quality"])
+        )
+    everybody = store.query("select patient_id from patients")["patient_id"].to_pylist()
+    if stale := _made_otherwise(store, versions, tables, everybody):
+        raise NotApplicable(
+            f"{', '.join(stale)} of this study were made with other settings than it has now: bring them up to date with: iss run"
+        )
+    there, here = check_in_inputs(models.warehouse), check_in_inputs(store)
+    for measured, words in ((there, "the training study"), (here, "this study")):
+        if not set(SENSORS) & set(measured.measures):
+            raise NotApplicable(
+                f"{words} has no measures of face, behavior, voice or words of a usable video"
+            )
+    return there, here
 
 
 def _trained(models: ModelsHome, names: Sequence[str], profile: str) -> pd.DataFrame:
@@ -524,6 +606,8 @@ def _state(
         CODE_VERSION,
         EVALUATION_VERSION,
         settings.evaluation.digest(),
+        check_ins_fingerprint(store, settings),
+        check_ins_fingerprint(models.warehouse, settings),
         cohorts.source,
         cohorts.trained.to_dict("records"),
         cohorts.here.to_dict("records"),

@@ -163,10 +163,10 @@ def _marker(x: float, y: float, number: int, hint: str = "", size: float = 2.6) 
     )
 
 
-def _legend(names: Sequence[str], left: float, y: float) -> list[str]:
-    """Draw the key of series in one row: a piece of each line with its marker, and its name."""
+def _legend(names: Sequence[str], left: float, y: float, first: int = 0) -> list[str]:
+    """Draw the key of series in one row: a piece of each line with its marker, and its name; `first` is the first one's number."""
     body, x = [], left
-    for number, name in enumerate(names):
+    for number, name in enumerate(names, start=first):
         body.append(_curve([(x, y), (x + 26, y)], f"series-{number}"))
         body.append(_marker(x + 13, y, number))
         body.append(_text(x + 32, y + 3.5, name, "key", "start"))
@@ -618,30 +618,46 @@ def answer_calibration_plot(bins: Sequence[Row], title: str, highest: float, axi
     return _svg(230, 226, _spoken(title, spoken), body)
 
 
-def decision_curves(curves: Mapping[str, Sequence[tuple[float, float]]], title: str) -> Markup:
+def decision_curves(
+    curves: Mapping[str, Sequence[tuple[float, float]]],
+    title: str,
+    interval: Sequence[tuple[float, float, float]] = (),
+) -> Markup:
     """Draw the net benefit over the probability from which one acts, a line for each way to act; acting on no one is 0.
 
     Parameters
     ----------
     curves : mapping of str to sequence of (float, float)
-        Way to act, to threshold and net benefit; up to three.
+        Way to act, to threshold and net benefit; up to four.
     title : str
         What is shown, for screen readers.
+    interval : sequence of (float, float, float)
+        Threshold, lower and upper end of the first one's interval, drawn as an area.
     """
     points = [point for curve in curves.values() for point in curve]
     far = [t for t, _ in points] or [0.0, 1.0]
-    best = max([0.05, *(value for _, value in points)])
+    best = max([0.05, *(value for _, value in points), *(high for _, _, high in interval)])
     # what is far below acting on no one needs no room
-    at = _Axes(46, 420, 26, 190, (min(far), max(far)), (-0.25 * best, best))
+    at = _Axes(46, 420, 42, 206, (min(far), max(far)), (-0.25 * best, best))
     step = _step(best * 10, 4) / 10
     body = [
-        *_legend(list(curves), at.left, 10),
+        *_legend(list(curves)[:2], at.left, 10),
+        *_legend(list(curves)[2:], at.left, 26, first=2),
         *at.y_grid((n * step, f"{n * step:g}") for n in range(math.floor(best / step + 1e-9) + 1)),
         *at.x_ticks((t, f"{100 * t:g}%") for t in sorted(set(far))[::2]),
         _line(at.left, at.y(0), at.right, at.y(0), "half"),
         _text(at.right + 6, at.y(0) + 3.5, "no one", "tick", "start"),
         _text((at.left + at.right) / 2, at.bottom + 30, "acts from this probability on", "tick"),
     ]
+    if interval:
+        lowest = at.y_range[0]
+        edge = [(at.x(t), at.y(max(low, lowest))) for t, low, _ in interval]
+        edge += [(at.x(t), at.y(max(high, lowest))) for t, _, high in reversed(interval)]
+        corners = " ".join(f"{x:.1f},{y:.1f}" for x, y in edge)
+        hint = "; ".join(f"from {100 * t:g}%: {low:.3f} to {high:.3f}" for t, low, high in interval)
+        body.insert(
+            0, f'<polygon points="{corners}" class="reach series-0"><title>{escape(hint)}</title></polygon>'
+        )
     for number, (name, curve) in enumerate(curves.items()):
         places = [(at.x(t), at.y(value)) for t, value in curve if value >= at.y_range[0]]
         if len(places) > 1:
@@ -649,7 +665,7 @@ def decision_curves(curves: Mapping[str, Sequence[tuple[float, float]]], title: 
         for (x, y), (t, value) in zip(places, [p for p in curve if p[1] >= at.y_range[0]], strict=True):
             body.append(_marker(x, y, number, f"{name}, from {100 * t:g}%: {value:.3f}", 2.0))
     spoken = ((name, ", ".join(f"{v:.3f}" for _, v in curve)) for name, curve in curves.items())
-    return _svg(480, 226, _spoken(title, spoken), body, wide=True)
+    return _svg(480, 242, _spoken(title, spoken), body, wide=True)
 
 
 def reach_plot(rows: Sequence[Row], wanted: float, marks: Sequence[int], title: str) -> Markup:

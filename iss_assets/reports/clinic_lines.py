@@ -8,19 +8,18 @@ import pandas as pd
 
 from iss_assets.evaluation.check_ins.added_value import QUESTION
 from iss_assets.evaluation.check_ins.claims import BEATS, BEATS_LAST, FOLLOWS
+from iss_assets.evaluation.check_ins.learned import METRIC as SIZE_OF_SIGN
 from iss_assets.evaluation.check_ins.protocols import REFERENCES, ROOM
 from iss_assets.evaluation.frames import rows_of
 from iss_assets.evaluation.verdicts import CANNOT, NO, NOT_SHOWN, VERDICTS, YES
-from iss_assets.modeling.check_ins import CHECK_IN_EXPERIMENTS, GROUPS, SENSORS
+from iss_assets.modeling.check_ins import GROUPS, SENSORS, title_of
 from iss_assets.protocol.targets import BY_NAME
 from iss_assets.settings import CheckInSettings
-
-_TITLES = {e.name: e.title for e in CHECK_IN_EXPERIMENTS}
 
 
 def model_title(name: str) -> str:
     """Return the name of a model or reference on pages."""
-    return _TITLES.get(name) or REFERENCES[name].capitalize()
+    return title_of(name) or REFERENCES[name].capitalize()
 
 
 def situation(known: int) -> str:
@@ -98,7 +97,10 @@ def answer(added: pd.DataFrame, effects: pd.DataFrame) -> list[str]:
 
 
 def first_lines(
-    claims: pd.DataFrame, effects: pd.DataFrame, settings: CheckInSettings
+    claims: pd.DataFrame,
+    effects: pd.DataFrame,
+    settings: CheckInSettings,
+    metrics: pd.DataFrame | None = None,
 ) -> tuple[str, list[str]]:
     """Return the leading sentence of the clinic's report and the points below it.
 
@@ -108,6 +110,8 @@ def first_lines(
         ``check_in_claims`` and ``check_in_effects``; either may be empty.
     settings : CheckInSettings
         Coverage of the intervals.
+    metrics : pandas.DataFrame, optional
+        ``check_in_metrics``, for the size of a sign.
 
     Returns
     -------
@@ -129,13 +133,14 @@ def first_lines(
     for name, rows in claims.groupby("target", sort=False):
         title = BY_NAME[str(name)].title
         points += _follows(title, rows[rows["claim"] == FOLLOWS], seen, settings)
+        points += _size(str(name), metrics)
         points += _warning(title, canary[canary["target"] == name])
         points += _against(
             title,
             rows[rows["claim"] == BEATS_LAST],
-            "both the patient’s last answer and a guess without the video",
+            "by the patient’s last answer, and than by a guess without the video",
         )
-        points += _against(title, rows[rows["claim"] == BEATS], "the best of the simple rules")
+        points += _against(title, rows[rows["claim"] == BEATS], "by the best of the simple rules")
     return lead, points
 
 
@@ -192,26 +197,38 @@ def _follows(title: str, rows: pd.DataFrame, seen: str, settings: CheckInSetting
         return [f"{title.capitalize()}: {said} along with a patient’s ups and downs."]
     best = found.sort_values("estimate").iloc[-1]
     return [
-        f"{title.capitalize()}: {seen} {verb(seen, 'go', 'goes')} along with a patient’s ups and downs. The correlation within "
-        f"patients is {best['estimate']:.2f} ({_between(best['low'], best['high'], f'{settings.confidence:.0%} interval ')}; "
+        f"{title.capitalize()}: {seen} {verb(seen, 'go', 'goes')} along with a patient’s ups and downs. How closely, from 0 (not at "
+        f"all) to 1 (in step): {best['estimate']:.2f} ({_between(best['low'], best['high'], f'{settings.confidence:.0%} interval ')}; "
         f"{best['patients']} patients; {model_title(best['model']).lower()})."
+    ]
+
+
+def _size(target: str, metrics: pd.DataFrame | None) -> list[str]:
+    """Say how closely a sign itself goes along, where a model is shown to follow changes and that could be estimated."""
+    if metrics is None or metrics.empty:
+        return []
+    of = metrics[(metrics["target"] == target) & (metrics["metric"] == SIZE_OF_SIGN) & metrics["low"].notna()]
+    return [
+        f"{BY_NAME[target].title.capitalize()}: the model has learned from few patients, and answers are whole numbers, both of which "
+        f"hide a part of the sign. Without that it would be about {r.estimate:.2f} ({r.low:.2f} to {r.high:.2f})."
+        for r in rows_of(of)
     ]
 
 
 def _warning(title: str, canary: pd.DataFrame) -> list[str]:
     """Return a warning where room, phone and time of day follow the answers by themselves."""
     return [
-        f"Take care: {REFERENCES[ROOM]} alone go along with the ups and downs of {title} (correlation {r.estimate:.2f}). What "
+        f"Take care: {REFERENCES[ROOM]} alone go along with the ups and downs of {title} ({r.estimate:.2f} from 0 to 1). What "
         "they explain has been taken out of what is said of the models here; measure them, or keep them the same."
         for r in rows_of(canary[canary["verdict"] == YES])
     ]
 
 
 _WORDS = {
-    YES: "better than",
-    NO: "not better than",
-    NOT_SHOWN: "not shown to be better than",
-    CANNOT: "too few patients to show whether better than",
+    YES: "{} is predicted better than",
+    NO: "{} is not predicted better than",
+    NOT_SHOWN: "{} is not shown to be predicted better than",
+    CANNOT: "there are too few patients to show whether {} is predicted better than",
 }
 
 
@@ -231,15 +248,9 @@ def _against(title: str, rows: pd.DataFrame, reference: str) -> list[str]:
         for model, known in of_model.items():
             alike.setdefault(tuple(known), []).append(model)
         said = [
-            f"{'both models' if len(models) == rows['model'].nunique() == 2 else join(models)} {situations(known)}"
+            f"{'both models' if len(models) == rows['model'].nunique() == 2 else join(models)}, {situations(known)}"
             for known, models in alike.items()
         ]
         if said:
-            parts.append(f"{words} {reference}: {'; '.join(said)}")
-    return (
-        [
-            f"{title.capitalize()}, {'. '.join(p if i == 0 else p[0].upper() + p[1:] for i, p in enumerate(parts))}."
-        ]
-        if parts
-        else []
-    )
+            parts.append(f"{words.format(title)} {reference}: {'; '.join(said)}.")
+    return [" ".join(part[0].upper() + part[1:] for part in parts)] if parts else []

@@ -14,7 +14,7 @@ from iss_assets.evaluation.check_ins.clinical import SET_METRICS
 from iss_assets.evaluation.check_ins.decisions import EVERYONE
 from iss_assets.evaluation.check_ins.design import HIGHEST
 from iss_assets.evaluation.check_ins.likely import EVENTS, SEVERE_ANSWER, WORSE
-from iss_assets.evaluation.check_ins.protocols import without_video
+from iss_assets.evaluation.check_ins.protocols import LAST_ANSWER, REFERENCES, ROOM, without_video
 from iss_assets.evaluation.check_ins.sample_size import KNOWN, NOT_KNOWN, QUANTITIES
 from iss_assets.evaluation.frames import rows_of
 from iss_assets.evaluation.verdicts import CANNOT, NO, YES
@@ -47,6 +47,7 @@ def questions(frames: Mapping[str, pd.DataFrame], shown: int, settings: CheckInS
     names = list(dict.fromkeys(metrics["target"]))
     return {
         "likely_lines": [line for name in names for line in likely_lines(metrics, name, shown, settings)],
+        "changes": [line for name in names for line in change_lines(metrics, name, shown)],
         "likely_tables": [table for name in names if (table := _likely(metrics, name, settings))],
         "calibration": [
             part for name in names if (part := _calibration(frames["check_in_calibration"], name, shown))
@@ -85,13 +86,13 @@ def useful(usefulness: pd.DataFrame) -> list[str]:
                 f"{situations(sorted(set(own['known'])))}"
                 for name, own in found.groupby("target", sort=False)
             ]
-            said = (
-                f"does more good than acting on everyone, on no one, or without the video: {'; '.join(parts)}"
-            )
+            said = f"does more good than acting on everyone, on no one, or without seeing the patient: {'; '.join(parts)}"
         elif set(rows["verdict"]) <= {CANNOT, NO} and CANNOT in set(rows["verdict"]):
-            said = "was predicted for too few patients to show whether it does more good than doing without the video"
+            said = (
+                "was predicted for too few patients to show whether it does more good than doing without it"
+            )
         else:
-            said = "is not shown to do more good than acting on everyone, on no one, or without the video"
+            said = "is not shown to do more good than acting on everyone, on no one, or without seeing the patient"
         lines.append(f"Acting on the predicted probability of {EVENTS[str(event)]} {said}.")
     return lines
 
@@ -167,6 +168,32 @@ def likely_lines(metrics: pd.DataFrame, target: str, known: int, settings: Check
         if high < settings.set_coverage:
             line += f" Take care: of severe answers it holds only {_of_ten(severe.estimate)}."
     return [line]
+
+
+def change_lines(metrics: pd.DataFrame, target: str, known: int) -> list[str]:
+    """Say how many important changes a target's first model detects, and how many the last answer does, which is always late.
+
+    Parameters
+    ----------
+    metrics : pandas.DataFrame
+        ``check_in_metrics``.
+    target, known : str, int
+        The target, and the situation.
+    """
+    model = experiments_for([target])[0].name
+    rows = _of(metrics, target, known)
+    found = {(r.model, r.metric): r.estimate for r in rows_of(rows[rows["estimate"].notna()])}
+    if (model, "changes_detected") not in found or (model, "false_alarms") not in found:
+        return []
+
+    def share(name: str) -> str:
+        return f"{found[name, 'changes_detected']:.0%} of important changes"
+
+    last = f", the last answer {share(LAST_ANSWER)}" if (LAST_ANSWER, "changes_detected") in found else ""
+    return [
+        f"{_title(target)}, {situation(known)}: the {model_title(model).lower()} detects {share(model)}{last}. Where there is none, "
+        f"it gives a false alarm {found[model, 'false_alarms']:.0%} of the time."
+    ]
 
 
 def _of_ten(share: float) -> str:
@@ -260,13 +287,13 @@ def _calibration(bins: pd.DataFrame, target: str, known: int) -> dict[str, Any] 
 
 
 def _decisions(benefits: pd.DataFrame, known: int) -> list[dict[str, Any]]:
-    """Draw the model with the largest net benefit against everyone and the same guess without a video."""
+    """Draw the model with the largest net benefit and its interval against everyone and the guesses that do not see the patient."""
     made = []
     guess = without_video(known)
     for key, rows in benefits[benefits["known"] == known].groupby(["target", "event"], sort=False):
         target, event = cast(tuple[str, str], key)
         mean = rows.groupby("acted_on", sort=False)["net_benefit"].mean()
-        models = [str(m) for m in mean.index if m not in (EVERYONE, guess)]
+        models = [str(m) for m in mean.index if m not in (EVERYONE, guess, ROOM)]
         if not models:
             continue
         best = max(models, key=lambda name: float(mean[name]))
@@ -278,16 +305,22 @@ def _decisions(benefits: pd.DataFrame, known: int) -> list[dict[str, Any]]:
                 (best, model_title(best)),
                 (guess, "without the video"),
                 (EVERYONE, "everyone"),
+                (ROOM, REFERENCES[ROOM]),
             )
+            if name in mean.index
         }
+        interval = [
+            (float(r.threshold), float(r.low), float(r.high))
+            for r in rows_of(rows[(rows["acted_on"] == best) & rows["low"].notna() & rows["high"].notna()])
+        ]
         title = f"{_title(target)}, {situation(known)}: net benefit of acting on {EVENTS[event]}"
-        made.append({"title": title, "svg": charts.decision_curves(curves, title)})
+        made.append({"title": title, "svg": charts.decision_curves(curves, title, interval)})
     return made
 
 
 def _usefulness(usefulness: pd.DataFrame) -> t.DataTable:
     return t.simple(
-        "Net benefit beyond the best of doing without the video.",
+        "Net benefit beyond the best of doing without seeing the patient.",
         [
             "Answer",
             "Event",
@@ -318,8 +351,8 @@ def _usefulness(usefulness: pd.DataFrame) -> t.DataTable:
             for r in rows_of(usefulness)
         ],
         "No event came often enough to say anything of its probability.",
-        "Mean over thresholds. At each, the best of acting on everyone, on no one and on the guess without the video is chosen on the "
-        "same check-ins, in its favor.",
+        "Mean over thresholds. At each, the best of acting on everyone, on no one, on the guess without the video and on that from room, "
+        "phone and time of day is chosen on the same check-ins, in its favor.",
     )
 
 

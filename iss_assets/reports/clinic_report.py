@@ -15,6 +15,7 @@ import pandas as pd
 
 from iss_assets.evaluation.check_ins.added_value import FORWARD, QUESTION, REVERSE
 from iss_assets.evaluation.check_ins.claims import FOLLOWS
+from iss_assets.evaluation.check_ins.learned import METRIC as SIZE_OF_SIGN
 from iss_assets.evaluation.check_ins.metrics import METRICS
 from iss_assets.evaluation.check_ins.protocols import LAST_ANSWER
 from iss_assets.evaluation.frames import Rows, frame_or_empty, number_or_none, rows_of
@@ -48,6 +49,8 @@ class ClinicReportInputs:
         Targets, important change, coverage of the intervals.
     study_name : str
         Name of the study.
+    learned_from : int or None
+        Patients of another study from whom the models learned; None if they learned from this one's.
     invented : bool
         Whether the patients are invented.
     made_at : datetime, optional
@@ -59,6 +62,7 @@ class ClinicReportInputs:
     tables: Mapping[str, Rows]
     settings: CheckInSettings = field(default_factory=CheckInSettings)
     study_name: str = STUDY
+    learned_from: int | None = None
     invented: bool = False
     made_at: datetime | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -72,7 +76,8 @@ def write_clinic_report(inputs: ClinicReportInputs, path: Path) -> Path:
     """Write the clinic's report as one HTML file and return its path."""
     frame = Frame(
         "Does pain change, and do face and voice show it?",
-        "The clinic’s report · research use, not for clinical decisions",
+        f"The clinic’s report{'' if inputs.learned_from is None else ' · another study’s models'} · research use, not for clinical "
+        "decisions",
         inputs.made_at,
         inputs.study_name,
         [f"{name} {version}" for name, version in inputs.versions.items()],
@@ -89,19 +94,20 @@ def _context(inputs: ClinicReportInputs) -> dict[str, Any]:
     names = list(dict.fromkeys(metrics["target"]))
     known = sorted(set(metrics["known"]))
     shown = max((k for k in known if k <= 3), default=0)
-    lead, points = first_lines(claims, effects, settings)
+    lead, points = first_lines(claims, effects, settings, metrics)
     asked = questions(
         {"check_in_metrics": metrics} | {name: inputs.frame(name) for name in _ASKED}, shown, settings
     )
     seen = sensors(effects)
     return {
         "lead": lead,
+        "learned_from": inputs.learned_from,
         "points": [*points, *asked["useful"]],
         "answers": answer(added, effects),
         "question": f"What {verb(seen, 'do', 'does')} {seen} add to the questionnaire?",
         "gains": _gains(added, effects),
         "steps": [_steps(added, name) for name in names],
-        "ups_and_downs": _ups_and_downs(claims),
+        "ups_and_downs": _ups_and_downs(claims, metrics),
         "effects": [_effects(effects, name, settings) for name in names],
         "errors": [
             {
@@ -203,7 +209,7 @@ def _steps(added: pd.DataFrame, target: str) -> t.DataTable:
     )
 
 
-def _ups_and_downs(claims: pd.DataFrame) -> Any:
+def _ups_and_downs(claims: pd.DataFrame, metrics: pd.DataFrame) -> Any:
     rows = [
         charts.IntervalRow(
             f"{_title(r.target)}: {model_title(r.model).lower()}, {r.patients} patients",
@@ -212,6 +218,16 @@ def _ups_and_downs(claims: pd.DataFrame) -> Any:
             number_or_none(r.high),
         )
         for r in rows_of(claims[(claims["claim"] == FOLLOWS) & claims["estimate"].notna()])
+    ]
+    rows += [
+        charts.IntervalRow(
+            f"{_title(r.target)}: the sign itself, as far as a sum of measures shows it",
+            float(r.estimate),
+            number_or_none(r.low),
+            number_or_none(r.high),
+            kind="baseline",
+        )
+        for r in rows_of(metrics[(metrics["metric"] == SIZE_OF_SIGN) & metrics["estimate"].notna()])
     ]
     if not rows:
         return None

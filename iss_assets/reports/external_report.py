@@ -51,6 +51,8 @@ class ExternalReportInputs:
         Coverage of the intervals, bins.
     study_name : str
         Name of the study.
+    clinic_page : str
+        File of the clinic's report of the other study's models of check-ins, beside this page; empty if there is none.
     invented : bool
         Whether this study's patients are invented.
     made_at : datetime, optional
@@ -62,6 +64,7 @@ class ExternalReportInputs:
     tables: Mapping[str, Rows]
     not_applied: Mapping[str, str] = field(default_factory=dict)
     settings: EvaluationSettings = field(default_factory=EvaluationSettings)
+    clinic_page: str = ""
     study_name: str = STUDY
     invented: bool = False
     made_at: datetime | None = None
@@ -228,6 +231,7 @@ def _context(inputs: ExternalReportInputs) -> dict[str, Any]:
     metric_table = t.patient_metrics(metrics)
     return {
         "lead": lead,
+        "clinic_page": inputs.clinic_page,
         "points": points,
         "facts": _facts(results),
         "verdicts": _verdict_table(results),

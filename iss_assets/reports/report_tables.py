@@ -50,8 +50,13 @@ def number(value: Any, digits: int = 3, signed: bool = False, css: str = "", sma
     """Return a cell with a rounded number, or a dash where there is none."""
     if value is None or pd.isna(value):
         return Cell("–", "", small, css)
-    text = f"{float(value):{'+' if signed else ''}.{digits}f}"
-    return Cell(text.replace("-", "−"), float(value), small, css)
+    return Cell(_rounded(float(value), digits, signed), float(value), small, css)
+
+
+def _rounded(value: float, digits: int, signed: bool) -> str:
+    """Write a rounded number; one that rounds to zero has no minus."""
+    text = f"{value:{'+' if signed else ''}.{digits}f}"
+    return text.lstrip("-") if not text.strip("-0.") else text.replace("-", "−")
 
 
 def with_interval(
@@ -61,8 +66,7 @@ def with_interval(
     cell = number(value, digits, signed, css)
     if low is None or pd.isna(low):
         return cell
-    form = f"{'+' if signed else ''}.{min(2, digits)}f"
-    text = f"{float(low):{form}} to {float(high):{form}}".replace("-", "−")
+    text = " to ".join(_rounded(float(end), min(2, digits), signed) for end in (low, high))
     return Cell(cell.text, cell.sort, text, css)
 
 

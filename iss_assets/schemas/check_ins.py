@@ -78,7 +78,9 @@ class CheckInMetrics(Table):
         "calibration_intercept (points) and calibration_slope of the predicted answer; covered, covered_severe, told (shares "
         "of check-ins whose range of likely answers holds the answer, the same of severe answers, and those with a range that is "
         "of use) and set_width (points). Of models also, after severe_ or worse_: intercept, slope (logistic recalibration) and "
-        "scaled_brier of the probability of a severe answer, or of one that is worse than the first answers.",
+        "scaled_brier of the probability of a severe answer, or of one that is worse than the first answers. Of linear models that are "
+        "shown to follow changes: size_of_sign, the correlation within patients without what learning from few patients and "
+        "rounded answers hide of it.",
     )
     check_ins: object = column("INTEGER", "Predicted check-ins.", ge=0)
     patients: object = column("INTEGER", "Patients for whom the metric is defined.", ge=0)

@@ -50,6 +50,7 @@ def invent_check_ins(
     seed: int = 0,
     folds: int = 10,
     noise_measures: int = 8,
+    lasting: float = 0.0,
 ) -> InventedCheckIns:
     """Invent a study of check-ins.
 
@@ -68,6 +69,9 @@ def invent_check_ins(
         Splits, whole patients in turn.
     noise_measures : int
         Measures of face and voice that show nothing.
+    lasting : float
+        Correlation of one day with the next, of pain and of every measure alike, from 0 to below 1: two series that last can go
+        along with each other for a while without having to do with each other.
     """
     if effect**2 + confounded**2 > 1:
         raise ValueError("effect and confounded together leave less than no variance")
@@ -75,7 +79,15 @@ def invent_check_ins(
     ids = [f"{number + 1:04d}" for number in range(patients)]
     of = np.repeat(np.arange(patients), check_ins)
     n = len(of)
-    sign, light, rest = rng.normal(size=(3, n))
+
+    def days() -> np.ndarray:
+        """Draw a number for each check-in, with a standard deviation of 1 and neighbors that resemble each other."""
+        drawn = rng.normal(size=(patients, check_ins))
+        for day in range(1, check_ins):
+            drawn[:, day] = lasting * drawn[:, day - 1] + np.sqrt(1 - lasting**2) * drawn[:, day]
+        return np.asarray(drawn.ravel())
+
+    sign, light, rest = days(), days(), days()
     day = effect * sign + confounded * light + np.sqrt(1 - effect**2 - confounded**2) * rest
     level = np.clip(rng.normal(5, LEVEL_SPREAD, patients), 3, 7)
     pain = np.clip(np.round(level[of] + DAY_SPREAD * day), 0, 10)
@@ -110,19 +122,17 @@ def invent_check_ins(
             {
                 **keys,
                 "voice.sign": own(sign),
-                **{f"voice.noise_{i}": own(rng.normal(size=n)) for i in range(half)},
+                **{f"voice.noise_{i}": own(days()) for i in range(half)},
             }
         ),
         "face": pd.DataFrame(
             {
                 **keys,
                 "face.brightness": own(light + 0.1 * rng.normal(size=n)),
-                **{f"face.noise_{i}": own(rng.normal(size=n)) for i in range(noise_measures - half)},
+                **{f"face.noise_{i}": own(days()) for i in range(noise_measures - half)},
             }
         ),
-        "quality": pd.DataFrame(
-            {**keys, "quality.luminance": own(light), "quality.noise": own(rng.normal(size=n))}
-        ),
+        "quality": pd.DataFrame({**keys, "quality.luminance": own(light), "quality.noise": own(days())}),
     }
     people = pd.DataFrame(
         {

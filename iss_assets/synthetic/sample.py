@@ -30,6 +30,9 @@ SECONDS: Final = 16.0
 """Length of a video in seconds: just above the 15 that the protocol asks for (Table 3)."""
 
 PROMPT_SECONDS: Final = 5.0
+GLARE_SHARE: Final = 0.6
+"""Share of a video with glare in which there is glare: then the sun goes, so that a part is flagged and a part is not, and it can be
+asked whether a model looks at the flagged part."""
 LABELS: Final = "expected_issues.csv"
 _VERSION: Final = 1
 
@@ -240,6 +243,7 @@ def _film(path: Path, job: _Job) -> None:
             place_seed=patient.place_seed,
             day_seed=said,
             narrowed=narrowed_eyes(submission.sign),
+            glare_until_s=GLARE_SHARE * job.seconds,
         ),
         speech,
     )

@@ -53,6 +53,8 @@ class SceneSettings:
         What stays from video to video (room, clothes) and what changes (light, movement).
     narrowed : float
         How far the eyes are closed between blinks, 0 to 1.
+    glare_until_s : float
+        Second at which the sun goes behind a cloud, and glare with it.
     """
 
     size: tuple[int, int]
@@ -62,6 +64,7 @@ class SceneSettings:
     place_seed: int = 0
     day_seed: int = 0
     narrowed: float = 0.0
+    glare_until_s: float = float("inf")
 
 
 class Scene:
@@ -313,6 +316,7 @@ class _Light:
         gains = np.array([1 + warmth, 1.0, 1 - warmth]) * exposure
         curves = levels[:, None] * gains
         self._glare = None
+        self._glare_until_s = settings.glare_until_s
         if "glare" in settings.issues:
             y, x = np.mgrid[0:height, 0:width].astype(np.float32)
             sun = ((x - middle[0] - 0.24 * width) ** 2 + (y - middle[1] + 0.02 * height) ** 2) / (
@@ -331,7 +335,7 @@ class _Light:
         """Return the frame as the camera records it."""
         height, width = picture.shape[:2]
         lit = cv2.LUT(picture, self._curves)
-        if self._glare is not None:
+        if self._glare is not None and time_s < self._glare_until_s:
             lit = cv2.add(lit, self._glare)
         dx, dy = np.random.default_rng([self._seed, round(time_s * 1e4)]).integers(0, 48, 2)
         noise = self._noise[dy : dy + height, dx : dx + width]

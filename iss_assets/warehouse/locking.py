@@ -6,11 +6,13 @@ for its turn here. ``flock`` ends with the process that holds it: a killed run l
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -38,6 +40,33 @@ def _acquire(handle: int, operation: int, deadline: float, path: Path) -> None:
             pause = min(pause * 1.5, _LONGEST_PAUSE_S)
 
 
+@dataclass
+class _LockFile:
+    """An open lock file; without a handle where a reader may not even read it."""
+
+    handle: int | None
+    writable: bool
+
+    def close(self) -> None:
+        """Close it, which gives up its lock; a second call does nothing."""
+        if self.handle is not None:
+            os.close(self.handle)
+        self.handle = None
+
+
+def _open(path: Path, *, must_write: bool) -> _LockFile:
+    """Open a lock file, and make it if need be and allowed."""
+    try:
+        return _LockFile(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), True)
+    except OSError as error:
+        if must_write or error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+    try:
+        return _LockFile(os.open(path, os.O_RDONLY | os.O_CLOEXEC), False)
+    except (FileNotFoundError, PermissionError):
+        return _LockFile(None, False)
+
+
 @contextmanager
 def hold(path: Path, *, exclusive: bool, timeout_s: float) -> Iterator[None]:
     """Hold the lock at `path`, shared or exclusive, while the block runs.
@@ -45,21 +74,26 @@ def hold(path: Path, *, exclusive: bool, timeout_s: float) -> Iterator[None]:
     A second file, ``<path>.turn``, is a turnstile: a waiting writer holds it, so that readers that come later queue
     behind the writer and cannot starve it.
 
+    Where this user may not write, as in a folder that is mounted read-only, a reader takes the lock on the files that are
+    there, and none if there are none or they may not be read. DuckDB's own lock on the file that is read then keeps writers
+    away, who wait for it.
+
     Raises
     ------
     LockTimeout
         If the lock is not free within `timeout_s` seconds.
     """
     deadline = time.monotonic() + timeout_s
-    main = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    turn = os.open(path.with_name(path.name + ".turn"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    main = _open(path, must_write=exclusive)
+    turn = _open(path.with_name(path.name + ".turn"), must_write=exclusive)
     try:
-        _acquire(turn, fcntl.LOCK_EX, deadline, path)
-        _acquire(main, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH, deadline, path)
-        os.close(turn)
-        turn = -1
+        if turn.handle is not None:
+            # a handle that cannot be written to may only be locked shared on a network drive
+            _acquire(turn.handle, fcntl.LOCK_EX if turn.writable else fcntl.LOCK_SH, deadline, path)
+        if main.handle is not None:
+            _acquire(main.handle, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH, deadline, path)
+        turn.close()
         yield
     finally:
-        if turn >= 0:
-            os.close(turn)
-        os.close(main)
+        turn.close()
+        main.close()

@@ -17,6 +17,7 @@ from iss_assets.modeling.fitting import fit_fold
 from iss_assets.modeling.folds import sides, splits_in
 from iss_assets.pipeline.staleness import make_splits
 from iss_assets.protocol import terms
+from iss_assets.schemas.audio import AUDIO_FEATURES, AudioFeatures
 from iss_assets.schemas.base import Table
 from iss_assets.schemas.intake import BpiScores, Patients
 from iss_assets.schemas.modeling import CvSplits, FoldModels
@@ -52,7 +53,7 @@ def fill_home(
     shares : bool
         Whether answers tell anything.
     """
-    random = np.random.default_rng(seed)
+    random, heard = np.random.default_rng(seed), np.random.default_rng([seed, 25])
     made: dict[type[Table], list[dict[str, Any]]] = {t: [] for t in TABLES}
     versions = code_versions(settings)
     written: list[tuple[str, str, str, str, int]] = []
@@ -88,7 +89,12 @@ def fill_home(
                     {**key, "frame_index": frame, "time_s": frame / 10, "chunk_index": 0, "luminance": 0.5, "contrast": 0.1,
                      "sharpness": 1, "noise": 1, "glare": 0, "picture_hash": frame, "faces_seen": 1}
                 )  # fmt: skip
-            written.append((patient, video, "frames", video_fingerprints(sha, versions)["frames"], 2))
+            # the first measure of the sound goes along with the day's answer, the others say nothing
+            sound = dict(zip(AUDIO_FEATURES, heard.uniform(0, 1, len(AUDIO_FEATURES)), strict=True))
+            sound["mfcc_1"] = answers["pain_now"] + heard.normal(0, 0.3)
+            made[AudioFeatures].append({**key, "chunk_index": -1, **sound})
+            for table, count in (("frames", 2), ("audio_features", 1)):
+                written.append((patient, video, table, video_fingerprints(sha, versions)[table], count))
     store = Warehouse(settings.warehouse_path, settings.warehouse)
     store.replace_all([Replacement(table, table.from_rows(rows), {}) for table, rows in made.items() if rows])
     store.replace_all([Replacement(Extractions, ledger_rows(written), {})])

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ from iss_assets.privacy.traces import Traces
 from iss_assets.privacy.withdrawn_rows import Removed, remove_rows
 from iss_assets.schemas.intake import BpiScores
 from iss_assets.settings import (
+    AudioSettings,
     EvaluationSettings,
     Settings,
     TrainingSettings,
@@ -29,6 +33,7 @@ from iss_assets.settings import (
 )
 from iss_assets.warehouse.database import KeyProblem, Warehouse
 from iss_assets.warehouse.keys import new_key, write_key
+from iss_assets_tests.cli.processes import ISS, Iss
 from iss_assets_tests.pipeline.invented_homes import EXPERIMENT, fill_home, train, write_folder
 
 THERE = [f"T{n:03d}" for n in range(16)]
@@ -282,6 +287,71 @@ def test_a_study_in_a_shared_warehouse_reads_the_models_from_their_own_file(
         == Warehouse(trained.warehouse_path).query("select count(*) n from cv_splits")["n"].to_pylist()
         != [0]
     )
+
+
+def test_the_clinics_questions_are_asked_of_the_other_studys_models_too(
+    trained: Settings, here: Settings
+) -> None:
+    done = predict(here, trained)
+    assert done.clinic_page is not None
+    said = text(done.clinic_page)
+    assert "The models learned from 16 patients of another study and were not changed for this one." in said
+    assert "Voice follows the ups and downs of pain now" in said
+    assert "Pain now: calibration." in said and "Slope of the answer" in said
+    assert "net benefit of acting on an answer of 7 or more" in said
+    assert f'href="{done.clinic_page.name}"' in done.page.read_text("utf-8")
+    # a named experiment is asked for alone
+    assert predict(here, trained, "forest_pain").clinic_page is None
+
+
+def test_check_ins_measured_with_other_settings_are_refused_and_the_rest_is_predicted(
+    trained: Settings, tmp_path: Path
+) -> None:
+    other = settings_of(tmp_path, "other", audio=AudioSettings(n_mels=64))
+    write_folder(other.study, HERE)
+    fill_home(other, HERE, seed=2)
+    done = predict(other, trained)
+    assert done.made and done.clinic_page is None
+    (note,) = (note for note in done.notes if note.startswith("not applied: check-ins: "))
+    assert "audio_features of the training study were made in another way than they are here" in note
+    assert "audio.n_mels is 128 there and 64 here" in note
+    assert "check-ins" in text(done.page)
+
+
+AS_ANYBODY = ("setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all")
+"""Makes root mind the permissions of files."""
+
+
+@pytest.mark.parametrize("locks", ["there", "missing"])
+def test_a_home_that_the_user_may_only_read_is_enough(
+    locks: str, trained: Settings, here: Settings, tmp_path: Path
+) -> None:
+    home = tmp_path / "mounted"
+    shutil.copytree(trained.home, home)
+    if locks == "missing":
+        for path in home.glob("*.lock*"):
+            path.unlink()
+    before = content(home)
+    for path in sorted(home.rglob("*"), reverse=True):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    home.chmod(0o555)
+    as_anybody = AS_ANYBODY if os.geteuid() == 0 else ()
+    command = [*as_anybody, ISS, "predict", "--models", str(home), "forest_pain"]
+    try:
+        done = subprocess.run(
+            command,
+            env=Iss(here.study, here.home).environment(),
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+    finally:
+        for path in (home, *home.rglob("*")):
+            path.chmod(0o700)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "written: " in done.stdout
+    assert content(home) == before
 
 
 def test_models_of_another_version_of_the_code_are_refused(

@@ -11,7 +11,9 @@ import pyarrow as pa
 import pytest
 
 from iss_assets.evaluation.check_ins.study import CheckInInputs, evaluate_check_ins
-from iss_assets.reports.clinic_questions import likely_lines, needed_lines, useful
+from iss_assets.modeling import check_ins as modeling
+from iss_assets.protocol.targets import target
+from iss_assets.reports.clinic_questions import change_lines, likely_lines, needed_lines, useful
 from iss_assets.reports.clinic_report import ClinicReportInputs, write_clinic_report
 from iss_assets.schemas.check_ins import CheckInPatientsNeeded
 from iss_assets.settings import CheckInSettings
@@ -40,7 +42,7 @@ def test_the_first_screen_needs_no_statistics(made: SimpleNamespace) -> None:
     first = text(made.page.split('<nav aria-label="Contents"')[0])
     assert "Invented patients." in first
     assert "ups and downs of pain now" in first
-    assert not re.search("[\u0370-\u03ff]|p =|Holm|kappa|ICC|regression|statistic", first)
+    assert not re.search("[\u0370-\u03ff]|p =|Holm|kappa|ICC|regression|statistic|correlation", first)
 
 
 def test_every_target_has_its_errors_agreement_and_patients(made: SimpleNamespace) -> None:
@@ -107,7 +109,7 @@ def usefulness(**verdicts: str) -> pd.DataFrame:
     [
         (
             "yes",
-            "does more good than acting on everyone, on no one, or without the video: pain now, linear model",
+            "does more good than acting on everyone, on no one, or without seeing the patient: pain now, linear model",
         ),
         ("no", "is not shown to do more good"),
         ("not shown", "is not shown to do more good"),
@@ -200,6 +202,18 @@ def test_ranges_calibration_decisions_and_numbers_of_patients_are_on_the_page(ma
     assert "Pain now: how far the interval of the mean error reaches to either side" in words
 
 
+def test_important_changes_are_told_in_a_sentence() -> None:
+    rows = [("pain_now_ridge", "changes_detected", 0.15), ("pain_now_ridge", "false_alarms", 0.04)]
+    frame = pd.DataFrame(
+        [*rows, ("last_answer", "changes_detected", 0.06)], columns=["model", "metric", "estimate"]
+    ).assign(target="pain_now", known=3)
+    assert change_lines(frame, "pain_now", 3) == [
+        "Pain now, after 3 check-ins: the linear model detects 15% of important changes, the last answer 6% of important changes. "
+        "Where there is none, it gives a false alarm 4% of the time."
+    ]
+    assert change_lines(frame.iloc[1:], "pain_now", 3) == []
+
+
 def ranges(told: float, severe: tuple[float, float | None], patients: int = 9) -> pd.DataFrame:
     """The linear model's and another model's metrics of ranges, and those of the same guess without a video."""
     rows = [("pain_now_ridge", "covered", 0.93, 0.96), ("pain_now_ridge", "told", told, None)]
@@ -237,3 +251,15 @@ def test_ranges_that_miss_severe_answers_are_warned_of() -> None:
         (line,) = likely_lines(ranges(0.7, severe, patients), "pain_now", 3, SETTINGS)
         assert "Take care" not in line
     assert likely_lines(ranges(0.7, (0.6, 0.89)).head(0), "pain_now", 3, SETTINGS) == []
+
+
+def test_another_experiment_is_one_entry(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    entry = modeling.CheckInExperiment("pain_now_voice", target("pain_now"), ("voice",), "ridge")
+    monkeypatch.setattr(modeling, "CHECK_IN_EXPERIMENTS", (*modeling.CHECK_IN_EXPERIMENTS, entry))
+    study = invent_check_ins(12, 6, effect=0.8, seed=3)
+    settings = SETTINGS.model_copy(update={"targets": ("pain_now",)})
+    tables = evaluate_check_ins(CheckInInputs(study.bpi_scores, study.splits, study.measures), settings)
+    for name in ("check_in_predictions", "check_in_metrics", "check_in_claims", "check_in_sets"):
+        assert "pain_now_voice" in tables[name]["model"].to_pylist(), name
+    page = write_clinic_report(ClinicReportInputs(tables, settings), tmp_path / "p.html").read_text("utf-8")
+    assert "Linear model of voice" in text(page)

@@ -88,6 +88,14 @@ def test_a_scene_is_the_same_at_the_same_moment(speech: Speech) -> None:
     assert not np.array_equal(first.picture_at(1.2), first.picture_at(1.3))
 
 
+def test_glare_ends_when_the_sun_goes(speech: Speech) -> None:
+    settings = SceneSettings((480, 640), LOOK, frozenset({"glare"}), None, 1, 5, glare_until_s=1.0)
+    seen = Scene(settings, speech)
+    without = scene(speech, LOOK)
+    assert (seen.picture_at(0.9) == 255).mean() > 0.02
+    assert np.array_equal(seen.picture_at(1.0), without.picture_at(1.0))
+
+
 def test_issues_that_are_visible_change_the_picture_as_they_should(speech: Speech) -> None:
     plain = scene(speech, LOOK).picture_at(1.0).astype(float)
     dark = scene(speech, LOOK, "dark", "grainy").picture_at(1.0).astype(float)

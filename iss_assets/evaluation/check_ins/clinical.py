@@ -24,7 +24,7 @@ from iss_assets.evaluation.check_ins.decisions import Usefulness, benefits, corr
 from iss_assets.evaluation.check_ins.design import Array, Design, Integers
 from iss_assets.evaluation.check_ins.likely import EVENTS, SEVERE_ANSWER, WORSE, Likely, likely_answers
 from iss_assets.evaluation.check_ins.metrics import over_patients
-from iss_assets.evaluation.check_ins.protocols import KNOWN, LAST_ANSWER, most_known, without_video
+from iss_assets.evaluation.check_ins.protocols import KNOWN, LAST_ANSWER, ROOM, most_known, without_video
 from iss_assets.evaluation.check_ins.sample_size import needed, quantities
 from iss_assets.evaluation.intervals import Interval, mean_of
 from iss_assets.modeling.check_ins import experiments_for
@@ -62,7 +62,12 @@ class Clinical:
     reach: list[dict[str, Any]] = field(default_factory=list)
 
 
-def clinical(predicted: pd.DataFrame, designs: Sequence[Design], settings: CheckInSettings) -> Clinical:
+def clinical(
+    predicted: pd.DataFrame,
+    designs: Sequence[Design],
+    settings: CheckInSettings,
+    others: pd.DataFrame | None = None,
+) -> Clinical:
     """Assess every model of every target in every situation.
 
     Parameters
@@ -73,6 +78,9 @@ def clinical(predicted: pd.DataFrame, designs: Sequence[Design], settings: Check
         The check-ins of each target.
     settings : CheckInSettings
         Coverage, thresholds, what is wanted of a study.
+    others : pandas.DataFrame, optional
+        Predictions by the same models for another study's patients, whom they never saw; ranges and probabilities are calibrated
+        on these then.
 
     Returns
     -------
@@ -84,22 +92,44 @@ def clinical(predicted: pd.DataFrame, designs: Sequence[Design], settings: Check
         own = predicted[predicted["target"] == of.target.name]
         for key, rows in own.groupby(["protocol", "known"], sort=False):
             protocol, known = cast(tuple[str, int], key)
-            _situation(made, of, protocol, int(known), rows, settings)
+            elsewhere = (
+                None
+                if others is None
+                else others[
+                    (others["target"] == of.target.name)
+                    & (others["protocol"] == protocol)
+                    & (others["known"] == known)
+                ]
+            )
+            _situation(made, of, protocol, int(known), rows, settings, elsewhere)
         _sample_size(made, of, own, settings)
     made.usefulness = corrected(made.usefulness, settings)
     return made
 
 
 def _situation(
-    made: Clinical, of: Design, protocol: str, known: int, rows: pd.DataFrame, settings: CheckInSettings
+    made: Clinical,
+    of: Design,
+    protocol: str,
+    known: int,
+    rows: pd.DataFrame,
+    settings: CheckInSettings,
+    others: pd.DataFrame | None,
 ) -> None:
+    def likely_of(name: str, group: pd.DataFrame) -> Likely:
+        return likely_answers(
+            group, of, settings, None if others is None else others[others["model"] == name]
+        )
+
     guess = without_video(known)
     chosen = {
         str(name): group
         for name, group in rows.groupby("model", sort=False)
         if name == guess or group["kind"].iloc[0] == "model"
     }
-    likely = {name: likely_answers(group, of, settings) for name, group in chosen.items()}
+    likely = {name: likely_of(name, group) for name, group in chosen.items()}
+    around = rows[rows["model"] == ROOM]
+    room = {} if around.empty else {ROOM: likely_of(ROOM, around)}
     for name, group in chosen.items():
         head = {"target": of.target.name, "protocol": protocol, "known": known, "model": name}
         patient = pd.factorize(group["patient_id"])[0].astype(np.int64)
@@ -127,7 +157,7 @@ def _situation(
             }
             for metric, value in found.items()
         ]
-    _decide(made, (of.target.name, protocol, known), likely, guess, of, settings)
+    decide(made, (of.target.name, protocol, known), likely | room, guess, of, settings)
 
 
 def _set_rows(head: Mapping[str, Any], group: pd.DataFrame, of: Likely) -> pd.DataFrame:
@@ -187,7 +217,7 @@ def _curve_rows(
     ]
 
 
-def _decide(
+def decide(
     made: Clinical,
     situation: tuple[str, str, int],
     likely: Mapping[str, Likely],
@@ -195,7 +225,23 @@ def _decide(
     of: Design,
     settings: CheckInSettings,
 ) -> None:
-    """Add the decision curves of one situation, on the check-ins that the guess and every model predicted."""
+    """Add the decision curves of one situation, on the check-ins that the guess and every model predicted.
+
+    Parameters
+    ----------
+    made : Clinical
+        Takes the rows.
+    situation : tuple
+        Target, protocol, and number of known check-ins.
+    likely : mapping of str to Likely
+        Of each model, of the same guess without a video, and of room, phone and time of day (`ROOM`).
+    guess : str
+        Name of that guess.
+    of : Design
+        The target's check-ins.
+    settings : CheckInSettings
+        Thresholds, coverage, level.
+    """
     target, protocol, known = situation
     if guess not in likely:
         return
@@ -204,6 +250,7 @@ def _decide(
         kept = np.intersect1d(kept, other.row)
     if not len(kept):
         return
+    rivals = [name for name in (guess, ROOM) if name in likely]
     patient = np.unique(of.patient[kept], return_inverse=True)[1].astype(np.int64)
     for event in EVENTS:
         if event not in likely[guess].probability:
@@ -234,11 +281,11 @@ def _decide(
             usefulness(
                 (target, event, protocol, known, name),
                 happened,
-                gain(happened, values, probability[guess], patient, settings),
+                gain(happened, values, [probability[r] for r in rivals], patient, settings),
                 settings,
             )
             for name, values in probability.items()
-            if name != guess
+            if name not in rivals
         ]
 
 

@@ -1,4 +1,7 @@
-"""Would acting on a model's probability do more good than acting on everyone, on no one, or on what is known without the video?
+"""Would acting on a model's probability do more good than acting on everyone, on no one, or on what is known without the person?
+
+What is known without the person is the same guess without the video, and the guess from room, phone and time of day, which show in
+a video too: a model that has only learned these must not be called useful.
 
 The net benefit of acting where the probability is at least t is the share of check-ins where it was right to act, minus the share where it
 was not, weighed by t / (1 - t): whoever acts at 20 % would rather act four times in vain than miss once. Acting on no one has
@@ -85,8 +88,9 @@ class Usefulness:
     check_ins, events : int
         Predicted check-ins, and those with the event.
     gain : Interval
-        Net benefit beyond the best of acting on everyone, on no one, and without the video, mean over thresholds. At each threshold
-        the best is the one with the largest net benefit on the same check-ins: chosen in their favor.
+        Net benefit beyond the best of acting on everyone, on no one, without the video, and on room, phone and time of day, mean
+        over thresholds. At each threshold the best is the one with the largest net benefit on the same check-ins: chosen in their
+        favor.
     p, p_least, p_holm, p_least_holm : float
         Two-sided p by sign flips over patients; the smallest possible; both after Holm over all.
     verdict : str
@@ -127,11 +131,23 @@ def benefits(
 def gain(
     happened: NDArray[np.bool_],
     probability: Array,
-    without_video: Array,
+    rivals: Sequence[Array],
     patient: Integers,
     settings: CheckInSettings,
 ) -> Array:
-    """Return each patient's net benefit of acting on a probability beyond the best of doing without it, mean over thresholds."""
+    """Return each patient's net benefit of acting on a probability beyond the best of doing without it, mean over thresholds.
+
+    Parameters
+    ----------
+    happened, probability : ndarray of shape (n,)
+        Whether there was something to act on, and its predicted probability.
+    rivals : sequence of ndarray of shape (n,)
+        Probabilities that know nothing of the person in the video.
+    patient : ndarray of shape (n,)
+        Number of each row's patient, from 0 without gaps.
+    settings : CheckInSettings
+        Thresholds.
+    """
     beyond = []
     for t in thresholds(settings):
         own, *others = (
@@ -140,7 +156,7 @@ def gain(
                 probability >= t,
                 np.zeros(len(happened), bool),
                 np.ones(len(happened), bool),
-                without_video >= t,
+                *(rival >= t for rival in rivals),
             )
         )
         beyond.append(own - max(others, key=lambda other: float(other.mean())))

@@ -151,6 +151,22 @@ def design(check_ins: CheckIns, target: Target) -> Design:
     )
 
 
+def alike(one: CheckIns, other: CheckIns) -> tuple[CheckIns, CheckIns]:
+    """Return two studies with the measures that both have, in the same order."""
+
+    def common(study: CheckIns, columns: Mapping[str, Sequence[str]]) -> CheckIns:
+        return CheckIns(
+            study.rows, {group: study.measures[group][list(names)] for group, names in columns.items()}
+        )
+
+    shared = {
+        group: [name for name in frame.columns if name in other.measures[group].columns]
+        for group, frame in one.measures.items()
+        if group in other.measures
+    }
+    return common(one, shared), common(other, shared)
+
+
 def predictors(check_ins: CheckIns, of: Design, groups: Sequence[Group]) -> tuple[Array, list[str]]:
     """Return the predictors of a target, with their names.
 

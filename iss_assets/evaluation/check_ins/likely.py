@@ -69,7 +69,9 @@ def too_wide(low: Array, high: Array, settings: CheckInSettings) -> NDArray[np.b
     return np.asarray(high - low > 2 * settings.important_change + 1e-9)
 
 
-def likely_answers(predicted: pd.DataFrame, of: Design, settings: CheckInSettings) -> Likely:
+def likely_answers(
+    predicted: pd.DataFrame, of: Design, settings: CheckInSettings, others: pd.DataFrame | None = None
+) -> Likely:
     """Return the likely answers at each check-in that one model predicted in one situation.
 
     Parameters
@@ -80,6 +82,9 @@ def likely_answers(predicted: pd.DataFrame, of: Design, settings: CheckInSetting
         The target's check-ins.
     settings : CheckInSettings
         Coverage, size of an important change.
+    others : pandas.DataFrame, optional
+        Predictions of the same model in the same situation for patients of another study, whose models never saw them: their
+        errors calibrate all check-ins then.
 
     Returns
     -------
@@ -99,10 +104,15 @@ def likely_answers(predicted: pd.DataFrame, of: Design, settings: CheckInSetting
         cuts[WORSE] = start[patient] + settings.important_change
     probability = {event: np.empty(len(row)) for event in cuts}
     finest = 1 / len(of.target.answers)
-    for test in np.unique(split):
-        own, others = split == test, split != test
-        error = y[others] - middle[others]
-        people, place = np.unique(patient[others], return_inverse=True)
+    for test in np.unique(split) if others is None else [None]:
+        if others is None:
+            own, rest = split == test, split != test
+            error, whose = y[rest] - middle[rest], patient[rest]
+        else:
+            own = np.ones(len(row), bool)
+            error = (others["answered"] - others["predicted"]).to_numpy(float)
+            whose = pd.factorize(others["patient_id"])[0].astype(np.int64)
+        people, place = np.unique(whose, return_inverse=True)
         weight = 1 / np.bincount(place, minlength=1)[place] if len(people) else np.empty(0)
         reach[own] = reach_of(np.abs(error), weight, len(people), settings.set_coverage)
         for event, cut in cuts.items():

@@ -8,7 +8,7 @@ Statistical Science 6 (1991), 15-32).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -94,13 +94,20 @@ def own_means(x: Array) -> Array:
         return np.where(known.any(axis=0), np.where(known, x, 0).sum(axis=0) / known.sum(axis=0), np.nan)
 
 
+def means_by_patient(values: Array, patient: NDArray[np.int64], patients: int) -> Array:
+    """Return each patient's mean of each column over its known values, NaN where there is none; shape (patients, columns)."""
+    known = ~np.isnan(values)
+    total, count = np.zeros((patients, values.shape[1])), np.zeros((patients, values.shape[1]))
+    np.add.at(total, patient, np.where(known, values, 0))
+    np.add.at(count, patient, known)
+    with np.errstate(invalid="ignore"):
+        return np.where(count > 0, total / count, np.nan)
+
+
 def deviations(values: Array, patient: NDArray[np.int64]) -> Array:
     """Return values minus their patient's mean, by column."""
-    result = np.empty_like(values)
-    for number in np.unique(patient):
-        own = patient == number
-        result[own] = values[own] - own_means(values[own])
-    return result
+    people, place = np.unique(patient, return_inverse=True)
+    return np.asarray(values - means_by_patient(values, place, len(people))[place])
 
 
 def fit_new(fit: Fit, x: Array, design: Design, train: NDArray[np.bool_]) -> Fitted:
@@ -148,12 +155,29 @@ def predict_known(fit: Fit, x: Array, design: Design, known: Sequence[int]) -> d
         model = None if test.all() else fit_known(fit, x, design, ~test)
         if model is None:
             continue
-        for number in np.unique(design.patient[test]):
-            own = np.flatnonzero(design.patient == number)
-            for k in known:
-                if len(own) > k:
-                    predicted[k][own[k:]] = model.predict(x[own[k:]], x[own[:k]], design.y[own[:k]])
+        for k in known:
+            later = test & (design.order > k)
+            predicted[k][later] = _predict_later(model, x, design, test & (design.order <= k), later, k)
     return {k: np.clip(values, 0, HIGHEST) for k, values in predicted.items()}
+
+
+def _predict_later(
+    model: KnownModel,
+    x: Array,
+    design: Design,
+    first: NDArray[np.bool_],
+    later: NDArray[np.bool_],
+    known: int,
+) -> Array:
+    """Do what `KnownModel.predict` does, for the `later` check-ins of several patients whose `first` ones are known."""
+    patient = design.patient
+    own = means_by_patient(x[first], patient[first], len(design.patients))
+    left = design.y[first] - model.change.predict(x[first] - own[patient[first]])
+    count = np.bincount(patient[first], minlength=len(design.patients))
+    total = np.bincount(patient[first], weights=left, minlength=len(design.patients))
+    level = (total / np.maximum(count, 1))[patient[later]]
+    base = model.mean + model.own_share(known) * (level - model.mean)
+    return base + model.change.predict(x[later] - own[patient[later]])
 
 
 def predictions(
@@ -183,21 +207,89 @@ def predictions(
         known about, such as the last answer at the first check-in, have no row.
     """
     ridge = learner("ridge", settings)
-    made: list[tuple[str, str, Fit, Array]] = []
-    for experiment in experiments:
-        if check_ins.available(experiment.groups):
-            x, _ = predictors(check_ins, design, experiment.groups)
-            made.append((experiment.name, "model", learner(experiment.model, settings), x))
-    for name, groups in FITTED_REFERENCES.items():
-        made.append((name, "reference", ridge, predictors(check_ins, design, groups)[0]))
-    nothing = np.empty((len(design), 0))
-    found: list[tuple[str, int, str, str, Array]] = []
-    for name, kind, fit, x in made:
+    found: list[_Prediction] = []
+    for name, kind, fit, groups in _fitted(check_ins, experiments, settings):
+        x, _ = predictors(check_ins, design, groups)
         found.append((NEW, 0, name, kind, predict_new(fit, x, design)))
         for k, values in predict_known(fit, x, design, settings.calibration).items():
             found.append((KNOWN, k, name, kind, values))
+    nothing = np.empty((len(design), 0))
     mean = predict_new(ridge, nothing, design)
     first = predict_known(ridge, nothing, design, settings.calibration)
+    return _rows(design, found + _unfitted(design, mean, first, settings))
+
+
+def predictions_elsewhere(
+    trained: tuple[CheckIns, Design],
+    here: tuple[CheckIns, Design],
+    experiments: Sequence[CheckInExperiment],
+    settings: CheckInSettings,
+) -> pd.DataFrame:
+    """Predict a target in one study by models of another.
+
+    Parameters
+    ----------
+    trained : tuple of CheckIns and Design
+        The study whose check-ins the models learn from, all of them.
+    here : tuple of CheckIns and Design
+        The study that is predicted, with the same measures in the same order.
+    experiments, settings
+        As of `predictions`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        As of `predictions`; the mean of other patients is that of the other study's.
+    """
+    (there_rows, there), (here_rows, of) = trained, here
+    ridge, everybody = learner("ridge", settings), np.ones(len(there), bool)
+
+    def applied(fit: Fit, x_there: Array, x: Array) -> dict[int, Array]:
+        """Return predictions by number of known check-ins, 0 for new patients; NaN for those that are known."""
+        values = {0: np.clip(fit_new(fit, x_there, there, everybody).predict(x), 0, HIGHEST)}
+        model = fit_known(fit, x_there, there, everybody)
+        for k in settings.calibration:
+            values[k] = np.full(len(of), np.nan)
+            later = of.order > k
+            if model is not None:
+                values[k][later] = np.clip(_predict_later(model, x, of, ~later, later, k), 0, HIGHEST)
+        return values
+
+    found: list[_Prediction] = []
+    for name, kind, fit, groups in _fitted(there_rows, experiments, settings):
+        x_there, names = predictors(there_rows, there, groups)
+        x, own_names = predictors(here_rows, of, groups)
+        if names != own_names:
+            raise ValueError("both studies need the same measures in the same order")
+        found += [(KNOWN if k else NEW, k, name, kind, v) for k, v in applied(fit, x_there, x).items()]
+    first = applied(ridge, np.empty((len(there), 0)), np.empty((len(of), 0)))
+    return _rows(of, found + _unfitted(of, first[0], first, settings))
+
+
+_Prediction = tuple[str, int, str, str, Array]
+"""Protocol, known check-ins, model, kind, and the predicted answers, NaN where nothing is predicted."""
+
+
+def _fitted(
+    check_ins: CheckIns, experiments: Sequence[CheckInExperiment], settings: CheckInSettings
+) -> list[tuple[str, str, Fit, tuple[Group, ...]]]:
+    """Return name, kind, fit and groups of predictors of all models and fitted references."""
+    ridge = learner("ridge", settings)
+    return [
+        *(
+            (e.name, "model", learner(e.model, settings), e.groups)
+            for e in experiments
+            if check_ins.available(e.groups)
+        ),
+        *((name, "reference", ridge, groups) for name, groups in FITTED_REFERENCES.items()),
+    ]
+
+
+def _unfitted(
+    design: Design, mean: Array, first: Mapping[int, Array], settings: CheckInSettings
+) -> list[_Prediction]:
+    """Return references that see no measure: the mean of other patients, the first answers, and the patient's own history."""
+    found: list[_Prediction] = []
     last, running = own_history(design)
     for k in (0, *settings.calibration):
         protocol = KNOWN if k else NEW
@@ -206,6 +298,10 @@ def predictions(
             found.append((protocol, k, name, "reference", values * later))
         if k:
             found.append((protocol, k, FIRST_ANSWERS, "reference", first[k]))
+    return found
+
+
+def _rows(design: Design, found: Sequence[_Prediction]) -> pd.DataFrame:
     keys = pd.DataFrame(
         {
             "patient_id": [design.patients[p] for p in design.patient],

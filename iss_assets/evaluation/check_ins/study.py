@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Final
 
@@ -10,14 +10,26 @@ import pandas as pd
 import pyarrow as pa
 
 from iss_assets.evaluation.check_ins.added_value import Step, added_value
-from iss_assets.evaluation.check_ins.claims import Claim, claims
+from iss_assets.evaluation.check_ins.claims import FOLLOWS, Claim, claims
 from iss_assets.evaluation.check_ins.clinical import Clinical, clinical
 from iss_assets.evaluation.check_ins.decisions import Usefulness
-from iss_assets.evaluation.check_ins.design import Array, Design, check_ins, design, predictors
+from iss_assets.evaluation.check_ins.design import (
+    Array,
+    CheckIns,
+    Design,
+    alike,
+    check_ins,
+    design,
+    predictors,
+)
 from iss_assets.evaluation.check_ins.inference import effects
+from iss_assets.evaluation.check_ins.learned import METRIC as SIZE_OF_SIGN
+from iss_assets.evaluation.check_ins.learned import size_of_sign
+from iss_assets.evaluation.check_ins.learners import learner
 from iss_assets.evaluation.check_ins.metrics import metrics, patient_sums, per_patient
-from iss_assets.evaluation.check_ins.protocols import predictions
+from iss_assets.evaluation.check_ins.protocols import predictions, predictions_elsewhere
 from iss_assets.evaluation.frames import Rows, as_frame
+from iss_assets.evaluation.verdicts import YES
 from iss_assets.modeling.check_ins import NUISANCE, SENSORS, experiments_for
 from iss_assets.protocol.targets import target
 from iss_assets.schemas.check_ins import (
@@ -36,7 +48,7 @@ from iss_assets.schemas.check_ins import (
 )
 from iss_assets.settings import CheckInSettings
 
-CODE_VERSION: Final = "5"
+CODE_VERSION: Final = "6"
 """Version of this package; increase it with every change of a figure."""
 
 _KEYS = ["target", "protocol", "known", "model"]
@@ -78,6 +90,56 @@ def evaluate_check_ins(inputs: CheckInInputs, settings: CheckInSettings) -> dict
     designs = [d for name in settings.targets if len(d := design(study, target(name)))]
     made = [predictions(study, d, experiments_for([d.target.name]), settings) for d in designs]
     predicted = pd.concat(made, ignore_index=True) if made else pd.DataFrame()
+    return _evaluated(study, designs, predicted, settings)
+
+
+def evaluate_elsewhere(
+    trained: CheckInInputs, here: CheckInInputs, settings: CheckInSettings
+) -> dict[str, pa.Table]:
+    """Predict every target of one study by models that learned from another, and say what may be claimed.
+
+    Parameters
+    ----------
+    trained : CheckInInputs
+        The study that the models learn from. Its ranges of likely answers and probabilities hold here if its patients are
+        like these: they are calibrated on its own patients, whom its models never saw.
+    here : CheckInInputs
+        The study that is predicted; nothing is learned from it.
+    settings : CheckInSettings
+        As of `evaluate_check_ins`.
+
+    Returns
+    -------
+    dict of str to pyarrow.Table
+        The tables of ``schemas.check_ins.CHECK_INS``, without ``check_in_added_value``, for which models would have to be fitted
+        here; empty where one of the studies has no check-ins that answer a target.
+    """
+    there, study = alike(
+        *(check_ins(as_frame(one.bpi_scores), as_frame(one.splits), one.measures) for one in (trained, here))
+    )
+    made, own, designs = [], [], []
+    for name in settings.targets:
+        of, of_there = design(study, target(name)), design(there, target(name))
+        if len(of) and len(of_there):
+            experiments = experiments_for([name])
+            designs.append(of)
+            made.append(predictions_elsewhere((there, of_there), (study, of), experiments, settings))
+            own.append(predictions(there, of_there, experiments, settings))
+    predicted = pd.concat(made, ignore_index=True) if made else pd.DataFrame()
+    return _evaluated(
+        study, designs, predicted, settings, pd.concat(own, ignore_index=True) if own else pd.DataFrame()
+    )
+
+
+def _evaluated(
+    study: CheckIns,
+    designs: Sequence[Design],
+    predicted: pd.DataFrame,
+    settings: CheckInSettings,
+    others: pd.DataFrame | None = None,
+) -> dict[str, pa.Table]:
+    """Return all tables; with predictions of `others`, another study's patients, nothing is fitted to this study's answers."""
+    made = len(predicted) > 0
     by_patient: list[dict[str, object]] = []
     by_model: list[dict[str, object]] = []
     for key, rows in predicted.groupby(_KEYS, sort=False) if made else ():
@@ -98,8 +160,11 @@ def evaluate_check_ins(inputs: CheckInInputs, settings: CheckInSettings) -> dict
         d.target.name: pd.DataFrame(predictors(study, d, NUISANCE)[0], index=d.submission) for d in designs
     }
     found = claims(predicted, nuisance, settings) if made else []
-    asked = clinical(predicted, designs, settings) if made else Clinical()
+    asked = clinical(predicted, designs, settings, others) if made else Clinical()
     by_model += asked.metrics
+    if others is None:
+        by_model += [row for d in designs for row in _size_rows(study, d, found, nuisance, settings)]
+    steps = added_value(study, designs, settings) if others is None else []
     return {
         "check_in_predictions": pa.Table.from_pandas(
             predicted, CheckInPredictions.arrow_schema(), preserve_index=False
@@ -111,10 +176,8 @@ def evaluate_check_ins(inputs: CheckInInputs, settings: CheckInSettings) -> dict
         "check_in_effects": CheckInEffects.from_rows(
             [row for d in designs for row in _effect_rows(d, *predictors(study, d, SENSORS), settings)]
         ),
-        "check_in_claims": CheckInClaims.from_rows([_claim_row(c) for c in found]),
-        "check_in_added_value": CheckInAddedValue.from_rows(
-            [_step_row(step) for step in added_value(study, designs, settings)]
-        ),
+        "check_in_claims": claims_table(found),
+        "check_in_added_value": CheckInAddedValue.from_rows([_step_row(step) for step in steps]),
         "check_in_sets": pa.Table.from_pandas(
             pd.concat(asked.sets, ignore_index=True), CheckInSets.arrow_schema(), preserve_index=False
         )
@@ -126,6 +189,39 @@ def evaluate_check_ins(inputs: CheckInInputs, settings: CheckInSettings) -> dict
         "check_in_patients_needed": CheckInPatientsNeeded.from_rows(asked.needed),
         "check_in_interval_reach": CheckInIntervalReach.from_rows(asked.reach),
     }
+
+
+def _size_rows(
+    study: CheckIns,
+    of: Design,
+    found: Sequence[Claim],
+    nuisance: Mapping[str, pd.DataFrame],
+    settings: CheckInSettings,
+) -> list[dict[str, object]]:
+    """Return how large a sign is, for models that are shown to follow changes: of nothing there is no size."""
+    supported = {c.model: c for c in found if c.kind == FOLLOWS and c.verdict == YES}
+    rows: list[dict[str, object]] = []
+    for experiment in experiments_for([of.target.name]):
+        claim = supported.get(experiment.name)
+        # the size holds for a model that is a weighted sum of measures; small trees cannot be one, however many patients
+        if claim is None or experiment.model != "ridge":
+            continue
+        x, _ = predictors(study, of, experiment.groups)
+        fit = learner(experiment.model, settings)
+        size = size_of_sign(fit, x, of, nuisance[of.target.name], claim.known, settings)
+        rows.append(
+            {
+                "target": of.target.name,
+                "protocol": claim.protocol,
+                "known": claim.known,
+                "model": experiment.name,
+                "kind": "model",
+                "metric": SIZE_OF_SIGN,
+                "check_ins": int((of.order > claim.known).sum()),
+                **asdict(size),
+            }
+        )
+    return rows
 
 
 def _effect_rows(
@@ -188,6 +284,11 @@ def _usefulness_row(u: Usefulness) -> dict[str, object]:
         "p_value_holm": u.p_holm,
         "verdict": u.verdict,
     }
+
+
+def claims_table(found: Sequence[Claim]) -> pa.Table:
+    """Return claims as the table ``check_in_claims``."""
+    return CheckInClaims.from_rows([_claim_row(c) for c in found])
 
 
 def _claim_row(c: Claim) -> dict[str, object]:

@@ -32,8 +32,11 @@ def test_a_planted_effect_is_claimed_and_the_first_lines_say_so(
     assert found.loc[(BEATS_LAST, 5, "pain_now_ridge"), "verdict"] == "yes"
     lead, points = lines(planted.tables, quick)
     assert lead.startswith("Face and voice follow the ups and downs of pain now")
-    assert "better than both the patient’s last answer and a guess without the video: " in points
-    assert f"correlation within patients is {found.xs(FOLLOWS)['estimate'].max():.2f}" in points
+    assert (
+        "Pain now is predicted better than by the patient’s last answer, and than by a guess without the video: "
+        in points
+    )
+    assert f"from 0 (not at all) to 1 (in step): {found.xs(FOLLOWS)['estimate'].max():.2f}" in points
 
 
 def test_without_an_effect_nothing_is_claimed_and_the_first_lines_say_so(
@@ -70,15 +73,15 @@ def test_the_lead_says_what_the_verdicts_say(
     said, points = first_lines(rows, effects[effects["measure"].str.startswith("voice")], quick)
     assert said.startswith(lead)
     against = {
-        "yes": "Pain now, better than both the patient’s last answer and a guess without the video: both models",
-        "no": "Pain now, not better than both the patient’s last answer and a guess without the video: both models",
-        "not shown": "Pain now, not shown to be better than both the patient’s last answer and a guess without the video: both models",
-        "cannot be shown": "Pain now, too few patients to show whether better than both the patient’s last answer and a guess without the video: both models",
+        "yes": "Pain now is predicted better than by the patient’s last answer, and than by a guess without the video: both models",
+        "no": "Pain now is not predicted better than by the patient’s last answer, and than by a guess without the video: both models",
+        "not shown": "Pain now is not shown to be predicted better than by the patient’s last answer, and than by a guess without the video: both models",
+        "cannot be shown": "There are too few patients to show whether pain now is predicted better than by the patient’s last answer, and than by a guess without the video: both models",
     }
     assert any(p.startswith(against[beats]) for p in points)
     assert points[0].startswith(
         {
-            "yes": "Pain now: voice goes along with a patient’s ups and downs. The correlation within patients is ",
+            "yes": "Pain now: voice goes along with a patient’s ups and downs. How closely, from 0 (not at all) to 1 (in step): ",
             "no": "Pain now: voice is not shown to go along with a patient’s ups and downs.",
             "not shown": "Pain now: voice is not shown to go along with a patient’s ups and downs.",
             "cannot be shown": "Pain now: too few patients to show whether voice goes along with a patient’s ups and downs.",
@@ -126,7 +129,7 @@ def test_a_model_that_does_not_beat_the_last_answer_is_reported_as_such(quick: C
     assert (against_last["verdict"] == "no").all()
     _, points = lines(tables, quick)
     assert (
-        "Pain now, not better than both the patient’s last answer and a guess without the video: both models for new patients and after 1, 3 and 5"
+        "Pain now is not predicted better than by the patient’s last answer, and than by a guess without the video: both models, for new patients and after 1, 3 and 5"
         in points
     )
 
@@ -171,6 +174,8 @@ def test_a_model_that_only_knows_the_room_is_exposed_and_one_that_knows_the_pati
     assert canary["verdict"].tolist() == ["yes"]
     models = found[found["model"] != ROOM]
     assert (models["verdict"] == "yes").any() == bool(effect)
+    # nor is it worth acting on a face that only shows the light
+    assert effect or not (tables["check_in_usefulness"]["verdict"] == "yes").any()
     lead, points = lines(tables, quick)
     assert lead.startswith("Face and voice follow the ups and downs" if effect else "Nothing is shown: ")
     assert (

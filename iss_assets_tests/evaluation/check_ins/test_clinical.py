@@ -122,10 +122,23 @@ def test_only_a_probability_that_knows_something_is_useful(informed: bool, expec
     happened = rng.random(len(patient)) < truth
     stated = truth if informed else rng.permutation(truth)
     without = np.full(len(patient), happened.mean())
-    beyond = decisions.gain(happened, stated, without, patient, SETTINGS)
+    beyond = decisions.gain(happened, stated, [without], patient, SETTINGS)
     head = ("pain_now", likely.SEVERE_ANSWER, "known patient", 1, "pain_now_ridge")
     (found,) = decisions.corrected([decisions.usefulness(head, happened, beyond, SETTINGS)], SETTINGS)
     assert found.verdict == expected
+
+
+def test_a_model_that_knows_what_the_room_tells_anyway_is_not_useful() -> None:
+    rng = np.random.default_rng(4)
+    patient = np.repeat(np.arange(40), 8)
+    truth = rng.uniform(0, 0.9, len(patient))
+    happened = rng.random(len(patient)) < truth
+    without = np.full(len(patient), happened.mean())
+    seen = np.clip(truth + rng.normal(0, 0.02, len(patient)), 0.01, 0.99)
+    alone = decisions.gain(happened, seen, [without], patient, SETTINGS)
+    beside_the_room = decisions.gain(happened, seen, [without, truth], patient, SETTINGS)
+    assert alone.mean() > 0.05
+    assert beside_the_room.mean() < 0.005
 
 
 def test_a_range_reaches_as_far_as_the_errors_of_others() -> None:

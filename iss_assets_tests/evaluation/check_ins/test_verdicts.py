@@ -83,7 +83,10 @@ def test_a_signal_without_noise_is_told_without_an_interval() -> None:
     frame = pd.DataFrame(rows).astype({"low": float, "high": float})
     lead, points = first_lines(frame, effects, QUICK)
     assert lead.startswith("Voice follows the ups and downs of pain now, and predicts pain now better")
-    assert "within patients is 1.00 (the same for every patient; 12 patients; linear model)" in points[0]
+    assert (
+        "from 0 (not at all) to 1 (in step): 1.00 (the same for every patient; 12 patients; linear model)"
+        in points[0]
+    )
     step = {"ordering": "question", "gain": 1.0, "gain_low": np.nan, "gain_high": np.nan}
     (said,) = answer(pd.DataFrame([row | step]), effects)
     assert "smaller by 1.00 points after 1 check-in (the same for every patient)." in said
