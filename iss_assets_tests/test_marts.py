@@ -457,13 +457,10 @@ def test_a_submission_on_an_unknown_day_counts_on_no_day_and_makes_no_week_short
     assert "u" not in {
         r["submission_id"] for r in rows(warehouse, "select * from stg_submissions") if r["submitted_on"]
     }
-    last = rows(warehouse, "select * from patient_timeline order by event_number")[-1]
-    assert (last["submission_id"], last["happened_on"], last["timeframe"], last["pain_now"]) == (
-        "u",
-        None,
-        None,
-        4,
-    )
+    timeline = rows(warehouse, "select * from patient_timeline order by event_number")
+    assert [r["submission_id"] for r in timeline] == [None, "s0", "s1", "u", "s2"]
+    (own,) = (r for r in timeline if r["submission_id"] == "u")
+    assert (own["happened_on"], own["timeframe"], own["pain_now"]) == (None, None, 4)
     assert sum(r["submissions"] for r in rows(warehouse, "select submissions from pain_scores_daily")) == 3
     built = ("stg_submissions", "submission_adherence", "pain_scores_daily", "patient_timeline")
     results = run_tests(warehouse, [models.models[name] for name in built])

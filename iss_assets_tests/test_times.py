@@ -169,11 +169,11 @@ def _compare_marts(
             "where event = 'submission' and patient_id = ? order by event_number",
             [who],
         ).to_pylist()
-        order = sorted((at.date(), at, name) for name, (p, at) in expected.items() if p == who)
+        order = sorted((at, name) for name, (p, at) in expected.items() if p == who)
         assert [(r["submission_id"], r["happened_on"]) for r in reported] == [
-            (name, day) for day, _, name in order
+            (name, at.date()) for at, name in order
         ]
-        assert [r["happened_at"] for r in reported] == [at.replace(tzinfo=None) for _, at, _ in order]
+        assert [r["happened_at"] for r in reported] == [at.replace(tzinfo=None) for at, _ in order]
 
 
 def _compare_checks(config: Settings, expected: dict[str, tuple[str, datetime]]) -> None:

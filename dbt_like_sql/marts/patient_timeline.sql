@@ -4,14 +4,22 @@ with interference as (
     where score_number between 3 and 9
     group by submission_id
 ),
+since_enrollment as (
+    select s.patient_id, min(s.sent) as sent
+    from stg_submissions as s
+    inner join bpi_scores as b on b.submission_id = s.submission_id
+    inner join stg_patients as p on p.patient_id = s.patient_id
+    where coalesce(s.submitted_on, cast(b.written_time as date)) >= p.enrolled_on
+    group by s.patient_id
+),
 events as (
     select
-        patient_id,
+        p.patient_id,
         'enrolled' as event,
-        enrolled_on as happened_on,
+        p.enrolled_on as happened_on,
         0 as study_day,
         null as happened_at,
-        null as submitted_at,
+        coalesce(e.sent, cast('infinity' as timestamp)) as sent,
         null as submission_id,
         null as setting,
         null as timeframe,
@@ -25,8 +33,9 @@ events as (
         null as faces,
         null as flags,
         null as usable
-    from stg_patients
-    where enrolled_on is not null
+    from stg_patients as p
+    left join since_enrollment as e on e.patient_id = p.patient_id
+    where p.enrolled_on is not null
     union all
     select
         s.patient_id,
@@ -34,7 +43,7 @@ events as (
         s.submitted_on,
         s.study_day,
         s.submitted_local,
-        s.submitted_at,
+        s.sent,
         s.submission_id,
         s.setting,
         s.timeframe,
@@ -59,7 +68,7 @@ ordered as (
         *,
         row_number() over (
             partition by patient_id
-            order by happened_on nulls last, submitted_at nulls first, submission_id
+            order by sent, event, submission_id
         ) as event_number
     from events
 )

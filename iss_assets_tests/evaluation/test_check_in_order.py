@@ -18,7 +18,10 @@ from iss_assets.reports.patient_report import _with_clock
 from iss_assets.schemas.intake import BpiScores, Patients
 from iss_assets.schemas.modeling import VideoAttention
 from iss_assets.server.study_pages import _CHECK_INS, _PATIENTS
+from iss_assets.settings import WarehouseSettings
 from iss_assets.warehouse.database import Warehouse
+from iss_assets.warehouse.sql.build import build_models
+from iss_assets.warehouse.sql.models import load_models
 from iss_assets_tests.times import time_columns
 
 PATIENTS = {"0001": -480, "0002": 570, "0003": 300, "0004": 0}
@@ -33,6 +36,14 @@ UNKNOWN = {
 TRAVELED = ("0003",)
 """This patient's offsets are all known, and differ: the moments decide, not the clocks."""
 ALL_UNKNOWN = ("0004",)
+PERSON = {
+    "cohort": "1A",
+    "sex": "M",
+    "skin_type": "I",
+    "skin_group": "light",
+    "pain_target": 0,
+    "pain_level": "None",
+}
 
 
 @pytest.fixture
@@ -89,6 +100,24 @@ def test_a_patients_check_ins_are_in_the_order_in_which_they_were_sent(
     assert (times.reindex(expected.index).astype(expected.dtype) == expected).all()
 
 
+def test_the_timeline_of_a_patient_has_the_same_order(scores: pa.Table, warehouse: Warehouse) -> None:
+    warehouse.replace(Patients, Patients.from_rows([PERSON | {"patient_id": p} for p in PATIENTS]), {})
+    models = load_models(WarehouseSettings().sql_dir)
+    build_models(warehouse, models, ["patient_timeline"])
+    for patient in PATIENTS:
+        shown = warehouse.query(
+            "select pain_now from patient_timeline where patient_id = ? order by event_number", [patient]
+        )["pain_now"].to_pylist()
+        assert shown == list(range(8))
+        times = warehouse.query(
+            "select submission_id, sent from stg_submissions where patient_id = ?", [patient]
+        ).to_pandas()
+        own = of(scores, patient)
+        expected = own.assign(sent=sent(own)).set_index("submission_id")["sent"]
+        found = times.set_index("submission_id")["sent"].reindex(expected.index)
+        assert (found.astype(expected.dtype) == expected).all()
+
+
 def test_the_last_answer_of_the_evaluation_is_never_from_the_future(scores: pa.Table) -> None:
     frame = scores.to_pandas()
     splits = pd.DataFrame({"patient_id": list(PATIENTS), "split": range(4)})
@@ -120,15 +149,7 @@ def test_the_newest_videos_are_those_that_were_sent_last(scores: pa.Table, wareh
 def test_the_last_check_in_of_the_list_of_patients_may_be_one_of_unknown_offset(
     scores: pa.Table, warehouse: Warehouse
 ) -> None:
-    person = {
-        "cohort": "1A",
-        "sex": "M",
-        "skin_type": "I",
-        "skin_group": "light",
-        "pain_target": 0,
-        "pain_level": "None",
-    }
-    warehouse.replace(Patients, Patients.from_rows([person | {"patient_id": p} for p in PATIENTS]), {})
+    warehouse.replace(Patients, Patients.from_rows([PERSON | {"patient_id": p} for p in PATIENTS]), {})
     shown = {r["patient_id"]: r["last_check_in"] for r in warehouse.query(_PATIENTS).to_pylist()}
     for patient in PATIENTS:
         assert shown[patient] == max(t.date() for t in of(scores, patient)["written_time"])
