@@ -25,6 +25,7 @@ from iss_assets.privacy.withdrawn_rows import Removed, remove_rows
 from iss_assets.schemas.intake import BpiScores
 from iss_assets.settings import (
     AudioSettings,
+    CheckInSettings,
     EvaluationSettings,
     Settings,
     TrainingSettings,
@@ -47,6 +48,9 @@ def settings_of(folder: Path, name: str, **more: Any) -> Settings:
         home=folder / name,
         training=TrainingSettings(folds=4),
         evaluation=EvaluationSettings(bootstrap_samples=499, permutations=499),
+        check_ins=CheckInSettings(
+            targets=("pain_now",), calibration=(3,), bootstrap_samples=499, permutations=999, trees=5
+        ),
         **more,
     )
 
