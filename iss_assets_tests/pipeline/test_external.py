@@ -49,7 +49,7 @@ def settings_of(folder: Path, name: str, **more: Any) -> Settings:
         training=TrainingSettings(folds=4),
         evaluation=EvaluationSettings(bootstrap_samples=499, permutations=499),
         check_ins=CheckInSettings(
-            targets=("pain_now",), calibration=(3,), bootstrap_samples=499, permutations=999, trees=5
+            targets=("pain_now",), calibration=(1,), bootstrap_samples=499, permutations=999, trees=5
         ),
         **more,
     )
