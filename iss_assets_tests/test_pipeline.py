@@ -21,8 +21,10 @@ import av
 import numpy as np
 import pytest
 from dagster import AssetKey, RunsFilter
+from typer.testing import CliRunner
 
 from iss_assets.build import build_defs
+from iss_assets.cli import main
 from iss_assets.cli.location import load
 from iss_assets.defs.assets import extraction
 from iss_assets.intake.folder import read_study, score_rows
@@ -38,7 +40,7 @@ from iss_assets.protocol.flags import CAUSE_OF
 from iss_assets.protocol.reviews import Decision
 from iss_assets.reports.quality_report import quality_report
 from iss_assets.schemas.registry import BY_NAME
-from iss_assets.settings import RunSettings, Settings
+from iss_assets.settings import RunSettings, Settings, WarehouseSettings
 from iss_assets.synthetic.sample import write_sample_study
 from iss_assets.warehouse import database
 from iss_assets.warehouse.database import Warehouse
@@ -59,7 +61,8 @@ VOLATILE = {
 
 
 EVERY_TABLE = """
-select table_name as name from information_schema.tables where table_schema = 'main' and table_type = 'BASE TABLE'
+select table_name from information_schema.tables
+where table_catalog = current_database() and table_schema = 'main' and table_type = 'BASE TABLE'
 """
 
 
@@ -108,17 +111,14 @@ def contents(settings: Settings, tables: Iterable[str] = ()) -> dict[str, tuple]
 
     A table of a SQL model is in its own order; patients are written in the order in which they are done.
     """
-    marts = load_models(settings.warehouse.sql_dir).models
-    found = {}
-    for table in tables or [r["name"] for r in query(settings, EVERY_TABLE)]:
-        columns = f"* exclude ({VOLATILE[table]})" if table in VOLATILE else "*"
-        rows = f"select {columns} from {table}"
-        if table in marts:
-            found[table] = tuple(query(settings, f"select list(hash(t)) h from ({rows}) t")[0]["h"] or ())
-        else:
-            found[table] = tuple(
-                query(settings, f"select count(*) n, bit_xor(hash(t)) h from ({rows}) t")[0].values()
-            )
+    marts, found = load_models(settings.warehouse.sql_dir).models, {}
+    with Warehouse(settings.warehouse_path, settings.warehouse).read() as connection:
+        for table in tables or [name for (name,) in connection.execute(EVERY_TABLE).fetchall()]:
+            columns = f"* exclude ({VOLATILE[table]})" if table in VOLATILE else "*"
+            hashes = "list(hash(t))" if table in marts else "count(*), bit_xor(hash(t))"
+            (found[table],) = connection.execute(
+                f"select {hashes} from (select {columns} from {table}) t"
+            ).fetchall()
     return found
 
 
@@ -540,6 +540,59 @@ def test_a_run_killed_again_and_again_ends_in_the_same_tables_as_an_undisturbed_
     found, wanted = contents(again), contents(made)
     assert found.keys() == wanted.keys()
     assert [table for table in wanted if found[table] != wanted[table]] == []
+
+
+@pytest.mark.slow
+def test_a_study_that_grew_on_a_shared_warehouse_has_every_table_of_a_file_that_was_made_in_one_go(
+    made: Settings, shared: WarehouseSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "ProcessPoolExecutor", ThisProcess)
+    monkeypatch.setattr(workers, "_freeze_loaded_objects", quiet)
+    # before two of three patients enrolled, and before the other sent another video
+    folder = tmp_path / "study"
+    shutil.copytree(made.study, folder, copy_function=shutil.copy2)
+    (video,) = (folder / "videos/0002").iterdir()
+    (other,) = (folder / "videos/0003").iterdir()
+    other.replace(video)
+    for patient in ("0001", "0003"):
+        shutil.rmtree(folder / "videos" / patient)
+    for table in ("enrollment.csv", "surveys.csv"):
+        lines = (folder / table).read_text().splitlines(keepends=True)
+        (folder / table).write_text("".join(line for line in lines if not re.search("000[13]", line)))
+    monkeypatch.setenv("ISS_STUDY", str(folder))
+    grown = Settings(study=folder, home=tmp_path / "home")
+    assert grown.warehouse.catalog == shared.catalog
+    assert not run(grown, pages=False).failed
+    assert query(grown, "select patient_id p, status s from videos") == [{"p": "0002", "s": "ok"}]
+    replaced = query(grown, "select sha256 from videos where patient_id = '0002'")
+
+    shutil.copytree(made.study, folder, copy_function=shutil.copy2, dirs_exist_ok=True)
+    assert not run(grown, models=True).failed
+    assert query(grown, "select sha256 from videos where patient_id = '0002'") != replaced
+    found, wanted = contents(grown), contents(made)
+    assert found.keys() == wanted.keys() and len(wanted) > 100
+    assert [table for table in wanted if found[table] != wanted[table]] == []
+    assert {p.name for p in grown.reports_dir.iterdir()} == {p.name for p in made.reports_dir.iterdir()}
+
+    def command(*arguments: str) -> tuple[int, str]:
+        done = CliRunner().invoke(main.app, arguments)
+        return done.exit_code, done.output
+
+    status, said = command("status")
+    assert status == 0 and "0 with something to bring up to date" in said
+    assert "tables, " in (said := command("doctor")[1]) and "MiB, shared" in said
+    assert command("sql", "select count(*) as n from landmarks where len(points) = 1404", "--format", "json") == (
+        0, f'[{{"n": {count(made, "landmarks", "detected")}}}]\n',
+    )  # fmt: skip
+    status, said = command("sql", "delete from patients")
+    assert status == 2 and "SELECT" in said and count(grown, "patients") == 3
+    status, said = command(
+        "export", "--to", str(tmp_path / "exported"), "--tables", "patients,patient_summary"
+    )
+    assert status == 0 and said == "patients.parquet: 3 rows\npatient_summary.parquet: 3 rows\n"
+    for refused in (("encrypt",), ("decrypt",), ("rekey",)):
+        status, said = command(*refused)
+        assert status == 2 and "this one is shared" in said, refused
 
 
 def _as_an_earlier_version_left_it(settings: Settings) -> None:

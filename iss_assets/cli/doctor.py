@@ -290,6 +290,16 @@ def _encryption(settings: Settings) -> Iterator[Finding]:
             "the warehouse is shared: whoever has its data folder has every face and voice, whoever has its database the ids",
             "keep both on encrypted storage, and connect to Postgres by TLS: iss guide shared_warehouse",
         )
+        path = settings.warehouse_path
+        if left := [
+            p.name for n in ("", ".moved", ".moving") if (p := path.with_name(path.name + n)).exists()
+        ]:
+            yield Finding(
+                "warn",
+                "moved",
+                f"{' and '.join(left)} in the home: faces and voices that no withdrawal reaches",
+                "delete it if the shared warehouse is in use; after a move that was stopped, repeat it: iss move-warehouse",
+            )
         return
     encrypted = is_encrypted(settings.warehouse_path)
     if encrypted is None and not settings.warehouse_path.exists():

@@ -124,13 +124,15 @@ def _face_shape_query() -> str:
     shapes = ", ".join(
         f"case when isfinite({formula}) then {formula} end as {name}" for name, formula in FACE_SHAPE.items()
     )
+    # sums of floats depend on their order, and joins give none
     summaries = ", ".join(
-        f"avg({name}) as {name}, stddev_samp({name}) as {name}_spread" for name in FACE_SHAPE
+        f"avg({name} order by frame_index) as {name}, stddev_samp({name} order by frame_index) as {name}_spread"
+        for name in FACE_SHAPE
     )
     return (
         f"select patient_id, video_id, {summaries} from "
-        f"(select c.patient_id, video_id, {shapes} from _of_patient c join landmarks using (video_id) "
-        "join _crops using (video_id, frame_index) where detected) group by all "
+        f"(select c.patient_id, video_id, frame_index, {shapes} from _of_patient c join landmarks using (video_id) "
+        "join _crops using (video_id, frame_index) where detected) group by patient_id, video_id "
         "order by patient_id, video_id"
     )
 

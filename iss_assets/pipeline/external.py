@@ -161,7 +161,10 @@ def open_models(path: Path, settings: Settings, key_file: Path | None = None) ->
             "--home"
         )
     if not warehouse.exists():
-        raise NotApplicable(f"--models: {path.name!r} is not the home of a study: it has no warehouse.duckdb")
+        raise NotApplicable(
+            f"--models: {path.name!r} is not the home of a study: it has no warehouse.duckdb. If its tables are in a shared "
+            "warehouse, name a copy of the home with a snapshot of them: iss snapshot COPY/warehouse.duckdb"
+        )
     encrypted = is_encrypted(warehouse)
     if encrypted and key_file is None:
         raise KeyProblem(

@@ -1,25 +1,30 @@
 """Moving a home's tables from its file into the shared warehouse, or back: all of them or none.
 
-Everything is copied in one transaction and compared before it is committed. A process that is killed has moved nothing; what it
-has left in the data folder is an orphan, and `maintenance` removes it.
+Everything is copied in one transaction and compared before it is committed. A process that is killed before has moved nothing:
+the next call starts over, after removing what was left in the home; what is left in the data folder is an orphan, and
+`maintenance` removes it. One that is killed between the commit and its last step has moved everything: the next call finds
+both places to be equal, and does the last step.
 """
 
 from __future__ import annotations
 
+import shutil
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import duckdb
+
 from iss_assets.settings import Settings
-from iss_assets.warehouse.copying import Progress, compare_all, copy_all, drop_all, has_rows
+from iss_assets.warehouse import swap
+from iss_assets.warehouse.copying import Progress, compare_all, copy_all, drop_all, has_rows_in_lake
 from iss_assets.warehouse.database import Warehouse
 from iss_assets.warehouse.engine import DATABASE, attach, is_encrypted, spilled
 from iss_assets.warehouse.errors import WarehouseError
 from iss_assets.warehouse.lake import start
 from iss_assets.warehouse.locking import LockTimeout
 from iss_assets.warehouse.spool import spool_lock
-from iss_assets.warehouse.swap import sync
 
 _FILE: Final = "moved"
 _SPOOL_TIMEOUT_S: Final = 10.0
@@ -51,7 +56,7 @@ def move_to_shared(settings: Settings, progress: Progress | None = None) -> Move
     Raises
     ------
     WarehouseError
-        If there is no file, it is encrypted, the shared warehouse has rows, or the home is in use. Nothing is changed then.
+        If there is no file, it is encrypted, the shared warehouse has other rows, or the home is in use. Nothing is changed then.
     """
     lake, path = _shared(settings), settings.warehouse_path
     kept = path.with_name(f"{path.name}.moved")
@@ -68,25 +73,23 @@ def move_to_shared(settings: Settings, progress: Progress | None = None) -> Move
     file.create()
     lake.create()
     with _nobody_else(settings, file, lake):
-        connection = start(settings.warehouse, spilled(path))
+        connection = _both(settings, path, read_only=True)
         try:
-            connection.execute(f"set memory_limit = '{4 * _MEMORY_MB}MB'")
-            attach(connection, path, _FILE, None, read_only=True)
             connection.execute("begin transaction")
-            if has_rows(connection, DATABASE):
-                raise WarehouseError(
-                    "the shared warehouse has rows already; only an empty one can be moved into"
-                )
-            drop_all(connection, DATABASE)
-            copy_all(connection, _FILE, DATABASE, shared=True, progress=progress)
-            tables, rows = compare_all(connection, _FILE, DATABASE)
-            lake.store.commit(connection)
+            if has_rows_in_lake(connection, DATABASE):
+                tables, rows = _moved_already(connection)
+            else:
+                drop_all(connection, DATABASE)
+                copy_all(connection, _FILE, DATABASE, shared=True, progress=progress)
+                tables, rows = compare_all(connection, _FILE, DATABASE)
+                lake.store.commit(connection)
+                swap.reached("in the shared warehouse")
         finally:
             connection.close()
         for one in (path, path.with_name(path.name + ".wal")):
             if one.exists():
                 one.rename(one.with_name(one.name.replace(path.name, kept.name)))
-        sync(path.parent)
+        swap.sync(path.parent)
     return Moved(tables, rows, kept)
 
 
@@ -96,27 +99,27 @@ def move_to_file(settings: Settings, progress: Progress | None = None) -> Moved:
     Raises
     ------
     WarehouseError
-        If the home has a file already, the shared warehouse is empty, or the home is in use. Nothing is changed then.
+        If the home has a file with other rows, there is no shared warehouse, or the home is in use. Nothing is changed then.
     """
     lake, path = _shared(settings), settings.warehouse_path
-    if path.exists():
-        raise WarehouseError(f"the home has a {path.name} already; move it away first")
     if not lake.exists():
         raise WarehouseError("there is no shared warehouse yet")
     lake.create()
-    fresh = path.with_name(f"{path.name}.moving")
-    _remove(fresh)
-    file = Warehouse(path, settings.warehouse.of_a_file())
+    file, fresh = Warehouse(path, settings.warehouse.of_a_file()), path.with_name(f"{path.name}.moving")
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with _nobody_else(settings, file, lake):
-        connection = start(settings.warehouse, spilled(path))
+        # of a call that was killed
+        _remove(fresh)
+        done = path.exists()
+        connection = _both(settings, path if done else fresh, read_only=done)
         try:
-            connection.execute(f"set memory_limit = '{4 * _MEMORY_MB}MB'")
-            attach(connection, fresh, _FILE, None, read_only=False)
-            fresh.chmod(0o600)
             connection.execute("begin transaction")
-            copy_all(connection, DATABASE, _FILE, shared=False, progress=progress)
-            tables, rows = compare_all(connection, DATABASE, _FILE)
+            if done:
+                tables, rows = _moved_already(connection)
+            else:
+                fresh.chmod(0o600)
+                copy_all(connection, DATABASE, _FILE, shared=False, progress=progress)
+                tables, rows = compare_all(connection, DATABASE, _FILE)
             connection.execute("commit")
             connection.execute(f"detach {_FILE}")
         except BaseException:
@@ -124,10 +127,43 @@ def move_to_file(settings: Settings, progress: Progress | None = None) -> Moved:
             _remove(fresh)
             raise
         connection.close()
-        sync(fresh)
-        fresh.rename(path)
-        sync(path.parent)
+        if not done:
+            swap.sync(fresh)
+            swap.reached("in a file")
+            fresh.rename(path)
+        swap.sync(path.parent)
     return Moved(tables, rows, path)
+
+
+def _both(settings: Settings, file: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:
+    """Open the shared warehouse and a file in one DuckDB, after removing what an earlier one that was killed had spilled."""
+    spill = spilled(settings.warehouse_path)
+    shutil.rmtree(spill, ignore_errors=True)
+    connection = start(settings.warehouse, spill)
+    try:
+        connection.execute(f"set memory_limit = '{4 * _MEMORY_MB}MB'")
+        attach(connection, file, _FILE, None, read_only=read_only)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _moved_already(connection: duckdb.DuckDBPyConnection) -> tuple[int, int]:
+    """Return the numbers of tables and rows if a move that was killed at its end has made both places equal.
+
+    Raises
+    ------
+    WarehouseError
+        If they differ: what is there is of somebody else.
+    """
+    try:
+        return compare_all(connection, _FILE, DATABASE)
+    except (WarehouseError, duckdb.ProgrammingError, duckdb.DataError):
+        raise WarehouseError(
+            "both the shared warehouse and the file in the home have rows already, and different ones; move into an empty "
+            "shared warehouse, or move the file away first"
+        ) from None
 
 
 def _shared(settings: Settings) -> Warehouse:

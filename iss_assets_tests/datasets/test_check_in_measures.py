@@ -61,7 +61,7 @@ def test_whose_rows_were_written_last_changes_nothing(home: Warehouse) -> None:
             writer.execute(f"create temp table first as select * from {table} where patient_id = '0001'")
             assert writer.query("select * from first").num_rows
             writer.execute(f"delete from {table} where patient_id = '0001'")
-            writer.execute(f"insert into {table} select * from first")
+            writer.execute(f"insert into {table} select * from first order by all desc")
             writer.execute("drop table first")
     assert home.query("select last(patient_id) p from video_quality")["p"].to_pylist() == ["0001"]
     after = check_in_inputs(home)

@@ -408,6 +408,14 @@ def test_encrypted_homes_need_the_key_of_each(which: str, tmp_path: Path) -> Non
     assert rows(made["here"], "select carries_over from external_results") == [{"carries_over": "yes"}]
 
 
+def test_the_models_are_read_from_their_home_where_this_studys_tables_are_shared(
+    trained: Settings, tmp_path: Path
+) -> None:
+    shared = WarehouseSettings(catalog="postgres:host=db dbname=iss", data_path=str(tmp_path))
+    opened = open_models(trained.home, settings_of(tmp_path, "here", warehouse=shared))
+    assert not opened.warehouse.shared and opened.warehouse.path == trained.warehouse_path
+
+
 def test_a_withdrawal_removes_what_was_predicted_and_the_next_call_predicts_the_others(
     trained: Settings, here: Settings
 ) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -229,6 +232,56 @@ def test_a_home_moves_there_and_back_with_every_table_the_same(
             assert remove_gone(writer, nothing) == sorted(models.models)
 
 
+_KILLED = """
+import os, signal, sys
+from pathlib import Path
+from iss_assets.settings import Settings
+from iss_assets.warehouse import moving, swap
+home, way, point = sys.argv[1:]
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+def progress(done, number, table):
+    if point == "copying" and table == "faces":
+        die()
+swap.reached = lambda reached: die() if point == reached else None
+(moving.move_to_file if way == "to file" else moving.move_to_shared)(Settings(home=Path(home)), progress)
+"""
+
+
+def _killed(settings: Settings, way: str, point: str) -> None:
+    done = subprocess.run([sys.executable, "-c", _KILLED, str(settings.home), way, point], check=False)
+    assert done.returncode == -signal.SIGKILL, (way, point)
+
+
+@pytest.mark.slow
+def test_a_move_that_is_killed_has_moved_nothing_or_everything_and_the_next_call_completes_it(
+    shared: WarehouseSettings, warehouse: Warehouse, settings: Settings
+) -> None:
+    settings = settings.model_copy(update={"warehouse": shared})
+    path, tables = settings.warehouse_path, Warehouse(settings.warehouse_path, shared)
+    warehouse.replace(CvSplits, splits("a", 3), {})
+    everything = "select patient_id from cv_splits order by all"
+    before, file_bytes = warehouse.query(everything), path.read_bytes()
+
+    _killed(settings, "to shared", "copying")
+    assert not tables.query(everything).num_rows and path.read_bytes() == file_bytes
+    _killed(settings, "to shared", "in the shared warehouse")
+    assert tables.query(everything) == before and path.read_bytes() == file_bytes
+    # the file that is still in its place is seen to be the one that was moved
+    there = move_to_shared(settings)
+    assert not path.exists() and there.file.read_bytes() == file_bytes and there.tables > 50
+
+    _killed(settings, "to file", "in a file")
+    assert not path.exists() and tables.query(everything) == before
+    back = move_to_file(settings)
+    assert (back.tables, back.rows) == (there.tables, there.rows)
+    assert Warehouse(path).query(everything) == before
+    # killed before anybody was told: the same again changes nothing
+    written = path.stat().st_mtime_ns
+    assert move_to_file(settings) == back and path.stat().st_mtime_ns == written
+    assert not list(path.parent.glob("*.moving*")) and not list(path.parent.glob("*.tmp"))
+
+
 def test_nothing_is_moved_into_a_warehouse_with_rows_or_over_a_file(
     shared: WarehouseSettings, warehouse: Warehouse, settings: Settings
 ) -> None:
@@ -236,10 +289,9 @@ def test_nothing_is_moved_into_a_warehouse_with_rows_or_over_a_file(
     tables = Warehouse(settings.warehouse_path, shared)
     tables.replace(CvSplits, splits("there"), {})
     warehouse.replace(CvSplits, splits("here", 2), {})
-    with pytest.raises(WarehouseError, match="has rows already"):
-        move_to_shared(settings)
-    with pytest.raises(WarehouseError, match="already"):
-        move_to_file(settings)
+    for move in (move_to_shared, move_to_file):
+        with pytest.raises(WarehouseError, match="have rows already, and different ones"):
+            move(settings)
     assert warehouse.query("select count(*) n from cv_splits")["n"].to_pylist() == [2]
     assert tables.query("select count(*) n from cv_splits")["n"].to_pylist() == [1]
 

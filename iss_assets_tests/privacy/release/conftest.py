@@ -158,7 +158,7 @@ def release(study_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Make:
         )
         folder = to or tmp_path_factory.mktemp(tier) / "out"
         request = Request(Tier(tier), folder, agreement, "Dr. Invented", "testing")
-        return make_release(chosen, Warehouse(chosen.warehouse_path), request, "tester")
+        return make_release(chosen, Warehouse(chosen.warehouse_path, chosen.warehouse), request, "tester")
 
     return make
 

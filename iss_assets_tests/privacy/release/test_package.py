@@ -35,8 +35,9 @@ from iss_assets.privacy.release.metadata import FACTS as NEEDED
 from iss_assets.privacy.release.metadata import as_json
 from iss_assets.privacy.release.pseudonyms import KeyFileError, Pseudonyms, release_key
 from iss_assets.schemas.intake import Consent
-from iss_assets.settings import ReleaseSettings, Settings
+from iss_assets.settings import ReleaseSettings, Settings, WarehouseSettings
 from iss_assets.warehouse.database import Warehouse, WarehouseError, Writer
+from iss_assets.warehouse.moving import move_to_shared
 from iss_assets_tests.cli.processes import Iss
 from iss_assets_tests.privacy.release.conftest import FACTS, PATIENTS, Make, read
 
@@ -172,6 +173,24 @@ def test_an_empty_value_in_the_metadata_stops_the_release_and_is_named() -> None
     for empty in values:
         with pytest.raises(ReleaseError, match="/a/b"):
             as_json(empty)
+
+
+def test_a_release_from_a_shared_warehouse_has_the_bytes_of_one_from_a_file(
+    release: Make,
+    released: dict[str, Released],
+    study_home: Path,
+    tmp_path: Path,
+    shared: WarehouseSettings,
+) -> None:
+    home = tmp_path / "elsewhere"
+    shutil.copytree(study_home, home)
+    settings = Settings(home=home)
+    assert settings.warehouse.catalog == shared.catalog
+    move_to_shared(settings)
+    assert not settings.warehouse_path.exists()
+    for tier, wanted in released.items():
+        assert files(release(tier, home=home).folder) == files(wanted.folder), tier
+    assert not work_folder(home).exists()
 
 
 @pytest.mark.parametrize("missing", ["recipient", "purpose", "agreement"])
