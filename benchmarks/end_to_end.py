@@ -112,8 +112,8 @@ def lengthen(source: Path, target: Path, seconds: float) -> None:
                     out.mux(packet)
 
 
-def make_study(study: Path, video: Path, patients: int) -> None:
-    """Create a study in which each patient has the same video."""
+def make_study(study: Path, video: Path, patients: int, submissions: int = 1) -> None:
+    """Create a study in which each patient has submitted the same video, once or several times."""
     (study / "videos").mkdir(parents=True)
     people = ["patient_id,cohort,sex,skin_type,pain_target,enrolled_on,utc_offset"]
     surveys = [
@@ -123,23 +123,29 @@ def make_study(study: Path, video: Path, patients: int) -> None:
     for number in range(1, patients + 1):
         patient = f"{number:04d}"
         people.append(f"{patient},1A,M,II,0,2025-01-02,+00:00")
-        surveys.append(f"{patient}-a,{patient},2025-01-0{number}T09:00:00+00:00,home,0,no,0,1,0,0,1,0,0")
         folder = study / "videos" / patient
         folder.mkdir()
-        # the id appended after the end makes the files of two patients different
-        (folder / f"{patient}-a{video.suffix}").write_bytes(video.read_bytes() + patient.encode())
+        for day in range(1, submissions + 1):
+            name = f"{patient}-{day}"
+            surveys.append(f"{name},{patient},2025-01-{day:02}T09:00:00+00:00,home,0,no,0,1,0,0,1,0,0")
+            # the id appended after the end makes the files different
+            (folder / f"{name}{video.suffix}").write_bytes(video.read_bytes() + name.encode())
     (study / "enrollment.csv").write_text("\n".join(people) + "\n")
     (study / "surveys.csv").write_text("\n".join(surveys) + "\n")
 
 
 @dataclass
 class Run:
-    """Durations of one `iss run`, in seconds."""
+    """Durations of one `iss run`, in seconds: the patients' runs, those of their words, what is before and after.
+
+    The steps are those of the patients' runs.
+    """
 
     before: float
     patients: float
     after: float
     steps: dict[str, float]
+    words: float = 0.0
 
 
 def iss_run(study: Path, home: Path) -> Run:
@@ -154,15 +160,17 @@ def iss_run(study: Path, home: Path) -> Run:
     steps: dict[str, float] = defaultdict(float)
     with open_instance(Settings(study=study, home=home)) as instance:
         records = instance.get_run_records(RunsFilter(job_name="patient"))
+        words = instance.get_run_records(RunsFilter(job_name="words"))
         for record in records:
             for stats in instance.get_run_step_stats(record.dagster_run.run_id):
                 name = "checks" if stats.step_key.startswith("check_") else stats.step_key
                 steps[name] += (stats.end_time or 0.0) - (stats.start_time or 0.0)
     first = min(r.start_time or ended for r in records)
     last = max(r.end_time or began for r in records)
+    heard = max((r.end_time or last for r in words), default=last)
     # what a run does in addition to its steps: planning, events
     steps["dagster"] = sum((r.end_time or 0.0) - (r.start_time or 0.0) for r in records) - sum(steps.values())
-    return Run(first - began, last - first, ended - last, dict(steps))
+    return Run(first - began, last - first, ended - heard, dict(steps), heard - last)
 
 
 LOADING = """

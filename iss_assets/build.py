@@ -25,6 +25,7 @@ from iss_assets.defs.checks.build import build_checks
 from iss_assets.defs.resources import WarehouseResource
 from iss_assets.defs.schedules import build_schedules
 from iss_assets.defs.sensors import build_sensors
+from iss_assets.features.registry import is_on
 from iss_assets.settings import Settings
 
 
@@ -67,7 +68,11 @@ def build_defs(
             reports.quality_page,
         ],
         asset_checks=build_checks(results, settings),
-        jobs=[*jobs.ALL, *([jobs.maintenance_job] if settings.warehouse.catalog else [])],
+        jobs=[
+            *jobs.ALL,
+            *([jobs.words_job] if is_on("words", settings) else []),
+            *([jobs.maintenance_job] if settings.warehouse.catalog else []),
+        ],
         schedules=build_schedules(settings),
         sensors=build_sensors(settings),
         resources={"warehouse": WarehouseResource(), **(resource_overrides or {})},

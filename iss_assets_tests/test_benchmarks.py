@@ -25,7 +25,7 @@ SAYS = {
     "end_to_end": "study-wide s",
     "overheads": "loading the code location",
     "encryption": "| copying |",
-    "features": "| all, processor time |",
+    "features": "| all without words, by the clock |",
     "words": "| 14 dB below the voice |",
     "scale": "sensor, one new patient",
     "training": "times naive",

@@ -62,6 +62,22 @@ def study(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settin
     return Settings()
 
 
+def test_quality_that_comes_out_the_same_is_not_newer_than_what_was_checked_with_it(study: Settings) -> None:
+    made = "select made_at from extractions where table_name = 'video_quality'"
+    before = query(study, made)
+    surveys = study.study / "surveys.csv"
+    surveys.write_text(surveys.read_text().replace(",home,0,no,", ",home,3,no,"))
+    assert stale(study) == {PATIENT: ["bpi_scores"]}
+    run(study)
+    assert (query(study, made), stale(study)) == (before, {})
+
+
+def test_checks_that_also_read_the_quality_are_evaluated_again_when_it_is_newer(study: Settings) -> None:
+    with Warehouse(study.warehouse_path).write() as writer:
+        writer.execute("update extractions set made_at = now() where table_name = 'video_quality'", None)
+    assert stale(study) == {PATIENT: ["checks of video_quality", "checks of voice_features"]}
+
+
 def stale(settings: Settings) -> dict[str, list[str]]:
     return stale_patients(open_study(settings), settings)
 

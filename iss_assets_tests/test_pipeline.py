@@ -85,10 +85,7 @@ class ThisProcess:
     def __init__(self, *_: object, **__: object) -> None:
         pass
 
-    def __enter__(self) -> ThisProcess:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def shutdown(self) -> None:
         workers._worker_instance().dispose()
 
     def submit(self, work: Callable[[str], runner.Outcome], patient: str) -> Future[runner.Outcome]:

@@ -9,10 +9,14 @@ import dagster as dg
 import pytest
 
 from iss_assets import load
+from iss_assets.build import build_defs
 from iss_assets.defs.assets.prompts import assess_readings
 from iss_assets.defs.resources import WarehouseResource
 from iss_assets.intake.folder import open_study
-from iss_assets.pipeline.staleness import stale_patients
+from iss_assets.pipeline.home import open_instance
+from iss_assets.pipeline.job_runs import run_job
+from iss_assets.pipeline.run_history import PARTITION_TAG
+from iss_assets.pipeline.staleness import stale_by_job, stale_patients
 from iss_assets.settings import Settings
 from iss_assets_tests.features.words.speech import RATE, needs_speech, say
 from iss_assets_tests.intake.conftest import ENROLLMENT_HEADER
@@ -145,6 +149,71 @@ def test_each_feature_is_there_as_narrative_minus_reading(settings: Settings) ->
         ("s3", True),
         ("s4", True),
     ]
+
+
+def test_words_are_recognized_in_a_run_of_their_own_after_the_rest(settings: Settings) -> None:
+    with open_instance(settings) as instance:
+        runs = [
+            run
+            for run in instance.get_runs()
+            if PARTITION_TAG in run.tags and run.job_name != "patient_reports"
+        ]
+        made = {run.job_name: steps_of(instance, run.run_id) for run in runs}
+    assert [run.job_name for run in reversed(runs)] == ["patient", "words"]
+    assert made["words"] == {
+        *("extract_words", "extract_prompt_words", "prompt_readings"),
+        *("check_words", "check_prompt_words", "check_prompt_readings"),
+    }
+    assert not made["words"] & made["patient"]
+    assert {"extract_audio", "extract_voice", "video_quality", "check_quality"} <= made["patient"]
+
+
+def steps_of(instance: dg.DagsterInstance, run_id: str) -> set[str]:
+    """Return the steps of a run, all of which succeeded."""
+    found = instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.STEP_SUCCESS).records
+    return {str(record.event_log_entry.step_key) for record in found}
+
+
+def test_until_its_words_follow_a_new_submission_lacks_nothing_else(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ISS_WORDS__ENABLED", "true")
+    settings = copied(settings.home.parent, tmp_path, monkeypatch, enabled=True)
+    surveys = settings.study / "surveys.csv"
+    surveys.write_text(f"{surveys.read_text()}{survey('s5')}\n")
+    sound = say(LAKE)
+    write_media(settings.study / "videos" / PATIENT / "s5.mp4", sound, RATE, video_s=len(sound) / RATE)
+    folder = open_study(settings)
+    first, later = stale_by_job(stale_patients(folder, settings))
+    assert (first.keys(), later) == ({PATIENT}, {})
+    with open_instance(settings) as instance:
+        assert run_job(build_defs, instance, "patient", PATIENT, partitions=(PATIENT, PATIENT)).success
+    failed = query(
+        settings, "select check_name from check_results where asset = 'transcripts' and not passed"
+    )
+    assert failed == []
+    assert len(query(settings, "select * from video_quality where video_id = 's5'")) == 1
+    narratives = ["text_features", "transcript_spans", "transcript_words", "transcripts"]
+    first, later = stale_by_job(stale_patients(folder, settings))
+    # the check of words compares them with the quality, which is newer now
+    assert (first, later) == ({}, {PATIENT: [*narratives, "checks of transcripts"]})
+    made = "select subject, made_at from extractions where table_name = 'transcripts'"
+    before = {r["subject"]: r["made_at"] for r in query(settings, made)}
+    run(settings)
+    after = {r["subject"]: r["made_at"] for r in query(settings, made)}
+    assert after.keys() - before.keys() == {"s5"}
+    assert before.items() <= after.items()
+    assert "boat" in query(settings, "select text from transcripts where video_id = 's5'")[0]["text"]
+    assert stale_patients(folder, settings) == {}
+
+
+def test_words_wait_for_the_sound_that_they_are_recognized_in() -> None:
+    assert stale_by_job({"0001": ["audio", "transcripts"], "0002": ["video_quality", "transcripts"]}) == (
+        {"0001": ["audio"], "0002": ["video_quality"]},
+        {"0002": ["transcripts"]},
+    )
+    prompt = ["checks of prompt_readings", "prompt_audio", "prompt_transcripts"]
+    assert stale_by_job({"0001": prompt}) == ({"0001": ["prompt_audio"]}, {})
 
 
 def test_readings_are_not_assessed_by_transcripts_that_are_stale(

@@ -174,17 +174,25 @@ STAGES: tuple[Stage, ...] = (
 def unchecked(warehouse: Warehouse, settings: Settings) -> dict[str, list[str]]:
     """Return the patients with tables that have not been checked since they were written, or not with these settings and code.
 
-    A run that is killed between an asset and its checks leaves such a table, which nothing else would show. The same
+    A run that is killed between an asset and its checks leaves such a table, which nothing else would show; so does one
+    that renews what the rules also read, where the checked table itself is another run's. The same
     holds for a week of the enrollment that has ended since and for a patient who has stopped checking in, as the
     submissions of other patients show.
     """
     stages = [stage for stage in STAGES if stage.enabled(settings)]
     tables = [table for stage in stages for table in stage.tables]
     checks = [f"{check.asset}.{check.name}" for stage in stages for check in stage.checks]
+    also_read = [(asset, source) for stage in stages for asset in stage.rules for source in stage.also_needs]
     with warehouse.read() as connection:
         rows = connection.execute(
             (SQL / "unchecked.sql").read_text("utf-8"),
-            {"fingerprint": results_fingerprint(settings), "tables": tables, "checks": checks},
+            {
+                "fingerprint": results_fingerprint(settings),
+                "tables": tables,
+                "checks": checks,
+                "readers": [asset for asset, _ in also_read],
+                "sources": [source for _, source in also_read],
+            },
         ).fetchall()
         enrollment = connection.execute((SQL / "enrollment.sql").read_text("utf-8"), {"patient": None})
         enrolled = {row["patient_id"]: row for row in enrollment.to_arrow_table().to_pylist()}

@@ -7,16 +7,18 @@ from dataclasses import asdict
 
 import dagster as dg
 
-from iss_assets.defs.assets.common import PROMPT_GROUP, TEXTS_TAG
+from iss_assets.defs.assets.common import PROMPT_GROUP, TEXTS_TAG, WORDS_TAG
 from iss_assets.defs.assets.features import FEATURE_GROUP
 from iss_assets.defs.resources import WarehouseResource
 from iss_assets.pipeline.cluster import GPU_QUEUE, QUEUE_TAG
+from iss_assets.pipeline.planning import WORDS_JOB
 from iss_assets.pipeline.staleness import PATIENT_TABLES
 from iss_assets.warehouse.maintenance import maintain
 
 _ON_GPU = {QUEUE_TAG: GPU_QUEUE}
 """Which workers of a cluster take the runs; without a cluster it means nothing."""
 _TEXTS = dg.AssetSelection.tag("about", TEXTS_TAG["about"])
+_WORDS = dg.AssetSelection.tag("made_by", WORDS_TAG["made_by"])
 
 study_job = dg.define_asset_job(
     "study_folder",
@@ -27,10 +29,19 @@ study_job = dg.define_asset_job(
 patient_job = dg.define_asset_job(
     "patient",
     selection=dg.AssetSelection.assets(*PATIENT_TABLES)
-    | dg.AssetSelection.groups(FEATURE_GROUP)
-    | (dg.AssetSelection.groups(PROMPT_GROUP) - _TEXTS),
+    | (dg.AssetSelection.groups(FEATURE_GROUP) - _WORDS)
+    | (dg.AssetSelection.groups(PROMPT_GROUP) - _TEXTS - _WORDS),
     description="Bring one patient up to date: enrollment, answers, videos, pictures, sound, quality, features.",
 )
+
+words_job = dg.define_asset_job(
+    WORDS_JOB,
+    selection=_WORDS,
+    # other runs that wait go first
+    tags={"dagster/priority": "-1"},
+    description="Recognize what one patient says, from the stored sound: words, figures about them, which text was read.",
+)
+"""Only where words are recognized: without them it has no asset."""
 
 marts_job = dg.define_asset_job(
     "marts",

@@ -23,9 +23,11 @@ from iss_assets.defs.jobs import (
     report_job,
     study_job,
     train_job,
+    words_job,
 )
 from iss_assets.defs.partitions import patients_partitions
 from iss_assets.defs.resources import WarehouseResource
+from iss_assets.features.registry import is_on
 from iss_assets.intake.folder import open_study
 from iss_assets.pipeline.observing import observe
 from iss_assets.pipeline.planning import MARTS, Plan, plan
@@ -71,12 +73,12 @@ def build_sensors(settings: Settings) -> list[dg.SensorDefinition]:
 def _study_sensor(settings: Settings) -> dg.SensorDefinition:
     @dg.sensor(
         name="study_sensor",
-        jobs=[patient_job, study_job, marts_job],
+        jobs=[patient_job, *([words_job] if is_on("words", settings) else []), study_job, marts_job],
         minimum_interval_seconds=settings.sensors.interval_s,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=(
             "Watches the study folder: enrolls new patients, requests a run of each patient whose answers, videos, "
-            "settings or code changed, and then for the study-wide tables. A video that is still being copied "
+            "settings or code changed, and then of their words and for the study-wide tables. A video that is still being copied "
             "waits; nothing is ever deleted because a folder cannot be read. Closes alerts of checks and patients that "
             "are gone."
         ),
@@ -89,7 +91,7 @@ def _study_sensor(settings: Settings) -> dg.SensorDefinition:
             close_gone(warehouse.warehouse(), known_of(context.repository_def, state.enrolled))
         decision = plan(state, time.time(), current.sensors)
         reads = {
-            request.subject: hand_over(folder, current, request.subject)
+            request.subject: hand_over(folder, current, request.partition)
             for request in decision.requests
             if request.partition is not None
         }

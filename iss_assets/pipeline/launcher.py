@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 
@@ -15,7 +15,7 @@ from iss_assets.intake.folder import StudyFolder, StudyFolderError, open_study
 from iss_assets.modeling.experiments import BY_NAME, experiment
 from iss_assets.pipeline.home import open_instance
 from iss_assets.pipeline.job_runs import Load, Outcome, run_job
-from iss_assets.pipeline.planning import PATIENT_JOB
+from iss_assets.pipeline.planning import PATIENT_JOB, WORDS_JOB, subject_of
 from iss_assets.pipeline.prepared_read import hand_over
 from iss_assets.pipeline.progress import PROGRESS
 from iss_assets.pipeline.run_alerts import report_runs
@@ -25,7 +25,12 @@ from iss_assets.pipeline.run_history import (
     end_dead_runs,
     known_patients,
 )
-from iss_assets.pipeline.staleness import evaluable_folds, folder_is_stale, stale_patients
+from iss_assets.pipeline.staleness import (
+    evaluable_folds,
+    folder_is_stale,
+    stale_by_job,
+    stale_patients,
+)
 from iss_assets.pipeline.training import (
     SPLITS,
     TrainingRun,
@@ -34,7 +39,7 @@ from iss_assets.pipeline.training import (
     untrained_experiments,
     why_not_trained,
 )
-from iss_assets.pipeline.workers import run_patients
+from iss_assets.pipeline.workers import Workers
 from iss_assets.privacy.at_work import at_work
 from iss_assets.privacy.withdrawal import finish_pending
 from iss_assets.protocol.consent import left_out_words
@@ -254,24 +259,35 @@ def update_patients(
     progress: Progress,
     load: Load,
 ) -> None:
-    """Run the stale patients, and then those that this made stale: a new video can be a copy of another patient's."""
-    for _ in range(2):
-        stale = [p for p in stale_patients(folder, settings) if not patients or p in patients]
+    """Run the stale patients, those that this made stale (a new video can be a copy of another's), and last the words."""
+
+    def waiting(of_job: Mapping[str, Sequence[str]]) -> list[str]:
         failed = {o.subject for o in summary.failed}
-        waiting = [p for p in stale if p not in failed]
-        if not waiting:
-            return
+        return [p for p in of_job if (not patients or p in patients) and p not in failed]
+
+    def execute(job: str, chosen: Sequence[str]) -> None:
         outcomes: Iterator[Outcome]
         if queued := settings.cluster.broker is not None:
-            runs = [TrainingRun(PATIENT_JOB, p, (p, p), tags=hand_over(folder, settings, p)) for p in waiting]
+            runs = [
+                TrainingRun(job, subject_of(job, p), (p, p), tags=hand_over(folder, settings, p))
+                for p in chosen
+            ]
             outcomes = (outcome for _, outcome in _execute(load, instance, settings, runs, log))
         else:
-            outcomes = run_patients(waiting, settings, load, folder)
+            outcomes = workers.run(chosen, job)
         for done, outcome in enumerate(outcomes, start=1):
             summary.outcomes.append(outcome)
-            progress(done, len(waiting), outcome.subject)
+            progress(done, len(chosen), outcome.subject)
             if done % _JOIN_AFTER == 0 and not queued:
                 merge_row_groups(Warehouse(settings.warehouse_path, settings.warehouse))
+
+    with Workers(settings, load, folder) as workers:
+        for _ in range(2):
+            if not (chosen := waiting(stale_by_job(stale_patients(folder, settings))[0])):
+                break
+            execute(PATIENT_JOB, chosen)
+        if chosen := waiting(stale_by_job(stale_patients(folder, settings))[1]):
+            execute(WORDS_JOB, chosen)
 
 
 def train_models(

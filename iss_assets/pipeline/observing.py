@@ -8,7 +8,7 @@ from __future__ import annotations
 import dagster as dg
 
 from iss_assets.intake.folder import StudyFolder, open_study, signature_of
-from iss_assets.pipeline.planning import MARTS, STUDY, StudyState
+from iss_assets.pipeline.planning import MARTS, STUDY, WORDS_JOB, StudyState, subject_of
 from iss_assets.pipeline.run_history import (
     attempts_of,
     backfilled_patients,
@@ -18,7 +18,13 @@ from iss_assets.pipeline.run_history import (
     subjects_in_flight,
     unless_made,
 )
-from iss_assets.pipeline.staleness import marts_state, patient_states, stale_patients, study_state
+from iss_assets.pipeline.staleness import (
+    marts_state,
+    patient_states,
+    stale_by_job,
+    stale_patients,
+    study_state,
+)
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Warehouse
 
@@ -45,14 +51,20 @@ def observe(
     end_dead_runs(instance)
     warehouse = Warehouse(settings.warehouse_path, settings.warehouse)
     folder = open_study(settings) if folder is None else folder
-    stale = stale_patients(folder, settings)
-    signature = signature_of(folder, settings.reading) if stale else None
+    stale, words = stale_by_job(stale_patients(folder, settings))
+    signature = signature_of(folder, settings.reading) if stale or words else None
     study = study_state(folder, settings)
     marts = unless_made(instance, MARTS, marts_state(warehouse, settings.warehouse.sql_dir))
-    subjects = [*stale, *([STUDY] if study else []), *([MARTS] if marts else [])]
+    subjects = [
+        *stale,
+        *(subject_of(WORDS_JOB, patient) for patient in words),
+        *([STUDY] if study else []),
+        *([MARTS] if marts else []),
+    ]
     return StudyState(
         enrolled=folder.patient_ids,
         stale=patient_states(signature.patients, settings, stale) if signature else {},
+        words=patient_states(signature.patients, settings, words) if signature else {},
         unsettled=signature.unsettled if signature else {},
         partitions=known_patients(instance),
         in_flight=subjects_in_flight(instance),

@@ -1,8 +1,8 @@
 """Which runs the study needs now: one pure function from the state of the study to the runs to request.
 
-A subject is a patient, the study folder as a whole, or the marts. Its *state* is a hash of what it is to be made from
-and of what is recorded of it now, so a run that achieved anything changes it. Runs are requested for a state, and failures are
-counted per state: new files, new settings or new code make a new one and are tried at once.
+A subject is a patient, the words of one, the study folder as a whole, or the marts. Its *state* is a hash of what it is to
+be made from and of what is recorded of it now, so a run that achieved anything changes it. Runs are requested for a state, and
+failures are counted per state: new files, new settings or new code make a new one and are tried at once.
 """
 
 from __future__ import annotations
@@ -20,6 +20,15 @@ MARTS = "marts"
 PAGES = "pages"
 """Subject of the run that writes the last of the pages."""
 PATIENT_JOB = "patient"
+WORDS_JOB = "words"
+"""Job that recognizes what a patient says: it takes longer than much of the rest together, and comes after all patients'."""
+_WORDS_OF = "words of "
+
+
+def subject_of(job: str, patient: str) -> str:
+    """Return the subject of a patient's run of a job; runs of their words have subjects of their own."""
+    return f"{_WORDS_OF}{patient}" if job == WORDS_JOB else patient
+
 
 LASTING_ERRORS = frozenset(
     {
@@ -88,6 +97,8 @@ class StudyState:
         Enrolled patients with something to do, to their state.
     unsettled : mapping
         Patients with videos that may still be copied in, to those videos' names.
+    words : mapping
+        Enrolled patients with words to recognize in sound that is stored, to their state.
     partitions : collection of str
         Patients that Dagster knows.
     in_flight : collection of str
@@ -111,6 +122,7 @@ class StudyState:
     study: str | None = None
     marts: str | None = None
     marts_at: float | None = None
+    words: Mapping[str, str] = field(default_factory=dict)
     backfilled: Collection[str] = frozenset()
 
 
@@ -126,7 +138,7 @@ class Request:
     @property
     def partition(self) -> str | None:
         """The patient; None for runs about the whole study."""
-        return self.subject if self.job == PATIENT_JOB else None
+        return self.subject.removeprefix(_WORDS_OF) if self.job in (PATIENT_JOB, WORDS_JOB) else None
 
 
 @dataclass(frozen=True)
@@ -206,7 +218,8 @@ def plan(study: StudyState, now: float, settings: SensorSettings) -> Plan:
     enrolled, known = set(study.enrolled), set(study.partitions)
     # training and reports are in flight too, under subjects of their own, and do not delay patients
     in_progress = set(study.in_flight) & (enrolled | known)
-    room = settings.batch - len(in_progress)
+    listening = {patient for patient in enrolled | known if subject_of(WORDS_JOB, patient) in study.in_flight}
+    room = settings.batch - len(in_progress) - len(listening)
     # those tried least come first, so that a patient who fails does not delay the others
     for patient in sorted(
         study.stale, key=lambda p: (len(_tries(study.attempts.get(p, ()), study.stale[p])), p)
@@ -217,12 +230,26 @@ def plan(study: StudyState, now: float, settings: SensorSettings) -> Plan:
             waiting[patient] = "a video may still be being copied"
         elif patient in study.backfilled:
             waiting[patient] = "a backfill is in progress"
+        elif patient in listening:
+            waiting[patient] = "a run is in progress"
         elif room <= 0:
             waiting[patient] = "enough runs are queued"
         elif ask(PATIENT_JOB, patient, study.stale[patient]):
             room -= 1
+    extracting = bool(in_progress) or any(r.job == PATIENT_JOB for r in requests)
+    for patient in sorted(enrolled & study.words.keys()):
+        subject = subject_of(WORDS_JOB, patient)
+        if extracting:
+            waiting[subject] = "runs of patients come first"
+        elif patient in study.backfilled:
+            waiting[subject] = "a backfill is in progress"
+        elif room <= 0:
+            waiting[subject] = "enough runs are queued"
+        elif ask(WORDS_JOB, subject, study.words[patient]):
+            room -= 1
     if study.marts is not None:
-        busy = bool(in_progress) or any(r.job == PATIENT_JOB for r in requests)
+        # words that are only requested now are not waited for: pages show the rest before them, and then again with them
+        busy = extracting or bool(listening)
         overdue = study.marts_at is not None and now - study.marts_at >= settings.marts_wait_s
         if busy and not overdue:
             waiting[MARTS] = "runs of patients are in progress"

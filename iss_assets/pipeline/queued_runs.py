@@ -25,7 +25,7 @@ from iss_assets.pipeline.cluster import LOCATION, ClusterProblem
 from iss_assets.pipeline.dagster_private import last_heartbeat
 from iss_assets.pipeline.home import without_folders
 from iss_assets.pipeline.job_runs import Load, Outcome
-from iss_assets.pipeline.planning import MARTS, PATIENT_JOB
+from iss_assets.pipeline.planning import MARTS, PATIENT_JOB, WORDS_JOB
 from iss_assets.pipeline.run_history import (
     IN_PROGRESS,
     PARTITION_TAG,
@@ -125,7 +125,7 @@ def run_in_queue(
     in_progress = {
         (found.job_name, found.tags.get(PARTITION_TAG) or found.tags.get(STATE_TAG)): found.run_id
         for found in instance.get_runs(dg.RunsFilter(statuses=list(IN_PROGRESS)))
-        if found.job_name in (PATIENT_JOB, MARTS)
+        if found.job_name in (PATIENT_JOB, WORDS_JOB, MARTS)
     }
     quiet_since = time.monotonic()
     while waiting or followed:

@@ -19,7 +19,7 @@ import dagster as dg
 
 from iss_assets.pipeline.dagster_private import BulkActionStatus
 from iss_assets.pipeline.partition_keys import PATIENTS
-from iss_assets.pipeline.planning import MARTS, PATIENT_JOB, Attempt, can_heal
+from iss_assets.pipeline.planning import MARTS, PATIENT_JOB, WORDS_JOB, Attempt, can_heal, subject_of
 from iss_assets.pipeline.staleness import FEATURE_TABLES, PATIENT_TABLES, PROMPT_TABLES
 
 PID_TAG, HOST_TAG, PROCESS_TAG = "iss/pid", "iss/host", "iss/process"
@@ -180,9 +180,14 @@ def require_unfinished(instance: dg.DagsterInstance, run_id: str) -> None:
 
 
 def subjects_in_flight(instance: dg.DagsterInstance) -> frozenset[str]:
-    """Return the patients and study-wide jobs of all runs in progress, however they were launched."""
-    runs = instance.get_runs(dg.RunsFilter(statuses=list(IN_PROGRESS)))
-    return frozenset(run.tags.get(PARTITION_TAG) or run.tags.get(SUBJECT_TAG) or run.job_name for run in runs)
+    """Return the patients, words and study-wide jobs of all runs in progress, however they were launched."""
+
+    def subject(run: dg.DagsterRun) -> str:
+        if patient := run.tags.get(PARTITION_TAG):
+            return subject_of(run.job_name, patient)
+        return run.tags.get(SUBJECT_TAG) or run.job_name
+
+    return frozenset(subject(run) for run in instance.get_runs(dg.RunsFilter(statuses=list(IN_PROGRESS))))
 
 
 def runs_at_work(instance: dg.DagsterInstance) -> int:
@@ -255,7 +260,7 @@ def backfilled_patients(instance: dg.DagsterInstance) -> frozenset[str]:
     """Return the patients whose runs a backfill is launching, of the job or of assets chosen in the UI."""
     patients: set[str] = set()
     for backfill in instance.get_backfills(status=BulkActionStatus.REQUESTED):
-        if backfill.job_name == PATIENT_JOB:
+        if backfill.job_name in (PATIENT_JOB, WORDS_JOB):
             patients.update(backfill.partition_names or ())
         elif backfill.asset_backfill_data is not None:
             subsets = backfill.asset_backfill_data.target_subset.partitions_subsets_by_asset_key

@@ -24,7 +24,7 @@ from iss_assets.evaluation.check_ins.study import CODE_VERSION as CHECK_INS_VERS
 from iss_assets.evaluation.comparable import LeftOut, comparable_folds, experiments_with_old_levels
 from iss_assets.evaluation.study import CODE_VERSION as EVALUATION_VERSION
 from iss_assets.features.prompts import READINGS_CODE_VERSION
-from iss_assets.features.registry import FEATURES
+from iss_assets.features.registry import FEATURES, feature_named
 from iss_assets.intake.folder import (
     StudyFolder,
     consent_rows,
@@ -92,6 +92,17 @@ FEATURE_TABLES = (*(name for feature in FEATURES for name in feature.table_names
 
 PROMPT_TABLES = (Recording.PROMPT.inventory, *video_tables(Recording.PROMPT), PromptReadings.__table__)
 """Tables of the Question 10 readings, those that are switched off included; they are made patient by patient too."""
+
+WORD_TABLES = (
+    *(recording.named(name) for recording in Recording for name in feature_named("words").table_names),
+    PromptReadings.__table__,
+)
+"""Tables that runs of their own make, the job `words`, when the rest of all patients is done."""
+
+_HEARD = frozenset(
+    recording.named(name) for recording in Recording for name in feature_named("words").source_names
+)
+"""Tables that words are recognized in."""
 
 SCORES_CODE_VERSION = "2"
 """Raised when the same survey row yields a different row of ``bpi_scores``. 2: offsets are no longer lost, and the offset
@@ -429,6 +440,9 @@ def check_ins_are_stale(warehouse: Warehouse, settings: Settings) -> bool:
     return recorded != check_ins_fingerprint(warehouse, settings)
 
 
+_CHECKS_OF = "checks of "
+
+
 def stale_patients(folder: StudyFolder, settings: Settings) -> dict[str, list[str]]:
     """Return the patients of the study folder that need a run, with the tables that are stale.
 
@@ -500,10 +514,33 @@ def stale_patients(folder: StudyFolder, settings: Settings) -> dict[str, list[st
         )
         outdated += ["thermal"] if removed else []
         outdated += [table for table in lapsed.get(patient, []) if table not in outdated]
-        outdated += [f"checks of {table}" for table in without_checks.get(patient, [])]
+        outdated += [f"{_CHECKS_OF}{table}" for table in without_checks.get(patient, [])]
         if outdated:
             stale[patient] = outdated
     return stale
+
+
+def stale_by_job(
+    stale: Mapping[str, Sequence[str]],
+) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """Return what the runs of patients bring up to date, and what those of their words do afterwards.
+
+    Words of a patient wait while the sound that they are recognized in is stale itself.
+
+    Parameters
+    ----------
+    stale : mapping
+        See `stale_patients`.
+    """
+    first: dict[str, list[str]] = {}
+    later: dict[str, list[str]] = {}
+    for patient, tables in stale.items():
+        words = [table for table in tables if table.removeprefix(_CHECKS_OF) in WORD_TABLES]
+        if rest := [table for table in tables if table not in words]:
+            first[patient] = rest
+        if words and not _HEARD & {*rest}:
+            later[patient] = words
+    return first, later
 
 
 def _inventory(warehouse: Warehouse, recording: Recording) -> dict[str, list[dict[str, Any]]]:

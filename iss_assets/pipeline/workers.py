@@ -19,15 +19,14 @@ from iss_assets.media.isolation import end_with_parent
 from iss_assets.media.journal import Journal, Suspect
 from iss_assets.pipeline.home import open_instance, without_folders
 from iss_assets.pipeline.job_runs import Load, Outcome, run_job
+from iss_assets.pipeline.planning import PATIENT_JOB, subject_of
 from iss_assets.pipeline.run_history import end_dead_runs
 from iss_assets.settings import Settings
 from iss_assets.warehouse.engine import keep_running
 
 
-def run_patients(
-    patients: Sequence[str], settings: Settings, load: Load, folder: StudyFolder | None = None
-) -> Iterator[Outcome]:
-    """Run the patient job for each patient, in as many processes as the settings say, and yield outcomes as they come.
+class Workers:
+    """The pool, for as long as one command needs it: started when there is something to run, and kept from job to job.
 
     A worker that dies takes the others of its pool with it. Patients who had not started continue in a new pool; those
     in progress come last, one at a time, so that they disturb nobody else again. The video that was being read is then
@@ -35,8 +34,6 @@ def run_patients(
 
     Parameters
     ----------
-    patients : sequence of str
-        Whom to run.
     settings : Settings
         Workers, threads, and where the home is.
     load : callable
@@ -45,57 +42,73 @@ def run_patients(
         The read of the study folder that the runs work on: each gets its patient's part. Without, each reads the
         folder.
     """
-    together, alone = list(patients), list[str]()
-    suspects_of: dict[str, set[Suspect]] = {}
-    failed_starts = 0
-    while together or alone:
-        batch = together or alone[:1]
-        unfinished = yield from _in_pool(batch, settings, load, folder)
-        if not unfinished:
-            together, alone = [], alone if together else alone[1:]
-            continue
-        with open_instance(settings, many_runs=True) as instance:
-            interrupted = unfinished & set(end_dead_runs(instance))
-        # a patient whose worker dies again at the same video, or at none that is known, would do so forever
-        hopeless = set()
-        for patient in interrupted:
-            suspects = set(Journal(settings.journal_dir).suspects(patient))
-            if patient in suspects_of and suspects <= suspects_of[patient]:
-                hopeless.add(patient)
-            suspects_of.setdefault(patient, set()).update(suspects)
-        failed_starts = 0 if interrupted else failed_starts + 1
-        if failed_starts > 1:
-            hopeless = set(unfinished)
-        for patient in sorted(hopeless):
-            yield Outcome(
-                patient,
-                "",
-                False,
-                "a worker process died, and again when it was tried once more (workers.log in the home)",
-            )
-        if together:
-            together = [p for p in together if p in unfinished - interrupted - hopeless]
-            alone += sorted(interrupted - hopeless)
-        else:
-            alone = [p for p in alone if p not in hopeless]
 
+    def __init__(self, settings: Settings, load: Load, folder: StudyFolder | None = None) -> None:
+        self._settings = settings
+        self._load = load
+        self._folder = folder
+        self._pool: ProcessPoolExecutor | None = None
+        self._size = 0
 
-def _in_pool(
-    patients: Sequence[str], settings: Settings, load: Load, folder: StudyFolder | None
-) -> Generator[Outcome, None, set[str]]:
-    """Run patients in a pool of workers; return those who are unfinished because a worker died."""
-    workers = min(settings.run.workers, len(patients))
-    environment = {
-        "ISS_RUN__WORKERS": str(workers),
-        "ISS_RUN__THREADS": str(max(1, settings.run.threads // workers)),
-        "OMP_NUM_THREADS": str(max(1, settings.run.threads // workers)),
-    }
-    unfinished = set(patients)
-    with ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), initializer=_start_worker, initargs=(environment,)
-    ) as pool:
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+    def run(self, patients: Sequence[str], job: str = PATIENT_JOB) -> Iterator[Outcome]:
+        """Run a job for each patient, in as many processes as the settings say, and yield outcomes as they come.
+
+        Parameters
+        ----------
+        patients : sequence of str
+            Whom to run.
+        job : str
+            The job, of one partition per patient.
+        """
+        together, alone = list(patients), list[str]()
+        suspects_of: dict[str, set[Suspect]] = {}
+        failed_starts = 0
+        while together or alone:
+            batch = together or alone[:1]
+            unfinished = yield from self._in_pool(batch, job)
+            if not unfinished:
+                together, alone = [], alone if together else alone[1:]
+                continue
+            with open_instance(self._settings, many_runs=True) as instance:
+                interrupted = unfinished & set(end_dead_runs(instance))
+            # a patient whose worker dies again at the same video, or at none that is known, would do so forever
+            hopeless = set()
+            for patient in interrupted:
+                suspects = set(Journal(self._settings.journal_dir).suspects(patient))
+                if patient in suspects_of and suspects <= suspects_of[patient]:
+                    hopeless.add(patient)
+                suspects_of.setdefault(patient, set()).update(suspects)
+            failed_starts = 0 if interrupted else failed_starts + 1
+            if failed_starts > 1:
+                hopeless = set(unfinished)
+            for patient in sorted(hopeless):
+                yield Outcome(
+                    subject_of(job, patient),
+                    "",
+                    False,
+                    "a worker process died, and again when it was tried once more (workers.log in the home)",
+                )
+            if together:
+                together = [p for p in together if p in unfinished - interrupted - hopeless]
+                alone += sorted(interrupted - hopeless)
+            else:
+                alone = [p for p in alone if p not in hopeless]
+
+    def _in_pool(self, patients: Sequence[str], job: str) -> Generator[Outcome, None, set[str]]:
+        """Run patients in a pool of workers; return those who are unfinished because a worker died."""
+        unfinished = set(patients)
+        pool = self._open(min(self._settings.run.workers, len(patients)))
         futures = {
-            pool.submit(partial(_run_patient, load, folder and folder.part_of(patient)), patient): patient
+            pool.submit(
+                partial(_run_patient, self._load, self._folder and self._folder.part_of(patient), job),
+                patient,
+            ): patient
             for patient in patients
         }
         try:
@@ -106,7 +119,8 @@ def _in_pool(
                 except BrokenProcessPool:
                     continue
                 except Exception as error:
-                    outcome = Outcome(patient, "", False, without_folders(f"{type(error).__name__}: {error}"))
+                    reason = without_folders(f"{type(error).__name__}: {error}")
+                    outcome = Outcome(subject_of(job, patient), "", False, reason)
                 unfinished.discard(patient)
                 yield outcome
         except BaseException:
@@ -114,7 +128,33 @@ def _in_pool(
             for process in list((pool._processes or {}).values()):
                 process.terminate()
             raise
-    return unfinished
+        if unfinished:
+            self._close()
+        return unfinished
+
+    def _open(self, size: int) -> ProcessPoolExecutor:
+        """Return a pool of so many workers, who share the threads: the one that is there, if it is of that size."""
+        if self._pool is None or self._size != size:
+            self._close()
+            threads = str(max(1, self._settings.run.threads // size))
+            environment = {
+                "ISS_RUN__WORKERS": str(size),
+                "ISS_RUN__THREADS": threads,
+                "OMP_NUM_THREADS": threads,
+            }
+            self._pool = ProcessPoolExecutor(
+                size,
+                multiprocessing.get_context("spawn"),
+                initializer=_start_worker,
+                initargs=(environment,),
+            )
+            self._size = size
+        return self._pool
+
+    def _close(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown()
+            self._pool = None
 
 
 def _start_worker(environment: Mapping[str, str]) -> None:
@@ -130,9 +170,14 @@ def _start_worker(environment: Mapping[str, str]) -> None:
     faulthandler.enable()
 
 
-def _run_patient(load: Load, part: StudyFolder | None, patient: str) -> Outcome:
+def _run_patient(load: Load, part: StudyFolder | None, job: str, patient: str) -> Outcome:
     outcome = run_job(
-        load, _worker_instance(), "patient", patient, partitions=(patient, patient), folder=part
+        load,
+        _worker_instance(),
+        job,
+        subject_of(job, patient),
+        partitions=(patient, patient),
+        folder=part,
     )
     _freeze_loaded_objects()
     return outcome

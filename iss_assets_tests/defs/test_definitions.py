@@ -11,7 +11,7 @@ import pytest
 from iss_assets.build import build_defs
 from iss_assets.defs.assets.common import metadata_key
 from iss_assets.features.registry import is_on
-from iss_assets.pipeline.staleness import SCORES_CODE_VERSION
+from iss_assets.pipeline.staleness import SCORES_CODE_VERSION, WORD_TABLES
 from iss_assets.settings import PromptSettings, Settings, VideoSettings, WarehouseSettings
 
 SNAKE_CASE = re.compile(r"(dagster/)?[a-z0-9]+(_[a-z0-9]+)*")
@@ -61,6 +61,26 @@ def test_a_setting_changes_the_code_versions_of_what_is_made_with_it_and_of_no_o
     assert {"videos", "frames", "faces", "landmarks", "audio", "video_quality"} <= changed
     assert not {"patients", "bpi_scores", "cv_splits", "experiment_results", "study_report"} & changed
     assert before["bpi_scores"] == SCORES_CODE_VERSION
+
+
+def test_words_have_a_job_of_their_own_where_they_are_recognized_and_nothing_of_a_patient_waits_for_them(
+    settings: Settings,
+) -> None:
+    def jobs(*, enabled: bool) -> dict[str, set[str]]:
+        words = settings.words.model_copy(update={"enabled": enabled})
+        chosen = settings.model_copy(update={"words": words, "prompt": PromptSettings(enabled=True)})
+        graph = build_defs(chosen)
+        return {
+            name: {
+                key.to_user_string() for key in graph.resolve_job_def(name).asset_layer.executable_asset_keys
+            }
+            for name in ("patient", *(job.name for job in graph.jobs or () if job.name == "words"))
+        }
+
+    without, having = jobs(enabled=False), jobs(enabled=True)
+    assert without.keys() == {"patient"}
+    assert having["words"] == set(WORD_TABLES)
+    assert having["patient"] == without["patient"] >= {"voice_features", "prompt_audio", "video_quality"}
 
 
 def inputs(name: str, settings: Settings) -> set[str]:

@@ -21,10 +21,10 @@ from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
 from iss_assets.build import build_defs
 from iss_assets.defs.resources import WarehouseResource
-from iss_assets.defs.sensors import build_sensors
+from iss_assets.defs.sensors import build_sensors, to_result
 from iss_assets.intake.folder import StudyFolderError
 from iss_assets.pipeline.observing import observe
-from iss_assets.pipeline.planning import MARTS, STUDY
+from iss_assets.pipeline.planning import MARTS, STUDY, Plan, Request
 from iss_assets.pipeline.run_history import STATE_TAG, SUBJECT_TAG, backfilled_patients, errors_of
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Warehouse
@@ -200,6 +200,17 @@ def test_nobody_is_run_twice_at_once(site: Site) -> None:
         job_name="patient", status=dg.DagsterRunStatus.STARTED, tags={"dagster/partition": "0001"}
     )
     site.instance.add_run(run)
+    assert "0001" not in site.subjects() and "0002" in site.subjects()
+
+
+def test_a_run_of_words_is_requested_for_its_patient_and_known_by_its_words(site: Site) -> None:
+    request = Request("words", "words of 0001", "state", "key")
+    with dg.build_sensor_context(instance=site.instance) as context:
+        (made,) = to_result(Plan(requests=(request,)), context).run_requests or ()
+    assert (made.job_name, made.partition_key, made.tags[SUBJECT_TAG]) == ("words", "0001", "words of 0001")
+    tags = {"dagster/partition": "0001"}
+    site.instance.add_run(dg.DagsterRun(job_name="words", status=dg.DagsterRunStatus.STARTED, tags=tags))
+    assert observe(site.instance, site.settings()).in_flight == {"words of 0001"}
     assert "0001" not in site.subjects() and "0002" in site.subjects()
 
 

@@ -9,7 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from iss_assets.pipeline.planning import MARTS, STUDY, Attempt, Plan, Request, StudyState, can_heal, plan
+from iss_assets.pipeline.planning import (
+    MARTS,
+    PATIENT_JOB,
+    STUDY,
+    WORDS_JOB,
+    Attempt,
+    Plan,
+    Request,
+    StudyState,
+    can_heal,
+    plan,
+    subject_of,
+)
 from iss_assets.settings import SensorSettings
 
 NOW = 1_800_000_000.0
@@ -167,6 +179,58 @@ def test_marts_wait_for_patients_and_follow_when_all_is_quiet() -> None:
     assert not plan(state_of(marts="m", marts_at=NOW, in_flight={MARTS}), NOW, SETTINGS).requests
 
 
+def test_words_come_when_no_patient_is_being_extracted_and_the_pages_do_not_wait_for_them() -> None:
+    both = {"enrolled": ["0001", "0002"], "partitions": ["0001", "0002"]}
+    early = plan(state_of(**both, stale={"0001": "a"}, words={"0002": "w"}, marts="m"), NOW, SETTINGS)
+    assert subjects(early) == ["0001"]
+    assert early.waiting["words of 0002"] == "runs of patients come first"
+    still = plan(state_of(**both, in_flight={"0001"}, words={"0002": "w"}), NOW, SETTINGS)
+    assert not still.requests
+    quiet = plan(state_of(**both, words={"0001": "v", "0002": "w"}, marts="m", marts_at=NOW), NOW, SETTINGS)
+    assert subjects(quiet) == ["words of 0001", "words of 0002", MARTS]
+    first = quiet.requests[0]
+    assert (first.job, first.partition, first.key) == ("words", "0001", "words of 0001:v:first")
+
+
+def test_words_that_are_being_recognized_hold_back_the_pages_their_patient_and_nobody_else() -> None:
+    both = {"enrolled": ["0001", "0002"], "partitions": ["0001", "0002"], "in_flight": {"words of 0001"}}
+    decision = plan(
+        state_of(
+            **both,
+            stale={"0001": "a", "0002": "b"},
+            words={"0001": "v", "0002": "w"},
+            marts="m",
+            marts_at=NOW,
+        ),
+        NOW,
+        SETTINGS,
+    )
+    assert subjects(decision) == ["0002"]
+    assert decision.waiting["0001"] == "a run is in progress"
+    more = plan(state_of(**both, words={"0001": "v", "0002": "w"}, marts="m", marts_at=NOW), NOW, SETTINGS)
+    assert subjects(more) == ["words of 0002"]
+    overdue = plan(state_of(**both, marts="m", marts_at=NOW - 1000), NOW, SETTINGS)
+    assert subjects(overdue) == [MARTS]
+
+
+def test_words_that_cannot_be_recognized_are_given_up_and_their_patient_is_not() -> None:
+    attempts = {"words of 0001": [Attempt("run", "w", NOW, can_heal=False)]}
+    decision = plan(state_of(words={"0001": "w"}, attempts=attempts, marts="m"), NOW, SETTINGS)
+    assert decision.given_up.keys() == {"words of 0001"}
+    assert subjects(decision) == [MARTS]
+    assert subjects(plan(state_of(stale={"0001": "a"}, attempts=attempts), NOW, SETTINGS)) == ["0001"]
+    many = [f"{i:04d}" for i in range(5)]
+    portion = plan(
+        state_of(
+            enrolled=many, partitions=many, in_flight={"words of 0000"}, words=dict.fromkeys(many[1:], "w")
+        ),
+        NOW,
+        SETTINGS,
+    )
+    assert subjects(portion) == ["words of 0001", "words of 0002"]
+    assert portion.waiting["words of 0003"] == "enough runs are queued"
+
+
 def test_training_and_reports_block_nothing_else() -> None:
     decision = plan(
         state_of(stale={}, in_flight={"forest_pain|3", "reports"}, marts="m", marts_at=NOW), NOW, SETTINGS
@@ -192,16 +256,19 @@ def test_what_is_wrong_with_the_folder_is_kept_by_a_run_of_its_own() -> None:
     assert decision.requests[0].partition is None
 
 
-IDS = st.sampled_from([f"{i:04d}" for i in range(6)])
+IDS_OF_ALL = [f"{i:04d}" for i in range(6)]
+IDS = st.sampled_from(IDS_OF_ALL)
+WORDS = IDS.map(lambda patient: subject_of(WORDS_JOB, patient))
 SEEN = st.builds(
     StudyState,
     enrolled=st.frozensets(IDS),
     stale=st.dictionaries(IDS, st.sampled_from("ab")),
+    words=st.dictionaries(IDS, st.sampled_from("ab")),
     unsettled=st.dictionaries(IDS, st.just(("v.mp4",))),
     partitions=st.frozensets(IDS),
-    in_flight=st.frozensets(st.one_of(IDS, st.sampled_from([STUDY, MARTS]))),
+    in_flight=st.frozensets(st.one_of(IDS, WORDS, st.sampled_from([STUDY, MARTS]))),
     attempts=st.dictionaries(
-        st.one_of(IDS, st.sampled_from([STUDY, MARTS])),
+        st.one_of(IDS, WORDS, st.sampled_from([STUDY, MARTS])),
         st.lists(
             st.builds(
                 Attempt,
@@ -224,18 +291,26 @@ SEEN = st.builds(
 def test_whatever_is_seen_the_plan_keeps_its_promises(state: StudyState) -> None:
     decision = plan(state, NOW, SETTINGS)
     asked = subjects(decision)
-    patients = [r.subject for r in decision.requests if r.partition]
+    patients = [r.subject for r in decision.requests if r.job == PATIENT_JOB]
+    words = [r.partition for r in decision.requests if r.job == WORDS_JOB]
     assert len(set(asked)) == len(asked)
     assert not set(asked) & set(state.in_flight)
     assert not set(asked) & set(decision.waiting) and not set(asked) & set(decision.given_up)
     assert set(patients) <= set(state.enrolled) & set(state.stale)
     assert not set(patients) & set(state.unsettled)
-    assert len(patients) <= SETTINGS.batch
+    assert len(patients) + len(words) <= SETTINGS.batch
+    assert not (patients and words)
+    assert set(words) <= set(state.enrolled) & set(state.words)
+    assert not set(words) & set(state.backfilled)
+    # two runs of one patient would wait for each other
+    busy = {*state.in_flight, *(p for p in IDS_OF_ALL if subject_of(WORDS_JOB, p) in state.in_flight)}
+    assert not {*patients, *words} & busy
     assert set(patients) <= set(state.partitions) | set(decision.add_partitions)
     assert set(decision.add_partitions) == set(state.enrolled) - set(state.partitions)
     assert not set(patients) & set(state.backfilled)
     # everybody with something to do is asked for, waits, or was given up: nobody is forgotten
     todo = set(state.stale) & set(state.enrolled)
+    todo |= {subject_of(WORDS_JOB, p) for p in set(state.words) & set(state.enrolled)}
     assert todo == todo & (set(asked) | set(decision.waiting) | set(decision.given_up))
     for request in decision.requests:
         tries = list(state.attempts.get(request.subject, ()))

@@ -25,7 +25,8 @@ def load():
 
 if __name__ == "__main__":
     Settings().home.mkdir(parents=True, exist_ok=True)
-    list(workers.run_patients(["0001"], Settings(), load))
+    with workers.Workers(Settings(), load) as started:
+        list(started.run(["0001"]))
 """
 
 

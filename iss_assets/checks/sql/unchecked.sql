@@ -1,9 +1,20 @@
--- One row per patient and table whose rows are newer than its check results, whose checks never ended (the run was
--- killed), or were made with other settings or code. Results of checks that no longer exist do not count.
-with made as (
+-- One row per patient and table whose rows, or those that its rules also read ($sources of $readers), are newer than its
+-- check results, whose checks never ended (the run was killed), or were made with other settings or code. Results of checks
+-- that no longer exist do not count.
+with stored as (
     select patient_id, table_name, max(made_at) as made_at
     from extractions
     group by patient_id, table_name
+),
+also_read as (
+    select unnest($readers) as table_name, unnest($sources) as source
+),
+made as (
+    select s.patient_id, s.table_name, max(greatest(s.made_at, coalesce(o.made_at, s.made_at))) as made_at
+    from stored as s
+    left join also_read as r on r.table_name = s.table_name
+    left join stored as o on o.patient_id = s.patient_id and o.table_name = r.source
+    group by s.patient_id, s.table_name
 ),
 checked as (
     select patient_id, asset, min(evaluated_at) as evaluated_at, bool_and(fingerprint = $fingerprint) as current

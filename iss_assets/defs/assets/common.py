@@ -38,6 +38,9 @@ PROMPT_GROUP = "question_10"
 TEXTS_TAG = {"stage": PROMPT_GROUP, "about": "the_study"}
 """Tags of what is about Question 10 and no patient: it is made with the study folder's tables."""
 
+WORDS_TAG = {"made_by": "words"}
+"""Tag of what the job `words` makes, after the runs of all patients."""
+
 
 def asset_group(group: str, recording: Recording) -> str:
     """Return the group of an asset in the graph: that of the narratives' asset, or the readings' own."""

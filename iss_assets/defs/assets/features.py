@@ -5,12 +5,13 @@ from functools import partial
 
 import dagster as dg
 
-from iss_assets.defs.assets.common import asset_group, describe
+from iss_assets.defs.assets.common import WORDS_TAG, asset_group, describe
 from iss_assets.defs.assets.video_work import Extracted, Pass, Video, extract
 from iss_assets.defs.partitions import patients_partitions
 from iss_assets.defs.resources import WarehouseResource
 from iss_assets.features.registry import enabled_features, feature_named
 from iss_assets.features.stages import FeatureStage
+from iss_assets.pipeline.staleness import WORD_TABLES
 from iss_assets.protocol.recordings import Recording, enabled_recordings
 from iss_assets.schemas.registry import BY_NAME
 from iss_assets.settings import Settings
@@ -38,7 +39,13 @@ def _assets_of(feature: FeatureStage, recording: Recording, version: str) -> dg.
     group, kinds = asset_group(FEATURE_GROUP, recording), set(feature.kinds)
     specs = [
         dg.AssetSpec(
-            **describe(BY_NAME[recording.named(name)], feature.description, group=group, kinds=kinds),
+            **describe(
+                BY_NAME[recording.named(name)],
+                feature.description,
+                group=group,
+                kinds=kinds,
+                tags={"stage": group, **(WORDS_TAG if recording.named(name) in WORD_TABLES else {})},
+            ),
             deps=[recording.inventory, *(recording.named(source) for source in feature.source_names)],
             code_version=version,
             skippable=True,

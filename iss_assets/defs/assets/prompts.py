@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import dagster as dg
 
-from iss_assets.defs.assets.common import PROMPT_GROUP, TEXTS_TAG, describe, result
+from iss_assets.defs.assets.common import PROMPT_GROUP, TEXTS_TAG, WORDS_TAG, describe, result
 from iss_assets.defs.assets.reading import patient_lock
 from iss_assets.defs.assets.study import keep_patient_rows
 from iss_assets.defs.assets.video_work import require_current
@@ -63,6 +63,7 @@ def _readings(settings: Settings) -> dg.AssetsDefinition:
             "What was said is compared with every text of the study, word by word. The words themselves are not in it.",
             group=PROMPT_GROUP,
             kinds={"python", "duckdb"},
+            tags={"stage": PROMPT_GROUP, **WORDS_TAG},
         ),
         partitions_def=patients_partitions,
         deps=["prompts", Recording.PROMPT.inventory, _TRANSCRIPTS],

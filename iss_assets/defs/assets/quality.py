@@ -26,7 +26,7 @@ from iss_assets.protocol.reviews import Decision
 from iss_assets.schemas.video_quality import VideoQuality
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Replacement, Warehouse
-from iss_assets.warehouse.ledger import code_versions, ledger_entry
+from iss_assets.warehouse.ledger import WHOLE, code_versions, ledger_entry, read_ledger
 from iss_assets.warehouse.verdicts import (
     Verdict,
     stage_versions,
@@ -84,13 +84,15 @@ def quality_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             table = VideoQuality.from_rows(
                 [{**r, "patient_id": patient, "fingerprint": fingerprint} for r in rows]
             )
-            store.replace_all(
-                [
-                    Replacement(VideoQuality, table, {"patient_id": patient}),
-                    ledger_entry(patient, VideoQuality, fingerprint, len(rows)),
-                    *verdict_and_video_replacements(video_rows, verdicts),
-                ]
-            )
+            # rows that are the same keep the time at which they were made: what is newer than its checks is checked again
+            if verdicts or not _is_stored(store, patient, table, fingerprint):
+                store.replace_all(
+                    [
+                        Replacement(VideoQuality, table, {"patient_id": patient}),
+                        ledger_entry(patient, VideoQuality, fingerprint, len(rows)),
+                        *verdict_and_video_replacements(video_rows, verdicts),
+                    ]
+                )
         flags: dict[str, list[str]] = {}
         for row in rows:
             for flag in row["flags"]:
@@ -106,6 +108,18 @@ def quality_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         )
 
     return [video_quality]
+
+
+def _is_stored(store: Warehouse, patient: str, table: arrow.Table, fingerprint: str) -> bool:
+    """Return whether a patient's rows of ``video_quality`` are these already."""
+    with store.read(threads=1) as connection:
+        recorded = read_ledger(connection, patient).get((patient, WHOLE, VideoQuality.__table__))
+        stored = _fetch(connection, "select * from video_quality where patient_id = ?", patient)
+    return recorded == fingerprint and _by_video(stored) == _by_video(table)
+
+
+def _by_video(table: arrow.Table) -> dict[str, dict[str, Any]]:
+    return {row["video_id"]: row for row in table.to_pylist()}
 
 
 class Assessed(NamedTuple):

@@ -32,6 +32,8 @@ WINDOW_S: Final = 30.0
 
 _TOGETHER: Final = 2
 """Windows that are recognized together, which takes a sixth less time; more take more memory and no less time."""
+_KEPT: Final = 24
+"""Encoded windows that are kept for one piece, of 3 MB each."""
 _WORDLESS_S: Final = 0.6
 _LONGEST_WORD_S: Final = 1.0
 _EDGE_S: Final = 0.1
@@ -356,17 +358,18 @@ def _loaded_model(folder: Path | None, identity: str, threads: int) -> Any:
     from faster_whisper.audio import pad_or_trim
 
     class Model(WhisperModel):  # type: ignore[misc]  # a library without types
-        """Whisper that keeps the encoded window in which it detected the language, and does not encode it again."""
+        """Whisper that keeps encoded windows and does not encode them again: the language is detected in the longest one,
+        and doubtful ones are recognized twice."""
 
-        _encoded: tuple[bytes, Any] | None = None
+        _encoded: dict[bytes, Any]
 
         def language_of(self, sound: NDArray[np.float32]) -> tuple[str, float]:
             """Return the language of up to 30 s, and how sure it is."""
+            self._encoded = {}
             if not self.model.is_multilingual:
                 return "en", 1.0
             features = pad_or_trim(self.feature_extractor(sound)[..., :-1])
-            encoded = super().encode(features)
-            self._encoded = (_digest(features), encoded)
+            encoded = self.encode(features)
             token, probability = self.model.detect_language(encoded)[0][0]
             return token.removeprefix("<|").removesuffix("|>"), float(probability)
 
@@ -376,9 +379,11 @@ def _loaded_model(folder: Path | None, identity: str, threads: int) -> Any:
                 return StorageView.from_array(
                     np.concatenate([np.asarray(self.encode(one)) for one in features])
                 )
-            if self._encoded is not None and self._encoded[0] == _digest(features):
-                return self._encoded[1]
-            return super().encode(features)
+            if (made := self._encoded.get(key := _digest(features))) is None:
+                made = super().encode(features)
+                if len(self._encoded) < _KEPT:
+                    self._encoded[key] = made
+            return made
 
     # at its lower levels it logs about what is said
     logging.getLogger("faster_whisper").setLevel(logging.WARNING)
