@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 
@@ -261,9 +261,9 @@ def update_patients(
 ) -> None:
     """Run the stale patients, those that this made stale (a new video can be a copy of another's), and last the words."""
 
-    def waiting(of_job: Mapping[str, Sequence[str]]) -> list[str]:
+    def waiting(job: str, stale: Iterable[str]) -> list[str]:
         failed = {o.subject for o in summary.failed}
-        return [p for p in of_job if (not patients or p in patients) and p not in failed]
+        return [p for p in stale if (not patients or p in patients) and subject_of(job, p) not in failed]
 
     def execute(job: str, chosen: Sequence[str]) -> None:
         outcomes: Iterator[Outcome]
@@ -282,11 +282,14 @@ def update_patients(
                 merge_row_groups(Warehouse(settings.warehouse_path, settings.warehouse))
 
     with Workers(settings, load, folder) as workers:
+        first, later = stale_by_job(stale_patients(folder, settings))
         for _ in range(2):
-            if not (chosen := waiting(stale_by_job(stale_patients(folder, settings))[0])):
+            if not (chosen := waiting(PATIENT_JOB, first)):
                 break
             execute(PATIENT_JOB, chosen)
-        if chosen := waiting(stale_by_job(stale_patients(folder, settings))[1]):
+            first, later = stale_by_job(stale_patients(folder, settings))
+        # also of a patient whose run failed, as far as the sound is there
+        if chosen := waiting(WORDS_JOB, later):
             execute(WORDS_JOB, chosen)
 
 
