@@ -1,6 +1,7 @@
 """Levels of speech and background: loudness, signal-to-noise ratio, speech share, treble, clipping.
 
-They tell whether a listener would understand a decoded waveform. Nothing here looks at what is said.
+They tell whether a listener would understand a decoded waveform. Nothing here looks at what is said. The constant that many
+microphones add to every sample is no sound, and is taken out of everything.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ def speech_levels(samples: Samples, rate: int) -> SpeechLevels:
     SpeechLevels
         No value is NaN or infinite.
     """
-    if len(samples) == 0 or np.sqrt(_energy(samples) / len(samples)) < _SILENCE:
+    if len(samples) == 0 or np.sqrt(_variance(samples)) < _SILENCE:
         return SpeechLevels(None, None, None, 0.0, None, None)
     speaking = speech_windows(samples, rate)
     power = _window_power(samples, rate)[: len(speaking)]
@@ -111,8 +112,8 @@ def speech_levels(samples: Samples, rate: int) -> SpeechLevels:
 def speech_windows(samples: Samples, rate: int) -> NDArray[np.bool_]:
     """Return for each 32 ms window whether someone speaks (Silero VAD; the model is in the package, not downloaded).
 
-    The level is raised first, by at most 40 dB: a quiet voice is still a voice, and `loudness_lufs` reports that it is
-    quiet.
+    The track's mean is taken out, and the level is raised, by at most 40 dB: a quiet voice is still a voice, and
+    `loudness_lufs` reports that it is quiet.
 
     Parameters
     ----------
@@ -164,16 +165,24 @@ def _blocks(samples: Samples) -> Iterator[NDArray[np.float32]]:
     return (samples[start : start + _BLOCK] for start in range(0, len(samples), _BLOCK))
 
 
-def _energy(samples: Samples) -> float:
-    return sum(float(np.sum(np.square(block, dtype=np.float64))) for block in _blocks(samples))
+def _mean(samples: Samples) -> float:
+    return sum(float(np.sum(block, dtype=np.float64)) for block in _blocks(samples)) / len(samples)
+
+
+def _variance(samples: Samples) -> float:
+    mean = _mean(samples)
+    about = (np.sum(np.square(block.astype(np.float64) - mean)) for block in _blocks(samples))
+    return float(sum(about)) / len(samples)
 
 
 def _at_vad_rate(samples: Samples, rate: int) -> Iterator[NDArray[np.float32]]:
+    """Resample to the detector's rate, about the mean."""
     import soxr
 
+    mean = np.float32(_mean(samples)) if len(samples) else np.float32(0)
     stream = soxr.ResampleStream(rate, VAD_RATE, 1, dtype="float32", quality="HQ")
     for block in _blocks(samples):
-        yield stream.resample_chunk(block)
+        yield stream.resample_chunk(block - mean)
     yield stream.resample_chunk(np.empty(0, np.float32), last=True)
 
 
@@ -239,6 +248,7 @@ class PeakHistogram:
 
 
 def _window_power(samples: Samples, rate: int) -> NDArray[np.float64]:
+    """Return the power of each 32 ms window about its own mean, so that a drifting offset is no sound either."""
     edges = (
         np.arange(int(len(samples) / rate * VAD_RATE) // VAD_WINDOW + 1) * VAD_WINDOW * rate / VAD_RATE
     ).astype(np.int64)
@@ -246,8 +256,13 @@ def _window_power(samples: Samples, rate: int) -> NDArray[np.float64]:
     power = np.zeros(len(edges) - 1)
     for first in range(0, len(power), _BLOCK // VAD_WINDOW):
         own = edges[first : first + _BLOCK // VAD_WINDOW + 1]
-        total = np.concatenate([[0.0], np.cumsum(np.square(samples[own[0] : own[-1]], dtype=np.float64))])
-        power[first : first + len(own) - 1] = np.diff(total[own - own[0]]) / np.maximum(np.diff(own), 1)
+        part = samples[own[0] : own[-1]].astype(np.float64)
+        sizes = np.maximum(np.diff(own), 1)
+
+        def mean(values: NDArray[np.float64], own: Any = own, sizes: Any = sizes) -> NDArray[np.float64]:
+            return np.diff(np.concatenate([[0.0], np.cumsum(values)])[own - own[0]]) / sizes
+
+        power[first : first + len(own) - 1] = mean(np.square(part)) - np.square(mean(part))
     return np.maximum(power, 0)
 
 

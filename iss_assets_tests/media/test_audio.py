@@ -341,6 +341,20 @@ def test_noise_lowers_the_signal_to_noise_ratio_to_what_was_mixed() -> None:
     np.testing.assert_allclose(np.array(found, float), [30, 20, 10], atol=4)
 
 
+@pytest.mark.parametrize("drift", [0.0, 0.005])
+def test_a_constant_that_a_microphone_adds_is_no_noise_and_hides_no_speech(drift: float) -> None:
+    rng = np.random.default_rng(0)
+    clear = librosa.resample(voice(8.0), orig_sr=44100, target_sr=22050) * 0.1
+    clear = (clear + rng.normal(0, 1e-4, len(clear))).astype(np.float32)
+    offset = (0.05 + np.linspace(0, drift, len(clear))).astype(np.float32)
+    without, having = speech_levels(clear, 22050), speech_levels(clear + offset, 22050)
+    assert without.noise_dbfs is not None and without.speech_share > 0.3
+    for name in ("noise_dbfs", "snr_db", "high_band_db", "mid_band_db", "loudness_lufs"):
+        assert getattr(having, name) == pytest.approx(getattr(without, name), abs=0.1), name
+    assert having.speech_share == pytest.approx(without.speech_share, abs=0.03)
+    assert speech_levels(np.full(22050, 0.05, np.float32), 22050).noise_dbfs is None
+
+
 def test_a_low_pass_takes_the_energy_above_four_kilohertz() -> None:
     from scipy.signal import butter, sosfilt
 
@@ -384,7 +398,7 @@ def test_what_is_measured_block_by_block_is_what_the_whole_gives() -> None:
     whole = pyloudnorm.Meter(rate).integrated_loudness(sound.astype(np.float64))
     assert levels.loudness_lufs == pytest.approx(whole, abs=1e-6)
 
-    resampled = soxr.resample(sound, rate, speech.VAD_RATE, quality="HQ")
+    resampled = soxr.resample(sound - sound.mean(), rate, speech.VAD_RATE, quality="HQ")
     top = np.percentile(np.abs(resampled), 99.9)
     blocks = speech._at_vad_rate(sound, rate)
     assert speech._percentile_of_size(blocks, 99.9, len(resampled)) == pytest.approx(top, rel=1e-5)

@@ -338,10 +338,10 @@ def _trimmed(words: Iterable[Word], speaking: NDArray[np.bool_]) -> Iterator[Wor
 
 
 def _prepared(samples: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
-    """Return the samples at Whisper's rate, raised if they are quiet: a quiet voice is still a voice."""
+    """Return the samples at Whisper's rate, about their mean, raised if they are quiet: a quiet voice is still a voice."""
     import soxr
 
-    sound = soxr.resample(samples, rate, WHISPER_RATE, quality="HQ").astype(np.float32)
+    sound = soxr.resample(samples - samples.mean(), rate, WHISPER_RATE, quality="HQ").astype(np.float32)
     gain = gain_for(sound)
     return np.clip(sound * gain, -1, 1).astype(np.float32) if gain > 1 else sound
 
