@@ -3,26 +3,33 @@
 A synthetic voice (hibari-tts) says invented sentences about pain and medicines, with and without noise. Printed are the share
 of words that are wrong, with and without hotwords, and the processor time, for windows recognized at once and for the same
 windows sentence by sentence, as Whisper goes through a long recording. With clips, whose words are not known, the ways are
-compared by time and by their number of words.
+compared by time and by their number of words. With ``--minutes 5 30``, printed is the memory of a process that recognizes the
+words of a stored sound of that length, in which somebody speaks all the time.
 """
 
 from __future__ import annotations
 
 import argparse
 import functools
+import io
+import multiprocessing
+import resource
 import time
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import av
 import numpy as np
+import soundfile
 import soxr
 from numpy.typing import NDArray
 
 from iss_assets.features.prompts import comparable_words, word_error_rate
 from iss_assets.features.words import transcription
+from iss_assets.features.words.measure import words_of_waveform
 from iss_assets.settings import WordSettings
 
 RATE = 22050
@@ -170,14 +177,41 @@ def sound_of(path: Path) -> NDArray[np.float32] | None:
     return np.concatenate([frame.to_ndarray()[0] for frame in frames])
 
 
+def of_lengths(minutes: Sequence[float]) -> None:
+    """Print how much memory it takes to recognize the words of a stored sound, as a worker does, by its length."""
+    print("\n| minutes of sound | peak of the process, MB | words | processor time, s |\n|---|---|---|---|")
+    said = np.concatenate([spoken(story) for story in STORIES])
+    for length in minutes:
+        stored = io.BytesIO()
+        sound = np.resize(said, round(length * 60 * RATE))
+        soundfile.write(stored, sound, RATE, format="FLAC", subtype="PCM_24")
+        # a new process: the highest of this one is that of the voice
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+            peak, words, took = process.submit(words_in_a_worker, stored.getvalue()).result()
+        print(f"| {length:.0f} | {peak:.0f} | {words} | {took:.0f} |", flush=True)
+
+
+def words_in_a_worker(waveform: bytes) -> tuple[float, int, float]:
+    """Return the peak of this process in MB, how many words it has recognized, and its processor time in seconds."""
+    _, rows = words_of_waveform(waveform, WordSettings())
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_maxrss / 1000, len(rows["transcript_words"]), used.ru_utime + used.ru_stime
+
+
 def main() -> int:
     """Print the tables."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--clips", type=Path, help="folder of real clips")
+    parser.add_argument(
+        "--minutes", type=float, nargs="*", help="lengths of sound to measure memory with, and nothing else"
+    )
     parser.add_argument("--tiny", action="store_true", help="a part of one narrative")
     options = parser.parse_args()
+    if options.minutes:
+        of_lengths(options.minutes)
+        return 0
     stories = (STORIES[0][:1],) if options.tiny else STORIES
     recognize(spoken(stories[0][:1]), WordSettings())  # load the model
     of_texts(stories)
