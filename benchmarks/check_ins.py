@@ -90,7 +90,7 @@ class Said:
         Probabilities of which that was asked.
     mixed, reached, size : float
         Correlation that the mixed model finds, that the linear model for known patients reaches, and the size of the sign
-        without what learning from few patients hides.
+        without what learning from few patients hides; NaN where the report does not state one.
     mixed_holds, reached_holds, size_holds : bool
         Whether their intervals hold the planted effect.
     covered : dict of str to float
@@ -153,9 +153,10 @@ def study(truth: Truth, seed: int) -> Said:
     assert sign is not None
     share = sign.correlation / sign.points
     linear = next(c.value for c in found if c.kind == FOLLOWS and c.model == "pain_now_ridge")
+    stated = [c for c in found if c.kind == FOLLOWS and c.model == "pain_now_ridge" and c.verdict == YES]
     size = (
-        size_of_sign(fit_ridge, x, of, around, 1, SETTINGS)
-        if truth.effect
+        size_of_sign(fit_ridge, x, of, around, stated[0].known, SETTINGS)
+        if stated
         else Interval(None, None, None, 0, "none")
     )
     made, covered = asked_of_likely(predicted, of)
@@ -253,20 +254,23 @@ def tables(made: dict[Truth, list[Said]]) -> None:
                  [s.beats for s in said], [s.useful for s in said])  # fmt: skip
         print(start[truth], " | ".join(percent(kind) for kind in kinds), "|")
     print(
-        f"\n{head} mixed model | holds it | known patient: reached | holds it | size of the sign | holds it |\n"
-        + "|---" * 11
+        f"\n{head} mixed model | holds it | known patient: reached | holds it | size of the sign | holds it | stated in |\n"
+        + "|---" * 12
         + "|"
     )
     for truth, said in made.items():
         if truth.effect:
-            sizes = (("mixed", "mixed_holds"), ("reached", "reached_holds"), ("size", "size_holds"))
+            stated = [s for s in said if not np.isnan(s.size)]
+            sizes = (("mixed", said), ("reached", said), ("size", stated))
             print(
                 start[truth],
                 " | ".join(
-                    f"{np.nanmean([getattr(s, value) for s in said]):.2f} | {percent([getattr(s, held) for s in said])}"
-                    for value, held in sizes
+                    f"{np.nanmean([getattr(s, name) for s in of]):.2f} | {percent([getattr(s, f'{name}_holds') for s in of])}"
+                    if of
+                    else "– | –"
+                    for name, of in sizes
                 ),
-                "|",
+                f"| {len(stated)} |",
             )
     names = list(next(iter(made.values()))[0].covered)
     print(f"\n{head} " + " | ".join(names) + " |\n" + "|---" * (5 + len(names)) + "|")

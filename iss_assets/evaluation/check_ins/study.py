@@ -48,7 +48,7 @@ from iss_assets.schemas.check_ins import (
 )
 from iss_assets.settings import CheckInSettings
 
-CODE_VERSION: Final = "6"
+CODE_VERSION: Final = "7"
 """Version of this package; increase it with every change of a figure."""
 
 _KEYS = ["target", "protocol", "known", "model"]
