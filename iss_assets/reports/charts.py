@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 import pandas as pd
 from markupsafe import Markup, escape
@@ -484,6 +484,10 @@ def accuracy_bars(accuracies: pd.DataFrame, title: str) -> Markup:
     return _svg(width, at.bottom + (60 if named else 24), summary, body, wide=True)
 
 
+_CHARACTER: Final = 6.6
+"""Mean width of a character of a row's label, in pixels; a little more than in the fonts that the style sheet names."""
+
+
 def interval_plot(
     rows: Sequence[IntervalRow],
     title: str,
@@ -493,7 +497,6 @@ def interval_plot(
     middle: float | None = 0.5,
     reference_words: str = "best baseline",
     digits: int = 3,
-    names_width: float = 190.0,
 ) -> Markup:
     """Draw estimates with their intervals, a diamond for the paper's figure, a line at `reference`.
 
@@ -513,12 +516,11 @@ def interval_plot(
         Name of the reference.
     digits : int
         Decimal places of the estimates.
-    names_width : float
-        Width of the names on the left, in pixels.
     """
-    step, width = 24.0, 720.0
-    signed = extent[0] < 0
-    at = _Axes(names_width, width - (160 if signed else 110), 16, 26 + step * len(rows), extent, (0, 1))
+    step, signed = 24.0, extent[0] < 0
+    left = max((_CHARACTER * len(row.label) for row in rows), default=0.0) + 24
+    at = _Axes(left, left + 340, 16, 26 + step * len(rows), extent, (0, 1))
+    width = at.right + (160 if signed else 110)
 
     def x(value: float) -> float:
         return at.x(min(extent[1], max(extent[0], value)))

@@ -155,11 +155,17 @@ def likely_lines(metrics: pd.DataFrame, target: str, known: int, settings: Check
         return []
     without = found.get((guess, "told"))
     head = f"{_title(target)}, {situation(known)}, {model_title(model).lower()}: "
+    compared = f" (without the video for {_of_ten(without.estimate)})" if without is not None else ""
     if told.estimate == 0:
         use = "is too wide to be of use for every one of them: the model cannot tell"
+        if without is not None:
+            compared = (
+                f" (without the video it is of use for {_of_ten(without.estimate)})"
+                if without.estimate
+                else ", and neither could a guess without the video"
+            )
     else:
         use = f"is narrow enough to be of use for {_of_ten(told.estimate)}"
-    compared = f" (without the video for {_of_ten(without.estimate)})" if without is not None else ""
     line = f"{head}the range holds the answer of {_of_ten(covered.estimate)} check-ins, and {use}{compared}."
     severe = found.get((model, "covered_severe"))
     if severe is not None and severe.patients > 1:
@@ -186,13 +192,11 @@ def change_lines(metrics: pd.DataFrame, target: str, known: int) -> list[str]:
     if (model, "changes_detected") not in found or (model, "false_alarms") not in found:
         return []
 
-    def share(name: str) -> str:
-        return f"{found[name, 'changes_detected']:.0%} of important changes"
-
-    last = f", the last answer {share(LAST_ANSWER)}" if (LAST_ANSWER, "changes_detected") in found else ""
+    before = found.get((LAST_ANSWER, "changes_detected"))
+    last = "" if before is None else f", the last answer {before:.0%}"
     return [
-        f"{_title(target)}, {situation(known)}: the {model_title(model).lower()} detects {share(model)}{last}. Where there is none, "
-        f"it gives a false alarm {found[model, 'false_alarms']:.0%} of the time."
+        f"{_title(target)}, {situation(known)}: the {model_title(model).lower()} detects {found[model, 'changes_detected']:.0%} of "
+        f"important changes{last}. Where there is none, it gives a false alarm {found[model, 'false_alarms']:.0%} of the time."
     ]
 
 
@@ -286,12 +290,17 @@ def _calibration(bins: pd.DataFrame, target: str, known: int) -> dict[str, Any] 
     return {"title": f"{_title(target)}, {situation(known)}", "plots": plots}
 
 
-def _decisions(benefits: pd.DataFrame, known: int) -> list[dict[str, Any]]:
-    """Draw the model with the largest net benefit and its interval against everyone and the guesses that do not see the patient."""
+def _decisions(benefits: pd.DataFrame, shown: int) -> list[dict[str, Any]]:
+    """Draw the model with the largest net benefit and its interval against everyone and the guesses that do not see the patient.
+
+    An event that came too seldom in the situation that is shown is drawn in the one with most known check-ins where it came often
+    enough.
+    """
     made = []
-    guess = without_video(known)
-    for key, rows in benefits[benefits["known"] == known].groupby(["target", "event"], sort=False):
+    for key, every in benefits.groupby(["target", "event"], sort=False):
         target, event = cast(tuple[str, str], key)
+        known = shown if shown in set(every["known"]) else int(every["known"].max())
+        rows, guess = every[every["known"] == known], without_video(known)
         mean = rows.groupby("acted_on", sort=False)["net_benefit"].mean()
         models = [str(m) for m in mean.index if m not in (EVERYONE, guess, ROOM)]
         if not models:
@@ -326,13 +335,13 @@ def _usefulness(usefulness: pd.DataFrame) -> t.DataTable:
             "Event",
             "Situation",
             "Model",
+            "More good",
             "n",
             "Check-ins",
             "Events",
             "Gain",
             "p",
             "p (Holm)",
-            "More good",
         ],
         [
             (
@@ -340,13 +349,13 @@ def _usefulness(usefulness: pd.DataFrame) -> t.DataTable:
                 EVENTS[r.event],
                 situation(r.known),
                 model_title(r.model),
+                t.Cell(r.verdict, css="good" if r.verdict == YES else ""),
                 int(r.patients),
                 int(r.check_ins),
                 int(r.events),
                 t.with_interval(r.gain, r.low, r.high, 3, signed=True),
                 t.p_value(r.p_value),
                 t.p_value(r.p_value_holm),
-                t.Cell(r.verdict, css="good" if r.verdict == YES else ""),
             )
             for r in rows_of(usefulness)
         ],

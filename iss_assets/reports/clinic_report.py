@@ -19,6 +19,7 @@ from iss_assets.evaluation.check_ins.learned import METRIC as SIZE_OF_SIGN
 from iss_assets.evaluation.check_ins.metrics import METRICS
 from iss_assets.evaluation.check_ins.protocols import LAST_ANSWER
 from iss_assets.evaluation.frames import Rows, frame_or_empty, number_or_none, rows_of
+from iss_assets.evaluation.intervals import COVERAGE_OF_FOUR
 from iss_assets.modeling.check_ins import GROUPS, SENSORS
 from iss_assets.protocol.targets import BY_NAME as TARGETS
 from iss_assets.reports import charts
@@ -120,11 +121,20 @@ def _context(inputs: ClinicReportInputs) -> dict[str, Any]:
         "metrics": [_metrics(metrics, name) for name in names],
         "patients": [_patients(patients, name, min((k for k in known if k), default=0)) for name in names],
         "claims": _claims(claims),
+        "few": _few(claims),
         **asked,
         "confidence": f"{settings.confidence:.0%}",
         "important": f"{settings.important_change:g}",
         "samples": f"{settings.bootstrap_samples:,}",
     }
+
+
+def _few(claims: pd.DataFrame) -> str:
+    """Say that intervals over very few patients are too short, where there are any."""
+    fewest = claims.loc[claims["estimate"].notna(), "patients"].min() if len(claims) else t.FEW
+    if pd.isna(fewest) or fewest >= t.FEW:
+        return ""
+    return f"Intervals over fewer than {t.FEW} patients, as here in places, are too short to be relied on: {COVERAGE_OF_FOUR}."
 
 
 def _title(target: str) -> str:
@@ -165,7 +175,7 @@ def _gains(added: pd.DataFrame, effects: pd.DataFrame) -> Any:
     title = f"{_title(str(rows['target'].iloc[0]))}, {situation(known)}: points by which the mean error gets smaller"
     return {
         "title": title,
-        "svg": charts.interval_plot(lines, title, extent=(-end, end), middle=0.0, digits=2, names_width=270),
+        "svg": charts.interval_plot(lines, title, extent=(-end, end), middle=0.0, digits=2),
     }
 
 
@@ -232,7 +242,7 @@ def _ups_and_downs(claims: pd.DataFrame, metrics: pd.DataFrame) -> Any:
     if not rows:
         return None
     title = "Correlation of predictions and answers within patients"
-    return charts.interval_plot(rows, title, extent=(-1.0, 1.0), middle=0.0, digits=2, names_width=360)
+    return charts.interval_plot(rows, title, extent=(-1.0, 1.0), middle=0.0, digits=2)
 
 
 def _errors(metrics: pd.DataFrame, target: str, known: int) -> dict[str, Any]:
@@ -265,7 +275,6 @@ def _errors(metrics: pd.DataFrame, target: str, known: int) -> dict[str, Any]:
             middle=None,
             reference_words="last answer",
             digits=2,
-            names_width=290,
         ),
     }
 
@@ -363,7 +372,7 @@ def _patients(patients: pd.DataFrame, target: str, known: int) -> t.DataTable:
 def _claims(claims: pd.DataFrame) -> t.DataTable:
     return t.simple(
         "Every claim that was tested.",
-        ["Answer", "Model", "Situation", "Claim", "Against", "n", "Found", "p", "p (Holm)", "Supported"],
+        ["Answer", "Model", "Situation", "Claim", "Against", "Supported", "n", "Found", "p", "p (Holm)"],
         [
             (
                 _title(r.target),
@@ -371,11 +380,11 @@ def _claims(claims: pd.DataFrame) -> t.DataTable:
                 situation(r.known),
                 r.claim,
                 model_title(r.against).lower() if r.against else "",
+                t.Cell(r.verdict, css="good" if r.verdict == "yes" else ""),
                 int(r.patients),
                 t.with_interval(r.estimate, r.low, r.high, 2, signed=True),
                 t.p_value(r.p_value),
                 t.p_value(r.p_value_holm),
-                t.Cell(r.verdict, css="good" if r.verdict == "yes" else ""),
             )
             for r in rows_of(claims)
         ],

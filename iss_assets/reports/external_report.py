@@ -421,9 +421,7 @@ def _interval_plot(results: pd.DataFrame, rules: pd.DataFrame, classes: int) -> 
     title = f"Mean accuracy over patients, {'two' if classes == 2 else 'four'} classes"
     return {
         "title": title,
-        "svg": charts.interval_plot(
-            lines, title, best, reference_words="best simple rule here", names_width=230
-        ),
+        "svg": charts.interval_plot(lines, title, best, reference_words="best simple rule here"),
     }
 
 

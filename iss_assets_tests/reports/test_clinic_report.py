@@ -13,7 +13,7 @@ import pytest
 from iss_assets.evaluation.check_ins.study import CheckInInputs, evaluate_check_ins
 from iss_assets.modeling import check_ins as modeling
 from iss_assets.protocol.targets import target
-from iss_assets.reports.clinic_questions import change_lines, likely_lines, needed_lines, useful
+from iss_assets.reports.clinic_questions import change_lines, likely_lines, needed_lines, questions, useful
 from iss_assets.reports.clinic_report import ClinicReportInputs, write_clinic_report
 from iss_assets.schemas.check_ins import CheckInPatientsNeeded
 from iss_assets.settings import CheckInSettings
@@ -121,6 +121,28 @@ def test_acting_on_a_model_is_recommended_only_where_it_is_shown(verdict: str, w
     assert line.startswith(f"Acting on the predicted probability of an answer of 7 or more {words}")
 
 
+def test_an_event_that_is_rare_among_known_patients_is_drawn_for_new_ones(made: SimpleNamespace) -> None:
+    benefits = made.tables["check_in_benefits"].to_pandas()
+    frames = {name: table.to_pandas() for name, table in made.tables.items()}
+
+    def titles(rows: pd.DataFrame) -> list[str]:
+        return [d["title"] for d in questions(frames | {"check_in_benefits": rows}, 3, SETTINGS)["decisions"]]
+
+    drawn = "Pain now, {}: net benefit of acting on an answer of 7 or more"
+    assert drawn.format("after 3 check-ins") in titles(benefits)
+    assert drawn.format("for new patients") in titles(benefits[benefits["known"] == 0])
+
+
+def test_intervals_over_very_few_patients_are_said_to_be_too_short(
+    made: SimpleNamespace, tmp_path: Path
+) -> None:
+    warning = "Intervals over fewer than 5 patients, as here in places, are too short to be relied on"
+    assert warning not in text(made.page)
+    claims = made.tables["check_in_claims"].to_pandas().assign(patients=4)
+    inputs = ClinicReportInputs(made.tables | {"check_in_claims": claims}, SETTINGS)
+    assert warning in text(write_clinic_report(inputs, tmp_path / "few.html").read_text("utf-8"))
+
+
 def test_each_event_has_a_sentence_of_its_own() -> None:
     severe, worse = useful(usefulness(severe="no", worse="yes"))
     assert "not shown" in severe
@@ -208,7 +230,7 @@ def test_important_changes_are_told_in_a_sentence() -> None:
         [*rows, ("last_answer", "changes_detected", 0.06)], columns=["model", "metric", "estimate"]
     ).assign(target="pain_now", known=3)
     assert change_lines(frame, "pain_now", 3) == [
-        "Pain now, after 3 check-ins: the linear model detects 15% of important changes, the last answer 6% of important changes. "
+        "Pain now, after 3 check-ins: the linear model detects 15% of important changes, the last answer 6%. "
         "Where there is none, it gives a false alarm 4% of the time."
     ]
     assert change_lines(frame.iloc[1:], "pain_now", 3) == []
@@ -226,7 +248,6 @@ def ranges(told: float, severe: tuple[float, float | None], patients: int = 9) -
 @pytest.mark.parametrize(
     ("told", "words"),
     [
-        (0.0, "is too wide to be of use for every one of them: the model cannot tell"),
         (0.04, "is narrow enough to be of use for fewer than 1 of 10"),
         (0.7, "is narrow enough to be of use for 7 of 10"),
         (1.0, "is narrow enough to be of use for 10 of 10"),
@@ -239,6 +260,16 @@ def test_a_model_that_cannot_tell_is_said_to_be_one(told: float, words: str) -> 
     )
     assert f"{words} (without the video for 2 of 10)." in line
     assert "Take care" not in line
+
+
+def test_where_no_range_is_of_use_the_line_says_whether_one_is_without_the_video() -> None:
+    said = "and is too wide to be of use for every one of them: the model cannot tell"
+    frame = ranges(0.0, (0.9, 0.95))
+    (line,) = likely_lines(frame, "pain_now", 3, SETTINGS)
+    assert f"{said} (without the video it is of use for 2 of 10)." in line
+    frame.loc[(frame["model"] == "first_answers") & (frame["metric"] == "told"), "estimate"] = 0.0
+    (line,) = likely_lines(frame, "pain_now", 3, SETTINGS)
+    assert f"{said}, and neither could a guess without the video." in line
 
 
 def test_ranges_that_miss_severe_answers_are_warned_of() -> None:

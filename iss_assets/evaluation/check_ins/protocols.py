@@ -27,9 +27,9 @@ NEW, KNOWN = "new patient", "known patient"
 TRAINING_MEAN, RUNNING_MEAN, LAST_ANSWER = "training_mean", "running_mean", "last_answer"
 FIRST_ANSWERS, TIME_OF_DAY, ROOM = "first_answers", "time_of_day", "room_and_phone"
 REFERENCES = {
-    LAST_ANSWER: "the patient's last answer",
-    RUNNING_MEAN: "the mean of the patient's earlier answers",
-    FIRST_ANSWERS: "the patient's first answers",
+    LAST_ANSWER: "the patient’s last answer",
+    RUNNING_MEAN: "the mean of the patient’s earlier answers",
+    FIRST_ANSWERS: "the patient’s first answers",
     TRAINING_MEAN: "the mean of other patients",
     TIME_OF_DAY: "the time of day",
     ROOM: "room, phone and time of day",
