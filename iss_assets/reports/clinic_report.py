@@ -17,7 +17,7 @@ from iss_assets.evaluation.check_ins.added_value import FORWARD, QUESTION, REVER
 from iss_assets.evaluation.check_ins.claims import FOLLOWS
 from iss_assets.evaluation.check_ins.learned import METRIC as SIZE_OF_SIGN
 from iss_assets.evaluation.check_ins.metrics import METRICS
-from iss_assets.evaluation.check_ins.protocols import LAST_ANSWER
+from iss_assets.evaluation.check_ins.protocols import LAST_ANSWER, ROOM
 from iss_assets.evaluation.frames import Rows, frame_or_empty, number_or_none, rows_of
 from iss_assets.evaluation.intervals import COVERAGE_OF_FOUR
 from iss_assets.modeling.check_ins import GROUPS, SENSORS
@@ -26,7 +26,7 @@ from iss_assets.reports import charts
 from iss_assets.reports import report_tables as t
 from iss_assets.reports.clinic_lines import answer, first_lines, model_title, sensors, situation, verb
 from iss_assets.reports.clinic_questions import questions
-from iss_assets.reports.templating import INVENTED, STUDY, Frame, write_page
+from iss_assets.reports.templating import INVENTED, STUDY, Frame, count, write_page
 from iss_assets.settings import CheckInSettings
 
 _ASKED = (
@@ -122,6 +122,7 @@ def _context(inputs: ClinicReportInputs) -> dict[str, Any]:
         "patients": [_patients(patients, name, min((k for k in known if k), default=0)) for name in names],
         "claims": _claims(claims),
         "few": _few(claims),
+        "sized": bool((metrics["metric"] == SIZE_OF_SIGN).any()),
         **asked,
         "confidence": f"{settings.confidence:.0%}",
         "important": f"{settings.important_change:g}",
@@ -220,25 +221,28 @@ def _steps(added: pd.DataFrame, target: str) -> t.DataTable:
 
 
 def _ups_and_downs(claims: pd.DataFrame, metrics: pd.DataFrame) -> Any:
-    rows = [
-        charts.IntervalRow(
-            f"{_title(r.target)}: {model_title(r.model).lower()}, {r.patients} patients",
-            float(r.estimate),
-            number_or_none(r.low),
-            number_or_none(r.high),
-        )
-        for r in rows_of(claims[(claims["claim"] == FOLLOWS) & claims["estimate"].notna()])
-    ]
-    rows += [
-        charts.IntervalRow(
-            f"{_title(r.target)}: the sign itself, as far as a sum of measures shows it",
-            float(r.estimate),
-            number_or_none(r.low),
-            number_or_none(r.high),
-            kind="baseline",
-        )
-        for r in rows_of(metrics[(metrics["metric"] == SIZE_OF_SIGN) & metrics["estimate"].notna()])
-    ]
+    rows: list[charts.IntervalRow] = []
+    for name, own in claims[(claims["claim"] == FOLLOWS) & claims["estimate"].notna()].groupby(
+        "target", sort=False
+    ):
+        of_sign = metrics[
+            (metrics["target"] == name) & (metrics["metric"] == SIZE_OF_SIGN) & metrics["estimate"].notna()
+        ]
+        lines = [
+            (r, model_title(r.model).lower(), "baseline" if r.model == ROOM else "model")
+            for r in rows_of(own)
+        ]
+        lines += [(r, "the sign itself", "baseline") for r in rows_of(of_sign)]
+        rows += [
+            charts.IntervalRow(
+                f"{_title(str(name))}: {words}, {count(r.patients, 'patient')}",
+                float(r.estimate),
+                number_or_none(r.low),
+                number_or_none(r.high),
+                kind=kind,
+            )
+            for r, words, kind in lines
+        ]
     if not rows:
         return None
     title = "Correlation of predictions and answers within patients"
