@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,9 @@ DAY_SPREAD = 1.5
 
 LEVEL_SPREAD = 1.5
 """Standard deviation of patients' levels."""
+
+Confounder = Literal["room", "phone", "time of day"]
+"""What may go along with pain without being a sign of it."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,7 @@ def invent_check_ins(
     *,
     effect: float = 0.0,
     confounded: float = 0.0,
+    confounder: Confounder = "room",
     seed: int = 0,
     folds: int = 10,
     noise_measures: int = 8,
@@ -61,8 +66,10 @@ def invent_check_ins(
     effect : float
         Correlation within patients between the sign in the voice and pain, -1 to 1.
     confounded : float
-        Correlation within patients between the room's light and pain; the light also shows in a measure of the face, which
-        has no sign of its own.
+        Correlation within patients between `confounder` and pain; it also shows in a measure of the face, which has no sign
+        of its own.
+    confounder : str
+        ``room`` (its light), ``phone`` (one of two, with more or less noise in the picture), or ``time of day``.
     seed : int
         Another seed invents another study.
     folds : int
@@ -88,12 +95,18 @@ def invent_check_ins(
         return np.asarray(drawn.ravel())
 
     sign, light, rest = days(), days(), days()
-    day = effect * sign + confounded * light + np.sqrt(1 - effect**2 - confounded**2) * rest
     level = np.clip(rng.normal(5, LEVEL_SPREAD, patients), 3, 7)
+    hours = rng.choice([8, 10, 13, 16, 19, 22], n)
+    around = light
+    if confounder == "phone":
+        # one of two phones
+        around = np.where(light > 0, 1.0, -1.0)
+    elif confounder == "time of day":
+        around = (hours // 6 - 2) / np.sqrt(2 / 3)
+    day = effect * sign + confounded * around + np.sqrt(1 - effect**2 - confounded**2) * rest
     pain = np.clip(np.round(level[of] + DAY_SPREAD * day), 0, 10)
     submission = [f"{ids[p]}-{i % check_ins + 1:02d}" for i, p in enumerate(of)]
     start = datetime(2021, 1, 4, tzinfo=UTC)
-    hours = rng.choice([8, 10, 13, 16, 19, 22], n)
     when = [start + timedelta(days=2 * int(i % check_ins), hours=int(h)) for i, h in enumerate(hours)]
     scores = pd.DataFrame(
         {
@@ -128,11 +141,17 @@ def invent_check_ins(
         "face": pd.DataFrame(
             {
                 **keys,
-                "face.brightness": own(light + 0.1 * rng.normal(size=n)),
+                "face.brightness": own(around + 0.1 * rng.normal(size=n)),
                 **{f"face.noise_{i}": own(days()) for i in range(noise_measures - half)},
             }
         ),
-        "quality": pd.DataFrame({**keys, "quality.luminance": own(light), "quality.noise": own(days())}),
+        "quality": pd.DataFrame(
+            {
+                **keys,
+                "quality.luminance": own(light),
+                "quality.noise": own(around if confounder == "phone" else days()),
+            }
+        ),
     }
     people = pd.DataFrame(
         {

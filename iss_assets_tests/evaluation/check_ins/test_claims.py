@@ -13,7 +13,7 @@ from iss_assets.evaluation.check_ins.protocols import ROOM
 from iss_assets.evaluation.verdicts import VERDICTS
 from iss_assets.reports.clinic_lines import first_lines
 from iss_assets.settings import CheckInSettings
-from iss_assets.synthetic.check_ins import invent_check_ins
+from iss_assets.synthetic.check_ins import Confounder, invent_check_ins
 from iss_assets_tests.evaluation.check_ins.conftest import evaluate
 
 
@@ -159,12 +159,14 @@ def test_all_claims_share_one_level(planted: SimpleNamespace, quick: CheckInSett
     assert {c.verdict for c in found} <= set(VERDICTS)
 
 
-@pytest.mark.parametrize("effect", [0.0, 0.5])
+@pytest.mark.parametrize(
+    ("confounder", "effect"), [("room", 0.0), ("room", 0.5), ("phone", 0.0), ("time of day", 0.0)]
+)
 def test_a_model_that_only_knows_the_room_is_exposed_and_one_that_knows_the_patient_is_not(
-    effect: float, quick: CheckInSettings
+    confounder: Confounder, effect: float, quick: CheckInSettings
 ) -> None:
-    """The light in the room goes along with pain, and shows in a measure of the face that has nothing else to say."""
-    study = invent_check_ins(29, 10, effect=effect, confounded=0.6, seed=2)
+    """Room, phone or time of day goes along with pain, and shows in a measure of the face that has nothing else to say."""
+    study = invent_check_ins(29, 10, effect=effect, confounded=0.6, confounder=confounder, seed=2)
     tables = evaluate(study, quick)
     # the naive figure would be a success: the face's measure goes along with pain within patients
     naive = tables["check_in_effects"].set_index("measure").loc["face: face.brightness"]
