@@ -26,8 +26,11 @@ from iss_assets.reports.clinic_lines import join, model_title, situation, situat
 from iss_assets.reports.templating import count
 from iss_assets.settings import CheckInSettings
 
+_STUDIES = (29, 112, 1000)
+"""Numbers of patients of studies that the page speaks of: the paper analyzes 29 and plans 112."""
+
 _MARKS = (10, 29, 112, 350, 1000)
-"""Numbers of patients written below a figure; the paper analyzes 29 and plans 112."""
+"""Numbers of patients written below a figure."""
 
 
 def questions(frames: Mapping[str, pd.DataFrame], shown: int, settings: CheckInSettings) -> dict[str, Any]:
@@ -57,6 +60,7 @@ def questions(frames: Mapping[str, pd.DataFrame], shown: int, settings: CheckInS
         "decisions": _decisions(frames["check_in_benefits"], shown),
         "usefulness": _usefulness(frames["check_in_usefulness"]),
         "needed_lines": needed_lines(needed),
+        "sizes": _sizes(frames["check_in_interval_reach"]),
         "reach": _reach(frames["check_in_interval_reach"], needed),
         "needed": _needed(needed),
         "act_from": f"{settings.act_from:.0%}",
@@ -122,7 +126,9 @@ def needed_lines(needed: pd.DataFrame) -> list[str]:
                 )
             else:
                 parts.append(f"{head}: cannot be said from {count(row.patients, 'patient')}")
-        lines.append(f"{_title(str(name))}. To know {'; '.join(parts)}.")
+        first = rows.iloc[0]
+        whose = f"{situation(int(first['known']))}, {model_title(str(first['model'])).lower()}"
+        lines.append(f"{_title(str(name))}, {whose}. To know {'; '.join(parts)}.")
     return lines
 
 
@@ -374,6 +380,23 @@ def _reach(reach: pd.DataFrame, needed: pd.DataFrame) -> list[dict[str, Any]]:
         svg = charts.reach_plot(_records(rows), wanted[target, quantity], _MARKS, title)
         made.append({"title": title, "svg": svg})
     return made
+
+
+def _sizes(reach: pd.DataFrame) -> t.DataTable:
+    """Return how far intervals would reach in studies of the sizes that the paper analyzes and plans, and of a thousand."""
+    rows = []
+    for key, own in reach.groupby(["target", "quantity"], sort=False):
+        target, quantity = cast(tuple[str, str], key)
+        of = own.set_index("patients")["reach"]
+        rows.append((_title(target), QUANTITIES[quantity], *(t.number(of.get(n), 2) for n in _STUDIES)))
+    return t.simple(
+        "How far an interval would reach to either side.",
+        ["Answer", "Quantity", *(f"{n:,} patients" for n in _STUDIES)],
+        rows,
+        "Too few patients to say how far intervals would reach in a study of another size.",
+        "In points of the scale of 0 to 10, for the correlation in its own units from −1 to 1. Half of the studies of that size would "
+        "do better.",
+    )
 
 
 def _needed(needed: pd.DataFrame) -> t.DataTable:

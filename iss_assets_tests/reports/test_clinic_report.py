@@ -162,9 +162,12 @@ def test_each_event_has_a_sentence_of_its_own() -> None:
     ],
 )
 def test_a_number_of_patients_is_stated_only_as_well_as_it_is_known(verdict: str, words: str) -> None:
-    row = {"target": "pain_now", "quantity": "mean_error", "patients": 12, "wanted": 0.25, "verdict": verdict}
+    row = {"target": "pain_now", "known": 3, "model": "pain_now_ridge", "quantity": "mean_error"}
+    row |= {"patients": 12, "wanted": 0.25, "verdict": verdict}
     (line,) = needed_lines(pd.DataFrame([row | {"needed": 40, "needed_low": 30, "needed_high": 55}]))
-    assert line.startswith("Pain now. To know the mean error to within 0.25 points: ")
+    assert line.startswith(
+        "Pain now, after 3 check-ins, linear model. To know the mean error to within 0.25 points: "
+    )
     assert words in line
     assert ("about" in line) == (verdict == "known")
     (alone,) = needed_lines(
@@ -222,6 +225,10 @@ def test_ranges_calibration_decisions_and_numbers_of_patients_are_on_the_page(ma
     assert all(line in words for line in needed_lines(needed))
     assert "net benefit of acting on an answer of 7 or more" in words
     assert "Pain now: how far the interval of the mean error reaches to either side" in words
+    reach = made.tables["check_in_interval_reach"].to_pandas()
+    own = reach[(reach["target"] == "pain_now") & (reach["quantity"] == "mean_error")].set_index("patients")
+    told = " ".join(f"{own.loc[n, 'reach']:.2f}" for n in (29, 112, 1000))
+    assert f"29 patients 112 patients 1,000 patients Pain now the mean error {told}" in words
 
 
 def test_important_changes_are_told_in_a_sentence() -> None:
