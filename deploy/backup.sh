@@ -1,7 +1,7 @@
 #!/bin/sh
 # Back up a shared study into a new folder; nothing has to be stopped.
 #   backup.sh FOLDER
-# Reads ISS_HOME, ISS_WAREHOUSE__DATA_PATH (a folder, not S3), and PGSERVICEFILE with the services iss and dagster.
+# Reads ISS_HOME, ISS_WAREHOUSE__DATA_PATH (a folder), and PGSERVICEFILE with the services iss and dagster.
 #
 # The order makes it consistent. The catalog is dumped first, in one snapshot of Postgres; data files are never changed, and
 # those that a later version of a table replaces stay for a day, so the copy that follows has every file that the dump names. That is

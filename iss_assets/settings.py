@@ -622,7 +622,8 @@ class WarehouseSettings(Section):
     ``postgres:host=db dbname=iss user=iss``. If empty, the warehouse is a file in the home. A password is refused here: libpq
     reads it from a file (``~/.pgpass``, ``PGPASSFILE``) or a service (``PGSERVICEFILE``)."""
     data_path: str | None = None
-    """The data of a shared warehouse: an absolute path of a folder that every host sees, or ``s3://bucket/folder``."""
+    """The data of a shared warehouse: an absolute path of a folder that every host sees. Object storage (S3) is refused: see
+    docs/shared_warehouse.md."""
     maintenance_cron: str = "0 3 * * *"
     """When a shared warehouse is tidied up (the schedule ``nightly_maintenance``), in cron syntax, in UTC."""
     lock_timeout_s: float = Field(600.0, gt=0)
@@ -667,8 +668,12 @@ class WarehouseSettings(Section):
     def _same_on_every_host(cls, path: str | None) -> str | None:
         if path is None or not path.strip():
             return None
-        if not (path.startswith("s3://") or Path(path).is_absolute()):
-            raise ValueError("write an absolute path, the same on every host, or s3://bucket/folder")
+        if "://" in path:
+            raise ValueError(
+                "object storage such as S3 is not supported yet: write the absolute path of a folder that every host sees"
+            )
+        if not Path(path).is_absolute():
+            raise ValueError("write an absolute path, the same on every host")
         return path.rstrip("/") + "/"
 
     @model_validator(mode="after")

@@ -1,6 +1,6 @@
 """The shared warehouse's engine: a DuckDB with the lake attached, which a process keeps running.
 
-The lake is DuckLake, DuckDB's own format: data in Parquet files, in a folder that every host sees or in S3, and a catalog in
+The lake is DuckLake, DuckDB's own format: data in Parquet files, in a folder that every host sees, and a catalog in
 Postgres. Its extensions come from packages (``pip install iss-assets[cluster]``); nothing is downloaded.
 
 Starting DuckDB with its extensions takes a tenth of a second and attaching another one, reading what the catalog says takes
@@ -27,7 +27,6 @@ INSTALL: Final = "pip install 'iss-assets[cluster]'"
 _LEAST_MEMORY_MB: Final = 1024
 """Parquet files are written and read by the row group, which takes more memory than DuckDB's own file."""
 _EXTENSIONS: Final = ("postgres_scanner", "ducklake")
-_NETWORK: Final = "httpfs"
 
 KEEPALIVE: Final = {
     "connect_timeout": "15",
@@ -115,8 +114,7 @@ def start(
     WarehouseError
         If an extension is missing, or the lake cannot be opened. The message has no connection string.
     """
-    names = [*_EXTENSIONS, *([_NETWORK] if str(settings.data_path).startswith("s3://") else [])]
-    paths = [extension(name) for name in names]
+    paths = [extension(name) for name in _EXTENSIONS]
     versions = {(str(path), path.stat().st_mtime_ns) for path in paths}
     connection = duckdb.connect(
         config={
@@ -141,11 +139,32 @@ def start(
         options += [] if create else ["create_if_not_exists false"]
         lake = _quoted(f"ducklake:postgres:{dsn(settings.catalog or '')}")
         connection.execute(f"attach {lake} as {DATABASE} ({', '.join(options)})")
+        _require_data_folder(connection, settings)
     except duckdb.Error as error:
         connection.close()
-        raise WarehouseError(f"the shared warehouse cannot be opened: {explained(error, settings)}") from None
+        text = explained(error, settings)
+        if "catalog version mismatch" in text:
+            text = f"its catalog is of another version of DuckLake; install the same version of iss-assets on every host. {text}"
+            text = text.partition(" To automatically migrate")[0]
+        raise WarehouseError(f"the shared warehouse cannot be opened: {text}") from None
+    except WarehouseError:
+        connection.close()
+        raise
     _verified.update(versions)
     return connection
+
+
+def _require_data_folder(connection: duckdb.DuckDBPyConnection, settings: WarehouseSettings) -> None:
+    """Refuse a folder without files where there should be some: writing into it would hide them from the other hosts."""
+    folder = Path(settings.data_path or "")
+    if folder.is_dir() and any(folder.iterdir()):
+        return
+    named = connection.execute(f"select coalesce(sum(file_count), 0) from ducklake_table_info('{DATABASE}')")
+    if named.fetchall() != [(0,)]:
+        raise WarehouseError(
+            "the data folder of the shared warehouse, ISS_WAREHOUSE__DATA_PATH, is missing or empty on this host, but tables have "
+            "files in it: is it mounted?"
+        )
 
 
 def explained(error: Exception, settings: WarehouseSettings) -> str:

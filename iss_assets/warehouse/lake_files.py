@@ -4,8 +4,6 @@ DuckLake removes the files that a transaction has written if its commit fails. I
 has carried it out and only the answer was lost; the catalog then names files that are gone. So before a commit its files get
 second names (hard links) in a folder beside the tables, from which they are put back: by the writer itself, or, if it dies in
 that moment, by the next one.
-
-In S3 there are no second names; see docs/shared_warehouse.md.
 """
 
 from __future__ import annotations
@@ -56,36 +54,28 @@ class Committing:
     """
 
     def __init__(self, settings: WarehouseSettings, name: str, since: float):
-        self._data = data_folder(settings)
-        self._folder = None if self._data is None else self._data / _FOLDER / name
-        for path in () if self._data is None else _files(self._data):
+        self._data = Path(str(settings.data_path))
+        self._folder = self._data / _FOLDER / name
+        for path in _files(self._data):
             if _made_at(path.name) >= int(since * 1000):
-                assert self._folder is not None and self._data is not None
                 second = self._folder / path.relative_to(self._data)
                 second.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
                 _link(path, second)
 
     def put_back(self) -> None:
         """Give every file its first name again."""
-        if self._folder is not None and self._data is not None:
-            for second in _files(self._folder):
-                _put_back(second, self._data / second.relative_to(self._folder))
+        for second in _files(self._folder):
+            _put_back(second, self._data / second.relative_to(self._folder))
 
     def forget(self) -> None:
         """Remove the second names."""
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
-
-
-def data_folder(settings: WarehouseSettings) -> Path | None:
-    """Return the folder of the data, None if they are in S3."""
-    return None if str(settings.data_path).startswith("s3://") else Path(str(settings.data_path))
+        shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def put_back_missing(settings: WarehouseSettings, session: Any) -> None:
     """Put back the files that the catalog names and that a writer, which died then, has removed; in the writer's turn."""
-    data = data_folder(settings)
-    if data is None or not (data / _FOLDER).is_dir() or not any((data / _FOLDER).iterdir()):
+    data = Path(str(settings.data_path))
+    if not (data / _FOLDER).is_dir() or not any((data / _FOLDER).iterdir()):
         return
     with session.cursor() as cursor:
         cursor.execute(NAMED)
@@ -99,8 +89,8 @@ def put_back_missing(settings: WarehouseSettings, session: Any) -> None:
 
 def forget_second_names(settings: WarehouseSettings, older_than_s: float) -> None:
     """Remove second names that writers have left which died; see `put_back_missing`, which comes first."""
-    data = data_folder(settings)
-    if data is not None and (data / _FOLDER).is_dir():
+    data = Path(str(settings.data_path))
+    if (data / _FOLDER).is_dir():
         for commit in (data / _FOLDER).iterdir():
             if commit.stat().st_mtime <= time.time() - older_than_s:
                 shutil.rmtree(commit, ignore_errors=True)

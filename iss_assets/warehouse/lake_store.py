@@ -92,8 +92,7 @@ class LakeStore:
 
     def prepare(self) -> None:
         """Make the data folder, and the lake in it."""
-        if not str(self.settings.data_path).startswith("s3://"):
-            Path(str(self.settings.data_path)).mkdir(parents=True, exist_ok=True, mode=0o700)
+        Path(str(self.settings.data_path)).mkdir(parents=True, exist_ok=True, mode=0o700)
         with self.catalog.locked(_WRITER, self.settings.lock_timeout_s) as session:
             start(self.settings, self.spill, create=True).close()
             self.catalog.begin_turn(session)

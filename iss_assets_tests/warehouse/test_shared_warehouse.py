@@ -25,7 +25,7 @@ from iss_assets.warehouse.moving import move_to_file, move_to_shared
 from iss_assets.warehouse.sql.build import build_models, run_tests, try_models
 from iss_assets.warehouse.sql.models import SqlModels, load_models
 from iss_assets.warehouse.sql.record import remove_gone
-from iss_assets_tests.lakes import database_of
+from iss_assets_tests.lakes import database_of, stop_engines
 from iss_assets_tests.made_up import tiny_study
 from iss_assets_tests.postgres import PostgresServer
 from iss_assets_tests.warehouse.test_database import splits
@@ -369,6 +369,9 @@ def test_half_of_the_settings_says_which_one_is_missing() -> None:
         WarehouseSettings(data_path="/data")
     with pytest.raises(ValidationError, match="absolute path"):
         WarehouseSettings(catalog="postgres:host=db dbname=iss", data_path="data")
+    for url in ("s3://bucket/lake", "gs://bucket/lake", "https://host/lake"):
+        with pytest.raises(ValidationError, match="S3 is not supported yet: write the absolute path"):
+            WarehouseSettings(catalog="postgres:host=db dbname=iss", data_path=url)
     with pytest.raises(ValidationError, match="encrypted storage"):
         WarehouseSettings(catalog="postgres:host=db dbname=iss", data_path="/data", key_file=Path("/key"))
 
@@ -392,6 +395,56 @@ def test_a_catalog_that_is_away_is_told_without_the_connection_string(
     with pytest.raises(WarehouseError, match="password authentication failed") as refused:
         tables.query("select 1")
     assert postgres.password not in str(refused.value) and "wrong" not in str(refused.value)
+
+
+def test_a_data_folder_that_is_not_mounted_is_neither_read_nor_written(tables: Warehouse) -> None:
+    tables.replace(CvSplits, splits("a"), {})
+    data = Path(str(tables.settings.data_path))
+    away = data.with_name("away")
+    data.rename(away)
+    for make in (lambda: None, data.mkdir):
+        make()
+        stop_engines()
+        for use in (lambda: tables.query("select 1"), lambda: tables.replace(CvSplits, splits("b"), {})):
+            with pytest.raises(WarehouseError, match=r"missing or empty on this host.*is it mounted"):
+                use()
+    assert not any(data.iterdir())
+    data.rmdir()
+    away.rename(data)
+    assert tables.query("select count(*) n from cv_splits")["n"].to_pylist() == [1]
+
+
+def test_another_folder_a_newer_catalog_and_a_role_without_rights_are_told_in_one_line(
+    tables: Warehouse, postgres: PostgresServer, tmp_path: Path
+) -> None:
+    tables.replace(CvSplits, splits("a"), {})
+    database, role, secret = (
+        database_of(str(tables.settings.catalog)),
+        f"guest{postgres.next_number()}",
+        "geheim",
+    )
+    postgres.execute(f"create role {role} login password '{secret}'")
+    with (tmp_path / "pgpass").open("a") as file:
+        file.write(f"127.0.0.1:*:*:{role}:{secret}\n")
+    (tmp_path / "other").mkdir()
+
+    def refused(**changed: str) -> str:
+        stop_engines()
+        other = Warehouse(tables.path, tables.settings.model_copy(update=changed))
+        with pytest.raises(WarehouseError) as error:
+            other.query("select count(*) from cv_splits")
+        assert "\n" not in str(error.value) and secret not in str(error.value)
+        return str(error.value)
+
+    assert "does not match existing data path" in refused(data_path=f"{tmp_path / 'other'}/")
+    guest = str(tables.settings.catalog).replace("user=iss", f"user={role}")
+    assert "permission denied for table ducklake_metadata" in refused(catalog=guest)
+    assert 'database "nowhere" does not exist' in refused(
+        catalog=str(tables.settings.catalog).replace(f"dbname={database}", "dbname=nowhere")
+    )
+    postgres.execute("update ducklake_metadata set value = '99.0' where key = 'version'", database)
+    assert "the same version of iss-assets on every host" in (said := refused())
+    assert "catalog version is 99.0" in said and "AUTOMATIC_MIGRATION" not in said
 
 
 def test_after_a_restart_of_the_database_the_next_use_goes_on(
