@@ -44,6 +44,7 @@ def jobs(clips: str | None, tiny: bool) -> dict[str, list[str]]:
         "marts",
         "encryption",
         "cluster",
+        "shared_writers",
         "features",
         "incremental",
         "scale",
