@@ -26,7 +26,7 @@ from iss_assets.warehouse.engine import keep_running
 
 
 class Workers:
-    """The pool, for as long as one command needs it: started when there is something to run, and kept from job to job.
+    """The pool, for as long as one command needs it: started when there is something to run, and kept for one job.
 
     A worker that dies takes the others of its pool with it. Patients who had not started continue in a new pool; those
     in progress come last, one at a time, so that they disturb nobody else again. The video that was being read is then
@@ -48,7 +48,7 @@ class Workers:
         self._load = load
         self._folder = folder
         self._pool: ProcessPoolExecutor | None = None
-        self._size = 0
+        self._pool_of = (0, "")
 
     def __enter__(self) -> Workers:
         return self
@@ -103,7 +103,7 @@ class Workers:
     def _in_pool(self, patients: Sequence[str], job: str) -> Generator[Outcome, None, set[str]]:
         """Run patients in a pool of workers; return those who are unfinished because a worker died."""
         unfinished = set(patients)
-        pool = self._open(min(self._settings.run.workers, len(patients)))
+        pool = self._open(min(self._settings.run.workers, len(patients)), job)
         futures = {
             pool.submit(
                 partial(_run_patient, self._load, self._folder and self._folder.part_of(patient), job),
@@ -132,9 +132,12 @@ class Workers:
             self._close()
         return unfinished
 
-    def _open(self, size: int) -> ProcessPoolExecutor:
-        """Return a pool of so many workers, who share the threads: the one that is there, if it is of that size."""
-        if self._pool is None or self._size != size:
+    def _open(self, size: int, job: str) -> ProcessPoolExecutor:
+        """Return a pool of so many workers, who share the threads: the one that is there, if it is of that size and job.
+
+        Each job has its own processes: with what another one has loaded as well, words of half an hour would take 1.9 GB.
+        """
+        if self._pool is None or self._pool_of != (size, job):
             self._close()
             threads = str(max(1, self._settings.run.threads // size))
             environment = {
@@ -148,7 +151,7 @@ class Workers:
                 initializer=_start_worker,
                 initargs=(environment,),
             )
-            self._size = size
+            self._pool_of = (size, job)
         return self._pool
 
     def _close(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -34,7 +33,10 @@ def measure_video(video: Mapping[str, Any], rows: SourceRows, settings: Settings
     sound = rows.of(Audio, ["waveform"])
     if not sound.num_rows:
         return {}
-    _, made = words_of_waveform(sound["waveform"][0].as_py(), settings.words, threads=settings.run.threads)
+    # half an hour is 75 MB, which need not be there twice
+    _, made = words_of_waveform(
+        sound["waveform"][0].as_buffer(), settings.words, threads=settings.run.threads
+    )
     return {t.__table__: pa.Table.from_pylist(made[t.__table__], schema=t.measured_schema()) for t in TABLES}
 
 
@@ -43,14 +45,14 @@ class StoredWaveform:
 
     Parameters
     ----------
-    blob : bytes
+    blob : bytes or pyarrow.Buffer
         ``audio.waveform``: FLAC, or no bytes for a track that could not be decoded.
     """
 
-    def __init__(self, blob: bytes) -> None:
+    def __init__(self, blob: bytes | pa.Buffer) -> None:
         import soundfile
 
-        self._file = soundfile.SoundFile(io.BytesIO(blob)) if blob else None
+        self._file = soundfile.SoundFile(pa.BufferReader(blob)) if len(blob) else None
         self.rate = self._file.samplerate if self._file else 0
 
     def __len__(self) -> int:
@@ -65,13 +67,13 @@ class StoredWaveform:
 
 
 def words_of_waveform(
-    blob: bytes, settings: WordSettings, *, threads: int = 1
+    blob: bytes | pa.Buffer, settings: WordSettings, *, threads: int = 1
 ) -> tuple[Transcript, dict[str, list[dict[str, Any]]]]:
     """Recognize the words of a stored waveform, and measure them.
 
     Parameters
     ----------
-    blob : bytes
+    blob : bytes or pyarrow.Buffer
         ``audio.waveform``.
     settings : WordSettings
         How words are recognized.
