@@ -45,7 +45,7 @@ criterion (``no_speech_threshold``, ``logprob_threshold``)."""
 _REPETITION: Final = 2.4
 """Text that compresses by more repeats itself: Whisper's own criterion for a failed recognition (``compression_ratio``)."""
 
-_PIECE_S: Final = 600.0
+_PIECE_S: Final = 300.0
 _SEARCH_S: Final = 60.0
 _QUIET_S: Final = 0.2
 
@@ -104,7 +104,7 @@ def transcribe(samples: Samples, rate: int, settings: WordSettings, *, threads: 
     Parameters
     ----------
     samples : ndarray of float32, shape (n,), or other `Samples`
-        Full scale is 1. Long ones are read and recognized in pieces of ten minutes, so that memory does not grow.
+        Full scale is 1. Long ones are read and recognized in pieces of five minutes, so that memory does not grow.
     rate : int
         Samples per second.
     settings : WordSettings
