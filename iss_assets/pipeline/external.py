@@ -40,7 +40,7 @@ from iss_assets.pipeline.staleness import (
     stale_patients,
 )
 from iss_assets.protocol import terms
-from iss_assets.protocol.recordings import Recording
+from iss_assets.protocol.recordings import Recording, recording_of
 from iss_assets.reports.clinic_report import ClinicReportInputs, write_clinic_report
 from iss_assets.reports.external_report import ExternalReportInputs, write_external_report
 from iss_assets.schemas.external import EXTERNAL, SAME_ANSWERS, SAME_FILE
@@ -472,20 +472,23 @@ def _made_otherwise(
     warehouse: Warehouse, versions: Mapping[str, str], tables: Sequence[str], patients: Sequence[str]
 ) -> list[str]:
     """Return the tables of which a row of these patients was made with other versions of settings, code or models."""
-    recorded = warehouse.query(
-        "select e.table_name, v.sha256, e.fingerprint from extractions e join videos v on v.video_id = e.subject "
-        "and v.patient_id = e.patient_id where v.status = 'ok' and list_contains(?, e.table_name) "
-        "and list_contains(?, e.patient_id)",
-        [list(tables), list(patients)],
-    ).to_pylist()
-    wanted = {name: versions[name] for name in tables}
-    return sorted(
-        {
+    different: set[str] = set()
+    for recording in Recording:
+        wanted = {name: versions[name] for name in tables if recording_of(name)[0] is recording}
+        if not wanted:
+            continue
+        recorded = warehouse.query(
+            f"select e.table_name, v.sha256, e.fingerprint from extractions e join {recording.inventory} v "
+            "on v.video_id = e.subject and v.patient_id = e.patient_id where v.status = 'ok' "
+            "and list_contains(?, e.table_name) and list_contains(?, e.patient_id)",
+            [list(wanted), list(patients)],
+        ).to_pylist()
+        different |= {
             row["table_name"]
             for row in recorded
-            if video_fingerprints(row["sha256"], wanted)[row["table_name"]] != row["fingerprint"]
+            if video_fingerprints(row["sha256"], wanted, recording)[row["table_name"]] != row["fingerprint"]
         }
-    )
+    return sorted(different)
 
 
 def _assessed_otherwise(warehouse: Warehouse, versions: Mapping[str, str], patients: Sequence[str]) -> bool:
@@ -523,7 +526,7 @@ def _differences(settings: Settings, models: ModelsHome, tables: Sequence[str]) 
     """Name the settings behind some tables that differ, as far as the ``iss.toml`` of the models' home tells."""
     written = models.written_settings()
     lines = []
-    for section in dict.fromkeys(name for table in tables for name in _MADE_BY[table]):
+    for section in dict.fromkeys(name for table in tables for name in _MADE_BY[recording_of(table)[1]]):
         here: BaseModel = getattr(settings, section)
         try:
             there = type(here).model_validate(written.get(section, {}))

@@ -23,17 +23,21 @@ from iss_assets.pipeline.external import NotApplicable, Validation, open_models,
 from iss_assets.privacy.traces import Traces
 from iss_assets.privacy.withdrawn_rows import Removed, remove_rows
 from iss_assets.schemas.intake import BpiScores
+from iss_assets.schemas.operations import Extractions
+from iss_assets.schemas.registry import PROMPT_VIDEOS
 from iss_assets.settings import (
     AudioSettings,
     CheckInSettings,
     EvaluationSettings,
+    PromptSettings,
     Settings,
     TrainingSettings,
     VideoSettings,
     WarehouseSettings,
 )
-from iss_assets.warehouse.database import KeyProblem, Warehouse
+from iss_assets.warehouse.database import KeyProblem, Replacement, Warehouse
 from iss_assets.warehouse.keys import new_key, write_key
+from iss_assets.warehouse.ledger import code_versions, fingerprint, ledger_rows
 from iss_assets_tests.cli.processes import ISS, Iss
 from iss_assets_tests.pipeline.invented_homes import EXPERIMENT, fill_home, train, write_folder
 
@@ -320,6 +324,41 @@ def test_check_ins_measured_with_other_settings_are_refused_and_the_rest_is_pred
     assert "audio_features of the training study were made in another way than they are here" in note
     assert "audio.n_mels is 128 there and 64 here" in note
     assert "check-ins" in text(done.page)
+
+
+def add_reading(home: Path, settings: Settings, patient: str, seed: int, version: str) -> None:
+    """Record that the voice of a patient's first reading (Question 10) was measured, in this version."""
+    video, sha = f"{patient}-{seed}-0", hashlib.sha256(patient.encode()).hexdigest()
+    file = {"video_id": video, "patient_id": patient, "fingerprint": "f" * 16, "file": f"{video}_prompt.mp4"}
+    file |= {"sha256": sha, "bytes": 1, "modified_ns": 1, "status": "ok"}
+    made = (patient, video, "prompt_voice_features", fingerprint("prompt_voice_features", sha, version), 0)
+    with_reading = settings.model_copy(update={"home": home})
+    store = Warehouse(with_reading.warehouse_path, settings.warehouse)
+    one = {"patient_id": patient, "subject": video, "table_name": "prompt_voice_features"}
+    store.replace_all(
+        [
+            Replacement(PROMPT_VIDEOS, PROMPT_VIDEOS.from_rows([file]), {"patient_id": patient}),
+            Replacement(Extractions, ledger_rows([made]), one),
+        ]
+    )
+
+
+@pytest.mark.parametrize("alike", [True, False])
+def test_readings_of_question_10_are_compared_with_their_own_files(
+    alike: bool, trained: Settings, tmp_path: Path
+) -> None:
+    here = settings_of(tmp_path, "here", prompt=PromptSettings(enabled=True))
+    write_folder(here.study, HERE)
+    fill_home(here, HERE, seed=2)
+    home = tmp_path / "with_readings"
+    shutil.copytree(trained.home, home)
+    version = code_versions(here)["prompt_voice_features"]
+    add_reading(home, here, THERE[0], 1, version if alike else "another")
+    add_reading(here.home, here, HERE[0], 2, version)
+    done = validate_externally(here, open_models(home, here), ())
+    assert (done.clinic_page is not None) == alike
+    refused = "not applied: check-ins: prompt_voice_features of the training study were made in another way"
+    assert any(note.startswith(refused) for note in done.notes) == (not alike)
 
 
 AS_ANYBODY = ("setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all")
