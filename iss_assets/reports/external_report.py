@@ -32,7 +32,7 @@ typically lie on both sides of a fifth of the scale."""
 _VERDICTS = {
     "yes": "carries over",
     "not shown": "not shown to carry over",
-    "cannot be shown": "too few patients to show whether it carries over",
+    "cannot be shown": "was applied to too few patients to show whether it carries over",
     "no": "does not carry over",
 }
 

@@ -329,7 +329,12 @@ def test_check_ins_measured_with_other_settings_are_refused_and_the_rest_is_pred
 def add_reading(home: Path, settings: Settings, patient: str, seed: int, version: str) -> None:
     """Record that the voice of a patient's first reading (Question 10) was measured, in this version."""
     video, sha = f"{patient}-{seed}-0", hashlib.sha256(patient.encode()).hexdigest()
-    file = {"video_id": video, "patient_id": patient, "fingerprint": "f" * 16, "file": f"{video}_prompt.mp4"}
+    file: dict[str, Any] = {
+        "video_id": video,
+        "patient_id": patient,
+        "fingerprint": "f" * 16,
+        "file": f"{video}_prompt.mp4",
+    }
     file |= {"sha256": sha, "bytes": 1, "modified_ns": 1, "status": "ok"}
     made = (patient, video, "prompt_voice_features", fingerprint("prompt_voice_features", sha, version), 0)
     with_reading = settings.model_copy(update={"home": home})
