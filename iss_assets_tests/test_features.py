@@ -15,9 +15,9 @@ from iss_assets.build import build_defs
 from iss_assets.features import registry
 from iss_assets.features.self_test import run_feature_self_test, stages_for
 from iss_assets.features.words.availability import SPEECH
-from iss_assets.intake.folder import open_study
 from iss_assets.pipeline.home import open_instance
 from iss_assets.pipeline.staleness import stale_patients
+from iss_assets.privacy.register import open_study
 from iss_assets.schemas.audio import Audio
 from iss_assets.schemas.behavior import FaceBehavior
 from iss_assets.schemas.voice import VoiceFeatures

@@ -12,11 +12,11 @@ from iss_assets import load
 from iss_assets.build import build_defs
 from iss_assets.defs.assets.prompts import assess_readings
 from iss_assets.defs.resources import WarehouseResource
-from iss_assets.intake.folder import open_study
 from iss_assets.pipeline.home import open_instance
 from iss_assets.pipeline.job_runs import run_job
 from iss_assets.pipeline.run_history import PARTITION_TAG
 from iss_assets.pipeline.staleness import stale_by_job, stale_patients
+from iss_assets.privacy.register import open_study
 from iss_assets.settings import Settings
 from iss_assets_tests.features.words.speech import RATE, needs_speech, say
 from iss_assets_tests.intake.conftest import ENROLLMENT_HEADER

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from iss_assets.build import build_defs
-from iss_assets.intake.folder import open_study
 from iss_assets.intake.inventory import sha256_of
 from iss_assets.intake.withdrawn import read_withdrawn
 from iss_assets.media.errors import BrokenFile
 from iss_assets.media.journal import Journal, Reading
 from iss_assets.pipeline import launcher as runner
 from iss_assets.pipeline.staleness import folder_is_stale, stale_patients
+from iss_assets.privacy.register import open_study
 from iss_assets.privacy.release.columns import Tier, columns_of, tables_of
 from iss_assets.privacy.withdrawal import withdraw
 from iss_assets.protocol.recordings import Recording

@@ -26,7 +26,7 @@ def audit(
         return
     settings = load_settings(None, home)
     with user_errors():
-        lines = AuditLog(settings.audit_path).newest(last)[::-1]
+        lines = AuditLog.of(settings).newest(last)[::-1]
     rows = [
         {
             "number": line.number,
@@ -46,7 +46,7 @@ def verify(home: Home = None) -> None:
     """Check that no line was changed, removed, or moved. Exit status 1 if one was."""
     settings = load_settings(None, home)
     with user_errors():
-        found = AuditLog(settings.audit_path).verify()
+        found = AuditLog.of(settings).verify()
     for problem in found.problems:
         print_error(problem)
     if found.problems:

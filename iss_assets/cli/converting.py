@@ -58,7 +58,7 @@ def carry_out(settings: Settings, warehouse: Warehouse, new: Key | None, action:
     typer.echo(
         f"{title}: {size:,.0f} MB, about {_duration(seconds)}. No other command can use the home meanwhile."
     )
-    AuditLog(settings.audit_path).record(system_user(), action)
+    AuditLog.of(settings).record(system_user(), action)
     with progress_bar(title) as progress:
         done = convert(warehouse, new, progress)
     typer.echo(

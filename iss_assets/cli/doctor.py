@@ -17,7 +17,6 @@ from packaging.specifiers import SpecifierSet
 
 from iss_assets.cli.options import Home, Study, load_settings
 from iss_assets.features.registry import FEATURES
-from iss_assets.intake.folder import open_study
 from iss_assets.intake.records import StudyFolderError
 from iss_assets.media.face_networks import (
     HOW_TO_GET_SFACE,
@@ -30,6 +29,7 @@ from iss_assets.media.face_networks import (
 from iss_assets.modeling.files import content_hash
 from iss_assets.modeling.weights import find_embedding_weights, find_weights
 from iss_assets.pipeline.cluster import GPU_QUEUE, QUEUES, missing_packages
+from iss_assets.privacy.register import open_study
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import KeyProblem, Warehouse, WarehouseError
 from iss_assets.warehouse.engine import encryption_library, is_encrypted

@@ -10,9 +10,10 @@ from typing import Annotated
 import typer
 
 from iss_assets.cli.options import Home, Purpose, load_settings, open_warehouse, user_errors
-from iss_assets.intake.withdrawn import Withdrawn, read_withdrawn
+from iss_assets.intake.withdrawn import Withdrawn
 from iss_assets.privacy.at_work import at_work
 from iss_assets.privacy.audit import Action, AuditLog, sha256_of, system_user
+from iss_assets.privacy.register import read_register
 from iss_assets.privacy.sharing import may_share
 from iss_assets.protocol.consent import Scope
 from iss_assets.warehouse.database import Warehouse
@@ -44,10 +45,10 @@ def export(
     with user_errors(), at_work(settings.home):
         warehouse = open_warehouse(settings)
         names = [n.strip() for n in tables.split(",") if n.strip()] or exportable_tables(warehouse)
-        audit, who = AuditLog(settings.audit_path), system_user()
+        audit, who = AuditLog.of(settings), system_user()
         where = {"to": str(to.resolve()), "purpose": purpose, "with_media": with_media}
         audit.record(who, Action.EXPORT_BEGUN, None, **where, tables=names)
-        register = read_withdrawn(settings.home) if with_media else Withdrawn()
+        register = read_register(settings) if with_media else Withdrawn()
         not_shared = [
             p
             for p in warehouse.query("select patient_id from patients")["patient_id"].to_pylist()

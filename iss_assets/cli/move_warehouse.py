@@ -10,6 +10,7 @@ from iss_assets.cli.converting import require_quiet
 from iss_assets.cli.options import Home, load_settings, user_errors
 from iss_assets.cli.output import progress_bar
 from iss_assets.privacy.audit import Action, AuditLog, system_user
+from iss_assets.privacy.register import keep_in_home, share_register
 from iss_assets.warehouse.moving import move_to_file, move_to_shared
 
 
@@ -26,9 +27,11 @@ def move_warehouse(
     settings = load_settings(None, home)
     with user_errors():
         require_quiet(settings)
-        AuditLog(settings.audit_path).record(
+        AuditLog.of(settings).record(
             system_user(), Action.MOVED, None, to="file" if to_file else "shared warehouse"
         )
+        # whoever withdrew is refused in either place
+        (keep_in_home if to_file else share_register)(settings)
         with progress_bar("moving") as progress:
             done = (move_to_file if to_file else move_to_shared)(settings, progress)
     typer.echo(f"{done.tables} tables with {done.rows:,} rows, each compared with what it was")

@@ -32,8 +32,6 @@ def pseudonym(
                 f"there is no {settings.release_key_path.name} in the home: nothing was released from it"
             )
         key = release_key(settings.release_key_path)
-        AuditLog(settings.audit_path).record(
-            system_user(), Action.PATIENT_VIEWED, patient, pseudonym_under=agreement
-        )
+        AuditLog.of(settings).record(system_user(), Action.PATIENT_VIEWED, patient, pseudonym_under=agreement)
         # it works after a withdrawal, too: the audit log has a keyed hash then
         typer.echo(Pseudonyms(key, agreement.strip()).patient(patient))

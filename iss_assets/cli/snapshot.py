@@ -25,7 +25,7 @@ def snapshot(
             raise ValueError(f"{file.name} already exists")
         if not file.parent.is_dir():
             raise ValueError(f"there is no folder {file.parent.name!r}")
-        warehouse, audit = open_warehouse(settings), AuditLog(settings.audit_path)
+        warehouse, audit = open_warehouse(settings), AuditLog.of(settings)
         where = {"to": str(file.resolve()), "purpose": purpose}
         audit.record(system_user(), Action.SNAPSHOT_BEGUN, None, **where)
         warehouse.snapshot(file)

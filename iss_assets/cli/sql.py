@@ -21,7 +21,7 @@ def sql(
     settings = load_settings(None, home)
     with user_errors():
         warehouse = open_warehouse(settings)
-        AuditLog(settings.audit_path).record(system_user(), Action.QUERIED, None, query=query)
+        AuditLog.of(settings).record(system_user(), Action.QUERIED, None, query=query)
         try:
             rows = warehouse.answer(query)
         except duckdb.Error as error:

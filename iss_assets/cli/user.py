@@ -82,7 +82,7 @@ def passwd(name: Name, home: Home = None) -> None:
 
 
 def _audit(settings: Settings) -> AuditLog:
-    return AuditLog(settings.audit_path)
+    return AuditLog.of(settings)
 
 
 def _new_password() -> str:

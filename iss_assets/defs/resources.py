@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import dagster as dg
 from pydantic import PrivateAttr
 
-from iss_assets.intake.withdrawn import read_withdrawn
 from iss_assets.pipeline.prepared_read import handed_over, study_folder
 from iss_assets.pipeline.run_history import (
     PARTITION_TAG,
@@ -21,6 +20,7 @@ from iss_assets.pipeline.run_history import (
     tag_process,
 )
 from iss_assets.privacy.at_work import at_work
+from iss_assets.privacy.register import commit_guard, note_home, read_register
 from iss_assets.protocol import terms
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Warehouse
@@ -59,8 +59,10 @@ class WarehouseResource(dg.ConfigurableResource):
         """
         settings = self.settings()
         with at_work(settings.home):
+            note_home(settings)
             tags = context.run.tags if context.run is not None else {}
-            if any(read_withdrawn(settings.home).patient(tags.get(name, "")) for name in _PARTITION_TAGS):
+            register = read_register(settings)
+            if any(register.patient(tags.get(name, "")) for name in _PARTITION_TAGS):
                 raise dg.Failure("The patient withdrew; nothing is run for them.", allow_retries=False)
             self.setup_for_execution(context)
             yield self
@@ -69,13 +71,21 @@ class WarehouseResource(dg.ConfigurableResource):
         """Record which process executes the run, so that the run does not count as alive once that process is gone.
 
         In a cluster, also take the read of the study folder that the run was handed, and let nothing be written once the run
-        was reported as over.
+        was reported as over. On a shared warehouse, let nothing be written once a patient of the run has withdrawn elsewhere.
         """
         if context.run is not None and context.instance is not None:
             tag_process(context.instance, context.run)
-            if self.settings().cluster.storage is not None:
-                self._before_commit = partial(require_unfinished, context.instance, context.run.run_id)
             patient = context.run.tags.get(PARTITION_TAG)
+            nobody_withdrew = commit_guard(self.settings(), patient)
+            unfinished = partial(require_unfinished, context.instance, context.run.run_id)
+            in_cluster = self.settings().cluster.storage is not None
+
+            def before_commit() -> None:
+                nobody_withdrew()
+                if in_cluster:
+                    unfinished()
+
+            self._before_commit = before_commit
             if patient and terms.PATIENT_ID.match(patient):
                 self._folder = handed_over(context.run.tags, patient, self.settings())
 

@@ -28,7 +28,6 @@ from iss_assets.defs.jobs import (
 from iss_assets.defs.partitions import patients_partitions
 from iss_assets.defs.resources import WarehouseResource
 from iss_assets.features.registry import is_on
-from iss_assets.intake.folder import open_study
 from iss_assets.pipeline.observing import observe
 from iss_assets.pipeline.planning import MARTS, Plan, plan
 from iss_assets.pipeline.prepared_read import hand_over
@@ -51,6 +50,7 @@ from iss_assets.pipeline.training import (
     next_page_runs,
     next_training_runs,
 )
+from iss_assets.privacy.register import open_study
 from iss_assets.settings import Settings
 
 

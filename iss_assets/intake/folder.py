@@ -32,10 +32,10 @@ from iss_assets.intake.records import (
     VideoFile,
 )
 from iss_assets.intake.reviews import ReviewRow, read_reviews
-from iss_assets.intake.withdrawn import Withdrawn, read_withdrawn
+from iss_assets.intake.withdrawn import Withdrawn
 from iss_assets.protocol.consent import ConsentState, Scope
 from iss_assets.protocol.recordings import Recording
-from iss_assets.settings import ReadingSettings, Settings
+from iss_assets.settings import ReadingSettings
 
 __all__ = [
     "ENROLLMENT",
@@ -50,7 +50,6 @@ __all__ = [
     "ThermalFile",
     "VideoFile",
     "consent_rows",
-    "open_study",
     "patient_rows",
     "problem_rows",
     "prompt_rows",
@@ -213,17 +212,6 @@ class StudySignature:
     study: str
 
 
-def open_study(settings: Settings) -> StudyFolder:
-    """Read the study folder of these settings, without what was withdrawn.
-
-    Raises
-    ------
-    StudyFolderError
-        As `read_study`; also if the register of withdrawals cannot be read.
-    """
-    return read_study(settings.study, settings.reading, withdrawn=read_withdrawn(settings.home))
-
-
 def read_study(
     root: Path | str,
     settings: ReadingSettings | None = None,
@@ -242,7 +230,7 @@ def read_study(
     now : datetime, optional
         Aware; later times count as in the future. The current time by default.
     withdrawn : Withdrawn, optional
-        The home's register of withdrawals (`open_study` reads it); what is in it is refused.
+        The register of withdrawals (`privacy.register.open_study` reads it); what is in it is refused.
 
     Raises
     ------

@@ -1,7 +1,8 @@
 """Who withdrew, known by keyed hashes only, so that a row or file that comes back by accident is refused.
 
-The register lies in the folder ``withdrawals`` of the home. It holds no id: only HMACs of patient ids, submission ids and
-file hashes, under a key in the file beside it. `privacy.withdrawal` writes both; the readers of the study folder ask here.
+The register lies in the folder ``withdrawals`` of the home, that of a shared warehouse in its catalog: `privacy.register` reads
+and writes it wherever it is. It holds no id: only HMACs of patient ids, submission ids and file hashes, under a key in the file
+beside it. The readers of the study folder are handed it.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ import os
 import re
 import secrets
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from iss_assets.atomic import replace_text
 from iss_assets.intake.csv_reading import CsvRow, read_csv
@@ -57,7 +58,7 @@ CARRIES_OUT: Final[Mapping[Scope, frozenset[consent.Scope]]] = {
 
 @dataclass(frozen=True)
 class Withdrawn:
-    """The register of one home.
+    """The register of a home, or of all homes on a shared warehouse.
 
     Attributes
     ----------
@@ -66,17 +67,21 @@ class Withdrawn:
     submissions, files : frozenset of str
         Keyed hashes of submission ids and of files' SHA-256.
     key : bytes
-        The home's key; empty in a home in which nobody withdrew.
+        The key; empty where nobody withdrew.
+    others : tuple of Withdrawn
+        Registers under other keys that count as well: of homes that had one of their own before they shared a warehouse.
     """
 
     patients: Mapping[str, Scope] = field(default_factory=dict)
     submissions: frozenset[str] = frozenset()
     files: frozenset[str] = frozenset()
     key: bytes = b""
+    others: tuple[Withdrawn, ...] = ()
 
     def scope_of(self, patient_id: str) -> Scope | None:
         """Return what a patient withdrew; None for patients who take part."""
-        return self.patients.get(keyed_hash(self.key, "patient", patient_id)) if self.patients else None
+        own = self.patients.get(keyed_hash(self.key, "patient", patient_id)) if self.patients else None
+        return _widest(own, *(one.scope_of(patient_id) for one in self.others))
 
     def carried_out(self, patient_id: str) -> frozenset[consent.Scope]:
         """Return the scopes of consent whose withdrawal has been carried out for a patient."""
@@ -99,11 +104,25 @@ class Withdrawn:
         """Return whether a submission was withdrawn."""
         return (
             bool(self.submissions) and keyed_hash(self.key, "submission", submission_id) in self.submissions
-        )
+        ) or any(one.submission(submission_id) for one in self.others)
 
     def without_ids(self, text: str) -> str:
         """Return a text in which the ids of patients who withdrew, and of what was withdrawn, are replaced by a word."""
-        return _WORDS.sub(self._without_ids, text) if self.patients else text
+        return _WORDS.sub(self._without_ids, text) if self else text
+
+    def __bool__(self) -> bool:
+        return bool(self.patients) or any(self.others)
+
+    def named_in(self, words: Iterable[str]) -> tuple[set[str], set[str]]:
+        """Return the patients who withdrew, and the withdrawn submissions, that are among words or parts of them."""
+        names: set[str] = set()
+        for text in set(words):
+            parts = _JOINTS.split(text)
+            last = min(len(parts), 2 * _MOST_WORDS)
+            for begin in range(0, last, 2):
+                names.update("".join(parts[begin : end + 1]) for end in range(begin, last, 2))
+        names = {name for name in names if 0 < len(name) <= _LONGEST_ID}
+        return {n for n in names if self.scope_of(n)}, {n for n in names if self.submission(n)}
 
     def _without_ids(self, words: re.Match[str]) -> str:
         """Replace ids among words joined by hyphens, dots and underscores, of which any number may be one: longest first."""
@@ -126,22 +145,48 @@ class Withdrawn:
 
     def file(self, sha256: str) -> bool:
         """Return whether a file of this content was withdrawn."""
-        return bool(self.files) and keyed_hash(self.key, "file", sha256) in self.files
+        return (bool(self.files) and keyed_hash(self.key, "file", sha256) in self.files) or any(
+            one.file(sha256) for one in self.others
+        )
 
     def adding(
         self, patient_id: str, scope: Scope, submissions: Iterable[str], files: Iterable[str]
     ) -> Withdrawn:
         """Return the register with one more withdrawal; one that covers less never takes back one that covers more."""
-        known = self.scope_of(patient_id)
-        order = [Scope.SHARING, Scope.MEDIA, Scope.ALL]
-        widest = max((s for s in (known, scope) if s), key=order.index)
         name = keyed_hash(self.key, "patient", patient_id)
         return Withdrawn(
-            {**self.patients, name: widest},
+            {**self.patients, name: _widest(self.scope_of(patient_id), scope) or scope},
             self.submissions | {keyed_hash(self.key, "submission", s) for s in submissions},
             self.files | {keyed_hash(self.key, "file", f) for f in files},
             self.key,
+            self.others,
         )
+
+    def parts(self) -> tuple[Withdrawn, ...]:
+        """Return one register for each key, its own first."""
+        return replace(self, others=()), *(part for one in self.others for part in one.parts())
+
+    def joined_with(self, other: Withdrawn) -> Withdrawn:
+        """Return a register of what is in either, under the keys of both."""
+        parts = {part.key: part for part in self.parts()}
+        for part in other.parts():
+            known = parts.get(part.key, Withdrawn(key=part.key))
+            scopes = {
+                name: _widest(known.patients.get(name), part.patients.get(name)) or Scope.ALL
+                for name in {**known.patients, **part.patients}
+            }
+            parts[part.key] = Withdrawn(
+                scopes, known.submissions | part.submissions, known.files | part.files, part.key
+            )
+        first, *rest = (part for part in parts.values() if part.key or len(parts) == 1)
+        return replace(first, others=tuple(rest))
+
+
+_ORDER: Final = [Scope.SHARING, Scope.MEDIA, Scope.ALL]
+
+
+def _widest(*scopes: Scope | None) -> Scope | None:
+    return max((scope for scope in scopes if scope), key=_ORDER.index, default=None)
 
 
 def accepted_rows(
@@ -186,6 +231,11 @@ def read_optional_csv(
     return accepted_rows(rows, file, withdrawn or Withdrawn(), rejected)
 
 
+def words_in(text: str) -> list[str]:
+    """Return what can be an id in a text: words, and words joined by hyphens, dots and underscores as one."""
+    return _WORDS.findall(text)
+
+
 def keyed_hash(key: bytes, kind: str, value: str) -> str:
     """Return the HMAC-SHA256 of a value of one kind, hexadecimal."""
     return hmac.new(key, f"{kind}\0{value}".encode(), hashlib.sha256).hexdigest()
@@ -207,12 +257,8 @@ def read_withdrawn(home: Path) -> Withdrawn:
         key = bytes.fromhex((home / FOLDER / "key").read_text("ascii"))
         if len(key) < 32:
             raise ValueError("too short")
-        return Withdrawn(
-            {name: Scope(scope) for name, scope in found["patients"].items()},
-            frozenset(found["submissions"]),
-            frozenset(found["files"]),
-            key,
-        )
+        others = (_from_json(one, bytes.fromhex(one["key"])) for one in found.get("others", ()))
+        return replace(_from_json(found, key), others=tuple(others))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise StudyFolderError(
             f"the register of withdrawals or its key cannot be read (register.json and key in the folder {FOLDER} of "
@@ -221,20 +267,28 @@ def read_withdrawn(home: Path) -> Withdrawn:
 
 
 def write_withdrawn(home: Path, register: Withdrawn) -> None:
-    """Replace the register in one step."""
+    """Replace the register in one step; its own key is in the home already."""
     path = home / FOLDER / "register.json"
-    replace_text(
-        path,
-        json.dumps(
-            {
-                "patients": {name: str(scope) for name, scope in sorted(register.patients.items())},
-                "submissions": sorted(register.submissions),
-                "files": sorted(register.files),
-            },
-            indent=1,
-        ),
-    )
+    others = [{"key": one.key.hex(), **_as_json(one)} for one in register.parts()[1:]]
+    replace_text(path, json.dumps({**_as_json(register), **({"others": others} if others else {})}, indent=1))
     path.chmod(0o600)
+
+
+def _as_json(register: Withdrawn) -> dict[str, Any]:
+    return {
+        "patients": {name: str(scope) for name, scope in sorted(register.patients.items())},
+        "submissions": sorted(register.submissions),
+        "files": sorted(register.files),
+    }
+
+
+def _from_json(found: Mapping[str, Any], key: bytes) -> Withdrawn:
+    return Withdrawn(
+        {name: Scope(scope) for name, scope in found["patients"].items()},
+        frozenset(found["submissions"]),
+        frozenset(found["files"]),
+        key,
+    )
 
 
 def with_key(home: Path) -> Withdrawn:

@@ -28,7 +28,6 @@ from iss_assets.evaluation.check_ins.study import CheckInInputs, evaluate_elsewh
 from iss_assets.evaluation.external import CODE_VERSION, Cohorts, Predicted, evaluate_externally
 from iss_assets.evaluation.study import CODE_VERSION as EVALUATION_VERSION
 from iss_assets.features.registry import FEATURES
-from iss_assets.intake.folder import open_study
 from iss_assets.modeling.check_ins import SENSORS
 from iss_assets.modeling.experiments import BY_NAME, Experiment, experiment
 from iss_assets.modeling.files import content_hash
@@ -39,6 +38,7 @@ from iss_assets.pipeline.staleness import (
     quality_fingerprint,
     stale_patients,
 )
+from iss_assets.privacy.register import open_study
 from iss_assets.protocol import terms
 from iss_assets.protocol.recordings import Recording, recording_of
 from iss_assets.reports.clinic_report import ClinicReportInputs, write_clinic_report

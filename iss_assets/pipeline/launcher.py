@@ -11,7 +11,7 @@ import dagster as dg
 
 from iss_assets.datasets.items import without_consent
 from iss_assets.features.registry import missing_package_notes
-from iss_assets.intake.folder import StudyFolder, StudyFolderError, open_study
+from iss_assets.intake.folder import StudyFolder, StudyFolderError
 from iss_assets.modeling.experiments import BY_NAME, experiment
 from iss_assets.pipeline.home import open_instance
 from iss_assets.pipeline.job_runs import Load, Outcome, run_job
@@ -41,7 +41,8 @@ from iss_assets.pipeline.training import (
 )
 from iss_assets.pipeline.workers import Workers
 from iss_assets.privacy.at_work import at_work
-from iss_assets.privacy.withdrawal import finish_pending
+from iss_assets.privacy.register import open_study
+from iss_assets.privacy.withdrawal import finish_pending, follow_other_hosts
 from iss_assets.protocol.consent import left_out_words
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Warehouse
@@ -138,6 +139,7 @@ def run_study(
     """
     require_models(settings.warehouse.sql_dir)
     finish_pending(settings, log)
+    follow_other_hosts(settings, log)
     with _at_work(settings):
         return _run_study(
             settings,
@@ -306,6 +308,7 @@ def train_models(
     require_models(settings.warehouse.sql_dir)
     names = [experiment(name).name for name in experiments] or list(BY_NAME)
     finish_pending(settings, log)
+    follow_other_hosts(settings, log)
     with _at_work(settings):
         return _train_models(settings, names, load=load, log=log, progress=progress)
 

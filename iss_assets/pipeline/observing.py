@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dagster as dg
 
-from iss_assets.intake.folder import StudyFolder, open_study, signature_of
+from iss_assets.intake.folder import StudyFolder, signature_of
 from iss_assets.pipeline.planning import MARTS, STUDY, WORDS_JOB, StudyState, subject_of
 from iss_assets.pipeline.run_history import (
     attempts_of,
@@ -25,6 +25,7 @@ from iss_assets.pipeline.staleness import (
     stale_patients,
     study_state,
 )
+from iss_assets.privacy.register import open_study
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Warehouse
 

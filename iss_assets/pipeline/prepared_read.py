@@ -23,7 +23,8 @@ from typing import Final
 from pydantic import TypeAdapter
 from pydantic_core import PydanticSerializationError
 
-from iss_assets.intake.folder import StudyFolder, open_study
+from iss_assets.intake.folder import StudyFolder
+from iss_assets.privacy.register import open_study
 from iss_assets.settings import Settings
 
 _PREPARED: ContextVar[StudyFolder | None] = ContextVar("prepared_read", default=None)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from iss_assets.features.registry import missing_package_notes
-from iss_assets.intake.folder import open_study
 from iss_assets.pipeline.staleness import stale_patients
+from iss_assets.privacy.register import open_study
 from iss_assets.privacy.withdrawal import models_to_fit_again
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Warehouse

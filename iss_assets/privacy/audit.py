@@ -29,6 +29,8 @@ from typing import Any, Final
 
 from iss_assets.intake.records import StudyFolderError
 from iss_assets.intake.withdrawn import Withdrawn, keyed_hash, read_withdrawn
+from iss_assets.privacy.register import read_register
+from iss_assets.settings import Settings
 from iss_assets.warehouse.locking import hold
 
 _START: Final = "0" * 64
@@ -130,11 +132,19 @@ class AuditLog:
     ----------
     path : Path
         ``audit.jsonl``; made with the first line, readable by its owner only.
+    register : callable, optional
+        Returns the register of withdrawals; by default that of the home in which the log is.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, register: Callable[[], Withdrawn] | None = None) -> None:
         self.path = path
+        self._register = register or (lambda: read_withdrawn(path.parent))
         self._head_path = path.with_suffix(".head")
+
+    @classmethod
+    def of(cls, settings: Settings) -> AuditLog:
+        """Return the log of these settings' home."""
+        return cls(settings.audit_path, lambda: read_register(settings))
 
     def record(self, who: str, action: Action, subject: str | None = None, **detail: Any) -> int:
         """Append a line and return its number. To be called before what it records is carried out.
@@ -270,7 +280,7 @@ class AuditLog:
 
     def _unnamed(self, subject: str | None, detail: dict[str, Any]) -> tuple[str | None, dict[str, Any]]:
         try:
-            register = read_withdrawn(self.path.parent)
+            register = self._register()
         except StudyFolderError as error:
             raise AuditError(str(error)) from error
         detail = {name: _without_ids(value, register) for name, value in detail.items()}

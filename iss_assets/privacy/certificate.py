@@ -53,6 +53,8 @@ class Certificate:
         What the search through every byte looked for, read, and found.
     server : list of str
         What is left on a database server, which only its administrator can remove, and how.
+    elsewhere : list of str
+        Other homes on the shared warehouse, which have to remove what they keep besides it.
     complete : bool
         Whether nothing is left there, the search found nothing and could read everything, and all that was to be deleted in the study folder was.
     """
@@ -75,12 +77,14 @@ class Certificate:
     copies: list[dict[str, Any]] = field(default_factory=list)
     search: dict[str, Any] = field(default_factory=dict)
     server: list[str] = field(default_factory=list)
+    elsewhere: list[str] = field(default_factory=list)
     complete: bool = False
 
     @property
     def remains(self) -> list[str]:
         """One line for each place where something was found, is left, or could not be read."""
         lines = [*self.search.get("found", ()), *self.search.get("unread", ()), *self.server]
+        lines += [f"{home}: run `iss run` there, then repeat the command" for home in self.elsewhere]
         if self.source.get("deleted"):
             if not self.source["readable"]:
                 lines.append("the study folder")

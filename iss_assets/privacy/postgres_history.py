@@ -37,6 +37,14 @@ def plan_forgetting_in_postgres(storage: SecretStr, traces: Traces) -> tuple[lis
         return _plan(connection, traces)
 
 
+def values_in_postgres(storage: SecretStr) -> Iterator[Any]:
+    """Yield every value that Dagster has recorded."""
+    with _connected(storage) as connection:
+        for name in _tables(connection):
+            for _, *row in _rows(connection, name):
+                yield from row
+
+
 def forget_in_postgres(storage: SecretStr, traces: Traces, runs: set[str]) -> list[str]:
     """Delete what Dagster has recorded of a patient, and write its tables anew.
 

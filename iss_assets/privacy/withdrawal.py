@@ -28,12 +28,21 @@ from iss_assets.atomic import replace_text
 from iss_assets.intake import cells
 from iss_assets.intake.folder import read_study
 from iss_assets.intake.records import StudyFolderError
-from iss_assets.intake.withdrawn import FOLDER, Scope, keyed_hash, read_withdrawn, with_key, write_withdrawn
+from iss_assets.intake.withdrawn import FOLDER, Scope, keyed_hash
 from iss_assets.privacy.at_work import nobody_at_work
-from iss_assets.privacy.audit import Action, AuditLine, AuditLog
+from iss_assets.privacy.audit import Action, AuditLine, AuditLog, system_user
 from iss_assets.privacy.certificate import Certificate, read_certificates, write_certificate
 from iss_assets.privacy.dagster_history import forget_in_history, plan_forgetting
+from iss_assets.privacy.home_words import words_of_home
 from iss_assets.privacy.postgres_history import forget_in_postgres, plan_forgetting_in_postgres
+from iss_assets.privacy.register import (
+    note_home,
+    other_homes,
+    read_register,
+    register_withdrawal,
+    share_register,
+    to_clean,
+)
 from iss_assets.privacy.release.leftovers import work_folder
 from iss_assets.privacy.study_files import StudyFiles, delete_study_files, find_study_files, hashes_of
 from iss_assets.privacy.traces import SearchResult, Traces, search_home, search_tables
@@ -74,6 +83,8 @@ class Pending:
     """Runs of Dagster's history that go, listed before the first does."""
     known: dict[str, Any] = field(default_factory=dict)
     """What the finished steps have to say in the certificate."""
+    elsewhere: bool = False
+    """Whether it was carried out on another host, and this home is what is left."""
 
 
 @dataclass(frozen=True)
@@ -151,6 +162,8 @@ def withdraw(
         If nobody knows the patient, or the reason is empty or names the patient. Nothing was changed then.
     """
     finished = finish_pending(settings, log)
+    if settings.home.is_dir():
+        follow_other_hosts(settings, log)
     if finished is not None and did(settings, finished, patient, scope, source=source):
         return finished
     reason = " ".join(reason.split())
@@ -161,7 +174,7 @@ def withdraw(
             f"there is no home {settings.home.name!r}; name the right one with --home or ISS_HOME"
         )
     traces = _collect(settings, patient)
-    if traces.in_text(reason) or read_withdrawn(settings.home).without_ids(reason) != reason:
+    if traces.in_text(reason) or read_register(settings).without_ids(reason) != reason:
         raise ValueError(
             "the reason names the patient, somebody else who withdrew, or a submission; leave that out, it stays in the "
             "certificate"
@@ -176,14 +189,16 @@ def withdraw(
         datetime.now(UTC).isoformat(timespec="microseconds"),
     )
     _begin(settings, pending)
-    return _carry_out(settings, pending, log)
+    certificate = _carry_out(settings, pending, log)
+    follow_other_hosts(settings, log)
+    return certificate
 
 
 def did(settings: Settings, certificate: Certificate, patient: str, scope: Scope, *, source: bool) -> bool:
     """Return whether a withdrawal was of this patient and scope, and of the study folder too if that is wanted."""
     return (certificate.scope, certificate.patient) == (
         str(scope),
-        keyed_hash(read_withdrawn(settings.home).key, "patient", patient),
+        _hash(settings, patient),
     ) and (not source or scope is not Scope.ALL or bool(certificate.source.get("deleted")))
 
 
@@ -200,6 +215,56 @@ def finish_pending(settings: Settings, log: Log) -> Certificate | None:
         return None
     log("a withdrawal was interrupted; it is finished first")
     return _carry_out(settings, pending, log)
+
+
+def follow_other_hosts(settings: Settings, log: Log) -> list[Certificate]:
+    """Remove from this home what names patients who withdrew on another host of a shared warehouse.
+
+    The register knows them by hashes only. So every word of the home is compared with it, once after each change of it.
+
+    Returns
+    -------
+    list of Certificate
+        One for each patient whom something in the home named.
+    """
+    share_register(settings)
+    note_home(settings)
+    change = to_clean(settings)
+    if change is None:
+        return []
+    register = read_register(settings)
+    known = {(one.patient, one.scope) for one in read_certificates(settings.home)}
+    certificates = []
+    for patient, submissions in _named_here(settings):
+        scope = register.scope_of(patient)
+        if scope in (None, Scope.SHARING) or (_hash(settings, patient), str(scope)) in known:
+            continue
+        log("a patient withdrew on another host; what this home keeps of them is removed")
+        traces = _collect(settings, patient)
+        traces = replace(traces, submissions=tuple(sorted({*traces.submissions, *submissions})))
+        pending = Pending(
+            uuid.uuid4().hex,
+            traces,
+            scope,
+            "withdrawn on another host that shares the warehouse",
+            False,
+            system_user(),
+            datetime.now(UTC).isoformat(timespec="microseconds"),
+            elsewhere=True,
+        )
+        _begin(settings, pending)
+        certificates.append(_carry_out(settings, pending, log))
+    note_home(settings, cleaned_to=change)
+    return certificates
+
+
+def _named_here(settings: Settings) -> list[tuple[str, list[str]]]:
+    """Return the patients who withdrew and are named in the home, each with the submissions that belong to them.
+
+    Whose a submission is, nobody can tell if its name does not say it: it is listed for all of them.
+    """
+    patients, submissions = read_register(settings).named_in(words_of_home(settings))
+    return [(patient, sorted(submissions)) for patient in sorted(patients)]
 
 
 def _carry_out(settings: Settings, pending: Pending, log: Log) -> Certificate:
@@ -235,6 +300,11 @@ def _carry_out(settings: Settings, pending: Pending, log: Log) -> Certificate:
         if scope is not Scope.SHARING:
             log("searching every byte of the home")
             pending.known["search"] = asdict(_search(settings, pending))
+            pending.known["elsewhere"] = (
+                [f"the home on {other.host}, last used on {other.seen}" for other in other_homes(settings)]
+                if not pending.elsewhere
+                else []
+            )
         certificate = _certificate(settings, pending)
         write_certificate(home, certificate)
         log("the certificate is written")
@@ -300,9 +370,7 @@ def _collect(settings: Settings, patient: str) -> Traces:
         traces = replace(traces, submissions=tuple(sorted({*traces.submissions, *mine} - theirs)))
         traces = replace(traces, files=tuple(sorted({*traces.files, *_own_hashes(settings, traces)})))
     known = (
-        known
-        or read_withdrawn(settings.home).scope_of(patient) is not None
-        or bool(_rows_of(settings, patient))
+        known or read_register(settings).scope_of(patient) is not None or bool(_rows_of(settings, patient))
     )
     if not known:
         raise ValueError("neither the study folder nor the home knows a patient of this id")
@@ -349,7 +417,7 @@ def _copies(settings: Settings, traces: Traces) -> list[dict[str, Any]]:
             "who": line.who,
             **{name: _unless_named(line.detail.get(name, ""), traces) for name in ("to", "purpose")},
         }
-        for line in AuditLog(settings.audit_path).lines()
+        for line in AuditLog.of(settings).lines()
         if line.action in _COPIES and not line.redacted
     ]
 
@@ -359,13 +427,9 @@ def _unless_named(text: object, traces: Traces) -> str:
 
 
 def _register(settings: Settings, pending: Pending) -> None:
-    register, traces = with_key(settings.home), pending.traces
-    whole = pending.scope is Scope.ALL
+    traces, whole = pending.traces, pending.scope is Scope.ALL
     files = traces.files if pending.scope is not Scope.SHARING else ()
-    write_withdrawn(
-        settings.home,
-        register.adding(traces.patient, pending.scope, traces.submissions if whole else (), files),
-    )
+    register_withdrawal(settings, traces.patient, pending.scope, traces.submissions if whole else (), files)
 
 
 def _remove_rows(settings: Settings, pending: Pending) -> None:
@@ -390,6 +454,9 @@ def _rewrite(settings: Settings, pending: Pending) -> None:
     warehouse = _warehouse(settings)
     if warehouse.exists():
         _remember(settings, pending, bytes_before=warehouse.size())
+        if warehouse.shared and pending.elsewhere and not any(pending.known.get("rows", {}).values()):
+            # the other host has done it
+            return
         if warehouse.shared:
             _leave_to_administrator(settings, pending, erase(warehouse))
         else:
@@ -522,7 +589,7 @@ def _redact(settings: Settings, pending: Pending) -> None:
         return pending.traces.in_text(line.subject or "") or pending.traces.in_text(json.dumps(line.detail))
 
     if pending.scope is Scope.ALL:
-        log = AuditLog(settings.audit_path)
+        log = AuditLog.of(settings)
         count = sum(not line.redacted and concerns(line) for line in log.lines())
         _remember(settings, pending, audit_lines=count)
         log.redact(concerns, pending.who)
@@ -547,7 +614,7 @@ _STEPS: Final[_Steps] = (
 
 
 def _record(settings: Settings, pending: Pending) -> None:
-    log = AuditLog(settings.audit_path)
+    log = AuditLog.of(settings)
     if any(line.detail.get("withdrawal") == pending.withdrawal_id for line in log.lines()):
         return
     log.record(
@@ -555,13 +622,13 @@ def _record(settings: Settings, pending: Pending) -> None:
         Action.WITHDRAWN,
         None,
         withdrawal=pending.withdrawal_id,
-        patient_hash=_hash(settings, pending),
+        patient_hash=_hash(settings, pending.traces.patient),
         scope=str(pending.scope),
     )
 
 
-def _hash(settings: Settings, pending: Pending) -> str:
-    return keyed_hash(read_withdrawn(settings.home).key, "patient", pending.traces.patient)
+def _hash(settings: Settings, patient: str) -> str:
+    return keyed_hash(read_register(settings).key, "patient", patient)
 
 
 def _search(settings: Settings, pending: Pending) -> SearchResult:
@@ -606,14 +673,18 @@ def _certificate(settings: Settings, pending: Pending) -> Certificate:
     search = known.get("search", {})
     return Certificate(
         withdrawal_id=pending.withdrawal_id,
-        patient=_hash(settings, pending),
+        patient=_hash(settings, pending.traces.patient),
         scope=str(pending.scope),
         reason=pending.reason,
         who=pending.who,
         asked_at=pending.asked_at,
         finished_at=datetime.now(UTC).isoformat(timespec="microseconds"),
-        complete=whole and not search.get("found") and not search.get("unread") and not known.get("server"),
-        file_bytes=[] if before is None else [before, after],
+        complete=whole
+        and not search.get("found")
+        and not search.get("unread")
+        and not known.get("server")
+        and not known.get("elsewhere"),
+        file_bytes=[] if None in (before, after) else [before, after],
         **known,
     )
 

@@ -86,7 +86,7 @@ def build_application(
         If a route has no role.
     """
     server = settings.server
-    audit = AuditLog(settings.audit_path)
+    audit = AuditLog.of(settings)
     pages = Pages(invented)
     links = OneTimeLinks(announce)
     accounts = Accounts(settings.accounts_path)

@@ -66,7 +66,7 @@ class StudyData:
             update={"lock_timeout_s": min(_SOON_S, settings.warehouse.lock_timeout_s)}
         )
         self._soon = Warehouse(settings.warehouse_path, soon)
-        self.withdrawals = Withdrawals(settings.home)
+        self.withdrawals = Withdrawals(settings)
         self.withdrawals.whenever_it_changes(lambda register: self._submitted.clear())
         self._lock = threading.Lock()
         self._of: Hashable = None

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Hashable
 
-from iss_assets.intake.withdrawn import FOLDER, Withdrawn, read_withdrawn
+from iss_assets.intake.withdrawn import Withdrawn
+from iss_assets.privacy.register import read_register, stamp
+from iss_assets.settings import Settings
 
 
 class Withdrawals:
-    """The register of a home, read again when it changes; safe for threads.
+    """The register, read again when it changes; safe for threads.
 
     Parameters
     ----------
-    home : Path
-        The home.
+    settings : Settings
+        Where it is.
     """
 
-    def __init__(self, home: Path) -> None:
-        self._home = home
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._lock = threading.Lock()
         self._forgetting: list[Callable[[Withdrawn], None]] = []
-        self._of: object = ()
+        self._of: Hashable = ()
         self._known = Withdrawn()
 
     def whenever_it_changes(self, forget: Callable[[Withdrawn], None]) -> None:
@@ -38,20 +39,10 @@ class Withdrawals:
             If it cannot be read: whoever withdrew would not be recognized.
         """
         with self._lock:
-            stamp = self._stamp()
-            if stamp != self._of:
-                self._known = read_withdrawn(self._home)
-                self._of = stamp
+            of = stamp(self._settings)
+            if of != self._of:
+                self._known = read_register(self._settings)
+                self._of = of
                 for forget in self._forgetting:
                     forget(self._known)
             return self._known
-
-    def _stamp(self) -> object:
-        found = []
-        for name in ("register.json", "key"):
-            try:
-                status = (self._home / FOLDER / name).stat()
-            except FileNotFoundError:
-                continue
-            found.append((name, status.st_ino, status.st_mtime_ns, status.st_size))
-        return tuple(found)

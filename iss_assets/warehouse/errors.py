@@ -7,5 +7,9 @@ class WarehouseError(RuntimeError):
     """The warehouse cannot be used; the message says what to do."""
 
 
+class WarehouseAway(WarehouseError):
+    """A shared warehouse does not answer, or the connection to it was lost: the same may succeed later."""
+
+
 class KeyProblem(WarehouseError):
     """The key is missing, wrong, or not safe to use; nothing was changed. The message never holds the key."""

@@ -21,7 +21,7 @@ import duckdb
 
 from iss_assets.settings import WarehouseSettings
 from iss_assets.warehouse.engine import DATABASE, default_threads, pin
-from iss_assets.warehouse.errors import WarehouseError
+from iss_assets.warehouse.errors import WarehouseAway, WarehouseError
 
 INSTALL: Final = "pip install 'iss-assets[cluster]'"
 _LEAST_MEMORY_MB: Final = 1024
@@ -146,7 +146,8 @@ def start(
         if "catalog version mismatch" in text:
             text = f"its catalog is of another version of DuckLake; install the same version of iss-assets on every host. {text}"
             text = text.partition(" To automatically migrate")[0]
-        raise WarehouseError(f"the shared warehouse cannot be opened: {text}") from None
+            raise WarehouseError(f"the shared warehouse cannot be opened: {text}") from None
+        raise WarehouseAway(f"the shared warehouse cannot be opened: {text}") from None
     except WarehouseError:
         connection.close()
         raise

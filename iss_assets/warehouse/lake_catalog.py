@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import Any, Final
 
 from iss_assets.settings import WarehouseSettings
-from iss_assets.warehouse.errors import WarehouseError
+from iss_assets.warehouse.errors import WarehouseAway, WarehouseError
 from iss_assets.warehouse.lake import INSTALL, dsn, explained
 from iss_assets.warehouse.locking import LockTimeout
 
@@ -151,7 +151,7 @@ class LakeCatalog:
 
         Raises
         ------
-        WarehouseError
+        WarehouseAway
             If nobody can say, because the catalog cannot be reached for a minute and a half.
         """
         psycopg2, until = _psycopg2(), time.monotonic() + _ANSWER_S
@@ -174,15 +174,15 @@ class LakeCatalog:
                     )
             except (psycopg2.Error, WarehouseError):
                 if time.monotonic() > until:
-                    raise WarehouseError(
+                    raise WarehouseAway(
                         f"{self._name} cannot be reached, and it is not known whether the last write is in it. Repeat what "
                         "was done: rows are replaced, so none appears twice"
                     ) from None
                 time.sleep(_PAUSE_S)
 
-    def unreachable(self, error: Exception) -> WarehouseError:
+    def unreachable(self, error: Exception) -> WarehouseAway:
         """Return the error that says so, without the connection string."""
-        return WarehouseError(f"{self._name} cannot be reached: {explained(error, self.settings)}")
+        return WarehouseAway(f"{self._name} cannot be reached: {explained(error, self.settings)}")
 
     def _timed_out(self) -> LockTimeout:
         return LockTimeout(

@@ -22,7 +22,7 @@ import duckdb
 from iss_assets.settings import WarehouseSettings
 from iss_assets.warehouse.copying import copy_all
 from iss_assets.warehouse.engine import DATABASE, attach, default_threads
-from iss_assets.warehouse.errors import WarehouseError
+from iss_assets.warehouse.errors import WarehouseAway, WarehouseError
 from iss_assets.warehouse.lake import LakeEngine, explained, kept_engine, start
 from iss_assets.warehouse.lake_catalog import SNAPSHOTS, LakeCatalog, Turn
 from iss_assets.warehouse.lake_files import Committing, forget_second_names, put_back_missing
@@ -165,7 +165,7 @@ class LakeStore:
             files.forget()
             if carried_out:
                 return
-            raise WarehouseError(
+            raise WarehouseAway(
                 f"the connection to {self.name} was lost while it was written to, or another writer's turn had begun; nothing "
                 f"was written. {explained(error, self.settings)}"
             ) from None

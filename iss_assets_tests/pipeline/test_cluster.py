@@ -22,7 +22,6 @@ import pytest
 
 from iss_assets.cli.location import load
 from iss_assets.defs.assets.reading import patient_lock
-from iss_assets.intake.folder import open_study
 from iss_assets.pipeline.home import open_instance, prepare_home
 from iss_assets.pipeline.run_history import (
     IN_PROGRESS,
@@ -33,6 +32,7 @@ from iss_assets.pipeline.run_history import (
 )
 from iss_assets.pipeline.staleness import stale_patients
 from iss_assets.pipeline.training import TrainingRun
+from iss_assets.privacy.register import open_study
 from iss_assets.schemas.registry import TABLES
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Warehouse

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from iss_assets.cli.location import load
-from iss_assets.intake.folder import open_study, rejected_rows
+from iss_assets.intake.folder import rejected_rows
 from iss_assets.intake.records import StudyFolderError
 from iss_assets.intake.reviews import ReviewRow, append_review
 from iss_assets.intake.withdrawn import Scope, read_withdrawn, with_key
@@ -31,6 +31,7 @@ from iss_assets.pipeline.run_history import add_patients, known_patients
 from iss_assets.privacy.at_work import at_work
 from iss_assets.privacy.audit import Action, AuditLog
 from iss_assets.privacy.certificate import read_certificates
+from iss_assets.privacy.register import open_study
 from iss_assets.privacy.withdrawal import models_to_fit_again, pending_path, preview, withdraw
 from iss_assets.protocol.reviews import Decision
 from iss_assets.schemas.registry import MADE_AGAIN, TABLES

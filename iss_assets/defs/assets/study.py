@@ -21,7 +21,6 @@ from iss_assets.intake.folder import (
     score_rows,
 )
 from iss_assets.intake.inventory import describe_video, without_probe
-from iss_assets.intake.withdrawn import read_withdrawn
 from iss_assets.media.errors import BrokenFile, RefusedFile
 from iss_assets.media.journal import THERMAL, Journal, Reading, time_limit
 from iss_assets.pipeline.staleness import (
@@ -32,6 +31,7 @@ from iss_assets.pipeline.staleness import (
     scores_fingerprint,
     videos_fingerprint,
 )
+from iss_assets.privacy.register import read_register
 from iss_assets.protocol.recordings import Recording, enabled_recordings
 from iss_assets.schemas.base import InvalidTable, Table
 from iss_assets.schemas.intake import BpiScores, Consent, Patients, RejectedRows, Reviews, StudyProblems
@@ -263,7 +263,7 @@ def update_videos(
     lapsed = {v.video_id for v in verdicts if v.recording is recording} - {v.video_id for v in standing}
     probed = current.startswith(f"{inventory_version(settings)}-")
     files = warehouse.folder().videos_of(patient, recording)
-    withdrawn = read_withdrawn(settings.home)
+    withdrawn = read_register(settings)
     new_verdicts: list[Verdict] = []
     with guard(settings, patient, "probe", log) as isolated:
         described = [

@@ -20,11 +20,12 @@ from iss_assets.defs.partitions import patients_partitions
 from iss_assets.defs.resources import WarehouseResource
 from iss_assets.intake.inventory import identify
 from iss_assets.intake.records import ThermalFile, VideoFile
-from iss_assets.intake.withdrawn import Withdrawn, read_withdrawn
+from iss_assets.intake.withdrawn import Withdrawn
 from iss_assets.media.errors import BrokenFile, ChangedFile
 from iss_assets.media.isolation import Guard
 from iss_assets.media.journal import THERMAL, Journal, Reading, time_limit
 from iss_assets.pipeline.staleness import thermal_fingerprint, thermal_version
+from iss_assets.privacy.register import read_register
 from iss_assets.protocol import terms
 from iss_assets.schemas.thermal import Thermal
 from iss_assets.settings import Settings
@@ -72,7 +73,7 @@ def _update(context: dg.AssetExecutionContext, warehouse: WarehouseResource) -> 
     paths = {file.submission_id: file for file in folder.videos_of(patient)}
     of_pictures = [videos[file.submission_id] for file in files if file.submission_id in videos]
     require_current(warehouse.warehouse(), settings, patient, of_pictures, "frames")
-    withdrawn = read_withdrawn(settings.home)
+    withdrawn = read_register(settings)
     rows: list[dict[str, Any]] = []
     unread: set[str] = set()
     with guard(settings, patient, THERMAL, context.log.warning) as isolated:

@@ -27,7 +27,7 @@ from iss_assets.checks.stages import SQL, Stage, results_fingerprint
 from iss_assets.defs.assets.common import metadata_key
 from iss_assets.defs.partitions import patients_partitions
 from iss_assets.defs.resources import WarehouseResource
-from iss_assets.intake.withdrawn import read_withdrawn
+from iss_assets.privacy.register import read_register
 from iss_assets.protocol.catalogue import BROKEN_HINT, SCHEMA, WHOLE_STUDY, WITHOUT_CONTACT, CheckInfo
 from iss_assets.protocol.consent import ConsentState, Scope
 from iss_assets.schemas.operations import CheckResults
@@ -167,7 +167,7 @@ def _wants_contact(connection: Any, patient: str) -> bool:
 def _read(connection: Any, stage: Stage, subject: str, settings: Settings) -> Data:
     data: dict[str, list[dict[str, Any]]] = {}
     if stage.asks_register:
-        scopes = read_withdrawn(settings.home).carried_out(subject)
+        scopes = read_register(settings).carried_out(subject)
         data["register"] = [{"scope": scope} for scope in sorted(scopes)]
     for name in stage.queries:
         sql = (SQL / f"{name}.sql").read_text("utf-8")

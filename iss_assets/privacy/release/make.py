@@ -17,9 +17,10 @@ from typing import Final
 
 import duckdb
 
-from iss_assets.intake.withdrawn import Withdrawn, read_withdrawn
+from iss_assets.intake.withdrawn import Withdrawn
 from iss_assets.privacy.at_work import at_work
 from iss_assets.privacy.audit import Action, AuditLog, sha256_of
+from iss_assets.privacy.register import read_register
 from iss_assets.privacy.release.anonymity import Generalized
 from iss_assets.privacy.release.columns import Tier
 from iss_assets.privacy.release.errors import ReleaseError
@@ -134,7 +135,7 @@ def make_release(
             progress("checksums")
             manifest = _seal(partial)
             progress("record")
-            AuditLog(settings.audit_path).record(
+            AuditLog.of(settings).record(
                 who,
                 Action.RELEASED,
                 None,
@@ -187,7 +188,7 @@ def _write(
         # it is open: without a name nothing is left of it when this process ends, however it ends
         for file in work.glob("snapshot.duckdb*"):
             file.unlink()
-        sharing = _sharing(connection, request.tier, read_withdrawn(settings.home))
+        sharing = _sharing(connection, request.tier, read_register(settings))
         pseudonyms = Pseudonyms(key, agreement)
         release = Release.prepare(connection, request.tier, settings.release, pseudonyms, sharing)
         written: list[WrittenTable] = []

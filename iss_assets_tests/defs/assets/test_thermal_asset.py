@@ -16,12 +16,12 @@ from iss_assets.defs.assets import extraction, study, thermal
 from iss_assets.defs.checks.factory import make_checks
 from iss_assets.defs.partitions import patients_partitions
 from iss_assets.defs.resources import WarehouseResource
-from iss_assets.intake.folder import open_study
 from iss_assets.intake.inventory import sha256_of
 from iss_assets.intake.withdrawn import Scope, with_key, write_withdrawn
 from iss_assets.media import thermal as reader
 from iss_assets.media.journal import Journal, Reading
 from iss_assets.pipeline.staleness import stale_patients
+from iss_assets.privacy.register import open_study
 from iss_assets.privacy.study_files import find_study_files
 from iss_assets.privacy.traces import Traces
 from iss_assets.privacy.withdrawn_rows import traces_in
