@@ -629,8 +629,9 @@ class WarehouseSettings(Section):
     lock_timeout_s: float = Field(600.0, gt=0)
     """How long a writer waits for the lock before it fails with an error."""
     memory_mb_per_thread: int = Field(128, ge=125)
-    """Memory that DuckDB may use per thread before it spills to a temporary folder next to the warehouse; its documentation
-    gives 125 MB per thread as the minimum. The rows that a query returns come on top."""
+    """Memory that DuckDB may use per thread before it spills to a temporary folder, next to a warehouse file or, of a shared
+    warehouse, in the host's own (``TMPDIR``); its documentation gives 125 MB per thread as the minimum. The rows that a query
+    returns come on top."""
     sql_dir: Path = shipped_folder("dbt_like_sql")
     """The folder of the SQL models, ``staging/`` and ``marts/``; by default the one in the package. It may be empty
     only if this setting names it."""

@@ -15,8 +15,10 @@ from iss_assets.pipeline.cluster import (
     BROKER_VARIABLE,
     STORAGE_VARIABLE,
     ClusterProblem,
+    require_one_host,
     require_packages,
     storage_away,
+    use_scratch,
 )
 from iss_assets.privacy.release.leftovers import clear_leftovers
 from iss_assets.settings import Settings, storage_address
@@ -141,7 +143,7 @@ def prepare_home(settings: Settings) -> Path:
     Raises
     ------
     ClusterProblem
-        If the settings name a cluster whose packages are not installed.
+        If the settings name a cluster whose packages are not installed, or several hosts share a warehouse file.
     """
     cluster = settings.cluster
     require_packages(settings)
@@ -149,6 +151,8 @@ def prepare_home(settings: Settings) -> Path:
     dagster_home = home / "dagster"
     dagster_home.mkdir(parents=True, exist_ok=True, mode=0o700)
     home.chmod(0o700)
+    use_scratch(settings)
+    require_one_host(settings)
     clear_leftovers(home)
     many_runs, dagster_yaml = _yaml(settings, dagster_home)
     written = {

@@ -61,9 +61,6 @@ def work(settings: Settings, queues: Sequence[str], at_once: int) -> int:
     os.environ["ISS_RUN__WORKERS"] = str(at_once)
     threads = str(max(1, settings.run.threads // at_once))
     os.environ["ISS_RUN__THREADS"] = os.environ["OMP_NUM_THREADS"] = threads
-    if settings.cluster.scratch is not None:
-        settings.cluster.scratch.mkdir(parents=True, exist_ok=True, mode=0o700)
-        os.environ["TMPDIR"] = str(settings.cluster.scratch.resolve())
     # creates the tables, before several processes try to
     open_instance(settings).dispose()
     require_clock(settings)

@@ -122,8 +122,7 @@ class Warehouse:
     Parameters
     ----------
     path : Path
-        The DuckDB file; it and its tables are created at the first use. A shared warehouse has none, and what a process
-        spills while it works with it lies beside this path.
+        The DuckDB file; it and its tables are created at the first use. A shared warehouse has none.
     settings : WarehouseSettings, optional
         Lock timeout, memory, where the key of an encrypted file is, and where a shared warehouse is.
     before_commit : callable, optional
@@ -140,9 +139,7 @@ class Warehouse:
         self._before_commit = before_commit
         self.settings = settings or WarehouseSettings()
         self.store: Store = (
-            FileStore(self.path, self.settings)
-            if self.settings.catalog is None
-            else LakeStore(self.path, self.settings)
+            FileStore(self.path, self.settings) if self.settings.catalog is None else LakeStore(self.settings)
         )
 
     @property

@@ -22,6 +22,7 @@ import duckdb
 from iss_assets.settings import WarehouseSettings
 from iss_assets.warehouse.engine import DATABASE, default_threads, pin
 from iss_assets.warehouse.errors import WarehouseAway, WarehouseError
+from iss_assets.warehouse.spilling import spill_folder
 
 INSTALL: Final = "pip install 'iss-assets[cluster]'"
 _LEAST_MEMORY_MB: Final = 1024
@@ -92,7 +93,7 @@ def dsn(catalog: str) -> str:
     return " ".join([text, *(f"{name}={value}" for name, value in more.items() if name not in given)])
 
 
-def kept_engine(settings: WarehouseSettings, spill: Path, *, anew: bool = False) -> LakeEngine:
+def kept_engine(settings: WarehouseSettings, *, anew: bool = False) -> LakeEngine:
     """Return the DuckDB that this process keeps running for the lake; start it, or start it `anew`."""
     place = (settings.catalog or "", settings.data_path or "")
     with _guard:
@@ -100,12 +101,12 @@ def kept_engine(settings: WarehouseSettings, spill: Path, *, anew: bool = False)
             # not closed: others may be reading from it, and it ends with the last of them
             _engines.pop(place)
         if place not in _engines:
-            _engines[place] = LakeEngine(start(settings, spill))
+            _engines[place] = LakeEngine(start(settings))
         return _engines[place]
 
 
 def start(
-    settings: WarehouseSettings, spill: Path, *, read_only: bool = False, create: bool = False
+    settings: WarehouseSettings, *, read_only: bool = False, create: bool = False
 ) -> duckdb.DuckDBPyConnection:
     """Start a DuckDB and attach the lake.
 
@@ -122,7 +123,7 @@ def start(
             "autoload_known_extensions": False,
             # a signature takes most of an extension's loading; once per process is enough
             "allow_unsigned_extensions": versions <= _verified,
-            "temp_directory": str(spill),
+            "temp_directory": str(spill_folder()),
         }
     )
     try:

@@ -137,7 +137,7 @@ def erase(warehouse: Warehouse) -> list[str]:
         If something is left that this can remove when it is repeated. The message says what keeps it.
     """
     store = _lake_of(warehouse)
-    engine = LakeEngine(start(store.settings, store.spill))
+    engine = LakeEngine(start(store.settings))
     engine.configure(store.settings.memory_mb_per_thread * default_threads())
     try:
         with store.writers_turn() as turn, store.catalog.session() as session:

@@ -71,8 +71,6 @@ class LakeStore:
 
     Parameters
     ----------
-    path : Path
-        The home's warehouse file, if it had one; what does not fit into memory is written beside it.
     settings : WarehouseSettings
         Where catalog and data are, and the lock timeout.
     """
@@ -80,9 +78,8 @@ class LakeStore:
     shared = True
     name = "the shared warehouse"
 
-    def __init__(self, path: Path, settings: WarehouseSettings):
+    def __init__(self, settings: WarehouseSettings):
         self.settings = settings
-        self.spill = path.with_name("lake.tmp")
         self.catalog = LakeCatalog(settings, self.name)
         self._here = threading.local()
 
@@ -94,7 +91,7 @@ class LakeStore:
         """Make the data folder, and the lake in it."""
         Path(str(self.settings.data_path)).mkdir(parents=True, exist_ok=True, mode=0o700)
         with self.catalog.locked(_WRITER, self.settings.lock_timeout_s) as session:
-            start(self.settings, self.spill, create=True).close()
+            start(self.settings, create=True).close()
             self.catalog.begin_turn(session)
 
     def identity(self) -> Hashable | None:
@@ -179,18 +176,18 @@ class LakeStore:
     def open(self, *, read_only: bool) -> _LakeOpening:
         """Open a connection of the DuckDB that this process keeps running."""
         try:
-            return _LakeOpening(self, kept_engine(self.settings, self.spill), read_only=read_only)
+            return _LakeOpening(self, kept_engine(self.settings), read_only=read_only)
         except duckdb.Error:
             # Postgres was restarted, or the network was away
             try:
-                engine = kept_engine(self.settings, self.spill, anew=True)
+                engine = kept_engine(self.settings, anew=True)
                 return _LakeOpening(self, engine, read_only=read_only)
             except duckdb.Error as error:
                 raise self.catalog.unreachable(error) from None
 
     def open_for(self, query: str) -> _LakeOpening:
         """Open a DuckDB of its own that reads these tables and reaches nothing else."""
-        engine = LakeEngine(start(self.settings, self.spill, read_only=True))
+        engine = LakeEngine(start(self.settings, read_only=True))
         # the last change of the configuration
         engine.configure(self.settings.memory_mb_per_thread)
         require_harmless(engine.connection, query)
@@ -205,7 +202,7 @@ class LakeStore:
 
     def copy_to(self, path: Path) -> None:
         """Copy today's rows to a new DuckDB file."""
-        engine = LakeEngine(start(self.settings, self.spill))
+        engine = LakeEngine(start(self.settings))
         engine.configure(self.settings.memory_mb_per_thread * default_threads())
         try:
             attach(engine.connection, path, _COPY, None, read_only=False)
@@ -221,7 +218,7 @@ class LakeStore:
 
     def maintain(self, kept: timedelta) -> tuple[int, int, int, int, int]:
         """Merge small files, forget snapshots older than `kept`, and remove files that nothing names; see ``maintenance``."""
-        engine = LakeEngine(start(self.settings, self.spill))
+        engine = LakeEngine(start(self.settings))
         engine.configure(self.settings.memory_mb_per_thread * default_threads())
 
         def call(function: str, **options: object) -> int:

@@ -8,7 +8,6 @@ both places to be equal, and does the last step.
 
 from __future__ import annotations
 
-import shutil
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from iss_assets.settings import Settings
 from iss_assets.warehouse import swap
 from iss_assets.warehouse.copying import Progress, compare_all, copy_all, drop_all, has_rows_in_lake
 from iss_assets.warehouse.database import Warehouse
-from iss_assets.warehouse.engine import DATABASE, attach, is_encrypted, spilled
+from iss_assets.warehouse.engine import DATABASE, attach, is_encrypted
 from iss_assets.warehouse.errors import WarehouseError
 from iss_assets.warehouse.lake import start
 from iss_assets.warehouse.locking import LockTimeout
@@ -136,10 +135,8 @@ def move_to_file(settings: Settings, progress: Progress | None = None) -> Moved:
 
 
 def _both(settings: Settings, file: Path, *, read_only: bool) -> duckdb.DuckDBPyConnection:
-    """Open the shared warehouse and a file in one DuckDB, after removing what an earlier one that was killed had spilled."""
-    spill = spilled(settings.warehouse_path)
-    shutil.rmtree(spill, ignore_errors=True)
-    connection = start(settings.warehouse, spill)
+    """Open the shared warehouse and a file in one DuckDB."""
+    connection = start(settings.warehouse)
     try:
         connection.execute(f"set memory_limit = '{4 * _MEMORY_MB}MB'")
         attach(connection, file, _FILE, None, read_only=read_only)

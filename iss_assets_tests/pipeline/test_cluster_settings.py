@@ -167,3 +167,47 @@ def test_no_run_is_taken_for_gone_while_the_broker_does_not_answer() -> None:
     launcher = ClusterLauncher(f"redis://127.0.0.1:{free_port()}/0", silent_s=0.0)
     run = dg.DagsterRun(job_name="patient", tags={"dagster-celery/task_id": "1"})
     assert [launcher.check_run_worker_health(run).status.value for _ in range(2)] == ["RUNNING"] * 2
+
+
+def test_a_second_host_is_refused_where_the_warehouse_is_a_file_until_the_first_one_has_ended(
+    tmp_path: Path,
+) -> None:
+    home = tmp_path / "home"
+    given = {"ISS_CLUSTER__STORAGE": STORAGE, "ISS_CLUSTER__BROKER": BROKER, "ISS_HOME": str(home)}
+    code = (
+        "import sys; from iss_assets.pipeline import cluster, home; from iss_assets.settings import Settings\n"
+        "cluster.host_id = lambda: sys.argv[1]\n"
+        "home.prepare_home(Settings()); print('ready', flush=True); sys.stdin.read()"
+    )
+
+    def host(name: str) -> subprocess.Popen[str]:
+        pipe = subprocess.PIPE
+        return subprocess.Popen(
+            [sys.executable, "-c", code, name], env={**os.environ, **given}, text=True, stdin=pipe, stdout=pipe, stderr=pipe
+        )  # fmt: skip
+
+    with host("a") as first, host("a") as beside:
+        assert first.stdout and beside.stdout
+        assert first.stdout.readline() == beside.stdout.readline() == "ready\n"
+        _, errors = host("b").communicate()
+        assert "another host works on this home" in errors and "ISS_WAREHOUSE__CATALOG" in errors
+        assert SECRET not in errors
+        for process in (first, beside):
+            process.communicate("")
+    out, _ = host("b").communicate("")
+    assert out == "ready\n" and [path.name for path in home.glob("host-*")] == ["host-b"]
+
+
+@pytest.mark.parametrize("place", ["home/scratch", "lake/scratch"])
+def test_a_scratch_folder_that_other_hosts_see_is_refused(tmp_path: Path, place: str) -> None:
+    lake = {"catalog": "postgres:host=127.0.0.1 port=1 dbname=iss", "data_path": str(tmp_path / "lake")}
+    settings = Settings.model_validate(
+        {
+            "home": tmp_path / "home",
+            "study": tmp_path / "study",
+            "warehouse": lake,
+            "cluster": {"scratch": tmp_path / place},
+        }
+    )
+    with pytest.raises(ClusterProblem, match="all hosts see"):
+        prepare_home(settings)
