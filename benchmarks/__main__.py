@@ -44,6 +44,7 @@ def jobs(clips: str | None, tiny: bool) -> dict[str, list[str]]:
         "marts",
         "encryption",
         "cluster",
+        "lake_faults",
         "shared_writers",
         "features",
         "incremental",
