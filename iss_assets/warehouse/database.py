@@ -10,6 +10,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as arrow
@@ -141,6 +142,10 @@ class Warehouse:
         self.store: Store = (
             FileStore(self.path, self.settings) if self.settings.catalog is None else LakeStore(self.settings)
         )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Go to another process: to be read there as here, and not to be written past `before_commit`, which stays here."""
+        return Warehouse, (self.path, self.settings, None if self._before_commit is None else _not_here)
 
     @property
     def name(self) -> str:
@@ -401,6 +406,10 @@ class Warehouse:
             yield opened
         finally:
             opened.close()
+
+
+def _not_here() -> None:
+    raise WarehouseError("a process that only reads for a run has written rows; they are undone")
 
 
 @contextmanager

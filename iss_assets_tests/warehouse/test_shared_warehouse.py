@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import shutil
 import signal
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 from pydantic import ValidationError
 
 from iss_assets import load
+from iss_assets.schemas.intake import Patients
 from iss_assets.schemas.modeling import CvSplits
 from iss_assets.schemas.registry import TABLES
 from iss_assets.settings import Settings, WarehouseSettings
@@ -468,3 +470,25 @@ def test_what_is_for_files_says_so(tables: Warehouse, settings: Settings) -> Non
     assert merge_row_groups(tables) == {}
     with pytest.raises(WarehouseError, match="this one is shared"):
         convert(tables, None)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_process_that_reads_for_a_run_reads_the_same_rows_and_writes_none(
+    shared: bool, studied: Warehouse, tmp_path: Path
+) -> None:
+    if not shared:
+        studied = Warehouse(tmp_path / "file.duckdb")
+        tiny_study(studied)
+    asked = []
+    # the check of a run: a local function, which no other process can have
+    run = Warehouse(studied.path, studied.settings, lambda: asked.append(1))
+    there = pickle.loads(pickle.dumps(run))
+    patients = "select * from patients order by patient_id"
+    assert there.query(patients).num_rows == 8 and there.query(patients).equals(run.query(patients))
+    one, gone = {"patient_id": "0001"}, Patients.from_rows([])
+    with pytest.raises(WarehouseError, match="only reads for a run"):
+        there.replace(Patients, gone, one)
+    assert not asked and run.query(patients).num_rows == 8
+    # without a check there is nothing to be passed by
+    pickle.loads(pickle.dumps(studied)).replace(Patients, gone, one)
+    assert run.query(patients).num_rows == 7
