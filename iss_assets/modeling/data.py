@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from iss_assets.modeling.items import InputArray, Items, Preparation
-from iss_assets.modeling.pictures import EncodedFaces, SharedPictures
+from iss_assets.modeling.pictures import EncodedFaces, SharedPictures, writable
 
 DEVICE_SHARE: Final = 0.6
 """Share of the free memory of the device that data may take; the rest is for the network."""
@@ -111,8 +111,8 @@ class Data:
             if isinstance(values, SharedPictures | EncodedFaces):
                 self._on_device[name] = values.on_device(device), torch.from_numpy(values.places).to(device)
             else:
-                self._on_device[name] = torch.from_numpy(np.ascontiguousarray(values)).to(device), None
-        self._target = torch.from_numpy(items.target).to(device)
+                self._on_device[name] = torch.from_numpy(writable(values)).to(device), None
+        self._target = torch.from_numpy(writable(items.target)).to(device)
 
     @property
     def streamed_inputs(self) -> tuple[str, ...]:

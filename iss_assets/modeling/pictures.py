@@ -201,8 +201,13 @@ class SharedPictures:
 
         with self._sending:  # concurrent folds can ask at the same time
             if device not in self._sent:
-                self._sent[device] = torch.from_numpy(self._values).to(device)
+                self._sent[device] = torch.from_numpy(writable(self._values)).to(device)
             return self._sent[device]
+
+
+def writable(values: np.ndarray) -> np.ndarray:
+    """Return an array that torch can use: `values`, or a copy of those that may only be read, as in a query's result."""
+    return np.require(values, requirements=("C", "W"))
 
 
 def decode_picture(file: pa.Buffer, side: int) -> np.ndarray:

@@ -29,12 +29,13 @@ APART: Final = 0.1
 """Standard deviation between folds from which the page says that they disagree: then their probabilities of one patient
 typically lie on both sides of a fifth of the scale."""
 
-_VERDICTS = {
+CARRIES_OVER: Final = {
     "yes": "carries over",
-    "not shown": "not shown to carry over",
+    "not shown": "is not shown to carry over",
     "cannot be shown": "was applied to too few patients to show whether it carries over",
-    "no": "does not carry over",
+    "no": "is no better here than the best simple rule",
 }
+"""What is said of a model, by ``external_results.carries_over``."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,7 @@ def _model(row: Any, name: str, settings: EvaluationSettings) -> str:
     interval = "" if pd.isna(low) else f", {settings.confidence:.0%} interval {low:+.2f} to {high:+.2f}"
     found = f"{row.baseline_difference:+.2f}{interval}".replace("-", "−")
     said = (
-        f"{name} {_VERDICTS[row.carries_over]}: mean accuracy {row.all_classes:.2f}, against {row.best_baseline_accuracy:.2f} "
+        f"{name} {CARRIES_OVER[row.carries_over]}: mean accuracy {row.all_classes:.2f}, against {row.best_baseline_accuracy:.2f} "
         f"of the rule “{rule_label(row.best_baseline)}” (difference {found})"
     )
     if row.trained_accuracy is None or pd.isna(row.trained_accuracy):

@@ -10,16 +10,10 @@ from iss_assets.modeling.check_ins import CHECK_IN_EXPERIMENTS
 from iss_assets.protocol.published import describe
 from iss_assets.protocol.targets import BY_NAME as TARGETS
 from iss_assets.reports.clinic_lines import first_lines, join, situations
+from iss_assets.reports.external_report import CARRIES_OVER
 from iss_assets.reports.report_inputs import StudyReportInputs
 from iss_assets.reports.templating import count
 from iss_assets.settings import CheckInSettings
-
-_VERDICTS = {
-    "yes": "carries over",
-    "no": "does not carry over",
-    "not shown": "is not shown to carry over",
-    "cannot be shown": "cannot be shown to carry over with so few patients",
-}
 
 
 def with_further_targets(answers: Mapping[str, str], inputs: StudyReportInputs) -> dict[str, str]:
@@ -116,6 +110,6 @@ def model_card(inputs: StudyReportInputs) -> list[tuple[str, str]]:
 
 def _others(external: pd.DataFrame) -> str:
     return "; ".join(
-        f"{describe(str(r['experiment']))[1]} of study {str(r['source'])[:8]} {_VERDICTS[str(r['carries_over'])]}"
+        f"{describe(str(r['experiment']))[1]} of study {str(r['source'])[:8]} {CARRIES_OVER[str(r['carries_over'])]}"
         for r in external.to_dict("records")
     )

@@ -101,6 +101,27 @@ def test_stored_pictures_are_fetched_in_windows_in_the_order_of_the_batches(
     assert asked == [np.concatenate(order[start : start + 3]).tolist() for start in (0, 3, 6, 9)]
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_model_takes_arrays_that_may_only_be_read_and_leaves_them_alone() -> None:
+    items = planted_items(FUSION, each=2).of(["0001"])
+    preparation = fit_preparation(items, scaled=True)
+    arrays = [np.array(values) for values in (*items.inputs.values(), items.target)]
+    for values in arrays:
+        values.flags.writeable = False
+    read_only = Items(
+        **{**vars(items), "inputs": dict(zip(items.inputs, arrays, strict=False)), "target": arrays[-1]}
+    )
+    shared = with_faces(read_only, SharedPictures(np.asarray(read_only.inputs["faces"])))
+    for stored_so in (read_only, shared):
+        ((inputs, target),) = Data(stored_so, preparation, "cpu").batches([np.arange(len(items))])
+        for tensor in (*inputs.values(), target):
+            tensor.zero_()
+    assert all(
+        np.array_equal(values, np.asarray(same))
+        for values, same in zip(arrays, (*items.inputs.values(), items.target), strict=True)
+    )
+
+
 def test_a_window_that_cannot_be_fetched_ends_the_batches_with_its_error() -> None:
     def fetch(places: np.ndarray) -> pa.ChunkedArray:
         raise OSError("gone")

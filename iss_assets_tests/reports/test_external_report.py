@@ -98,7 +98,7 @@ def lines(*given: Predicted, **more: Any) -> tuple[str, str]:
     [
         (1.0, 24, "The model carries over: it predicts these patients", "Random Forest Pain carries over: mean accuracy 1.00"),
         (0.62, 24, "The model is not shown to carry over", "not shown to carry over: mean accuracy 0.62"),
-        (0.3, 24, "The model is not shown to carry over", "does not carry over: mean accuracy 0.29"),
+        (0.3, 24, "The model is not shown to carry over", "is no better here than the best simple rule: mean accuracy 0.29"),
         (1.0, 4, "there are too few patients", "too few patients to show whether it carries over"),
     ],
 )  # fmt: skip

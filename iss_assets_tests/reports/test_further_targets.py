@@ -43,7 +43,7 @@ def test_other_studies_models_are_told_with_the_verdict_of_the_table(
 ) -> None:
     for right, words in (
         (1.0, "Random Forest Pain of study c0ffee carries over"),
-        (0.2, "does not carry over"),
+        (0.2, "is no better here than the best simple rule"),
     ):
         given = inputs(study, {**evaluated, **tables(predicted("forest_pain", 24, right))})
         assert words in checklist_answers(given)["objectives"]
