@@ -10,7 +10,7 @@ from typing import Final
 from iss_assets.checks.findings import Data, Finding, Rule, found_in
 from iss_assets.settings import Settings
 
-QUERIES: Final = ("behavior",)
+QUERIES: Final = ("behavior", "behavior_frames")
 
 _FEWEST: Final = 10
 """Pictures with a face from which a share says something: a second. That a face is missing is another check."""
@@ -29,4 +29,24 @@ def head_turned_away(data: Data, settings: Settings) -> Finding:
     )
 
 
-RULES: Final[dict[str, Rule]] = {"head_turned_away": head_turned_away}
+def behavior_without_mesh(data: Data, settings: Settings) -> Finding:
+    """Find videos whose behavior is not that of their face meshes: a mesh that was not measured, or a sample without one."""
+    rows = data["behavior_frames"]
+    wrong = {
+        r["video_id"]: sum(r[name] for name in ("without_sample", "without_mesh", "at_another_time"))
+        for r in rows
+    }
+    affected = {video: pictures for video, pictures in wrong.items() if pictures}
+    return found_in(
+        affected,
+        len(rows),
+        "a sample for each face mesh, at the time of its picture",
+        {"pictures": dict(sorted(affected.items())[:20])},
+    )
+
+
+RULES: Final[dict[str, dict[str, Rule]]] = {
+    "face_behavior": {"behavior_without_mesh": behavior_without_mesh},
+    "face_behavior_summary": {"head_turned_away": head_turned_away},
+}
+"""Table to its rules."""

@@ -20,7 +20,7 @@ from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Warehouse
 from iss_assets.warehouse.ledger import SOUND_TABLES, VISUAL_TABLES, fingerprint
 
-CHECKS_CODE_VERSION = "5"
+CHECKS_CODE_VERSION = "6"
 """Change it with any rule, so that results of the old rule are computed again."""
 
 
@@ -94,9 +94,9 @@ def results_fingerprint(settings: Settings) -> str:
 
 
 FEATURE_RULES: Mapping[str, FeatureRules] = {
-    "words": FeatureRules({"transcripts": words.RULES}, words.QUERIES, also_needs=("video_quality",)),
+    "words": FeatureRules(words.RULES, words.QUERIES, also_needs=("video_quality",)),
     "voice": FeatureRules({"voice_features": voice.RULES}, voice.QUERIES, also_needs=("video_quality",)),
-    "behavior": FeatureRules({"face_behavior_summary": behavior.RULES}, behavior.QUERIES),
+    "behavior": FeatureRules(behavior.RULES, behavior.QUERIES),
 }
 """Feature to the rules of its tables. Their thresholds are among ``settings.checks``."""
 

@@ -259,6 +259,31 @@ _WORDS: Final = (
         "settings, checks.languages",
         reminder="{affected} videos",
     ),
+    CheckInfo(
+        "words_out_of_time",
+        "transcript_words",
+        "Words are missing, out of order, or said after the end of the video",
+        "WARN",
+        "Tell the engineer: the words of patient {patient} were changed by hand, or the recognition put them at the wrong times.",
+        "the text and the length of the same video",
+    ),
+    CheckInfo(
+        "spans_outside_text",
+        "transcript_spans",
+        "What may name somebody is marked at words that are not there",
+        "WARN",
+        "Tell the engineer: the marks of patient {patient} belong to another text. Until then, read the whole text before anybody "
+        "sees it.",
+        "the words of the same video",
+    ),
+    CheckInfo(
+        "text_features_of_other_words",
+        "text_features",
+        "Figures about words are not about the words of the video",
+        "WARN",
+        "Tell the engineer: the figures about what patient {patient} said were made from another text, or are missing.",
+        "the text of the same video",
+    ),
 )
 
 _VOICE: Final = (
@@ -311,6 +336,14 @@ _THERMAL: Final = (
 )
 
 _BEHAVIOR: Final = (
+    CheckInfo(
+        "behavior_without_mesh",
+        "face_behavior",
+        "Behavior was measured in other pictures than those with a face mesh",
+        "WARN",
+        "Tell the engineer: the behavior of patient {patient} was measured in other face meshes than the stored ones.",
+        "the landmarks of the same video",
+    ),
     CheckInfo(
         "head_turned_away",
         "face_behavior_summary",

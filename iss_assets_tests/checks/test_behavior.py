@@ -1,4 +1,4 @@
-"""A head that is turned away for most of the narrative fails its check, and nothing else does."""
+"""Checks on behavior: a head that is turned away for most of the narrative, and samples that are not those with a face mesh."""
 
 from __future__ import annotations
 
@@ -30,6 +30,13 @@ def summarize(study: InventedStudy, video: str, measured: int, away: float | Non
     ]
     with study.warehouse.write() as writer:
         writer.replace(FaceBehaviorSummary, FaceBehaviorSummary.from_rows(rows), {"video_id": video})
+        # a sample for each of the study's meshes
+        writer.execute("delete from face_behavior where video_id = ?", [video])
+        writer.execute(
+            "insert into face_behavior (video_id, patient_id, frame_index, time_s, chunk_index, repeated, facing, fingerprint) "
+            "select video_id, patient_id, frame_index, time_s, chunk_index, false, true, 'f' from frames where video_id = ?",
+            [video],
+        )
 
 
 def test_a_head_that_is_turned_away_for_most_of_a_video_fails_the_check(study: InventedStudy) -> None:
@@ -55,3 +62,38 @@ def test_a_head_that_faces_the_camera_or_is_hardly_seen_passes(
 
 def test_a_patient_whose_behavior_was_not_measured_passes(study: InventedStudy) -> None:
     assert study.finding(*CHECK).passed
+
+
+OF_FIRST = "where video_id = '0001-00' and frame_index"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "pictures"),
+    [
+        (f"delete from face_behavior {OF_FIRST} in (3, 4)", 2),
+        (f"update landmarks set detected = false {OF_FIRST} = 3", 1),
+        (f"update face_behavior set time_s = time_s + 0.1 {OF_FIRST} >= 157", 3),
+    ],
+)
+def test_behavior_that_was_measured_in_other_meshes_than_the_stored_ones_fails_its_check(
+    study: InventedStudy, wrong: str, pictures: int
+) -> None:
+    for video in ("0001-00", "0001-02"):
+        summarize(study, video, 150, 0.1)
+    assert study.finding("face_behavior", "behavior_without_mesh").numbers["checked"] == 2
+    assert study.failing(stages=("check_behavior",)) == set()
+    study.sql(wrong)
+    found = study.finding("face_behavior", "behavior_without_mesh")
+    assert found.affected == ("0001-00",) and found.numbers["pictures"] == {"0001-00": pictures}
+    assert study.failing(stages=("check_behavior",)) == {"face_behavior:behavior_without_mesh"}
+
+
+def test_a_video_in_which_no_mesh_was_found_passes(study: InventedStudy) -> None:
+    summarize(study, "0001-00", 0, None)
+    study.sql(
+        "delete from face_behavior where video_id = '0001-00'",
+        "update landmarks set detected = false where video_id = '0001-00'",
+    )
+    assert study.finding("face_behavior", "behavior_without_mesh").passed
+    study.sql("update landmarks set detected = true where video_id = '0001-00'")
+    assert not study.finding("face_behavior", "behavior_without_mesh").passed, "160 meshes, none measured"
