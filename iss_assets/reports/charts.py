@@ -717,8 +717,9 @@ def time_line(
     low: float,
     high: float,
     wide: bool = False,
+    limit: float | None = None,
 ) -> Markup:
-    """Draw values over time, one dot per value; the line is broken where a value is missing."""
+    """Draw values over time, one dot per value; the line is broken where a value is missing, and dashed at the limit."""
     width, height, left = (720.0, 190.0, 30.0) if wide else (300.0, 110.0, 24.0)
     marks = [(mark, f"{mark:g}") for mark in (low, (low + high) / 2, high)]
     left = max(left, 8 + 5.6 * max(len(words) for _, words in marks))
@@ -733,6 +734,8 @@ def time_line(
     ends = ((start, "start"), (end, "end")) if start.date() != end.date() else ((start, "middle"),)
     for time, anchor in ends:
         body.append(_text(place(time, low)[0], height - 5, f"{time:%-d %b %Y}", "tick", anchor))
+    if limit is not None:
+        body.append(_line(left, at.y(limit), width - 10, at.y(limit), "half"))
     run: list[tuple[float, float]] = []
     dots = []
     for time, value in [*zip(times, values, strict=True), (end, None)]:
@@ -749,6 +752,8 @@ def time_line(
         if known
         else f"{title}: no values."
     )
+    if limit is not None:
+        spoken += f" The limit is {limit:g}."
     return _svg(width, height, spoken, body + dots, wide=wide)
 
 

@@ -17,8 +17,10 @@ from iss_assets.protocol import terms
 from iss_assets.reports import charts, report_tables
 from iss_assets.reports.attention import attention_curves
 from iss_assets.reports.behavior import behavior_curves
+from iss_assets.reports.comparisons import Comparisons, beside_first_face, beside_readings
 from iss_assets.reports.measures import over_time
 from iss_assets.reports.templating import INVENTED, STUDY, Frame, count, write_page
+from iss_assets.settings import QualitySettings
 
 MEASURES = {"face_rate": "Frames with a face", "landmark_rate": "Faces with landmarks"}
 """Shares drawn over time besides the scores, with their titles."""
@@ -45,6 +47,10 @@ class PatientReportInputs:
         The patient's rows of `behavior.read_newest`; None where behavior was not measured.
     attention
         The patient's rows of `attention.read_attention`; None where no model on whole videos has been trained.
+    comparisons
+        The patient's rows of `comparisons.read_comparisons`.
+    quality_settings
+        The limit of distances between faces.
     study_name, invented, made_at
         As in `StudyReportInputs`.
     """
@@ -58,6 +64,8 @@ class PatientReportInputs:
     measured: Mapping[str, Rows] = field(default_factory=dict)
     behavior: Rows | None = None
     attention: Rows | None = None
+    comparisons: Comparisons = field(default_factory=Comparisons)
+    quality_settings: QualitySettings = field(default_factory=QualitySettings)
     study_name: str = STUDY
     invented: bool = False
     made_at: datetime | None = None
@@ -100,8 +108,8 @@ def scores_and_quality(inputs: PatientReportInputs) -> dict[str, Any]:
     -------
     dict
         ``summary``: (name, value, hint); ``pain_now``: chart or None; ``interference``, ``quality_plots``: (title, chart);
-        ``chronic``: sentence; ``score_table``, ``video_table``; ``measures``: see `measures.over_time`; ``curves``: see
-        `behavior.behavior_curves`.
+        ``chronic``: sentence; ``score_table``, ``video_table``; ``measures``: see `measures.over_time`; ``faces``, ``readings``:
+        see `comparisons`, each None where there is nothing to compare; ``curves``: see `behavior.behavior_curves`.
 
     Raises
     ------
@@ -136,6 +144,8 @@ def scores_and_quality(inputs: PatientReportInputs) -> dict[str, Any]:
         **_scores(scores),
         **_quality(scores, videos, quality),
         "measures": over_time({name: inputs.own(name) for name in inputs.measured}, when),
+        "faces": beside_first_face(inputs.comparisons.faces, when, inputs.quality_settings),
+        "readings": beside_readings(inputs.comparisons.readings),
         "curves": behavior_curves(inputs.behavior, when, videos, quality),
     }
 

@@ -54,9 +54,9 @@ def number(value: Any, digits: int = 3, signed: bool = False, css: str = "", sma
 
 
 def _rounded(value: float, digits: int, signed: bool) -> str:
-    """Write a rounded number; one that rounds to zero has no minus."""
+    """Write a rounded number; one that rounds to zero has no sign."""
     text = f"{value:{'+' if signed else ''}.{digits}f}"
-    return text.lstrip("-") if not text.strip("-0.") else text.replace("-", "−")
+    return text.lstrip("+-") if not text.strip("+-0.") else text.replace("-", "−")
 
 
 def with_interval(

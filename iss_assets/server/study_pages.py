@@ -18,6 +18,7 @@ from iss_assets.protocol import terms
 from iss_assets.protocol.reviews import Decision
 from iss_assets.reports.behavior import read_newest
 from iss_assets.reports.charts import for_strict_page
+from iss_assets.reports.comparisons import read_comparisons
 from iss_assets.reports.measures import SHOWN, one_per_video
 from iss_assets.reports.patient_report import PatientReportInputs, scores_and_quality
 from iss_assets.reports.quality_text import HEADINGS, headline, subject
@@ -203,6 +204,7 @@ class StudyPages:
                 for name in ("patients", "bpi_scores", "videos", "video_quality")
             }  # fmt: skip
             behavior = read_newest(connection, patient_id)
+            comparisons = read_comparisons(connection, patient_id)
             readings = read_readings(connection, patient_id)
             check_ins = connection.execute(_CHECK_INS, {"patient": patient_id}).to_arrow_table().to_pylist()
             measured = {
@@ -212,12 +214,20 @@ class StudyPages:
                 for name in SHOWN
             }  # fmt: skip
         found = scores_and_quality(
-            PatientReportInputs(patient_id=patient_id, measured=measured, behavior=behavior, **tables)
+            PatientReportInputs(
+                patient_id=patient_id,
+                measured=measured,
+                behavior=behavior,
+                comparisons=comparisons,
+                quality_settings=self._study.settings.quality,
+                **tables,
+            )
         )
         drawn = [
             (f"{title} ({unit})", svg) for group in found["measures"] for title, unit, svg in group.plots
         ]
-        plots = [*found["interference"], *found["quality_plots"], *drawn]
+        faces = [found["faces"]] if found["faces"] else []
+        plots = [*found["interference"], *found["quality_plots"], *faces, *drawn]
         return {
             "summary": found["summary"],
             "pain_now": for_strict_page(found["pain_now"]) if found["pain_now"] else None,

@@ -20,6 +20,7 @@ from iss_assets.pipeline.training import untrained_experiments
 from iss_assets.reports.attention import read_attention
 from iss_assets.reports.behavior import read_newest
 from iss_assets.reports.clinic_report import ClinicReportInputs, write_clinic_report
+from iss_assets.reports.comparisons import Comparisons, read_comparisons
 from iss_assets.reports.gallery import MartFigure, mart_figures
 from iss_assets.reports.measures import SHOWN, one_per_video
 from iss_assets.reports.patient_report import PatientReportInputs, write_patient_report
@@ -181,9 +182,11 @@ def clinic_report(warehouse: WarehouseResource) -> dg.MaterializeResult:
 @dg.asset(
     **_page(
         "patient_report",
-        "One patient's scores, quality, and measures over time, curves of behavior, accuracy by experiment, and where models looked; no face.",
+        "One patient's scores, quality, and measures over time, the narrative beside the reading, curves of behavior, accuracy by "
+        "experiment, and where models looked; no face.",
         deps=[
             *("bpi_scores", "video_quality", "patient_accuracy", *SHOWN),
+            *("reference_differences", "face_distances"),
             # made by experiment and split, each of which predicts some of the patients
             dg.AssetDep("video_attention", partition_mapping=dg.AllPartitionMapping()),
         ],
@@ -208,6 +211,8 @@ def patient_report(context: dg.AssetExecutionContext, warehouse: WarehouseResour
                 measured=measured,
                 behavior=_behavior(store, patient),
                 attention=_attention(store, patient),
+                comparisons=_comparisons(store, patient),
+                quality_settings=settings.quality,
                 **rows,
             ),
             folder / f"{patient}.html",
@@ -223,6 +228,11 @@ def patient_report(context: dg.AssetExecutionContext, warehouse: WarehouseResour
 def _attention(store: Warehouse, patient_id: str) -> arrow.Table:
     with store.read() as connection:
         return read_attention(connection, patient_id)
+
+
+def _comparisons(store: Warehouse, patient_id: str) -> Comparisons:
+    with store.read() as connection:
+        return read_comparisons(connection, patient_id)
 
 
 def _behavior(store: Warehouse, patient_id: str) -> arrow.Table:
