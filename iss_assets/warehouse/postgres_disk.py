@@ -7,10 +7,16 @@ emptied.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from iss_assets.warehouse.errors import WarehouseError
+
+_COUNTED_LATE_S: Final = 15.0
+"""Other sessions tell Postgres how many rows they have deleted up to 10 s after they are done (PGSTAT_IDLE_INTERVAL in its
+source); rows that are gone count as left until then. Writing the table anew counts again."""
+_PAUSE_S: Final = 0.5
 
 
 def write_anew(session: Any, tables: Sequence[str]) -> None:
@@ -30,15 +36,24 @@ def write_anew(session: Any, tables: Sequence[str]) -> None:
     """
     for table in tables:
         _vacuum(session, table, "full, analyze")
+    until = time.monotonic() + _COUNTED_LATE_S
+    while left := [
+        table
+        for (table,) in _rows(
+            session,
+            "select relid::regclass::text from pg_stat_user_tables where relid = any(%s::regclass[]) and n_dead_tup > 0",
+            [list(tables)],
+        )
+    ]:
+        if time.monotonic() > until:
+            break
+        time.sleep(_PAUSE_S)
+        for table in left:
+            _vacuum(session, table, "full, analyze")
     write_statistics_anew(session)
-    left = _rows(
-        session,
-        "select relname from pg_stat_user_tables where relid = any(%s::regclass[]) and n_dead_tup > 0",
-        [list(tables)],
-    )
     if left:
         raise WarehouseError(
-            f"the database's table {left[0][0]} still holds deleted rows: something keeps an older state of the database open (a "
+            f"the database's table {left[0]} still holds deleted rows: something keeps an older state of the database open (a "
             "session, a prepared transaction, a replica). The administrator finds it in pg_stat_activity, "
             "pg_prepared_xacts, and pg_replication_slots; then repeat the command"
         )
