@@ -16,10 +16,9 @@ from typing import Any, Final
 import duckdb
 
 from iss_assets.warehouse.database import Warehouse
-from iss_assets.warehouse.engine import DATABASE, default_threads
+from iss_assets.warehouse.engine import DATABASE
 from iss_assets.warehouse.errors import WarehouseError
-from iss_assets.warehouse.lake import LakeEngine, explained, start
-from iss_assets.warehouse.lake_catalog import Turn, rows
+from iss_assets.warehouse.lake_catalog import Turn, rows, value
 from iss_assets.warehouse.lake_files import NAMED, forget_second_names
 from iss_assets.warehouse.lake_store import LakeStore
 from iss_assets.warehouse.postgres_disk import recycle_log, write_anew
@@ -137,25 +136,20 @@ def erase(warehouse: Warehouse) -> list[str]:
         If something is left that this can remove when it is repeated. The message says what keeps it.
     """
     store = _lake_of(warehouse)
-    engine = LakeEngine(start(store.settings))
-    engine.configure(store.settings.memory_mb_per_thread * default_threads())
-    try:
-        with store.writers_turn() as turn, store.catalog.session() as session:
-            timeout_s = store.settings.lock_timeout_s / 2
-            rows(session, "set lock_timeout = %s", [int(timeout_s * 1000)])
-            (begun,) = rows(session, "select now()")[0]
-            _rewrite_files(store, engine.connection)
-            recompute_bounds(session, engine.connection, turn)
-            _wait_for_readers(session, timeout_s)
-            _remove_files(store, session, engine.connection, begun)
-            write_anew(session, [table for (table,) in rows(session, _TABLES)])
-            return recycle_log(session)
-    except duckdb.Error as error:
-        raise WarehouseError(
-            f"erasing from {store.name} stopped: {explained(error, store.settings)}"
-        ) from None
-    finally:
-        engine.connection.close()
+    with (
+        store.own_duckdb(f"erasing from {store.name}") as connection,
+        store.writers_turn() as turn,
+        store.catalog.session() as session,
+    ):
+        timeout_s = store.settings.lock_timeout_s / 2
+        rows(session, "set lock_timeout = %s", [int(timeout_s * 1000)])
+        begun = value(session, "select now()")
+        _rewrite_files(store, connection)
+        recompute_bounds(session, connection, turn)
+        _wait_for_readers(session, timeout_s)
+        _remove_files(store, connection, begun)
+        write_anew(session, [table for (table,) in rows(session, _TABLES)])
+        return recycle_log(session)
 
 
 def _lake_of(warehouse: Warehouse) -> LakeStore:
@@ -218,7 +212,7 @@ def _wait_for_readers(session: Any, timeout_s: float) -> None:
         If somebody still does after `timeout_s` seconds.
     """
     until = time.monotonic() + timeout_s
-    (begun,) = rows(session, "select clock_timestamp()")[0]
+    begun = value(session, "select clock_timestamp()")
     while reading := rows(session, _READERS, [begun]):
         if time.monotonic() > until:
             pid, host, since = reading[0]
@@ -230,9 +224,7 @@ def _wait_for_readers(session: Any, timeout_s: float) -> None:
         time.sleep(_PAUSE_S)
 
 
-def _remove_files(
-    store: LakeStore, session: Any, connection: duckdb.DuckDBPyConnection, begun: object
-) -> None:
+def _remove_files(store: LakeStore, connection: duckdb.DuckDBPyConnection, begun: object) -> None:
     """Remove the files of earlier snapshots, and those that no snapshot names.
 
     Raises

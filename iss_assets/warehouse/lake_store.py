@@ -218,29 +218,38 @@ class LakeStore:
 
     def maintain(self, kept: timedelta) -> tuple[int, int, int, int, int]:
         """Merge small files, forget snapshots older than `kept`, and remove files that nothing names; see ``maintenance``."""
-        engine = LakeEngine(start(self.settings))
-        engine.configure(self.settings.memory_mb_per_thread * default_threads())
-
-        def call(function: str, **options: object) -> int:
-            named = "".join(f", {name} => {value}" for name, value in options.items())
-            return len(engine.connection.execute(f"call {function}('{DATABASE}'{named})").fetchall())
-
         before = f"now() - interval {int(kept.total_seconds())} second"
+        with self.own_duckdb(f"maintenance of {self.name}") as connection, self.turn(exclusive=True):
+
+            def call(function: str, **options: object) -> int:
+                named = "".join(f", {name} => {value}" for name, value in options.items())
+                return len(connection.execute(f"call {function}('{DATABASE}'{named})").fetchall())
+
+            files = self._files()
+            connection.execute("begin transaction")
+            call("ducklake_merge_adjacent_files")
+            self.commit(connection)
+            snapshots = call("ducklake_expire_snapshots", older_than=before)
+            removed = call("ducklake_cleanup_old_files", older_than=before)
+            forget_second_names(self.settings, kept.total_seconds())
+            orphans = call("ducklake_delete_orphaned_files", older_than=before)
+            return files, self._files(), snapshots, removed, orphans
+
+    @contextmanager
+    def own_duckdb(self, work: str) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Start a DuckDB with all memory for work on the lake's files, and stop it after the block.
+
+        Raises
+        ------
+        WarehouseError
+            That `work` stopped, for an error of DuckDB; without the connection string.
+        """
+        engine = LakeEngine(start(self.settings))
         try:
-            with self.turn(exclusive=True):
-                files = self._files()
-                engine.connection.execute("begin transaction")
-                call("ducklake_merge_adjacent_files")
-                self.commit(engine.connection)
-                snapshots = call("ducklake_expire_snapshots", older_than=before)
-                removed = call("ducklake_cleanup_old_files", older_than=before)
-                forget_second_names(self.settings, kept.total_seconds())
-                orphans = call("ducklake_delete_orphaned_files", older_than=before)
-                return files, self._files(), snapshots, removed, orphans
+            engine.configure(self.settings.memory_mb_per_thread * default_threads())
+            yield engine.connection
         except duckdb.Error as error:
-            raise WarehouseError(
-                f"maintenance of {self.name} stopped: {explained(error, self.settings)}"
-            ) from None
+            raise WarehouseError(f"{work} stopped: {explained(error, self.settings)}") from None
         finally:
             engine.connection.close()
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from iss_assets.warehouse.errors import WarehouseError
+from iss_assets.warehouse.lake_catalog import rows, value
 
 _COUNTED_LATE_S: Final = 15.0
 """Other sessions tell Postgres how many rows they have deleted up to 10 s after they are done (PGSTAT_IDLE_INTERVAL in its
@@ -39,7 +40,7 @@ def write_anew(session: Any, tables: Sequence[str]) -> None:
     until = time.monotonic() + _COUNTED_LATE_S
     while left := [
         table
-        for (table,) in _rows(
+        for (table,) in rows(
             session,
             "select relid::regclass::text from pg_stat_user_tables where relid = any(%s::regclass[]) and n_dead_tup > 0",
             [list(tables)],
@@ -69,7 +70,7 @@ def _vacuum(session: Any, table: str, how: str) -> None:
 
     before = _file(session, table)
     try:
-        _rows(session, f"vacuum ({how}) {table}")
+        rows(session, f"vacuum ({how}) {table}")
     except LockNotAvailable:
         raise WarehouseError(
             f"the database's table {table} still holds deleted rows: it could not be written anew, because somebody was "
@@ -77,9 +78,7 @@ def _vacuum(session: Any, table: str, how: str) -> None:
         ) from None
     if _file(session, table) == before:
         # Postgres only warns
-        role, database = _rows(session, "select quote_ident(current_user), quote_ident(current_database())")[
-            0
-        ]
+        role, database = rows(session, "select quote_ident(current_user), quote_ident(current_database())")[0]
         raise WarehouseError(
             f"the database's table {table} still holds deleted values: the role {role} may not write it anew. It must own the "
             f"database; have the administrator run: alter database {database} owner to {role}; then repeat the command"
@@ -97,21 +96,21 @@ def recycle_log(session: Any) -> list[str]:
     from psycopg2.errors import InsufficientPrivilege
 
     try:
-        (begun,) = _rows(session, "select substr(pg_walfile_name(pg_current_wal_insert_lsn()), 9)")[0]
+        (begun,) = rows(session, "select substr(pg_walfile_name(pg_current_wal_insert_lsn()), 9)")[0]
         _switch(session)
-        _rows(session, "checkpoint")
-        (files,) = _rows(session, "select count(*) from pg_ls_waldir() where length(name) = 24")[0]
+        rows(session, "checkpoint")
+        (files,) = rows(session, "select count(*) from pg_ls_waldir() where length(name) = 24")[0]
         # the old files wait now, under the names of coming ones, to be written over: at most as many as there are
         for _ in range(files + 1):
             _switch(session)
-        _rows(session, "checkpoint")
-        kept = _rows(
+        rows(session, "checkpoint")
+        kept = rows(
             session,
             "select name from pg_ls_waldir() where name ~ '^[0-9A-F]{24}$' and substr(name, 9) <= %s",
             [begun],
         )
     except InsufficientPrivilege:
-        (role,) = _rows(session, "select quote_ident(current_user)")[0]
+        (role,) = rows(session, "select quote_ident(current_user)")[0]
         return [
             "the database server's write-ahead log, which the role may not recycle. Have the administrator run: "
             f"grant pg_checkpoint, pg_monitor to {role}; grant execute on function pg_switch_wal() to {role}; "
@@ -128,15 +127,9 @@ def recycle_log(session: Any) -> list[str]:
 def _switch(session: Any) -> None:
     """Go on in the log's next file; the rest of this one is filled with zeros."""
     # a file to which nothing was written is not left
-    _rows(session, "select pg_logical_emit_message(false, 'iss', '')")
-    _rows(session, "select pg_switch_wal()")
+    rows(session, "select pg_logical_emit_message(false, 'iss', '')")
+    rows(session, "select pg_switch_wal()")
 
 
 def _file(session: Any, table: str) -> int:
-    return int(_rows(session, "select pg_relation_filenode(%s::regclass)", [table])[0][0])
-
-
-def _rows(session: Any, sql: str, params: Sequence[object] | None = None) -> list[tuple[Any, ...]]:
-    with session.cursor() as cursor:
-        cursor.execute(sql, params)
-        return cursor.fetchall() if cursor.description else []
+    return int(value(session, "select pg_relation_filenode(%s::regclass)", [table]))
