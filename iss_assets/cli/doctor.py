@@ -29,6 +29,7 @@ from iss_assets.media.face_networks import (
 from iss_assets.modeling.files import content_hash
 from iss_assets.modeling.weights import find_embedding_weights, find_weights
 from iss_assets.pipeline.cluster import GPU_QUEUE, QUEUES, missing_packages
+from iss_assets.privacy.one_study import is_of_this_study
 from iss_assets.privacy.register import open_study
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import KeyProblem, Warehouse, WarehouseError
@@ -203,6 +204,13 @@ def _home(settings: Settings) -> Iterator[Finding]:
             tables = warehouse.query(
                 "select count(*) n from duckdb_tables() where database_name = current_database()"
             )
+            if not is_of_this_study(settings):
+                yield Finding(
+                    "fail",
+                    "study",
+                    "the shared warehouse is of another study than this home",
+                    "iss guide shared_warehouse",
+                )
             yield Finding(
                 "ok",
                 "warehouse",

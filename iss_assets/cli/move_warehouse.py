@@ -10,6 +10,7 @@ from iss_assets.cli.converting import require_quiet
 from iss_assets.cli.options import Home, load_settings, user_errors
 from iss_assets.cli.output import progress_bar
 from iss_assets.privacy.audit import Action, AuditLog, system_user
+from iss_assets.privacy.one_study import require_one_study
 from iss_assets.privacy.register import keep_in_home, share_register
 from iss_assets.warehouse.moving import move_to_file, move_to_shared
 
@@ -30,6 +31,7 @@ def move_warehouse(
         AuditLog.of(settings).record(
             system_user(), Action.MOVED, None, to="file" if to_file else "shared warehouse"
         )
+        require_one_study(settings)
         # whoever withdrew is refused in either place
         (keep_in_home if to_file else share_register)(settings)
         with progress_bar("moving") as progress:

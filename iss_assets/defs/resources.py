@@ -20,6 +20,7 @@ from iss_assets.pipeline.run_history import (
     tag_process,
 )
 from iss_assets.privacy.at_work import at_work
+from iss_assets.privacy.one_study import require_one_study
 from iss_assets.privacy.register import commit_guard, note_home, read_register
 from iss_assets.protocol import terms
 from iss_assets.settings import Settings
@@ -56,9 +57,12 @@ class WarehouseResource(dg.ConfigurableResource):
         ------
         dagster.Failure
             If the run is about a patient who withdrew.
+        AnotherStudy
+            If the shared warehouse is of another study.
         """
         settings = self.settings()
         with at_work(settings.home):
+            require_one_study(settings)
             note_home(settings)
             tags = context.run.tags if context.run is not None else {}
             register = read_register(settings)

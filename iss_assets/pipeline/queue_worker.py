@@ -25,6 +25,7 @@ from iss_assets.pipeline.cluster import ClusterProblem
 from iss_assets.pipeline.cluster_database import require_clock
 from iss_assets.pipeline.cluster_launcher import BROKER_AWAY, Workers, cluster_app, queue_of
 from iss_assets.pipeline.home import open_instance
+from iss_assets.privacy.one_study import require_one_study
 from iss_assets.settings import Settings
 from iss_assets.warehouse.engine import keep_running
 
@@ -53,6 +54,8 @@ def work(settings: Settings, queues: Sequence[str], at_once: int) -> int:
     ------
     ClusterProblem
         If the settings name no broker, storage or broker do not answer, or this host's clock is wrong.
+    AnotherStudy
+        If the shared warehouse is of another study.
     """
     if settings.cluster.broker is None:
         raise ClusterProblem(
@@ -64,6 +67,7 @@ def work(settings: Settings, queues: Sequence[str], at_once: int) -> int:
     # creates the tables, before several processes try to
     open_instance(settings).dispose()
     require_clock(settings)
+    require_one_study(settings)
     app = cluster_app(settings.cluster.broker.get_secret_value())
     try:
         Workers(app).require_broker()

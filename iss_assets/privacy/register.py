@@ -137,7 +137,7 @@ def note_home(settings: Settings, cleaned_to: int | None = None) -> None:
     """Let the hosts of a shared warehouse know of this home; a certificate names homes that still have something to remove."""
     place = str(settings.warehouse.catalog), settings.home.resolve()
     if _shared(settings) and (cleaned_to is not None or place not in _noted):
-        LakeRegister(settings.warehouse).note_home(_home_id(settings.home), socket.gethostname(), cleaned_to)
+        LakeRegister(settings.warehouse).note_home(home_id(settings.home), socket.gethostname(), cleaned_to)
         _noted.add(place)
 
 
@@ -147,12 +147,12 @@ def to_clean(settings: Settings) -> int | None:
         return None
     register = LakeRegister(settings.warehouse)
     last = register.change()
-    return last if register.cleaned_to(_home_id(settings.home)) < last else None
+    return last if register.cleaned_to(home_id(settings.home)) < last else None
 
 
 def other_homes(settings: Settings) -> list[OtherHome]:
     """Return the other homes that have not removed yet what they may keep of who withdrew."""
-    return LakeRegister(settings.warehouse).others(_home_id(settings.home)) if _shared(settings) else []
+    return LakeRegister(settings.warehouse).others(home_id(settings.home)) if _shared(settings) else []
 
 
 def _read(settings: Settings) -> tuple[Withdrawn, int]:
@@ -180,7 +180,7 @@ def _shared(settings: Settings) -> bool:
     return settings.warehouse.catalog is not None
 
 
-def _home_id(home: Path) -> str:
+def home_id(home: Path) -> str:
     """Return the id of a home, which it is given at the first call."""
     path = home / _HOME_ID
     try:

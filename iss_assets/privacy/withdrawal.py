@@ -34,6 +34,7 @@ from iss_assets.privacy.audit import Action, AuditLine, AuditLog, system_user
 from iss_assets.privacy.certificate import Certificate, read_certificates, write_certificate
 from iss_assets.privacy.dagster_history import forget_in_history, plan_forgetting
 from iss_assets.privacy.home_words import words_of_home
+from iss_assets.privacy.one_study import require_one_study
 from iss_assets.privacy.postgres_history import forget_in_postgres, plan_forgetting_in_postgres
 from iss_assets.privacy.register import (
     note_home,
@@ -214,6 +215,7 @@ def finish_pending(settings: Settings, log: Log) -> Certificate | None:
     if pending is None:
         return None
     log("a withdrawal was interrupted; it is finished first")
+    require_one_study(settings)
     return _carry_out(settings, pending, log)
 
 
@@ -227,6 +229,7 @@ def follow_other_hosts(settings: Settings, log: Log) -> list[Certificate]:
     list of Certificate
         One for each patient whom something in the home named.
     """
+    require_one_study(settings)
     share_register(settings)
     note_home(settings)
     change = to_clean(settings)

@@ -24,6 +24,7 @@ from dagster_webserver.app import create_app_from_workspace_process_context
 
 from iss_assets.intake.records import StudyFolderError
 from iss_assets.pipeline.home import open_instance, prepare_home
+from iss_assets.privacy.one_study import require_one_study
 from iss_assets.server.application import DAGSTER, DagsterApps, build_application
 from iss_assets.server.children import Children
 from iss_assets.server.daemon_watch import DaemonWatch
@@ -82,6 +83,8 @@ def serve(settings: Settings, say: Say) -> int:
         If another host of the cluster runs the daemon.
     KeyProblem
         If the home is encrypted and its key is missing or wrong.
+    AnotherStudy
+        If the shared warehouse is of another study.
     """
     server = settings.server
     _try_key(settings)
@@ -90,6 +93,8 @@ def serve(settings: Settings, say: Say) -> int:
     settings = settings.model_copy(update={"server": server.model_copy(update={"port": port})})
     keep_running()
     dagster_home = prepare_home(settings)
+    # nobody is to see the faces of another study's patients
+    require_one_study(settings)
     with (
         _daemon_turn(settings) as is_our_turn,
         _socket_folder(settings.home.resolve()) as folder,

@@ -140,7 +140,9 @@ class Warehouse:
         self._before_commit = before_commit
         self.settings = settings or WarehouseSettings()
         self.store: Store = (
-            FileStore(self.path, self.settings) if self.settings.catalog is None else LakeStore(self.settings)
+            FileStore(self.path, self.settings)
+            if self.settings.catalog is None
+            else LakeStore(self.settings, self.path.parent)
         )
 
     def __reduce__(self) -> tuple[Any, ...]:

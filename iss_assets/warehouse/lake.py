@@ -29,6 +29,9 @@ _LEAST_MEMORY_MB: Final = 1024
 """Parquet files are written and read by the row group, which takes more memory than DuckDB's own file."""
 _EXTENSIONS: Final = ("postgres_scanner", "ducklake")
 
+STUDY_MARK: Final = ".study-"
+"""Begin of the name of an empty folder in the data folder; the rest is the id of the study (``lake_study``)."""
+
 KEEPALIVE: Final = {
     "connect_timeout": "15",
     "keepalives": "1",
@@ -159,7 +162,7 @@ def start(
 def _require_data_folder(connection: duckdb.DuckDBPyConnection, settings: WarehouseSettings) -> None:
     """Refuse a folder without files where there should be some: writing into it would hide them from the other hosts."""
     folder = Path(settings.data_path or "")
-    if folder.is_dir() and any(folder.iterdir()):
+    if folder.is_dir() and any(not path.name.startswith(STUDY_MARK) for path in folder.iterdir()):
         return
     named = connection.execute(f"select coalesce(sum(file_count), 0) from ducklake_table_info('{DATABASE}')")
     if named.fetchall() != [(0,)]:

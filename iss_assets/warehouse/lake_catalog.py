@@ -101,6 +101,21 @@ class LakeCatalog:
         finally:
             session.close()
 
+    @contextmanager
+    def asking(self) -> Iterator[Any]:
+        """Open a session for questions; what Postgres has to say to them goes without the connection string.
+
+        Raises
+        ------
+        WarehouseAway
+            If one is not answered.
+        """
+        try:
+            with self.session() as session:
+                yield session
+        except _psycopg2().Error as error:
+            raise self.unreachable(error) from None
+
     def value(self, sql: str, params: Sequence[object] | None = None) -> Any:
         """Run a query in a session of its own, and return its first value."""
         with self.session() as session:

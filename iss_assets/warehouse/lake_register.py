@@ -8,9 +8,8 @@ what it keeps outside of the warehouse.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from iss_assets.intake.withdrawn import Scope, Withdrawn
 from iss_assets.settings import WarehouseSettings
@@ -67,7 +66,7 @@ class LakeRegister:
 
     def read(self) -> tuple[Withdrawn, int]:
         """Return the register, and the number of its last change; empty and 0 if nobody withdrew."""
-        with self._asking() as session:
+        with self._catalog.asking() as session:
             if not value(session, _EXISTS):
                 return Withdrawn(), 0
             # one statement: one state of it
@@ -94,7 +93,7 @@ class LakeRegister:
 
     def change(self) -> int:
         """Return the number of the last change."""
-        with self._asking() as session:
+        with self._catalog.asking() as session:
             return int(
                 value(session, "select number from iss_register_change") if value(session, _EXISTS) else 0
             )
@@ -134,7 +133,7 @@ class LakeRegister:
 
         A home that is new has seen nobody who withdrew before.
         """
-        with self._asking() as session:
+        with self._catalog.asking() as session:
             if not value(session, _EXISTS):
                 with self._catalog.locked(_LOCK, self._settings.lock_timeout_s) as alone:
                     rows(alone, _TABLES)
@@ -145,16 +144,22 @@ class LakeRegister:
                 [home, host, cleaned_to],
             )
 
+    def homes(self) -> set[str]:
+        """Return the homes that have used the warehouse."""
+        with self._catalog.asking() as session:
+            found = rows(session, "select home from iss_home") if value(session, _EXISTS) else []
+        return {home for (home,) in found}
+
     def cleaned_to(self, home: str) -> int:
         """Return up to which change a home has removed what it keeps; 0 if it has not been noted."""
-        with self._asking() as session:
+        with self._catalog.asking() as session:
             if not value(session, _EXISTS):
                 return 0
             return int(value(session, "select cleaned_to from iss_home where home = %s", [home]) or 0)
 
     def others(self, home: str) -> list[OtherHome]:
         """Return the other homes that have not followed the last change."""
-        with self._asking() as session:
+        with self._catalog.asking() as session:
             if not value(session, _EXISTS):
                 return []
             found = rows(
@@ -164,16 +169,6 @@ class LakeRegister:
                 [home],
             )
         return [OtherHome(host, seen) for host, seen in found]
-
-    @contextmanager
-    def _asking(self) -> Iterator[Any]:
-        from psycopg2 import Error
-
-        try:
-            with self._catalog.session() as session:
-                yield session
-        except Error as error:
-            raise self._catalog.unreachable(error) from None
 
 
 def _entries(part: Withdrawn) -> Iterator[tuple[str, str, str | None]]:

@@ -26,6 +26,7 @@ from iss_assets.warehouse.errors import WarehouseAway, WarehouseError
 from iss_assets.warehouse.lake import LakeEngine, explained, kept_engine, start
 from iss_assets.warehouse.lake_catalog import SNAPSHOTS, LakeCatalog, Turn
 from iss_assets.warehouse.lake_files import Committing, forget_second_names, put_back_missing
+from iss_assets.warehouse.lake_study import require_study
 from iss_assets.warehouse.typed_query import require_harmless
 
 _WRITER: Final = "writer"
@@ -73,13 +74,15 @@ class LakeStore:
     ----------
     settings : WarehouseSettings
         Where catalog and data are, and the lock timeout.
+    home : Path
+        The home that writes, which says of which study it is.
     """
 
     shared = True
     name = "the shared warehouse"
 
-    def __init__(self, settings: WarehouseSettings):
-        self.settings = settings
+    def __init__(self, settings: WarehouseSettings, home: Path):
+        self.settings, self._home = settings, home
         self.catalog = LakeCatalog(settings, self.name)
         self._here = threading.local()
 
@@ -89,8 +92,9 @@ class LakeStore:
 
     def prepare(self) -> None:
         """Make the data folder, and the lake in it."""
-        Path(str(self.settings.data_path)).mkdir(parents=True, exist_ok=True, mode=0o700)
         with self.catalog.locked(_WRITER, self.settings.lock_timeout_s) as session:
+            require_study(session, self._home)
+            Path(str(self.settings.data_path)).mkdir(parents=True, exist_ok=True, mode=0o700)
             start(self.settings, create=True).close()
             self.catalog.begin_turn(session)
 
@@ -121,8 +125,15 @@ class LakeStore:
 
     @contextmanager
     def writers_turn(self) -> Iterator[Turn]:
-        """Wait for the writer's turn, and keep it while the block runs."""
+        """Wait for the writer's turn, and keep it while the block runs.
+
+        Raises
+        ------
+        AnotherStudy
+            If the warehouse is of another study than the home.
+        """
         with self.catalog.locked(_WRITER, self.settings.lock_timeout_s) as session:
+            require_study(session, self._home)
             turn = self.catalog.begin_turn(session)
             put_back_missing(self.settings, session)
             self._here.turn = turn

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from iss_assets.intake.records import StudyFolderError
 from iss_assets.intake.withdrawn import Scope, read_withdrawn, with_key, write_withdrawn
 from iss_assets.privacy.audit import Action, AuditLog
 from iss_assets.privacy.certificate import Certificate
+from iss_assets.privacy.one_study import require_one_study
 from iss_assets.privacy.register import (
     SomebodyWithdrew,
     commit_guard,
@@ -32,6 +34,7 @@ from iss_assets.privacy.withdrawal import follow_other_hosts, withdraw
 from iss_assets.schemas.modeling import CvSplits
 from iss_assets.settings import ReleaseSettings, Settings
 from iss_assets.warehouse.database import Warehouse
+from iss_assets.warehouse.lake_study import FILE
 from iss_assets_tests.intake.conftest import ENROLLMENT_HEADER, SURVEY_HEADER
 from iss_assets_tests.lakes import database_of
 from iss_assets_tests.postgres import PostgresServer
@@ -52,7 +55,11 @@ def home(warehouse: Warehouse, folder: Path) -> Settings:
     (study / "surveys.csv").write_text(SURVEY_HEADER + "\n")
     path = folder / f"home{len(list(folder.glob('home?')))}"
     path.mkdir(mode=0o700)
-    return Settings(study=study, home=path, warehouse=warehouse.settings, release=FACTS_OF)
+    if (study_id := folder / "home0" / FILE).exists():
+        shutil.copy(study_id, path)
+    made = Settings(study=study, home=path, warehouse=warehouse.settings, release=FACTS_OF)
+    require_one_study(made)
+    return made
 
 
 @pytest.fixture
@@ -92,7 +99,7 @@ def leave_traces(settings: Settings) -> list[Path]:
 def test_who_withdraws_on_one_host_is_refused_on_all_others_and_removed_by_their_next_run(
     first: Settings, second: Settings, studied: Warehouse
 ) -> None:
-    with studied.write() as writer:
+    with Warehouse(first.warehouse_path, first.warehouse).write() as writer:
         writer.execute("update videos set video_id = ? where video_id = ?", [SUBMISSION, f"{PATIENT}-1"])
         # in the invented study, all faces look alike
         writer.execute("update faces set crop = ? where patient_id = ?", [b"a face of their own", PATIENT])
