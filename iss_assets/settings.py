@@ -588,8 +588,14 @@ class CheckInSettings(Section):
     """Sign flips of patients' differences behind a p."""
     trees: int = Field(40, ge=1)
     """Trees of a boosted model; each splits twice."""
+    attention_epochs: int = Field(30, ge=1)
+    """Most epochs of a network that reads whole videos; how many it learns for is chosen within the training side."""
+    instance_s: float = Field(2.0, gt=0)
+    """Seconds of a narrative that such a network sees at once: the mean of its samples."""
+    instances_per_video: int = Field(60, ge=1)
+    """At most this many instances per video, evenly spaced: two minutes of a narrative."""
     seed: int = 0
-    """Seed of resampling, sign flips and boosting."""
+    """Seed of resampling, sign flips, boosting and networks."""
 
     @property
     def alpha(self) -> float:

@@ -10,13 +10,15 @@ import pandas as pd
 from pyarrow import compute
 
 from iss_assets.datasets.proportions import crop_heights
+from iss_assets.datasets.series import IN_VIDEOS, load_series
 from iss_assets.evaluation.baselines import quality_measures
-from iss_assets.evaluation.check_ins.design import KEYS
+from iss_assets.evaluation.check_ins.design import KEYS, Filmed
 from iss_assets.evaluation.check_ins.study import CheckInInputs
-from iss_assets.modeling.check_ins import SOURCES, Source
+from iss_assets.modeling.check_ins import CHECK_IN_EXPERIMENTS, SOURCES, Source, experiments_for
+from iss_assets.modeling.items import SERIES
 from iss_assets.protocol import terms
 from iss_assets.schemas.registry import whole_videos
-from iss_assets.settings import FaceSettings
+from iss_assets.settings import CheckInSettings, FaceSettings, TrainingSettings
 from iss_assets.warehouse.database import Warehouse
 
 _USABLE = "video_id in (select video_id from video_quality where usable)"
@@ -29,7 +31,16 @@ MADE_FROM = (
     "faces",
     "landmarks",
     "prompt_readings",
-    *dict.fromkeys(table for source in SOURCES for table in (source.table, source.minus) if table),
+    *dict.fromkeys(
+        [
+            *(table for source in SOURCES for table in (source.table, source.minus) if table),
+            *(
+                SERIES[e.series][0]
+                for e in CHECK_IN_EXPERIMENTS
+                if e.series is not None and e.series != "mesh_series"
+            ),
+        ]
+    ),
 )
 """Tables that the check-in evaluation reads, besides ``cv_splits``."""
 
@@ -60,8 +71,10 @@ what lowered brows, narrowed eyes and a raised lip change, the core of the facia
 297-306). Numbers are the points of MediaPipe's Face Mesh."""
 
 
-def check_in_inputs(warehouse: Warehouse, faces: FaceSettings | None = None) -> CheckInInputs:
-    """Read answers, splits and the measures of all usable videos, in an order that does not depend on who was written last.
+def check_in_inputs(
+    warehouse: Warehouse, faces: FaceSettings | None = None, settings: CheckInSettings | None = None
+) -> CheckInInputs:
+    """Read answers, splits, and the measures and series of all usable videos, in an order that does not depend on who was written last.
 
     Parameters
     ----------
@@ -69,6 +82,8 @@ def check_in_inputs(warehouse: Warehouse, faces: FaceSettings | None = None) -> 
         The study's tables.
     faces : FaceSettings, optional
         How the study's crops were cut; the defaults if not given.
+    settings : CheckInSettings, optional
+        For which targets series are read, and how finely; the defaults if not given.
     """
     with warehouse.read() as connection:
         measures: dict[str, pd.DataFrame] = {}
@@ -97,7 +112,46 @@ def check_in_inputs(warehouse: Warehouse, faces: FaceSettings | None = None) -> 
             _frame(connection, "select * from bpi_scores order by patient_id, submission_id"),
             _frame(connection, "select * from cv_splits order by patient_id, split"),
             measures,
+            _series(connection, faces or FaceSettings(), settings or CheckInSettings()),
         )
+
+
+def _series(
+    connection: duckdb.DuckDBPyConnection, faces: FaceSettings, settings: CheckInSettings
+) -> dict[str, Filmed]:
+    """Read what the networks of the evaluated targets read of the narratives; a series that no video has is left out."""
+    names = dict.fromkeys(e.series for e in experiments_for(settings.targets) if e.series is not None)
+    cut = TrainingSettings().model_copy(
+        update={"instance_s": settings.instance_s, "instances_per_video": settings.instances_per_video}
+    )
+    found: dict[str, Filmed] = {}
+    for name in names:
+        if not _exists(connection, SERIES[name][0]):
+            continue
+        made_by, also = "", ""
+        if name == "embedding_series":
+            made_by = _embedded_by(connection)
+            also = f" and video_id not in (select video_id from embeddings where {_MADE_BY} <> $made_by)"
+        chosen = connection.execute(
+            "select patient_id, video_id, (row_number() over (order by patient_id, video_id) - 1)::int as place "
+            f"from video_quality where usable and video_id in ({IN_VIDEOS[name]}){also} order by place",
+            {"made_by": made_by} if also else {},
+        ).to_arrow_table()
+        if chosen.num_rows:
+            series = load_series(connection, [name], chosen, cut, faces)[name]
+            found[name] = Filmed(tuple(chosen["video_id"].to_pylist()), series, made_by)
+    return found
+
+
+_MADE_BY = "weights_origin || ' ' || len(embedding)"
+
+
+def _embedded_by(connection: duckdb.DuckDBPyConnection) -> str:
+    """Return the network of most embeddings with their width: numbers of another cannot be compared with them."""
+    row = connection.execute(
+        f"select {_MADE_BY} as made_by from embeddings group by all order by count(*) desc, made_by limit 1"
+    ).fetchone()
+    return str(row[0]) if row else ""
 
 
 def _frame(connection: duckdb.DuckDBPyConnection, query: str) -> pd.DataFrame:

@@ -107,20 +107,18 @@ def cumulative_log_probabilities(number: Tensor, thresholds: Tensor) -> Tensor:
     return torch.cat([below[:, :1], middle, above[:, -1:]], dim=1)
 
 
-class AttentionNetwork(nn.Module):
-    """Instances -> 64 features each -> their neighbors in time, if wanted -> gated attention -> one number -> ordered classes.
+class AttentionReader(nn.Module):
+    """Instances -> 64 features each -> their neighbors in time, if wanted -> gated attention -> one number.
 
     Parameters
     ----------
     width : int
         Columns of an instance.
-    shares : Tensor, (classes,)
-        Shares of the classes on the training side.
     over_time : str, optional
         ``convolution`` over five instances, or ``gru`` in both directions; by default the order of instances has no effect.
     """
 
-    def __init__(self, width: int, shares: Tensor, over_time: OverTime | None = None):
+    def __init__(self, width: int, over_time: OverTime | None = None):
         super().__init__()
         self.encoder = nn.Sequential(nn.Linear(width, FEATURES), nn.ReLU())
         self.over_time: nn.Module | None = None
@@ -130,9 +128,8 @@ class AttentionNetwork(nn.Module):
             self.over_time = nn.GRU(FEATURES, FEATURES // 2, batch_first=True, bidirectional=True)
         self.attention = GatedAttention(FEATURES, HIDDEN)
         self.number = nn.Linear(FEATURES, 1, bias=False)
-        self.link = CumulativeLink(shares)
 
-    def forward(self, instances: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    def read(self, instances: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Read videos.
 
         Parameters
@@ -144,7 +141,7 @@ class AttentionNetwork(nn.Module):
 
         Returns
         -------
-        log_probabilities : Tensor, (videos, classes)
+        number : Tensor, (videos,)
         attention : Tensor, (rows,)
             Adds up to 1 over the instances of each video.
         """
@@ -153,7 +150,7 @@ class AttentionNetwork(nn.Module):
         padded = encoded.new_zeros((*present.shape, FEATURES))
         padded[present] = encoded
         pooled, attention = self.attention(self._in_context(padded, lengths), present)
-        return self.link(self.number(pooled)[:, 0]), attention[present]
+        return self.number(pooled)[:, 0], attention[present]
 
     def _in_context(self, padded: Tensor, lengths: Tensor) -> Tensor:
         """Add to each instance what its neighbors in time say; padding is 0 before and has no effect."""
@@ -165,3 +162,38 @@ class AttentionNetwork(nn.Module):
             context, _ = pad_packed_sequence(found, batch_first=True, total_length=padded.shape[1])
             return padded + context
         return padded
+
+
+class AttentionNetwork(AttentionReader):
+    """A reader whose number says which of several ordered classes a video belongs to.
+
+    Parameters
+    ----------
+    width : int
+        Columns of an instance.
+    shares : Tensor, (classes,)
+        Shares of the classes on the training side.
+    over_time : str, optional
+        As of `AttentionReader`.
+    """
+
+    def __init__(self, width: int, shares: Tensor, over_time: OverTime | None = None):
+        super().__init__(width, over_time)
+        self.link = CumulativeLink(shares)
+
+    def forward(self, instances: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Read videos; return log probabilities, (videos, classes), and attention as `read` does."""
+        number, attention = self.read(instances, lengths)
+        return self.link(number), attention
+
+
+class AnswerNetwork(AttentionReader):
+    """A reader whose number is an answer's distance from what is expected without the video; 0 before training."""
+
+    def __init__(self, width: int, over_time: OverTime | None = None):
+        super().__init__(width, over_time)
+        nn.init.zeros_(self.number.weight)
+
+    def forward(self, instances: Tensor, lengths: Tensor) -> Tensor:
+        """Read videos; return their numbers, (videos,)."""
+        return self.read(instances, lengths)[0]

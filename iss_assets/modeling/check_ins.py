@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from iss_assets.modeling.experiments import OverTime
 from iss_assets.protocol import terms
 from iss_assets.protocol.targets import TARGETS, Target, target
 from iss_assets.schemas.audio import AUDIO_FEATURES
@@ -18,11 +19,13 @@ from iss_assets.schemas.behavior import BEHAVIOR_MEASURES
 from iss_assets.schemas.voice import VOICE_FEATURES
 from iss_assets.schemas.words import TEXT_MEASURES
 
-CODE_VERSION: Final = "3"
+CODE_VERSION: Final = "4"
 """Version of the check-in models; increase it with every change of what they predict."""
 
 Group = Literal["demographics", "time", "quality", "questionnaire", "face", "behavior", "voice", "words"]
-Model = Literal["ridge", "boosting"]
+Model = Literal["ridge", "boosting", "attention"]
+OverVideo = Literal["embedding_series", "mesh_series", "behavior_series"]
+"""What a network can read over the time of a video; each is a key of ``items.SERIES``."""
 
 GROUPS: Final[dict[Group, str]] = {
     "demographics": "age group, sex and skin type",
@@ -113,29 +116,62 @@ class CheckInExperiment:
     groups : tuple of str
         Groups of predictors; of the questionnaire only the answers that do not define the target.
     model : str
-        ``ridge`` (linear, penalized) or ``boosting`` (small trees).
+        ``ridge`` (linear, penalized) or ``boosting`` (small trees), from `groups`; or ``attention``, a network that reads `series`.
+    series : str, optional
+        What a network reads of the whole narrative, and nothing else; it needs no `groups`.
+    over_time : str, optional
+        How a network looks at the neighbors of an instance in time (``experiments.OverTime``); by default it does not.
+
+    Raises
+    ------
+    ValueError
+        If a network has no series or reads groups too, or another model has a series.
     """
 
     name: str
     target: Target
     groups: tuple[Group, ...]
     model: Model
+    series: OverVideo | None = None
+    over_time: OverTime | None = None
+
+    def __post_init__(self) -> None:
+        if (self.model == "attention") != (self.series is not None) or (self.series and self.groups):
+            raise ValueError(
+                f"{self.name}: a network reads a series and no groups, another model groups and no series"
+            )
 
     @property
     def title(self) -> str:
         """Name of the model on pages, with its predictors unless they are all of `SENSORS`."""
         kind = MODEL_TITLES[self.model]
+        if self.series is not None:
+            return f"{kind} on {SERIES_TITLES[self.series]}"
         return kind if self.groups == SENSORS else f"{kind} of {' and '.join(GROUPS[g] for g in self.groups)}"
 
 
-MODEL_TITLES: Final[dict[Model, str]] = {"ridge": "Linear model", "boosting": "Boosted trees"}
+MODEL_TITLES: Final[dict[Model, str]] = {
+    "ridge": "Linear model",
+    "boosting": "Boosted trees",
+    "attention": "Attention network",
+}
 
-CHECK_IN_EXPERIMENTS: Final[tuple[CheckInExperiment, ...]] = tuple(
-    CheckInExperiment(f"{t.name}_{model}", t, SENSORS, model)
-    for t in TARGETS
-    for model in ("ridge", "boosting")  # type: Model
+SERIES_TITLES: Final[dict[OverVideo, str]] = {
+    "embedding_series": "pictures of the face",
+    "mesh_series": "movements of the face",
+    "behavior_series": "behavior over time",
+}
+
+CHECK_IN_EXPERIMENTS: Final[tuple[CheckInExperiment, ...]] = (
+    *(
+        CheckInExperiment(f"{t.name}_{model}", t, SENSORS, model)
+        for t in TARGETS
+        for model in ("ridge", "boosting")  # type: Model
+    ),
+    CheckInExperiment("pain_now_attention", target("pain_now"), (), "attention", series="embedding_series"),
 )
-"""Every check-in target from what face, behavior, voice and words show; which targets are evaluated is a setting."""
+"""Every check-in target from what face, behavior, voice and words show, and pain now from the pictures of the face themselves; which
+targets are evaluated is a setting."""
 
 
 def experiments_for(targets: Sequence[str]) -> list[CheckInExperiment]:

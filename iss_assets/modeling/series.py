@@ -33,6 +33,31 @@ class Series:
         """Number of instances of each video, (n,)."""
         return np.diff(self.starts)
 
+    def __getitem__(self, videos: np.ndarray) -> Series:
+        """Return the series of some videos, by a boolean mask or by indices, as an array of one row per video would."""
+        return self.select(np.flatnonzero(videos) if videos.dtype == bool else videos)
+
+    def __sub__(self, rows: np.ndarray) -> Series:
+        """Subtract from every instance its video's row, (n, columns), or the same row, (columns,), from all."""
+        each = np.broadcast_to(rows, (len(self), self.values.shape[1])).astype(np.float32)
+        return Series(self.values - np.repeat(each, self.lengths, axis=0), self.number, self.starts)
+
+    def means(self) -> np.ndarray:
+        """Return the mean of each column over the known instances of each video, float64 (n, columns); NaN without any."""
+        found = np.full((len(self), self.values.shape[1]), np.nan)
+        for video, (first, end) in enumerate(zip(self.starts[:-1], self.starts[1:], strict=True)):
+            known = ~np.isnan(self.values[first:end])
+            count = known.sum(axis=0)
+            total = np.where(known, self.values[first:end], 0).sum(axis=0, dtype=np.float64)
+            found[video] = _ratio(total, count)
+        return found
+
+    def without_empty(self) -> Series:
+        """Leave out instances of which nothing is known; a video may keep none."""
+        kept = ~np.isnan(self.values).all(axis=1)
+        before = np.concatenate([[0], np.cumsum(kept)])
+        return Series(self.values[kept], self.number[kept], before[self.starts].astype(np.int64))
+
     def rows_of(self, videos: np.ndarray) -> np.ndarray:
         """Return the rows of some videos, one video after the other.
 

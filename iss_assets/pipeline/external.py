@@ -342,7 +342,7 @@ def _check_ins(
         raise NotApplicable(
             f"{', '.join(stale)} of this study were made with other settings than it has now: bring them up to date with: iss run"
         )
-    there, here = check_in_inputs(models.warehouse), check_in_inputs(store)
+    there, here = (check_in_inputs(one, settings=settings.check_ins) for one in (models.warehouse, store))
     for measured, words in ((there, "the training study"), (here, "this study")):
         if not set(SENSORS) & set(measured.measures):
             raise NotApplicable(

@@ -134,6 +134,56 @@ def test_meshes_whose_points_coincide_are_missing_and_stop_nothing(home: Warehou
     assert evaluate_check_ins(check_in_inputs(home), QUICK)["check_in_claims"].num_rows
 
 
+def embedded(home: Warehouse, where: str, origin: str, width: int, code: str = "1") -> None:
+    """Give videos embeddings: 100 times the sample's number, plus 1 for each further column."""
+    with home.write() as writer:
+        writer.execute(
+            "insert into embeddings by name select video_id, patient_id, frame_index, 'made-up' as fingerprint, "
+            f"'{origin}' as weights_origin, list_transform(range({width}), lambda x: 100 * frame_index + x) as embedding "
+            f"from faces where {where}"
+        )
+    people = home.query("select distinct patient_id from embeddings")["patient_id"].to_pylist()
+    home.replace_all([ledger_entry(patient, TABLES["embeddings"], code, 1) for patient in people])
+
+
+def test_networks_read_the_pictures_of_usable_videos_and_of_one_network_only(home: Warehouse) -> None:
+    assert check_in_inputs(home).series == {}
+    embedded(home, "patient_id not in ('0003', '0004')", "imagenet", 6)
+    embedded(home, "patient_id = '0003'", "random", 9)
+    with home.write() as writer:
+        writer.execute("update video_quality set usable = false where video_id = '0002-1'")
+    filmed = check_in_inputs(home).series["embedding_series"]
+    assert filmed.made_by == "imagenet 6"
+    people = {video[:4] for video in filmed.video_id}
+    assert people == {f"000{i}" for i in (1, 2, 5, 6, 7, 8)} and "0002-1" not in filmed.video_id
+    # the mean of the samples of every two seconds, in order
+    at = filmed.video_id.index("0001-1")
+    own = filmed.series.select(np.array([at]))
+    times = home.query(
+        "select frame_index, time_s from frames join faces using (video_id, frame_index) where video_id = '0001-1'"
+    )
+    number = (times["time_s"].to_numpy() // 2).astype(int)
+    assert own.number.tolist() == sorted(set(number))
+    for row, second in zip(own.values, own.number, strict=True):
+        samples = times["frame_index"].to_numpy()[number == second]
+        np.testing.assert_allclose(row, 100 * samples.mean() + np.arange(6), rtol=1e-6)
+    # only targets that are evaluated cost anything
+    assert check_in_inputs(home, settings=CheckInSettings(targets=("sleep",))).series == {}
+    predicted = evaluate_check_ins(check_in_inputs(home), QUICK)["check_in_predictions"].to_pandas()
+    network = predicted[predicted["model"] == "pain_now_attention"]
+    ridge = predicted[predicted["model"] == "pain_now_ridge"]
+    assert list(network["submission_id"]) == list(ridge["submission_id"])
+
+
+def test_other_pictures_make_the_evaluation_stale(home: Warehouse) -> None:
+    embedded(home, "true", "imagenet", 3)
+    before = check_ins_fingerprint(home, Settings())
+    with home.write() as writer:
+        writer.execute("delete from embeddings")
+    embedded(home, "true", "imagenet", 3, code="2")
+    assert check_ins_fingerprint(home, Settings()) != before
+
+
 def of_video(table: str, video: str, chunk: int = -1, **values: object) -> dict[str, object]:
     """Return a row whose measures and counts are all given: what is not named is 0.5."""
     model = TABLES[table]

@@ -99,7 +99,7 @@ def test_what_is_read_is_what_an_asset_depends_on_as_far_as_the_settings_have_it
     )
     more = settings.model_copy(update={"prompt": PromptSettings(enabled=True)})
     always = {"cv_splits", "patients", "bpi_scores", "video_quality", "audio_features"}
-    always |= {"frames", "faces", "landmarks"}
+    always |= {"frames", "faces", "landmarks", "embeddings"}
     narrative = {"voice_features", "face_behavior_summary"}
     words = {"text_features"} if is_on("words", settings) else set()
     assert inputs("check_in_claims", settings) == always | narrative | words

@@ -48,7 +48,9 @@ def check_in_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         """Predict every check-in from face and voice, for new and for known patients, and compare with simple references."""
         store, settings = warehouse.warehouse(), warehouse.settings()
         fingerprint = check_ins_fingerprint(store, settings)
-        rows = evaluate_check_ins(check_in_inputs(store, settings.faces), settings.check_ins)
+        rows = evaluate_check_ins(
+            check_in_inputs(store, settings.faces, settings.check_ins), settings.check_ins
+        )
         store.replace_all(
             [
                 r

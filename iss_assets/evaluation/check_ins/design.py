@@ -7,14 +7,15 @@ questionnaire are taken only where `Target.may_be_predicted_from` allows it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from iss_assets.evaluation.check_in_order import sent
-from iss_assets.modeling.check_ins import GROUPS, Group, questionnaire_answers
+from iss_assets.modeling.check_ins import GROUPS, CheckInExperiment, Group, questionnaire_answers
+from iss_assets.modeling.series import Series, starts_of
 from iss_assets.protocol import terms
 from iss_assets.protocol.targets import Target
 
@@ -29,6 +30,25 @@ HIGHEST = 10.0
 
 
 @dataclass(frozen=True)
+class Filmed:
+    """One series over the time of many videos.
+
+    Attributes
+    ----------
+    video_id : tuple of str
+        Ids of the videos.
+    series : Series
+        Their instances, a video each in the same order.
+    made_by : str
+        What made it, such as the network of the embeddings; series of two studies can be compared if it is the same.
+    """
+
+    video_id: tuple[str, ...]
+    series: Series
+    made_by: str
+
+
+@dataclass(frozen=True)
 class CheckIns:
     """All check-ins that may be learned from or predicted.
 
@@ -39,10 +59,19 @@ class CheckIns:
     measures : mapping
         For each group of predictors other than the questionnaire, a data frame indexed by ``submission_id`` with numbers
         only; rows and columns may be missing.
+    series : mapping
+        What networks read of the narratives, by `CheckInExperiment.series`; videos may be missing.
     """
 
     rows: pd.DataFrame
     measures: Mapping[str, pd.DataFrame]
+    series: Mapping[str, Filmed] = field(default_factory=dict)
+
+    def can_fit(self, experiment: CheckInExperiment) -> bool:
+        """Return whether there is anything that the experiment's model can learn from."""
+        if experiment.series is None:
+            return bool(self.available(experiment.groups))
+        return experiment.series in self.series and self.series[experiment.series].series.values.size > 0
 
     def available(self, groups: Sequence[Group]) -> tuple[Group, ...]:
         """Return those of the groups that hold a measure."""
@@ -92,7 +121,10 @@ class Design:
 
 
 def check_ins(
-    bpi_scores: pd.DataFrame, splits: pd.DataFrame, measures: Mapping[str, pd.DataFrame]
+    bpi_scores: pd.DataFrame,
+    splits: pd.DataFrame,
+    measures: Mapping[str, pd.DataFrame],
+    series: Mapping[str, Filmed] | None = None,
 ) -> CheckIns:
     """Select and order the check-ins of the patients who are in a split.
 
@@ -102,6 +134,8 @@ def check_ins(
         The tables ``bpi_scores`` and ``cv_splits``.
     measures : mapping
         Measures of usable videos by group, with ``video_id``, which is the id of the check-in.
+    series : mapping, optional
+        Series of usable videos, as of `CheckIns`.
 
     Returns
     -------
@@ -123,7 +157,7 @@ def check_ins(
     )
     day[known["timeframe"].isna().to_numpy()] = np.nan
     day.index = pd.Index(known["submission_id"])
-    return CheckIns(rows, {**indexed, "time": day})
+    return CheckIns(rows, {**indexed, "time": day}, series or {})
 
 
 def _numbers(frame: pd.DataFrame) -> pd.DataFrame:
@@ -152,11 +186,19 @@ def design(check_ins: CheckIns, target: Target) -> Design:
 
 
 def alike(one: CheckIns, other: CheckIns) -> tuple[CheckIns, CheckIns]:
-    """Return two studies with the measures that both have, in the same order."""
+    """Return two studies with the measures that both have, in the same order, and the series that were made in the same way."""
+
+    filmed = [
+        name
+        for name, there in one.series.items()
+        if name in other.series and there.made_by == other.series[name].made_by
+    ]
 
     def common(study: CheckIns, columns: Mapping[str, Sequence[str]]) -> CheckIns:
         return CheckIns(
-            study.rows, {group: study.measures[group][list(names)] for group, names in columns.items()}
+            study.rows,
+            {group: study.measures[group][list(names)] for group, names in columns.items()},
+            {name: study.series[name] for name in filmed},
         )
 
     shared = {
@@ -199,3 +241,14 @@ def predictors(check_ins: CheckIns, of: Design, groups: Sequence[Group]) -> tupl
         blocks.append(table.reindex(of.submission).to_numpy(float))
         names += [f"{group}: {column}" for column in table.columns]
     return np.column_stack(blocks), names
+
+
+def instances(check_ins: CheckIns, of: Design, name: str) -> Series:
+    """Return what a network reads of each check-in of a target; of one without a series, no instance."""
+    filmed = check_ins.series[name]
+    where = {video: place for place, video in enumerate(filmed.video_id)}
+    place = np.array([where.get(submission, -1) for submission in of.submission], np.int64)
+    chosen = filmed.series.select(place[place >= 0])
+    lengths = np.zeros(len(of), np.int64)
+    lengths[place >= 0] = chosen.lengths
+    return Series(chosen.values, chosen.number, starts_of(lengths))

@@ -1,6 +1,6 @@
-"""Models of answers: penalized linear regression and boosted small trees.
+"""Models of answers: penalized linear regression, boosted small trees, and networks that read a whole video.
 
-Both take patients' weights, fill missing measures with the training side's medians, and are fitted on the training side only.
+The first two take patients' weights, fill missing measures with the training side's medians, and are fitted on the training side only.
 A fitted model is plain numbers, so that it can be stored without code and applied elsewhere.
 """
 
@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from iss_assets.modeling.check_ins import Model
+from iss_assets.modeling.check_ins import CheckInExperiment, Model
+from iss_assets.modeling.series import Series
 from iss_assets.settings import CheckInSettings
 
 Array = NDArray[np.float64]
@@ -242,13 +244,35 @@ def fit_boosting(x: Array, y: Array, weight: Array, patient: Integers, trees: in
     )
 
 
-Fitted = Linear | Boosted
-Fit = Callable[[Array, Array, Array, Integers], Fitted]
-"""From measures, answers, weights and patients of the training side to a model."""
+class Fitted(Protocol):
+    """A fitted model: `Linear` or `Boosted` of measures, or ``attention_answers.Attentive`` of series."""
+
+    def predict(self, x: Any) -> Array:
+        """Predict answers, (n,), from what the model was fitted to."""
+
+
+Fit = Callable[[Any, Array, Array, Integers], Fitted]
+"""From measures (or series, for a network), answers, weights and patients of the training side to a model that predicts from
+the same."""
 
 
 def learner(model: Model, settings: CheckInSettings) -> Fit:
-    """Return the function that fits a kind of model."""
+    """Return the function that fits a kind of model to measures."""
     if model == "ridge":
         return fit_ridge
     return lambda x, y, weight, patient: fit_boosting(x, y, weight, patient, settings.trees, settings.seed)
+
+
+def learner_of(experiment: CheckInExperiment, settings: CheckInSettings) -> Fit:
+    """Return the function that fits an experiment's model to its measures or its series."""
+    if experiment.series is None:
+        return learner(experiment.model, settings)
+
+    def fit(x: Series, y: Array, weight: Array, patient: Integers) -> Fitted:
+        from iss_assets.modeling.attention_answers import fit_attention
+
+        return fit_attention(
+            x, y, weight, patient, experiment.over_time, settings.attention_epochs, settings.seed
+        )
+
+    return fit

@@ -10,17 +10,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from iss_assets.evaluation.check_ins.design import HIGHEST, CheckIns, Design, predictors
-from iss_assets.evaluation.check_ins.learners import Fit, Fitted, learner
-from iss_assets.modeling.check_ins import NUISANCE, CheckInExperiment, Group
+from iss_assets.evaluation.check_ins.design import HIGHEST, CheckIns, Design, instances, predictors
+from iss_assets.evaluation.check_ins.learners import Fit, Fitted, learner, learner_of
+from iss_assets.modeling.check_ins import NUISANCE, CheckInExperiment, Group, OverVideo
+from iss_assets.modeling.series import Series
 from iss_assets.settings import CheckInSettings
 
 Array = NDArray[np.float64]
+X = TypeVar("X", Array, Series)
+"""Predictors, a row per check-in: measures, or the series that a network reads. Of a series the mean of a check-in is that over its
+known instances, and what is subtracted from a check-in is subtracted from each instance."""
 
 NEW, KNOWN = "new patient", "known patient"
 
@@ -53,7 +58,7 @@ class KnownModel:
 
     Attributes
     ----------
-    change : Linear or Boosted
+    change : Linear, Boosted or Attentive
         From deviations of measures from the patient's own mean to deviations of the answer.
     mean : float
         Mean answer over patients, at each patient's own mean of measures.
@@ -71,7 +76,7 @@ class KnownModel:
         noise = self.within / known
         return self.between / (self.between + noise) if self.between + noise > 0 else 0.0
 
-    def predict(self, x: Array, known_x: Array, known_y: Array) -> Array:
+    def predict(self, x: X, known_x: X, known_y: Array) -> Array:
         """Predict later answers of one patient.
 
         Parameters
@@ -87,15 +92,21 @@ class KnownModel:
         return base + self.change.predict(x - own)
 
 
-def own_means(x: Array) -> Array:
+def own_means(values: Array | Series) -> Array:
     """Return the mean of each measure over its known values, NaN where there is none."""
+    x = _by_check_in(values)
     known = ~np.isnan(x)
     with np.errstate(invalid="ignore"):
         return np.where(known.any(axis=0), np.where(known, x, 0).sum(axis=0) / known.sum(axis=0), np.nan)
 
 
-def means_by_patient(values: Array, patient: NDArray[np.int64], patients: int) -> Array:
+def _by_check_in(values: Array | Series) -> Array:
+    return values.means() if isinstance(values, Series) else values
+
+
+def means_by_patient(measured: Array | Series, patient: NDArray[np.int64], patients: int) -> Array:
     """Return each patient's mean of each column over its known values, NaN where there is none; shape (patients, columns)."""
+    values = _by_check_in(measured)
     known = ~np.isnan(values)
     total, count = np.zeros((patients, values.shape[1])), np.zeros((patients, values.shape[1]))
     np.add.at(total, patient, np.where(known, values, 0))
@@ -104,18 +115,18 @@ def means_by_patient(values: Array, patient: NDArray[np.int64], patients: int) -
         return np.where(count > 0, total / count, np.nan)
 
 
-def deviations(values: Array, patient: NDArray[np.int64]) -> Array:
+def deviations(values: X, patient: NDArray[np.int64]) -> X:
     """Return values minus their patient's mean, by column."""
     people, place = np.unique(patient, return_inverse=True)
-    return np.asarray(values - means_by_patient(values, place, len(people))[place])
+    return values - means_by_patient(values, place, len(people))[place]
 
 
-def fit_new(fit: Fit, x: Array, design: Design, train: NDArray[np.bool_]) -> Fitted:
+def fit_new(fit: Fit, x: Array | Series, design: Design, train: NDArray[np.bool_]) -> Fitted:
     """Fit a model for new patients on the check-ins selected by `train`, of shape (n,)."""
     return fit(x[train], design.y[train], design.weight[train], design.patient[train])
 
 
-def fit_known(fit: Fit, x: Array, design: Design, train: NDArray[np.bool_]) -> KnownModel | None:
+def fit_known(fit: Fit, x: X, design: Design, train: NDArray[np.bool_]) -> KnownModel | None:
     """Fit a model for known patients on the check-ins selected by `train`; None without a patient who has two."""
     patient, y = design.patient[train], design.y[train]
     count = np.bincount(patient, minlength=len(design.patients))
@@ -135,7 +146,7 @@ def fit_known(fit: Fit, x: Array, design: Design, train: NDArray[np.bool_]) -> K
     return KnownModel(change, float(levels.mean()), between, within)
 
 
-def predict_new(fit: Fit, x: Array, design: Design) -> Array:
+def predict_new(fit: Fit, x: X, design: Design) -> Array:
     """Predict every check-in with a model fitted without the patient's split; NaN where nothing could be fitted."""
     predicted = np.full(len(design), np.nan)
     of_row = design.split[design.patient]
@@ -146,7 +157,7 @@ def predict_new(fit: Fit, x: Array, design: Design) -> Array:
     return np.clip(predicted, 0, HIGHEST)
 
 
-def predict_known(fit: Fit, x: Array, design: Design, known: Sequence[int]) -> dict[int, Array]:
+def predict_known(fit: Fit, x: X, design: Design, known: Sequence[int]) -> dict[int, Array]:
     """Predict, for each number of known check-ins, all later ones; NaN for those that are known."""
     predicted = {k: np.full(len(design), np.nan) for k in known}
     of_row = design.split[design.patient]
@@ -163,7 +174,7 @@ def predict_known(fit: Fit, x: Array, design: Design, known: Sequence[int]) -> d
 
 def _predict_later(
     model: KnownModel,
-    x: Array,
+    x: X,
     design: Design,
     first: NDArray[np.bool_],
     later: NDArray[np.bool_],
@@ -208,8 +219,8 @@ def predictions(
     """
     ridge = learner("ridge", settings)
     found: list[_Prediction] = []
-    for name, kind, fit, groups in _fitted(check_ins, experiments, settings):
-        x, _ = predictors(check_ins, design, groups)
+    for name, kind, fit, read in _fitted(check_ins, experiments, settings):
+        x, _ = _read(check_ins, design, read)
         found.append((NEW, 0, name, kind, predict_new(fit, x, design)))
         for k, values in predict_known(fit, x, design, settings.calibration).items():
             found.append((KNOWN, k, name, kind, values))
@@ -244,7 +255,7 @@ def predictions_elsewhere(
     (there_rows, there), (here_rows, of) = trained, here
     ridge, everybody = learner("ridge", settings), np.ones(len(there), bool)
 
-    def applied(fit: Fit, x_there: Array, x: Array) -> dict[int, Array]:
+    def applied(fit: Fit, x_there: X, x: X) -> dict[int, Array]:
         """Return predictions by number of known check-ins, 0 for new patients; NaN for those that are known."""
         values = {0: np.clip(fit_new(fit, x_there, there, everybody).predict(x), 0, HIGHEST)}
         model = fit_known(fit, x_there, there, everybody)
@@ -256,9 +267,9 @@ def predictions_elsewhere(
         return values
 
     found: list[_Prediction] = []
-    for name, kind, fit, groups in _fitted(there_rows, experiments, settings):
-        x_there, names = predictors(there_rows, there, groups)
-        x, own_names = predictors(here_rows, of, groups)
+    for name, kind, fit, read in _fitted(there_rows, experiments, settings):
+        x_there, names = _read(there_rows, there, read)
+        x, own_names = _read(here_rows, of, read)
         if names != own_names:
             raise ValueError("both studies need the same measures in the same order")
         found += [(KNOWN if k else NEW, k, name, kind, v) for k, v in applied(fit, x_there, x).items()]
@@ -272,17 +283,22 @@ _Prediction = tuple[str, int, str, str, Array]
 
 def _fitted(
     check_ins: CheckIns, experiments: Sequence[CheckInExperiment], settings: CheckInSettings
-) -> list[tuple[str, str, Fit, tuple[Group, ...]]]:
-    """Return name, kind, fit and groups of predictors of all models and fitted references."""
+) -> list[tuple[str, str, Fit, tuple[Group, ...] | OverVideo]]:
+    """Return name, kind, fit, and groups of predictors or series, of all models and fitted references."""
     ridge = learner("ridge", settings)
     return [
         *(
-            (e.name, "model", learner(e.model, settings), e.groups)
+            (e.name, "model", learner_of(e, settings), e.series or e.groups)
             for e in experiments
-            if check_ins.available(e.groups)
+            if check_ins.can_fit(e)
         ),
         *((name, "reference", ridge, groups) for name, groups in FITTED_REFERENCES.items()),
     ]
+
+
+def _read(check_ins: CheckIns, of: Design, read: tuple[Group, ...] | OverVideo) -> tuple[Any, list[str]]:
+    """Return what a model reads of the check-ins of a target, with names of the columns if they are measures."""
+    return (instances(check_ins, of, read), []) if isinstance(read, str) else predictors(check_ins, of, read)
 
 
 def _unfitted(

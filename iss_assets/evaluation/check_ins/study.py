@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Final
 
 import pandas as pd
@@ -17,6 +17,7 @@ from iss_assets.evaluation.check_ins.design import (
     Array,
     CheckIns,
     Design,
+    Filmed,
     alike,
     check_ins,
     design,
@@ -48,7 +49,7 @@ from iss_assets.schemas.check_ins import (
 )
 from iss_assets.settings import CheckInSettings
 
-CODE_VERSION: Final = "7"
+CODE_VERSION: Final = "8"
 """Version of this package; increase it with every change of a figure."""
 
 _KEYS = ["target", "protocol", "known", "model"]
@@ -64,11 +65,14 @@ class CheckInInputs:
         The tables ``bpi_scores`` and ``cv_splits``, as Arrow tables or data frames.
     measures : mapping
         Measures of usable videos by group, as data frames with ``video_id``.
+    series : mapping
+        What networks read of usable videos, by `CheckInExperiment.series`.
     """
 
     bpi_scores: Rows
     splits: Rows
     measures: Mapping[str, pd.DataFrame]
+    series: Mapping[str, Filmed] = field(default_factory=dict)
 
 
 def evaluate_check_ins(inputs: CheckInInputs, settings: CheckInSettings) -> dict[str, pa.Table]:
@@ -86,7 +90,7 @@ def evaluate_check_ins(inputs: CheckInInputs, settings: CheckInSettings) -> dict
     dict of str to pyarrow.Table
         The tables of ``schemas.check_ins.CHECK_INS``; empty where a study has no patient with a usable video and an answer.
     """
-    study = check_ins(as_frame(inputs.bpi_scores), as_frame(inputs.splits), inputs.measures)
+    study = check_ins(as_frame(inputs.bpi_scores), as_frame(inputs.splits), inputs.measures, inputs.series)
     designs = [d for name in settings.targets if len(d := design(study, target(name)))]
     made = [predictions(study, d, experiments_for([d.target.name]), settings) for d in designs]
     predicted = pd.concat(made, ignore_index=True) if made else pd.DataFrame()
@@ -115,7 +119,10 @@ def evaluate_elsewhere(
         here; empty where one of the studies has no check-ins that answer a target.
     """
     there, study = alike(
-        *(check_ins(as_frame(one.bpi_scores), as_frame(one.splits), one.measures) for one in (trained, here))
+        *(
+            check_ins(as_frame(one.bpi_scores), as_frame(one.splits), one.measures, one.series)
+            for one in (trained, here)
+        )
     )
     made, own, designs = [], [], []
     for name in settings.targets:

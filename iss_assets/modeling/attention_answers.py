@@ -1,0 +1,164 @@
+"""An attention network that predicts an answer of 0 to 10 from the series of a video (``attention``, ``series``).
+
+It learns by least squares and not by an ordinal head: a mean of several items is no whole number, and what is predicted of a known
+patient is a difference from the patient's own mean, which has no levels. Every patient gives the same number of videos to an epoch.
+The number of epochs is chosen on a part of the training patients, as the penalty of ridge regression is. Results depend only on
+the seed and the data.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from iss_assets.modeling.attention import AnswerNetwork
+from iss_assets.modeling.attention_training import WEIGHT_DECAY, balanced_order, one_thread
+from iss_assets.modeling.experiments import OverTime
+from iss_assets.modeling.series import Series, scale_of_series
+
+Array = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+VIDEOS_PER_PATIENT: Final = 4
+"""Videos of each patient in an epoch, as for the paper's target (``attention_videos_per_patient``)."""
+BATCH: Final = 16
+"""Videos of a step."""
+LEARNING_RATE: Final = 1e-3
+"""Adam's rate, as for the paper's target (``attention_learning_rate``)."""
+HELD_OUT: Final = 4
+"""One in this many training patients is held out while the number of epochs is chosen."""
+PREDICTION_BATCH: Final = 64
+
+
+@dataclass(frozen=True)
+class Attentive:
+    """A fitted network, with the scales that it expects.
+
+    Attributes
+    ----------
+    arrays : dict of ndarray
+        State of the network; empty if there was nothing to learn from.
+    over_time : str or None
+        As of `AnswerNetwork`.
+    center, scale : ndarray of float32, (columns,)
+        Mean and standard deviation on the training side, every patient with the same weight.
+    start, spread : float
+        Mean and standard deviation of the answers on the training side.
+    epochs : int
+        Epochs that it learned for.
+    """
+
+    arrays: dict[str, NDArray[np.float32]]
+    over_time: OverTime | None
+    center: NDArray[np.float32]
+    scale: NDArray[np.float32]
+    start: float
+    spread: float
+    epochs: int
+
+    def predict(self, x: Series) -> Array:
+        """Predict answers from the series of videos, (n,); of a video of which nothing is known, the mean answer."""
+        x = x.without_empty()
+        predicted = np.full(len(x), self.start)
+        seen = np.flatnonzero(x.lengths > 0)
+        if not self.arrays or not len(seen):
+            return predicted
+        network = AnswerNetwork(x.values.shape[1], self.over_time)
+        network.load_state_dict({name: torch.from_numpy(values) for name, values in self.arrays.items()})
+        predicted[seen] += self.spread * _numbers(network, _scaled(x, self.center, self.scale), seen)
+        return predicted
+
+
+def fit_attention(
+    x: Series,
+    y: Array,
+    weight: Array,
+    patient: Integers,
+    over_time: OverTime | None,
+    most_epochs: int,
+    seed: int,
+) -> Attentive:
+    """Fit a network; choose the number of epochs by holding out some of the training patients.
+
+    Parameters
+    ----------
+    x : Series
+        Videos of the training side; some may have no instance, and are left out.
+    y, weight, patient : ndarray, (n,)
+        Answers; weights of the videos, of which a patient's are all the same; number of each video's patient.
+    over_time : str or None
+        How the network looks at the neighbors of an instance.
+    most_epochs : int
+        Epochs to choose from, from 1.
+    seed : int
+        First weights and the order of videos depend on nothing else.
+    """
+    x = x.without_empty()
+    seen = np.flatnonzero(x.lengths > 0)
+    x, of = x[seen], patient[seen]
+    start = float(weight @ y / weight.sum())
+    spread = float(np.sqrt(weight @ (y - start) ** 2 / weight.sum()))
+    people = np.unique(of)
+    if len(people) < 2 or spread <= 0:
+        nothing = np.zeros(0, np.float32)
+        return Attentive({}, over_time, nothing, nothing, start, spread, 0)
+    center, scale = scale_of_series(x, of)
+    scaled, wanted, mass = _scaled(x, center, scale), (y[seen] - start) / spread, weight[seen]
+    held = np.isin(of, people[np.random.default_rng([seed, 3]).permutation(len(people))[::HELD_OUT]])
+    _, errors = _train(scaled[~held], wanted[~held], of[~held], over_time, most_epochs, seed, scaled[held])
+    missed = [float(mass[held] @ (found - wanted[held]) ** 2) for found in errors]
+    epochs = 1 + int(np.argmin(missed))
+    network, _ = _train(scaled, wanted, of, over_time, epochs, seed)
+    arrays = {name: t.detach().numpy().copy() for name, t in network.state_dict().items()}
+    return Attentive(arrays, over_time, center, scale, start, spread, epochs)
+
+
+def _train(
+    x: Series,
+    wanted: Array,
+    patient: Integers,
+    over_time: OverTime | None,
+    epochs: int,
+    seed: int,
+    held: Series | None = None,
+) -> tuple[AnswerNetwork, list[Array]]:
+    """Train a network; return it, and what it predicted of the videos in `held` after each epoch."""
+    with torch.random.fork_rng(devices=[]):  # keeps the random state of the caller
+        torch.manual_seed(seed)
+        network = AnswerNetwork(x.values.shape[1], over_time)
+    optimizer = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    target = torch.from_numpy(wanted.astype(np.float32))
+    predicted = []
+    for epoch in range(1, epochs + 1):
+        order = balanced_order(patient, VIDEOS_PER_PATIENT, seed, epoch)
+        with one_thread():
+            for videos in np.split(order, range(BATCH, len(order), BATCH)):
+                own = x[videos]
+                found = network(torch.from_numpy(own.values), torch.from_numpy(own.lengths))
+                loss = torch.nn.functional.mse_loss(found, target[videos])
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                optimizer.step()
+        if held is not None:
+            predicted.append(_numbers(network, held, np.arange(len(held))))
+    return network, predicted
+
+
+@torch.inference_mode()
+def _numbers(network: AnswerNetwork, x: Series, videos: Integers) -> Array:
+    found = []
+    with one_thread():
+        for batch in np.split(videos, range(PREDICTION_BATCH, len(videos), PREDICTION_BATCH)):
+            own = x[batch]
+            found.append(network(torch.from_numpy(own.values), torch.from_numpy(own.lengths)).numpy())
+    return np.concatenate(found).astype(np.float64)
+
+
+def _scaled(x: Series, center: NDArray[np.float32], scale: NDArray[np.float32]) -> Series:
+    """Scale instances; what was not measured gets the mean of the training side."""
+    values = (x.values - center) / scale
+    return Series(np.where(np.isnan(values), 0, values).astype(np.float32), x.number, x.starts)
