@@ -22,7 +22,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -45,7 +45,7 @@ from iss_assets.modeling.check_ins import NUISANCE, SENSORS, experiments_for
 from iss_assets.protocol.targets import target
 from iss_assets.reports.clinic_lines import first_lines
 from iss_assets.settings import CheckInSettings
-from iss_assets.synthetic.check_ins import invent_check_ins
+from iss_assets.synthetic.check_ins import InventedCheckIns, invent_check_ins
 
 CHECK_INS = (4, 16)
 SETTINGS = CheckInSettings(targets=("pain_now",), bootstrap_samples=499, permutations=1999, trees=20)
@@ -112,7 +112,7 @@ class Said:
     covered: dict[str, float]
 
 
-def invented(truth: Truth, seed: int) -> tuple[CheckIns, Design]:
+def as_submitted(truth: Truth, seed: int) -> InventedCheckIns:
     """Invent a study; patients drop out after 4 to 16 check-ins."""
     made = invent_check_ins(
         truth.patients,
@@ -128,7 +128,13 @@ def invented(truth: Truth, seed: int) -> tuple[CheckIns, Design]:
     )
     number = made.bpi_scores.groupby("patient_id").cumcount() + 1
     stayed = made.bpi_scores[number <= made.bpi_scores["patient_id"].map(last)]
-    rows = check_ins(stayed, made.splits, made.measures)
+    return replace(made, bpi_scores=stayed.reset_index(drop=True))
+
+
+def invented(truth: Truth, seed: int) -> tuple[CheckIns, Design]:
+    """Invent a study as arrays."""
+    made = as_submitted(truth, seed)
+    rows = check_ins(made.bpi_scores, made.splits, made.measures)
     return rows, design(rows, target("pain_now"))
 
 

@@ -185,9 +185,9 @@ def experiments_for(targets: Sequence[str]) -> list[CheckInExperiment]:
     return [e for name in targets for e in CHECK_IN_EXPERIMENTS if e.target == target(name)]
 
 
-def title_of(name: str) -> str | None:
-    """Return the name of an experiment on pages; None if it is no experiment."""
-    return next((e.title for e in CHECK_IN_EXPERIMENTS if e.name == name), None)
+def experiment_named(name: str) -> CheckInExperiment | None:
+    """Return the experiment of a name; None if there is none, as for references."""
+    return next((e for e in CHECK_IN_EXPERIMENTS if e.name == name), None)
 
 
 def questionnaire_answers(target: Target) -> tuple[str, ...]:

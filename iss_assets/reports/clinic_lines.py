@@ -1,4 +1,8 @@
-"""The first lines of the clinic's report: sentences made from the claims by fixed rules, for people who treat patients."""
+"""The first lines of the clinic's report: sentences made from the claims by fixed rules, for people who treat patients.
+
+What a sentence says of face and voice rests on the models that read them: a claim that only a network on pictures supports is told of
+pictures, not of what was measured.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +16,15 @@ from iss_assets.evaluation.check_ins.learned import METRIC as SIZE_OF_SIGN
 from iss_assets.evaluation.check_ins.protocols import REFERENCES, ROOM
 from iss_assets.evaluation.frames import rows_of
 from iss_assets.evaluation.verdicts import CANNOT, NO, NOT_SHOWN, VERDICTS, YES
-from iss_assets.modeling.check_ins import GROUPS, SENSORS, title_of
+from iss_assets.modeling.check_ins import GROUPS, SENSORS, SERIES_TITLES, Group, experiment_named
 from iss_assets.protocol.targets import BY_NAME
 from iss_assets.settings import CheckInSettings
 
 
 def model_title(name: str) -> str:
     """Return the name of a model or reference on pages."""
-    return title_of(name) or REFERENCES[name].capitalize()
+    experiment = experiment_named(name)
+    return experiment.title if experiment is not None else REFERENCES[name].capitalize()
 
 
 def situation(known: int) -> str:
@@ -51,19 +56,34 @@ _VIDEOS = "the videos"
 
 def sensors(effects: pd.DataFrame) -> str:
     """Name what was measured of the patients: those groups of which there is a measure; without any, the videos."""
+    return _named(SENSORS, effects)
+
+
+def _named(groups: Sequence[Group], effects: pd.DataFrame) -> str:
     there = {str(measure).split(":")[0] for measure in effects["measure"]}
-    return join([GROUPS[group] for group in SENSORS if group in there] or [_VIDEOS])
+    return join([GROUPS[group] for group in groups if group in there or group not in SENSORS] or [_VIDEOS])
+
+
+def reads(model: str, effects: pd.DataFrame) -> str:
+    """Name what a model reads: a network its series, another model those of its groups of which there is a measure."""
+    experiment = experiment_named(model)
+    if experiment is None:
+        return sensors(effects)
+    return SERIES_TITLES[experiment.series] if experiment.series else _named(experiment.groups, effects)
+
+
+_PLURAL = {GROUPS["words"], _VIDEOS, SERIES_TITLES["embedding_series"], SERIES_TITLES["mesh_series"]}
 
 
 def verb(seen: str, plural: str, singular: str) -> str:
-    """Return the form of a verb that fits what `sensors` returned.
+    """Return the form of a verb that fits what `sensors` or `reads` returned.
 
     Examples
     --------
-    >>> [f"{seen} {verb(seen, 'are', 'is')}" for seen in ("face", "face and voice", "words")]
-    ['face is', 'face and voice are', 'words are']
+    >>> [f"{seen} {verb(seen, 'are', 'is')}" for seen in ("face", "face and voice", "words", "pictures of the face")]
+    ['face is', 'face and voice are', 'words are', 'pictures of the face are']
     """
-    return plural if " and " in seen or seen in (GROUPS["words"], _VIDEOS) else singular
+    return plural if " and " in seen or seen in _PLURAL else singular
 
 
 def answer(added: pd.DataFrame, effects: pd.DataFrame) -> list[str]:
@@ -125,14 +145,14 @@ def first_lines(
             "No check-in has been predicted yet; this page needs answers with usable videos of at least two patients.",
             [],
         )
-    seen = sensors(effects)
     canary = claims[claims["model"] == ROOM]
     claims = claims[claims["model"] != ROOM]
-    lead = _lead(claims, seen)
+    claims = claims.assign(reads=[reads(str(model), effects) for model in claims["model"]])
+    lead = _lead(claims)
     points = []
     for name, rows in claims.groupby("target", sort=False):
         title = BY_NAME[str(name)].title
-        points += _follows(title, rows[rows["claim"] == FOLLOWS], seen, settings)
+        points += _follows(title, rows[rows["claim"] == FOLLOWS], settings)
         points += _size(str(name), metrics)
         points += _warning(title, canary[canary["target"] == name])
         points += _against(
@@ -144,38 +164,62 @@ def first_lines(
     return lead, points
 
 
-def _lead(claims: pd.DataFrame, seen: str) -> str:
-    def targets(kind: str) -> list[str]:
-        chosen = claims[(claims["claim"] == kind) & (claims["verdict"] == YES)]
-        return [BY_NAME[str(name)].title for name in dict.fromkeys(chosen["target"])]
-
-    follows, beats = targets(FOLLOWS), targets(BEATS)
-    go_along, predict = verb(seen, "follow", "follows"), verb(seen, "predict", "predicts")
-    subject = seen[0].upper() + seen[1:]
+def _lead(claims: pd.DataFrame) -> str:
+    follows, beats = _shown(claims, FOLLOWS), _shown(claims, BEATS)
+    go_along = [
+        f"{seen} {verb(seen, 'follow', 'follows')} the ups and downs of {of}" for seen, of in follows.items()
+    ]
     if follows and beats:
-        return (
-            f"{subject} {go_along} the ups and downs of {join(follows)}, and {predict} {join(beats)} better than any simple "
-            "rule."
-        )
+        (seen, of), *more = beats.items()
+        if not more and list(follows) == [seen]:
+            predict = [f"{verb(seen, 'predict', 'predicts')} {of} better than any simple rule"]
+        else:
+            predict = [
+                f"{seen} {verb(seen, 'predict', 'predicts')} {of} better than any simple rule"
+                for seen, of in beats.items()
+            ]
+        return _sentence([*go_along, *predict])
     if follows:
-        return (
-            f"{subject} {go_along} the ups and downs of {join(follows)}, but no model is shown to predict an answer better than "
-            "simple rules, such as the patient’s earlier answers."
+        return _sentence(
+            go_along,
+            ", but no model is shown to predict an answer better than simple rules, such as the patient’s earlier answers",
         )
     if beats:
-        return (
-            f"Models of {seen} predict {join(beats)} better than any simple rule, but are not shown to follow a patient’s "
-            "ups and downs."
+        return _sentence(
+            [f"models of {seen} predict {of} better than any simple rule" for seen, of in beats.items()],
+            ", but are not shown to follow a patient’s ups and downs",
         )
+    every = list(dict.fromkeys(claims["reads"]))
     if _too_few(claims):
         return (
-            f"Nothing could have been shown: there are too few patients with several check-ins to say whether {seen} "
-            f"{go_along} pain."
+            f"Nothing could have been shown: there are too few patients with several check-ins to say whether {' or '.join(every)} "
+            f"{verb(every[-1], 'follow', 'follows')} pain."
         )
     return (
-        f"Nothing is shown: no model of {seen} is shown to follow a patient’s ups and downs, or to predict an answer better "
-        "than simple rules, such as the patient’s earlier answers."
+        f"Nothing is shown: no model of {' or of '.join(every)} is shown to follow a patient’s ups and downs, or to predict an answer "
+        "better than simple rules, such as the patient’s earlier answers."
     )
+
+
+def _shown(claims: pd.DataFrame, kind: str) -> dict[str, str]:
+    """Return the targets of which a kind of claim is supported, joined, by what the claim rests on.
+
+    Where models that read different things support it, it rests on what the first of them reads: measures come before pictures.
+    """
+    targets: dict[str, list[str]] = {}
+    for name, rows in claims.groupby("target", sort=False):
+        supported = set(rows.loc[(rows["claim"] == kind) & (rows["verdict"] == YES), "reads"])
+        # in the order of the experiments
+        first = next((seen for seen in dict.fromkeys(rows["reads"]) if seen in supported), None)
+        if first is not None:
+            targets.setdefault(first, []).append(BY_NAME[str(name)].title)
+    return {seen: join(titles) for seen, titles in targets.items()}
+
+
+def _sentence(clauses: Sequence[str], end: str = "") -> str:
+    """Join clauses that may hold an "and" themselves."""
+    said = ", and ".join([", ".join(clauses[:-1]), clauses[-1]] if len(clauses) > 1 else clauses) + end
+    return f"{said[0].upper()}{said[1:]}."
 
 
 def _too_few(claims: pd.DataFrame) -> bool:
@@ -184,23 +228,34 @@ def _too_few(claims: pd.DataFrame) -> bool:
     return CANNOT in verdicts and verdicts <= {CANNOT, NO}
 
 
-def _follows(title: str, rows: pd.DataFrame, seen: str, settings: CheckInSettings) -> list[str]:
-    if rows.empty:
-        return []
-    found = rows[rows["verdict"] == YES]
-    if found.empty:
-        said = (
-            f"too few patients to show whether {seen} {verb(seen, 'go', 'goes')}"
-            if _too_few(rows)
-            else f"{seen} {verb(seen, 'are', 'is')} not shown to go"
+def _follows(title: str, rows: pd.DataFrame, settings: CheckInSettings) -> list[str]:
+    """Say of each thing that models read whether it goes along with the answers: what does first."""
+    lines: list[str] = []
+    # not shown, and too few patients to show it
+    rest: dict[bool, list[str]] = {False: [], True: []}
+    for read, own in rows.groupby("reads", sort=False):
+        seen = str(read)
+        found = own[own["verdict"] == YES]
+        if found.empty:
+            rest[_too_few(own)].append(seen)
+            continue
+        best = found.sort_values("estimate").iloc[-1]
+        lines.append(
+            f"{title.capitalize()}: {seen} {verb(seen, 'go', 'goes')} along with a patient’s ups and downs. How closely, from 0 (not at "
+            f"all) to 1 (in step): {best['estimate']:.2f} ({_between(best['low'], best['high'], f'{settings.confidence:.0%} interval ')}; "
+            f"{best['patients']} patients; {model_title(best['model']).lower()})."
         )
-        return [f"{title.capitalize()}: {said} along with a patient’s ups and downs."]
-    best = found.sort_values("estimate").iloc[-1]
-    return [
-        f"{title.capitalize()}: {seen} {verb(seen, 'go', 'goes')} along with a patient’s ups and downs. How closely, from 0 (not at "
-        f"all) to 1 (in step): {best['estimate']:.2f} ({_between(best['low'], best['high'], f'{settings.confidence:.0%} interval ')}; "
-        f"{best['patients']} patients; {model_title(best['model']).lower()})."
-    ]
+    for few, those in rest.items():
+        if not those:
+            continue
+        if few:
+            said = f"too few patients to show whether {' or '.join(those)} {verb(those[-1], 'go', 'goes')}"
+        elif len(those) > 1:
+            said = f"neither {join(those, 'nor')} {verb(those[-1], 'are', 'is')} shown to go"
+        else:
+            said = f"{those[0]} {verb(those[0], 'are', 'is')} not shown to go"
+        lines.append(f"{title.capitalize()}: {said} along with a patient’s ups and downs.")
+    return lines
 
 
 def _size(target: str, metrics: pd.DataFrame | None) -> list[str]:
@@ -209,8 +264,8 @@ def _size(target: str, metrics: pd.DataFrame | None) -> list[str]:
         return []
     of = metrics[(metrics["target"] == target) & (metrics["metric"] == SIZE_OF_SIGN) & metrics["low"].notna()]
     return [
-        f"{BY_NAME[target].title.capitalize()}: the model has learned from few patients, and answers are whole numbers, both of which "
-        f"hide a part of the sign. Without that it would be about {r.estimate:.2f} ({r.low:.2f} to {r.high:.2f})."
+        f"{BY_NAME[target].title.capitalize()}: the {model_title(r.model).lower()} has learned from few patients, and answers are whole "
+        f"numbers, both of which hide a part of the sign. Without that it would be about {r.estimate:.2f} ({r.low:.2f} to {r.high:.2f})."
         for r in rows_of(of)
     ]
 
@@ -247,8 +302,10 @@ def _against(title: str, rows: pd.DataFrame, reference: str) -> list[str]:
         alike: dict[tuple[int, ...], list[str]] = {}
         for model, known in of_model.items():
             alike.setdefault(tuple(known), []).append(model)
+        tested = rows["model"].nunique()
+        every = "both models" if tested == 2 else "all models"
         said = [
-            f"{'both models' if len(models) == rows['model'].nunique() == 2 else join(models)}, {situations(known)}"
+            f"{every if len(models) == tested > 1 else join(models)}, {situations(known)}"
             for known, models in alike.items()
         ]
         if said:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from iss_assets.modeling.check_ins import CHECK_IN_EXPERIMENTS
+from iss_assets.modeling.check_ins import SERIES_TITLES, experiment_named
 from iss_assets.protocol.published import describe
 from iss_assets.protocol.targets import BY_NAME as TARGETS
 from iss_assets.reports.clinic_lines import first_lines, join, situations
@@ -48,11 +48,14 @@ def with_further_targets(answers: Mapping[str, str], inputs: StudyReportInputs) 
             "partition",
             f"Check-ins are predicted {situations(known)}, always by models that have never seen the patient.",
         )
-        names = {e.name: e.title for e in CHECK_IN_EXPERIMENTS}
-        models = [
-            names.get(str(m), str(m)).lower()
-            for m in metrics.loc[metrics["kind"] == "model", "model"].unique()
+        tested = [str(m) for m in metrics.loc[metrics["kind"] == "model", "model"].unique()]
+        known_models = {name: experiment_named(name) for name in tested}
+        models = [(e.title if e is not None else name).lower() for name, e in known_models.items()]
+        series = [
+            SERIES_TITLES[e.series] for e in known_models.values() if e is not None and e.series is not None
         ]
+        if series:
+            add("predictors", f"A network reads {join(list(dict.fromkeys(series)))}, instead of measures.")
         if models:
             # each target has models of the same names
             add(

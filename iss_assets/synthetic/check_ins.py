@@ -2,7 +2,7 @@
 
 A patient has a level, and days around it. Of every day's distance from the level, a sign in face and voice shows a part:
 `effect` is the correlation of the sign with the answers within patients. Measures differ between patients by much more than
-within them, as voices and faces do.
+within them, as voices and faces do. The pictures of a narrative can be invented too, as the series that a network reads.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from iss_assets.evaluation.check_ins.design import Filmed
+from iss_assets.modeling.series import Series, starts_of
 from iss_assets.protocol import terms
 
 DAY_SPREAD = 1.5
@@ -163,3 +165,43 @@ def invent_check_ins(
     )
     splits = pd.DataFrame({"patient_id": ids, "split": np.arange(patients) % folds + 1})
     return InventedCheckIns(people, scores, splits, measures)
+
+
+PICTURE_COLUMNS = 12
+"""Width of an invented embedding."""
+
+
+def invent_pictures(
+    study: InventedCheckIns, sign: np.ndarray, *, seed: int = 0, made_by: str = "invented"
+) -> Filmed:
+    """Invent embedded pictures of every check-in: 3 to 7 instances, of which some show a sign.
+
+    A patient has a face of its own, which differs from others' more than a patient's own pictures differ. About a third of the
+    instances, at least one, carry a mark, and only they show the sign: a network must find out where to look.
+
+    Parameters
+    ----------
+    study : InventedCheckIns
+        The study whose check-ins are filmed.
+    sign : ndarray of shape (check-ins,)
+        What marked instances show, with a standard deviation of about 1.
+    seed : int
+        Another seed draws other pictures.
+    made_by : str
+        Name of the network that the embeddings are from.
+    """
+    rng = np.random.default_rng([seed, 7])
+    patient = study.bpi_scores["patient_id"].to_numpy()
+    face = {p: rng.normal(0, 2, PICTURE_COLUMNS) for p in np.unique(patient)}
+    lengths = rng.integers(3, 8, len(patient))
+    videos = []
+    for p, length, shown in zip(patient, lengths, sign, strict=True):
+        own = face[p] + rng.normal(size=(length, PICTURE_COLUMNS))
+        marked = rng.random(length) < 0.3
+        marked[rng.integers(length)] = True
+        own[marked, 3] += 3
+        own[marked, 0] += 2.5 * shown
+        videos.append(own)
+    number = np.concatenate([np.arange(length) for length in lengths]).astype(np.int32)
+    series = Series(np.concatenate(videos).astype(np.float32), number, starts_of(lengths))
+    return Filmed(tuple(study.bpi_scores["submission_id"]), series, made_by)

@@ -38,6 +38,18 @@ def test_check_ins_are_in_the_checklist_and_on_the_card_only_where_they_were_pre
     assert name == "Further labels" and "pain now" in text
 
 
+def test_the_checklist_says_what_a_network_reads_where_one_was_evaluated(
+    study: SimpleNamespace, evaluated: dict[str, pa.Table], check_ins: dict[str, pa.Table]
+) -> None:
+    metrics = check_ins["check_in_metrics"].to_pandas()
+    metrics["model"] = metrics["model"].replace("pain_now_boosting", "pain_now_attention")
+    more = checklist_answers(inputs(study, {**evaluated, **check_ins, "check_in_metrics": metrics}))
+    assert "A network reads pictures of the face, instead of measures." in more["predictors"]
+    assert "linear model, attention network on pictures of the face and boosted trees" in more["models"]
+    plain = checklist_answers(inputs(study, {**evaluated, **check_ins}))
+    assert "network reads" not in plain["predictors"]
+
+
 def test_other_studies_models_are_told_with_the_verdict_of_the_table(
     study: SimpleNamespace, evaluated: dict[str, pa.Table]
 ) -> None:

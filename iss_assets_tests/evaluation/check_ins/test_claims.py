@@ -117,6 +117,86 @@ def test_ups_and_downs_are_told_of_what_was_measured(
     assert points[0].startswith(f"Pain now: {said} with a patient’s ups and downs.")
 
 
+NETWORK = "pain_now_attention"
+
+
+@pytest.mark.parametrize(
+    ("supported", "lead", "points"),
+    [
+        (
+            {("pain_now_ridge", FOLLOWS)},
+            "Face and voice follow the ups and downs of pain now, but no model is shown to predict an answer better",
+            [
+                "Pain now: face and voice go along with a patient’s ups and downs.",
+                "Pain now: pictures of the face are not shown to go along",
+            ],
+        ),
+        (
+            {(NETWORK, FOLLOWS)},
+            "Pictures of the face follow the ups and downs of pain now, but no model is shown to predict an answer better",
+            [
+                "Pain now: pictures of the face go along with a patient’s ups and downs.",
+                "Pain now: face and voice are not shown to go along",
+            ],
+        ),
+        (
+            {("pain_now_boosting", FOLLOWS), (NETWORK, FOLLOWS), (NETWORK, BEATS)},
+            "Face and voice follow the ups and downs of pain now, and pictures of the face predict pain now better than any simple rule.",
+            [
+                "Pain now: face and voice go along with a patient’s ups and downs.",
+                "Pain now: pictures of the face go along with a patient’s ups and downs.",
+            ],
+        ),
+        (
+            {(NETWORK, FOLLOWS), (NETWORK, BEATS)},
+            "Pictures of the face follow the ups and downs of pain now, and predict pain now better than any simple rule.",
+            ["Pain now: pictures of the face go along", "Pain now: face and voice are not shown to go along"],
+        ),
+        (
+            {(NETWORK, BEATS)},
+            "Models of pictures of the face predict pain now better than any simple rule, but are not shown to follow",
+            ["Pain now: neither face and voice nor pictures of the face are shown to go along"],
+        ),
+        (
+            {("interference_ridge", FOLLOWS), (NETWORK, FOLLOWS)},
+            "Pictures of the face follow the ups and downs of pain now, and face and voice follow the ups and downs of pain "
+            "interference, but no model is shown",
+            ["Pain now: pictures of the face go along", "Pain now: face and voice are not shown to go along"],
+        ),
+        (
+            set(),
+            "Nothing is shown: no model of face and voice or of pictures of the face is shown to follow a patient’s ups and downs, or to "
+            "predict",
+            ["Pain now: neither face and voice nor pictures of the face are shown to go along"],
+        ),
+    ],
+)
+def test_a_claim_is_told_of_what_its_model_reads(
+    supported: set[tuple[str, str]],
+    lead: str,
+    points: list[str],
+    planted: SimpleNamespace,
+    quick: CheckInSettings,
+) -> None:
+    """Claims of two targets by linear model, trees and, for pain now, a network on pictures."""
+    rows = planted.tables["check_in_claims"]
+    rows = rows[rows["model"] != ROOM]
+    of_network = rows[rows["model"] == "pain_now_ridge"].assign(model=NETWORK)
+    other = rows.assign(
+        target="interference", model=rows["model"].str.replace("pain_now", "interference", regex=False)
+    )
+    every = pd.concat([rows, of_network, other], ignore_index=True)
+    every["verdict"] = [
+        "yes" if key in supported else "not shown" for key in zip(every["model"], every["claim"], strict=True)
+    ]
+    said, told = first_lines(every, planted.tables["check_in_effects"], quick)
+    assert said.startswith(lead)
+    for start, point in zip(points, told, strict=False):
+        assert point.startswith(start)
+    along = [p for p in told if "along with" in p and p.startswith("Pain now")]
+    assert len(along) == len(points)
+
+
 def test_a_model_that_does_not_beat_the_last_answer_is_reported_as_such(quick: CheckInSettings) -> None:
     """Where pain drifts slowly, the last answer is hard to beat, and the first lines say that it was not."""
     study = invent_check_ins(20, 12, effect=0.3, seed=4)

@@ -12,7 +12,7 @@ import pytest
 from iss_assets.evaluation.check_ins import protocols
 from iss_assets.evaluation.check_ins.claims import FOLLOWS, Claim, claims
 from iss_assets.evaluation.check_ins.design import Filmed, alike, check_ins, design, instances, predictors
-from iss_assets.evaluation.check_ins.study import CheckInInputs, evaluate_check_ins
+from iss_assets.evaluation.check_ins.study import CheckInInputs, claims_table, evaluate_check_ins
 from iss_assets.modeling import check_ins as modeling
 from iss_assets.modeling.attention_answers import fit_attention
 from iss_assets.modeling.check_ins import NUISANCE, CheckInExperiment, experiments_for
@@ -20,10 +20,11 @@ from iss_assets.modeling.items import SERIES
 from iss_assets.modeling.series import Series, starts_of
 from iss_assets.protocol import terms
 from iss_assets.protocol.targets import target
+from iss_assets.reports.clinic_lines import first_lines
 from iss_assets.reports.clinic_report import ClinicReportInputs, write_clinic_report
 from iss_assets.schemas.registry import BY_NAME
 from iss_assets.settings import CheckInSettings
-from iss_assets.synthetic.check_ins import InventedCheckIns, invent_check_ins
+from iss_assets.synthetic.check_ins import InventedCheckIns, invent_check_ins, invent_pictures
 
 SETTINGS = CheckInSettings(
     targets=("pain_now",),
@@ -34,25 +35,6 @@ SETTINGS = CheckInSettings(
     attention_epochs=12,
 )
 NETWORK = "pain_now_attention"
-
-
-def filmed(study: InventedCheckIns, sign: np.ndarray, seed: int = 0, made_by: str = "a network") -> Filmed:
-    """Invent embeddings: a face of its own for every patient, and a sign that only marked instances show, one or more."""
-    rng = np.random.default_rng([seed, 7])
-    patient = study.bpi_scores["patient_id"].to_numpy()
-    face = {p: rng.normal(0, 2, 12) for p in np.unique(patient)}
-    lengths = rng.integers(3, 8, len(patient))
-    videos = []
-    for p, length, shown in zip(patient, lengths, sign, strict=True):
-        own = face[p] + rng.normal(size=(length, 12))
-        marked = rng.random(length) < 0.3
-        marked[rng.integers(length)] = True
-        own[marked, 3] += 3
-        own[marked, 0] += 2.5 * shown
-        videos.append(own)
-    number = np.concatenate([np.arange(length) for length in lengths]).astype(np.int32)
-    series = Series(np.concatenate(videos).astype(np.float32), number, starts_of(lengths))
-    return Filmed(tuple(study.bpi_scores["submission_id"]), series, made_by)
 
 
 def inputs(study: InventedCheckIns, series: Filmed) -> CheckInInputs:
@@ -74,7 +56,7 @@ def study() -> InventedCheckIns:
 @pytest.fixture(scope="module")
 def planted(study: InventedCheckIns) -> SimpleNamespace:
     """The study with embeddings that show the days' pain, evaluated."""
-    given = inputs(study, filmed(study, days(study)))
+    given = inputs(study, invent_pictures(study, days(study)))
     tables = evaluate_check_ins(given, SETTINGS)
     return SimpleNamespace(
         inputs=given, arrow=tables, tables={name: table.to_pandas() for name, table in tables.items()}
@@ -92,7 +74,7 @@ def in_step(rows: pd.DataFrame) -> float:
 
 def network_only(study: InventedCheckIns, sign: np.ndarray) -> tuple[float, list[Claim]]:
     """Predict a study by the network only; return how far it is in step with known patients, and all claims."""
-    series = {"embedding_series": filmed(study, sign)}
+    series = {"embedding_series": invent_pictures(study, sign)}
     rows = check_ins(study.bpi_scores, study.splits, study.measures, series)
     of = design(rows, target("pain_now"))
     experiments = [e for e in experiments_for(["pain_now"]) if e.model == "attention"]
@@ -126,11 +108,39 @@ def test_a_sign_in_the_pictures_is_found_where_the_measures_have_none(
         assert of[NETWORK] < min(of["first_answers"], of["pain_now_ridge"]) - 0.05
 
 
+def test_the_first_line_names_pictures_where_only_the_network_finds_the_sign(
+    planted: SimpleNamespace,
+) -> None:
+    lead, points = first_lines(
+        planted.tables["check_in_claims"], planted.tables["check_in_effects"], SETTINGS
+    )
+    assert lead.startswith("Pictures of the face follow the ups and downs of pain now")
+    assert points[0].startswith("Pain now: pictures of the face go along with a patient’s ups and downs.")
+    assert "; attention network on pictures of the face)." in points[0]
+    assert points[1] == "Pain now: face and voice are not shown to go along with a patient’s ups and downs."
+
+
 def test_where_the_pictures_show_nothing_nothing_is_claimed(study: InventedCheckIns) -> None:
     correlation, made = network_only(study, np.random.default_rng(3).normal(size=len(study.bpi_scores)))
     own = [c for c in made if c.model == NETWORK]
     assert len(own) > 5 and "yes" not in {c.verdict for c in own}
     assert abs(correlation) < 0.3
+    lead, _ = first_lines(claims_table(made).to_pandas(), pd.DataFrame({"measure": []}), SETTINGS)
+    assert lead.startswith("Nothing is shown: no model of pictures of the face is shown to follow")
+
+
+def test_the_networks_claims_share_the_level_of_all_claims(planted: SimpleNamespace) -> None:
+    rows = planted.tables["check_in_claims"]
+    # each of three models: ups and downs, and two references in three situations; and the canary
+    assert len(rows) == 3 * (1 + 2 * 3) + 1
+    first = rows.loc[rows["p_value"].idxmin()]
+    assert first["p_value_holm"] == pytest.approx(min(1.0, first["p_value"] * len(rows)))
+    # the same predictions without the network's: each of the others has fewer to share with
+    fewer = planted.tables["check_in_predictions"]
+    fewer = fewer[fewer["model"] != NETWORK]
+    around = pd.DataFrame({"light": np.nan}, index=fewer["submission_id"].unique())
+    alone = min(claims(fewer, {"pain_now": around}, SETTINGS), key=lambda c: c.p)
+    assert alone.p_holm == pytest.approx(min(1.0, alone.p * (2 * 7 + 1)))
 
 
 def test_a_network_that_sees_only_the_rooms_light_is_not_said_to_follow_pain() -> None:
@@ -165,10 +175,8 @@ def test_the_clinics_report_has_the_network_beside_the_other_models(
 ) -> None:
     given = ClinicReportInputs(planted.arrow, SETTINGS)
     page = write_clinic_report(given, tmp_path / "page.html").read_text("utf-8")
-    first, rest = page.split("</h2>", 1)
-    # the first lines name it as what follows changes, the tables and figures below have its figures
-    assert "attention network on pictures of the face" in first + rest
-    assert rest.count("ttention network on pictures of the face") >= rest.count("oosted trees") > 3
+    assert "Pictures of the face follow the ups and downs of pain now" in page
+    assert page.count("ttention network on pictures of the face") >= page.count("oosted trees") > 3
 
 
 def test_no_later_answer_and_no_other_answer_is_read(planted: SimpleNamespace) -> None:
@@ -227,8 +235,8 @@ def test_another_studys_network_reads_pictures_that_were_made_in_the_same_way_an
 ) -> None:
     there, other = planted.inputs, invent_check_ins(10, 6, seed=9, folds=2)
     experiments = [e for e in experiments_for(["pain_now"]) if e.model == "attention"]
-    for made_by, used in (("a network", True), ("another", False)):
-        here = inputs(other, filmed(other, days(other), seed=5, made_by=made_by))
+    for made_by, used in (("invented", True), ("another", False)):
+        here = inputs(other, invent_pictures(other, days(other), seed=5, made_by=made_by))
         both = [check_ins(one.bpi_scores, one.splits, one.measures, one.series) for one in (there, here)]
         trained, applied = ((rows, design(rows, target("pain_now"))) for rows in alike(*both))
         made = protocols.predictions_elsewhere(trained, applied, experiments, SETTINGS)
@@ -245,7 +253,7 @@ def test_another_network_is_one_entry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(modeling, "CHECK_IN_EXPERIMENTS", (*modeling.CHECK_IN_EXPERIMENTS[:2], entry))
     assert entry.title == "Attention network on behavior over time"
     study = invent_check_ins(8, 4, seed=2, folds=2)
-    series = filmed(study, days(study))
+    series = invent_pictures(study, days(study))
     quick = SETTINGS.model_copy(update={"attention_epochs": 1, "calibration": (1,)})
     given = CheckInInputs(study.bpi_scores, study.splits, study.measures, {"behavior_series": series})
     tables = evaluate_check_ins(given, quick)
