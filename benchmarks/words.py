@@ -103,7 +103,7 @@ def sentence_by_sentence(
 
     with (
         mock.patch.object(transcription, "_recognized", in_sentences),
-        mock.patch.object(transcription, "_is_doubtful", lambda *_: False),
+        mock.patch.object(transcription, "_completed", lambda made, *_: made),
     ):
         return recognize(sound, settings)
 

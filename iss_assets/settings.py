@@ -761,6 +761,11 @@ class CheckSettings(Section):
     """Change in a monthly share (usable, with a face, with landmarks) from the months before."""
     drift_videos: int = Field(20, ge=2)
     """Videos that a month must have to be compared."""
+    wordless_share: float = Field(0.2, gt=0, le=1)
+    """``speech_without_words``: share of the speech of a video without a word (stretches of more than 0.6 s). In clear
+    speech it is zero; sighs, laughter and murmur count too."""
+    wordless_s: float = Field(10.0, gt=0)
+    """``speech_without_words``: seconds of it that are too many in any video, however long it is."""
     languages: tuple[str, ...] = ("en",)
     """``other_language``: the study's languages (ISO 639-1); empty for any."""
     language_words: int = Field(10, ge=1)

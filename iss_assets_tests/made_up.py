@@ -537,6 +537,7 @@ def tiny_study(warehouse: Warehouse, mesh: np.ndarray | None = None, patients: i
                         "words": 4,
                         "speech_s": 3.0,
                         "left_out_s": 0.0,
+                        "wordless_s": 0.0,
                     }
                     add(Transcripts, []).append({**keys, **heard, "model": "made-up"})
                 add(FaceBehaviorSummary, []).append(

@@ -1,4 +1,4 @@
-"""Checks on the words of a patient: none in a video in which somebody speaks, in a language that is not the study's, or tables of
+"""Checks on the words of a patient: none while somebody speaks, words in a language that is not the study's, or tables of
 words that do not fit one another.
 
 Pure functions from a patient's rows (``sql/``) to a `Finding`. None of them reads what was said.
@@ -28,6 +28,20 @@ def no_words(data: Data, settings: Settings) -> Finding:
         "seconds of speech": {r["video_id"]: round(r["speech_s"], 1) for r in affected[:20]},
     }
     return found_in((r["video_id"] for r in affected), len(rows), "words in every video", numbers)
+
+
+def speech_without_words(data: Data, settings: Settings) -> Finding:
+    """Find videos with words in which somebody also speaks for long without one."""
+    limits = settings.checks
+    rows = [r for r in data["words"] if r["words"]]
+    missing = {r["video_id"]: round(r["wordless_s"] or 0.0, 1) for r in rows}
+    affected = {
+        r["video_id"]: missing[r["video_id"]]
+        for r in rows
+        if missing[r["video_id"]] > min(limits.wordless_s, limits.wordless_share * r["speech_s"])
+    }
+    threshold = f"at most {limits.wordless_share:.0%} of the speech and {limits.wordless_s:g} s without words"
+    return found_in(affected, len(rows), threshold, {"seconds": affected})
 
 
 def other_language(data: Data, settings: Settings) -> Finding:
@@ -77,7 +91,7 @@ def text_features_of_other_words(data: Data, settings: Settings) -> Finding:
 
 
 RULES: Final[dict[str, dict[str, Rule]]] = {
-    "transcripts": {rule.__name__: rule for rule in (no_words, other_language)},
+    "transcripts": {rule.__name__: rule for rule in (no_words, speech_without_words, other_language)},
     "transcript_words": {"words_out_of_time": words_out_of_time},
     "transcript_spans": {"spans_outside_text": spans_outside_text},
     "text_features": {"text_features_of_other_words": text_features_of_other_words},

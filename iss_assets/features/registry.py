@@ -49,7 +49,7 @@ FEATURES: tuple[FeatureStage, ...] = (
         name="words",
         tables=(Transcripts, TranscriptWords, TranscriptSpans, TextFeatures),
         sources=(Audio,),
-        code_version="3",
+        code_version="4",
         measure="iss_assets.features.words.measure:measure_video",
         description="Whisper on the stored sound, in this process: nothing is sent anywhere. What is said is the most private "
         "data of all; no page, log or alert shows it.",

@@ -250,6 +250,16 @@ _WORDS: Final = (
         reminder="{affected} videos",
     ),
     CheckInfo(
+        "speech_without_words",
+        "transcripts",
+        "Somebody speaks, and no word was recognized for long",
+        "WARN",
+        "Listen to the videos of patient {patient}: the words of a part of them are missing, and figures about words are about the "
+        "rest.",
+        "settings, checks.wordless_share and checks.wordless_s",
+        reminder="{affected} videos",
+    ),
+    CheckInfo(
         "other_language",
         "transcripts",
         "A language that is not the study's is spoken",

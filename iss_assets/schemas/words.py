@@ -42,6 +42,14 @@ class Transcripts(Table):
         unit="s",
         ge=0,
     )
+    wordless_s: object = column(
+        "DOUBLE",
+        "Time in which somebody speaks for more than 0.6 s without a word, for whatever reason; empty if made by a version that did "
+        "not look.",
+        unit="s",
+        nullable=True,
+        ge=0,
+    )
     model: object = column("VARCHAR", "Model that recognized the words: its name and a hash of its content.")
     fingerprint: object = column("VARCHAR", "Fingerprint of the extraction.")
 

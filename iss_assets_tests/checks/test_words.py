@@ -15,7 +15,7 @@ FIRST = "0001-00"
 def told(study: InventedStudy) -> InventedStudy:
     """A study in which every video has forty words of English."""
     study.sql(
-        "insert into transcripts select video_id, patient_id, 'a secret', 40, 'en', 0.99, 0.9, 20.0, 0.0, 'whisper', 'f' "
+        "insert into transcripts select video_id, patient_id, 'a secret', 40, 'en', 0.99, 0.9, 20.0, 0.0, 0.0, 'whisper', 'f' "
         "from videos where status = 'ok'",
         "insert into transcript_words select video_id, patient_id, n, 'secret', 0.3 * n, 0.3 * n + 0.2, 0.9, 'f' "
         "from videos, range(40) as numbers (n) where status = 'ok'",
@@ -34,6 +34,7 @@ def test_videos_with_words_in_the_study_s_language_pass(told: InventedStudy) -> 
     assert told.failing(GOOD, ("check_words",)) == told.failing(OTHER, ("check_words",)) == set()
     for table, check, checked in (
         ("transcripts", "no_words", 8),
+        ("transcripts", "speech_without_words", 8),
         ("transcript_words", "words_out_of_time", 8),
         ("transcript_spans", "spans_outside_text", 1),
         ("text_features", "text_features_of_other_words", 8),
@@ -53,6 +54,27 @@ def test_speech_without_a_word_is_reported_once_by_the_check_that_says_why(told:
     told.sql(f"update video_quality set flags = ['no_speech'] where video_id = '{FIRST}'")
     assert told.failing() == {"video_quality:no_sound"}
     assert told.finding("transcripts", "no_words").numbers["explained by the sound's quality"] == 1
+
+
+@pytest.mark.parametrize(
+    ("speech_s", "wordless_s", "reported"),
+    [
+        (20.0, 4.1, True),
+        (20.0, 3.9, False),
+        # half an hour in which a quarter of a minute is lost
+        (1800.0, 15.0, True),
+        (1800.0, 9.9, False),
+        # made before it was looked for
+        (20.0, "null", False),
+    ],
+)
+def test_a_part_of_the_speech_without_words_is_reported(
+    told: InventedStudy, speech_s: float, wordless_s: float | str, reported: bool
+) -> None:
+    change(told, f"speech_s = {speech_s}, wordless_s = {wordless_s}")
+    assert told.failing() == ({"transcripts:speech_without_words"} if reported else set())
+    found = told.finding("transcripts", "speech_without_words")
+    assert found.numbers["seconds"] == ({FIRST: wordless_s} if reported else {})
 
 
 @pytest.mark.parametrize(

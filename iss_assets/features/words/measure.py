@@ -100,6 +100,7 @@ def words_of_waveform(
         "word_probability": float(np.mean([w.probability for w in words])) if words else None,
         "speech_s": transcript.speech_s,
         "left_out_s": transcript.left_out_s,
+        "wordless_s": transcript.wordless_s,
         "model": model_identity(settings.model),
     }
     return transcript, {

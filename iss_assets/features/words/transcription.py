@@ -11,7 +11,7 @@ import functools
 import hashlib
 import logging
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -37,11 +37,16 @@ _KEPT: Final = 24
 _WORDLESS_S: Final = 0.6
 _LONGEST_WORD_S: Final = 1.0
 _EDGE_S: Final = 0.1
-"""What `_is_doubtful` goes by: speech without a word, and what a word counts for, with some room at its edges."""
+_PER_S: Final = VAD_RATE / VAD_WINDOW
+"""What `_wordless_s` goes by: speech without a word, what a word counts for, with some room at its edges, and how often a second
+is looked at."""
 _NO_SPEECH: Final = 0.6
 _UNSURE: Final = -1.0
 """A window with a higher probability of no speech whose words have a lower mean log probability has none: Whisper's own
 criterion (``no_speech_threshold``, ``logprob_threshold``)."""
+_PART_S: Final = (12.0, 5.0)
+_PART_PAUSE_S: Final = 0.2
+"""Where words are still missing, a window is recognized in parts of at most so many seconds that end in a pause of this length."""
 _REPETITION: Final = 2.4
 """Text that compresses by more repeats itself: Whisper's own criterion for a failed recognition (``compression_ratio``)."""
 
@@ -88,6 +93,8 @@ class Transcript:
         Seconds in which somebody speaks, with the short pauses in between.
     left_out_s : float
         Seconds of speech whose text was left out, because the recognition repeated itself or the language is unknown.
+    wordless_s : float
+        Seconds in which somebody speaks for more than 0.6 s without a word, for whatever reason.
     """
 
     words: tuple[Word, ...] = ()
@@ -96,6 +103,7 @@ class Transcript:
     language_probability: float | None = None
     speech_s: float = 0.0
     left_out_s: float = 0.0
+    wordless_s: float = 0.0
 
 
 def transcribe(samples: Samples, rate: int, settings: WordSettings, *, threads: int = 1) -> Transcript:
@@ -157,6 +165,7 @@ def _joined(before: Transcript, piece: Transcript, offset_s: float) -> Transcrip
         text=" ".join(filter(None, (before.text, piece.text))),
         speech_s=round(before.speech_s + piece.speech_s, 3),
         left_out_s=round(before.left_out_s + piece.left_out_s, 3),
+        wordless_s=round(before.wordless_s + piece.wordless_s, 3),
     )
 
 
@@ -169,6 +178,7 @@ def _transcribe_piece(
     spoken = _stretches_of_speech(sound)
     if not spoken:
         return Transcript()
+    spoken_at = speech_windows(sound, WHISPER_RATE)
     model = _loaded_model(settings.model, model_identity(settings.model), threads)
     heard = np.concatenate([sound[begin:end] for begin, end in spoken])
     windows = _windows([end - begin for begin, end in spoken])
@@ -176,26 +186,74 @@ def _transcribe_piece(
     first, last = max(windows, key=lambda window: window[1] - window[0])
     language, sure = model.language_of(heard[first:last])
     if sure < settings.min_language_probability:
-        return Transcript(language_probability=sure, speech_s=speech_s, left_out_s=speech_s)
+        return Transcript(
+            language_probability=sure,
+            speech_s=speech_s,
+            left_out_s=speech_s,
+            wordless_s=round(_wordless_s([], spoken_at), 3),
+        )
     recognize = functools.partial(_recognized, model, heard, settings=settings, language=language)
     speaking = speech_windows(heard, WHISPER_RATE)
     kept, left_out_s = [], 0.0
     for window, made in recognize(windows):
-        if _is_doubtful(made, window, speaking):
-            ((_, made),) = recognize([window], sentences=True)
-        repeated = [segment for segment in made if segment.compression_ratio > _REPETITION]
-        left_out_s += sum(segment.end - segment.start for segment in repeated)
-        kept += [segment for segment in made if segment.compression_ratio <= _REPETITION]
+        made = _completed(made, window, speaking, recognize)
+        left_out_s += sum(segment.end - segment.start for segment in made if _repeats_itself(segment))
+        kept += [segment for segment in made if not _repeats_itself(segment)]
     as_chunks = [{"start": begin, "end": end} for begin, end in spoken]
     kept = list(restore_speech_timestamps(kept, as_chunks, WHISPER_RATE))
+    words = tuple(_trimmed(_words(kept), spoken_at))
     return Transcript(
-        words=tuple(_trimmed(_words(kept), speech_windows(sound, WHISPER_RATE))),
+        words=words,
         text=" ".join(text for segment in kept if (text := segment.text.strip())),
         language=language,
         language_probability=sure,
         speech_s=speech_s,
         left_out_s=round(left_out_s, 3),
+        wordless_s=round(_wordless_s([(word.start_s, word.end_s) for word in words], spoken_at), 3),
     )
+
+
+def _completed(
+    made: list[Any], window: tuple[int, int], speaking: NDArray[np.bool_], recognize: Callable[..., Any]
+) -> list[Any]:
+    """Return what was recognized in a window, or what other ways find there if speech in it is without words.
+
+    Recognized at once, without times, a sentence that is said again and again is written once or twice, or forever. The window is
+    then recognized sentence by sentence, and, if words are still missing, in shorter and shorter parts, each of which holds the
+    sentence once or twice. The way that leaves the least speech without words is taken.
+    """
+    ways, missing = [made], [_wordless_in(made, window, speaking)]
+    for longest_s in (None, *_PART_S):
+        if not missing[-1]:
+            break
+        if longest_s is None:
+            ((_, made),) = recognize([window], sentences=True)
+        else:
+            found = recognize(_parts(window, speaking, longest_s))
+            made = [segment for _, segments in found for segment in segments]
+        ways.append(made)
+        missing.append(_wordless_in(made, window, speaking))
+    return ways[int(np.argmin(missing))]
+
+
+def _parts(window: tuple[int, int], speaking: NDArray[np.bool_], longest_s: float) -> list[tuple[int, int]]:
+    """Return the parts of a window, none longer than so many seconds, which end in a pause wherever there is one."""
+    per_window = VAD_WINDOW * WHISPER_RATE // VAD_RATE
+    begin, end = window
+    silent = np.concatenate([[False], ~speaking[begin // per_window : end // per_window], [False]])
+    first, last = np.flatnonzero(np.diff(silent.astype(np.int8))).reshape(-1, 2).T
+    long_enough = (last - first) * per_window >= _PART_PAUSE_S * WHISPER_RATE
+    pauses = begin + ((first + last) // 2 * per_window)[long_enough]
+    parts: list[tuple[int, int]] = []
+    longest = int(longest_s * WHISPER_RATE)
+    while end - begin > longest:
+        # nothing too short to be recognized, at either end
+        last = min(begin + longest, end - longest // 4)
+        within = pauses[(pauses > begin + longest // 4) & (pauses <= last)]
+        cut = int(within[-1]) if len(within) else min(begin + longest, (begin + end) // 2)
+        parts.append((begin, cut))
+        begin = cut
+    return [*parts, (begin, end)]
 
 
 def _stretches_of_speech(sound: NDArray[np.float32]) -> list[tuple[int, int]]:
@@ -218,12 +276,8 @@ def _windows(lengths: Sequence[int]) -> list[tuple[int, int]]:
     return windows
 
 
-def _is_doubtful(segments: Iterable[Any], window: tuple[int, int], speaking: NDArray[np.bool_]) -> bool:
-    """Return whether what was recognized in a window repeats itself, or has no word for a while in which somebody speaks.
-
-    Recognized at once, without times, a sentence that is said again and again is written once or twice: on the
-    recordings that this was tried with, speech without a word lasted 0.4 s at most where nothing was missing, and 0.8 s
-    or more where something was.
+def _wordless_in(segments: Iterable[Any], window: tuple[int, int], speaking: NDArray[np.bool_]) -> float:
+    """Return the seconds of a window in which somebody speaks without a word; text that repeats itself has none.
 
     Parameters
     ----------
@@ -234,19 +288,38 @@ def _is_doubtful(segments: Iterable[Any], window: tuple[int, int], speaking: NDA
     speaking : ndarray of bool
         For each window of 32 ms of all the sound, whether somebody speaks.
     """
-    per_s = VAD_RATE / VAD_WINDOW
-    silent = np.ones(len(speaking), bool)
-    begin, end = (round(edge / WHISPER_RATE * per_s) for edge in window)
-    silent[begin:end] = ~speaking[begin:end]
-    for segment in segments:
-        if segment.compression_ratio > _REPETITION:
-            return True
-        for word in segment.words:
-            # where words are missing, one may be stretched over the gap
-            last = min(word.end, word.start + _LONGEST_WORD_S) + _EDGE_S
-            silent[max(0, int((word.start - _EDGE_S) * per_s)) : int(last * per_s) + 1] = True
+    begin, end = (round(edge / WHISPER_RATE * _PER_S) for edge in window)
+    inside = np.zeros(len(speaking), bool)
+    inside[begin:end] = speaking[begin:end]
+    words = [word for segment in segments if not _repeats_itself(segment) for word in segment.words]
+    return _wordless_s([(word.start, word.end) for word in words], inside)
+
+
+def _wordless_s(times: Iterable[tuple[float, float]], speaking: NDArray[np.bool_]) -> float:
+    """Return the seconds in which somebody speaks for a while without a word.
+
+    On the recordings that this was tried with, such stretches lasted 0.4 s at most where nothing was missing, and 0.8 s or more
+    where something was.
+
+    Parameters
+    ----------
+    times : iterable of (float, float)
+        Begin and end of each word.
+    speaking : ndarray of bool
+        For each window of 32 ms, whether somebody speaks.
+    """
+    silent = ~speaking
+    for begin, end in times:
+        # where words are missing, one may be stretched over the gap
+        last = min(end, begin + _LONGEST_WORD_S) + _EDGE_S
+        silent[max(0, int((begin - _EDGE_S) * _PER_S)) : int(last * _PER_S) + 1] = True
     changes = np.flatnonzero(np.diff(np.concatenate([[True], silent, [True]])))
-    return any((changes[1::2] - changes[::2]) / per_s > _WORDLESS_S)
+    lasting = (changes[1::2] - changes[::2]) / _PER_S
+    return float(lasting[lasting > _WORDLESS_S].sum())
+
+
+def _repeats_itself(segment: Any) -> bool:
+    return bool(segment.compression_ratio > _REPETITION)
 
 
 def _recognized(

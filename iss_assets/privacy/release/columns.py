@@ -333,7 +333,7 @@ KINDS: Final[Mapping[str, Mapping[str, Kind]]] = MappingProxyType(
             **_OF_VIDEO,
             words="text",
             word="language model",
-            measure="words language_probability word_probability speech_s left_out_s",
+            measure="words language_probability word_probability speech_s left_out_s wordless_s",
             link="fingerprint",
         ),
         "transcript_words": _kinds(

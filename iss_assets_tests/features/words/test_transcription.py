@@ -83,6 +83,7 @@ def test_syllables_without_words_are_left_out_and_counted() -> None:
     assert found.text == ""
     assert found.speech_s > 8
     assert found.left_out_s > 8
+    assert found.wordless_s > 5
 
 
 def test_a_quiet_voice_is_still_a_voice(story: Transcript) -> None:
@@ -178,9 +179,41 @@ def test_a_sentence_that_is_said_again_and_again_is_written_as_often() -> None:
     )
 
 
-def test_speech_without_words_is_words_or_counted_as_left_out() -> None:
-    found = transcribe(np.concatenate([say("I am tired.")] * 12), RATE, SETTINGS)
-    assert len(found.words) == 36 or found.left_out_s > 12
+def test_a_sentence_repeated_for_minutes_loses_no_word() -> None:
+    """Recognized at once or sentence by sentence, it was a loop of a few words: 72 for half an hour."""
+    sentence = "The pain in my lower back is worse today than it was yesterday."
+    found = transcribe(np.concatenate([say(sentence)] * 6), RATE, SETTINGS)
+    assert comparable_words(found.text, "en") == comparable_words(sentence, "en") * 6
+    assert (found.left_out_s, found.wordless_s) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("words", "wordless_s"),
+    [
+        ([], 10.0),
+        ([(0.0, 0.5)], 9.4),
+        # a word that is stretched over what is missing covers a second of it
+        ([(0.0, 9.9)], 8.9),
+        # gaps that are no longer than between any two words
+        ([(start / 10, start / 10 + 0.3) for start in range(0, 100, 10)], 0.0),
+    ],
+)
+def test_speech_without_words_is_counted(words: list[tuple[float, float]], wordless_s: float) -> None:
+    speaking = np.zeros(1000, bool)
+    speaking[: round(10 / 0.032)] = True
+    assert transcription._wordless_s(words, speaking) == pytest.approx(wordless_s, abs=0.07)
+
+
+def test_a_window_is_cut_into_parts_in_its_pauses() -> None:
+    speaking = np.ones(1000, bool)
+    for pause_s in (3.0, 4.0, 8.8, 21.0, 24.6):
+        speaking[round(pause_s / 0.032) : round((pause_s + 0.3) / 0.032)] = False
+    found = transcription._parts((16000, 16000 * 25), speaking, 5.0)
+    assert [begin for begin, _ in found] == [16000, *(end for _, end in found[:-1])]
+    # wherever no pause is near enough, after 5 s
+    assert [end / 16000 for _, end in found] == pytest.approx(
+        [4.15, 8.95, 13.95, 18.95, 21.15, 25.0], abs=0.05
+    )
 
 
 @pytest.mark.parametrize(
