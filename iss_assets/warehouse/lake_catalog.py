@@ -103,16 +103,21 @@ class LakeCatalog:
 
     @contextmanager
     def asking(self) -> Iterator[Any]:
-        """Open a session for questions; what Postgres has to say to them goes without the connection string.
+        """Open a session for questions, and explain what Postgres says to them; see `explaining`."""
+        with self.explaining(), self.session() as session:
+            yield session
+
+    @contextmanager
+    def explaining(self) -> Iterator[None]:
+        """Turn an error of Postgres in the block into one that a person can use, without the connection string.
 
         Raises
         ------
-        WarehouseAway
-            If one is not answered.
+        WarehouseError
+            If Postgres does not answer (`WarehouseAway`), or the role may not do what was asked for.
         """
         try:
-            with self.session() as session:
-                yield session
+            yield
         except _psycopg2().Error as error:
             raise self.unreachable(error) from None
 
@@ -195,8 +200,14 @@ class LakeCatalog:
                     ) from None
                 time.sleep(_PAUSE_S)
 
-    def unreachable(self, error: Exception) -> WarehouseAway:
+    def unreachable(self, error: Exception) -> WarehouseError:
         """Return the error that says so, without the connection string."""
+        errors = _psycopg2().errors
+        if isinstance(error, errors.InsufficientPrivilege | errors.ReadOnlySqlTransaction):
+            return WarehouseError(
+                f"the database's role may not do this in {self._name}: {explained(error, self.settings)}. What each role is for: "
+                "deploy/roles.sql"
+            )
         return WarehouseAway(f"{self._name} cannot be reached: {explained(error, self.settings)}")
 
     def _timed_out(self) -> LockTimeout:

@@ -100,7 +100,8 @@ class LakeRegister:
 
     def add(self, register: Withdrawn) -> int:
         """Add what is not in it yet, and return the number of the last change; nothing is ever taken out."""
-        with self._catalog.locked(_LOCK, self._settings.lock_timeout_s) as session:
+        locked = self._catalog.locked(_LOCK, self._settings.lock_timeout_s)
+        with self._catalog.explaining(), locked as session:
             with session.cursor() as cursor:
                 cursor.execute(_TABLES)
                 cursor.execute("begin")

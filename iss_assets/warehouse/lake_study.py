@@ -86,7 +86,8 @@ class LakeStudy:
 
     def claim(self, study: str) -> str:
         """Make the catalog one of this study if it is of none yet, and return the id of the study that it is of."""
-        with self._catalog.locked(_LOCK, self._settings.lock_timeout_s) as session:
+        locked = self._catalog.locked(_LOCK, self._settings.lock_timeout_s)
+        with self._catalog.explaining(), locked as session:
             there = study_of_catalog(session)
             if there is None:
                 rows(session, _TABLE)
