@@ -318,7 +318,7 @@ def thermal(patients: Sequence[str] | None = None, *, home: Home = None) -> pd.D
 
 def face_identity(patients: Sequence[str] | None = None, *, home: Home = None) -> pd.DataFrame:
     """Load how alike the faces of each video are, one row per moment; how alike a patient's videos are is in
-    ``table("face_distances")``.
+    ``table("face_distances")``, and summed up per video in ``table("identity_over_time")``.
 
     The vectors themselves recognize a person as a picture does; name the column ``vector`` in `table` to read them.
 
@@ -330,6 +330,19 @@ def face_identity(patients: Sequence[str] | None = None, *, home: Home = None) -
         The home folder.
     """
     return _in_order("face_identity", patients, home)
+
+
+def prompt_readings(patients: Sequence[str] | None = None, *, home: Home = None) -> pd.DataFrame:
+    """Load which text was read in each Question 10 video, and how much of it, one row per reading; no word of it.
+
+    Parameters
+    ----------
+    patients : sequence of str, optional
+        Only theirs.
+    home : Path or str, optional
+        The home folder.
+    """
+    return _in_order("prompt_readings", patients, home)
 
 
 def _in_order(name: str, patients: Sequence[str] | None, home: Home) -> pd.DataFrame:

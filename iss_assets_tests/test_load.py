@@ -6,6 +6,7 @@ import pytest
 
 from iss_assets import load
 from iss_assets.schemas.behavior import FaceBehavior
+from iss_assets.schemas.prompts import PromptReadings
 from iss_assets.schemas.voice import VOICE_FEATURES
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Warehouse, WarehouseError
@@ -129,6 +130,18 @@ def test_how_alike_faces_are_comes_in_order_and_without_the_vectors(home: Path) 
     assert loaded["start_s"].tolist() == [0, 0, 1]
     assert "vector" not in loaded.columns
     assert load.face_identity(["0001"], home=home)["video_id"].tolist() == ["0001-2"]
+
+
+def test_readings_come_in_order(home: Path) -> None:
+    settings = Settings(home=home)
+    rows = [
+        {"video_id": video, "patient_id": video[:4], "read": read, "fingerprint": "made-up"}
+        for video, read in (("0002-1", False), ("0001-2", None), ("0001-1", True))
+    ]
+    tables = Warehouse(settings.warehouse_path, settings.warehouse)
+    tables.replace(PromptReadings, PromptReadings.from_rows(rows), {})
+    assert load.prompt_readings(home=home)["video_id"].tolist() == ["0001-1", "0001-2", "0002-1"]
+    assert load.prompt_readings(["0002"], home=home)["read"].tolist() == [False]
 
 
 def test_words_say_whether_they_may_identify_somebody(home: Path) -> None:

@@ -21,6 +21,7 @@ from iss_assets.protocol import terms
 from iss_assets.reports.measures import one_per_video, over_time
 from iss_assets.schemas.identity import FaceIdentity
 from iss_assets.schemas.intake import BpiScores, Patients
+from iss_assets.schemas.prompts import PromptReadings
 from iss_assets.settings import Settings, WarehouseSettings
 from iss_assets.warehouse.database import Warehouse
 from iss_assets.warehouse.sql.build import build_models, run_tests
@@ -628,6 +629,72 @@ def test_faces_of_two_videos_are_compared_where_a_moment_has_enough_of_them(
         ("0002", "0002-1", "0002-2", "sface", 1.0),
         ("0003", "0003-2", "0003-3", "vggface2", 0.5),
     ]
+    over_time = rows(store, "select * from identity_over_time")
+    assert [
+        (r["video_id"], r["method"], r["moments"], r["compared"], r["other_videos"], r["distance_to_others"])
+        for r in over_time
+    ] == [
+        ("0001-1", "sface", 1, 1, 1, pytest.approx(0.5)),
+        ("0001-2", "sface", 7, 3, 1, pytest.approx(0.5)),
+        ("0002-1", "sface", 1, 1, 1, pytest.approx(1.0)),
+        ("0002-2", "sface", 1, 1, 1, pytest.approx(1.0)),
+        ("0003-1", "sface", 1, 1, 0, None),
+        ("0003-2", "vggface2", 1, 1, 1, pytest.approx(0.5)),
+        ("0003-3", "vggface2", 1, 1, 1, pytest.approx(0.5)),
+        ("0004-1", "sface", 1, 1, 0, None),
+        # nothing is known of a video whose moments have too few faces
+        ("0004-2", "sface", 1, 0, 0, None),
+    ]
+    assert over_time[-1]["widest_distance"] is None
+
+
+def test_faces_and_readings_of_a_patient_are_summed_up_over_the_videos(
+    warehouse: Warehouse, models: SqlModels
+) -> None:
+    def turned(video: str, degrees: float, faces: int, widest: float) -> dict[str, Any]:
+        angle = math.radians(degrees)
+        keys = {"video_id": video, "patient_id": video[:4], "moment": 0, "start_s": 0.0, "end_s": 1.0}
+        vector = [math.cos(angle), math.sin(angle), *[0.0] * 126]
+        return {
+            **keys,
+            "faces": faces,
+            "method": "sface",
+            "distance": widest,
+            "vector": vector,
+            "fingerprint": "f",
+        }
+
+    def reading(
+        number: int, read: bool | None, cut_short: bool | None, errors: float | None
+    ) -> dict[str, Any]:
+        keys = {"video_id": f"0001-{number}", "patient_id": "0001", "fingerprint": "f"}
+        return {**keys, "read": read, "cut_short": cut_short, "word_error_rate": errors}
+
+    faces = [turned("0001-1", 0, 5, 0.1), turned("0001-2", 60, 5, 0.2), turned("0001-3", 90, 2, 0.9)]
+    readings = [
+        reading(1, True, False, 0.05),
+        reading(2, True, True, 0.3),
+        reading(3, False, None, 0.95),
+        reading(4, None, None, None),
+    ]
+    warehouse.replace(FaceIdentity, FaceIdentity.from_rows(faces), {})
+    warehouse.replace(PromptReadings, PromptReadings.from_rows(readings), {})
+    small_study(warehouse, models, [patient(1)], [])
+    build_models(warehouse, models, ["identity_summary", "readings_summary"])
+    (person,) = rows(warehouse, "select * from identity_summary")
+    # the third has too few faces to be compared with
+    assert (person["videos"], person["compared"], person["moments"]) == (3, 2, 3)
+    assert person["widest_distance"] == pytest.approx(0.2)
+    assert person["distance_to_others"] == person["largest_distance_to_others"] == pytest.approx(0.5)
+    (read,) = rows(warehouse, "select * from readings_summary")
+    assert (read["readings"], read["assessed"], read["read"], read["cut_short"], read["not_read"]) == (
+        4,
+        3,
+        2,
+        1,
+        1,
+    )
+    assert read["word_error_rate"] == pytest.approx(0.175)
 
 
 def test_figures_about_words_are_per_hundred_words_and_empty_where_nothing_is_said(study: Warehouse) -> None:

@@ -129,6 +129,14 @@ _FIGURES: Final[Mapping[str, Callable[[Rows], list[MartFigure]]]] = {
         ("Forehead of each patient", "forehead_c", "median, °C", 0.2),
         ("Nose of each patient", "nose_c", "median, °C", 0.2),
     ),
+    "identity_summary": _by_patient(
+        ("Faces within the videos of each patient", "widest_distance", "greatest distance", 0.05),
+        ("Faces across the videos of each patient", "largest_distance_to_others", "greatest distance", 0.05),
+    ),
+    "readings_summary": _by_patient(
+        ("Readings of each patient", "read", "texts read", 1),
+        ("Errors in the readings of each patient", "word_error_rate", "median word error rate", 0.02),
+    ),
     "behavior_summary": _by_patient(
         ("Turning of each patient's head", "turn_speed_median", "median, degrees per second", 0.5),
         ("Stillness of each patient's head", "still_share", "share of the time", 0.05),

@@ -231,6 +231,21 @@ _SECTIONS: Final = (
         folded=("thermal_summary",),
     ),
     _Plan(
+        "identity",
+        "Whose face",
+        "How alike the faces of each patient are: distances of about 0.05 to 0.5 for one person, about 1 for two. Whoever is flagged as "
+        "another person is on the quality page.",
+        drawn=("identity_summary",),
+        folded=("identity_summary",),
+    ),
+    _Plan(
+        "readings",
+        "Readings of Question 10",
+        "Whether patients read the text aloud, where readings are processed; never the words.",
+        drawn=("readings_summary",),
+        folded=("readings_summary",),
+    ),
+    _Plan(
         "models",
         "Experiments",
         "The paper's Table 5 beside our own figures; ours are empty where an experiment has not been run.",

@@ -67,6 +67,8 @@ STUDY_FIGURES = (
     ("Head and face", ("behavior_summary",)),
     ("Words", ("text_summary",)),
     ("Temperature of the face", ("thermal_summary",)),
+    ("Whose face", ("identity_summary",)),
+    ("Readings of Question 10", ("readings_summary",)),
 )
 """Headings of the study report with the marts that are drawn under them."""
 
