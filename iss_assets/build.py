@@ -71,7 +71,7 @@ def build_defs(
         jobs=[
             *jobs.ALL,
             *([jobs.words_job] if is_on("words", settings) else []),
-            *([jobs.maintenance_job] if settings.warehouse.catalog else []),
+            *([jobs.maintenance_job, jobs.follow_withdrawals_job] if settings.warehouse.catalog else []),
         ],
         schedules=build_schedules(settings),
         sensors=build_sensors(settings),

@@ -11,8 +11,12 @@ from iss_assets.defs.assets.common import PROMPT_GROUP, TEXTS_TAG, WORDS_TAG
 from iss_assets.defs.assets.features import FEATURE_GROUP
 from iss_assets.defs.resources import WarehouseResource
 from iss_assets.pipeline.cluster import GPU_QUEUE, QUEUE_TAG
+from iss_assets.pipeline.following import FOLLOW_JOB
 from iss_assets.pipeline.planning import WORDS_JOB
+from iss_assets.pipeline.run_history import tag_process
 from iss_assets.pipeline.staleness import PATIENT_TABLES
+from iss_assets.privacy.withdrawal import finish_pending, follow_other_hosts
+from iss_assets.settings import Settings
 from iss_assets.warehouse.maintenance import maintain
 
 _ON_GPU = {QUEUE_TAG: GPU_QUEUE}
@@ -115,6 +119,27 @@ def tidy_up(context: dg.OpExecutionContext, warehouse: WarehouseResource) -> Non
 def maintenance_job() -> None:
     """Tidy up the shared warehouse."""
     tidy_up()
+
+
+@dg.op
+def follow(context: dg.OpExecutionContext) -> None:
+    """Remove from the home what names patients who withdrew on another host; without the warehouse's resource, which keeps that out."""
+    tag_process(context.instance, context.run)
+    settings = Settings()
+    finish_pending(settings, context.log.info)
+    certificates = follow_other_hosts(settings, context.log.info)
+    context.add_output_metadata(
+        {"patients": len(certificates), "complete": sum(one.complete for one in certificates)}
+    )
+
+
+@dg.job(
+    name=FOLLOW_JOB,
+    description="Remove from this home what names patients who withdrew on another host of the shared warehouse.",
+)
+def follow_withdrawals_job() -> None:
+    """Follow the withdrawals of other hosts."""
+    follow()
 
 
 ALL = (

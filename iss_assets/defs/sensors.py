@@ -17,6 +17,7 @@ from iss_assets.defs.jobs import (
     check_ins_job,
     embeddings_job,
     evaluation_job,
+    follow_withdrawals_job,
     marts_job,
     patient_job,
     patient_report_job,
@@ -28,6 +29,7 @@ from iss_assets.defs.jobs import (
 from iss_assets.defs.partitions import patients_partitions
 from iss_assets.defs.resources import WarehouseResource
 from iss_assets.features.registry import is_on
+from iss_assets.pipeline.following import CHANGE_TAG, follow_key
 from iss_assets.pipeline.observing import observe
 from iss_assets.pipeline.planning import MARTS, Plan, plan
 from iss_assets.pipeline.prepared_read import hand_over
@@ -50,7 +52,7 @@ from iss_assets.pipeline.training import (
     next_page_runs,
     next_training_runs,
 )
-from iss_assets.privacy.register import open_study
+from iss_assets.privacy.register import open_study, to_clean
 from iss_assets.settings import Settings
 
 
@@ -67,7 +69,33 @@ def build_sensors(settings: Settings) -> list[dg.SensorDefinition]:
         _training_sensor(settings),
         _alert_watch(settings),
         _alert_delivery(settings),
+        *([_withdrawals_elsewhere(settings)] if settings.warehouse.catalog else []),
     ]
+
+
+def _withdrawals_elsewhere(settings: Settings) -> dg.SensorDefinition:
+    @dg.sensor(
+        name="withdrawals_elsewhere",
+        job=follow_withdrawals_job,
+        minimum_interval_seconds=settings.sensors.interval_s,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description=(
+            "Requests a run when a patient has withdrawn on another host of the shared warehouse: it removes what this home "
+            "keeps of them and writes a certificate. One that fails is requested again, with longer and longer waits."
+        ),
+    )
+    def withdrawals_elsewhere(
+        context: dg.SensorEvaluationContext, warehouse: WarehouseResource
+    ) -> dg.SensorResult:
+        change = to_clean(warehouse.settings())
+        if change is None:
+            return dg.SensorResult(skip_reason="this home has followed every withdrawal")
+        key = follow_key(context.instance, change, time.time())
+        if key is None:
+            return dg.SensorResult(skip_reason="a withdrawal is being followed, or was tried a moment ago")
+        return dg.SensorResult(run_requests=[dg.RunRequest(run_key=key, tags={CHANGE_TAG: str(change)})])
+
+    return withdrawals_elsewhere
 
 
 def _study_sensor(settings: Settings) -> dg.SensorDefinition:

@@ -84,7 +84,10 @@ class Certificate:
     def remains(self) -> list[str]:
         """One line for each place where something was found, is left, or could not be read."""
         lines = [*self.search.get("found", ()), *self.search.get("unread", ()), *self.server]
-        lines += [f"{home}: run `iss run` there, then repeat the command" for home in self.elsewhere]
+        lines += [
+            f"{home}: its `iss serve` removes it within minutes, or run `iss run` there; then repeat the command"
+            for home in self.elsewhere
+        ]
         if self.source.get("deleted"):
             if not self.source["readable"]:
                 lines.append("the study folder")
