@@ -25,6 +25,7 @@ TINY = {
         "evaluation",
         "coverage",
         "check_ins",
+        "check_in_pictures",
         "reidentification",
         "web_application",
     )
@@ -52,7 +53,8 @@ def jobs(clips: str | None, tiny: bool) -> dict[str, list[str]]:
         "damage",
     ]
     names += ["quality", "identity"] if clips else []
-    names += ["training", "evaluation", "coverage", "check_ins", "reidentification", "web_application"]
+    names += ["training", "evaluation", "coverage", "check_ins", "check_in_pictures"]
+    names += ["reidentification", "web_application"]
     return chosen | {name: [] for name in names}
 
 

@@ -32,6 +32,7 @@ SAYS = {
     "evaluation": "the whole evaluation",
     "coverage": "repeated study",
     "check_ins": "| 29 | 0.5 | 0 | 0 | 1 |",
+    "check_in_pictures": "| 12 | 0.5 | 0 | 0 | the sign | 1 |",
     "reidentification": "25 features, 2 apart",
     "web_application": "| 3 timelines |",
 }

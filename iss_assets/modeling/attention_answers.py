@@ -69,7 +69,8 @@ class Attentive:
             return predicted
         network = AnswerNetwork(x.values.shape[1], self.over_time)
         network.load_state_dict({name: torch.from_numpy(values) for name, values in self.arrays.items()})
-        predicted[seen] += self.spread * _numbers(network, _scaled(x, self.center, self.scale), seen)
+        scaled = _scaled(x[seen], self.center, self.scale)
+        predicted[seen] += self.spread * _numbers(network, scaled, np.arange(len(seen)))
         return predicted
 
 
@@ -99,20 +100,22 @@ def fit_attention(
     """
     x = x.without_empty()
     seen = np.flatnonzero(x.lengths > 0)
-    x, of = x[seen], patient[seen]
+    of = patient[seen]
     start = float(weight @ y / weight.sum())
     spread = float(np.sqrt(weight @ (y - start) ** 2 / weight.sum()))
     people = np.unique(of)
     if len(people) < 2 or spread <= 0:
         nothing = np.zeros(0, np.float32)
         return Attentive({}, over_time, nothing, nothing, start, spread, 0)
-    center, scale = scale_of_series(x, of)
-    scaled, wanted, mass = _scaled(x, center, scale), (y[seen] - start) / spread, weight[seen]
-    held = np.isin(of, people[np.random.default_rng([seed, 3]).permutation(len(people))[::HELD_OUT]])
-    _, errors = _train(scaled[~held], wanted[~held], of[~held], over_time, most_epochs, seed, scaled[held])
+    own = x[seen]
+    center, scale = scale_of_series(own, of)
+    scaled, wanted, mass = _scaled(own, center, scale), (y[seen] - start) / spread, weight[seen]
+    out = np.isin(of, people[np.random.default_rng([seed, 3]).permutation(len(people))[::HELD_OUT]])
+    held, kept, every = np.flatnonzero(out), np.flatnonzero(~out), np.arange(len(of))
+    _, errors = _train(scaled, wanted, of, kept, over_time, most_epochs, seed, held)
     missed = [float(mass[held] @ (found - wanted[held]) ** 2) for found in errors]
     epochs = 1 + int(np.argmin(missed))
-    network, _ = _train(scaled, wanted, of, over_time, epochs, seed)
+    network, _ = _train(scaled, wanted, of, every, over_time, epochs, seed)
     arrays = {name: t.detach().numpy().copy() for name, t in network.state_dict().items()}
     return Attentive(arrays, over_time, center, scale, start, spread, epochs)
 
@@ -121,12 +124,13 @@ def _train(
     x: Series,
     wanted: Array,
     patient: Integers,
+    learned: Integers,
     over_time: OverTime | None,
     epochs: int,
     seed: int,
-    held: Series | None = None,
+    held: Integers | None = None,
 ) -> tuple[AnswerNetwork, list[Array]]:
-    """Train a network; return it, and what it predicted of the videos in `held` after each epoch."""
+    """Train a network on the videos `learned`; return it, and what it predicted of the videos `held` after each epoch."""
     with torch.random.fork_rng(devices=[]):  # keeps the random state of the caller
         torch.manual_seed(seed)
         network = AnswerNetwork(x.values.shape[1], over_time)
@@ -134,7 +138,7 @@ def _train(
     target = torch.from_numpy(wanted.astype(np.float32))
     predicted = []
     for epoch in range(1, epochs + 1):
-        order = balanced_order(patient, VIDEOS_PER_PATIENT, seed, epoch)
+        order = learned[balanced_order(patient[learned], VIDEOS_PER_PATIENT, seed, epoch)]
         with one_thread():
             for videos in np.split(order, range(BATCH, len(order), BATCH)):
                 own = x[videos]
@@ -144,7 +148,7 @@ def _train(
                 loss.backward()
                 optimizer.step()
         if held is not None:
-            predicted.append(_numbers(network, held, np.arange(len(held))))
+            predicted.append(_numbers(network, x, held))
     return network, predicted
 
 
@@ -159,6 +163,8 @@ def _numbers(network: AnswerNetwork, x: Series, videos: Integers) -> Array:
 
 
 def _scaled(x: Series, center: NDArray[np.float32], scale: NDArray[np.float32]) -> Series:
-    """Scale instances; what was not measured gets the mean of the training side."""
-    values = (x.values - center) / scale
-    return Series(np.where(np.isnan(values), 0, values).astype(np.float32), x.number, x.starts)
+    """Scale instances in place; what was not measured gets the mean of the training side."""
+    x.values[:] -= center
+    x.values[:] /= scale
+    x.values[np.isnan(x.values)] = 0
+    return x

@@ -19,7 +19,7 @@ from iss_assets.schemas.behavior import BEHAVIOR_MEASURES
 from iss_assets.schemas.voice import VOICE_FEATURES
 from iss_assets.schemas.words import TEXT_MEASURES
 
-CODE_VERSION: Final = "4"
+CODE_VERSION: Final = "5"
 """Version of the check-in models; increase it with every change of what they predict."""
 
 Group = Literal["demographics", "time", "quality", "questionnaire", "face", "behavior", "voice", "words"]
@@ -168,10 +168,13 @@ CHECK_IN_EXPERIMENTS: Final[tuple[CheckInExperiment, ...]] = (
         for t in TARGETS
         for model in ("ridge", "boosting")  # type: Model
     ),
-    CheckInExperiment("pain_now_attention", target("pain_now"), (), "attention", series="embedding_series"),
+    *(
+        CheckInExperiment(f"{name}_attention", target(name), (), "attention", series="embedding_series")
+        for name in ("pain_now", "interference")
+    ),
 )
-"""Every check-in target from what face, behavior, voice and words show, and pain now from the pictures of the face themselves; which
-targets are evaluated is a setting."""
+"""Every check-in target from what face, behavior, voice and words show, and the two that are evaluated by default from the pictures of
+the face themselves; which targets are evaluated is a setting."""
 
 
 def experiments_for(targets: Sequence[str]) -> list[CheckInExperiment]:

@@ -40,7 +40,11 @@ class Series:
     def __sub__(self, rows: np.ndarray) -> Series:
         """Subtract from every instance its video's row, (n, columns), or the same row, (columns,), from all."""
         each = np.broadcast_to(rows, (len(self), self.values.shape[1])).astype(np.float32)
-        return Series(self.values - np.repeat(each, self.lengths, axis=0), self.number, self.starts)
+        # video by video: a study's embeddings take hundreds of megabytes, and are not copied more often than need be
+        left = self.values.copy()
+        for video, (first, end) in enumerate(zip(self.starts[:-1], self.starts[1:], strict=True)):
+            left[first:end] -= each[video]
+        return Series(left, self.number, self.starts)
 
     def means(self) -> np.ndarray:
         """Return the mean of each column over the known instances of each video, float64 (n, columns); NaN without any."""
@@ -55,6 +59,8 @@ class Series:
     def without_empty(self) -> Series:
         """Leave out instances of which nothing is known; a video may keep none."""
         kept = ~np.isnan(self.values).all(axis=1)
+        if kept.all():
+            return self
         before = np.concatenate([[0], np.cumsum(kept)])
         return Series(self.values[kept], self.number[kept], before[self.starts].astype(np.int64))
 
