@@ -36,7 +36,6 @@ from dagster._core.errors import DagsterUserCodeUnreachableError
 from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext, WorkerStatus
 from dagster_celery.launcher import CeleryRunLauncher
 from dagster_celery.tags import DAGSTER_CELERY_RUN_PRIORITY_TAG, DAGSTER_CELERY_TASK_ID_TAG
-from dagster_celery.tasks import create_execute_job_task
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
@@ -59,7 +58,8 @@ _UNCLAIMED_S: Final = 20.0
 _UNQUEUED_S: Final = 60.0
 """A run that was made this long ago, and not put into Dagster's queue, never will be: whoever made it has ended in between."""
 _LOOKS: Final = 3
-_FIRST, _LATER = 0, 9
+FIRST: Final = 0
+_LATER: Final = 9
 """Priorities in Redis, where the lowest number comes first."""
 
 BROKER_AWAY: Final = (OperationalError, RedisError, OSError)
@@ -83,7 +83,7 @@ CELERY: Final[Mapping[str, Any]] = {
     "broker_transport_options": {
         "visibility_timeout": 30 * 24 * 3600,
         # two lists per queue: runs whose process or host was gone come first
-        "priority_steps": [_FIRST, _LATER],
+        "priority_steps": [FIRST, _LATER],
         "sep": ":",
         "socket_keepalive": True,
         "socket_connect_timeout": 5,
@@ -224,7 +224,7 @@ class ClusterLauncher(CeleryRunLauncher):
             If the broker does not answer; the run stays in Dagster's queue then.
         """
         run = context.dagster_run
-        priority = str(_FIRST if RETRY_NUMBER_TAG in run.tags else _LATER)
+        priority = str(FIRST if RETRY_NUMBER_TAG in run.tags else _LATER)
         queue = queue_of(run.tags.get(QUEUE_TAG, DEFAULT_QUEUE))
         prior = run.with_tags({**run.tags, DAGSTER_CELERY_RUN_PRIORITY_TAG: priority, QUEUE_TAG: queue})
         try:
@@ -332,10 +332,3 @@ class ClusterLauncher(CeleryRunLauncher):
             except BROKER_AWAY:
                 return len(records)
         return sum(queue not in served for queue in wanted)
-
-
-def cluster_app(broker: str) -> Celery:
-    """Return the Celery application of a worker."""
-    app = ClusterLauncher(broker, 0.0).celery
-    create_execute_job_task(app)
-    return app

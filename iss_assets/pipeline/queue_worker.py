@@ -1,7 +1,8 @@
 """`iss worker`: takes runs from the queues of a cluster and executes them, several at a time, each in a process of its own.
 
 The main process starts the others before it loads anything heavy. Each executes one run after another, so that models and
-packages are loaded once. When the main process is gone, they end too: on a host, everything runs or nothing does.
+packages are loaded once; words have others than the rest (`pipeline.run_task`). When the main process is gone, they end too: on a
+host, everything runs or nothing does.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ from celery.platforms import SecurityWarning
 
 from iss_assets.pipeline.cluster import ClusterProblem
 from iss_assets.pipeline.cluster_database import require_clock
-from iss_assets.pipeline.cluster_launcher import BROKER_AWAY, Workers, cluster_app, queue_of
+from iss_assets.pipeline.cluster_launcher import BROKER_AWAY, Workers, queue_of
 from iss_assets.pipeline.home import open_instance
+from iss_assets.pipeline.run_task import RunTask, cluster_app
 from iss_assets.privacy.one_study import require_one_study
 from iss_assets.settings import Settings
 from iss_assets.warehouse.engine import keep_running
@@ -117,6 +119,7 @@ def _end_without(parent: int) -> None:
     os._exit(1)
 
 
-def _restore_sigterm(**_: Any) -> None:
+def _restore_sigterm(task: RunTask, **_: Any) -> None:
     """Let SIGTERM end the process again: after a run, Dagster sets it to what SIGINT does, and that is nothing here."""
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if not task.gave_back:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -15,6 +15,7 @@ DOCUMENTED = (
     "pipeline/dagster_private.py",
     "pipeline/event_log.py",
     "pipeline/queued_runs.py",
+    "pipeline/run_task.py",
     "server/dagster_private.py",
 )
 
