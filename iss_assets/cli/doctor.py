@@ -278,7 +278,7 @@ def _cluster(settings: Settings) -> Iterator[Finding]:
             "warn",
             "workers",
             f"other code or settings, so they get no runs: {', '.join(sorted(others))}",
-            "the same version and iss.toml on every host, then restart these workers",
+            "the same version and iss.toml on every host, then restart these workers; one that is ending needs nothing",
         )
     for queue in QUEUES:
         if hosts and not any(queue in served for served in state.workers.values()):

@@ -20,7 +20,8 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from celery import signals
-from celery.platforms import SecurityWarning
+from celery.platforms import EX_OK, SecurityWarning
+from celery.worker import state
 
 from iss_assets.pipeline.cluster import ClusterProblem
 from iss_assets.pipeline.cluster_database import require_clock
@@ -33,6 +34,8 @@ from iss_assets.warehouse.engine import keep_running
 
 _NOTICE_S: Final = 1.0
 """Seconds after which a process notices that the main process is gone."""
+_ENDING: Final = (signal.SIGTERM, signal.SIGINT)
+_LOOK_S: Final = 0.2
 
 
 def work(settings: Settings, queues: Sequence[str], at_once: int) -> int:
@@ -79,6 +82,8 @@ def work(settings: Settings, queues: Sequence[str], at_once: int) -> int:
         ) from None
     signals.worker_process_init.connect(_start_process)
     signals.task_postrun.connect(_restore_sigterm)
+    # Celery holds receivers weakly
+    signals.worker_ready.connect(_End, weak=False)
     # its advice is an option that this command does not have; docs/cluster.md says who should run it
     warnings.filterwarnings("ignore", category=SecurityWarning)
     worker = app.Worker(
@@ -94,6 +99,39 @@ def work(settings: Settings, queues: Sequence[str], at_once: int) -> int:
     )
     worker.start()
     return int(worker.exitcode or 0)
+
+
+class _End:
+    """Ends a worker that got a signal when the runs that it has begun are finished, and at the second signal at once.
+
+    Until then it answers that it executes them. Celery's own way to end stops answering first, and the daemon would take these
+    runs for gone and hand them out again.
+
+    Parameters
+    ----------
+    sender : celery.worker.consumer.Consumer
+        What takes runs from the queues; it is ready.
+    """
+
+    def __init__(self, sender: Any, **_: Any) -> None:
+        self._consumer = sender
+        for number in _ENDING:
+            signal.signal(number, self._end)
+
+    def _end(self, number: int, _: Any) -> None:
+        for each in _ENDING:
+            signal.signal(each, lambda *_: os._exit(1))
+        # the main thread may hold a lock that is needed
+        threading.Thread(target=self._finish, daemon=True).start()
+
+    def _finish(self) -> None:
+        consumer = self._consumer
+        queues = [*consumer.app.amqp.queues.consume_from]
+        for name in queues:
+            consumer.call_soon(consumer.cancel_task_queue, name)
+        while any(map(consumer.task_consumer.consuming_from, queues)) or state.reserved_requests:
+            time.sleep(_LOOK_S)
+        state.should_stop = EX_OK
 
 
 def _start_process(**_: Any) -> None:
