@@ -5,7 +5,9 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import time
 from pathlib import Path
+from typing import Final
 
 import dagster as dg
 from sqlalchemy.exc import SQLAlchemyError
@@ -214,6 +216,12 @@ def _yaml(settings: Settings, dagster_home: Path) -> tuple[str, str]:
     return common + files + _NO_OUTPUT_YAML, common
 
 
+_CREATION_S: Final = 20
+_BEING_CREATED: Final = frozenset({"42P01", "42P07", "42703", "42710", "23505"})
+"""What Postgres says of tables that another process has begun to create: a table, type or row that exists already, or one that
+does not yet (its manual, appendix A). Dagster itself waits for the first kind, for a second."""
+
+
 def open_instance(settings: Settings, *, many_runs: bool = False) -> dg.DagsterInstance:
     """Open the Dagster instance of the home; with `many_runs` for a process that executes runs itself.
 
@@ -228,10 +236,16 @@ def open_instance(settings: Settings, *, many_runs: bool = False) -> dg.DagsterI
     # a package of the extra
     from dagster_postgres.utils import DagsterPostgresException
 
-    try:
-        return dg.DagsterInstance.from_config(*place)
-    except (DagsterPostgresException, SQLAlchemyError) as error:
-        raise ClusterProblem(storage_away(error)) from None
+    for seconds_left in range(_CREATION_S, -1, -1):
+        try:
+            return dg.DagsterInstance.from_config(*place)
+        except (DagsterPostgresException, SQLAlchemyError) as error:
+            # in a new database, another process may be creating the tables just now
+            cause = getattr(error, "orig", None)
+            if not seconds_left or getattr(cause, "pgcode", None) not in _BEING_CREATED:
+                raise ClusterProblem(storage_away(error)) from None
+        time.sleep(1)
+    raise AssertionError("the last attempt returns or raises")
 
 
 def without_folders(message: str) -> str:

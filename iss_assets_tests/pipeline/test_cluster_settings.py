@@ -9,6 +9,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+import sqlalchemy
 import yaml
 from pydantic import ValidationError
 
@@ -17,7 +18,7 @@ from iss_assets.pipeline import cluster
 from iss_assets.pipeline.cluster import ClusterProblem
 from iss_assets.pipeline.home import open_instance, prepare_home
 from iss_assets.pipeline.run_history import is_taken_up
-from iss_assets.settings import Settings
+from iss_assets.settings import Settings, storage_address
 from iss_assets_tests.cli.processes import Iss
 from iss_assets_tests.postgres import free_port
 
@@ -211,3 +212,35 @@ def test_a_scratch_folder_that_other_hosts_see_is_refused(tmp_path: Path, place:
     )
     with pytest.raises(ClusterProblem, match="all hosts see"):
         prepare_home(settings)
+
+
+@pytest.mark.parametrize(
+    ("statement", "begins"), [("select 1 from not_there_yet", True), ("select 1 / 0 from from", False)]
+)
+def test_a_table_that_another_process_is_about_to_create_is_waited_for_and_no_other_error(
+    tmp_path: Path, postgres_url: str, monkeypatch: pytest.MonkeyPatch, statement: str, begins: bool
+) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", "")
+    monkeypatch.setenv("ISS_DAGSTER_STORAGE", "")
+    settings = settings_of(tmp_path, storage=postgres_url)
+    assert settings.cluster.storage is not None
+    address = storage_address(settings.cluster.storage)
+    prepare_home(settings)
+    really, asked = dg.DagsterInstance.from_config, []
+
+    def first_fails(*place: str) -> dg.DagsterInstance:
+        asked.append(place)
+        if len(asked) == 1:
+            engine = sqlalchemy.create_engine(address)
+            with engine.connect() as connection:
+                connection.execute(sqlalchemy.text(statement))
+        return really(*place)
+
+    monkeypatch.setattr(dg.DagsterInstance, "from_config", first_fails)
+    if begins:
+        with open_instance(settings) as instance:
+            assert instance.get_runs_count() == 0
+    else:
+        with pytest.raises(ClusterProblem, match="ProgrammingError"):
+            open_instance(settings)
+    assert len(asked) == 1 + begins
