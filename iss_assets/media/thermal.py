@@ -29,7 +29,7 @@ from iss_assets.media.errors import UnreadableVideo
 from iss_assets.media.journal import open_file
 from iss_assets.settings import ThermalSettings
 
-THERMAL_CODE_VERSION: Final = "1"
+THERMAL_CODE_VERSION: Final = "2"
 """Raised when the same file and settings yield another row."""
 
 MOST_BYTES: Final = 64_000_000
@@ -49,6 +49,9 @@ _FACE_SHARE: Final = 0.02
 """Smallest share of the picture that a face covers."""
 _FACE_HEIGHT: Final = 1.3
 """Height of a face from the hairline to the chin, in widths: the region below is neck (Farkas 1994: 1.3 to 1.4)."""
+_LEAST_HEIGHT: Final = 1.0
+"""Height in widths that must be in the picture where its lower edge cuts the face off: forehead and nose are then still where
+they are looked for, within a tenth of the face."""
 
 
 class UnreadableThermal(UnreadableVideo):
@@ -234,7 +237,7 @@ def find_face(celsius: NDArray[np.float64]) -> Box | None:
     Returns
     -------
     Box or None
-        None if nothing warm covers 2 % of the picture.
+        None if nothing warm covers 2 % of the picture, or if the picture's edge cuts it off: a wall, a hand, half a face.
     """
     scaled = np.clip((np.nan_to_num(celsius, nan=15.0) - 15.0) / 27.0, 0, 1)
     levels = (scaled * 255).round().astype(np.uint8)
@@ -256,7 +259,10 @@ def find_face(celsius: NDArray[np.float64]) -> Box | None:
             bottom = int(row) + 1
             break
     columns = np.flatnonzero(warm[top:bottom].any(axis=0))
-    return Box(int(columns[0]), top, int(columns[-1]) + 1, bottom)
+    box = Box(int(columns[0]), top, int(columns[-1]) + 1, bottom)
+    beyond_sides = box.x1 == 0 or box.x2 == celsius.shape[1]
+    beyond_chin = box.y2 == celsius.shape[0] and box.y2 - box.y1 < _LEAST_HEIGHT * (box.x2 - box.x1)
+    return None if beyond_sides or beyond_chin else box
 
 
 def _filled(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

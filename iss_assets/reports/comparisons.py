@@ -5,6 +5,7 @@ Both come from SQL models, which a new home does not have yet; nothing is shown 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -148,6 +149,6 @@ def beside_first_face(
     later = sorted(others, key=lambda video: (when[video], video))
     limit = limit_of(others[later[0]].method, settings)
     distances = [float(others[video].distance) for video in later]
-    high = max(1.0, *distances)
+    high = max(1.0, math.ceil(max(distances) * 5) / 5)
     title = "Distance to the face of the first video"
     return title, charts.time_line([when[video] for video in later], distances, title, 0, high, limit=limit)

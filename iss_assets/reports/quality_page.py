@@ -86,7 +86,7 @@ def _context(report: QualityReport) -> dict[str, Any]:
         "measured": totals["measured"],
         "summary": [
             ("Patients that need attention", f"{report.patients_with_issues} of {totals['patients']}", ""),
-            ("Patients with nothing usable", len(report.patients_at(Level.PATIENT)), ""),
+            ("Patients lost or mislabeled", len(report.patients_at(Level.PATIENT)), ""),
             ("Patients with data lost", len(report.patients_at(Level.DATA)), ""),
             ("Usable videos", _of(totals["usable"], totals["measured"]), ""),
             ("Videos with a flag", _of(totals["flagged"], totals["measured"]), ""),

@@ -16,7 +16,10 @@ from iss_assets.reports.templating import count
 HEADINGS: Final[dict[Level, tuple[str, str]]] = {
     Level.RIGHTS: ("Patients' rights", "These patients asked for it; carry it out first."),
     Level.BROKEN: ("Not working", "Fix these first: until then the rest may be out of date."),
-    Level.PATIENT: ("Patients with nothing usable", "These patients are lost to the study for now."),
+    Level.PATIENT: (
+        "Patients lost or mislabeled",
+        "Not one of their videos can be used, or the label of every one may be wrong.",
+    ),
     Level.DATA: ("Data lost", "Videos that cannot be used, and answers that are missing."),
     Level.DOUBT: ("Poor quality, still used", "Nothing is lost, but the next videos should be better."),
     Level.REMINDER: ("Reminders", "Nothing is lost. One list per reminder."),
@@ -27,7 +30,7 @@ HEADINGS: Final[dict[Level, tuple[str, str]]] = {
 _WORST: Final[dict[Level, str]] = {
     Level.RIGHTS: "who asked to withdraw",
     Level.BROKEN: "with a failed run or check",
-    Level.PATIENT: "with nothing usable",
+    Level.PATIENT: "lost or mislabeled",
     Level.DATA: "with data lost",
     Level.DOUBT: "with poor quality",
 }

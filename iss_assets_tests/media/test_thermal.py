@@ -92,10 +92,28 @@ def test_forehead_and_nose_are_measured_in_the_face_and_neither_neck_clothes_nor
 
 @pytest.mark.parametrize(
     "scene",
-    [np.full((120, 160), 21.0), np.full((120, 160), -15.0), np.where(np.eye(120, 160) > 0, 36.0, 20.0)],
-    ids=["a wall", "outside", "a warm wire"],
+    [
+        np.full((120, 160), 21.0),
+        np.full((120, 160), -15.0),
+        np.where(np.eye(120, 160) > 0, 36.0, 20.0),
+        np.full((120, 160), 35.0),
+        np.linspace(15, 42, 120 * 160).reshape(120, 160),
+        np.linspace(15, 42, 120 * 160).reshape(160, 120).T,
+        head()[:, 150:],
+        head()[:130],
+    ],
+    ids=[
+        "a wall",
+        "outside",
+        "a warm wire",
+        "a warm wall",
+        "a gradient",
+        "a gradient aside",
+        "half a face",
+        "no chin",
+    ],
 )
-def test_where_nothing_warm_is_large_enough_there_is_no_face(file: Path, scene: np.ndarray) -> None:
+def test_where_nothing_warm_is_a_whole_face_there_is_none(file: Path, scene: np.ndarray) -> None:
     file.write_bytes(thermal_jpeg(scene))
     found = measure_thermal(file, SETTINGS)
     assert found["face_found"] is False and "forehead_c" not in found

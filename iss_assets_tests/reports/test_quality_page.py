@@ -236,7 +236,7 @@ def test_the_terminal_shows_the_same_order_under_the_same_headings_with_what_to_
     titles = [item.title for item in report.items]
     flowing = " ".join(text.split())
     assert flowing.startswith(
-        "6 of 30 patients need attention: 1 with a failed run or check, 1 with nothing usable, 3 with data lost, "
+        "6 of 30 patients need attention: 1 with a failed run or check, 1 lost or mislabeled, 3 with data lost, "
         "1 with poor quality. 11 patients to remind."
     )
     places = [flowing.index(f"{title}.") for title in dict.fromkeys(titles)]
@@ -531,7 +531,7 @@ def test_a_request_to_withdraw_comes_first_and_says_when_and_from_what(
     assert first.cost.says == "On 6 May 2021, from research, sharing pictures and sound."
     assert "iss withdraw 0007" in first.what_to_do
     said = format_quality(report)
-    assert said.index("PATIENTS' RIGHTS") < said.index("PATIENTS WITH NOTHING USABLE")
+    assert said.index("PATIENTS' RIGHTS") < said.index("PATIENTS LOST OR MISLABELED")
     assert "1 who asked to withdraw" in said
     page = write_quality_page(report, tmp_path / "quality.html").read_text("utf-8")
     assert "asked to withdraw" in page and "6 May 2021" in page
