@@ -15,6 +15,7 @@ Dagster has no public API for launchers, so this uses private parts:
 
 - ``CheckRunHealthResult``, ``WorkerStatus``: what a launcher answers when Dagster's daemon asks how a run is.
 - ``LaunchRunContext``: what the daemon hands to a launcher.
+- ``CeleryRunLauncher._launch_celery_task_run``: hands over what `launch_run` has packed.
 - ``DagsterUserCodeUnreachableError``: the one error of a launcher after which a run stays in Dagster's queue (``run_queue`` in
   ``dagster.yaml``); after any other it counts as failed.
 """
@@ -24,6 +25,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+import uuid
 from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from importlib import metadata
@@ -233,6 +235,22 @@ class ClusterLauncher(CeleryRunLauncher):
             raise DagsterUserCodeUnreachableError(
                 f"the broker does not answer ({type(error).__name__}); the run stays in the queue"
             ) from None
+
+    def _launch_celery_task_run(self, run: dg.DagsterRun, task_signature: Any, routing_key: str) -> None:
+        """Note the task's id on the run, and then hand it over.
+
+        dagster-celery does it the other way round. Dagster reads all tags of a run to write one, so that a worker that begins at
+        once, and notes which process it is, can take the task's id from the run again.
+        """
+        task = str(uuid.uuid4())
+        self._instance.add_run_tags(run.run_id, {TASK_TAG: task})
+        task_signature.apply_async(
+            task_id=task,
+            priority=int(run.tags[DAGSTER_CELERY_RUN_PRIORITY_TAG]),
+            queue=run.tags[QUEUE_TAG],
+            routing_key=f"{run.tags[QUEUE_TAG]}.{routing_key}",
+        )
+        self._instance.report_engine_event("The run was handed to the broker.", run, cls=type(self))
 
     def terminate(self, run_id: str) -> bool:
         """End a run's process; it is canceled and not retried."""

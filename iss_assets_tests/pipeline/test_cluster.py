@@ -22,6 +22,7 @@ import pytest
 
 from iss_assets.cli.location import load
 from iss_assets.defs.assets.reading import patient_lock
+from iss_assets.pipeline.cluster_launcher import TASK_TAG, ClusterLauncher, queue_of
 from iss_assets.pipeline.home import open_instance, prepare_home
 from iss_assets.pipeline.run_history import (
     IN_PROGRESS,
@@ -68,7 +69,25 @@ class Cluster:
         return next(host for host in self.hosts if host.pid == group)
 
     def wait(self, happened: object) -> object:
-        return wait_for(happened, self.daemon, self.logs / "daemon.log")  # type: ignore[arg-type]  # any callable
+        try:
+            return wait_for(happened, self.daemon, self.logs / "daemon.log")  # type: ignore[arg-type]  # any callable
+        except AssertionError as late:
+            raise AssertionError(f"{self.state()}\n{late}") from None
+
+    def state(self) -> str:
+        """Return what the history and the broker say, for whoever reads why a test failed."""
+        launcher = self.instance.run_launcher
+        assert isinstance(launcher, ClusterLauncher)
+        with launcher.celery.connection_for_read() as connection:
+            kept = [key.decode() for key in connection.default_channel.client.keys("*")]
+        runs = [
+            f"{run.run_id} {run.job_name} {run.tags.get(PARTITION_TAG)} {run.status.value} {run.tags.get(TASK_TAG)}"
+            for run in self.instance.get_runs(limit=20)
+        ]
+        waiting = launcher.workers.tasks(waiting=True)
+        return "\n".join(
+            [*runs, f"broker: {kept}", f"waiting or executed: {waiting}", f"ours: {queue_of('')}"]
+        )
 
     def settle(self) -> None:
         """Wait until nothing is stale or in progress: one patient's new video can make another patient stale."""
@@ -275,7 +294,6 @@ def test_a_run_that_is_canceled_ends_and_is_not_handed_out_again(cluster: Cluste
 
 
 def test_a_run_is_lost_when_the_broker_has_lost_its_message_and_not_while_it_waits(cluster: Cluster) -> None:
-    from iss_assets.pipeline.cluster_launcher import TASK_TAG, ClusterLauncher
     from iss_assets.pipeline.queued_runs import queue_run
 
     for host in cluster.hosts:

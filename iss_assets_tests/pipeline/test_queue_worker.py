@@ -9,9 +9,10 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from celery.signals import before_task_publish
 from dagster._core.launcher import LaunchRunContext
 
-from iss_assets.pipeline.cluster_launcher import ClusterLauncher
+from iss_assets.pipeline.cluster_launcher import TASK_TAG, ClusterLauncher
 from iss_assets.pipeline.home import open_instance, prepare_home
 from iss_assets.pipeline.planning import PATIENT_JOB, WORDS_JOB
 from iss_assets.settings import Settings
@@ -124,6 +125,20 @@ def test_words_never_run_in_a_process_that_has_extracted_nor_the_other_way_round
     assert first == second and words == more_words
     assert len({first, words, last}) == 3, "each change of the kind takes a new process"
     assert "ERROR" not in said, "nothing is reported as having died"
+
+
+def test_a_run_says_which_task_it_is_before_any_worker_can_begin_it(queue: Queue) -> None:
+    seen = {}
+
+    def published(headers: dict[str, str], **_: object) -> None:
+        for run in queue.instance.get_runs():
+            seen[run.run_id] = run.tags.get(TASK_TAG), headers["id"]
+
+    before_task_publish.connect(published)
+    run_id = queue.launch(patient_job)
+    before_task_publish.disconnect(published)
+    noted, handed_over = seen[run_id]
+    assert noted == handed_over == queue.run(run_id).tags[TASK_TAG]
 
 
 def test_a_worker_that_is_told_to_end_finishes_its_run_which_nobody_takes_for_gone_and_begins_no_other(
