@@ -81,9 +81,12 @@ _STORAGE_CREATED = "storage.created"
 
 _POSTGRES_YAML = """\
 storage:
-  postgres:
-    postgres_url:
-      env: {storage}
+  custom:
+    module: iss_assets.pipeline.pooled_storage
+    class: PooledPostgresStorage
+    config:
+      postgres_url:
+        env: {storage}
 """
 
 

@@ -68,7 +68,7 @@ def test_dagsters_settings_refer_to_the_addresses_and_do_not_hold_them(tmp_path:
     for path in folder.iterdir():
         assert SECRET not in path.read_text()
     said = yaml.safe_load((folder / "dagster.yaml").read_text())
-    assert said["storage"] == {"postgres": {"postgres_url": {"env": "ISS_DAGSTER_STORAGE"}}}
+    assert said["storage"]["custom"]["config"] == {"postgres_url": {"env": "ISS_DAGSTER_STORAGE"}}
     assert said["run_launcher"]["config"]["broker"] == {"env": "ISS_DAGSTER_BROKER"}
     assert said["run_monitoring"]["max_resume_run_attempts"] == 0
 
