@@ -7,6 +7,8 @@ import gc
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
+from typing import Any
 
 
 @contextmanager
@@ -24,6 +26,18 @@ def quick_loading() -> Iterator[None]:
         gc.freeze()
         if running:
             gc.enable()
+
+
+def call_quickly(function: str, *arguments: Any) -> None:
+    """Call a function, given as ``module:name``, after loading its module with the garbage collector paused.
+
+    A process that `multiprocessing` starts loads the modules of what it is given before it can do anything else; given
+    this, it loads only this module first.
+    """
+    module, name = function.split(":")
+    with quick_loading():
+        loaded = import_module(module)
+    getattr(loaded, name)(*arguments)
 
 
 @atexit.register

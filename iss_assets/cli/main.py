@@ -10,12 +10,16 @@ Exit status: 0 success, 1 something failed and everything else was done, 2 wrong
 from __future__ import annotations
 
 import ast
+import sys
+from contextlib import nullcontext
 from importlib import import_module, metadata
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
+
+from iss_assets.loading import quick_loading
 
 COMMANDS = (
     "sample-study",
@@ -73,7 +77,9 @@ def _docstring(command: str) -> str:
 
 def _load(command: str) -> Any:
     name = _function_name(command)
-    module = import_module(f"iss_assets.cli.{name}")
+    path = f"iss_assets.cli.{name}"
+    with nullcontext() if path in sys.modules else quick_loading():
+        module = import_module(path)
     if hasattr(module, "group"):
         return typer.main.get_command(module.group)
     single = typer.Typer(add_completion=False)

@@ -15,6 +15,7 @@ from functools import cache, partial
 import dagster as dg
 
 from iss_assets.intake.folder import StudyFolder
+from iss_assets.loading import call_quickly
 from iss_assets.media.isolation import end_with_parent
 from iss_assets.media.journal import Journal, Suspect
 from iss_assets.pipeline.home import open_instance, without_folders
@@ -148,8 +149,8 @@ class Workers:
             self._pool = ProcessPoolExecutor(
                 size,
                 multiprocessing.get_context("spawn"),
-                initializer=_start_worker,
-                initargs=(environment,),
+                initializer=call_quickly,
+                initargs=(f"{__name__}:{_start_worker.__name__}", environment),
             )
             self._pool_of = (size, job)
         return self._pool
