@@ -112,11 +112,11 @@ def extract_from_python(study: Path) -> float:
 
 
 def with_processor_time(work: Callable[[], T]) -> tuple[T, float]:
-    """Return what `work` returns, and the processor time in seconds of the processes that it started."""
+    """Return what `work` returns, and its processor time in seconds, with that of the processes that it started."""
 
     def spent_so_far() -> float:
-        used = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return used.ru_utime + used.ru_stime
+        used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+        return sum(u.ru_utime + u.ru_stime for u in used)
 
     before = spent_so_far()
     return work(), spent_so_far() - before

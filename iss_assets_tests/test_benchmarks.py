@@ -17,6 +17,7 @@ from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Warehouse
 from iss_assets.warehouse.keys import new_key, write_key
 from iss_assets_tests.made_up import tiny_study
+from iss_assets_tests.this_process import run_iss_in_this_process
 
 ROOT = Path(__file__).resolve().parent.parent
 RUN_BY_COMMAND = "warehouse"
@@ -43,9 +44,11 @@ SAYS = {
 def test_the_small_version_of_a_benchmark_runs(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """In this process, which has already loaded the libraries."""
+    """In this process, which has already loaded the libraries; `end_to_end` starts the command, as all of them do in full."""
     monkeypatch.setattr(sys, "argv", [name, *TINY[name]])
     monkeypatch.chdir(ROOT)
+    if name != "end_to_end":
+        run_iss_in_this_process(monkeypatch)
     with mock.patch.dict(os.environ):
         assert not importlib.import_module(f"benchmarks.{name}").main()
     assert SAYS[name] in capsys.readouterr().out

@@ -24,8 +24,8 @@ from iss_assets.schemas.voice import VoiceFeatures
 from iss_assets.settings import Settings, VoiceSettings, WordSettings
 from iss_assets.warehouse.database import Warehouse
 from iss_assets_tests.intake.conftest import ENROLLMENT_HEADER
-from iss_assets_tests.test_one_bad_file import work_in_this_process
 from iss_assets_tests.test_question_10 import HEADER, PATIENT, film, ledger, query, run, survey
+from iss_assets_tests.this_process import work_in_this_process
 
 FEATURE = "voice"
 """The feature that stands for all of them; it reads the sound."""

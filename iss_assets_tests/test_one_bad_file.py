@@ -17,13 +17,13 @@ from iss_assets.cli.location import load
 from iss_assets.defs.assets import study
 from iss_assets.defs.resources import WarehouseResource
 from iss_assets.pipeline import launcher as runner
-from iss_assets.pipeline import workers
 from iss_assets.pipeline.home import open_instance
 from iss_assets.pipeline.staleness import stale_patients
 from iss_assets.protocol.recordings import Recording
 from iss_assets.settings import RunSettings, Settings
 from iss_assets.synthetic.sample import write_sample_study
 from iss_assets.warehouse.database import Warehouse
+from iss_assets_tests.this_process import work_in_this_process
 
 HOOK = '''
 """A decoder that does to its process what the last bytes of the file say, at the stage that they name."""
@@ -67,14 +67,6 @@ def stale(settings: Settings) -> dict[str, list[str]]:
     from iss_assets.intake.folder import read_study
 
     return stale_patients(read_study(settings.study, settings.reading), settings)
-
-
-def work_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Start no workers, which take ten seconds to load what this process has loaded."""
-    from iss_assets_tests.test_pipeline import ThisProcess, quiet
-
-    monkeypatch.setattr(workers, "ProcessPoolExecutor", ThisProcess)
-    monkeypatch.setattr(workers, "_freeze_loaded_objects", quiet)
 
 
 @pytest.fixture

@@ -10,8 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
-from concurrent.futures import Future
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta, timezone
 from glob import glob
 from pathlib import Path
@@ -31,7 +30,6 @@ from iss_assets.intake.folder import read_study, score_rows
 from iss_assets.intake.records import StudyFolderError
 from iss_assets.intake.reviews import ReviewRow, append_review
 from iss_assets.pipeline import launcher as runner
-from iss_assets.pipeline import workers
 from iss_assets.pipeline.home import open_instance
 from iss_assets.pipeline.planning import MARTS, PAGES
 from iss_assets.pipeline.run_history import STATE_TAG, SUBJECT_TAG
@@ -46,6 +44,7 @@ from iss_assets.warehouse import database
 from iss_assets.warehouse.database import Warehouse
 from iss_assets.warehouse.ledger import fingerprint
 from iss_assets.warehouse.sql.models import load_models
+from iss_assets_tests.this_process import quiet, work_in_this_process
 
 SECONDS = 4.5
 """One full chunk of sound, and a rest."""
@@ -66,33 +65,10 @@ where table_catalog = current_database() and table_schema = 'main' and table_typ
 """
 
 
-def quiet(*_: object) -> None:
-    """Ignore progress."""
-
-
 def run(settings: Settings, *patients: str, models: bool = False, pages: bool = True) -> runner.Summary:
     return runner.run_study(
         settings, patients, load=load, log=quiet, progress=quiet, models=models, pages=pages
     )
-
-
-class ThisProcess:
-    """Stands in for the pool of worker processes: a new one takes ten seconds to load what this process has loaded.
-
-    The real pool is at work in `made` and wherever a test calls the command itself.
-    """
-
-    def __init__(self, *_: object, **__: object) -> None:
-        pass
-
-    def shutdown(self) -> None:
-        workers._worker_instance().dispose()
-
-    def submit(self, work: Callable[[str], runner.Outcome], patient: str) -> Future[runner.Outcome]:
-        workers._worker_instance.cache_clear()
-        done: Future[runner.Outcome] = Future()
-        done.set_result(work(patient))
-        return done
 
 
 def query(settings: Settings, sql: str) -> list[dict]:
@@ -128,6 +104,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("ISS_STUDY", str(settings.study))
         environment.setenv("ISS_HOME", str(settings.home))
+        work_in_this_process(environment)
         summary = run(settings, models=True)
     assert not summary.failed, summary.failed
     return settings
@@ -135,9 +112,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 
 @pytest.fixture
 def study(made: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """A copy of that study and its home, to change; what is run in it is run by this process."""
-    monkeypatch.setattr(workers, "ProcessPoolExecutor", ThisProcess)
-    monkeypatch.setattr(workers, "_freeze_loaded_objects", quiet)
+    """A copy of that study and its home, to change; what is run in it is run by this process.
+
+    The pool of workers is at work wherever a test calls the command itself.
+    """
+    work_in_this_process(monkeypatch)
     shutil.copytree(made.study, tmp_path / "study", copy_function=shutil.copy2)
     shutil.copytree(made.home, tmp_path / "home", copy_function=shutil.copy2)
     monkeypatch.setenv("ISS_STUDY", str(tmp_path / "study"))
@@ -290,17 +269,22 @@ def test_decisions_of_people_reach_usable_checks_and_a_rebuilt_home_and_touch_no
     assert after[video]["usable"] and after[video]["unusable_reason"] is None
     assert stale_patients(read_study(study.study), study) == {}
 
-    # decisions are input: a home that is built anew has the same
-    tables = ("reviews", "video_quality")
-    kept = contents(study, tables)
+    # decisions are input: a home that is built anew, here with the two patients that they are about, has the same
+    about = (patient, other["patient_id"])
+    rows = [
+        f"select * from {table} where patient_id in {about} order by all"
+        for table in ("reviews", "video_quality")
+    ]
+    kept = [query(study, own) for own in rows]
     shutil.rmtree(study.home)
-    run(study, pages=False)
-    assert contents(study, tables) == kept
+    run(study, *about, pages=False)
+    assert [query(study, own) for own in rows] == kept
 
     # and whoever takes all of them back has what was measured
     (study.study / "reviews.csv").unlink()
-    run(study, pages=False)
-    assert {row["video_id"]: row for row in query(study, sql)} == before
+    run(study, *about, pages=False)
+    measured = {v: row for v, row in before.items() if row["patient_id"] in about}
+    assert {row["video_id"]: row for row in query(study, sql)} == measured
     assert count(study, "reviews") == 0 and count(study, "video_quality", "reviewed") == 0
 
 
@@ -464,7 +448,9 @@ def test_the_exit_status_is_two_and_the_message_clear_where_nothing_can_be_done(
     assert output.returncode == 2 and "iss run" in output.stderr
 
 
-def test_the_exit_status_is_one_where_a_patient_failed_and_the_others_are_done(study: Settings) -> None:
+def test_the_exit_status_is_one_where_a_patient_failed_and_the_others_are_done(
+    study: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for patient in ("0002", "0003"):
         for path in (study.study / "videos" / patient).iterdir():
             with path.open("ab") as file:
@@ -472,6 +458,7 @@ def test_the_exit_status_is_one_where_a_patient_failed_and_the_others_are_done(s
     study.spool_dir.mkdir(parents=True, exist_ok=True)
     (study.spool_dir / "0002").write_text("a file where the patient's folder should be")
     before = query(study, "select sha256 from videos order by video_id")
+    monkeypatch.setenv("ISS_RUN__WORKERS", "1")
     output = iss("run", "--no-models")
     assert output.returncode == 1, output.stderr
     problems = [line for line in output.stderr.splitlines() if line.startswith("failed")]
@@ -543,8 +530,7 @@ def test_a_run_killed_again_and_again_ends_in_the_same_tables_as_an_undisturbed_
 def test_a_study_that_grew_on_a_shared_warehouse_has_every_table_of_a_file_that_was_made_in_one_go(
     made: Settings, shared: WarehouseSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workers, "ProcessPoolExecutor", ThisProcess)
-    monkeypatch.setattr(workers, "_freeze_loaded_objects", quiet)
+    work_in_this_process(monkeypatch)
     # before two of three patients enrolled, and before the other sent another video
     folder = tmp_path / "study"
     shutil.copytree(made.study, folder, copy_function=shutil.copy2)

@@ -21,8 +21,8 @@ from iss_assets.settings import Settings
 from iss_assets_tests.features.words.speech import RATE, needs_speech, say
 from iss_assets_tests.intake.conftest import ENROLLMENT_HEADER
 from iss_assets_tests.media.sounds import write_media
-from iss_assets_tests.test_one_bad_file import work_in_this_process
 from iss_assets_tests.test_question_10 import HEADER, PATIENT, copied, query, run, survey
+from iss_assets_tests.this_process import work_in_this_process
 
 pytestmark = needs_speech
 

@@ -29,7 +29,7 @@ from iss_assets.warehouse.ledger import code_versions, ledger_entry, video_table
 from iss_assets.warehouse.verdicts import Verdict, valid_verdicts, verdict_from
 from iss_assets_tests.intake.conftest import ENROLLMENT_HEADER, SURVEY_HEADER
 from iss_assets_tests.media.films import portrait, write_film
-from iss_assets_tests.test_one_bad_file import work_in_this_process
+from iss_assets_tests.this_process import work_in_this_process
 
 PATIENT = "0001"
 BY_RECORDING = [table.__table__ for table in OF_A_RECORDING]

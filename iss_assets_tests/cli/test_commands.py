@@ -6,6 +6,7 @@ import csv
 import json
 import stat
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
@@ -42,7 +43,8 @@ def iss(first_run: tuple[Iss, str]) -> Iss:
 
 
 def rows_of(iss: Iss, query: str) -> list[dict[str, object]]:
-    found: list[dict[str, object]] = json.loads(iss.ok("sql", query, "--format", "json"))
+    here = replace(iss, here=True)
+    found: list[dict[str, object]] = json.loads(here.ok("sql", query, "--format", "json"))
     return found
 
 

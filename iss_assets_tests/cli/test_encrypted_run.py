@@ -26,7 +26,8 @@ def test_a_run_leaves_no_crop_and_no_sound_in_the_clear_and_the_same_rows(tmp_pa
     rows = {}
     for name, settings in (("plain", quick), ("encrypted", keyed)):
         home = tmp_path / name
-        iss = Iss(tmp_path / "study", home, settings)
+        # the encrypted one with the command and its worker as processes
+        iss = Iss(tmp_path / "study", home, settings, here=name == "plain")
         assert " 0 failed" in iss.ok("run", "--no-models")
         key_file = tmp_path / "key" if name == "encrypted" else None
         warehouse = Warehouse(home / "warehouse.duckdb", WarehouseSettings(key_file=key_file))

@@ -44,7 +44,7 @@ from iss_assets.warehouse.keys import new_key, read_key, write_key
 from iss_assets.warehouse.spool import write_waiting
 from iss_assets_tests.cli.processes import Iss
 from iss_assets_tests.media.flir import head, thermal_jpeg
-from iss_assets_tests.test_one_bad_file import work_in_this_process
+from iss_assets_tests.this_process import work_in_this_process
 
 PATIENT, NAMESAKE = "0002", "00021"
 """Who withdraws, and somebody whose id begins with the same letters."""
@@ -432,7 +432,7 @@ def test_who_does_not_want_to_be_shared_is_left_out_of_an_export_with_media(
 ) -> None:
     withdraw(settings, PATIENT, reason="asked", who="ana", log=quiet, scope=Scope.SHARING)
     assert hashes(settings, without="")["patients"][0] == 5
-    iss = Iss(settings.study, settings.home)
+    iss = Iss(settings.study, settings.home, here=True)
     said = iss.ok("export", "--to", str(tmp_path / "out"), "--tables", "patients,faces", "--with-media")
     assert "1 patient is left out" in said
     for table in ("patients", "faces"):

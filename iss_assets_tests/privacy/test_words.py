@@ -59,7 +59,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iss:
     """A study that was run with everything on, also through the pages."""
     root = tmp_path_factory.mktemp("told")
     write_study(root / "study")
-    iss = Iss(root / "study", root / "home", ON)
+    iss = Iss(root / "study", root / "home", ON, here=True)
     assert " 0 failed" in iss.ok("run", "--no-models")
     return iss
 
@@ -124,8 +124,9 @@ def test_only_the_controlled_tier_has_words() -> None:
 @pytest.mark.slow
 def test_an_encrypted_home_has_no_word_in_the_clear(run: Iss, tmp_path: Path) -> None:
     write_key(tmp_path / "key", new_key())
-    iss = Iss(run.study, tmp_path / "home", {**ON, "ISS_WAREHOUSE__KEY_FILE": str(tmp_path / "key")})
-    assert " 0 failed" in iss.ok("run", "--no-models")
+    keyed_settings = {**ON, "ISS_WAREHOUSE__KEY_FILE": str(tmp_path / "key")}
+    iss = Iss(run.study, tmp_path / "home", keyed_settings, here=True)
+    assert " 0 failed" in iss.ok("run", "--no-models", "--patient", "0001")
     keyed = Warehouse(iss.home / "warehouse.duckdb", WarehouseSettings(key_file=tmp_path / "key"))
     assert "pelican" in keyed.query("select text from transcripts limit 1")["text"][0].as_py()
     assert files_with_markers(iss.home) == []
@@ -141,7 +142,7 @@ def files_with_markers(home: Path) -> list[str]:
 @pytest.mark.parametrize("scope", ["all", "media"])
 def test_a_withdrawal_removes_every_word(run: Iss, tmp_path: Path, scope: str) -> None:
     shutil.copytree(run.home, tmp_path / "home")
-    iss = Iss(run.study, tmp_path / "home", ON)
+    iss = Iss(run.study, tmp_path / "home", ON, here=True)
     with Warehouse(iss.home / "warehouse.duckdb").write() as writer:
         # the other patient said something else
         writer.execute("update transcripts set text = 'It hurts.' where patient_id = '0002'")

@@ -473,17 +473,19 @@ def test_the_command_says_what_was_released_and_asks_for_what_is_missing(
 ) -> None:
     home = tmp_path / "home"
     shutil.copytree(study_home, home)
-    iss = Iss(
-        tmp_path / "study", home, {f"ISS_RELEASE__{n.upper()}": v for n, v in {**FACTS, "k": "3"}.items()}
-    )
-    said = iss.ok("release", "--tier", "registered", "--to", str(tmp_path / "out"), "--agreement", "A1")
+    facts = {f"ISS_RELEASE__{n.upper()}": v for n, v in {**FACTS, "k": "3"}.items()}
+    iss = Iss(tmp_path / "study", home, facts, here=True)
+    process = Iss(tmp_path / "study", home, facts)
+    said = process.ok("release", "--tier", "registered", "--to", str(tmp_path / "out"), "--agreement", "A1")
     assert f"patients.parquet: {PATIENTS} rows" in said
     assert "From audio features of whole videos" in said
     assert "no consent table" in said
     refused = iss("release", "--tier", "controlled", "--to", str(tmp_path / "more"))
     assert refused.returncode == 2
     assert refused.stderr.strip().endswith("a controlled release needs recipient and purpose and agreement")
-    bare = Iss(tmp_path / "study", home)("release", "--tier", "open", "--to", str(tmp_path / "more"))
+    bare = Iss(tmp_path / "study", home, here=True)(
+        "release", "--tier", "open", "--to", str(tmp_path / "more")
+    )
     assert bare.returncode == 2 and "ISS_RELEASE__LICENSE" in bare.stderr
     assert not (tmp_path / "more").exists()
     assert "released" in iss.ok("audit")
@@ -497,6 +499,6 @@ def test_the_command_says_what_was_released_and_asks_for_what_is_missing(
     assert printed in read(tmp_path / "out")["patients"]["patient_id"].to_pylist()
     assert iss.ok("pseudonym", own, "--agreement", "A2").strip() != printed
     assert "not a patient id" in iss("pseudonym", "../x", "--agreement", "A1").stderr
-    unreleased = Iss(tmp_path / "study", tmp_path / "new")("pseudonym", own, "--agreement", "A1")
+    unreleased = Iss(tmp_path / "study", tmp_path / "new", here=True)("pseudonym", own, "--agreement", "A1")
     assert unreleased.returncode == 2 and "nothing was released" in unreleased.stderr
     assert not (tmp_path / "new").exists()
