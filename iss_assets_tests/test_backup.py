@@ -11,10 +11,13 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from iss_assets.privacy.one_study import require_one_study
 from iss_assets.schemas.modeling import CvSplits
 from iss_assets.schemas.registry import TABLES
-from iss_assets.settings import WarehouseSettings
+from iss_assets.settings import Settings, WarehouseSettings
 from iss_assets.warehouse.database import Replacement, Warehouse
+from iss_assets.warehouse.lake import STUDY_MARK
+from iss_assets.warehouse.lake_study import FILE
 from iss_assets_tests.lakes import database_of, lake_settings
 from iss_assets_tests.made_up import tiny_study
 from iss_assets_tests.postgres import PostgresServer
@@ -68,6 +71,7 @@ def study(
     place = Place(postgres, tmp_path / "here", str(shared.catalog), Path(str(shared.data_path)))
     warehouse = Warehouse(place.home / "warehouse.duckdb", shared)
     tiny_study(warehouse)
+    require_one_study(Settings(study=tmp_path / "study", home=place.home, warehouse=shared))
     (place.home / "dagster").mkdir(parents=True)
     (place.home / "dagster" / "dagster.yaml").write_text(
         "storage:\n  postgres:\n    postgres_url:\n      env: HISTORY\n"
@@ -118,6 +122,9 @@ def test_what_is_restored_elsewhere_is_what_was_backed_up(
     shutil.rmtree(place.tables)
     restored = Warehouse(there.home / "warehouse.duckdb", lake_settings(postgres, catalog, there.tables))
     assert _rows(restored) == before
+    # the home is still of the study that the catalog and the data are of
+    study_id = (there.home / FILE).read_text()
+    assert (there.tables / f"{STUDY_MARK}{study_id}").is_dir()
     restored.replace(CvSplits, splits("new"), {})
     assert restored.query("select patient_id p from cv_splits")["p"].to_pylist() == ["new-0"]
     with there.history() as instance:
