@@ -127,7 +127,7 @@ def compare_with_submissions(
     surveys: str,
     problems: ProblemLog,
 ) -> None:
-    """Report surveys that name a text which ``prompts.csv`` lacks, those whose reading was not submitted, and readings of no text.
+    """Report surveys that name a text which ``prompts.csv`` lacks, and those whose reading was not submitted.
 
     Parameters
     ----------
@@ -143,8 +143,6 @@ def compare_with_submissions(
         Collects the problems.
     """
     known = {prompt.prompt_id for prompt in prompts}
-    videos = tuple(videos)
-    readings = sum(video.prompt is not None for video in videos)
     without_reading = {video.submission_id for video in videos if video.prompt is None}
     naming = {i: s for i, s in submissions.items() if s.prompt_id is not None}
     if naming and not known:
@@ -155,13 +153,6 @@ def compare_with_submissions(
             file=surveys,
             line=min(s.line for s in naming.values()),
             column="prompt_id",
-        )
-    elif readings and not known:
-        which = "1 reading was" if readings == 1 else f"{readings} readings were"
-        problems.add(
-            "readings_without_texts",
-            f"{which} submitted, and {PROMPTS} has no text, so nobody can tell whether it was read; put the file there.",
-            file=PROMPTS,
         )
     for submission_id, submission in naming.items():
         where: dict[str, Any] = {

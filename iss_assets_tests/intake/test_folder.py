@@ -362,7 +362,6 @@ def test_files_that_fit_nowhere_are_each_reported(make_study: MakeStudy, tmp_pat
     assert {(p.file, p.code) for p in study.problems} == {
         ("videos/0001/notes.txt", "not_a_video"),
         ("videos/0001/lonely_prompt.mp4", "prompt_without_narrative"),
-        ("prompts.csv", "readings_without_texts"),
         ("videos/0002/s8.webm", "video_without_survey"),
         ("videos/0002/s9.mp4", "video_without_survey"),
     }
