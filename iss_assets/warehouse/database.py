@@ -406,6 +406,11 @@ class Warehouse:
         try:
             opened.configure(threads, self.settings.memory_mb_per_thread, extra_mb)
             yield opened
+        except duckdb.Error as error:
+            told = opened.explained(error)
+            if told is error:
+                raise
+            raise told from None
         finally:
             opened.close()
 
@@ -420,7 +425,7 @@ def _transaction(opened: Opening) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        opened.connection.execute("rollback")
+        opened.undo()
         raise
     opened.commit()
 

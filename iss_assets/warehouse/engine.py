@@ -14,6 +14,7 @@ twentieth of a second, for its signature, and only once per process. That it cou
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -174,6 +175,16 @@ class Opened:
     def commit(self) -> None:
         """Commit it."""
         self.connection.execute("commit")
+
+    def undo(self) -> None:
+        """Undo what was not committed."""
+        # after an internal error DuckDB refuses this, too; closing undoes it
+        with suppress(duckdb.Error):
+            self.connection.execute("rollback")
+
+    def explained(self, error: duckdb.Error) -> Exception:
+        """Return the same error: nothing but the file is behind it."""
+        return error
 
     def close(self) -> None:
         """Close it; everything written is in the file then."""

@@ -29,6 +29,10 @@ _LEAST_MEMORY_MB: Final = 1024
 """Parquet files are written and read by the row group, which takes more memory than DuckDB's own file."""
 _EXTENSIONS: Final = ("postgres_scanner", "ducklake")
 
+DATA_FOLDER: Final = "the data folder of the shared warehouse, ISS_WAREHOUSE__DATA_PATH"
+NOT_MOUNTED: Final = (
+    f"{DATA_FOLDER}, is missing or empty on this host, but tables have files in it: is it mounted?"
+)
 STUDY_MARK: Final = ".study-"
 """Begin of the name of an empty folder in the data folder; the rest is the id of the study (``lake_study``)."""
 
@@ -161,20 +165,24 @@ def start(
 
 def _require_data_folder(connection: duckdb.DuckDBPyConnection, settings: WarehouseSettings) -> None:
     """Refuse a folder without files where there should be some: writing into it would hide them from the other hosts."""
-    folder = Path(settings.data_path or "")
-    if folder.is_dir() and any(not path.name.startswith(STUDY_MARK) for path in folder.iterdir()):
+    if has_entries(settings):
         return
     named = connection.execute(f"select coalesce(sum(file_count), 0) from ducklake_table_info('{DATABASE}')")
     if named.fetchall() != [(0,)]:
-        raise WarehouseError(
-            "the data folder of the shared warehouse, ISS_WAREHOUSE__DATA_PATH, is missing or empty on this host, but tables have "
-            "files in it: is it mounted?"
-        )
+        raise WarehouseError(NOT_MOUNTED)
+
+
+def has_entries(settings: WarehouseSettings) -> bool:
+    """Return whether there is something in the data folder besides the id of its study."""
+    folder = Path(settings.data_path or "")
+    return folder.is_dir() and any(not path.name.startswith(STUDY_MARK) for path in folder.iterdir())
 
 
 def explained(error: Exception, settings: WarehouseSettings) -> str:
-    """Return the first line of an error, without the connection string that DuckDB quotes in it."""
+    """Return the first line of an error, without the connection string and the data folder's path that DuckDB quotes in it."""
     text = str(error).strip()
+    if settings.data_path and settings.data_path in text:
+        text = f"{DATA_FOLDER}: {text.replace(settings.data_path, '')}"
     for secret in (dsn(settings.catalog or ""), (settings.catalog or "").removeprefix("postgres:")):
         text = text.replace(secret, "the catalog")
     text = re.sub(r"password\s*=\s*('[^']*'|\S+)", "password=...", text)

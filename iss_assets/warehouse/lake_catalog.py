@@ -60,12 +60,15 @@ class Turn:
         When it began, by this host's clock.
     commits : int
         How often it has been used for a commit.
+    folder : tuple of int
+        The data folder that was there when it began, by which it is known again (`lake_files.folder_with_files`).
     """
 
     session: Any
     number: int
     began: float = field(default_factory=time.time)
     commits: int = 0
+    folder: tuple[int, int] = (0, 0)
 
     def mark(self) -> str:
         """Return what tells the next commit from all others."""
@@ -122,8 +125,8 @@ class LakeCatalog:
             raise self.unreachable(error) from None
 
     def value(self, sql: str, params: Sequence[object] | None = None) -> Any:
-        """Run a query in a session of its own, and return its first value."""
-        with self.session() as session:
+        """Run a query in a session of its own, and return its first value; see `explaining`."""
+        with self.asking() as session:
             return value(session, sql, params)
 
     @contextmanager

@@ -13,10 +13,14 @@ import re
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 from iss_assets.settings import WarehouseSettings
+from iss_assets.warehouse.errors import WarehouseError
+from iss_assets.warehouse.lake import DATA_FOLDER, NOT_MOUNTED, has_entries
+from iss_assets.warehouse.lake_catalog import value
 
 NAMED: Final = """
 select distinct
@@ -40,6 +44,57 @@ _MADE_AT: Final = re.compile(r"^ducklake-([0-9a-f]{8})-([0-9a-f]{4})-7")
 """DuckLake names a file by the time in milliseconds (UUID version 7)."""
 
 
+@contextmanager
+def folder_problems(outcome: str = "nothing was written") -> Iterator[None]:
+    """Turn an error of the file system in the block into one that names the setting and not the path.
+
+    Raises
+    ------
+    WarehouseError
+        With what the system says: the disk is full, the folder is read-only.
+    """
+    try:
+        yield
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+        raise WarehouseError(f"{DATA_FOLDER}, cannot be used: {why}; {outcome}") from None
+
+
+def folder_with_files(settings: WarehouseSettings, session: Any) -> tuple[int, int]:
+    """Return what the data folder is known by until it is mounted anew.
+
+    Raises
+    ------
+    WarehouseError
+        If it is not there, or is empty while the catalog names files: written into it, they would be on this host only.
+    """
+    if not has_entries(settings) and value(
+        session, "select exists (select from ducklake_data_file where end_snapshot is null)"
+    ):
+        raise WarehouseError(NOT_MOUNTED)
+    Path(str(settings.data_path)).mkdir(parents=True, exist_ok=True, mode=0o700)
+    return _known_by(settings)
+
+
+def require_same_folder(settings: WarehouseSettings, folder: tuple[int, int]) -> None:
+    """Check that the data folder is the one that was there before.
+
+    Raises
+    ------
+    WarehouseError
+        If it was unmounted or mounted anew: what has been written meanwhile may be elsewhere.
+    """
+    if _known_by(settings) != folder:
+        raise WarehouseError(
+            f"{DATA_FOLDER}, was unmounted or mounted anew while it was written to; nothing was written"
+        )
+
+
+def _known_by(settings: WarehouseSettings) -> tuple[int, int]:
+    found = Path(str(settings.data_path)).stat()
+    return found.st_dev, found.st_ino
+
+
 class Committing:
     """Second names for the files that a writer has written since its turn began.
 
@@ -56,11 +111,15 @@ class Committing:
     def __init__(self, settings: WarehouseSettings, name: str, since: float):
         self._data = Path(str(settings.data_path))
         self._folder = self._data / _FOLDER / name
-        for path in _files(self._data):
-            if _made_at(path.name) >= int(since * 1000):
-                second = self._folder / path.relative_to(self._data)
-                second.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-                _link(path, second)
+        try:
+            for path in _files(self._data):
+                if _made_at(path.name) >= int(since * 1000):
+                    second = self._folder / path.relative_to(self._data)
+                    second.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                    _link(path, second)
+        except OSError:
+            self.forget()
+            raise
 
     def put_back(self) -> None:
         """Give every file its first name again."""

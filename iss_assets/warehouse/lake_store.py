@@ -25,7 +25,14 @@ from iss_assets.warehouse.engine import DATABASE, attach, default_threads
 from iss_assets.warehouse.errors import WarehouseAway, WarehouseError
 from iss_assets.warehouse.lake import LakeEngine, explained, kept_engine, start
 from iss_assets.warehouse.lake_catalog import SNAPSHOTS, LakeCatalog, Turn
-from iss_assets.warehouse.lake_files import Committing, forget_second_names, put_back_missing
+from iss_assets.warehouse.lake_files import (
+    Committing,
+    folder_problems,
+    folder_with_files,
+    forget_second_names,
+    put_back_missing,
+    require_same_folder,
+)
 from iss_assets.warehouse.lake_study import require_study
 from iss_assets.warehouse.typed_query import require_harmless
 
@@ -38,6 +45,8 @@ class _LakeOpening:
 
     def __init__(self, store: LakeStore, engine: LakeEngine, *, read_only: bool):
         self._store, self._engine = store, engine
+        self._lost = False
+        self._outcome = "try again" if read_only else "nothing was written; try again"
         self.connection = engine.connection.cursor()
         try:
             self.connection.execute(f"begin transaction {'read only' if read_only else ''}")
@@ -59,11 +68,29 @@ class _LakeOpening:
         """Commit it, if it is still this process's turn to write."""
         self._store.commit(self.connection)
 
+    def undo(self) -> None:
+        """Undo what was not committed; if the connection to Postgres was lost, Postgres has done so."""
+        try:
+            self.connection.execute("rollback")
+        except duckdb.Error as error:
+            # after a commit there is nothing to undo
+            self._lost |= "no transaction is active" not in str(error)
+
+    def explained(self, error: duckdb.Error) -> Exception:
+        """Return what a person can act on if the connection to Postgres was lost or a data file is the matter, else the error."""
+        self.undo()
+        store = self._store
+        if self._lost:
+            return WarehouseAway(
+                f"the connection to {store.name} was lost: Postgres was restarted, or the network is away; {self._outcome}"
+            )
+        if str(store.settings.data_path) in str(error):
+            return WarehouseError(f"{explained(error, store.settings)}; {self._outcome}")
+        return error
+
     def close(self) -> None:
         """Close it; what was not committed is undone."""
-        # there is nothing to undo after a commit, and a connection that was cut cannot say so
-        with suppress(duckdb.Error):
-            self.connection.execute("rollback")
+        self.undo()
         self.connection.close()
 
 
@@ -94,7 +121,8 @@ class LakeStore:
         """Make the data folder, and the lake in it."""
         with self.catalog.locked(_WRITER, self.settings.lock_timeout_s) as session:
             require_study(session, self._home)
-            Path(str(self.settings.data_path)).mkdir(parents=True, exist_ok=True, mode=0o700)
+            with folder_problems():
+                Path(str(self.settings.data_path)).mkdir(parents=True, exist_ok=True, mode=0o700)
             start(self.settings, create=True).close()
             self.catalog.begin_turn(session)
 
@@ -131,11 +159,16 @@ class LakeStore:
         ------
         AnotherStudy
             If the warehouse is of another study than the home.
+        WarehouseError
+            If the data folder is not there.
         """
         with self.catalog.locked(_WRITER, self.settings.lock_timeout_s) as session:
-            require_study(session, self._home)
-            turn = self.catalog.begin_turn(session)
-            put_back_missing(self.settings, session)
+            with self.catalog.explaining():
+                require_study(session, self._home)
+                turn = self.catalog.begin_turn(session)
+                with folder_problems():
+                    turn.folder = folder_with_files(self.settings, session)
+                    put_back_missing(self.settings, session)
             self._here.turn = turn
             try:
                 yield turn
@@ -159,7 +192,14 @@ class LakeStore:
                 f"{self.name} can be written to in a writer's turn only; nothing was written"
             )
         mark = turn.mark()
-        files = Committing(self.settings, mark.replace(" ", "-"), turn.began)
+        try:
+            with folder_problems():
+                require_same_folder(self.settings, turn.folder)
+                files = Committing(self.settings, mark.replace(" ", "-"), turn.began)
+        except WarehouseError:
+            with suppress(duckdb.Error):
+                connection.execute("rollback")
+            raise
         try:
             connection.execute(f"call {DATABASE}.set_commit_message(null, null, extra_info => '{mark}')")
             connection.execute("commit")
@@ -169,7 +209,8 @@ class LakeStore:
                 connection.execute("rollback")
             carried_out = self.catalog.carried_out(turn, mark)
             if carried_out:
-                files.put_back()
+                with folder_problems("it is written; its files are put back by the next writer"):
+                    files.put_back()
             files.forget()
             if carried_out:
                 return

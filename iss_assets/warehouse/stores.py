@@ -36,6 +36,12 @@ class Opening(Protocol):
     def commit(self) -> None:
         """Commit it; see `Store.commit`."""
 
+    def undo(self) -> None:
+        """Undo what was not committed; it succeeds on a connection that was lost, too, because nothing is left there."""
+
+    def explained(self, error: duckdb.Error) -> Exception:
+        """Return what to raise instead of an error of this connection: the same one, or one that says what is wrong outside of it."""
+
     def close(self) -> None:
         """Close it; a reader leaves nothing behind."""
 

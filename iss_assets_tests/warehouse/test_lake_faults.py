@@ -1,0 +1,143 @@
+"""Postgres restarts, and the data folder is full or gone, while a shared warehouse is written to or read.
+
+Whoever is in the middle of something is told what is wrong, without a path; nothing is lost or half written, and the same
+process goes on as soon as it is mended.
+"""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import pyarrow as arrow
+import pytest
+
+from iss_assets.schemas.modeling import CvSplits
+from iss_assets.settings import WarehouseSettings
+from iss_assets.warehouse.database import Warehouse, WarehouseError
+from iss_assets.warehouse.errors import WarehouseAway
+from iss_assets.warehouse.maintenance import maintain
+from iss_assets_tests.lakes import database_of, unnamed_files
+from iss_assets_tests.postgres import PostgresServer
+from iss_assets_tests.warehouse.test_database import splits
+
+SETTING = "ISS_WAREHOUSE__DATA_PATH"
+
+
+@pytest.fixture
+def lake(shared: WarehouseSettings, tmp_path: Path) -> Warehouse:
+    """A warehouse with two rows, which this process has used before."""
+    found = Warehouse(tmp_path / "home" / "warehouse.duckdb", shared)
+    found.replace(CvSplits, splits("old", 2), {})
+    assert names(found) == ["old-0", "old-1"]
+    return found
+
+
+def names(warehouse: Warehouse) -> list[str]:
+    return warehouse.query("select patient_id from cv_splits order by all")["patient_id"].to_pylist()
+
+
+def folder_of(warehouse: Warehouse) -> Path:
+    return Path(str(warehouse.settings.data_path))
+
+
+def end_all_sessions(warehouse: Warehouse, postgres: PostgresServer) -> None:
+    """End every session of the catalog's database, as a restart of Postgres does."""
+    ended = postgres.execute(
+        "select pg_terminate_backend(pid, 60000) from pg_stat_activity "
+        f"where datname = '{database_of(str(warehouse.settings.catalog))}'"
+    )
+    assert ended and all(done for (done,) in ended)
+
+
+def test_who_writes_or_reads_while_postgres_restarts_is_told_so_and_the_same_process_goes_on(
+    lake: Warehouse, postgres: PostgresServer
+) -> None:
+    lost = "was lost: Postgres was restarted"
+    with pytest.raises(WarehouseAway, match=f"{lost}.*nothing was written"), lake.write() as writer:
+        end_all_sessions(lake, postgres)
+        writer.replace(CvSplits, splits("new", 3), {})
+    assert names(lake) == ["old-0", "old-1"]
+    with pytest.raises(WarehouseAway, match="nothing was written"), lake.write() as writer:
+        writer.replace(CvSplits, splits("new", 3), {})
+        end_all_sessions(lake, postgres)
+    assert names(lake) == ["old-0", "old-1"]
+    with pytest.raises(WarehouseAway, match=f"{lost}.*try again"), lake.read() as connection:
+        end_all_sessions(lake, postgres)
+        connection.execute("select count(*) from cv_splits").fetchall()
+    lake.replace(CvSplits, splits("new", 3), {})
+    assert names(lake) == ["new-0", "new-1", "new-2"]
+
+
+def test_an_error_of_ones_own_is_not_hidden_by_a_restart_of_postgres(
+    lake: Warehouse, postgres: PostgresServer
+) -> None:
+    with pytest.raises(ValueError, match="my own"), lake.write() as writer:
+        writer.replace(CvSplits, splits("new", 3), {})
+        end_all_sessions(lake, postgres)
+        raise ValueError("my own")
+    assert names(lake) == ["old-0", "old-1"]
+
+
+@contextmanager
+def no_file_larger_than(size: int) -> Iterator[None]:
+    """Let the system refuse to write more into a file, as it does when a disk is full."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_data_folder_that_is_full_loses_nothing_and_maintenance_removes_what_was_begun(
+    lake: Warehouse,
+) -> None:
+    many = arrow.concat_tables([splits(f"p{number * 7919 % 99991:05}", 20) for number in range(400)])
+    with no_file_larger_than(4096), pytest.raises(WarehouseError, match=SETTING) as told:
+        lake.replace(CvSplits, many, {})
+    assert "File too large; nothing was written" in str(told.value)
+    assert str(folder_of(lake)) not in str(told.value)
+    assert names(lake) == ["old-0", "old-1"]
+    lake.replace(CvSplits, many, {})
+    assert len(names(lake)) == 8000
+    maintain(lake, timedelta(0))
+    assert unnamed_files(lake) == []
+    assert len(names(lake)) == 8000
+
+
+def test_a_commit_whose_second_names_cannot_be_made_is_not_carried_out(lake: Warehouse) -> None:
+    in_the_way = folder_of(lake) / ".committing"
+    if in_the_way.is_dir():
+        in_the_way.rmdir()
+    in_the_way.touch()
+    with pytest.raises(WarehouseError, match=rf"{SETTING}, cannot be used: .*; nothing was written") as told:
+        lake.replace(CvSplits, splits("new", 3), {})
+    assert str(folder_of(lake)) not in str(told.value)
+    assert names(lake) == ["old-0", "old-1"]
+    in_the_way.unlink()
+    lake.replace(CvSplits, splits("new", 3), {})
+    assert names(lake) == ["new-0", "new-1", "new-2"]
+
+
+def test_nothing_is_written_into_what_is_left_of_a_data_folder_that_was_unmounted(
+    lake: Warehouse, tmp_path: Path
+) -> None:
+    folder, elsewhere = folder_of(lake), tmp_path / "elsewhere"
+    with pytest.raises(WarehouseError, match=rf"{SETTING}, was unmounted"), lake.write() as writer:
+        writer.replace(CvSplits, splits("new", 3), {})
+        folder.rename(elsewhere)
+        folder.mkdir()
+    for use in (lambda: lake.replace(CvSplits, splits("new", 3), {}), lambda: names(lake)):
+        with pytest.raises(WarehouseError, match=SETTING) as told:
+            use()
+        assert str(folder) not in str(told.value)
+    assert list(folder.iterdir()) == [], "this host's own disk, which other hosts do not see"
+    folder.rmdir()
+    elsewhere.rename(folder)
+    assert names(lake) == ["old-0", "old-1"]
+    lake.replace(CvSplits, splits("new", 3), {})
+    assert names(lake) == ["new-0", "new-1", "new-2"]
