@@ -183,19 +183,33 @@ def _study(settings: Settings) -> Iterator[Finding]:
     )
 
 
+def _room(place: Path, name: str, otherwise: str) -> Finding:
+    """Return whether a folder can be written to and has room; `otherwise` says what else a person can do."""
+    if not os.access(place, os.W_OK):
+        return Finding("fail", name, "it is not writable", f"let this user write to it, or {otherwise}")
+    free = shutil.disk_usage(place).free / 2**30
+    enough = free >= MIN_FREE_GIB
+    return Finding(
+        "ok" if enough else "warn",
+        "disk",
+        f"{free:.0f} GiB free for the {name}",
+        "" if enough else f"free {MIN_FREE_GIB} GiB or {otherwise}",
+    )
+
+
 def _home(settings: Settings) -> Iterator[Finding]:
     home = settings.home
     place = next(p for p in (home.resolve(), *home.resolve().parents) if p.exists())
-    if not os.access(place, os.W_OK):
-        yield Finding("fail", "home", f"{home.name} is not writable", "use another folder: ISS_HOME=...")
+    room = _room(place, "home", "use another ISS_HOME")
+    yield room
+    if room.state == "fail":
         return
-    free = shutil.disk_usage(place).free / 2**30
-    yield Finding(
-        "ok" if free >= MIN_FREE_GIB else "warn",
-        "disk",
-        f"{free:.0f} GiB free for the home",
-        "" if free >= MIN_FREE_GIB else f"free {MIN_FREE_GIB} GiB or use another ISS_HOME",
-    )
+    data = settings.warehouse.data_path
+    # whoever opens the warehouse says that the folder is missing
+    if data is not None and Path(data).is_dir():
+        yield _room(
+            Path(data), "data folder", "move its files to a larger disk that is mounted at the same path"
+        )
     if home.exists() and home.stat().st_mode & 0o077:
         yield Finding("warn", "home", "other users of this machine can read it", f"chmod 700 {home.name}")
     warehouse = Warehouse(settings.warehouse_path, settings.warehouse)

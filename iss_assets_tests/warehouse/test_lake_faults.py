@@ -6,6 +6,7 @@ process goes on as soon as it is mended.
 
 from __future__ import annotations
 
+import os
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,8 +16,9 @@ from pathlib import Path
 import pyarrow as arrow
 import pytest
 
+from iss_assets.cli.doctor import _home as look_at_home
 from iss_assets.schemas.modeling import CvSplits
-from iss_assets.settings import WarehouseSettings
+from iss_assets.settings import Settings, WarehouseSettings
 from iss_assets.warehouse.database import Warehouse, WarehouseError
 from iss_assets.warehouse.errors import WarehouseAway
 from iss_assets.warehouse.maintenance import maintain
@@ -141,3 +143,24 @@ def test_nothing_is_written_into_what_is_left_of_a_data_folder_that_was_unmounte
     assert names(lake) == ["old-0", "old-1"]
     lake.replace(CvSplits, splits("new", 3), {})
     assert names(lake) == ["new-0", "new-1", "new-2"]
+
+
+def test_iss_doctor_says_how_much_room_the_data_folder_has_and_whether_it_can_be_written_to(
+    lake: Warehouse, shared: WarehouseSettings
+) -> None:
+    settings, folder = Settings(home=lake.path.parent, warehouse=shared), folder_of(lake)
+
+    def found() -> list[tuple[str, str, str]]:
+        return [
+            (f.state, f.subject, f.text.partition("free for the ")[2])
+            for f in look_at_home(settings)
+            if "data folder" in f.subject + f.text
+        ]
+
+    ((state, *room),) = found()
+    assert state in ("ok", "warn") and room == ["disk", "data folder"]
+    if os.geteuid():
+        # root may write anyway
+        folder.chmod(0o500)
+        assert found() == [("fail", "data folder", "")]
+        folder.chmod(0o700)
