@@ -169,7 +169,7 @@ def _require_data_folder(connection: duckdb.DuckDBPyConnection, settings: Wareho
         return
     named = connection.execute(f"select coalesce(sum(file_count), 0) from ducklake_table_info('{DATABASE}')")
     if named.fetchall() != [(0,)]:
-        raise WarehouseError(NOT_MOUNTED)
+        raise WarehouseAway(NOT_MOUNTED)
 
 
 def has_entries(settings: WarehouseSettings) -> bool:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from iss_assets.settings import WarehouseSettings
-from iss_assets.warehouse.errors import WarehouseError
+from iss_assets.warehouse.errors import WarehouseAway
 from iss_assets.warehouse.lake import DATA_FOLDER, NOT_MOUNTED, has_entries
 from iss_assets.warehouse.lake_catalog import value
 
@@ -50,14 +50,14 @@ def folder_problems(outcome: str = "nothing was written") -> Iterator[None]:
 
     Raises
     ------
-    WarehouseError
+    WarehouseAway
         With what the system says: the disk is full, the folder is read-only.
     """
     try:
         yield
     except OSError as error:
         why = error.strerror or type(error).__name__
-        raise WarehouseError(f"{DATA_FOLDER}, cannot be used: {why}; {outcome}") from None
+        raise WarehouseAway(f"{DATA_FOLDER}, cannot be used: {why}; {outcome}") from None
 
 
 def folder_with_files(settings: WarehouseSettings, session: Any) -> tuple[int, int]:
@@ -65,13 +65,13 @@ def folder_with_files(settings: WarehouseSettings, session: Any) -> tuple[int, i
 
     Raises
     ------
-    WarehouseError
+    WarehouseAway
         If it is not there, or is empty while the catalog names files: written into it, they would be on this host only.
     """
     if not has_entries(settings) and value(
         session, "select exists (select from ducklake_data_file where end_snapshot is null)"
     ):
-        raise WarehouseError(NOT_MOUNTED)
+        raise WarehouseAway(NOT_MOUNTED)
     Path(str(settings.data_path)).mkdir(parents=True, exist_ok=True, mode=0o700)
     return _known_by(settings)
 
@@ -81,11 +81,11 @@ def require_same_folder(settings: WarehouseSettings, folder: tuple[int, int]) ->
 
     Raises
     ------
-    WarehouseError
+    WarehouseAway
         If it was unmounted or mounted anew: what has been written meanwhile may be elsewhere.
     """
     if _known_by(settings) != folder:
-        raise WarehouseError(
+        raise WarehouseAway(
             f"{DATA_FOLDER}, was unmounted or mounted anew while it was written to; nothing was written"
         )
 

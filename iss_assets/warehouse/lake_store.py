@@ -85,7 +85,7 @@ class _LakeOpening:
                 f"the connection to {store.name} was lost: Postgres was restarted, or the network is away; {self._outcome}"
             )
         if str(store.settings.data_path) in str(error):
-            return WarehouseError(f"{explained(error, store.settings)}; {self._outcome}")
+            return WarehouseAway(f"{explained(error, store.settings)}; {self._outcome}")
         return error
 
     def close(self) -> None:
@@ -159,7 +159,7 @@ class LakeStore:
         ------
         AnotherStudy
             If the warehouse is of another study than the home.
-        WarehouseError
+        WarehouseAway
             If the data folder is not there.
         """
         with self.catalog.locked(_WRITER, self.settings.lock_timeout_s) as session:

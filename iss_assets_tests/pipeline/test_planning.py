@@ -145,6 +145,8 @@ def test_going_back_to_an_earlier_state_is_run_again() -> None:
         (["LockTimeout"], True),
         (["OSError"], True),
         (["MemoryError"], True),
+        (["WarehouseAway"], True),
+        (["WarehouseError"], False),
         (["InvalidTable"], False),
         (["KeyError", "TypeError"], False),
         (["KeyError", "OSError"], True),

@@ -19,7 +19,7 @@ import pytest
 from iss_assets.cli.doctor import _home as look_at_home
 from iss_assets.schemas.modeling import CvSplits
 from iss_assets.settings import Settings, WarehouseSettings
-from iss_assets.warehouse.database import Warehouse, WarehouseError
+from iss_assets.warehouse.database import Warehouse
 from iss_assets.warehouse.errors import WarehouseAway
 from iss_assets.warehouse.maintenance import maintain
 from iss_assets_tests.lakes import database_of, unnamed_files
@@ -99,7 +99,7 @@ def test_a_data_folder_that_is_full_loses_nothing_and_maintenance_removes_what_w
     lake: Warehouse,
 ) -> None:
     many = arrow.concat_tables([splits(f"p{number * 7919 % 99991:05}", 20) for number in range(400)])
-    with no_file_larger_than(4096), pytest.raises(WarehouseError, match=SETTING) as told:
+    with no_file_larger_than(4096), pytest.raises(WarehouseAway, match=SETTING) as told:
         lake.replace(CvSplits, many, {})
     assert "File too large; nothing was written" in str(told.value)
     assert str(folder_of(lake)) not in str(told.value)
@@ -116,7 +116,7 @@ def test_a_commit_whose_second_names_cannot_be_made_is_not_carried_out(lake: War
     if in_the_way.is_dir():
         in_the_way.rmdir()
     in_the_way.touch()
-    with pytest.raises(WarehouseError, match=rf"{SETTING}, cannot be used: .*; nothing was written") as told:
+    with pytest.raises(WarehouseAway, match=rf"{SETTING}, cannot be used: .*; nothing was written") as told:
         lake.replace(CvSplits, splits("new", 3), {})
     assert str(folder_of(lake)) not in str(told.value)
     assert names(lake) == ["old-0", "old-1"]
@@ -129,12 +129,12 @@ def test_nothing_is_written_into_what_is_left_of_a_data_folder_that_was_unmounte
     lake: Warehouse, tmp_path: Path
 ) -> None:
     folder, elsewhere = folder_of(lake), tmp_path / "elsewhere"
-    with pytest.raises(WarehouseError, match=rf"{SETTING}, was unmounted"), lake.write() as writer:
+    with pytest.raises(WarehouseAway, match=rf"{SETTING}, was unmounted"), lake.write() as writer:
         writer.replace(CvSplits, splits("new", 3), {})
         folder.rename(elsewhere)
         folder.mkdir()
     for use in (lambda: lake.replace(CvSplits, splits("new", 3), {}), lambda: names(lake)):
-        with pytest.raises(WarehouseError, match=SETTING) as told:
+        with pytest.raises(WarehouseAway, match=SETTING) as told:
             use()
         assert str(folder) not in str(told.value)
     assert list(folder.iterdir()) == [], "this host's own disk, which other hosts do not see"
