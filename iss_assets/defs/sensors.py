@@ -118,6 +118,9 @@ def _study_sensor(settings: Settings) -> dg.SensorDefinition:
         if context.repository_def is not None:
             close_gone(warehouse.warehouse(), known_of(context.repository_def, state.enrolled))
         decision = plan(state, time.time(), current.sensors)
+        if decision.requests:
+            # else each would be an attempt that cannot succeed, and after a few the patient is given up
+            warehouse.warehouse().require_room()
         reads = {
             request.subject: hand_over(folder, current, request.partition)
             for request in decision.requests

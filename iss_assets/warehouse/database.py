@@ -196,6 +196,16 @@ class Warehouse:
         """Return the bytes that the tables take."""
         return self.store.size()
 
+    def require_room(self) -> None:
+        """Check that a shared warehouse can be written to.
+
+        Raises
+        ------
+        WarehouseError
+            If it cannot; the message says why.
+        """
+        self.store.require_room()
+
     @contextmanager
     def read(self, threads: int | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
         """Open a read-only connection to a consistent state.

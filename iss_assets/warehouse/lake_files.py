@@ -40,6 +40,7 @@ join ducklake_schema as s using (schema_id)
 """
 """Every file that the catalog names, of any snapshot."""
 _FOLDER: Final = ".committing"
+_LEAST_ROOM: Final = 64 * 2**20
 _MADE_AT: Final = re.compile(r"^ducklake-([0-9a-f]{8})-([0-9a-f]{4})-7")
 """DuckLake names a file by the time in milliseconds (UUID version 7)."""
 
@@ -74,6 +75,23 @@ def folder_with_files(settings: WarehouseSettings, session: Any) -> tuple[int, i
         raise WarehouseAway(NOT_MOUNTED)
     Path(str(settings.data_path)).mkdir(parents=True, exist_ok=True, mode=0o700)
     return _known_by(settings)
+
+
+def require_room(settings: WarehouseSettings, session: Any) -> None:
+    """Check that the data folder is there, can be written to, and has room.
+
+    Raises
+    ------
+    WarehouseAway
+        If not.
+    """
+    data = Path(str(settings.data_path))
+    with folder_problems():
+        folder_with_files(settings, session)
+        if not os.access(data, os.W_OK):
+            raise WarehouseAway(f"{DATA_FOLDER}, is not writable")
+        if shutil.disk_usage(data).free < _LEAST_ROOM:
+            raise WarehouseAway(f"{DATA_FOLDER}, is full: less than {_LEAST_ROOM >> 20} MiB are free")
 
 
 def require_same_folder(settings: WarehouseSettings, folder: tuple[int, int]) -> None:

@@ -31,6 +31,7 @@ from iss_assets.warehouse.lake_files import (
     folder_with_files,
     forget_second_names,
     put_back_missing,
+    require_room,
     require_same_folder,
 )
 from iss_assets.warehouse.lake_study import require_study
@@ -141,6 +142,12 @@ class LakeStore:
                 "select coalesce(sum(file_size_bytes), 0) from ducklake_data_file where end_snapshot is null"
             )
         )
+
+    def require_room(self) -> None:
+        """Check that the data folder is there, can be written to, and has room for a patient's rows."""
+        if self.exists():
+            with self.catalog.asking() as session:
+                require_room(self.settings, session)
 
     @contextmanager
     def turn(self, *, exclusive: bool) -> Iterator[None]:

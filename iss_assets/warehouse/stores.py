@@ -75,6 +75,15 @@ class Store(Protocol):
     def size(self) -> int:
         """Return the bytes that the tables take."""
 
+    def require_room(self) -> None:
+        """Check that a shared warehouse can be written to; a file's disk is the home's.
+
+        Raises
+        ------
+        WarehouseError
+            If it cannot; the message says why.
+        """
+
     def turn(self, *, exclusive: bool) -> AbstractContextManager[None]:
         """Wait for the turn of a reader, or of the one writer, and keep it while the block runs."""
 

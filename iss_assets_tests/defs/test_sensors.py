@@ -26,9 +26,12 @@ from iss_assets.intake.folder import StudyFolderError
 from iss_assets.pipeline.observing import observe
 from iss_assets.pipeline.planning import MARTS, STUDY, Plan, Request
 from iss_assets.pipeline.run_history import STATE_TAG, SUBJECT_TAG, backfilled_patients, errors_of
-from iss_assets.settings import Settings
+from iss_assets.schemas.modeling import CvSplits
+from iss_assets.settings import Settings, WarehouseSettings
 from iss_assets.warehouse.database import Warehouse
+from iss_assets.warehouse.errors import WarehouseAway
 from iss_assets_tests.intake.conftest import ENROLLMENT_HEADER, SURVEY_HEADER
+from iss_assets_tests.warehouse.test_database import splits
 
 AN_HOUR_AGO = time.time() - 3600
 
@@ -239,6 +242,20 @@ def test_a_failed_run_waits_and_is_tried_again_under_another_key(
     again = {r.tags[SUBJECT_TAG]: r for r in site.tick().run_requests or ()}["0001"]
     assert again.tags[STATE_TAG] == first.tags[STATE_TAG]
     assert again.run_key == f"0001:{first.tags[STATE_TAG]}:{run.run_id[:8]}"
+
+
+def test_no_attempt_is_wasted_while_the_data_folder_of_a_shared_warehouse_cannot_be_written_to(
+    site: Site, shared: WarehouseSettings, tmp_path: Path
+) -> None:
+    Warehouse(site.settings().warehouse_path, shared).replace(CvSplits, splits("a"), {})
+    folder, elsewhere = Path(str(shared.data_path)), tmp_path / "elsewhere"
+    folder.rename(elsewhere)
+    folder.mkdir()
+    with pytest.raises(WarehouseAway, match="ISS_WAREHOUSE__DATA_PATH"):
+        site.tick()
+    folder.rmdir()
+    elsewhere.rename(folder)
+    assert {"0001", "0002"} <= set(site.subjects())
 
 
 def test_a_fault_of_the_program_is_not_tried_again_until_something_changes(
