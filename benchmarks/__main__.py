@@ -47,6 +47,7 @@ def jobs(clips: str | None, tiny: bool) -> dict[str, list[str]]:
         "cluster",
         "lake_faults",
         "shared_writers",
+        "history_connections",
         "features",
         "incremental",
         "scale",

@@ -1,15 +1,15 @@
 """What it costs that Dagster opens a connection to Postgres for every statement, and what one that stays open saves.
 
-Usage: python benchmarks/history_connections.py [ROUNDS]
+    python -m benchmarks.history_connections [--rounds 8]
 
 Both ways take turns in one process on one server. Printed are ratios: statements per second, time of a small run, connections per run.
 """
 
 from __future__ import annotations
 
+import argparse
 import logging
 import statistics
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -61,8 +61,13 @@ def open_instance(url: str, storage: str, opened: Counter[str], name: str) -> dg
     return instance
 
 
-def main(rounds: int) -> None:
+def main() -> None:
     """Print both ways, and their ratios."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=8)
+    rounds: int = parser.parse_args().rounds
     logging.disable(logging.CRITICAL)
     definitions = dg.Definitions(assets=[first, second], asset_checks=[fine])
     job = definitions.resolve_implicit_global_asset_job_def()
@@ -96,4 +101,4 @@ def main(rounds: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 8)
+    main()
