@@ -27,7 +27,6 @@ import json
 import time
 import uuid
 from collections.abc import Collection, Mapping, Sequence
-from functools import cache
 from importlib import metadata
 from typing import Any, Final, Self
 
@@ -99,9 +98,8 @@ CELERY: Final[Mapping[str, Any]] = {
 """Settings of Celery, the same in the daemon and in the workers."""
 
 
-@cache
 def _version() -> str:
-    """Return a hash of this code and of the settings that decide about results."""
+    """Return a hash of this code and of the settings that decide about results, as they are now: it takes a millisecond."""
     settings = Settings()
     parts = {
         **code_versions(settings),

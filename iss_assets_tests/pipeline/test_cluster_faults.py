@@ -302,10 +302,7 @@ def test_a_worker_with_other_code_or_settings_gets_no_runs_and_the_doctor_names_
     def queue_with(name: str, value: str) -> str:
         with monkeypatch.context() as patched:
             patched.setenv(name, value)
-            cluster_launcher._version.cache_clear()
-            found = queue_of("dagster")
-        cluster_launcher._version.cache_clear()
-        return found
+            return queue_of("dagster")
 
     assert queue_with("ISS_RUN__THREADS", "3") == queue_of("dagster"), "it decides about no result"
     other = queue_with("ISS_VIDEO__MAX_SECONDS", "60")
