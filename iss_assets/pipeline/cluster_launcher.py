@@ -27,7 +27,6 @@ import json
 import time
 import uuid
 from collections.abc import Collection, Mapping, Sequence
-from importlib import metadata
 from typing import Any, Final, Self
 
 import dagster as dg
@@ -43,6 +42,7 @@ from redis.exceptions import RedisError
 from iss_assets.pipeline.cluster import DEFAULT_QUEUE, QUEUE_TAG, QUEUES
 from iss_assets.pipeline.run_history import RETRY_NUMBER_TAG
 from iss_assets.settings import Settings
+from iss_assets.version import package_version
 from iss_assets.warehouse.ledger import code_versions
 from iss_assets.warehouse.migration import SCHEMA_VERSION
 
@@ -103,7 +103,7 @@ def _version() -> str:
     settings = Settings()
     parts = {
         **code_versions(settings),
-        "package": metadata.version("iss-assets"),
+        "package": package_version(),
         "schema": str(SCHEMA_VERSION),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:8]

@@ -34,6 +34,7 @@ from iss_assets.schemas.check_ins import CHECK_INS
 from iss_assets.schemas.external import EXTERNAL
 from iss_assets.settings import Settings
 from iss_assets.synthetic.marker import is_sample_study
+from iss_assets.version import package_version
 from iss_assets.warehouse.database import Warehouse
 
 PACKAGES = (
@@ -81,7 +82,7 @@ def _page(name: str, text: str, **more: Any) -> dict[str, Any]:
         "kinds": {"python", "html"},
         "owners": OWNERS,
         # pages are made of many templates and figures: the release tells them apart
-        "code_version": metadata.version("iss-assets"),
+        "code_version": package_version(),
         **more,
     }
 

@@ -21,6 +21,7 @@ from iss_assets.privacy.release.tables import Withheld, WrittenTable
 from iss_assets.privacy.sharing import Sharing
 from iss_assets.protocol import terms
 from iss_assets.settings import ReleaseSettings, Settings
+from iss_assets.version import package_version
 from iss_assets.warehouse.export import (
     SourceColumn,
     TableSource,
@@ -447,7 +448,7 @@ def ro_crate(d: Description, files: Sequence[Path]) -> dict[str, Any]:
                 "@id": "#software",
                 "@type": "SoftwareApplication",
                 "name": "iss-assets",
-                "version": metadata.version("iss-assets"),
+                "version": package_version(),
             },
             *parts,
         ],

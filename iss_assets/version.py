@@ -1,0 +1,21 @@
+"""The version of this package that is installed."""
+
+from __future__ import annotations
+
+from importlib import metadata
+
+
+def package_version() -> str:
+    """Return the version that was installed, whatever folder a process was started in.
+
+    A checkout in which a wheel of an earlier version was built keeps an ``egg-info`` folder, which Python finds first where the
+    current folder is on its path (``python -m``). It lists no installed files, as an installation does.
+
+    Raises
+    ------
+    importlib.metadata.PackageNotFoundError
+        If the package is not installed.
+    """
+    name = "iss-assets"
+    found = metadata.distributions(name=name)
+    return next((each.version for each in found if each.read_text("RECORD")), metadata.version(name))
