@@ -32,6 +32,7 @@ from iss_assets.pipeline.cluster import GPU_QUEUE, QUEUES, missing_packages
 from iss_assets.privacy.one_study import is_of_this_study
 from iss_assets.privacy.register import open_study
 from iss_assets.settings import Settings
+from iss_assets.version import installed_version
 from iss_assets.warehouse.database import KeyProblem, Warehouse, WarehouseError
 from iss_assets.warehouse.engine import encryption_library, is_encrypted
 from iss_assets.warehouse.keys import configured_key
@@ -110,7 +111,7 @@ def _packages(settings: Settings) -> Iterator[Finding]:
     if missing:
         yield Finding("fail", "packages", f"missing: {', '.join(missing)}", FIX_PACKAGES)
     else:
-        yield Finding("ok", "packages", ", ".join(f"{n} {metadata.version(n)}" for n in PACKAGES))
+        yield Finding("ok", "packages", ", ".join(f"{n} {installed_version(n)}" for n in PACKAGES))
     try:
         import mediapipe  # noqa: F401
     except ImportError as error:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import ast
 import sys
 from contextlib import nullcontext
-from importlib import import_module, metadata
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,6 +20,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from iss_assets.loading import quick_loading
+from iss_assets.version import installed_version
 
 COMMANDS = (
     "sample-study",
@@ -98,7 +99,7 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"iss-assets {metadata.version('iss-assets')}")
+        typer.echo(f"iss-assets {installed_version()}")
         raise typer.Exit
 
 

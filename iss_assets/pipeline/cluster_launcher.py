@@ -42,7 +42,7 @@ from redis.exceptions import RedisError
 from iss_assets.pipeline.cluster import DEFAULT_QUEUE, QUEUE_TAG, QUEUES
 from iss_assets.pipeline.run_history import RETRY_NUMBER_TAG
 from iss_assets.settings import Settings
-from iss_assets.version import package_version
+from iss_assets.version import installed_version
 from iss_assets.warehouse.ledger import code_versions
 from iss_assets.warehouse.migration import SCHEMA_VERSION
 
@@ -103,7 +103,7 @@ def _version() -> str:
     settings = Settings()
     parts = {
         **code_versions(settings),
-        "package": package_version(),
+        "package": installed_version(),
         "schema": str(SCHEMA_VERSION),
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:8]

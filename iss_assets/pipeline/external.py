@@ -15,7 +15,6 @@ import tomllib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
@@ -47,6 +46,7 @@ from iss_assets.schemas.external import EXTERNAL, SAME_ANSWERS, SAME_FILE
 from iss_assets.schemas.operations import Extractions
 from iss_assets.settings import Settings, TrainingSettings
 from iss_assets.synthetic.marker import is_sample_study
+from iss_assets.version import installed_version
 from iss_assets.warehouse.database import KeyProblem, Replacement, Warehouse
 from iss_assets.warehouse.engine import is_encrypted
 from iss_assets.warehouse.ledger import (
@@ -276,7 +276,7 @@ def validate_externally(
         ]
     )
     invented = is_sample_study(settings.study)
-    versions = {name: metadata.version(name) for name in ("iss-assets", "scikit-learn", "torch")}
+    versions = {name: installed_version(name) for name in ("iss-assets", "scikit-learn", "torch")}
     if clinic_page is not None:
         log("check-ins: the clinic's questions")
         asked = replace(check_ins_here, splits=pd.DataFrame({"patient_id": patients, "split": 1}))

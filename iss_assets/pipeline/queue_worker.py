@@ -129,9 +129,14 @@ class _End:
         queues = [*consumer.app.amqp.queues.consume_from]
         for name in queues:
             consumer.call_soon(consumer.cancel_task_queue, name)
-        while any(map(consumer.task_consumer.consuming_from, queues)) or state.reserved_requests:
+        while state.reserved_requests or self._takes_from(queues):
             time.sleep(_LOOK_S)
         state.should_stop = EX_OK
+
+    def _takes_from(self, queues: Sequence[str]) -> bool:
+        # there is none while the broker is away
+        taker = self._consumer.task_consumer
+        return taker is not None and any(map(taker.consuming_from, queues))
 
 
 def _start_process(**_: Any) -> None:

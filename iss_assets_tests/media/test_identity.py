@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from iss_assets.media.face_networks import (
     weights_file,
 )
 from iss_assets.media.identity import (
+    MIN_FACES,
     FaceMoments,
     PatientFace,
     align_face,
@@ -321,3 +323,8 @@ def test_in_a_study_of_a_thousand_patients_the_two_who_are_one_person_are_found(
         faces += faces_of_patient(f"{number:04}", videos, SETTINGS)
     assert len(faces) == 1000
     assert [shared.patients for shared in shared_faces(faces, 0.45)] == [("0017", "0800")]
+
+
+def test_the_summary_of_faces_compares_the_moments_that_the_distances_compare() -> None:
+    model = Path(__file__).resolve().parents[2] / "dbt_like_sql" / "marts" / "identity_over_time.sql"
+    assert set(re.findall(r"faces >= (\d+)", model.read_text("utf-8"))) == {str(MIN_FACES)}

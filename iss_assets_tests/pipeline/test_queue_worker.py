@@ -2,8 +2,10 @@
 
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -111,6 +113,15 @@ def queue(
         yield Queue(settings, instance)
 
 
+@contextmanager
+def at_work(queue: Queue, log: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """Run a worker that executes a run which goes on until it is released."""
+    with running(log, "iss", "worker", "--at-once", "1") as worker:
+        held = queue.launch(held_job)
+        wait_for(lambda: queue.run(held).status == dg.DagsterRunStatus.STARTED, worker, log)
+        yield worker, held
+
+
 def test_words_never_run_in_a_process_that_has_extracted_nor_the_other_way_round(
     tmp_path: Path, queue: Queue
 ) -> None:
@@ -144,16 +155,13 @@ def test_a_run_says_which_task_it_is_before_any_worker_can_begin_it(queue: Queue
 def test_a_worker_that_is_told_to_end_finishes_its_run_which_nobody_takes_for_gone_and_begins_no_other(
     tmp_path: Path, queue: Queue
 ) -> None:
-    log = tmp_path / "worker.log"
-    with running(log, "iss", "worker", "--at-once", "1") as worker:
-        held = queue.launch(held_job)
-        wait_for(lambda: queue.run(held).status == dg.DagsterRunStatus.STARTED, worker, log)
+    with at_work(queue, tmp_path / "worker.log") as (worker, held):
         worker.send_signal(signal.SIGTERM)
         until = time.monotonic() + 2 * SILENT_S
         other = queue.launch(patient_job)
         while time.monotonic() < until:
             assert queue.health(held) == "RUNNING"
-            assert worker.poll() is None, log.read_text()
+            assert worker.poll() is None
             time.sleep(0.5)
         assert queue.launcher.workers.waiting() == 1, "the other one stays in the queue"
         (queue.settings.home / RELEASE).touch()
@@ -167,10 +175,7 @@ def test_a_worker_that_is_told_to_end_finishes_its_run_which_nobody_takes_for_go
 def test_a_second_signal_ends_a_worker_at_once_and_its_run_is_taken_for_gone(
     tmp_path: Path, queue: Queue
 ) -> None:
-    log = tmp_path / "worker.log"
-    with running(log, "iss", "worker", "--at-once", "1") as worker:
-        held = queue.launch(held_job)
-        wait_for(lambda: queue.run(held).status == dg.DagsterRunStatus.STARTED, worker, log)
+    with at_work(queue, tmp_path / "worker.log") as (worker, held):
         worker.send_signal(signal.SIGINT)
         time.sleep(1)
         worker.send_signal(signal.SIGTERM)

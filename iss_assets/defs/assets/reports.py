@@ -3,7 +3,6 @@
 What a page says and how it looks is decided in ``iss_assets.reports``.
 """
 
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +33,7 @@ from iss_assets.schemas.check_ins import CHECK_INS
 from iss_assets.schemas.external import EXTERNAL
 from iss_assets.settings import Settings
 from iss_assets.synthetic.marker import is_sample_study
-from iss_assets.version import package_version
+from iss_assets.version import installed_version
 from iss_assets.warehouse.database import Warehouse
 
 PACKAGES = (
@@ -82,7 +81,7 @@ def _page(name: str, text: str, **more: Any) -> dict[str, Any]:
         "kinds": {"python", "html"},
         "owners": OWNERS,
         # pages are made of many templates and figures: the release tells them apart
-        "code_version": package_version(),
+        "code_version": installed_version(),
         **more,
     }
 
@@ -132,7 +131,7 @@ def report_inputs(store: Warehouse, settings: Settings) -> StudyReportInputs:
         settings=settings.model_dump(mode="json"),
         evaluation_settings=settings.evaluation,
         invented=is_sample_study(settings.study),
-        versions={name: metadata.version(name) for name in PACKAGES},
+        versions={name: installed_version(name) for name in PACKAGES},
         **{
             table: whole(table)
             for table in (
@@ -176,7 +175,7 @@ def clinic_report(warehouse: WarehouseResource) -> dg.MaterializeResult:
         {table.__table__: store.query(f"select * from {table.__table__}") for table in CHECK_INS},
         settings.check_ins,
         invented=is_sample_study(settings.study),
-        versions={name: metadata.version(name) for name in ("iss-assets", "scikit-learn")},
+        versions={name: installed_version(name) for name in ("iss-assets", "scikit-learn")},
     )
     path = write_clinic_report(inputs, settings.reports_dir / "clinic_report.html")
     return dg.MaterializeResult(metadata=link(path, settings))

@@ -21,7 +21,7 @@ from iss_assets.privacy.release.tables import Withheld, WrittenTable
 from iss_assets.privacy.sharing import Sharing
 from iss_assets.protocol import terms
 from iss_assets.settings import ReleaseSettings, Settings
-from iss_assets.version import package_version
+from iss_assets.version import installed_version
 from iss_assets.warehouse.export import (
     SourceColumn,
     TableSource,
@@ -125,7 +125,7 @@ def check_facts(settings: ReleaseSettings) -> None:
 
 def software() -> str:
     """Return the name and version of this program."""
-    return f"iss-assets {metadata.version('iss-assets')}"
+    return f"iss-assets {installed_version()}"
 
 
 def summary_of(d: Description) -> str:
@@ -448,7 +448,7 @@ def ro_crate(d: Description, files: Sequence[Path]) -> dict[str, Any]:
                 "@id": "#software",
                 "@type": "SoftwareApplication",
                 "name": "iss-assets",
-                "version": package_version(),
+                "version": installed_version(),
             },
             *parts,
         ],
