@@ -97,9 +97,8 @@ def check_in_inputs(
         face = face_shapes(connection, faces or FaceSettings())
         if len(face):
             measures["face"] = face
-        quality = quality_measures(
-            _frame(connection, "select * from video_quality where usable order by patient_id, video_id")
-        )
+        usable = _frame(connection, "select * from video_quality where usable order by patient_id, video_id")
+        quality = quality_measures(usable)
         if len(quality):
             measures["quality"] = quality
         people = _frame(
@@ -113,6 +112,7 @@ def check_in_inputs(
             _frame(connection, "select * from cv_splits order by patient_id, split"),
             measures,
             _series(connection, faces or FaceSettings(), settings or CheckInSettings()),
+            usable[["video_id", "flags", "moments"]],
         )
 
 

@@ -21,7 +21,7 @@ from iss_assets.evaluation.permutation import least_sign_flip_p, sign_flip_p
 from iss_assets.evaluation.verdicts import verdict
 from iss_assets.protocol.flags import FLAGS
 from iss_assets.schemas.evaluation import AttentionShortcuts
-from iss_assets.settings import EvaluationSettings
+from iss_assets.settings import CheckInSettings, EvaluationSettings
 
 SHORTCUTS: Final = ("glare", "signage", "dark", "grainy", "blurred")
 """Flags that are about the room and the phone, and hold for stretches of a video."""
@@ -70,6 +70,33 @@ def attention_shortcuts(
     pyarrow.Table
         ``attention_shortcuts``: a row for each experiment and each of the `SHORTCUTS` that a video can tell about.
     """
+    return AttentionShortcuts.from_rows(shortcut_rows(attention, video_quality, ["experiment"], settings))
+
+
+def shortcut_rows(
+    attention: pd.DataFrame,
+    video_quality: pd.DataFrame,
+    keys: Sequence[str],
+    settings: EvaluationSettings | CheckInSettings,
+) -> list[dict[str, Any]]:
+    """Compare attention with chance as `attention_shortcuts` does, for whatever the columns `keys` tell apart.
+
+    Parameters
+    ----------
+    attention : pandas.DataFrame
+        `keys`, ``patient_id``, ``video_id``, ``start_s``, ``end_s``, ``attention``.
+    video_quality : pandas.DataFrame
+        As of `attention_shortcuts`.
+    keys : sequence of str
+        Columns that name a model. Holm's correction is over all models and flags.
+    settings : EvaluationSettings or CheckInSettings
+        As of `attention_shortcuts`.
+
+    Returns
+    -------
+    list of dict
+        `keys`, ``flag``, and the columns of ``attention_shortcuts`` after it.
+    """
     flagged = {
         r.video_id: {
             flag: spans
@@ -81,13 +108,13 @@ def attention_shortcuts(
         for r in rows_of(video_quality)
     }
     videos: list[dict[str, Any]] = []
-    for (experiment, patient, video), own in attention.groupby(["experiment", "patient_id", "video_id"]):
+    for (*model, patient, video), own in attention.groupby([*keys, "patient_id", "video_id"]):
         for flag, spans in flagged.get(video, {}).items():
             inside = covered(own["start_s"].to_numpy(float), own["end_s"].to_numpy(float), spans) >= 0.5
             if inside.any() and not inside.all():
                 videos.append(
                     {
-                        "experiment": experiment,
+                        **dict(zip(keys, model, strict=True)),
                         "flag": flag,
                         "patient_id": patient,
                         "attention": float(own["attention"].to_numpy(float) @ inside),
@@ -95,10 +122,10 @@ def attention_shortcuts(
                     }
                 )
     if not videos:
-        return AttentionShortcuts.from_rows([])
+        return []
     rows = [
-        _row(str(experiment), str(flag), own, settings)
-        for (experiment, flag), own in pd.DataFrame(videos).groupby(["experiment", "flag"])
+        {**dict(zip([*keys, "flag"], named, strict=True)), **_row(own, settings)}
+        for named, own in pd.DataFrame(videos).groupby([*keys, "flag"])
     ]
     p = [row["p_value"] for row in rows]
     least = [row.pop("p_least") for row in rows]
@@ -111,10 +138,10 @@ def attention_shortcuts(
             row["p_least_holm"],
             settings.alpha,
         )
-    return AttentionShortcuts.from_rows(rows)
+    return rows
 
 
-def _row(experiment: str, flag: str, videos: pd.DataFrame, settings: EvaluationSettings) -> dict[str, Any]:
+def _row(videos: pd.DataFrame, settings: EvaluationSettings | CheckInSettings) -> dict[str, Any]:
     patients = videos.groupby("patient_id")[["attention", "chance"]].mean()
     difference = (patients["attention"] - patients["chance"]).to_numpy(float)
     interval = bca_interval(
@@ -125,8 +152,6 @@ def _row(experiment: str, flag: str, videos: pd.DataFrame, settings: EvaluationS
         seed=settings.seed,
     )
     return {
-        "experiment": experiment,
-        "flag": flag,
         "patients": len(patients),
         "videos": len(videos),
         "attention": float(patients["attention"].mean()),

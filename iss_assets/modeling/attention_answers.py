@@ -62,16 +62,38 @@ class Attentive:
 
     def predict(self, x: Series) -> Array:
         """Predict answers from the series of videos, (n,); of a video of which nothing is known, the mean answer."""
+        return self.read(x)[0]
+
+    def read(self, x: Series) -> tuple[Array, Array]:
+        """Predict answers, and say where the network looked.
+
+        Parameters
+        ----------
+        x : Series
+            Videos.
+
+        Returns
+        -------
+        predicted : ndarray, (n,)
+            As of `predict`.
+        attention : ndarray, (rows of `x`,)
+            Adds up to 1 over the instances of each video; NaN for an instance that was not read: of which nothing is known, or
+            if there was nothing to learn from.
+        """
+        attention = np.full(len(x.values), np.nan)
+        rows = np.flatnonzero(x.known())
         x = x.without_empty()
         predicted = np.full(len(x), self.start)
         seen = np.flatnonzero(x.lengths > 0)
         if not self.arrays or not len(seen):
-            return predicted
+            return predicted, attention
         network = AnswerNetwork(x.values.shape[1], self.over_time)
         network.load_state_dict({name: torch.from_numpy(values) for name, values in self.arrays.items()})
-        scaled = _scaled(x[seen], self.center, self.scale)
-        predicted[seen] += self.spread * _numbers(network, scaled, np.arange(len(seen)))
-        return predicted
+        numbers, attention[rows] = _read(
+            network, _scaled(x[seen], self.center, self.scale), np.arange(len(seen))
+        )
+        predicted[seen] += self.spread * numbers
+        return predicted, attention
 
 
 def fit_attention(
@@ -148,18 +170,20 @@ def _train(
                 loss.backward()
                 optimizer.step()
         if held is not None:
-            predicted.append(_numbers(network, x, held))
+            predicted.append(_read(network, x, held)[0])
     return network, predicted
 
 
 @torch.inference_mode()
-def _numbers(network: AnswerNetwork, x: Series, videos: Integers) -> Array:
+def _read(network: AnswerNetwork, x: Series, videos: Integers) -> tuple[Array, Array]:
+    """Return the numbers of some videos, and the attention to each of their instances, one video after the other."""
     found = []
     with one_thread():
         for batch in np.split(videos, range(PREDICTION_BATCH, len(videos), PREDICTION_BATCH)):
             own = x[batch]
-            found.append(network(torch.from_numpy(own.values), torch.from_numpy(own.lengths)).numpy())
-    return np.concatenate(found).astype(np.float64)
+            found.append(network.read(torch.from_numpy(own.values), torch.from_numpy(own.lengths)))
+    numbers, attention = (torch.cat(parts).double().numpy() for parts in zip(*found, strict=True))
+    return numbers, attention
 
 
 def _scaled(x: Series, center: NDArray[np.float32], scale: NDArray[np.float32]) -> Series:

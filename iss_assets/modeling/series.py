@@ -56,9 +56,14 @@ class Series:
             found[video] = _ratio(total, count)
         return found
 
+    def known(self) -> np.ndarray:
+        """Return of which instances anything is known, bool (rows,)."""
+        found: np.ndarray = ~np.isnan(self.values).all(axis=1)
+        return found
+
     def without_empty(self) -> Series:
         """Leave out instances of which nothing is known; a video may keep none."""
-        kept = ~np.isnan(self.values).all(axis=1)
+        kept = self.known()
         if kept.all():
             return self
         before = np.concatenate([[0], np.cumsum(kept)])

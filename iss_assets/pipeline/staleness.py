@@ -665,6 +665,7 @@ _SHOWN = (
     "patient_accuracy",
     "experiment_results",
     "check_in_claims",
+    "check_in_attention",
     "external_results",
 )
 """Tables that the pages are made from."""

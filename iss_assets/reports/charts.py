@@ -790,7 +790,12 @@ def video_curves(
         What a screen reader says instead of the chart.
     """
     width, band, row_height = 720.0, 68.0, 16.0
-    left = max(118.0, *(16 + 5.9 * len(row.title) for row in rows), 0.0)
+    left = max(
+        118.0,
+        *(16 + 5.9 * len(row.title) for row in rows),
+        # beside the numbers of the scale
+        *(40 + 5.9 * len(track.title) for track in tracks),
+    )
     seconds = max(duration, *times, 0.1) if times else max(duration, 0.1)
     top, body = 8.0, []
     for track in tracks:

@@ -17,6 +17,7 @@ from iss_assets.evaluation.check_ins.protocols import REFERENCES, ROOM
 from iss_assets.evaluation.frames import rows_of
 from iss_assets.evaluation.verdicts import CANNOT, NO, NOT_SHOWN, VERDICTS, YES
 from iss_assets.modeling.check_ins import GROUPS, SENSORS, SERIES_TITLES, Group, experiment_named
+from iss_assets.protocol.flags import FLAGS
 from iss_assets.protocol.targets import BY_NAME
 from iss_assets.settings import CheckInSettings
 
@@ -162,6 +163,22 @@ def first_lines(
         )
         points += _against(title, rows[rows["claim"] == BEATS], "by the best of the simple rules")
     return lead, points
+
+
+def shortcut_lines(shortcuts: pd.DataFrame) -> list[str]:
+    """Warn of networks that look at what is wrong with a recording more than chance would.
+
+    Parameters
+    ----------
+    shortcuts : pandas.DataFrame
+        ``check_in_shortcuts``; only a verdict of yes is told.
+    """
+    return [
+        f"{BY_NAME[r.target].title.capitalize()}: of {r.protocol}s, the {model_title(r.model).lower()} looks at stretches flagged "
+        f"“{FLAGS[r.flag]}” more than chance would: {r.attention:.0%} of its attention is on {r.chance:.0%} of the videos. It may "
+        "have learned the recording and not the patient."
+        for r in rows_of(shortcuts[shortcuts["verdict"] == YES])
+    ]
 
 
 def _lead(claims: pd.DataFrame) -> str:

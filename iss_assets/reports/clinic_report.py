@@ -21,10 +21,19 @@ from iss_assets.evaluation.check_ins.protocols import LAST_ANSWER, ROOM
 from iss_assets.evaluation.frames import Rows, frame_or_empty, number_or_none, rows_of
 from iss_assets.evaluation.intervals import COVERAGE_OF_FOUR
 from iss_assets.modeling.check_ins import GROUPS, SENSORS
+from iss_assets.protocol.flags import FLAGS
 from iss_assets.protocol.targets import BY_NAME as TARGETS
 from iss_assets.reports import charts
 from iss_assets.reports import report_tables as t
-from iss_assets.reports.clinic_lines import answer, first_lines, model_title, sensors, situation, verb
+from iss_assets.reports.clinic_lines import (
+    answer,
+    first_lines,
+    model_title,
+    sensors,
+    shortcut_lines,
+    situation,
+    verb,
+)
 from iss_assets.reports.clinic_questions import questions
 from iss_assets.reports.templating import INVENTED, STUDY, Frame, count, write_page
 from iss_assets.settings import CheckInSettings
@@ -91,7 +100,7 @@ def _context(inputs: ClinicReportInputs) -> dict[str, Any]:
     settings = inputs.settings
     claims, effects = inputs.frame("check_in_claims"), inputs.frame("check_in_effects")
     metrics, patients = inputs.frame("check_in_metrics"), inputs.frame("check_in_patients")
-    added = inputs.frame("check_in_added_value")
+    added, shortcuts = inputs.frame("check_in_added_value"), inputs.frame("check_in_shortcuts")
     names = list(dict.fromkeys(metrics["target"]))
     known = sorted(set(metrics["known"]))
     shown = max((k for k in known if k <= 3), default=0)
@@ -103,7 +112,7 @@ def _context(inputs: ClinicReportInputs) -> dict[str, Any]:
     return {
         "lead": lead,
         "learned_from": inputs.learned_from,
-        "points": [*points, *asked["useful"]],
+        "points": [*points, *shortcut_lines(shortcuts), *asked["useful"]],
         "answers": answer(added, effects),
         "question": f"What {verb(seen, 'do', 'does')} {seen} add to the questionnaire?",
         "gains": _gains(added, effects),
@@ -121,6 +130,7 @@ def _context(inputs: ClinicReportInputs) -> dict[str, Any]:
         "metrics": [_metrics(metrics, name) for name in names],
         "patients": [_patients(patients, name, min((k for k in known if k), default=0)) for name in names],
         "claims": _claims(claims),
+        "shortcuts": _shortcuts(shortcuts),
         "few": _few(claims),
         "sized": bool((metrics["metric"] == SIZE_OF_SIGN).any()),
         **asked,
@@ -396,4 +406,40 @@ def _claims(claims: pd.DataFrame) -> t.DataTable:
         "Found: the correlation within patients, or by how many points the mean error is smaller than the simple rule’s. p: by "
         "flipping the signs of patients’ values; Holm’s correction over all claims of this table. Supported: in favor, with an "
         "interval above 0 and p (Holm) small enough. What room, phone and time of day explain of a model’s ups and downs has been taken out of it. Cannot be shown: no result could have been clear with so few patients.",
+    )
+
+
+def _shortcuts(shortcuts: pd.DataFrame) -> t.DataTable:
+    return t.simple(
+        "Attention of networks to flagged stretches of videos, beside chance.",
+        [
+            "Answer",
+            "Model",
+            "Situation",
+            "Flag",
+            "n",
+            "Attention",
+            "Chance",
+            "Difference",
+            "p (Holm)",
+            "More than chance?",
+        ],
+        [
+            (
+                _title(r.target),
+                model_title(r.model),
+                t.Cell(f"{r.protocol}s"),
+                FLAGS[r.flag],
+                t.number(r.patients, 0, small=f"{r.videos} videos"),
+                t.number(r.attention, 2),
+                t.number(r.chance, 2),
+                t.with_interval(r.difference, r.difference_low, r.difference_high, 2, signed=True),
+                t.p_value(r.p_value_holm),
+                t.Cell(r.verdict, css="bad" if r.verdict == "yes" else ""),
+            )
+            for r in rows_of(shortcuts)
+        ],
+        "No network has predicted a check-in whose video is flagged in part.",
+        "Shares, means over patients. Chance is the share of the video that is flagged. A network that looks at glare or lettering may "
+        "have learned the room and not the patient. Each patient’s page shows where in the videos the networks looked.",
     )

@@ -15,8 +15,9 @@ from iss_assets.evaluation.check_in_order import local_times, sent
 from iss_assets.evaluation.frames import Rows, as_frame, number_or_none, rows_of
 from iss_assets.protocol import terms
 from iss_assets.reports import charts, report_tables
-from iss_assets.reports.attention import attention_curves
+from iss_assets.reports.attention import answers_drawn, attention_curves
 from iss_assets.reports.behavior import behavior_curves
+from iss_assets.reports.clinic_lines import join
 from iss_assets.reports.comparisons import Comparisons, beside_first_face, beside_readings
 from iss_assets.reports.measures import over_time
 from iss_assets.reports.templating import INVENTED, STUDY, Frame, count, write_page
@@ -98,7 +99,14 @@ def _context(inputs: PatientReportInputs) -> dict[str, Any]:
     scores = _with_clock(inputs.own("bpi_scores"))
     when = dict(zip(scores["submission_id"], scores["clock"], strict=True))
     looks = attention_curves(inputs.attention, when, inputs.own("videos"), inputs.own("video_quality"))
-    return {**scores_and_quality(inputs), "accuracy": _accuracy(inputs), "looks": looks}
+    answers, known = answers_drawn(inputs.attention)
+    return {
+        **scores_and_quality(inputs),
+        "accuracy": _accuracy(inputs),
+        "looks": looks,
+        "looks_for": join(answers) if answers else "",
+        "looks_known": known,
+    }
 
 
 def scores_and_quality(inputs: PatientReportInputs) -> dict[str, Any]:

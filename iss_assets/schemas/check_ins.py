@@ -349,6 +349,67 @@ class CheckInIntervalReach(Table):
     reach_high: object = column("DOUBLE", "Upper end.", ge=0)
 
 
+class CheckInAttention(Table):
+    """One stretch of a narrative: how much attention it got from a network that never saw the patient in training."""
+
+    __table__ = "check_in_attention"
+    __key__ = ("target", "protocol", "known", "model", "video_id", "instance")
+
+    target: object = column("VARCHAR", _TARGET)
+    protocol: object = column("VARCHAR", _PROTOCOL, isin=_PROTOCOLS)
+    known: object = column("INTEGER", _KNOWN, ge=0)
+    model: object = column("VARCHAR", "Experiment; only networks have attention.")
+    patient_id: object = column("VARCHAR", "Patient id.", **PATIENT_ID)
+    video_id: object = column("VARCHAR", "Video id, which is the id of the check-in.", **SUBMISSION_ID)
+    instance: object = column(
+        "INTEGER", "Number of the stretch from 0; stretches in which nothing was measured have no row.", ge=0
+    )
+    start_s: object = column("DOUBLE", "Where it begins in the video.", unit="s", ge=0)
+    end_s: object = column("DOUBLE", "Where it ends.", unit="s", ge=0)
+    attention: object = column(
+        "DOUBLE",
+        "Its share of the network's attention when it predicted this check-in; the shares of a video add up to 1.",
+        **SHARE,
+    )
+
+
+class CheckInShortcuts(Table):
+    """One network's attention to one kind of flagged stretches of narratives, beside chance."""
+
+    __table__ = "check_in_shortcuts"
+    __key__ = ("target", "protocol", "model", "flag")
+
+    target: object = column("VARCHAR", _TARGET)
+    protocol: object = column("VARCHAR", _PROTOCOL, isin=_PROTOCOLS)
+    model: object = column("VARCHAR", "Experiment; only networks have attention.")
+    flag: object = column("VARCHAR", "Flag of the recording that holds for part of some videos.")
+    patients: object = column("INTEGER", "Patients with such a video.", ge=1)
+    videos: object = column("INTEGER", "Their videos of which the flag covers a part.", ge=1)
+    attention: object = column(
+        "DOUBLE",
+        "Share of the attention on flagged stretches, mean over patients; of known patients the mean over all numbers of known "
+        "check-ins.",
+        **SHARE,
+    )
+    chance: object = column(
+        "DOUBLE", "Share of the video that is flagged, which attention would give by chance.", **SHARE
+    )
+    difference: object = column("DOUBLE", "Mean over patients of attention minus chance.", ge=-1, le=1)
+    difference_low: object = column("DOUBLE", "Lower end of its interval (BCa over patients).", nullable=True)
+    difference_high: object = column("DOUBLE", "Upper end.", nullable=True)
+    p_value: object = column("DOUBLE", "Two-sided, by flipping signs of patients' differences.", **SHARE)
+    p_value_holm: object = column("DOUBLE", "After Holm over targets, protocols, models and flags.", **SHARE)
+    p_least_holm: object = column(
+        "DOUBLE", "The smallest p (Holm) that so many differing patients could have given.", **SHARE
+    )
+    verdict: object = column(
+        "VARCHAR",
+        "Whether the network looks at flagged stretches more than chance would. no: not more; not shown: more, but the interval "
+        "includes 0 or p (Holm) is not small; cannot be shown: more, but with so few patients p could not have been small; yes.",
+        isin=("no", "not shown", "cannot be shown", "yes"),
+    )
+
+
 CHECK_INS: tuple[type[Table], ...] = (
     CheckInPredictions,
     CheckInPatients,
@@ -362,5 +423,7 @@ CHECK_INS: tuple[type[Table], ...] = (
     CheckInUsefulness,
     CheckInPatientsNeeded,
     CheckInIntervalReach,
+    CheckInAttention,
+    CheckInShortcuts,
 )
 """The tables of the check-in evaluation, each made whole and within seconds."""

@@ -22,7 +22,7 @@ from iss_assets.schemas.base import Table, shared_type
 from iss_assets.schemas.registry import MADE_AGAIN, TABLES
 from iss_assets.warehouse.engine import DATABASE
 
-SCHEMA_VERSION: Final = 8
+SCHEMA_VERSION: Final = 9
 """Version of the tables' names, columns and fixed words. A home without a version is of version 1."""
 
 _RENAMED_COLUMNS: Final[Mapping[str, Mapping[str, str]]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ import pytest
 
 from iss_assets.datasets.check_ins import FACE_SHAPE, check_in_inputs, face_shapes
 from iss_assets.evaluation.check_ins.study import evaluate_check_ins
+from iss_assets.intake.withdrawn import Scope
 from iss_assets.pipeline.staleness import check_ins_fingerprint
+from iss_assets.privacy.withdrawn_rows import Removed, remove_rows, traces_in
 from iss_assets.schemas.audio import AUDIO_FEATURES
 from iss_assets.schemas.behavior import BEHAVIOR_MEASURES
 from iss_assets.schemas.prompts import PromptReadings
@@ -173,6 +176,36 @@ def test_networks_read_the_pictures_of_usable_videos_and_of_one_network_only(hom
     network = predicted[predicted["model"] == "pain_now_attention"]
     ridge = predicted[predicted["model"] == "pain_now_ridge"]
     assert list(network["submission_id"]) == list(ridge["submission_id"])
+
+
+def test_networks_are_watched_on_the_flags_of_the_home_and_a_withdrawal_takes_what_was_seen(
+    home: Warehouse,
+) -> None:
+    embedded(home, "true", "imagenet", 6)
+    with home.write() as writer:
+        moments = json.dumps({"glare": [[0.0, 0.2]], "mask": [[0.0, 0.2]]})
+        writer.execute(
+            "update video_quality set flags = ['glare', 'mask'], moments = ? where patient_id <> '0008'",
+            [moments],
+        )
+        # a person has rejected the glare of this one
+        writer.execute("update video_quality set flags = ['mask'] where video_id = '0007-1'")
+    settings = QUICK.model_copy(update={"instance_s": 0.2, "attention_epochs": 1})
+    tables = evaluate_check_ins(check_in_inputs(home, settings=settings), settings)
+    attention = tables["check_in_attention"].to_pandas()
+    assert sorted(set(attention["start_s"].round(6))) == [0.0, 0.2, 0.4]
+    rows = tables["check_in_shortcuts"].to_pylist()
+    assert {(r["target"], r["protocol"], r["flag"]) for r in rows} == {
+        (t, p, "glare") for t in ("pain_now", "interference") for p in ("new patient", "known patient")
+    }
+    new = [r for r in rows if r["protocol"] == "new patient"]
+    assert all((r["patients"], r["videos"]) == (7, 13) and r["chance"] == pytest.approx(1 / 3) for r in new)
+    home.replace_all([Replacement(TABLES[name], rows, {}) for name, rows in tables.items()])
+    removed: list[Removed] = []
+    remove_rows(home, traces_in(home, "0002"), Scope.MEDIA, removed.append)
+    assert removed[0].made_again["check_in_attention"] == len(attention)
+    assert home.query("select * from check_in_attention").num_rows == 0
+    assert home.query("select * from check_in_shortcuts").num_rows == 0
 
 
 def test_other_pictures_make_the_evaluation_stale(home: Warehouse) -> None:

@@ -11,9 +11,14 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from iss_assets.reports.attention import SHOWN, attention_curves, read_attention
+from iss_assets.modeling import check_ins
+from iss_assets.modeling.check_ins import CheckInExperiment
+from iss_assets.protocol.targets import target
+from iss_assets.reports import attention
+from iss_assets.reports.attention import SHOWN, attention_curves, read_attention, short_name
 from iss_assets.reports.behavior import VideoCurves
 from iss_assets.reports.patient_report import write_patient_report
+from iss_assets.schemas.check_ins import CheckInAttention
 from iss_assets.schemas.intake import BpiScores
 from iss_assets.schemas.modeling import VideoAttention
 from iss_assets.warehouse.database import Warehouse
@@ -25,10 +30,13 @@ LEFT, RIGHT = 118.0, 714.0
 """Ends of the axis of time in the chart."""
 
 
-def attention_rows(video: str, shares: dict[int, float], experiment: str = "mil_mesh") -> pd.DataFrame:
+def attention_rows(
+    video: str, shares: dict[int, float], experiment: str = "mil_mesh", known: int = 0
+) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "experiment": experiment,
+            "known": known,
             "video_id": video,
             "start_s": [float(s) for s in shares],
             "end_s": [s + 1.0 for s in shares],
@@ -95,6 +103,62 @@ def test_the_page_shows_it_and_says_what_it_is_not(study: SimpleNamespace, tmp_p
     assert sum(t == "details" and a.get("class") == "curves" for t, a in page.tags) == 1
     bare = Page(write_patient_report(patient(study, "0007"), tmp_path / "bare.html").read_text())
     assert "No model on whole videos has been tested on this patient." in bare.text
+    for words in (page.text, bare.text):
+        assert "as for a new patient" not in words and "predicted the answer" not in words
+
+
+def test_networks_of_check_ins_are_named_by_their_answer_with_a_line_for_each_protocol_on_one_scale() -> None:
+    rows = pd.concat(
+        [
+            attention_rows("a", {0: 0.25, 2: 0.25, 4: 0.25, 6: 0.25}, "interference_attention"),
+            attention_rows("a", {0: 0.75, 2: 0.25, 4: 0.0, 6: 0.0}, "interference_attention", known=3),
+            attention_rows("a", {0: 0.5, 2: 0.5}, "pain_now_attention"),
+            attention_rows("a", {0: 0.5, 1: 0.5}),
+            attention_rows("b", {0: 0.5, 2: 0.5}, "pain_now_attention"),
+        ]
+    )
+    first_check_in, later = sorted(drawn(rows, ["a", "b"]), key=lambda video: "· b ·" not in video.title)
+    assert re.findall(r'class="track"[^>]*>([^<]+)<', str(later.svg)) == [
+        "Mesh",
+        "Pain now",
+        "Pain interference",
+    ]
+    assert (
+        "Pain interference, known patient, most at 0 s" in later.svg and "Pain now most at 0 s" in later.svg
+    )
+    # three of four stretches' worth of attention on one: 3 × of a scale of 4 ×; an even look is 1 ×
+    new, known = (points(str(later.svg), f"thin series-{n}") for n in (0, 1))
+    band = 8.0 + 2 * 68
+    assert known[0][0][1] == pytest.approx(band + 50 * (1 - 3 / 4), abs=0.1)
+    assert new[-1][0][1] == pytest.approx(band + 50 * (1 - 1 / 4), abs=0.1)
+    assert "4 ×" in later.svg
+    # nothing is known of a patient at the first check-in
+    assert points(str(first_check_in.svg), "thin series-1") == []
+
+
+def test_rival_networks_of_an_answer_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = CheckInExperiment(
+        "pain_now_gru", target("pain_now"), (), "attention", series="behavior_series", over_time="gru"
+    )
+    assert short_name("pain_now_attention") == "Pain now"
+    more = (*check_ins.CHECK_IN_EXPERIMENTS, entry)
+    for module in (attention, check_ins):
+        monkeypatch.setattr(module, "CHECK_IN_EXPERIMENTS", more)
+    assert short_name("pain_now_gru") == "Pain now, behavior over time"
+    assert short_name("pain_now_attention") == "Pain now, pictures of the face"
+
+
+def test_the_page_says_which_line_is_which_and_for_which_answers(
+    study: SimpleNamespace, tmp_path: Path
+) -> None:
+    ids = [r["video_id"] for r in study.videos.to_pylist() if r["patient_id"] == "0007"]
+    new = attention_rows(ids[0], {0: 0.25, 2: 0.75}, "pain_now_attention")
+    known = attention_rows(ids[0], {0: 0.5, 2: 0.5}, "pain_now_attention", known=1)
+    for rows, both in ((new, False), (pd.concat([new, known]), True)):
+        given = patient(study, "0007", attention=rows)
+        page = Page(write_patient_report(given, tmp_path / "p.html").read_text())
+        assert "Pain now: what the models of these answers looked at" in page.text
+        assert ("with the patient’s first check-ins known" in page.text) is both
 
 
 def test_the_newest_videos_of_the_patient_are_read(tmp_path: Path) -> None:
@@ -105,14 +169,35 @@ def test_the_newest_videos_of_the_patient_are_read(tmp_path: Path) -> None:
          **time_columns((start + pd.Timedelta(days=n)).to_pydatetime())}
         for p, ns in (("0001", range(8)), ("0002", range(8, 9))) for n in ns
     ]  # fmt: skip
-    attention = [
+    looks = [
         {"experiment": "mil_mesh", "split": 1, "patient_id": s["patient_id"], "video_id": s["submission_id"], "instance": i,
          "start_s": float(i), "end_s": i + 1.0, "attention": 0.5, "fingerprint": "f"}
         for s in scores for i in range(2)
     ]  # fmt: skip
     store.replace(BpiScores, BpiScores.from_rows(scores), {})
-    store.replace(VideoAttention, VideoAttention.from_rows(attention), {})
+    store.replace(VideoAttention, VideoAttention.from_rows(looks), {})
+    # of networks of check-ins: of the newest four videos, for new patients and after one and three check-ins
+    of_check_ins = [
+        {"target": "pain_now", "protocol": "known patient" if k else "new patient", "known": k, "model": "pain_now_attention",
+         "patient_id": p, "video_id": f"v{n}", "instance": 0, "start_s": 0.0, "end_s": 2.0, "attention": 1.0 - k / 10}
+        for p, ns in (("0001", range(5, 9)), ("0002", range(9, 10))) for n in ns for k in (0, 1, 3)
+        if n != 6 or k < 3
+    ]  # fmt: skip
     with store.read() as connection:
         rows = read_attention(connection, "0001").to_pandas()
     assert sorted(set(rows["video_id"])) == [f"v{n}" for n in range(8 - SHOWN, 8)]
-    assert len(rows) == 2 * SHOWN
+    assert len(rows) == 2 * SHOWN and set(rows["known"]) == {0}
+    store.replace(CheckInAttention, CheckInAttention.from_rows(of_check_ins), {})
+    with store.read() as connection:
+        rows = read_attention(connection, "0001").to_pandas()
+    # a video that only they have read counts, too; without a questionnaire its time is unknown, and it comes last
+    assert sorted(set(rows["video_id"])) == [f"v{n}" for n in range(8 - SHOWN, 8)]
+    own = rows[rows["experiment"] == "pain_now_attention"]
+    assert sorted(zip(own["video_id"], own["known"], strict=True)) == [
+        ("v5", 0), ("v5", 3), ("v6", 0), ("v6", 1), ("v7", 0), ("v7", 3)
+    ]  # fmt: skip
+    with store.write() as writer:
+        writer.execute("delete from video_attention")
+    with store.read() as connection:
+        rows = read_attention(connection, "0001").to_pandas()
+    assert set(rows["video_id"]) == {"v5", "v6", "v7", "v8"}

@@ -231,6 +231,38 @@ def test_embeddings_of_2048_numbers_are_kept_where_other_widths_are_possible_now
     assert warehouse.query(asked).to_pylist() == kept
 
 
+def test_a_home_of_version_8_keeps_its_check_ins_and_gets_tables_for_where_networks_looked(
+    tmp_path: Path, empty_warehouse: Path
+) -> None:
+    path = tmp_path / "eight.duckdb"
+    shutil.copy(empty_warehouse, path)
+    new = ("check_in_attention", "check_in_shortcuts")
+    with duckdb.connect(str(path)) as connection:
+        for name in new:
+            connection.execute(f"drop table {name}")
+        connection.execute("update loader.schema_version set version = 8")
+        connection.execute(
+            "insert into check_in_predictions values "
+            "('pain_now', 'new patient', 0, 'pain_now_ridge', 'model', '0001', '0001-01', 1, 4, 5)"
+        )
+    warehouse = Warehouse(path)
+
+    def seen() -> list[int]:
+        names = ("check_in_predictions", *new)
+        return [warehouse.query(f"select * from {name}").num_rows for name in names]
+
+    assert seen() == [1, 0, 0] and columns_of(path, "loader.schema_version")
+    with duckdb.connect(str(path), read_only=True) as connection:
+        assert connection.execute("select version from loader.schema_version").fetchall() == [(8,)]
+    warehouse.create()
+    assert seen() == [1, 0, 0]
+    for name in new:
+        assert columns_of(path, name) == [c.name for c in columns_of_model(name)]
+    assert warehouse.query("select version from loader.schema_version")["version"].to_pylist() == [
+        SCHEMA_VERSION
+    ]
+
+
 @pytest.mark.parametrize("use", ["read", "write"])
 def test_a_home_of_a_newer_version_is_refused_and_left_alone(
     tmp_path: Path, empty_warehouse: Path, use: str
@@ -250,8 +282,8 @@ def test_other_columns_need_another_schema_version() -> None:
     """If this fails, raise SCHEMA_VERSION, so that an older program says that the home is newer, and enter the new hash."""
     tables = sorted((model.__table__, [(c.name, c.sql) for c in model.columns()]) for model in TABLES)
     assert (SCHEMA_VERSION, hashlib.sha256(repr(tables).encode()).hexdigest()[:12]) == (
-        8,
-        "657fbda9b1b5",
+        9,
+        "10d045332e71",
     )
 
 

@@ -191,6 +191,7 @@ def clinic_report(warehouse: WarehouseResource) -> dg.MaterializeResult:
             *("reference_differences", "face_distances"),
             # made by experiment and split, each of which predicts some of the patients
             dg.AssetDep("video_attention", partition_mapping=dg.AllPartitionMapping()),
+            "check_in_attention",
         ],
         partitions_def=patients_partitions,
         backfill_policy=dg.BackfillPolicy.single_run(),

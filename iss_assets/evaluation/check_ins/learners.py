@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -249,6 +249,14 @@ class Fitted(Protocol):
 
     def predict(self, x: Any) -> Array:
         """Predict answers, (n,), from what the model was fitted to."""
+
+
+@runtime_checkable
+class Reader(Fitted, Protocol):
+    """A fitted network, which also says where it looked."""
+
+    def read(self, x: Any) -> tuple[Array, Array]:
+        """Return predicted answers, (n,), and the attention to each instance of the series, NaN for one that was not read."""
 
 
 Fit = Callable[[Any, Array, Array, Integers], Fitted]

@@ -8,24 +8,30 @@ Statistical Science 6 (1991), 15-32).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from iss_assets.evaluation.check_ins.design import HIGHEST, CheckIns, Design, instances, predictors
-from iss_assets.evaluation.check_ins.learners import Fit, Fitted, learner, learner_of
+from iss_assets.evaluation.check_ins.learners import Fit, Fitted, Reader, learner, learner_of
 from iss_assets.modeling.check_ins import NUISANCE, CheckInExperiment, Group, OverVideo
 from iss_assets.modeling.series import Series
+from iss_assets.schemas.check_ins import CheckInAttention
 from iss_assets.settings import CheckInSettings
 
 Array = NDArray[np.float64]
 X = TypeVar("X", Array, Series)
 """Predictors, a row per check-in: measures, or the series that a network reads. Of a series the mean of a check-in is that over its
 known instances, and what is subtracted from a check-in is subtracted from each instance."""
+
+Note = Callable[[int, NDArray[np.int64], Series, Array], None]
+"""Takes where a network looked: the number of known check-ins, the rows of the check-ins that it predicted, their series, and the
+attention to each instance."""
 
 NEW, KNOWN = "new patient", "known patient"
 
@@ -50,6 +56,49 @@ def without_video(known: int) -> str:
 
 FITTED_REFERENCES: dict[str, tuple[Group, ...]] = {TIME_OF_DAY: ("time",), ROOM: NUISANCE}
 """References that are linear models on what says nothing of the person, in the protocol of the models."""
+
+
+@dataclass
+class Looks:
+    """Collects where networks look at check-ins of patients whom they never saw in training.
+
+    Attributes
+    ----------
+    instance_s : float
+        Seconds of an instance.
+    parts : list of pyarrow.Table
+        Rows of ``check_in_attention``.
+    """
+
+    instance_s: float
+    parts: list[pa.Table] = field(default_factory=list)
+
+    def of(self, design: Design, model: str) -> Note:
+        """Return what notes where one model of a target looks."""
+
+        def note(known: int, rows: NDArray[np.int64], series: Series, attention: Array) -> None:
+            read = ~np.isnan(attention)
+            check_in = np.repeat(rows, series.lengths)[read]
+            start = series.number[read].astype(np.float64) * self.instance_s
+            columns = {
+                "target": pa.repeat(design.target.name, len(check_in)),
+                "protocol": pa.repeat(KNOWN if known else NEW, len(check_in)),
+                "known": np.full(len(check_in), known),
+                "model": pa.repeat(model, len(check_in)),
+                "patient_id": [design.patients[p] for p in design.patient[check_in]],
+                "video_id": [design.submission[c] for c in check_in],
+                "instance": series.number[read],
+                "start_s": start,
+                "end_s": start + self.instance_s,
+                "attention": attention[read].clip(0, 1),
+            }
+            self.parts.append(pa.table(columns).cast(CheckInAttention.arrow_schema()))
+
+        return note
+
+    def table(self) -> pa.Table:
+        """Return all rows of ``check_in_attention``."""
+        return pa.concat_tables([CheckInAttention.from_rows([]), *self.parts])
 
 
 @dataclass(frozen=True)
@@ -146,19 +195,27 @@ def fit_known(fit: Fit, x: X, design: Design, train: NDArray[np.bool_]) -> Known
     return KnownModel(change, float(levels.mean()), between, within)
 
 
-def predict_new(fit: Fit, x: X, design: Design) -> Array:
-    """Predict every check-in with a model fitted without the patient's split; NaN where nothing could be fitted."""
+def predict_new(fit: Fit, x: X, design: Design, note: Note | None = None) -> Array:
+    """Predict every check-in with a model fitted without the patient's split; NaN where nothing could be fitted.
+
+    Where networks looked is given to `note`, if there is one.
+    """
     predicted = np.full(len(design), np.nan)
     of_row = design.split[design.patient]
     for split in np.unique(design.split):
         test = of_row == split
         if not test.all():
-            predicted[test] = fit_new(fit, x, design, ~test).predict(x[test])
+            predicted[test] = _predict(fit_new(fit, x, design, ~test), x[test], 0, test, note)
     return np.clip(predicted, 0, HIGHEST)
 
 
-def predict_known(fit: Fit, x: X, design: Design, known: Sequence[int]) -> dict[int, Array]:
-    """Predict, for each number of known check-ins, all later ones; NaN for those that are known."""
+def predict_known(
+    fit: Fit, x: X, design: Design, known: Sequence[int], note: Note | None = None
+) -> dict[int, Array]:
+    """Predict, for each number of known check-ins, all later ones; NaN for those that are known.
+
+    Where networks looked is given to `note`, if there is one.
+    """
     predicted = {k: np.full(len(design), np.nan) for k in known}
     of_row = design.split[design.patient]
     for split in np.unique(design.split):
@@ -168,7 +225,8 @@ def predict_known(fit: Fit, x: X, design: Design, known: Sequence[int]) -> dict[
             continue
         for k in known:
             later = test & (design.order > k)
-            predicted[k][later] = _predict_later(model, x, design, test & (design.order <= k), later, k)
+            first = test & (design.order <= k)
+            predicted[k][later] = _predict_later(model, x, design, first, later, k, note)
     return {k: np.clip(values, 0, HIGHEST) for k, values in predicted.items()}
 
 
@@ -179,6 +237,7 @@ def _predict_later(
     first: NDArray[np.bool_],
     later: NDArray[np.bool_],
     known: int,
+    note: Note | None = None,
 ) -> Array:
     """Do what `KnownModel.predict` does, for the `later` check-ins of several patients whose `first` ones are known."""
     patient = design.patient
@@ -188,7 +247,16 @@ def _predict_later(
     total = np.bincount(patient[first], weights=left, minlength=len(design.patients))
     level = (total / np.maximum(count, 1))[patient[later]]
     base = model.mean + model.own_share(known) * (level - model.mean)
-    return base + model.change.predict(x[later] - own[patient[later]])
+    return base + _predict(model.change, x[later] - own[patient[later]], known, later, note)
+
+
+def _predict(model: Fitted, x: X, known: int, rows: NDArray[np.bool_], note: Note | None) -> Array:
+    """Predict the check-ins selected by `rows`, whose predictors are `x`, and note where a network looked."""
+    if note is None or not isinstance(model, Reader) or not isinstance(x, Series):
+        return model.predict(x)
+    predicted, attention = model.read(x)
+    note(known, np.flatnonzero(rows), x, attention)
+    return predicted
 
 
 def predictions(
@@ -196,6 +264,7 @@ def predictions(
     design: Design,
     experiments: Sequence[CheckInExperiment],
     settings: CheckInSettings,
+    looks: Looks | None = None,
 ) -> pd.DataFrame:
     """Predict a target by every experiment and reference, in both protocols.
 
@@ -209,6 +278,8 @@ def predictions(
         Models of this target.
     settings : CheckInSettings
         Numbers of known check-ins, size of the boosted models.
+    looks : Looks, optional
+        Collects where networks look at the check-ins that they predict.
 
     Returns
     -------
@@ -221,8 +292,9 @@ def predictions(
     found: list[_Prediction] = []
     for name, kind, fit, read in _fitted(check_ins, experiments, settings):
         x, _ = _read(check_ins, design, read)
-        found.append((NEW, 0, name, kind, predict_new(fit, x, design)))
-        for k, values in predict_known(fit, x, design, settings.calibration).items():
+        note = looks.of(design, name) if looks is not None else None
+        found.append((NEW, 0, name, kind, predict_new(fit, x, design, note)))
+        for k, values in predict_known(fit, x, design, settings.calibration, note).items():
             found.append((KNOWN, k, name, kind, values))
     nothing = np.empty((len(design), 0))
     mean = predict_new(ridge, nothing, design)
@@ -235,6 +307,7 @@ def predictions_elsewhere(
     here: tuple[CheckIns, Design],
     experiments: Sequence[CheckInExperiment],
     settings: CheckInSettings,
+    looks: Looks | None = None,
 ) -> pd.DataFrame:
     """Predict a target in one study by models of another.
 
@@ -244,7 +317,7 @@ def predictions_elsewhere(
         The study whose check-ins the models learn from, all of them.
     here : tuple of CheckIns and Design
         The study that is predicted, with the same measures in the same order.
-    experiments, settings
+    experiments, settings, looks
         As of `predictions`.
 
     Returns
@@ -255,15 +328,16 @@ def predictions_elsewhere(
     (there_rows, there), (here_rows, of) = trained, here
     ridge, everybody = learner("ridge", settings), np.ones(len(there), bool)
 
-    def applied(fit: Fit, x_there: X, x: X) -> dict[int, Array]:
+    def applied(fit: Fit, x_there: X, x: X, note: Note | None = None) -> dict[int, Array]:
         """Return predictions by number of known check-ins, 0 for new patients; NaN for those that are known."""
-        values = {0: np.clip(fit_new(fit, x_there, there, everybody).predict(x), 0, HIGHEST)}
+        new = fit_new(fit, x_there, there, everybody)
+        values = {0: np.clip(_predict(new, x, 0, np.ones(len(of), bool), note), 0, HIGHEST)}
         model = fit_known(fit, x_there, there, everybody)
         for k in settings.calibration:
             values[k] = np.full(len(of), np.nan)
             later = of.order > k
             if model is not None:
-                values[k][later] = np.clip(_predict_later(model, x, of, ~later, later, k), 0, HIGHEST)
+                values[k][later] = np.clip(_predict_later(model, x, of, ~later, later, k, note), 0, HIGHEST)
         return values
 
     found: list[_Prediction] = []
@@ -272,7 +346,8 @@ def predictions_elsewhere(
         x, own_names = _read(here_rows, of, read)
         if names != own_names:
             raise ValueError("both studies need the same measures in the same order")
-        found += [(KNOWN if k else NEW, k, name, kind, v) for k, v in applied(fit, x_there, x).items()]
+        note = looks.of(of, name) if looks is not None else None
+        found += [(KNOWN if k else NEW, k, name, kind, v) for k, v in applied(fit, x_there, x, note).items()]
     first = applied(ridge, np.empty((len(there), 0)), np.empty((len(of), 0)))
     return _rows(of, found + _unfitted(of, first[0], first, settings))
 

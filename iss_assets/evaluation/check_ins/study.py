@@ -28,7 +28,8 @@ from iss_assets.evaluation.check_ins.learned import METRIC as SIZE_OF_SIGN
 from iss_assets.evaluation.check_ins.learned import size_of_sign
 from iss_assets.evaluation.check_ins.learners import learner
 from iss_assets.evaluation.check_ins.metrics import metrics, patient_sums, per_patient
-from iss_assets.evaluation.check_ins.protocols import predictions, predictions_elsewhere
+from iss_assets.evaluation.check_ins.protocols import Looks, predictions, predictions_elsewhere
+from iss_assets.evaluation.check_ins.shortcuts import check_in_shortcuts
 from iss_assets.evaluation.frames import Rows, as_frame
 from iss_assets.evaluation.verdicts import YES
 from iss_assets.modeling.check_ins import NUISANCE, SENSORS, experiments_for
@@ -45,11 +46,13 @@ from iss_assets.schemas.check_ins import (
     CheckInPatientsNeeded,
     CheckInPredictions,
     CheckInSets,
+    CheckInShortcuts,
     CheckInUsefulness,
 )
+from iss_assets.schemas.video_quality import VideoQuality
 from iss_assets.settings import CheckInSettings
 
-CODE_VERSION: Final = "8"
+CODE_VERSION: Final = "9"
 """Version of this package; increase it with every change of a figure."""
 
 _KEYS = ["target", "protocol", "known", "model"]
@@ -67,12 +70,19 @@ class CheckInInputs:
         Measures of usable videos by group, as data frames with ``video_id``.
     series : mapping
         What networks read of usable videos, by `CheckInExperiment.series`.
+    video_quality
+        The table of that name, whose flags say where networks should not look; without it that is not tested.
     """
 
     bpi_scores: Rows
     splits: Rows
     measures: Mapping[str, pd.DataFrame]
     series: Mapping[str, Filmed] = field(default_factory=dict)
+    video_quality: Rows | None = None
+
+    def flags(self) -> pd.DataFrame:
+        """Return the flags of videos with the moments at which they hold."""
+        return as_frame(VideoQuality.from_rows([]) if self.video_quality is None else self.video_quality)
 
 
 def evaluate_check_ins(inputs: CheckInInputs, settings: CheckInSettings) -> dict[str, pa.Table]:
@@ -92,9 +102,10 @@ def evaluate_check_ins(inputs: CheckInInputs, settings: CheckInSettings) -> dict
     """
     study = check_ins(as_frame(inputs.bpi_scores), as_frame(inputs.splits), inputs.measures, inputs.series)
     designs = [d for name in settings.targets if len(d := design(study, target(name)))]
-    made = [predictions(study, d, experiments_for([d.target.name]), settings) for d in designs]
+    looks = Looks(settings.instance_s)
+    made = [predictions(study, d, experiments_for([d.target.name]), settings, looks) for d in designs]
     predicted = pd.concat(made, ignore_index=True) if made else pd.DataFrame()
-    return _evaluated(study, designs, predicted, settings)
+    return _evaluated(study, designs, predicted, settings) | _looks(looks, inputs, settings)
 
 
 def evaluate_elsewhere(
@@ -125,17 +136,24 @@ def evaluate_elsewhere(
         )
     )
     made, own, designs = [], [], []
+    looks = Looks(settings.instance_s)
     for name in settings.targets:
         of, of_there = design(study, target(name)), design(there, target(name))
         if len(of) and len(of_there):
             experiments = experiments_for([name])
             designs.append(of)
-            made.append(predictions_elsewhere((there, of_there), (study, of), experiments, settings))
+            made.append(predictions_elsewhere((there, of_there), (study, of), experiments, settings, looks))
             own.append(predictions(there, of_there, experiments, settings))
     predicted = pd.concat(made, ignore_index=True) if made else pd.DataFrame()
-    return _evaluated(
-        study, designs, predicted, settings, pd.concat(own, ignore_index=True) if own else pd.DataFrame()
-    )
+    others = pd.concat(own, ignore_index=True) if own else pd.DataFrame()
+    return _evaluated(study, designs, predicted, settings, others) | _looks(looks, here, settings)
+
+
+def _looks(looks: Looks, inputs: CheckInInputs, settings: CheckInSettings) -> dict[str, pa.Table]:
+    """Return where networks looked, and whether at what is flagged."""
+    attention = looks.table()
+    shortcuts = check_in_shortcuts(attention.to_pandas(), inputs.flags(), settings)
+    return {"check_in_attention": attention, "check_in_shortcuts": CheckInShortcuts.from_rows(shortcuts)}
 
 
 def _evaluated(
@@ -145,7 +163,7 @@ def _evaluated(
     settings: CheckInSettings,
     others: pd.DataFrame | None = None,
 ) -> dict[str, pa.Table]:
-    """Return all tables; with predictions of `others`, another study's patients, nothing is fitted to this study's answers."""
+    """Return all tables but those of attention; with predictions of `others`, another study's patients, nothing is fitted to this study's answers."""
     made = len(predicted) > 0
     by_patient: list[dict[str, object]] = []
     by_model: list[dict[str, object]] = []

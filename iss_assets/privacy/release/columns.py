@@ -124,6 +124,7 @@ _OF_CHECK_INS: Final = frozenset(
         "check_in_usefulness",
         "check_in_patients_needed",
         "check_in_interval_reach",
+        "check_in_shortcuts",
     }
 )
 """Summaries over all patients that are not in the open tier: their counts of check-ins are of few patients."""
@@ -155,6 +156,7 @@ _CONTROLLED_TABLES: Final = frozenset(
         "embeddings",
         "face_behavior",
         "video_attention",
+        "check_in_attention",
         "face_identity",
         "transcripts",
         "transcript_words",
@@ -446,6 +448,17 @@ KINDS: Final[Mapping[str, Mapping[str, Kind]]] = MappingProxyType(
             word="target protocol ordering added verdict",
             position="known step",
             measure="patients error error_low error_high gain gain_low gain_high p_value p_value_holm",
+        ),
+        "check_in_attention": _kinds(
+            **_OF_VIDEO,
+            word="target protocol model",
+            position="known instance",
+            measure="start_s end_s attention",
+        ),
+        "check_in_shortcuts": _kinds(
+            word="target protocol model flag verdict",
+            measure="patients videos attention chance difference difference_low difference_high p_value p_value_holm "
+            "p_least_holm",
         ),
         "external_results": _kinds(
             word="experiment best_baseline carries_over profile weights_origin",

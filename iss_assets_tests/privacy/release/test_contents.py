@@ -90,6 +90,14 @@ def test_landmarks_are_in_the_registered_tier_only_by_setting_and_with_a_warning
     assert "From landmarks (face meshes)," in card
 
 
+@pytest.mark.parametrize("landmarks", [False, True])
+def test_where_networks_looked_goes_with_what_they_read_and_only_its_summary_further(landmarks: bool) -> None:
+    released = {tier: {t.__table__ for t in tables_of(tier, landmarks)} for tier in Tier}
+    assert [tier for tier in Tier if "check_in_attention" in released[tier]] == [Tier.controlled]
+    assert [tier for tier in Tier if "video_attention" in released[tier]] == [Tier.controlled]
+    assert "check_in_shortcuts" in released[Tier.registered] - released[Tier.open]
+
+
 def test_the_open_tier_has_nothing_below_the_patient(released: dict[str, Released]) -> None:
     tables = read(released["open"].folder)
     below = {
