@@ -9,6 +9,7 @@
 set -eu
 target=${1:?folder for the backup}
 tables=${ISS_WAREHOUSE__DATA_PATH:?the folder of the tables}
+case $tables in s3://*) echo "the tables are in object storage; see docs/shared_warehouse.md, Limits" >&2; exit 2 ;; esac
 home=${ISS_HOME:?the home}
 umask 077
 mkdir -p "$target"

@@ -5,6 +5,7 @@
 set -eu
 backup=${1:?folder of the backup}
 tables=${ISS_WAREHOUSE__DATA_PATH:?the folder of the tables}
+case $tables in s3://*) echo "the tables are in object storage; see docs/shared_warehouse.md, Limits" >&2; exit 2 ;; esac
 home=${ISS_HOME:?the home}
 umask 077
 for folder in "$tables" "$home"; do

@@ -17,7 +17,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import (
@@ -54,6 +54,10 @@ def storage_address(storage: SecretStr) -> str:
     given = storage.get_secret_value()
     kind, _, rest = given.partition("://")
     return f"postgresql+psycopg2://{rest}" if kind in POSTGRES_KINDS else given
+
+
+OBJECT_STORAGE: Final = "s3://"
+_BUCKET: Final = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[\w.=-]+)*", re.ASCII)
 
 
 class Section(BaseModel):
@@ -628,8 +632,12 @@ class WarehouseSettings(Section):
     ``postgres:host=db dbname=iss user=iss``. If empty, the warehouse is a file in the home. A password is refused here: libpq
     reads it from a file (``~/.pgpass``, ``PGPASSFILE``) or a service (``PGSERVICEFILE``)."""
     data_path: str | None = None
-    """The data of a shared warehouse: an absolute path of a folder that every host sees. Object storage (S3) is refused: see
-    docs/shared_warehouse.md."""
+    """The data of a shared warehouse: an absolute path of a folder that every host sees, or a bucket of object storage and a
+    prefix in it, as in ``s3://bucket/iss``. Credentials, region and endpoint of a bucket are taken from where AWS's own
+    programs look for them (``AWS_ACCESS_KEY_ID``, ``~/.aws``, the host's role; ``AWS_REGION``, ``AWS_ENDPOINT_URL_S3``)."""
+    plain_http: bool = False
+    """Allow an endpoint of object storage that is ``http://`` and not on this machine. Faces and voices then cross the network
+    unencrypted: only for a network that is protected itself."""
     maintenance_cron: str = "0 3 * * *"
     """When a shared warehouse is tidied up (the schedule ``nightly_maintenance``), in cron syntax, in UTC."""
     lock_timeout_s: float = Field(600.0, gt=0)
@@ -676,9 +684,12 @@ class WarehouseSettings(Section):
         if path is None or not path.strip():
             return None
         if "://" in path:
-            raise ValueError(
-                "object storage such as S3 is not supported yet: write the absolute path of a folder that every host sees"
-            )
+            if not _BUCKET.fullmatch(path.rstrip("/")) or ".." in path:
+                raise ValueError(
+                    "write s3://bucket/prefix, with letters, digits and . _ = - in names, or the absolute path of a folder that "
+                    "every host sees. Credentials and endpoints do not belong here"
+                )
+            return path.rstrip("/") + "/"
         if not Path(path).is_absolute():
             raise ValueError("write an absolute path, the same on every host")
         return path.rstrip("/") + "/"

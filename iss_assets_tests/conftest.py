@@ -23,6 +23,7 @@ from iss_assets_tests.lakes import copy_lake, lake_settings, password_file, stop
 from iss_assets_tests.postgres import PostgresServer, running_postgres
 from iss_assets_tests.redis_server import RedisServer, running_redis
 from iss_assets_tests.reports.browser import NO_BROWSER
+from iss_assets_tests.s3_server import S3Server, running_s3
 
 # a shell starts background jobs with SIGINT ignored; Dagster then ignores SIGTERM as well, and so do all children
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -162,16 +163,39 @@ def empty_lake(
     yield settings
 
 
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3Server]:
+    """A server of object storage; tests are skipped where moto is not installed."""
+    with running_s3() as server:
+        yield server
+
+
+@pytest.fixture
+def data_place(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Path | tuple[S3Server, str]]:
+    """A new place for the data of a shared warehouse: a folder, or a bucket where the test is for both."""
+    if getattr(request, "param", "folder") == "folder":
+        yield tmp_path / "lake"
+        return
+    server: S3Server = request.getfixturevalue("s3")
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    yield server, server.new_bucket()
+    server.refuse()
+
+
 @pytest.fixture
 def shared(
     postgres: PostgresServer,
     empty_lake: WarehouseSettings,
+    data_place: Path | tuple[S3Server, str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[WarehouseSettings]:
-    """The settings of an empty shared warehouse, in a database and a folder of its own."""
+    """The settings of an empty shared warehouse, in a database and a place of its own."""
     monkeypatch.setenv("PGPASSFILE", str(password_file(postgres, tmp_path)))
-    settings = copy_lake(postgres, empty_lake, tmp_path / "lake")
+    settings = copy_lake(postgres, empty_lake, data_place)
     monkeypatch.setenv("ISS_WAREHOUSE__CATALOG", str(settings.catalog))
     monkeypatch.setenv("ISS_WAREHOUSE__DATA_PATH", str(settings.data_path))
     yield settings

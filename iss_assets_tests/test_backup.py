@@ -15,8 +15,8 @@ from iss_assets.privacy.one_study import require_one_study
 from iss_assets.schemas.modeling import CvSplits
 from iss_assets.schemas.registry import TABLES
 from iss_assets.settings import Settings, WarehouseSettings
+from iss_assets.warehouse.data_place import STUDY_MARK
 from iss_assets.warehouse.database import Replacement, Warehouse
-from iss_assets.warehouse.lake import STUDY_MARK
 from iss_assets.warehouse.lake_study import FILE
 from iss_assets_tests.lakes import database_of, lake_settings
 from iss_assets_tests.made_up import tiny_study

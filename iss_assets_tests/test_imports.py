@@ -19,6 +19,8 @@ HEAVY = frozenset(
         "altair",
         "apprise",
         "av",
+        "boto3",
+        "botocore",
         "ctranslate2",
         "cv2",
         "facenet_pytorch",

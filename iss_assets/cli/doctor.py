@@ -33,6 +33,8 @@ from iss_assets.privacy.one_study import is_of_this_study
 from iss_assets.privacy.register import open_study
 from iss_assets.settings import Settings
 from iss_assets.version import installed_version
+from iss_assets.warehouse.data_place import DataPlace, problems
+from iss_assets.warehouse.data_places import place_of
 from iss_assets.warehouse.database import KeyProblem, Warehouse, WarehouseError
 from iss_assets.warehouse.engine import encryption_library, is_encrypted
 from iss_assets.warehouse.keys import configured_key
@@ -205,12 +207,8 @@ def _home(settings: Settings) -> Iterator[Finding]:
     yield room
     if room.state == "fail":
         return
-    data = settings.warehouse.data_path
-    # whoever opens the warehouse says that the folder is missing
-    if data is not None and Path(data).is_dir():
-        yield _room(
-            Path(data), "data folder", "move its files to a larger disk that is mounted at the same path"
-        )
+    if settings.warehouse.data_path is not None:
+        yield from _data(place_of(settings.warehouse))
     if home.exists() and home.stat().st_mode & 0o077:
         yield Finding("warn", "home", "other users of this machine can read it", f"chmod 700 {home.name}")
     warehouse = Warehouse(settings.warehouse_path, settings.warehouse)
@@ -241,6 +239,23 @@ def _home(settings: Settings) -> Iterator[Finding]:
             else "restore it from a backup, or use a new ISS_HOME"
         )
         yield Finding("fail", "warehouse", str(error), fix)
+
+
+def _data(place: DataPlace) -> Iterator[Finding]:
+    """Report whether the place of a shared warehouse's data can be written to."""
+    if place.folder is None:
+        try:
+            with problems(place, "nothing was changed"):
+                place.require_writable()
+        except WarehouseError as error:
+            yield Finding("fail", "bucket", str(error), "iss guide shared_warehouse")
+        else:
+            yield Finding("ok", "bucket", "it answers and can be written to")
+    # whoever opens the warehouse says that the folder is missing
+    elif place.folder.is_dir():
+        yield _room(
+            place.folder, "data folder", "move its files to a larger disk that is mounted at the same path"
+        )
 
 
 def _cluster(settings: Settings) -> Iterator[Finding]:
@@ -310,7 +325,7 @@ def _encryption(settings: Settings) -> Iterator[Finding]:
         yield Finding(
             "warn",
             "encryption",
-            "the warehouse is shared: whoever has its data folder has every face and voice, whoever has its database the ids",
+            "the warehouse is shared: whoever has its data has every face and voice, whoever has its database the ids",
             "keep both on encrypted storage, and connect to Postgres by TLS: iss guide shared_warehouse",
         )
         path = settings.warehouse_path

@@ -40,7 +40,7 @@ def move_warehouse(
     if to_file:
         typer.echo(
             f"They are in {done.file.name} now. Remove ISS_WAREHOUSE__CATALOG and ISS_WAREHOUSE__DATA_PATH on every host, "
-            "then delete the database and the data folder: they still hold faces and voices."
+            "then delete the database and the data, in a bucket with all versions: they still hold faces and voices."
         )
     else:
         typer.echo(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from iss_assets.settings import Settings
+from iss_assets.warehouse.data_places import place_of
 from iss_assets.warehouse.locking import hold
 
 QUEUE_TAG: Final = "dagster-celery/queue"
@@ -64,7 +65,9 @@ def use_scratch(settings: Settings) -> None:
     scratch = settings.cluster.scratch
     if scratch is None:
         return
-    shared = [settings.home, *([Path(data)] if (data := settings.warehouse.data_path) else [])]
+    shared = [settings.home]
+    if settings.warehouse.data_path and (data := place_of(settings.warehouse).folder):
+        shared.append(data)
     if any(scratch.resolve().is_relative_to(folder.resolve()) for folder in shared):
         raise ClusterProblem(
             "ISS_CLUSTER__SCRATCH is in the home or in the data folder, which all hosts see; name a folder on this host's own disk"

@@ -1,7 +1,7 @@
 """The shared warehouse's engine: a DuckDB with the lake attached, which a process keeps running.
 
-The lake is DuckLake, DuckDB's own format: data in Parquet files, in a folder that every host sees, and a catalog in
-Postgres. Its extensions come from packages (``pip install iss-assets[cluster]``); nothing is downloaded.
+The lake is DuckLake, DuckDB's own format: data in Parquet files, in a place that every host reaches (``data_place``), and a
+catalog in Postgres. Its extensions come from packages (``pip install iss-assets[cluster]``); nothing is downloaded.
 
 Starting DuckDB with its extensions takes a tenth of a second and attaching another one, reading what the catalog says takes
 milliseconds: so a process starts it once. A query that somebody typed gets a DuckDB of its own.
@@ -20,6 +20,8 @@ from typing import Final
 import duckdb
 
 from iss_assets.settings import WarehouseSettings
+from iss_assets.warehouse.data_place import DataPlace, problems
+from iss_assets.warehouse.data_places import place_of
 from iss_assets.warehouse.engine import DATABASE, default_threads, pin
 from iss_assets.warehouse.errors import WarehouseAway, WarehouseError
 from iss_assets.warehouse.spilling import spill_folder
@@ -28,13 +30,6 @@ INSTALL: Final = "pip install 'iss-assets[cluster]'"
 _LEAST_MEMORY_MB: Final = 1024
 """Parquet files are written and read by the row group, which takes more memory than DuckDB's own file."""
 _EXTENSIONS: Final = ("postgres_scanner", "ducklake")
-
-DATA_FOLDER: Final = "the data folder of the shared warehouse, ISS_WAREHOUSE__DATA_PATH"
-NOT_MOUNTED: Final = (
-    f"{DATA_FOLDER}, is missing or empty on this host, but tables have files in it: is it mounted?"
-)
-STUDY_MARK: Final = ".study-"
-"""Begin of the name of an empty folder in the data folder; the rest is the id of the study (``lake_study``)."""
 
 KEEPALIVE: Final = {
     "connect_timeout": "15",
@@ -72,6 +67,10 @@ class LakeEngine:
 _verified: set[tuple[str, int]] = set()
 """Extensions, by path and time, whose signature DuckDB has verified in this process."""
 _engines: dict[tuple[str, str], LakeEngine] = {}
+_spare: dict[tuple[str, str], LakeEngine] = {}
+"""Those for one writer each, while nobody writes."""
+_lent: list[LakeEngine] = []
+"""And while somebody does."""
 _of_the_parent: list[LakeEngine] = []
 """Kept so that they are not closed."""
 _guard = Lock()
@@ -84,8 +83,11 @@ def _forget() -> None:
     """
     global _guard
     _guard = Lock()
-    _of_the_parent.extend(_engines.values())
-    _engines.clear()
+    for engines in (_engines, _spare):
+        _of_the_parent.extend(engines.values())
+        engines.clear()
+    _of_the_parent.extend(_lent)
+    _lent.clear()
 
 
 os.register_at_fork(after_in_child=_forget)
@@ -109,7 +111,48 @@ def kept_engine(settings: WarehouseSettings, *, anew: bool = False) -> LakeEngin
             _engines.pop(place)
         if place not in _engines:
             _engines[place] = LakeEngine(start(settings))
-        return _engines[place]
+        engine = _engines[place]
+    renew_access(engine.connection, settings)
+    return engine
+
+
+def engine_for_one(settings: WarehouseSettings, *, anew: bool = False) -> LakeEngine:
+    """Return a DuckDB for the lake that nobody else uses until `give_back`; the one that was given back, or one that starts `anew`."""
+    with _guard:
+        engine = _spare.pop((settings.catalog or "", settings.data_path or ""), None)
+    if anew and engine is not None:
+        engine.connection.close()
+        engine = None
+    if engine is None:
+        engine = LakeEngine(start(settings))
+    else:
+        renew_access(engine.connection, settings)
+    _lent.append(engine)
+    return engine
+
+
+def give_back(settings: WarehouseSettings, engine: LakeEngine, *, usable: bool) -> None:
+    """Keep a DuckDB of `engine_for_one` for the next writer, or close it."""
+    with _guard:
+        _lent.remove(engine)
+        place = settings.catalog or "", settings.data_path or ""
+        if usable and place not in _spare:
+            _spare[place] = engine
+            return
+    engine.connection.close()
+
+
+def renew_access(connection: duckdb.DuckDBPyConnection, settings: WarehouseSettings) -> None:
+    """Let a DuckDB that was started before reach the data with today's credentials; a folder needs none.
+
+    Raises
+    ------
+    WarehouseAway
+        If there are none.
+    """
+    place = place_of(settings)
+    with problems(place, "nothing was read or written"):
+        place.connect(connection)
 
 
 def start(
@@ -122,7 +165,8 @@ def start(
     WarehouseError
         If an extension is missing, or the lake cannot be opened. The message has no connection string.
     """
-    paths = [extension(name) for name in _EXTENSIONS]
+    place = place_of(settings)
+    paths = [extension(name) for name in (*place.extensions(), *_EXTENSIONS)]
     versions = {(str(path), path.stat().st_mtime_ns) for path in paths}
     connection = duckdb.connect(
         config={
@@ -142,12 +186,13 @@ def start(
         # of two writers without our lock, both would be told that they have written
         connection.execute("set ducklake_max_retry_count = 0")
         connection.execute("set enable_progress_bar = false")
+        renew_access(connection, settings)
         options = [f"data_path {_quoted(settings.data_path or '')}", "data_inlining_row_limit 0"]
         options += ["read_only"] if read_only else []
         options += [] if create else ["create_if_not_exists false"]
         lake = _quoted(f"ducklake:postgres:{dsn(settings.catalog or '')}")
         connection.execute(f"attach {lake} as {DATABASE} ({', '.join(options)})")
-        _require_data_folder(connection, settings)
+        _require_data(connection, place)
     except duckdb.Error as error:
         connection.close()
         text = explained(error, settings)
@@ -163,26 +208,21 @@ def start(
     return connection
 
 
-def _require_data_folder(connection: duckdb.DuckDBPyConnection, settings: WarehouseSettings) -> None:
-    """Refuse a folder without files where there should be some: writing into it would hide them from the other hosts."""
-    if has_entries(settings):
-        return
+def _require_data(connection: duckdb.DuckDBPyConnection, place: DataPlace) -> None:
+    """Refuse a place without files where there should be some: writing into it would hide them from the other hosts."""
+    with problems(place, "nothing was read or written"):
+        if place.has_entries():
+            return
     named = connection.execute(f"select coalesce(sum(file_count), 0) from ducklake_table_info('{DATABASE}')")
     if named.fetchall() != [(0,)]:
-        raise WarehouseAway(NOT_MOUNTED)
-
-
-def has_entries(settings: WarehouseSettings) -> bool:
-    """Return whether there is something in the data folder besides the id of its study."""
-    folder = Path(settings.data_path or "")
-    return folder.is_dir() and any(not path.name.startswith(STUDY_MARK) for path in folder.iterdir())
+        raise WarehouseAway(place.gone)
 
 
 def explained(error: Exception, settings: WarehouseSettings) -> str:
-    """Return the first line of an error, without the connection string and the data folder's path that DuckDB quotes in it."""
+    """Return the first line of an error, without the connection string and the address of the data that DuckDB quotes in it."""
     text = str(error).strip()
-    if settings.data_path and settings.data_path in text:
-        text = f"{DATA_FOLDER}: {text.replace(settings.data_path, '')}"
+    if settings.data_path:
+        text = place_of(settings).explained(text)
     for secret in (dsn(settings.catalog or ""), (settings.catalog or "").removeprefix("postgres:")):
         text = text.replace(secret, "the catalog")
     text = re.sub(r"password\s*=\s*('[^']*'|\S+)", "password=...", text)

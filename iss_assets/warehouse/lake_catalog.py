@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import ModuleType
@@ -60,15 +60,15 @@ class Turn:
         When it began, by this host's clock.
     commits : int
         How often it has been used for a commit.
-    folder : tuple of int
-        The data folder that was there when it began, by which it is known again (`lake_files.folder_with_files`).
+    place : hashable
+        The place of the data that was there when it began, by which it is known again (`lake_files.place_with_files`).
     """
 
     session: Any
     number: int
     began: float = field(default_factory=time.time)
     commits: int = 0
-    folder: tuple[int, int] = (0, 0)
+    place: Hashable = None
 
     def mark(self) -> str:
         """Return what tells the next commit from all others."""

@@ -15,11 +15,13 @@ from typing import Any, Final
 
 import duckdb
 
+from iss_assets.warehouse.data_place import problems
 from iss_assets.warehouse.database import Warehouse
 from iss_assets.warehouse.engine import DATABASE
 from iss_assets.warehouse.errors import WarehouseError
+from iss_assets.warehouse.lake import renew_access
 from iss_assets.warehouse.lake_catalog import Turn, rows, value
-from iss_assets.warehouse.lake_files import NAMED, forget_second_names
+from iss_assets.warehouse.lake_files import named_files
 from iss_assets.warehouse.lake_store import LakeStore
 from iss_assets.warehouse.postgres_disk import recycle_log, write_anew
 
@@ -42,6 +44,7 @@ _TYPES: Final = {
 }
 """DuckLake's names of types, and DuckDB's; those that are missing are the same."""
 _PAUSE_S: Final = 0.2
+_REPEAT: Final = "repeat the command"
 _BOUNDS: Final = f"""
 from {_META}.ducklake_file_column_stats as f
 join {_META}.ducklake_data_file as d using (data_file_id)
@@ -147,9 +150,9 @@ def erase(warehouse: Warehouse) -> list[str]:
         _rewrite_files(store, connection)
         recompute_bounds(session, connection, turn)
         _wait_for_readers(session, timeout_s)
-        _remove_files(store, connection, begun)
+        left = _remove_files(store, connection, begun)
         write_anew(session, [table for (table,) in rows(session, _TABLES)])
-        return recycle_log(session)
+        return [*left, *recycle_log(session)]
 
 
 def _lake_of(warehouse: Warehouse) -> LakeStore:
@@ -224,33 +227,36 @@ def _wait_for_readers(session: Any, timeout_s: float) -> None:
         time.sleep(_PAUSE_S)
 
 
-def _remove_files(store: LakeStore, connection: duckdb.DuckDBPyConnection, begun: object) -> None:
-    """Remove the files of earlier snapshots, and those that no snapshot names.
+def _remove_files(store: LakeStore, connection: duckdb.DuckDBPyConnection, begun: object) -> list[str]:
+    """Remove the files of earlier snapshots, and those that no snapshot names; return what only an administrator can remove.
 
     Raises
     ------
     WarehouseError
-        If the data folder still has a file that the catalog does not name.
+        If there is still a file that the catalog does not name.
     """
-    forget_second_names(store.settings, 0.0)
+    renew_access(connection, store.settings)
+    with problems(store.place, _REPEAT):
+        left = store.place.tidy(0.0)
     connection.execute(f"call ducklake_cleanup_old_files('{DATABASE}', cleanup_all => true)").fetchall()
     # of younger files, a writer's whose turn began when this one's was lost
     connection.execute(
         f"call ducklake_delete_orphaned_files('{DATABASE}', older_than => timestamptz '{begun}')"
     ).fetchall()
-    if left := unnamed_files(store, connection):
-        raise WarehouseError(
-            f"the data folder still has {len(left)} files that belong to no table, and that this could not remove. If a clock "
-            "of the hosts is wrong, set it right; then repeat the command"
-        )
+    with problems(store.place, _REPEAT):
+        if files := unnamed_files(store, connection):
+            raise WarehouseError(
+                f"{store.place.name}, still has {len(files)} files that belong to no table, and that this could not remove. If "
+                "a clock of the hosts is wrong, set it right; then repeat the command"
+            )
+        return [*left, *store.place.erase_history()]
 
 
 def unnamed_files(store: LakeStore, connection: duckdb.DuckDBPyConnection) -> list[str]:
-    """Return the files in the data folder that the catalog does not name."""
+    """Return the files at the place of the data that the catalog does not name."""
     with store.catalog.session() as session:
-        named = {path for (path,) in rows(session, NAMED)}
-    there = connection.execute("select file from glob(?)", [f"{store.settings.data_path}**"]).fetchall()
-    return sorted(path for (path,) in there if path not in named)
+        named = named_files(session)
+    return sorted(path for path in store.place.files(connection) if path not in named)
 
 
 def texts_in_catalog(warehouse: Warehouse) -> Iterator[tuple[str, str]]:

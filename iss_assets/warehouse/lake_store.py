@@ -21,19 +21,20 @@ import duckdb
 
 from iss_assets.settings import WarehouseSettings
 from iss_assets.warehouse.copying import copy_all
+from iss_assets.warehouse.data_place import problems
+from iss_assets.warehouse.data_places import place_of
 from iss_assets.warehouse.engine import DATABASE, attach, default_threads
 from iss_assets.warehouse.errors import WarehouseAway, WarehouseError
-from iss_assets.warehouse.lake import LakeEngine, explained, kept_engine, start
-from iss_assets.warehouse.lake_catalog import SNAPSHOTS, LakeCatalog, Turn
-from iss_assets.warehouse.lake_files import (
-    Committing,
-    folder_problems,
-    folder_with_files,
-    forget_second_names,
-    put_back_missing,
-    require_room,
-    require_same_folder,
+from iss_assets.warehouse.lake import (
+    LakeEngine,
+    engine_for_one,
+    explained,
+    give_back,
+    kept_engine,
+    start,
 )
+from iss_assets.warehouse.lake_catalog import SNAPSHOTS, LakeCatalog, Turn
+from iss_assets.warehouse.lake_files import named_files, place_with_files, require_room, require_same_place
 from iss_assets.warehouse.lake_study import require_study
 from iss_assets.warehouse.typed_query import require_harmless
 
@@ -44,8 +45,8 @@ _COPY: Final = "copied"
 class _LakeOpening:
     """A connection to the lake, in a transaction from the beginning: it sees one snapshot."""
 
-    def __init__(self, store: LakeStore, engine: LakeEngine, *, read_only: bool):
-        self._store, self._engine = store, engine
+    def __init__(self, store: LakeStore, engine: LakeEngine, *, read_only: bool, alone: bool = False):
+        self._store, self._engine, self._alone = store, engine, alone
         self._lost = False
         self._outcome = "try again" if read_only else "nothing was written; try again"
         self.connection = engine.connection.cursor()
@@ -85,7 +86,7 @@ class _LakeOpening:
             return WarehouseAway(
                 f"the connection to {store.name} was lost: Postgres was restarted, or the network is away; {self._outcome}"
             )
-        if str(store.settings.data_path) in str(error):
+        if store.place.explained(str(error)) != str(error):
             return WarehouseAway(f"{explained(error, store.settings)}; {self._outcome}")
         return error
 
@@ -93,6 +94,8 @@ class _LakeOpening:
         """Close it; what was not committed is undone."""
         self.undo()
         self.connection.close()
+        if self._alone:
+            give_back(self._store.settings, self._engine, usable=not self._lost)
 
 
 class LakeStore:
@@ -111,6 +114,7 @@ class LakeStore:
 
     def __init__(self, settings: WarehouseSettings, home: Path):
         self.settings, self._home = settings, home
+        self.place = place_of(settings)
         self.catalog = LakeCatalog(settings, self.name)
         self._here = threading.local()
 
@@ -119,16 +123,16 @@ class LakeStore:
         return bool(self.catalog.value("select to_regclass(%s) is not null", [SNAPSHOTS]))
 
     def prepare(self) -> None:
-        """Make the data folder, and the lake in it."""
+        """Make the place of the data, and the lake in it."""
         with self.catalog.locked(_WRITER, self.settings.lock_timeout_s) as session:
             require_study(session, self._home)
-            with folder_problems():
-                Path(str(self.settings.data_path)).mkdir(parents=True, exist_ok=True, mode=0o700)
+            with problems(self.place):
+                self.place.prepare()
             start(self.settings, create=True).close()
             self.catalog.begin_turn(session)
 
     def identity(self) -> Hashable | None:
-        """Return catalog and data folder."""
+        """Return the addresses of catalog and data."""
         return self.settings.catalog, self.settings.data_path
 
     def stamp(self) -> Hashable:
@@ -144,10 +148,10 @@ class LakeStore:
         )
 
     def require_room(self) -> None:
-        """Check that the data folder is there, can be written to, and has room for a patient's rows."""
+        """Check that the place of the data is there, can be written to, and has room for a patient's rows."""
         if self.exists():
             with self.catalog.asking() as session:
-                require_room(self.settings, session)
+                require_room(self.place, session)
 
     @contextmanager
     def turn(self, *, exclusive: bool) -> Iterator[None]:
@@ -167,15 +171,15 @@ class LakeStore:
         AnotherStudy
             If the warehouse is of another study than the home.
         WarehouseAway
-            If the data folder is not there.
+            If the data are not there.
         """
         with self.catalog.locked(_WRITER, self.settings.lock_timeout_s) as session:
             with self.catalog.explaining():
                 require_study(session, self._home)
                 turn = self.catalog.begin_turn(session)
-                with folder_problems():
-                    turn.folder = folder_with_files(self.settings, session)
-                    put_back_missing(self.settings, session)
+                with problems(self.place):
+                    turn.place = place_with_files(self.place, session)
+                    self.place.put_back_missing(lambda: named_files(session))
             self._here.turn = turn
             try:
                 yield turn
@@ -200,9 +204,9 @@ class LakeStore:
             )
         mark = turn.mark()
         try:
-            with folder_problems():
-                require_same_folder(self.settings, turn.folder)
-                files = Committing(self.settings, mark.replace(" ", "-"), turn.began)
+            with problems(self.place):
+                require_same_place(self.place, turn.place)
+                files = self.place.committing(connection, mark.replace(" ", "-"), turn.began)
         except WarehouseError:
             with suppress(duckdb.Error):
                 connection.execute("rollback")
@@ -216,7 +220,7 @@ class LakeStore:
                 connection.execute("rollback")
             carried_out = self.catalog.carried_out(turn, mark)
             if carried_out:
-                with folder_problems("it is written; its files are put back by the next writer"):
+                with problems(self.place, "it is written; its files are put back by the next writer"):
                     files.put_back()
             files.forget()
             if carried_out:
@@ -234,15 +238,26 @@ class LakeStore:
 
     def open(self, *, read_only: bool) -> _LakeOpening:
         """Open a connection of the DuckDB that this process keeps running."""
+        opened = self._open_alone if not read_only and self.place.guards_commits else self._open_kept
         try:
-            return _LakeOpening(self, kept_engine(self.settings), read_only=read_only)
+            return opened(read_only, anew=False)
         except duckdb.Error:
             # Postgres was restarted, or the network was away
             try:
-                engine = kept_engine(self.settings, anew=True)
-                return _LakeOpening(self, engine, read_only=read_only)
+                return opened(read_only, anew=True)
             except duckdb.Error as error:
                 raise self.catalog.unreachable(error) from None
+
+    def _open_kept(self, read_only: bool, *, anew: bool) -> _LakeOpening:
+        return _LakeOpening(self, kept_engine(self.settings, anew=anew), read_only=read_only)
+
+    def _open_alone(self, read_only: bool, *, anew: bool) -> _LakeOpening:
+        engine = engine_for_one(self.settings, anew=anew)
+        try:
+            return _LakeOpening(self, engine, read_only=read_only, alone=True)
+        except BaseException:
+            give_back(self.settings, engine, usable=False)
+            raise
 
     def open_for(self, query: str) -> _LakeOpening:
         """Open a DuckDB of its own that reads these tables and reaches nothing else."""
@@ -290,8 +305,11 @@ class LakeStore:
             self.commit(connection)
             snapshots = call("ducklake_expire_snapshots", older_than=before)
             removed = call("ducklake_cleanup_old_files", older_than=before)
-            forget_second_names(self.settings, kept.total_seconds())
+            with problems(self.place, "maintenance stopped"):
+                left = self.place.tidy(kept.total_seconds())
             orphans = call("ducklake_delete_orphaned_files", older_than=before)
+            if left:
+                raise WarehouseError(f"maintenance of {self.name} has left {left[0]}")
             return files, self._files(), snapshots, removed, orphans
 
     @contextmanager
@@ -317,7 +335,7 @@ class LakeStore:
         return int(self.catalog.value("select count(*) from ducklake_data_file where end_snapshot is null"))
 
     def key(self) -> None:
-        """Return None: the database and the folder are encrypted by who runs them."""
+        """Return None: the database and the data are encrypted by who runs them."""
 
 
 def _escaped(text: str) -> str:

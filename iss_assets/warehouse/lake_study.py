@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from iss_assets.settings import WarehouseSettings
+from iss_assets.warehouse.data_place import STUDY_MARK, problems
+from iss_assets.warehouse.data_places import place_of
 from iss_assets.warehouse.errors import WarehouseError
-from iss_assets.warehouse.lake import STUDY_MARK
 from iss_assets.warehouse.lake_catalog import SNAPSHOTS, LakeCatalog, rows, value
 
 FILE: Final = "study.id"
@@ -77,6 +78,7 @@ class LakeStudy:
 
     def __init__(self, settings: WarehouseSettings):
         self._settings = settings
+        self._place = place_of(settings)
         self._catalog = LakeCatalog(settings, "the shared warehouse")
 
     def read(self) -> str | None:
@@ -95,25 +97,22 @@ class LakeStudy:
             return there or study
 
     def mark_data(self, study: str) -> None:
-        """Leave the id of the study in the data folder.
+        """Leave the id of the study beside the data.
 
         Raises
         ------
         AnotherStudy
             If another one is there: that study's maintenance would remove these files, and this one's its.
         """
-        data = Path(str(self._settings.data_path))
-        names = {path.name for path in data.iterdir()} if data.is_dir() else set()
-        marks = {name for name in names if name.startswith(STUDY_MARK)}
-        if marks - {STUDY_MARK + study}:
-            raise AnotherStudy(
-                "the data folder of the shared warehouse, ISS_WAREHOUSE__DATA_PATH, is of another study"
-            )
-        if marks or (not names and self._has_lake()):
-            # a folder that should have files is not mounted; whoever opens the lake says so
-            return
-        data.mkdir(parents=True, exist_ok=True, mode=0o700)
-        (data / f"{STUDY_MARK}{study}").mkdir(exist_ok=True, mode=0o700)
+        mine = STUDY_MARK + study
+        with problems(self._place):
+            marks = self._place.marks()
+            if marks - {mine}:
+                raise AnotherStudy(f"{self._place.name}, is of another study")
+            if marks or (not self._place.has_entries() and self._has_lake()):
+                # a place that should have files is not mounted, or the wrong one; whoever opens the lake says so
+                return
+            self._place.mark(mine)
 
     def _has_lake(self) -> bool:
         with self._catalog.asking() as session:

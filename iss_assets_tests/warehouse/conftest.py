@@ -14,6 +14,7 @@ from iss_assets.warehouse.sql.models import load_models
 from iss_assets_tests.lakes import copy_lake, password_file, stop_engines
 from iss_assets_tests.made_up import tiny_study
 from iss_assets_tests.postgres import PostgresServer
+from iss_assets_tests.s3_server import S3Server
 
 
 @pytest.fixture(scope="session")
@@ -34,11 +35,15 @@ def studied_lake(
 
 @pytest.fixture
 def studied(
-    postgres: PostgresServer, studied_lake: WarehouseSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    postgres: PostgresServer,
+    studied_lake: WarehouseSettings,
+    data_place: Path | tuple[S3Server, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Warehouse]:
     """A copy of the study."""
     monkeypatch.setenv("PGPASSFILE", str(password_file(postgres, tmp_path)))
-    settings = copy_lake(postgres, studied_lake, tmp_path / "lake")
+    settings = copy_lake(postgres, studied_lake, data_place)
     monkeypatch.setenv("ISS_WAREHOUSE__CATALOG", str(settings.catalog))
     monkeypatch.setenv("ISS_WAREHOUSE__DATA_PATH", str(settings.data_path))
     yield Warehouse(tmp_path / "home" / "warehouse.duckdb", settings)

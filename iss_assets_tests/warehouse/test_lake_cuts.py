@@ -14,7 +14,7 @@ from iss_assets.settings import WarehouseSettings
 from iss_assets.warehouse.database import Warehouse, WarehouseError
 from iss_assets.warehouse.lake_catalog import LakeCatalog
 from iss_assets.warehouse.maintenance import maintain
-from iss_assets_tests.lakes import database_of, stop_engines, unnamed_files
+from iss_assets_tests.lakes import BOTH_PLACES, database_of, stop_engines, unnamed_files
 from iss_assets_tests.postgres import PostgresServer
 from iss_assets_tests.proxy import Proxy, proxy_to
 from iss_assets_tests.warehouse.test_database import splits
@@ -60,6 +60,7 @@ def end_the_lock(warehouse: Warehouse, postgres: PostgresServer) -> None:
     )
 
 
+@BOTH_PLACES
 def test_who_has_lost_the_turn_to_another_writer_cannot_commit(
     here: Warehouse, postgres: PostgresServer, tmp_path: Path
 ) -> None:
@@ -87,6 +88,7 @@ def test_who_writes_without_a_turn_is_refused_by_the_database_itself(here: Wareh
         here.query("from stray")
 
 
+@BOTH_PLACES
 def test_a_commit_whose_answer_is_lost_is_looked_up_and_counts(there: Warehouse, proxy: Proxy) -> None:
     proxy.on(*COMMIT, "lose answer")
     there.replace(CvSplits, splits("new", 3), {})
@@ -94,6 +96,7 @@ def test_a_commit_whose_answer_is_lost_is_looked_up_and_counts(there: Warehouse,
     assert names(there) == ["new-0", "new-1", "new-2"]
 
 
+@BOTH_PLACES
 def test_a_writer_that_dies_when_the_answer_is_lost_takes_no_file_with_it(
     there: Warehouse, here: Warehouse, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,7 @@ from iss_assets.settings import Settings
 from iss_assets.warehouse import lake_erasure
 from iss_assets.warehouse.database import Warehouse, WarehouseError
 from iss_assets.warehouse.lake_erasure import erase
-from iss_assets_tests.lakes import database_of, stop_engines
+from iss_assets_tests.lakes import BOTH_PLACES, data_bytes, database_of, keep_versions, stop_engines
 from iss_assets_tests.postgres import PostgresServer
 
 PATIENT = "0002"
@@ -26,6 +26,7 @@ PICTURE = b"\xff\xfe" + MARKER.encode() + bytes(range(97, 161))
 @pytest.fixture
 def marked(studied: Warehouse, postgres: PostgresServer) -> Warehouse:
     """The study, in which one patient's texts, pictures and numbers are unlike all others, and in the statistics of Postgres."""
+    keep_versions(studied)
     with studied.write() as writer:
         writer.execute("update videos set problem = ? where patient_id = ?", [NOTE, PATIENT])
         writer.execute("update videos set bytes = 987654321 where patient_id = ?", [PATIENT])
@@ -54,17 +55,19 @@ def places(warehouse: Warehouse, postgres: PostgresServer) -> set[str]:
     )[0][0]
     needles = (MARKER.encode(), MARKER.encode().hex().upper().encode())
     folders = {
-        "data": Path(str(settings.data_path)),
         "catalog": postgres.folder / "base" / str(number),
         "log": postgres.folder / "pg_wal",
         "home": warehouse.path.parent,
     }
-    return {
+    found = {
         name
         for name, folder in folders.items()
         for path in folder.rglob("*")
         if path.is_file() and any(needle in path.read_bytes() for needle in needles)
     }
+    if any(needle in content for content in data_bytes(warehouse) for needle in needles):
+        found.add("data")
+    return found
 
 
 def found(warehouse: Warehouse) -> Iterator[tuple[str, object]]:
@@ -85,6 +88,7 @@ def found(warehouse: Warehouse) -> Iterator[tuple[str, object]]:
         yield condition, rows
 
 
+@BOTH_PLACES
 def test_after_a_withdrawal_that_was_interrupted_no_byte_is_left_and_filters_find_what_is_there(
     marked: Warehouse, settings: Settings, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

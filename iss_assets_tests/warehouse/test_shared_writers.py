@@ -18,7 +18,7 @@ from iss_assets.schemas.modeling import CvSplits
 from iss_assets.settings import WarehouseSettings
 from iss_assets.warehouse.database import Warehouse
 from iss_assets.warehouse.maintenance import maintain
-from iss_assets_tests.lakes import unnamed_files
+from iss_assets_tests.lakes import BOTH_PLACES, unnamed_files
 from iss_assets_tests.warehouse.test_database import splits
 
 WRITERS, TIMES, ROWS = 4, 8, 5
@@ -36,6 +36,7 @@ def _write_many(path: Path, settings: WarehouseSettings, writer: int) -> None:
         warehouse.replace(CvSplits, splits(f"same-{writer}-{number}", ROWS, split=100), {"split": 100})
 
 
+@BOTH_PLACES
 @pytest.mark.slow
 def test_four_writers_lose_nothing_and_what_all_replace_is_there_once(
     shared: WarehouseSettings, tmp_path: Path
@@ -76,6 +77,7 @@ while True:
 """
 
 
+@BOTH_PLACES
 @pytest.mark.slow
 def test_a_killed_writer_leaves_the_old_rows_or_the_new_ones_no_lock_and_after_maintenance_no_file(
     shared: WarehouseSettings, tmp_path: Path
