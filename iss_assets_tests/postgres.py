@@ -97,8 +97,14 @@ class PostgresServer:
 
 
 @contextmanager
-def running_postgres() -> Iterator[PostgresServer]:
-    """Run a server while the block runs; skip the test where PostgreSQL or its client is missing."""
+def running_postgres(*addresses: str) -> Iterator[PostgresServer]:
+    """Run a server while the block runs; skip the test where PostgreSQL or its client is missing.
+
+    Parameters
+    ----------
+    *addresses : str
+        Of this machine, at which other hosts reach it.
+    """
     pytest.importorskip("psycopg2", reason="the extra `cluster` is not installed")
     initdb, postgres = postgres_program("initdb"), postgres_program("postgres")
     if initdb is None or postgres is None:
@@ -123,8 +129,10 @@ def running_postgres() -> Iterator[PostgresServer]:
             [initdb, "-D", str(server.folder), "-U", "iss", "-A", "scram-sha-256", "--pwfile", str(secret), "-E", "UTF8"],
             check=True, capture_output=True, cwd=folder, **owner,  # type: ignore[call-overload]  # the owner's three
         )  # fmt: skip
+        with (server.folder / "pg_hba.conf").open("a") as allowed:
+            allowed.writelines(f"host all all {address} 255.255.255.252 scram-sha-256\n" for address in addresses)
         settings = {
-            "listen_addresses": "127.0.0.1", "port": server.port, "unix_socket_directories": folder,
+            "listen_addresses": ",".join(("127.0.0.1", *addresses)), "port": server.port, "unix_socket_directories": folder,
             # the data lives as long as the tests
             "fsync": "off", "full_page_writes": "off", "max_connections": 200,
             # compiling a query takes longer than the queries of a few patients
