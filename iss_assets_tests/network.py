@@ -52,7 +52,9 @@ class CabledHost:
 def cabled_host() -> Iterator[CabledHost]:
     """Make a host, and remove it after the block; skip the test where that is not possible."""
     if os.geteuid() != 0 or shutil.which("ip") is None:
-        pytest.skip("a host in a network namespace takes root and iproute2 (Debian: apt-get install iproute2)")
+        pytest.skip(
+            "a host in a network namespace takes root and iproute2 (Debian: apt-get install iproute2)"
+        )
     number = secrets.randbelow(2**14)
     # 198.18.0.0/15 is for tests of networks (RFC 2544): four addresses for each cable
     base = f"198.{18 + number // 2**13}.{number % 2**13 // 64}"

@@ -130,7 +130,9 @@ def running_postgres(*addresses: str) -> Iterator[PostgresServer]:
             check=True, capture_output=True, cwd=folder, **owner,  # type: ignore[call-overload]  # the owner's three
         )  # fmt: skip
         with (server.folder / "pg_hba.conf").open("a") as allowed:
-            allowed.writelines(f"host all all {address} 255.255.255.252 scram-sha-256\n" for address in addresses)
+            allowed.writelines(
+                f"host all all {address} 255.255.255.252 scram-sha-256\n" for address in addresses
+            )
         settings = {
             "listen_addresses": ",".join(("127.0.0.1", *addresses)), "port": server.port, "unix_socket_directories": folder,
             # the data lives as long as the tests

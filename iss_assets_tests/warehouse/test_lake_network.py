@@ -56,7 +56,13 @@ def test_a_host_without_a_network_for_half_a_minute_loses_nothing_writes_nothing
         def start(writer: int, address: str, *before: str) -> Path:
             log = tmp_path / f"{writer}.log"
             catalog = str(settings.catalog).replace("127.0.0.1", address)
-            command = [*before, sys.executable, "-c", _WRITER, str(tmp_path / f"{writer}" / "warehouse.duckdb")]
+            command = [
+                *before,
+                sys.executable,
+                "-c",
+                _WRITER,
+                str(tmp_path / f"{writer}" / "warehouse.duckdb"),
+            ]
             command += [catalog, str(settings.data_path), str(writer), str(end)]
             with log.open("wb") as out:
                 process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
