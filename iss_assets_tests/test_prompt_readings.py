@@ -18,6 +18,7 @@ from iss_assets.pipeline.run_history import PARTITION_TAG
 from iss_assets.pipeline.staleness import stale_by_job, stale_patients
 from iss_assets.privacy.register import open_study
 from iss_assets.settings import Settings
+from iss_assets.warehouse.database import Warehouse
 from iss_assets_tests.features.words.speech import RATE, needs_speech, say
 from iss_assets_tests.intake.conftest import ENROLLMENT_HEADER
 from iss_assets_tests.media.sounds import write_media
@@ -92,6 +93,7 @@ def test_the_checks_say_which_readings_are_none_and_which_are_not_whole(settings
     )
     assert [(c["check_name"], c["passed"], c["affected"]) for c in checks] == [
         ("prompt_cut_short", False, ["s3"]),
+        ("prompt_not_assessed", True, []),
         ("prompt_not_read", False, ["s2"]),
         ("prompt_unknown", False, ["s3", "s4"]),
     ]
@@ -231,6 +233,41 @@ def test_readings_are_not_assessed_by_transcripts_that_are_stale(
         assess_readings(resource, PATIENT)
     assert caught.value.metadata["videos"].value == ["s1", "s2", "s3", "s4"]
     assert (query(settings, rows), query(settings, entry)) == before
+
+
+def test_readings_with_much_speech_without_words_are_left_open_and_somebody_is_told(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ISS_WORDS__ENABLED", "true")
+    settings = copied(settings.home.parent, tmp_path, monkeypatch, enabled=True)
+    with Warehouse(settings.warehouse_path, settings.warehouse).write() as writer:
+        # less than the tenth of the speech that is too much from now on, and more
+        writer.execute(
+            "update prompt_transcripts set wordless_s = (case video_id when 's1' then 0.09 else 0.11 end) * speech_s"
+        )
+    monkeypatch.setenv("ISS_CHECKS__WORDLESS_SHARE", "0.1")
+    settings = Settings()
+    found = stale_patients(open_study(settings), settings)[PATIENT]
+    assert "prompt_readings" in found and "prompt_transcripts" not in found
+    run(settings, pages=True)
+    rows = query(settings, "select video_id, text_read, read, cut_short from prompt_readings order by 1")
+    assert [tuple(row.values()) for row in rows] == [
+        ("s1", "garden", True, False),
+        ("s2", None, None, None),
+        ("s3", "garden", True, None),
+        ("s4", "lake", True, False),
+    ]
+    checks = query(
+        settings,
+        "select check_name, affected from check_results where asset = 'prompt_readings' and not passed order by 1",
+    )
+    assert [tuple(check.values()) for check in checks] == [
+        ("prompt_not_assessed", ["s2", "s3"]),
+        ("prompt_unknown", ["s3", "s4"]),
+    ]
+    page = (settings.reports_dir / "patients" / f"{PATIENT}.html").read_text()
+    assert "could not be assessed" in page
+    assert "garden, read; whether all of it is unknown" in page
 
 
 def test_with_other_texts_readings_are_assessed_again_and_nothing_else(

@@ -29,10 +29,19 @@ def prompt_not_read(data: Data, settings: Settings) -> Finding:
 
 def prompt_cut_short(data: Data, settings: Settings) -> Finding:
     """Find readings that lack the beginning or the end of the text."""
-    rows = [r for r in data["prompt_readings"] if r["read"]]
+    read = [r for r in data["prompt_readings"] if r["read"]]
+    rows = [r for r in read if r["cut_short"] is not None]
     affected = {r["video_id"]: round(r["share_read"], 2) for r in rows if r["cut_short"]}
     threshold = f"at least {settings.prompt.whole_share:.0%} of the text"
-    return found_in(affected, len(rows), threshold, {"share of the text": affected})
+    numbers = {"share of the text": affected, "could not be assessed": len(read) - len(rows)}
+    return found_in(affected, len(rows), threshold, numbers)
+
+
+def prompt_not_assessed(data: Data, settings: Settings) -> Finding:
+    """Find readings of which the recognized words do not say whether a text was read, or all of it; none without texts."""
+    rows = [r for r in data["prompt_readings"] if r["texts"]]
+    affected = [r["video_id"] for r in rows if r["read"] is None or (r["read"] and r["cut_short"] is None)]
+    return found_in(affected, len(rows), "enough recognized words in every reading")
 
 
 def prompt_unknown(data: Data, settings: Settings) -> Finding:
@@ -47,5 +56,5 @@ def prompt_unknown(data: Data, settings: Settings) -> Finding:
 
 
 RULES: Final[dict[str, Rule]] = {
-    rule.__name__: rule for rule in (prompt_not_read, prompt_cut_short, prompt_unknown)
+    rule.__name__: rule for rule in (prompt_not_read, prompt_cut_short, prompt_not_assessed, prompt_unknown)
 }

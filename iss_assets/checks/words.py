@@ -38,7 +38,7 @@ def speech_without_words(data: Data, settings: Settings) -> Finding:
     affected = {
         r["video_id"]: missing[r["video_id"]]
         for r in rows
-        if missing[r["video_id"]] > min(limits.wordless_s, limits.wordless_share * r["speech_s"])
+        if missing[r["video_id"]] > limits.wordless_limit_s(r["speech_s"])
     }
     threshold = f"at most {limits.wordless_share:.0%} of the speech and {limits.wordless_s:g} s without words"
     return found_in(affected, len(rows), threshold, {"seconds": affected})

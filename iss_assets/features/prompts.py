@@ -18,8 +18,8 @@ import text_to_num
 
 from iss_assets.settings import PromptSettings
 
-READINGS_CODE_VERSION: Final = "2"
-"""Raised when the same words and texts are assessed differently."""
+READINGS_CODE_VERSION: Final = "3"
+"""Raised when the same words and texts are assessed differently. 3: much speech without words leaves open what was read."""
 
 NUMBER_LANGUAGES: Final = frozenset({"da", "de", "en", "es", "fr", "it", "nl", "pt"})
 """Languages (ISO 639-1) whose written-out numbers are compared by value; in others, `25` is another word than its name."""
@@ -55,9 +55,11 @@ class PromptReading:
     word_error_rate : float or None
         Against that text, or the closest if none was read; above 1 if much was added. None if the study has no texts.
     read : bool or None
-        Whether one of the texts was read, wholly or in part. None if the study has no texts.
+        Whether one of the texts was read, wholly or in part. None if the study has no texts, or if none was recognized and
+        much of the speech has no words.
     cut_short : bool or None
-        Whether the beginning or the end of the text that was read is missing. None if none was.
+        Whether the beginning or the end of the text that was read is missing. None if none was, or if it may be in the speech
+        without words.
     share_read : float or None
         From the first to the last word that was read, the share of the text's words. None if none was read.
     words : int or None
@@ -73,7 +75,12 @@ class PromptReading:
 
 
 def assess_reading(
-    texts: Mapping[str, str], spoken: str, language: str | None, settings: PromptSettings
+    texts: Mapping[str, str],
+    spoken: str,
+    language: str | None,
+    settings: PromptSettings,
+    *,
+    much_without_words: bool = False,
 ) -> PromptReading:
     """Say which text was read.
 
@@ -87,6 +94,8 @@ def assess_reading(
         Their language (ISO 639-1), if known.
     settings : PromptSettings
         What counts as read, and as the whole text.
+    much_without_words : bool
+        Whether somebody also speaks for long and no word of it was recognized; what is missing is unknown then.
 
     Examples
     --------
@@ -113,10 +122,15 @@ def assess_reading(
     if not measured:
         return PromptReading(words=len(heard))
     unread, _, rate, text_id, share = min(measured)
+    if unread and much_without_words:
+        return PromptReading(words=len(heard))
     if unread:
         closest = min(rate for _, _, rate, _, _ in measured)
         return PromptReading(word_error_rate=closest, read=False, words=len(heard))
-    return PromptReading(text_id, rate, True, share < settings.whole_share, share, len(heard))
+    cut_short = share < settings.whole_share
+    return PromptReading(
+        text_id, rate, True, None if cut_short and much_without_words else cut_short, share, len(heard)
+    )
 
 
 def comparable_words(text: str, language: str | None = None) -> list[str]:

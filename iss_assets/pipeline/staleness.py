@@ -186,6 +186,14 @@ def readings_are_assessed(settings: Settings) -> bool:
     ) in code_versions(settings)
 
 
+def readings_rules(settings: Settings) -> str:
+    """Return the fingerprint of what readings are assessed by, besides words and texts."""
+    limits = settings.checks
+    return fingerprint(
+        READINGS_CODE_VERSION, settings.prompt.digest(), limits.wordless_s, limits.wordless_share
+    )
+
+
 def readings_fingerprint(
     folder: StudyFolder,
     patient: str,
@@ -220,8 +228,7 @@ def readings_fingerprint(
         for file in files
     ]
     return fingerprint(
-        READINGS_CODE_VERSION,
-        settings.prompt.digest(),
+        readings_rules(settings),
         prompt_rows(folder),
         sorted(heard, key=lambda h: h[0]),
     )

@@ -385,6 +385,16 @@ _PROMPT: Final = (
         asks_patient=True,
     ),
     CheckInfo(
+        "prompt_not_assessed",
+        "prompt_readings",
+        "Whether the text of Question 10 was read, and to its end, could not be told",
+        "WARN",
+        "Listen to the readings of patient {patient}: was a text read, and could a stranger understand it? The sound, the language "
+        "or much of the speech could not be recognized.",
+        "the recognized words; settings, checks.wordless_share and checks.wordless_s",
+        reminder="{affected} readings",
+    ),
+    CheckInfo(
         "prompt_unknown",
         "prompt_readings",
         "What surveys.csv says about the text of Question 10 does not fit",

@@ -20,6 +20,7 @@ from iss_assets.reports.behavior import behavior_curves
 from iss_assets.reports.clinic_lines import join
 from iss_assets.reports.comparisons import Comparisons, beside_first_face, beside_readings
 from iss_assets.reports.measures import over_time
+from iss_assets.reports.readings import ReadingInWords, readings_table
 from iss_assets.reports.templating import INVENTED, STUDY, Frame, count, write_page
 from iss_assets.settings import QualitySettings
 
@@ -50,6 +51,8 @@ class PatientReportInputs:
         The patient's rows of `attention.read_attention`; None where no model on whole videos has been trained.
     comparisons
         The patient's rows of `comparisons.read_comparisons`.
+    readings
+        The patient's readings of Question 10, as of `readings.read_readings`.
     quality_settings
         The limit of distances between faces.
     study_name, invented, made_at
@@ -66,6 +69,7 @@ class PatientReportInputs:
     behavior: Rows | None = None
     attention: Rows | None = None
     comparisons: Comparisons = field(default_factory=Comparisons)
+    readings: Mapping[str, ReadingInWords] = field(default_factory=dict)
     quality_settings: QualitySettings = field(default_factory=QualitySettings)
     study_name: str = STUDY
     invented: bool = False
@@ -117,7 +121,7 @@ def scores_and_quality(inputs: PatientReportInputs) -> dict[str, Any]:
     dict
         ``summary``: (name, value, hint); ``pain_now``: chart or None; ``interference``, ``quality_plots``: (title, chart);
         ``chronic``: sentence; ``score_table``, ``video_table``; ``measures``: see `measures.over_time`; ``faces``, ``readings``:
-        see `comparisons`, each None where there is nothing to compare; ``curves``: see `behavior.behavior_curves`.
+        see `comparisons`, each None where there is nothing to compare; ``reading_table``: see `readings.readings_table`; ``curves``: see `behavior.behavior_curves`.
 
     Raises
     ------
@@ -154,6 +158,7 @@ def scores_and_quality(inputs: PatientReportInputs) -> dict[str, Any]:
         "measures": over_time({name: inputs.own(name) for name in inputs.measured}, when),
         "faces": beside_first_face(inputs.comparisons.faces, when, inputs.quality_settings),
         "readings": beside_readings(inputs.comparisons.readings),
+        "reading_table": readings_table(inputs.readings, when),
         "curves": behavior_curves(inputs.behavior, when, videos, quality),
     }
 

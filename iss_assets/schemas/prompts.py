@@ -72,13 +72,14 @@ class PromptReadings(Table):
     text_read: object = column("VARCHAR", "The text that was read; empty if none was.", nullable=True)
     read: object = column(
         "BOOLEAN",
-        "Whether one of the texts was read, wholly or in part; empty if the study has no texts, or if the sound or its "
-        "language could not be recognized.",
+        "Whether one of the texts was read, wholly or in part; empty if the study has no texts, if the sound or its "
+        "language could not be recognized, or if no text was recognized and much of the speech has no words.",
         nullable=True,
     )
     cut_short: object = column(
         "BOOLEAN",
-        "Whether the beginning or the end of the text is missing; empty if none was read.",
+        "Whether the beginning or the end of the text is missing; empty if none was read, or if what is missing may be in "
+        "speech without words.",
         nullable=True,
     )
     word_error_rate: object = column(

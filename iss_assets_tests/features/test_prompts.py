@@ -85,6 +85,18 @@ def test_a_reading_that_was_cut_short_says_so(share: float, missing: str) -> Non
     assert reading.word_error_rate == pytest.approx(1 - kept / len(words))
 
 
+def test_speech_without_words_leaves_open_what_was_read_and_takes_nothing_back_that_was_heard() -> None:
+    def heard(spoken: str) -> PromptReading:
+        return assess_reading(TEXTS, spoken, "en", SETTINGS, much_without_words=True)
+
+    whole, half = heard(TEXTS["lake"]), heard(" ".join(TEXTS["wind"].split()[:20]))
+    assert whole == assess(TEXTS["lake"])
+    assert (half.text_read, half.read, half.cut_short) == ("wind", True, None)
+    assert half.share_read == pytest.approx(20 / len(TEXTS["wind"].split()))
+    assert heard(NARRATIVE) == PromptReading(words=len(comparable_words(NARRATIVE, "en")))
+    assert heard("") == PromptReading(words=0)
+
+
 def test_a_few_words_of_a_text_are_not_a_reading() -> None:
     assert not assess("The north wind and the").read
     assert not assess("I was in the garden").read

@@ -12,9 +12,9 @@ from iss_assets.defs.assets.study import keep_patient_rows
 from iss_assets.defs.assets.video_work import require_current
 from iss_assets.defs.partitions import patients_partitions
 from iss_assets.defs.resources import WarehouseResource
-from iss_assets.features.prompts import READINGS_CODE_VERSION, PromptReading, assess_reading
+from iss_assets.features.prompts import PromptReading, assess_reading
 from iss_assets.intake.folder import prompt_rows
-from iss_assets.pipeline.staleness import readings_are_assessed, readings_fingerprint
+from iss_assets.pipeline.staleness import readings_are_assessed, readings_fingerprint, readings_rules
 from iss_assets.protocol.recordings import Recording, enabled_recordings
 from iss_assets.schemas.prompts import PromptReadings, Prompts
 from iss_assets.schemas.words import Transcripts
@@ -67,7 +67,7 @@ def _readings(settings: Settings) -> dg.AssetsDefinition:
         ),
         partitions_def=patients_partitions,
         deps=["prompts", Recording.PROMPT.inventory, _TRANSCRIPTS],
-        code_version=fingerprint(READINGS_CODE_VERSION, settings.prompt.digest()),
+        code_version=readings_rules(settings),
     )
     def prompt_readings(
         context: dg.AssetExecutionContext, warehouse: WarehouseResource
@@ -94,7 +94,8 @@ def assess_readings(warehouse: WarehouseResource, patient: str) -> dg.Materializ
     texts = {prompt.prompt_id: prompt.text for prompt in folder.prompts}
     expected = {s.submission_id: s.prompt_id for s in folder.submissions_of(patient)}
     files = warehouse.warehouse().query(
-        f"select v.video_id, v.sha256, v.status, v.has_audio, t.text, t.language, t.left_out_s "
+        f"select v.video_id, v.sha256, v.status, v.has_audio, t.text, t.language, t.left_out_s, "
+        "t.speech_s, t.wordless_s "
         f"from {Recording.PROMPT.inventory} as v left join {_TRANSCRIPTS} as t using (video_id) "
         "where v.patient_id = ? order by v.video_id",
         [patient],
@@ -134,4 +135,7 @@ def _reading(file: Mapping[str, Any], texts: Mapping[str, str], settings: Settin
         return PromptReading()  # the sound could not be read
     if not file["text"] and file["left_out_s"]:
         return PromptReading()  # somebody speaks, in a language that could not be told
-    return assess_reading(texts, file["text"] or "", file["language"], settings.prompt)
+    much = (file["wordless_s"] or 0.0) > settings.checks.wordless_limit_s(file["speech_s"] or 0.0)
+    return assess_reading(
+        texts, file["text"] or "", file["language"], settings.prompt, much_without_words=much
+    )

@@ -25,6 +25,7 @@ from iss_assets.reports.measures import SHOWN, one_per_video
 from iss_assets.reports.patient_report import PatientReportInputs, write_patient_report
 from iss_assets.reports.quality_page import write_quality_page
 from iss_assets.reports.quality_report import quality_report
+from iss_assets.reports.readings import ReadingInWords, read_readings
 from iss_assets.reports.report_inputs import StudyReportInputs
 from iss_assets.reports.review_summary import review_summary
 from iss_assets.reports.study_page import MARTS, read_marts, write_study_page
@@ -184,7 +185,7 @@ def clinic_report(warehouse: WarehouseResource) -> dg.MaterializeResult:
 @dg.asset(
     **_page(
         "patient_report",
-        "One patient's scores, quality, and measures over time, the narrative beside the reading, curves of behavior, accuracy by "
+        "One patient's scores, quality, and measures over time, readings and the narrative beside them, curves of behavior, accuracy by "
         "experiment, and where models looked; no face.",
         deps=[
             *("bpi_scores", "video_quality", "patient_accuracy", *SHOWN),
@@ -215,6 +216,7 @@ def patient_report(context: dg.AssetExecutionContext, warehouse: WarehouseResour
                 behavior=_behavior(store, patient),
                 attention=_attention(store, patient),
                 comparisons=_comparisons(store, patient),
+                readings=_readings(store, patient),
                 quality_settings=settings.quality,
                 **rows,
             ),
@@ -236,6 +238,11 @@ def _attention(store: Warehouse, patient_id: str) -> arrow.Table:
 def _comparisons(store: Warehouse, patient_id: str) -> Comparisons:
     with store.read() as connection:
         return read_comparisons(connection, patient_id)
+
+
+def _readings(store: Warehouse, patient_id: str) -> dict[str, ReadingInWords]:
+    with store.read() as connection:
+        return read_readings(connection, patient_id)
 
 
 def _behavior(store: Warehouse, patient_id: str) -> arrow.Table:
