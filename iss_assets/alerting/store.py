@@ -135,6 +135,29 @@ def deliver(warehouse: Warehouse, settings: Settings) -> Delivery:
         )
 
 
+def deliver_apart(alert: Alert, settings: Settings) -> Alert:
+    """Send an alert that the table cannot hold now, in a round of its own, and return it as it is afterwards."""
+    alerts = settings.alerts
+    urls = {address_hash(url.get_secret_value()): url.get_secret_value() for url in alerts.urls}
+    addresses = list(urls)
+    if not recipients(alert, addresses, alerts):
+        return _without_recipients(alert)
+    messages = outbox([alert], addresses, alerts, datetime.now(UTC))
+    if not messages:
+        return alert
+    (alert,) = with_keys([alert], messages)
+    taken, refused = _send(messages, urls, alerts)
+    took, did_not = taken.get(alert.alert_id, []), refused.get(alert.alert_id, [])
+    return after_round(alert, took, did_not, addresses, alerts, datetime.now(UTC))
+
+
+def keep(warehouse: Warehouse, alert: Alert) -> None:
+    """Write an alert into the table as it is; what of it waits is sent like any other."""
+    rows = Alerts.check_rows(Alerts.from_rows([alert.row()]))
+    with warehouse.write() as writer:
+        writer.replace(Alerts, rows, {"alert_id": alert.alert_id})
+
+
 def _without_recipients(alert: Alert) -> Alert:
     return Alert(**{**alert.__dict__, "delivery": "not_needed"})
 

@@ -503,7 +503,18 @@ QUEUE_NOT_SERVED: Final = CheckInfo(
 )
 """Looked at by the sensor of alerts where there is a cluster: a run that waits cannot fail."""
 
-WITHOUT_RUNS: Final = (DAEMON_SILENT, QUEUE_NOT_SERVED)
+WAREHOUSE_AWAY: Final = CheckInfo(
+    "warehouse_away",
+    "warehouse",
+    "The warehouse cannot be used: nothing new is stored",
+    "ERROR",
+    "Run iss doctor where iss serve runs: it says whether the disk is full, a folder is missing, or the database does not answer. "
+    "New submissions wait and are picked up afterwards.",
+    "writing and reading on trial",
+)
+"""Looked at by `iss serve`, which sends this alert itself: it cannot be stored."""
+
+WITHOUT_RUNS: Final = (DAEMON_SILENT, QUEUE_NOT_SERVED, WAREHOUSE_AWAY)
 """Checks of the program itself: only the table ``alerts`` has their outcome."""
 
 CATALOGUE: Final = (

@@ -34,6 +34,7 @@ from iss_assets.server.dagster_private import (
     code_server_answers,
 )
 from iss_assets.server.previews import Previews
+from iss_assets.server.warehouse_watch import WarehouseWatch
 from iss_assets.settings import Settings
 from iss_assets.synthetic.marker import is_sample_study
 from iss_assets.warehouse.database import Warehouse
@@ -188,7 +189,8 @@ def _run(
         web = _Server(config)
         thread = threading.Thread(target=web.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()
-        threading.Thread(target=watch.run, args=(stop,), daemon=True).start()
+        for look in (watch.run, WarehouseWatch(settings, say).run):
+            threading.Thread(target=look, args=(stop,), daemon=True).start()
         lost = threading.Event()
         threading.Thread(target=_watch_turn, args=(is_our_turn, lost), daemon=True).start()
         say(f"Serving on {address}. Ctrl-C stops it.")

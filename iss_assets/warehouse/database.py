@@ -197,7 +197,7 @@ class Warehouse:
         return self.store.size()
 
     def require_room(self) -> None:
-        """Check that a shared warehouse can be written to.
+        """Check that the warehouse can be written to: its folder is there, is writable, and has room.
 
         Raises
         ------

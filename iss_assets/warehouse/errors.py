@@ -8,7 +8,7 @@ class WarehouseError(RuntimeError):
 
 
 class WarehouseAway(WarehouseError):
-    """A shared warehouse does not answer, the connection to it was lost, or its data folder cannot be used: the same may succeed later."""
+    """The warehouse does not answer, the connection to it was lost, or its folder cannot be written to: the same may succeed later."""
 
 
 class KeyProblem(WarehouseError):

@@ -7,6 +7,7 @@ import time
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 import duckdb
 
@@ -15,7 +16,10 @@ from iss_assets.warehouse.engine import Opened, is_encrypted
 from iss_assets.warehouse.errors import KeyProblem, WarehouseError
 from iss_assets.warehouse.keys import Key, configured_key, forget_keys
 from iss_assets.warehouse.locking import LockTimeout, hold
+from iss_assets.warehouse.room import require_room_in
 from iss_assets.warehouse.swap import SwapFiles, settle
+
+HOME: Final = "the home, ISS_HOME"
 
 
 def lock_path(path: Path) -> Path:
@@ -71,7 +75,9 @@ class FileStore:
         return self.path.stat().st_size
 
     def require_room(self) -> None:
-        """Do nothing: runs notice at their beginning, when they write to the home."""
+        """Check that the home can be written to, and has room for a patient's rows."""
+        if self.path.parent.is_dir():
+            require_room_in(self.path.parent, HOME)
 
     @contextmanager
     def turn(self, *, exclusive: bool) -> Iterator[None]:
