@@ -19,11 +19,10 @@ from typing import Final
 import duckdb
 
 from iss_assets.warehouse.data_place import STUDY_MARK
-from iss_assets.warehouse.errors import WarehouseAway
+from iss_assets.warehouse.room import require_room_in
 
 _NAME: Final = "the data folder of the shared warehouse, ISS_WAREHOUSE__DATA_PATH"
 _FOLDER: Final = ".committing"
-_LEAST_ROOM: Final = 64 * 2**20
 _MADE_AT: Final = re.compile(r"^ducklake-([0-9a-f]{8})-([0-9a-f]{4})-7")
 """DuckLake names a file by the time in milliseconds (UUID version 7)."""
 
@@ -84,10 +83,7 @@ class Folder:
 
     def require_writable(self) -> None:
         """Check that it can be written to, and has room."""
-        if not os.access(self._data, os.W_OK):
-            raise WarehouseAway(f"{self.name}, is not writable")
-        if shutil.disk_usage(self._data).free < _LEAST_ROOM:
-            raise WarehouseAway(f"{self.name}, is full: less than {_LEAST_ROOM >> 20} MiB are free")
+        require_room_in(self._data, self.name)
 
     def committing(self, connection: duckdb.DuckDBPyConnection, name: str, since: float) -> SecondNames:
         """Give every file that was written `since` then a second name."""
