@@ -72,7 +72,7 @@ def read_yaml(text: str, file: Path | str) -> tuple[Any, dict[Place, int]]:
     """
     lines: dict[Place, int] = {}
     try:
-        loader = yaml.SafeLoader(text)
+        loader = yaml.CSafeLoader(text)
         try:
             node = loader.get_single_node()
             return (None if node is None else _value(loader, node, (), lines, file)), lines
