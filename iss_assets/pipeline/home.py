@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import time
 from pathlib import Path
@@ -57,11 +56,12 @@ _FILES_YAML = """\
 storage:
   custom:
     module: iss_assets.pipeline.event_log
-    class: WorkerStorage
+    class: {storage}
     config:
-      base_dir: {base_dir}
+      base_dir:
+        env: DAGSTER_HOME
 """
-"""Added for the processes of `iss run`: the same files, opened once a run."""
+"""Added where Dagster's history is in files. The variable and not the folder, so that a home can be moved."""
 
 
 _NO_OUTPUT_YAML = """\
@@ -159,7 +159,7 @@ def prepare_home(settings: Settings) -> Path:
     use_scratch(settings)
     require_one_host(settings)
     clear_leftovers(home)
-    many_runs, dagster_yaml = _yaml(settings, dagster_home)
+    many_runs, dagster_yaml = _yaml(settings)
     written = {
         "dagster.yaml": dagster_yaml,
         "worker.yaml": many_runs,
@@ -202,7 +202,7 @@ def _create_storage(dagster_home: Path) -> None:
             created.touch(0o600)
 
 
-def _yaml(settings: Settings, dagster_home: Path) -> tuple[str, str]:
+def _yaml(settings: Settings) -> tuple[str, str]:
     """Return Dagster's settings for a process that executes runs of `iss run` itself, and for all others."""
     cluster = settings.cluster
     if cluster.broker is not None:
@@ -215,8 +215,9 @@ def _yaml(settings: Settings, dagster_home: Path) -> tuple[str, str]:
     if cluster.storage is not None:
         postgres = common + _POSTGRES_YAML.format(storage=STORAGE_VARIABLE)
         return postgres + _NO_OUTPUT_YAML, postgres
-    files = _FILES_YAML.format(base_dir=json.dumps(str(dagster_home)))
-    return common + files + _NO_OUTPUT_YAML, common
+    # the processes of `iss run` open the same files once a run
+    worker = common + _FILES_YAML.format(storage="WorkerStorage") + _NO_OUTPUT_YAML
+    return worker, common + _FILES_YAML.format(storage="HomeStorage")
 
 
 _CREATION_S: Final = 20

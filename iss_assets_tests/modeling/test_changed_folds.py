@@ -50,7 +50,7 @@ def train(home: Path, monkeypatch: pytest.MonkeyPatch, chosen: dict[str, str], *
     monkeypatch.setenv("ISS_EVALUATION__BOOTSTRAP_SAMPLES", "199")
     monkeypatch.setenv("ISS_EVALUATION__PERMUTATIONS", "99")
     settings, summary = Settings(), runner.Summary()
-    with open_instance(settings) as instance:
+    with open_instance(settings, many_runs=True) as instance:
         instance.add_dynamic_partitions("patients", [f"{p:04d}" for p in range(1, 7)])
         runner.evaluate_experiments(
             instance, settings, experiments, summary, lambda _: None, thorough=False, load=load
@@ -105,7 +105,7 @@ def test_a_fold_retrained_with_other_settings_is_not_averaged_with_the_others(
     for name, value in {**PAPER, "SEED": "5"}.items():
         monkeypatch.setenv(f"ISS_TRAINING__{name}", value)
     quick = {"ops": {"evaluate_experiments": {"config": {"retrain": False}}}}
-    with open_instance(Settings(home=home)) as instance:
+    with open_instance(Settings(home=home), many_runs=True) as instance:
         for job, more in (
             ("train", {"partitions": ("forest_pain|02",) * 2}),
             ("accuracy", {"partitions": ("0001", "0006")}),

@@ -77,12 +77,10 @@ def test_one_machine_is_told_nothing_of_a_cluster(tmp_path: Path) -> None:
     folder = prepare_home(settings_of(tmp_path))
     said = yaml.safe_load((folder / "dagster.yaml").read_text())
     assert set(said) == {
-        "telemetry", "nux", "schedules", "sensors", "concurrency", "run_monitoring",
+        "telemetry", "nux", "schedules", "sensors", "concurrency", "run_monitoring", "storage",
     }  # fmt: skip
-    assert set(yaml.safe_load((folder / "worker.yaml").read_text())) - set(said) == {
-        "storage",
-        "compute_logs",
-    }
+    assert said["storage"]["custom"]["config"] == {"base_dir": {"env": "DAGSTER_HOME"}}
+    assert set(yaml.safe_load((folder / "worker.yaml").read_text())) - set(said) == {"compute_logs"}
 
 
 def test_a_missing_package_is_named_before_anything_starts(

@@ -12,8 +12,13 @@ from typing import Any
 
 import dagster as dg
 import pytest
+import sqlalchemy
+import yaml
 from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
+from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
+from sqlalchemy.pool import Pool
 
+from iss_assets.pipeline.event_log import EventLog
 from iss_assets.pipeline.home import open_instance, prepare_home
 from iss_assets.settings import Settings
 
@@ -41,12 +46,27 @@ defs = dg.Definitions([measured, broken], asset_checks=[plausible], jobs=[dg.def
 def run(settings: Settings, *, many_runs: bool, partitions: tuple[str, ...] = ("0001",)) -> list[str]:
     """Run everything of each partition, one after another, in one instance; return the runs' ids."""
     with open_instance(settings, many_runs=many_runs) as instance:
-        instance.add_dynamic_partitions("people", list(partitions))
-        job = defs.resolve_job_def("all_of_it")
-        return [
-            job.execute_in_process(partition_key=p, instance=instance, raise_on_error=False).run_id
-            for p in partitions
-        ]
+        return run_in(instance, partitions)
+
+
+def run_with_dagsters_own_storage(settings: Settings) -> list[str]:
+    """Do the same with the storage that Dagster has if its settings name none."""
+    folder = prepare_home(settings)
+    said = yaml.safe_load((folder / "dagster.yaml").read_text())
+    del said["storage"]
+    (folder / "own.yaml").write_text(yaml.safe_dump(said))
+    with dg.DagsterInstance.from_config(str(folder), "own.yaml") as instance:
+        assert type(instance.event_log_storage) is SqliteEventLogStorage
+        return run_in(instance, ("0001",))
+
+
+def run_in(instance: dg.DagsterInstance, partitions: tuple[str, ...]) -> list[str]:
+    instance.add_dynamic_partitions("people", list(partitions))
+    job = defs.resolve_job_def("all_of_it")
+    return [
+        job.execute_in_process(partition_key=p, instance=instance, raise_on_error=False).run_id
+        for p in partitions
+    ]
 
 
 @pytest.mark.filterwarnings("ignore::dagster.BetaWarning", "ignore::dagster.PreviewWarning")
@@ -143,16 +163,18 @@ def test_a_home_whose_settings_name_a_module_that_has_moved_is_brought_up_to_dat
 def test_every_program_reads_the_same_events_that_dagsters_own_storage_would_have_stored(
     settings: Settings,
 ) -> None:
-    (plain,) = run(settings, many_runs=False)
+    (plain,) = run_with_dagsters_own_storage(settings)
     kept, second = run(settings, many_runs=True, partitions=("0002", "0003"))
-    with open_instance(settings) as reader:
-        reported = {r: [str(e.dagster_event_type) for e in reader.all_logs(r)] for r in (plain, kept, second)}
-        assert reported[kept] == reported[plain] == reported[second] and len(reported[kept]) > 15
+    (ours,) = run(settings, many_runs=False, partitions=("0004",))
+    with dg.DagsterInstance.from_config(str(settings.dagster_home), "own.yaml") as reader:
+        runs = plain, kept, second, ours
+        reported = {r: [str(e.dagster_event_type) for e in reader.all_logs(r)] for r in runs}
+        assert all(reported[r] == reported[plain] for r in runs) and len(reported[kept]) > 15
         assert {found.status for r in reported if (found := reader.get_run_by_id(r))} == {
             dg.DagsterRunStatus.FAILURE
         }
         assert all(reader.get_run_by_id(r) for r in reported)
-        assert reader.get_materialized_partitions(dg.AssetKey("measured")) == {"0001", "0002", "0003"}
+        assert reader.get_materialized_partitions(dg.AssetKey("measured")) == {"0001", "0002", "0003", "0004"}
         failed = reader.event_log_storage.get_asset_check_execution_history(
             dg.AssetCheckKey(dg.AssetKey("measured"), "plausible"), limit=10
         )
@@ -164,6 +186,35 @@ def test_every_program_reads_the_same_events_that_dagsters_own_storage_would_hav
         assert [target.run_id for target in about if target is not None] == [r.run_id for r in failed]
         version = reader.get_latest_data_version_record(dg.AssetKey("measured"), partition_key="0002")
         assert version is not None and version.run_id == kept
+
+
+def test_dagsters_other_processes_use_an_engine_for_many_statements(settings: Settings) -> None:
+    connected: list[str] = []
+
+    def note(connection: Any, _: object) -> None:
+        connected.append(Path(connection.execute("pragma database_list").fetchone()[2]).stem)
+
+    run(settings, many_runs=False)
+    sqlalchemy.event.listen(Pool, "first_connect", note)
+    try:
+        (again,) = run(settings, many_runs=False, partitions=("0002",))
+    finally:
+        sqlalchemy.event.remove(Pool, "first_connect", note)
+    # each engine tells once; the second of "runs" and that of "schedules" look at the tables' version at the opening
+    assert sorted(connected) == sorted([again, "index", "runs", "runs", "schedules"]), connected
+
+
+def test_a_home_that_was_moved_has_its_history_in_the_new_place(settings: Settings, tmp_path: Path) -> None:
+    (first,) = run(settings, many_runs=False)
+    moved = tmp_path / "moved"
+    settings.home.rename(moved)
+    # as Dagster's own programs open it, before any command of ours
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DAGSTER_HOME", str(moved / "dagster"))
+        with dg.DagsterInstance.get() as instance:
+            assert type(instance.event_log_storage) is EventLog
+            assert len(instance.all_logs(first)) > 15
+    assert not settings.home.exists()
 
 
 def test_the_file_that_the_ui_watches_changes_with_every_event(
