@@ -43,8 +43,9 @@ ALL_VERSIONS = {"method": "GET", "text": "versions"}
 pytestmark = pytest.mark.parametrize("data_place", ["bucket"], indirect=True)
 
 
-@pytest.fixture(autouse=True)
-def _fresh_client() -> Iterator[None]:
+@pytest.fixture
+def fresh_client() -> Iterator[None]:
+    """Credentials and settings of this test's own."""
     object_storage.look_again()
     yield
     object_storage.look_again()
@@ -198,6 +199,7 @@ def test_what_the_server_refuses_is_told_in_a_persons_words(
     assert error.value.lasting == lasting
 
 
+@pytest.mark.usefixtures("fresh_client")
 def test_credentials_come_from_where_aws_looks_for_them_and_new_ones_are_used(
     tables: Warehouse, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -227,6 +229,7 @@ def test_credentials_come_from_where_aws_looks_for_them_and_new_ones_are_used(
     assert names(tables) == ["new-0", "new-1", "new-2"]
 
 
+@pytest.mark.usefixtures("fresh_client")
 @pytest.mark.parametrize(
     ("bucket", "variables", "endpoint", "in_path"),
     [
@@ -252,6 +255,7 @@ def test_duckdb_is_given_the_address_that_aws_or_another_server_has(
     assert Path(access.authorities).is_file()
 
 
+@pytest.mark.usefixtures("fresh_client")
 def test_plain_http_is_for_this_machine_unless_it_is_allowed(
     monkeypatch: pytest.MonkeyPatch, data_place: object
 ) -> None:
@@ -303,6 +307,7 @@ def tls_server(folder: Path) -> Iterator[tuple[str, Path, list[str]]]:
     server.server_close()
 
 
+@pytest.mark.usefixtures("fresh_client")
 def test_certificates_are_checked_by_whoever_sends_anything(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, data_place: object
 ) -> None:
@@ -509,6 +514,7 @@ def test_versions_that_object_lock_holds_are_told_and_do_not_come_back(
     assert not any(MARKER.encode() in body for body in everything_kept(s3, bucket))
 
 
+@pytest.mark.usefixtures("fresh_client")
 def test_a_server_that_is_away_for_a_while_delays_and_loses_nothing(
     tables: Warehouse, s3: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
