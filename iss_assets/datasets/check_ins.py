@@ -85,7 +85,8 @@ def check_in_inputs(
     settings : CheckInSettings, optional
         For which targets series are read, and how finely; the defaults if not given.
     """
-    with warehouse.read() as connection:
+    # what a DuckDB that is kept running would keep of the embeddings would stand beside the libraries of networks
+    with warehouse.read(apart=True) as connection:
         measures: dict[str, pd.DataFrame] = {}
         for source in SOURCES:
             frame = _source(connection, source)

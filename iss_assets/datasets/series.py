@@ -16,7 +16,7 @@ from pyarrow import compute
 from iss_assets.datasets.proportions import crop_heights
 from iss_assets.features.face_pose import measure_heads, median_face
 from iss_assets.modeling.items import SERIES
-from iss_assets.modeling.series import Series, join_series, mean_by_instance
+from iss_assets.modeling.series import Series, concatenated, join_series, mean_by_instance
 from iss_assets.settings import FaceSettings, TrainingSettings
 
 _MEDIAN_OF: Final = 400
@@ -73,32 +73,26 @@ def load_series(
         differences from the video's own median face: what the face does, not whose it is.
     """
     patients = chosen["patient_id"].unique().to_pylist()
-    parts: dict[str, list[tuple[np.ndarray, ...]]] = {name: [] for name in names}
+    joined: list[dict[str, Series]] = []
+    before = 0
     for patient in patients:
-        connection.register("_of_patient", chosen.filter(compute.field("patient_id") == patient))
+        own = chosen.filter(compute.field("patient_id") == patient)
+        connection.register("_of_patient", own)
         if "mesh_series" in names:
             connection.register("_crops", crop_heights(connection, faces))
+        parts: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
         for name in names:
             samples = connection.execute(_SAMPLES[name]).to_arrow_table()
             video = samples["place"].to_numpy().astype(np.int64)
             number = np.floor(samples["time_s"].to_numpy() / settings.instance_s + 1e-9).astype(np.int64)
-            parts[name].append(mean_by_instance(_values(name, samples, video), video, number))
+            values, video, number = mean_by_instance(_values(name, samples, video), video, number)
+            parts[name] = values, video - before, number
+        joined.append(join_series(parts, own.num_rows, settings.instances_per_video))
+        before += own.num_rows
         if "mesh_series" in names:
             connection.unregister("_crops")
         connection.unregister("_of_patient")
-    return join_series(
-        {name: _joined(found) for name, found in parts.items()}, chosen.num_rows, settings.instances_per_video
-    )
-
-
-def _joined(parts: Sequence[tuple[np.ndarray, ...]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    width = max((values.shape[1] for values, _, _ in parts), default=0)
-    full = [part for part in parts if len(part[0])]
-    if not full:
-        nothing = np.zeros(0, np.int64)
-        return np.zeros((0, width), np.float32), nothing, nothing
-    values, video, number = (np.concatenate(columns) for columns in zip(*full, strict=True))
-    return values, video, number
+    return {name: concatenated([of_patient[name] for of_patient in joined]) for name in names}
 
 
 def _values(name: str, samples: pa.Table, video: np.ndarray) -> np.ndarray:

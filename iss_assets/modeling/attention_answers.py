@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from iss_assets.modeling.attention import AnswerNetwork
 from iss_assets.modeling.attention_training import WEIGHT_DECAY, balanced_order, one_thread
 from iss_assets.modeling.experiments import OverTime
-from iss_assets.modeling.series import Series, scale_of_series
+from iss_assets.modeling.series import SeriesView, scale_of_series
 
 Array = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -32,6 +32,31 @@ LEARNING_RATE: Final = 1e-3
 HELD_OUT: Final = 4
 """One in this many training patients is held out while the number of epochs is chosen."""
 PREDICTION_BATCH: Final = 64
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """Videos whose instances are scaled batch by batch: there is no scaled copy of a study's embeddings.
+
+    Attributes
+    ----------
+    series : SeriesView
+        Videos, each with an instance.
+    center, scale : ndarray of float32, (columns,)
+        What is subtracted, and what divides the rest; what was not measured becomes 0, the mean of the training side.
+    """
+
+    series: SeriesView
+    center: NDArray[np.float32]
+    scale: NDArray[np.float32]
+
+    def batch(self, videos: Integers) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the scaled instances of some videos, one video after the other, and their numbers."""
+        own = self.series[videos].gathered()
+        own.values[:] -= self.center
+        own.values[:] /= self.scale
+        own.values[np.isnan(own.values)] = 0
+        return torch.from_numpy(own.values), torch.from_numpy(own.lengths)
 
 
 @dataclass(frozen=True)
@@ -60,16 +85,16 @@ class Attentive:
     spread: float
     epochs: int
 
-    def predict(self, x: Series) -> Array:
+    def predict(self, x: SeriesView) -> Array:
         """Predict answers from the series of videos, (n,); of a video of which nothing is known, the mean answer."""
         return self.read(x)[0]
 
-    def read(self, x: Series) -> tuple[Array, Array]:
+    def read(self, x: SeriesView) -> tuple[Array, Array]:
         """Predict answers, and say where the network looked.
 
         Parameters
         ----------
-        x : Series
+        x : SeriesView
             Videos.
 
         Returns
@@ -80,24 +105,23 @@ class Attentive:
             Adds up to 1 over the instances of each video; NaN for an instance that was not read: of which nothing is known, or
             if there was nothing to learn from.
         """
-        attention = np.full(len(x.values), np.nan)
-        rows = np.flatnonzero(x.known())
-        x = x.without_empty()
+        attention = np.full(len(x.rows), np.nan)
         predicted = np.full(len(x), self.start)
+        kept = x.known()
+        x = x.only(kept)
         seen = np.flatnonzero(x.lengths > 0)
         if not self.arrays or not len(seen):
             return predicted, attention
-        network = AnswerNetwork(x.values.shape[1], self.over_time)
+        network = AnswerNetwork(x.width, self.over_time)
         network.load_state_dict({name: torch.from_numpy(values) for name, values in self.arrays.items()})
-        numbers, attention[rows] = _read(
-            network, _scaled(x[seen], self.center, self.scale), np.arange(len(seen))
-        )
+        read = Scaled(x[seen], self.center, self.scale)
+        numbers, attention[kept] = _read(network, read, np.arange(len(seen)))
         predicted[seen] += self.spread * numbers
         return predicted, attention
 
 
 def fit_attention(
-    x: Series,
+    x: SeriesView,
     y: Array,
     weight: Array,
     patient: Integers,
@@ -109,7 +133,7 @@ def fit_attention(
 
     Parameters
     ----------
-    x : Series
+    x : SeriesView
         Videos of the training side; some may have no instance, and are left out.
     y, weight, patient : ndarray, (n,)
         Answers; weights of the videos, of which a patient's are all the same; number of each video's patient.
@@ -120,7 +144,7 @@ def fit_attention(
     seed : int
         First weights and the order of videos depend on nothing else.
     """
-    x = x.without_empty()
+    x = x.only(x.known())
     seen = np.flatnonzero(x.lengths > 0)
     of = patient[seen]
     start = float(weight @ y / weight.sum())
@@ -130,8 +154,8 @@ def fit_attention(
         nothing = np.zeros(0, np.float32)
         return Attentive({}, over_time, nothing, nothing, start, spread, 0)
     own = x[seen]
-    center, scale = scale_of_series(own, of)
-    scaled, wanted, mass = _scaled(own, center, scale), (y[seen] - start) / spread, weight[seen]
+    scaled = Scaled(own, *scale_of_series(own, of))
+    wanted, mass = (y[seen] - start) / spread, weight[seen]
     out = np.isin(of, people[np.random.default_rng([seed, 3]).permutation(len(people))[::HELD_OUT]])
     held, kept, every = np.flatnonzero(out), np.flatnonzero(~out), np.arange(len(of))
     _, errors = _train(scaled, wanted, of, kept, over_time, most_epochs, seed, held)
@@ -139,11 +163,11 @@ def fit_attention(
     epochs = 1 + int(np.argmin(missed))
     network, _ = _train(scaled, wanted, of, every, over_time, epochs, seed)
     arrays = {name: t.detach().numpy().copy() for name, t in network.state_dict().items()}
-    return Attentive(arrays, over_time, center, scale, start, spread, epochs)
+    return Attentive(arrays, over_time, scaled.center, scaled.scale, start, spread, epochs)
 
 
 def _train(
-    x: Series,
+    x: Scaled,
     wanted: Array,
     patient: Integers,
     learned: Integers,
@@ -155,7 +179,7 @@ def _train(
     """Train a network on the videos `learned`; return it, and what it predicted of the videos `held` after each epoch."""
     with torch.random.fork_rng(devices=[]):  # keeps the random state of the caller
         torch.manual_seed(seed)
-        network = AnswerNetwork(x.values.shape[1], over_time)
+        network = AnswerNetwork(x.series.width, over_time)
     optimizer = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     target = torch.from_numpy(wanted.astype(np.float32))
     predicted = []
@@ -163,8 +187,7 @@ def _train(
         order = learned[balanced_order(patient[learned], VIDEOS_PER_PATIENT, seed, epoch)]
         with one_thread():
             for videos in np.split(order, range(BATCH, len(order), BATCH)):
-                own = x[videos]
-                found = network(torch.from_numpy(own.values), torch.from_numpy(own.lengths))
+                found = network(*x.batch(videos))
                 loss = torch.nn.functional.mse_loss(found, target[videos])
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
@@ -175,20 +198,11 @@ def _train(
 
 
 @torch.inference_mode()
-def _read(network: AnswerNetwork, x: Series, videos: Integers) -> tuple[Array, Array]:
+def _read(network: AnswerNetwork, x: Scaled, videos: Integers) -> tuple[Array, Array]:
     """Return the numbers of some videos, and the attention to each of their instances, one video after the other."""
     found = []
     with one_thread():
         for batch in np.split(videos, range(PREDICTION_BATCH, len(videos), PREDICTION_BATCH)):
-            own = x[batch]
-            found.append(network.read(torch.from_numpy(own.values), torch.from_numpy(own.lengths)))
+            found.append(network.read(*x.batch(batch)))
     numbers, attention = (torch.cat(parts).double().numpy() for parts in zip(*found, strict=True))
     return numbers, attention
-
-
-def _scaled(x: Series, center: NDArray[np.float32], scale: NDArray[np.float32]) -> Series:
-    """Scale instances in place; what was not measured gets the mean of the training side."""
-    x.values[:] -= center
-    x.values[:] /= scale
-    x.values[np.isnan(x.values)] = 0
-    return x

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,41 +34,9 @@ class Series:
         """Number of instances of each video, (n,)."""
         return np.diff(self.starts)
 
-    def __getitem__(self, videos: np.ndarray) -> Series:
-        """Return the series of some videos, by a boolean mask or by indices, as an array of one row per video would."""
-        return self.select(np.flatnonzero(videos) if videos.dtype == bool else videos)
-
-    def __sub__(self, rows: np.ndarray) -> Series:
-        """Subtract from every instance its video's row, (n, columns), or the same row, (columns,), from all."""
-        each = np.broadcast_to(rows, (len(self), self.values.shape[1])).astype(np.float32)
-        # video by video: a study's embeddings take hundreds of megabytes, and are not copied more often than need be
-        left = self.values.copy()
-        for video, (first, end) in enumerate(zip(self.starts[:-1], self.starts[1:], strict=True)):
-            left[first:end] -= each[video]
-        return Series(left, self.number, self.starts)
-
-    def means(self) -> np.ndarray:
-        """Return the mean of each column over the known instances of each video, float64 (n, columns); NaN without any."""
-        found = np.full((len(self), self.values.shape[1]), np.nan)
-        for video, (first, end) in enumerate(zip(self.starts[:-1], self.starts[1:], strict=True)):
-            known = ~np.isnan(self.values[first:end])
-            count = known.sum(axis=0)
-            total = np.where(known, self.values[first:end], 0).sum(axis=0, dtype=np.float64)
-            found[video] = _ratio(total, count)
-        return found
-
-    def known(self) -> np.ndarray:
-        """Return of which instances anything is known, bool (rows,)."""
-        found: np.ndarray = ~np.isnan(self.values).all(axis=1)
-        return found
-
-    def without_empty(self) -> Series:
-        """Leave out instances of which nothing is known; a video may keep none."""
-        kept = self.known()
-        if kept.all():
-            return self
-        before = np.concatenate([[0], np.cumsum(kept)])
-        return Series(self.values[kept], self.number[kept], before[self.starts].astype(np.int64))
+    def view(self) -> SeriesView:
+        """Return all videos as a `SeriesView`."""
+        return SeriesView(self, np.arange(len(self.values)), self.starts)
 
     def rows_of(self, videos: np.ndarray) -> np.ndarray:
         """Return the rows of some videos, one video after the other.
@@ -78,14 +47,105 @@ class Series:
         >>> Series(np.zeros((5, 1)), np.zeros(5), lengths).rows_of(np.array([1, 0])).tolist()
         [2, 3, 4, 0, 1]
         """
-        lengths = self.lengths[videos]
-        before = np.concatenate([[0], np.cumsum(lengths)[:-1]]) if len(lengths) else np.zeros(0, np.int64)
-        return np.repeat(self.starts[:-1][videos] - before, lengths) + np.arange(lengths.sum())
+        return _rows_of(self.starts, videos)
 
     def select(self, videos: np.ndarray) -> Series:
         """Return the series of some videos, in the given order."""
         rows = self.rows_of(videos)
         return Series(self.values[rows], self.number[rows], starts_of(self.lengths[videos]))
+
+
+@dataclass(frozen=True)
+class SeriesView:
+    """Some videos of a `Series`, each less a row of its own, that share the instances with it.
+
+    A study's embeddings take hundreds of megabytes. They are in memory once, whatever is chosen of them or subtracted from them, until
+    `gathered` copies what a view shows.
+
+    Attributes
+    ----------
+    source : Series
+        Where the instances are.
+    rows : ndarray of int64, (rows,)
+        Rows of the source, one video after the other.
+    starts : ndarray of int64, (n + 1,)
+        First of the rows of each video, and their number.
+    minus : ndarray of float32, (n, columns), optional
+        What is subtracted from every instance of a video.
+    """
+
+    source: Series
+    rows: np.ndarray
+    starts: np.ndarray
+    minus: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Number of instances of each video, (n,)."""
+        return np.diff(self.starts)
+
+    @property
+    def number(self) -> np.ndarray:
+        """Number of each stretch within its video, (rows,)."""
+        number: np.ndarray = self.source.number[self.rows]
+        return number
+
+    @property
+    def width(self) -> int:
+        """Number of columns."""
+        return int(self.source.values.shape[1])
+
+    def __getitem__(self, videos: np.ndarray) -> SeriesView:
+        """Return some videos, by a boolean mask or by indices, as an array of one row per video would."""
+        chosen = np.flatnonzero(videos) if videos.dtype == bool else videos
+        lengths = self.lengths[chosen]
+        rows = self.rows[_rows_of(self.starts, chosen)]
+        return SeriesView(
+            self.source, rows, starts_of(lengths), None if self.minus is None else self.minus[chosen]
+        )
+
+    def __sub__(self, rows: np.ndarray) -> SeriesView:
+        """Subtract from every instance its video's row, (n, columns), or the same row, (columns,), from all."""
+        each = np.broadcast_to(rows, (len(self), self.width)).astype(np.float32)
+        minus = each if self.minus is None else self.minus + each
+        return SeriesView(self.source, self.rows, self.starts, minus)
+
+    def of_video(self, video: int) -> np.ndarray:
+        """Return a copy of the instances of one video, float32 (its rows, columns)."""
+        values: np.ndarray = self.source.values[self.rows[self.starts[video] : self.starts[video + 1]]]
+        if self.minus is not None:
+            values -= self.minus[video]
+        return values
+
+    def gathered(self) -> Series:
+        """Return a copy of the instances as a series of their own."""
+        values = self.source.values[self.rows]
+        if self.minus is not None:
+            for video, (first, end) in enumerate(zip(self.starts[:-1], self.starts[1:], strict=True)):
+                values[first:end] -= self.minus[video]
+        return Series(values, self.number, self.starts)
+
+    def means(self) -> np.ndarray:
+        """Return the mean of each column over the known instances of each video, float64 (n, columns); NaN without any."""
+        found = np.full((len(self), self.width), np.nan)
+        for video in range(len(self)):
+            own = self.of_video(video)
+            known = ~np.isnan(own)
+            found[video] = _ratio(np.where(known, own, 0).sum(axis=0, dtype=np.float64), known.sum(axis=0))
+        return found
+
+    def known(self) -> np.ndarray:
+        """Return of which instances anything is known, bool (rows,)."""
+        parts = [~np.isnan(self.of_video(video)).all(axis=1) for video in range(len(self))]
+        return np.concatenate([*parts, np.zeros(0, bool)])
+
+    def only(self, kept: np.ndarray) -> SeriesView:
+        """Return the instances that a mask, bool (rows,), keeps; a video may keep none."""
+        before = np.concatenate([[0], np.cumsum(kept)])
+        return SeriesView(self.source, self.rows[kept], before[self.starts].astype(np.int64), self.minus)
 
 
 def starts_of(lengths: np.ndarray) -> np.ndarray:
@@ -161,12 +221,26 @@ def join_series(
     return joined
 
 
-def scale_of_series(series: Series, patient_id: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def concatenated(parts: Sequence[Series]) -> Series:
+    """Return the videos of several series, one after the other, in one; a part of which nothing was measured may have no columns."""
+    width = max((part.values.shape[1] for part in parts), default=0)
+    values = [
+        part.values if part.values.shape[1] else np.full((len(part.values), width), np.nan, np.float32)
+        for part in parts
+    ]
+    return Series(
+        np.concatenate([np.zeros((0, width), np.float32), *values]),
+        np.concatenate([np.zeros(0, np.int32), *(part.number for part in parts)]),
+        starts_of(np.concatenate([np.zeros(0, np.int64), *(part.lengths for part in parts)])),
+    )
+
+
+def scale_of_series(series: Series | SeriesView, patient_id: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return mean and standard deviation of each column, every patient with the same weight.
 
     Parameters
     ----------
-    series : Series
+    series : Series or SeriesView
         The training side.
     patient_id : ndarray of str, (n,)
         Patient of each video.
@@ -177,8 +251,9 @@ def scale_of_series(series: Series, patient_id: np.ndarray) -> tuple[np.ndarray,
         0 and 1 for a column without a value; the deviation is 1 for a constant column.
     """
     means, squares = [], []
+    view = series.view() if isinstance(series, Series) else series
     for patient in np.unique(patient_id):
-        own = series.values[series.rows_of(np.flatnonzero(patient_id == patient))].astype(np.float64)
+        own = view[patient_id == patient].gathered().values.astype(np.float64)
         known = ~np.isnan(own)
         count = known.sum(axis=0)
         own = np.where(known, own, 0)
@@ -189,6 +264,12 @@ def scale_of_series(series: Series, patient_id: np.ndarray) -> tuple[np.ndarray,
     square = np.nan_to_num(_ratio(np.nansum(squares, axis=0), patients))
     deviation = np.sqrt(np.maximum(square - mean**2, 0))
     return mean.astype(np.float32), np.where(deviation > 1e-6, deviation, 1.0).astype(np.float32)
+
+
+def _rows_of(starts: np.ndarray, videos: np.ndarray) -> np.ndarray:
+    lengths = np.diff(starts)[videos]
+    before = np.concatenate([[0], np.cumsum(lengths)[:-1]]) if len(lengths) else np.zeros(0, np.int64)
+    return np.repeat(starts[:-1][videos] - before, lengths) + np.arange(lengths.sum())
 
 
 def _ratio(total: np.ndarray, count: np.ndarray) -> np.ndarray:

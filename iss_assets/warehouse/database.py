@@ -207,13 +207,14 @@ class Warehouse:
         self.store.require_room()
 
     @contextmanager
-    def read(self, threads: int | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+    def read(self, threads: int | None = None, *, apart: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
         """Open a read-only connection to a consistent state.
 
         Writers of a file wait until the block ends, so keep it short; for long work use `snapshot`. Nobody waits for readers
-        of a shared warehouse. `threads` limits DuckDB's threads, and its memory in proportion.
+        of a shared warehouse. `threads` limits DuckDB's threads, and its memory in proportion. With `apart` a DuckDB of its own reads,
+        whose memory is free at the end of the block: one that is kept running keeps what a large table took.
         """
-        with self._reading(lambda: self.store.open(read_only=True), threads) as connection:
+        with self._reading(lambda: self.store.open(read_only=True, apart=apart), threads) as connection:
             yield connection
 
     def answer(self, query: str) -> arrow.Table:

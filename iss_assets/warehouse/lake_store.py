@@ -236,8 +236,11 @@ class LakeStore:
         with self.catalog.locked(name, timeout_s):
             yield
 
-    def open(self, *, read_only: bool) -> _LakeOpening:
-        """Open a connection of the DuckDB that this process keeps running."""
+    def open(self, *, read_only: bool, apart: bool = False) -> _LakeOpening:
+        """Open a connection of the DuckDB that this process keeps running, or with `apart` of one of its own."""
+        if apart:
+            engine = LakeEngine(start(self.settings, read_only=read_only))
+            return _LakeOpening(self, engine, read_only=read_only)
         opened = self._open_alone if not read_only and self.place.guards_commits else self._open_kept
         try:
             return opened(read_only, anew=False)

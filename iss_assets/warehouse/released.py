@@ -42,8 +42,8 @@ class ReleasedTables(Warehouse):
         self.folder = folder
 
     @contextmanager
-    def read(self, threads: int | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
-        """Open the Parquet files as views in a DuckDB in memory."""
+    def read(self, threads: int | None = None, *, apart: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Open the Parquet files as views in a DuckDB in memory, which is always one of its own."""
         with duckdb.connect(config={"autoinstall_known_extensions": False}) as connection:
             pin(connection)
             if threads is not None:

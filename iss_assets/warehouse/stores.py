@@ -90,8 +90,8 @@ class Store(Protocol):
     def lock(self, name: str, *, timeout_s: float) -> AbstractContextManager[None]:
         """Hold a lock of this name, one holder at a time among all that share these tables."""
 
-    def open(self, *, read_only: bool) -> Opening:
-        """Open a connection, in one's turn."""
+    def open(self, *, read_only: bool, apart: bool = False) -> Opening:
+        """Open a connection, in one's turn; with `apart` in a DuckDB of its own, whose memory is free when it is closed."""
 
     def open_for(self, query: str) -> Opening:
         """Open a connection that reaches these tables and nothing else, for a query that somebody typed.

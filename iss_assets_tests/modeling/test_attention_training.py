@@ -13,7 +13,14 @@ from iss_assets.modeling.attention_training import balanced_order, patient_weigh
 from iss_assets.modeling.experiments import EXPERIMENTS, Experiment, experiment
 from iss_assets.modeling.fitting import attention_of_fold, fit_fold, predict_fold
 from iss_assets.modeling.items import make_items
-from iss_assets.modeling.series import Series, join_series, mean_by_instance, scale_of_series, starts_of
+from iss_assets.modeling.series import (
+    Series,
+    concatenated,
+    join_series,
+    mean_by_instance,
+    scale_of_series,
+    starts_of,
+)
 from iss_assets.settings import TrainingSettings
 from iss_assets.warehouse.database import Warehouse
 from iss_assets_tests.modeling.planted_videos import planted_videos
@@ -144,6 +151,25 @@ def test_a_video_with_too_many_instances_keeps_some_evenly_spaced() -> None:
     long = (np.arange(10.0)[:, None], np.zeros(10, np.int64), np.arange(10))
     kept = join_series({"one": long}, videos=1, most=3)["one"]
     assert kept.number.tolist() == [1, 5, 8]
+
+
+def test_patients_are_joined_one_after_the_other_also_where_one_lacks_a_series() -> None:
+    def part(*values: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        numbers = np.arange(len(values))
+        return np.array(values, np.float32)[:, None], np.zeros(len(values), np.int64), numbers
+
+    nothing = (np.zeros((0, 0), np.float32), np.zeros(0, np.int64), np.zeros(0, np.int64))
+    patients = [
+        join_series({"one": part(1, 2), "two": part(3)}, videos=1, most=300),
+        join_series({"one": nothing, "two": part(4)}, videos=2, most=300),
+        join_series({"one": nothing, "two": nothing}, videos=1, most=300),
+        join_series({"one": part(5), "two": nothing}, videos=1, most=300),
+    ]
+    one, two = (concatenated([own[name] for own in patients]) for name in ("one", "two"))
+    for found, values in ((one, [1, 2, np.nan, 5]), (two, [3, np.nan, 4, np.nan])):
+        np.testing.assert_array_equal(found.values, np.array(values, np.float32)[:, None])
+        assert found.lengths.tolist() == [2, 1, 0, 0, 1] and found.number.tolist() == [0, 1, 0, 0]
+    assert len(concatenated([])) == 0
 
 
 def test_scales_give_every_patient_the_same_weight() -> None:

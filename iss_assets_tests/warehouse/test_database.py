@@ -66,6 +66,26 @@ def count(warehouse: Warehouse, table: str = "cv_splits") -> int:
     return warehouse.query(f"select count(*) n from {table}")["n"][0].as_py()
 
 
+def test_reading_apart_sees_the_same_tables_and_leaves_nothing_to_the_duckdb_that_is_kept(
+    tmp_path: Path,
+) -> None:
+    warehouse = Warehouse(tmp_path / "warehouse.duckdb")
+    warehouse.replace(CvSplits, splits("0001"), {})
+    kept = dict(engine._engines)
+    rows = "select patient_id from cv_splits"
+    with warehouse.read(apart=True) as connection:
+        assert connection.execute(rows).fetchall() == [("0001-0",)]
+        # for all uses of one DuckDB
+        connection.execute("set preserve_insertion_order = false")
+        # while the one that is kept reads, too
+        assert warehouse.query(rows).num_rows == 1
+    assert engine._engines == kept
+    order = warehouse.query("select current_setting('preserve_insertion_order') as kept")
+    assert order["kept"].to_pylist() == [True]
+    warehouse.replace(CvSplits, splits("0002"), {})
+    assert warehouse.query(rows)["patient_id"].to_pylist() == ["0002-0"]
+
+
 def test_a_fresh_warehouse_has_every_table_with_descriptions(warehouse: Warehouse) -> None:
     columns = warehouse.query(
         "select table_name, column_name, comment from duckdb_columns() "

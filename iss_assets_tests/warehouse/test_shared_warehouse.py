@@ -104,6 +104,15 @@ def test_a_reader_sees_one_snapshot_and_keeps_nobody_waiting(tables: Warehouse) 
     assert tables.stamp() != before
 
 
+def test_reading_apart_sees_the_same_rows(tables: Warehouse) -> None:
+    tables.replace(CvSplits, splits("0001"), {})
+    asked = "select patient_id, split from cv_splits order by all"
+    with tables.read(apart=True) as connection:
+        apart = connection.execute(asked).fetchall()
+        assert tables.query(asked).num_rows == len(apart) > 0
+    assert [tuple(row.values()) for row in tables.query(asked).to_pylist()] == apart
+
+
 @BOTH_PLACES
 def test_every_table_and_model_has_the_types_and_rows_that_it_has_in_a_file(
     studied: Warehouse, in_a_file: Warehouse

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from iss_assets.evaluation.check_in_order import sent
 from iss_assets.modeling.check_ins import GROUPS, CheckInExperiment, Group, questionnaire_answers
-from iss_assets.modeling.series import Series, starts_of
+from iss_assets.modeling.series import Series, SeriesView, starts_of
 from iss_assets.protocol import terms
 from iss_assets.protocol.targets import Target
 
@@ -243,12 +243,12 @@ def predictors(check_ins: CheckIns, of: Design, groups: Sequence[Group]) -> tupl
     return np.column_stack(blocks), names
 
 
-def instances(check_ins: CheckIns, of: Design, name: str) -> Series:
+def instances(check_ins: CheckIns, of: Design, name: str) -> SeriesView:
     """Return what a network reads of each check-in of a target; of one without a series, no instance."""
     filmed = check_ins.series[name]
     where = {video: place for place, video in enumerate(filmed.video_id)}
     place = np.array([where.get(submission, -1) for submission in of.submission], np.int64)
-    chosen = filmed.series.select(place[place >= 0])
+    rows = filmed.series.rows_of(place[place >= 0])
     lengths = np.zeros(len(of), np.int64)
-    lengths[place >= 0] = chosen.lengths
-    return Series(chosen.values, chosen.number, starts_of(lengths))
+    lengths[place >= 0] = filmed.series.lengths[place[place >= 0]]
+    return SeriesView(filmed.series, rows, starts_of(lengths))

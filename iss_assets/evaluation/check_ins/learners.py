@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from iss_assets.modeling.check_ins import CheckInExperiment, Model
-from iss_assets.modeling.series import Series
+from iss_assets.modeling.series import SeriesView
 from iss_assets.settings import CheckInSettings
 
 Array = NDArray[np.float64]
@@ -276,7 +276,7 @@ def learner_of(experiment: CheckInExperiment, settings: CheckInSettings) -> Fit:
     if experiment.series is None:
         return learner(experiment.model, settings)
 
-    def fit(x: Series, y: Array, weight: Array, patient: Integers) -> Fitted:
+    def fit(x: SeriesView, y: Array, weight: Array, patient: Integers) -> Fitted:
         from iss_assets.modeling.attention_answers import fit_attention
 
         return fit_attention(

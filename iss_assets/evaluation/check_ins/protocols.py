@@ -20,16 +20,16 @@ from numpy.typing import NDArray
 from iss_assets.evaluation.check_ins.design import HIGHEST, CheckIns, Design, instances, predictors
 from iss_assets.evaluation.check_ins.learners import Fit, Fitted, Reader, learner, learner_of
 from iss_assets.modeling.check_ins import NUISANCE, CheckInExperiment, Group, OverVideo
-from iss_assets.modeling.series import Series
+from iss_assets.modeling.series import SeriesView
 from iss_assets.schemas.check_ins import CheckInAttention
 from iss_assets.settings import CheckInSettings
 
 Array = NDArray[np.float64]
-X = TypeVar("X", Array, Series)
+X = TypeVar("X", Array, SeriesView)
 """Predictors, a row per check-in: measures, or the series that a network reads. Of a series the mean of a check-in is that over its
 known instances, and what is subtracted from a check-in is subtracted from each instance."""
 
-Note = Callable[[int, NDArray[np.int64], Series, Array], None]
+Note = Callable[[int, NDArray[np.int64], SeriesView, Array], None]
 """Takes where a network looked: the number of known check-ins, the rows of the check-ins that it predicted, their series, and the
 attention to each instance."""
 
@@ -76,7 +76,7 @@ class Looks:
     def of(self, design: Design, model: str) -> Note:
         """Return what notes where one model of a target looks."""
 
-        def note(known: int, rows: NDArray[np.int64], series: Series, attention: Array) -> None:
+        def note(known: int, rows: NDArray[np.int64], series: SeriesView, attention: Array) -> None:
             read = ~np.isnan(attention)
             check_in = np.repeat(rows, series.lengths)[read]
             start = series.number[read].astype(np.float64) * self.instance_s
@@ -141,7 +141,7 @@ class KnownModel:
         return base + self.change.predict(x - own)
 
 
-def own_means(values: Array | Series) -> Array:
+def own_means(values: Array | SeriesView) -> Array:
     """Return the mean of each measure over its known values, NaN where there is none."""
     x = _by_check_in(values)
     known = ~np.isnan(x)
@@ -149,11 +149,11 @@ def own_means(values: Array | Series) -> Array:
         return np.where(known.any(axis=0), np.where(known, x, 0).sum(axis=0) / known.sum(axis=0), np.nan)
 
 
-def _by_check_in(values: Array | Series) -> Array:
-    return values.means() if isinstance(values, Series) else values
+def _by_check_in(values: Array | SeriesView) -> Array:
+    return values.means() if isinstance(values, SeriesView) else values
 
 
-def means_by_patient(measured: Array | Series, patient: NDArray[np.int64], patients: int) -> Array:
+def means_by_patient(measured: Array | SeriesView, patient: NDArray[np.int64], patients: int) -> Array:
     """Return each patient's mean of each column over its known values, NaN where there is none; shape (patients, columns)."""
     values = _by_check_in(measured)
     known = ~np.isnan(values)
@@ -170,7 +170,7 @@ def deviations(values: X, patient: NDArray[np.int64]) -> X:
     return values - means_by_patient(values, place, len(people))[place]
 
 
-def fit_new(fit: Fit, x: Array | Series, design: Design, train: NDArray[np.bool_]) -> Fitted:
+def fit_new(fit: Fit, x: Array | SeriesView, design: Design, train: NDArray[np.bool_]) -> Fitted:
     """Fit a model for new patients on the check-ins selected by `train`, of shape (n,)."""
     return fit(x[train], design.y[train], design.weight[train], design.patient[train])
 
@@ -252,7 +252,7 @@ def _predict_later(
 
 def _predict(model: Fitted, x: X, known: int, rows: NDArray[np.bool_], note: Note | None) -> Array:
     """Predict the check-ins selected by `rows`, whose predictors are `x`, and note where a network looked."""
-    if note is None or not isinstance(model, Reader) or not isinstance(x, Series):
+    if note is None or not isinstance(model, Reader) or not isinstance(x, SeriesView):
         return model.predict(x)
     predicted, attention = model.read(x)
     note(known, np.flatnonzero(rows), x, attention)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,6 +13,7 @@ import pytest
 from iss_assets.evaluation.check_ins import protocols
 from iss_assets.evaluation.check_ins.claims import FOLLOWS, Claim, claims
 from iss_assets.evaluation.check_ins.design import Filmed, alike, check_ins, design, instances, predictors
+from iss_assets.evaluation.check_ins.learners import learner_of
 from iss_assets.evaluation.check_ins.study import CheckInInputs, claims_table, evaluate_check_ins
 from iss_assets.modeling import check_ins as modeling
 from iss_assets.modeling.attention_answers import fit_attention
@@ -216,9 +218,8 @@ def test_a_check_in_without_pictures_is_predicted_by_what_is_known_without_them(
     given = planted.inputs
     series = given.series["embedding_series"]
     there = np.array([not v.startswith("0006") for v in series.video_id])
-    fewer = Filmed(
-        tuple(v for v, kept in zip(series.video_id, there, strict=True) if kept), series.series[there], "x"
-    )
+    ids = tuple(v for v, kept in zip(series.video_id, there, strict=True) if kept)
+    fewer = Filmed(ids, series.series.select(np.flatnonzero(there)), "x")
     rows = check_ins(given.bpi_scores, given.splits, given.measures, {"embedding_series": fewer})
     of = design(rows, target("pain_now"))
     x = instances(rows, of, "embedding_series")
@@ -275,7 +276,7 @@ def test_series_are_centered_by_check_in_as_measures_are() -> None:
     rng = np.random.default_rng(2)
     values = rng.normal(size=(9, 2)).astype(np.float32)
     values[0, 1] = values[4:6, 0] = np.nan
-    series = Series(values, np.arange(9, dtype=np.int32), starts_of(np.array([3, 0, 3, 3])))
+    series = Series(values, np.arange(9, dtype=np.int32), starts_of(np.array([3, 0, 3, 3]))).view()
     patient = np.array([0, 0, 1, 1])
     means = series.means()
     for video, rows in ((0, values[:3]), (2, values[3:6]), (3, values[6:])):
@@ -284,10 +285,50 @@ def test_series_are_centered_by_check_in_as_measures_are() -> None:
     centered = protocols.deviations(series, patient)
     np.testing.assert_allclose(centered.means(), protocols.deviations(means, patient), atol=1e-6)
     np.testing.assert_array_equal(
-        series[np.array([True, False, False, True])].values, values[[0, 1, 2, 6, 7, 8]]
+        series[np.array([True, False, False, True])].gathered().values, values[[0, 1, 2, 6, 7, 8]]
     )
+    chosen = centered[np.array([3, 1, 0])]
+    by_hand = (
+        values[[6, 7, 8, 0, 1, 2]]
+        - protocols.means_by_patient(means, patient, 2).astype(np.float32)[[1, 1, 1, 0, 0, 0]]
+    )
+    np.testing.assert_array_equal(chosen.gathered().values, by_hand)
+    assert chosen.number.tolist() == [6, 7, 8, 0, 1, 2] and chosen.lengths.tolist() == [3, 0, 3]
+    assert np.isnan(by_hand).any() and chosen.known().all()
+    # an instance of which nothing is known, and a video whose patient's mean is not known
     values[3:6] = np.nan
-    assert series.without_empty().lengths.tolist() == [3, 0, 0, 3]
+    assert series.only(series.known()).lengths.tolist() == [3, 0, 0, 3]
+    unknown = (series - np.array([[np.nan, np.nan]] + 3 * [[0, 0]])).known()
+    assert unknown.tolist() == 6 * [False] + 3 * [True]
+
+
+def test_a_studys_pictures_are_in_memory_once_also_while_a_network_learns() -> None:
+    rng = np.random.default_rng(1)
+    patients, days, instances_each, width = 40, 8, 12, 640
+    values = rng.normal(size=(patients * days * instances_each, width)).astype(np.float32)
+    lengths = np.full(patients * days, instances_each)
+    number = np.tile(np.arange(instances_each), patients * days).astype(np.int32)
+    study = invent_check_ins(patients, days, seed=1, folds=2)
+    filmed = Filmed(tuple(study.bpi_scores["submission_id"]), Series(values, number, starts_of(lengths)), "x")
+    rows = check_ins(study.bpi_scores, study.splits, study.measures, {"embedding_series": filmed})
+    of = design(rows, target("pain_now"))
+    (experiment,) = [e for e in experiments_for(["pain_now"]) if e.model == "attention"]
+    quick = SETTINGS.model_copy(update={"attention_epochs": 1})
+    fit = learner_of(experiment, quick)
+    before = values.copy()
+    # what is made once is there before anything is counted
+    protocols.predict_new(fit, instances(rows, of, "embedding_series"), of)
+    tracemalloc.start()
+    try:
+        x = instances(rows, of, "embedding_series")
+        protocols.predict_new(fit, x, of)
+        protocols.predict_known(fit, x, of, (1, 3))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # batches and means of check-ins; a copy of the training side alone would be a half
+    assert peak < values.nbytes / 2
+    np.testing.assert_array_equal(values, before)
 
 
 def test_an_answer_that_never_changes_is_predicted_as_it_is() -> None:
@@ -296,5 +337,5 @@ def test_an_answer_that_never_changes_is_predicted_as_it_is() -> None:
     series = Series(
         rng.normal(size=(24, 2)).astype(np.float32), np.zeros(24, np.int32), starts_of(np.full(12, 2))
     )
-    model = fit_attention(series, np.full(12, 6.0), np.ones(12), patient, None, 3, 0)
-    assert model.predict(series).tolist() == [6.0] * 12
+    model = fit_attention(series.view(), np.full(12, 6.0), np.ones(12), patient, None, 3, 0)
+    assert model.predict(series.view()).tolist() == [6.0] * 12

@@ -140,10 +140,10 @@ def test_attention_is_that_of_a_network_trained_on_the_other_split(
     test = np.flatnonzero(of.split[of.patient] == 2)
     train = np.flatnonzero(of.split[of.patient] != 2)
     model = fit_attention(
-        x.select(train), of.y[train], of.weight[train], of.patient[train], None, SETTINGS.attention_epochs, SETTINGS.seed
+        x[train], of.y[train], of.weight[train], of.patient[train], None, SETTINGS.attention_epochs, SETTINGS.seed
     )  # fmt: skip
-    predicted, expected = model.read(x.select(test))
-    np.testing.assert_array_equal(predicted, model.predict(x.select(test)))
+    predicted, expected = model.read(x[test])
+    np.testing.assert_array_equal(predicted, model.predict(x[test]))
     attention = frame(planted, "check_in_attention")
     own = attention[(attention["known"] == 0)].set_index(["video_id", "instance"])["attention"]
     ids = [of.submission[i] for i in test for _ in range(INSTANCES)]
@@ -173,7 +173,7 @@ def test_a_stretch_of_which_nothing_is_known_has_no_row_and_neither_has_a_video_
     values = series.values.copy()
     values[1] = np.nan
     there = np.arange(len(series)) != 5
-    holed = Series(values, series.number, series.starts)[there]
+    holed = Series(values, series.number, series.starts).select(np.flatnonzero(there))
     ids = tuple(v for v, kept in zip(planted.series.video_id, there, strict=True) if kept)
     attention = looked(study, Filmed(ids, holed, "invented"))
     new = attention[attention["known"] == 0]
