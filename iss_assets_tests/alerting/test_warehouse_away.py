@@ -26,11 +26,15 @@ Watched = Callable[..., tuple[Settings, Receiver]]
 def watched(tmp_path: Path, receivers: Callable[[], Receiver]) -> Watched:
     """Settings of a home with rows, and the address of its alerts."""
 
-    def make(home: Path = tmp_path / "home", **more: object) -> tuple[Settings, Receiver]:
+    def make(
+        home: Path = tmp_path / "home", warehouse: WarehouseSettings | None = None
+    ) -> tuple[Settings, Receiver]:
         receiver = receivers()
         alerts = AlertSettings.model_validate({"urls": [receiver.url], "retry_s": 0, "timeout_s": 8})
         (tmp_path / "study").mkdir()
-        settings = Settings(study=tmp_path / "study", home=home, alerts=alerts, **more)
+        settings = Settings(
+            study=tmp_path / "study", home=home, alerts=alerts, warehouse=warehouse or WarehouseSettings()
+        )
         Warehouse(settings.warehouse_path, settings.warehouse).replace(CvSplits, splits("old", 2), {})
         return settings, receiver
 
