@@ -1,5 +1,7 @@
 """A withdrawal reaches Dagster's history in Postgres: every row, and every byte of its tables."""
 
+from pathlib import Path
+
 import dagster as dg
 import pytest
 
@@ -45,6 +47,14 @@ def test_nothing_in_the_history_names_a_patient_who_withdrew_and_the_others_stay
         last = instance.get_latest_materialization_event(dg.AssetKey("answers"))
         assert last is not None and last.run_id == runs[STAYS]
     postgres.execute("checkpoint")
-    tables = [path for path in (postgres.folder / "base").rglob("*") if path.is_file()]
-    held = {m: any(m.encode() in path.read_bytes() for path in tables) for m in (GONE, STAYS)}
+    tables = [read(path) for path in (postgres.folder / "base").rglob("*") if path.is_file()]
+    held = {m: any(m.encode() in table for table in tables) for m in (GONE, STAYS)}
     assert held == {GONE: False, STAYS: True}
+
+
+def read(path: Path) -> bytes:
+    """Read a file of a running server, which removes and makes anew what it keeps for its next start."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""

@@ -221,7 +221,10 @@ def test_dates_keep_weekdays_and_intervals_and_none_is_real(
     before = Counter(shape(r["enrolled_on"], r["times"]) for r in real.to_pylist())
     after = Counter(shape(shifted[p], sorted(times[p])) for p in times)
     assert before == after
-    assert not set(shifted.values()) & set(real["enrolled_on"].to_pylist())
+    # another patient's date may be met by chance, by one or two of these
+    enrolled = set(real["enrolled_on"].to_pylist())
+    assert len(shifted) > 5
+    assert sum(date in enrolled for date in shifted.values()) <= 2
     assert len({(d.year, d.month) for d in shifted.values()}) > 1
 
 
