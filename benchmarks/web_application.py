@@ -101,6 +101,8 @@ def start(settings: Settings) -> str:
     )
     listening = socket.socket()
     listening.bind(("127.0.0.1", 0))
+    # whoever comes before the server's thread waits
+    listening.listen()
     nothing = PlainTextResponse("")
     application = build_application(settings, DagsterApps(nothing, nothing), lambda secret: None)
     server = uvicorn.Server(uvicorn.Config(application, log_level="warning", lifespan="off"))

@@ -95,6 +95,14 @@ def _bucket(warehouse: Warehouse) -> ObjectStorage | None:
     return place._storage if isinstance(place, Bucket) else None
 
 
+def names(warehouse: Warehouse) -> list[str]:
+    """Return the patients in ``cv_splits``, in order."""
+    found: list[str] = warehouse.query("select patient_id from cv_splits order by all")[
+        "patient_id"
+    ].to_pylist()
+    return found
+
+
 def unnamed_files(warehouse: Warehouse) -> list[str]:
     """Return the files of the data that the catalog does not name, second names included."""
     assert isinstance(warehouse.store, LakeStore)

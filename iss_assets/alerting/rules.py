@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from iss_assets.protocol.catalogue import CheckInfo
 from iss_assets.settings import AlertSettings
 
 RUN_FAILED: Final = "run_failed"
@@ -60,6 +61,11 @@ class Observation:
     def key(self) -> Key:
         """Patient, asset and check."""
         return self.patient_id, self.asset, self.check_name
+
+    @classmethod
+    def of_program(cls, check: CheckInfo, *, passed: bool, at: datetime) -> Observation:
+        """Return the outcome of a check of the program itself (`catalogue.WITHOUT_RUNS`), which no run looks at."""
+        return cls("", WHOLE_STUDY, check.asset, check.name, passed, check.severity, at)
 
 
 @dataclass(frozen=True)

@@ -106,8 +106,7 @@ def deliver(warehouse: Warehouse, settings: Settings) -> Delivery:
 
     Only one round runs at a time; a second one that starts meanwhile does nothing.
     """
-    alerts = settings.alerts
-    urls = {address_hash(url.get_secret_value()): url.get_secret_value() for url in alerts.urls}
+    alerts, urls = settings.alerts, _urls(settings)
     addresses = list(urls)
     with _one_round_at_a_time(settings.home) as first:
         if not first or not addresses:
@@ -119,13 +118,8 @@ def deliver(warehouse: Warehouse, settings: Settings) -> Delivery:
             _record_keys(warehouse, waiting)
         taken, refused = _send(messages, urls, alerts) if messages else ({}, {})
         now = datetime.now(UTC)
-        after: list[tuple[Alert, Alert]] = []
-        for alert in waiting:
-            if not recipients(alert, addresses, alerts):
-                after.append((alert, _without_recipients(alert)))
-            elif alert.alert_id in taken or alert.alert_id in refused:
-                took, did_not = taken.get(alert.alert_id, []), refused.get(alert.alert_id, [])
-                after.append((alert, after_round(alert, took, did_not, addresses, alerts, now)))
+        after = [(alert, _after(alert, taken, refused, addresses, alerts, now)) for alert in waiting]
+        after = [(alert, new) for alert, new in after if new is not alert]
         _record_outcome(warehouse, after)
         return Delivery(
             taken=sum(_has(m, taken) for m in messages),
@@ -137,18 +131,11 @@ def deliver(warehouse: Warehouse, settings: Settings) -> Delivery:
 
 def deliver_apart(alert: Alert, settings: Settings) -> Alert:
     """Send an alert that the table cannot hold now, in a round of its own, and return it as it is afterwards."""
-    alerts = settings.alerts
-    urls = {address_hash(url.get_secret_value()): url.get_secret_value() for url in alerts.urls}
-    addresses = list(urls)
-    if not recipients(alert, addresses, alerts):
-        return _without_recipients(alert)
-    messages = outbox([alert], addresses, alerts, datetime.now(UTC))
-    if not messages:
-        return alert
+    alerts, urls = settings.alerts, _urls(settings)
+    messages = outbox([alert], list(urls), alerts, datetime.now(UTC))
     (alert,) = with_keys([alert], messages)
-    taken, refused = _send(messages, urls, alerts)
-    took, did_not = taken.get(alert.alert_id, []), refused.get(alert.alert_id, [])
-    return after_round(alert, took, did_not, addresses, alerts, datetime.now(UTC))
+    taken, refused = _send(messages, urls, alerts) if messages else ({}, {})
+    return _after(alert, taken, refused, list(urls), alerts, datetime.now(UTC))
 
 
 def keep(warehouse: Warehouse, alert: Alert) -> None:
@@ -158,8 +145,26 @@ def keep(warehouse: Warehouse, alert: Alert) -> None:
         writer.replace(Alerts, rows, {"alert_id": alert.alert_id})
 
 
-def _without_recipients(alert: Alert) -> Alert:
-    return Alert(**{**alert.__dict__, "delivery": "not_needed"})
+def _urls(settings: Settings) -> dict[str, str]:
+    """Return the addresses in the settings by their hashes."""
+    return {address_hash(url.get_secret_value()): url.get_secret_value() for url in settings.alerts.urls}
+
+
+def _after(
+    alert: Alert,
+    taken: Mapping[str, Sequence[str]],
+    refused: Mapping[str, Sequence[str]],
+    addresses: Sequence[str],
+    settings: AlertSettings,
+    now: datetime,
+) -> Alert:
+    """Return an alert as it is after a round of sending; itself if it was not in it."""
+    if not recipients(alert, addresses, settings):
+        return Alert(**{**alert.__dict__, "delivery": "not_needed"})
+    if alert.alert_id not in taken and alert.alert_id not in refused:
+        return alert
+    took, did_not = taken.get(alert.alert_id, ()), refused.get(alert.alert_id, ())
+    return after_round(alert, took, did_not, addresses, settings, now)
 
 
 def _has(message: Message, outcomes: Mapping[str, Sequence[str]]) -> bool:

@@ -130,16 +130,7 @@ def record_waiting(instance: dg.DagsterInstance, warehouse: Warehouse, unserved_
     records = instance.get_run_records(waiting)
     count = int(unserved_runs(records)) if records else 0
     if count or is_raised(warehouse, WHOLE_STUDY, QUEUE_NOT_SERVED.asset, QUEUE_NOT_SERVED.name):
-        observation = Observation(
-            run_id="",
-            patient_id=WHOLE_STUDY,
-            asset=QUEUE_NOT_SERVED.asset,
-            check_name=QUEUE_NOT_SERVED.name,
-            passed=not count,
-            severity=QUEUE_NOT_SERVED.severity,
-            at=now,
-        )
-        record(warehouse, [observation])
+        record(warehouse, [Observation.of_program(QUEUE_NOT_SERVED, passed=not count, at=now)])
     return count
 
 

@@ -15,7 +15,7 @@ from typing import Final
 
 from dagster import DagsterInstance
 
-from iss_assets.alerting.rules import WHOLE_STUDY, Observation
+from iss_assets.alerting.rules import Observation
 from iss_assets.alerting.store import deliver, record
 from iss_assets.pipeline.dagster_private import last_heartbeat
 from iss_assets.protocol.catalogue import DAEMON_SILENT
@@ -115,13 +115,5 @@ class DaemonWatch:
             deliver(self._warehouse, self._settings)
 
     def _record(self, alive: bool) -> bool:
-        observation = Observation(
-            run_id="",
-            patient_id=WHOLE_STUDY,
-            asset=DAEMON_SILENT.asset,
-            check_name=DAEMON_SILENT.name,
-            passed=alive,
-            severity=DAEMON_SILENT.severity,
-            at=datetime.now(UTC),
-        )
+        observation = Observation.of_program(DAEMON_SILENT, passed=alive, at=datetime.now(UTC))
         return bool(record(self._warehouse, [observation]))

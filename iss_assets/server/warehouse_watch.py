@@ -12,7 +12,7 @@ from typing import Final
 
 import duckdb
 
-from iss_assets.alerting.rules import WHOLE_STUDY, Alert, Observation, is_due, update
+from iss_assets.alerting.rules import Alert, Observation, is_due, update
 from iss_assets.alerting.store import deliver_apart, keep
 from iss_assets.protocol.catalogue import WAREHOUSE_AWAY
 from iss_assets.settings import Settings
@@ -42,11 +42,20 @@ class WarehouseWatch:
         self._warehouse = Warehouse(settings.warehouse_path, quick)
         self._alert: Alert | None = None
         self._away = 0
+        self._trouble = ""
 
     def run(self, stop: threading.Event) -> None:
         """Look until stopped, as often as the daemon looks for alerts."""
         while not stop.wait(self._settings.alerts.interval_s):
-            self.look()
+            try:
+                self.look()
+            except Exception as error:
+                # looking goes on, whatever the matter is; said once
+                if self._trouble != type(error).__name__:
+                    self._trouble = type(error).__name__
+                    self._say(
+                        f"Whether the warehouse can be used could not be found out or told: {self._trouble}."
+                    )
 
     def look(self) -> None:
         """Raise the alert, or resolve it and store it, and send it as often as it takes."""
@@ -56,8 +65,9 @@ class WarehouseWatch:
             return
         if reason and self._away == LOOKS:
             self._say(f"The warehouse cannot be used: {reason}.")
+        now_is = Observation.of_program(WAREHOUSE_AWAY, passed=reason is None, at=datetime.now(UTC))
         latest = {} if self._alert is None else {self._alert.key: self._alert}
-        for changed in update(latest, [_observed(passed=reason is None)]):
+        for changed in update(latest, [now_is]):
             self._alert = changed
         if self._alert is None:
             return
@@ -85,15 +95,3 @@ class WarehouseWatch:
         except (duckdb.Error, OSError) as error:
             return f"it cannot be read ({type(error).__name__})"
         return None
-
-
-def _observed(*, passed: bool) -> Observation:
-    return Observation(
-        run_id="",
-        patient_id=WHOLE_STUDY,
-        asset=WAREHOUSE_AWAY.asset,
-        check_name=WAREHOUSE_AWAY.name,
-        passed=passed,
-        severity=WAREHOUSE_AWAY.severity,
-        at=datetime.now(UTC),
-    )

@@ -126,8 +126,13 @@ def engine_for_one(settings: WarehouseSettings, *, anew: bool = False) -> LakeEn
     if engine is None:
         engine = LakeEngine(start(settings))
     else:
-        renew_access(engine.connection, settings)
-    _lent.append(engine)
+        try:
+            renew_access(engine.connection, settings)
+        except BaseException:
+            engine.connection.close()
+            raise
+    with _guard:
+        _lent.append(engine)
     return engine
 
 
@@ -172,6 +177,8 @@ def start(
         config={
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
+            # an empty one: a secret that this user keeps for other work could lead elsewhere
+            "secret_directory": str(spill_folder() / "secrets"),
             # a signature takes most of an extension's loading; once per process is enough
             "allow_unsigned_extensions": versions <= _verified,
             "temp_directory": str(spill_folder()),

@@ -53,6 +53,8 @@ def served(settings: Settings) -> Iterator[str]:
     """Serve the application for real; Dagster's part is a probe."""
     listening = socket.socket()
     listening.bind(("127.0.0.1", 0))
+    # whoever comes before the server's thread waits
+    listening.listen()
     port = listening.getsockname()[1]
     settings = settings.model_copy(update={"server": ServerSettings(port=port)})
     previews = Previews(settings.video)

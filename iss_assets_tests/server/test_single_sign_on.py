@@ -45,6 +45,8 @@ class Provider:
         self._asked: dict[str, dict[str, str]] = {}
         self._socket = socket.socket()
         self._socket.bind(("127.0.0.1", 0))
+        # whoever comes before the server's thread waits
+        self._socket.listen()
         self.issuer = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
         routes = [
             Route("/.well-known/openid-configuration", self.configuration),

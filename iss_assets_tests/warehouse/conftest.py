@@ -7,14 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from iss_assets.schemas.modeling import CvSplits
 from iss_assets.settings import WarehouseSettings
 from iss_assets.warehouse.database import Warehouse
 from iss_assets.warehouse.sql.build import build_models
 from iss_assets.warehouse.sql.models import load_models
-from iss_assets_tests.lakes import copy_lake, password_file, stop_engines
+from iss_assets_tests.lakes import copy_lake, names, password_file, stop_engines
 from iss_assets_tests.made_up import tiny_study
 from iss_assets_tests.postgres import PostgresServer
 from iss_assets_tests.s3_server import S3Server
+from iss_assets_tests.warehouse.test_database import splits
 
 
 @pytest.fixture(scope="session")
@@ -48,3 +50,12 @@ def studied(
     monkeypatch.setenv("ISS_WAREHOUSE__DATA_PATH", str(settings.data_path))
     yield Warehouse(tmp_path / "home" / "warehouse.duckdb", settings)
     stop_engines()
+
+
+@pytest.fixture
+def tables(shared: WarehouseSettings, tmp_path: Path) -> Warehouse:
+    """A warehouse with two rows, which this process has used before."""
+    found = Warehouse(tmp_path / "home" / "warehouse.duckdb", shared)
+    found.replace(CvSplits, splits("old", 2), {})
+    assert names(found) == ["old-0", "old-1"]
+    return found

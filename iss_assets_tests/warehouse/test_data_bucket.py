@@ -25,13 +25,13 @@ from iss_assets.settings import Settings, WarehouseSettings
 from iss_assets.warehouse import lake, object_storage
 from iss_assets.warehouse.data_bucket import Bucket
 from iss_assets.warehouse.database import Warehouse, WarehouseError
-from iss_assets.warehouse.engine import encryption_library
+from iss_assets.warehouse.engine import DATABASE, encryption_library
 from iss_assets.warehouse.errors import WarehouseAway
 from iss_assets.warehouse.lake_erasure import erase
 from iss_assets.warehouse.lake_store import LakeStore
 from iss_assets.warehouse.lake_study import AnotherStudy, LakeStudy
 from iss_assets.warehouse.maintenance import maintain
-from iss_assets_tests.lakes import PREFIX, data_files, stop_engines, unnamed_files
+from iss_assets_tests.lakes import PREFIX, data_files, names, stop_engines, unnamed_files
 from iss_assets_tests.proxy import proxy_to
 from iss_assets_tests.s3_server import ENVIRONMENT, S3Server
 from iss_assets_tests.warehouse.test_database import splits
@@ -49,19 +49,6 @@ def fresh_client() -> Iterator[None]:
     object_storage.look_again()
     yield
     object_storage.look_again()
-
-
-@pytest.fixture
-def tables(shared: WarehouseSettings, tmp_path: Path) -> Warehouse:
-    """A warehouse with two rows, which this process has used before."""
-    found = Warehouse(tmp_path / "home" / "warehouse.duckdb", shared)
-    found.replace(CvSplits, splits("old", 2), {})
-    assert names(found) == ["old-0", "old-1"]
-    return found
-
-
-def names(warehouse: Warehouse) -> list[str]:
-    return warehouse.query("select patient_id from cv_splits order by all")["patient_id"].to_pylist()
 
 
 def bucket_of(warehouse: Warehouse) -> str:
@@ -393,6 +380,21 @@ def test_a_typed_query_reaches_the_tables_and_a_connection_no_other_address(
             with pytest.raises(Exception, match=r"Could not connect|disabled by configuration"):
                 connection.execute(f"select * from read_csv('{path}')")
     assert not [request for request in s3.requests() if other in request]
+
+
+def test_secrets_that_somebody_keeps_for_other_work_are_not_used(
+    tables: Warehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with duckdb.connect() as other:
+        other.execute(f"load '{lake.extension('httpfs')}'")
+        # closer to the data than the bucket's own
+        scope = f"{tables.settings.data_path}main/"
+        other.execute(f"create persistent secret kept (type s3, key_id 'x', secret 'x', scope '{scope}')")
+    with lake.start(tables.settings) as connection:
+        secrets = connection.execute("select name from duckdb_secrets()").fetchall()
+        assert ("kept",) not in secrets and len(secrets) > 1
+        assert connection.execute(f"select count(*) from {DATABASE}.cv_splits").fetchall() == [(2,)]
 
 
 def test_one_study_for_each_place(tables: Warehouse, s3: S3Server) -> None:

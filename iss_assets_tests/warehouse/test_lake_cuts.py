@@ -14,7 +14,7 @@ from iss_assets.settings import WarehouseSettings
 from iss_assets.warehouse.database import Warehouse, WarehouseError
 from iss_assets.warehouse.lake_catalog import LakeCatalog
 from iss_assets.warehouse.maintenance import maintain
-from iss_assets_tests.lakes import BOTH_PLACES, database_of, stop_engines, unnamed_files
+from iss_assets_tests.lakes import BOTH_PLACES, database_of, names, stop_engines, unnamed_files
 from iss_assets_tests.postgres import PostgresServer
 from iss_assets_tests.proxy import Proxy, proxy_to
 from iss_assets_tests.warehouse.test_database import splits
@@ -46,10 +46,6 @@ def there(here: Warehouse, postgres: PostgresServer, proxy: Proxy, tmp_path: Pat
     )
     assert names(found) == ["old-0", "old-1"]
     return found
-
-
-def names(warehouse: Warehouse) -> list[str]:
-    return warehouse.query("select patient_id from cv_splits order by all")["patient_id"].to_pylist()
 
 
 def end_the_lock(warehouse: Warehouse, postgres: PostgresServer) -> None:

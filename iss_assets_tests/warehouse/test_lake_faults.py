@@ -22,24 +22,11 @@ from iss_assets.settings import Settings, WarehouseSettings
 from iss_assets.warehouse.database import Warehouse
 from iss_assets.warehouse.errors import WarehouseAway
 from iss_assets.warehouse.maintenance import maintain
-from iss_assets_tests.lakes import database_of, unnamed_files
+from iss_assets_tests.lakes import database_of, names, unnamed_files
 from iss_assets_tests.postgres import PostgresServer
 from iss_assets_tests.warehouse.test_database import splits
 
 SETTING = "ISS_WAREHOUSE__DATA_PATH"
-
-
-@pytest.fixture
-def lake(shared: WarehouseSettings, tmp_path: Path) -> Warehouse:
-    """A warehouse with two rows, which this process has used before."""
-    found = Warehouse(tmp_path / "home" / "warehouse.duckdb", shared)
-    found.replace(CvSplits, splits("old", 2), {})
-    assert names(found) == ["old-0", "old-1"]
-    return found
-
-
-def names(warehouse: Warehouse) -> list[str]:
-    return warehouse.query("select patient_id from cv_splits order by all")["patient_id"].to_pylist()
 
 
 def folder_of(warehouse: Warehouse) -> Path:
@@ -56,32 +43,32 @@ def end_all_sessions(warehouse: Warehouse, postgres: PostgresServer) -> None:
 
 
 def test_who_writes_or_reads_while_postgres_restarts_is_told_so_and_the_same_process_goes_on(
-    lake: Warehouse, postgres: PostgresServer
+    tables: Warehouse, postgres: PostgresServer
 ) -> None:
     lost = "was lost: Postgres was restarted"
-    with pytest.raises(WarehouseAway, match=f"{lost}.*nothing was written"), lake.write() as writer:
-        end_all_sessions(lake, postgres)
+    with pytest.raises(WarehouseAway, match=f"{lost}.*nothing was written"), tables.write() as writer:
+        end_all_sessions(tables, postgres)
         writer.replace(CvSplits, splits("new", 3), {})
-    assert names(lake) == ["old-0", "old-1"]
-    with pytest.raises(WarehouseAway, match="nothing was written"), lake.write() as writer:
+    assert names(tables) == ["old-0", "old-1"]
+    with pytest.raises(WarehouseAway, match="nothing was written"), tables.write() as writer:
         writer.replace(CvSplits, splits("new", 3), {})
-        end_all_sessions(lake, postgres)
-    assert names(lake) == ["old-0", "old-1"]
-    with pytest.raises(WarehouseAway, match=f"{lost}.*try again"), lake.read() as connection:
-        end_all_sessions(lake, postgres)
+        end_all_sessions(tables, postgres)
+    assert names(tables) == ["old-0", "old-1"]
+    with pytest.raises(WarehouseAway, match=f"{lost}.*try again"), tables.read() as connection:
+        end_all_sessions(tables, postgres)
         connection.execute("select count(*) from cv_splits").fetchall()
-    lake.replace(CvSplits, splits("new", 3), {})
-    assert names(lake) == ["new-0", "new-1", "new-2"]
+    tables.replace(CvSplits, splits("new", 3), {})
+    assert names(tables) == ["new-0", "new-1", "new-2"]
 
 
 def test_an_error_of_ones_own_is_not_hidden_by_a_restart_of_postgres(
-    lake: Warehouse, postgres: PostgresServer
+    tables: Warehouse, postgres: PostgresServer
 ) -> None:
-    with pytest.raises(ValueError, match="my own"), lake.write() as writer:
+    with pytest.raises(ValueError, match="my own"), tables.write() as writer:
         writer.replace(CvSplits, splits("new", 3), {})
-        end_all_sessions(lake, postgres)
+        end_all_sessions(tables, postgres)
         raise ValueError("my own")
-    assert names(lake) == ["old-0", "old-1"]
+    assert names(tables) == ["old-0", "old-1"]
 
 
 @contextmanager
@@ -96,59 +83,59 @@ def no_file_larger_than(size: int) -> Iterator[None]:
 
 
 def test_a_data_folder_that_is_full_loses_nothing_and_maintenance_removes_what_was_begun(
-    lake: Warehouse,
+    tables: Warehouse,
 ) -> None:
     many = arrow.concat_tables([splits(f"p{number * 7919 % 99991:05}", 20) for number in range(400)])
     with no_file_larger_than(4096), pytest.raises(WarehouseAway, match=SETTING) as told:
-        lake.replace(CvSplits, many, {})
+        tables.replace(CvSplits, many, {})
     assert "File too large; nothing was written" in str(told.value)
-    assert str(folder_of(lake)) not in str(told.value)
-    assert names(lake) == ["old-0", "old-1"]
-    lake.replace(CvSplits, many, {})
-    assert len(names(lake)) == 8000
-    maintain(lake, timedelta(0))
-    assert unnamed_files(lake) == []
-    assert len(names(lake)) == 8000
+    assert str(folder_of(tables)) not in str(told.value)
+    assert names(tables) == ["old-0", "old-1"]
+    tables.replace(CvSplits, many, {})
+    assert len(names(tables)) == 8000
+    maintain(tables, timedelta(0))
+    assert unnamed_files(tables) == []
+    assert len(names(tables)) == 8000
 
 
-def test_a_commit_whose_second_names_cannot_be_made_is_not_carried_out(lake: Warehouse) -> None:
-    in_the_way = folder_of(lake) / ".committing"
+def test_a_commit_whose_second_names_cannot_be_made_is_not_carried_out(tables: Warehouse) -> None:
+    in_the_way = folder_of(tables) / ".committing"
     if in_the_way.is_dir():
         in_the_way.rmdir()
     in_the_way.touch()
     with pytest.raises(WarehouseAway, match=rf"{SETTING}, cannot be used: .*; nothing was written") as told:
-        lake.replace(CvSplits, splits("new", 3), {})
-    assert str(folder_of(lake)) not in str(told.value)
-    assert names(lake) == ["old-0", "old-1"]
+        tables.replace(CvSplits, splits("new", 3), {})
+    assert str(folder_of(tables)) not in str(told.value)
+    assert names(tables) == ["old-0", "old-1"]
     in_the_way.unlink()
-    lake.replace(CvSplits, splits("new", 3), {})
-    assert names(lake) == ["new-0", "new-1", "new-2"]
+    tables.replace(CvSplits, splits("new", 3), {})
+    assert names(tables) == ["new-0", "new-1", "new-2"]
 
 
 def test_nothing_is_written_into_what_is_left_of_a_data_folder_that_was_unmounted(
-    lake: Warehouse, tmp_path: Path
+    tables: Warehouse, tmp_path: Path
 ) -> None:
-    folder, elsewhere = folder_of(lake), tmp_path / "elsewhere"
-    with pytest.raises(WarehouseAway, match=rf"{SETTING}, was unmounted"), lake.write() as writer:
+    folder, elsewhere = folder_of(tables), tmp_path / "elsewhere"
+    with pytest.raises(WarehouseAway, match=rf"{SETTING}, was unmounted"), tables.write() as writer:
         writer.replace(CvSplits, splits("new", 3), {})
         folder.rename(elsewhere)
         folder.mkdir()
-    for use in (lambda: lake.replace(CvSplits, splits("new", 3), {}), lambda: names(lake)):
+    for use in (lambda: tables.replace(CvSplits, splits("new", 3), {}), lambda: names(tables)):
         with pytest.raises(WarehouseAway, match=SETTING) as told:
             use()
         assert str(folder) not in str(told.value)
     assert list(folder.iterdir()) == [], "this host's own disk, which other hosts do not see"
     folder.rmdir()
     elsewhere.rename(folder)
-    assert names(lake) == ["old-0", "old-1"]
-    lake.replace(CvSplits, splits("new", 3), {})
-    assert names(lake) == ["new-0", "new-1", "new-2"]
+    assert names(tables) == ["old-0", "old-1"]
+    tables.replace(CvSplits, splits("new", 3), {})
+    assert names(tables) == ["new-0", "new-1", "new-2"]
 
 
 def test_iss_doctor_says_how_much_room_the_data_folder_has_and_whether_it_can_be_written_to(
-    lake: Warehouse, shared: WarehouseSettings
+    tables: Warehouse, shared: WarehouseSettings
 ) -> None:
-    settings, folder = Settings(home=lake.path.parent, warehouse=shared), folder_of(lake)
+    settings, folder = Settings(home=tables.path.parent, warehouse=shared), folder_of(tables)
 
     def found() -> list[tuple[str, str, str]]:
         return [

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import pyarrow as arrow
 
 from iss_assets.datasets.items import without_consent
 from iss_assets.defs.assets.common import OWNERS
@@ -19,13 +18,13 @@ from iss_assets.pipeline.training import untrained_experiments
 from iss_assets.reports.attention import read_attention
 from iss_assets.reports.behavior import read_newest
 from iss_assets.reports.clinic_report import ClinicReportInputs, write_clinic_report
-from iss_assets.reports.comparisons import Comparisons, read_comparisons
+from iss_assets.reports.comparisons import read_comparisons
 from iss_assets.reports.gallery import MartFigure, mart_figures
 from iss_assets.reports.measures import SHOWN, one_per_video
 from iss_assets.reports.patient_report import PatientReportInputs, write_patient_report
 from iss_assets.reports.quality_page import write_quality_page
 from iss_assets.reports.quality_report import quality_report
-from iss_assets.reports.readings import ReadingInWords, read_readings
+from iss_assets.reports.readings import read_readings
 from iss_assets.reports.report_inputs import StudyReportInputs
 from iss_assets.reports.review_summary import review_summary
 from iss_assets.reports.study_page import MARTS, read_marts, write_study_page
@@ -213,10 +212,7 @@ def patient_report(context: dg.AssetExecutionContext, warehouse: WarehouseResour
                 patient_id=patient,
                 invented=invented,
                 measured=measured,
-                behavior=_behavior(store, patient),
-                attention=_attention(store, patient),
-                comparisons=_comparisons(store, patient),
-                readings=_readings(store, patient),
+                **_of_patient(store, patient),
                 quality_settings=settings.quality,
                 **rows,
             ),
@@ -230,24 +226,15 @@ def patient_report(context: dg.AssetExecutionContext, warehouse: WarehouseResour
     )
 
 
-def _attention(store: Warehouse, patient_id: str) -> arrow.Table:
+def _of_patient(store: Warehouse, patient_id: str) -> dict[str, Any]:
+    """Return the parts of a patient's page that have a reader of their own."""
     with store.read() as connection:
-        return read_attention(connection, patient_id)
-
-
-def _comparisons(store: Warehouse, patient_id: str) -> Comparisons:
-    with store.read() as connection:
-        return read_comparisons(connection, patient_id)
-
-
-def _readings(store: Warehouse, patient_id: str) -> dict[str, ReadingInWords]:
-    with store.read() as connection:
-        return read_readings(connection, patient_id)
-
-
-def _behavior(store: Warehouse, patient_id: str) -> arrow.Table:
-    with store.read() as connection:
-        return read_newest(connection, patient_id)
+        return {
+            "behavior": read_newest(connection, patient_id),
+            "attention": read_attention(connection, patient_id),
+            "comparisons": read_comparisons(connection, patient_id),
+            "readings": read_readings(connection, patient_id),
+        }
 
 
 @dg.asset(
