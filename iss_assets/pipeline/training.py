@@ -88,20 +88,21 @@ def untrained_experiments(warehouse: Warehouse, settings: Settings) -> dict[str,
     They need more patients than the largest split tests: then every training side has some, however patients are
     assigned. Nothing is said before patients are assigned, nor of embeddings, which training makes itself.
     """
-    cohort = warehouse.query("select patient_id, split from cv_splits")
-    patients = set(cohort["patient_id"].to_pylist())
-    largest = max(Counter(cohort["split"].to_pylist()).values(), default=0)
-    reasons = {}
-    for candidate in EXPERIMENTS:
-        if candidate.item != "video" or candidate.uses_embeddings or not patients:
-            continue
-        tables = " and ".join(COLUMN_OF_INPUT[name][0] for name in candidate.inputs)
-        found = patients & {*patients_with_items(warehouse, candidate, settings.training)}
-        if len(found) <= largest:
-            reasons[candidate.name] = (
-                f"{len(found)} of {len(patients)} patients have rows in {tables} for a video that can be trained on, and "
-                f"at least {largest + 1} are needed"
-            )
+    with warehouse.one_state():
+        cohort = warehouse.query("select patient_id, split from cv_splits")
+        patients = set(cohort["patient_id"].to_pylist())
+        largest = max(Counter(cohort["split"].to_pylist()).values(), default=0)
+        reasons = {}
+        for candidate in EXPERIMENTS:
+            if candidate.item != "video" or candidate.uses_embeddings or not patients:
+                continue
+            tables = " and ".join(COLUMN_OF_INPUT[name][0] for name in candidate.inputs)
+            found = patients & {*patients_with_items(warehouse, candidate, settings.training)}
+            if len(found) <= largest:
+                reasons[candidate.name] = (
+                    f"{len(found)} of {len(patients)} patients have rows in {tables} for a video that can be trained on, and "
+                    f"at least {largest + 1} are needed"
+                )
     return reasons
 
 

@@ -7,7 +7,7 @@ a warehouse that several hosts share.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -216,6 +216,16 @@ class Warehouse:
         """
         with self._reading(lambda: self.store.open(read_only=True, apart=apart), threads) as connection:
             yield connection
+
+    @contextmanager
+    def one_state(self) -> Iterator[None]:
+        """Let everything that this process reads while the block runs come from one state of the file, which is opened once.
+
+        Writers of a file wait until the block ends. Nobody can keep the writers of a shared warehouse out: each read in the block
+        has a state of its own.
+        """
+        with nullcontext() if self.shared else self.read():
+            yield
 
     def answer(self, query: str) -> arrow.Table:
         """Run a query that somebody typed, from which nothing but the tables can be reached, and return its rows.

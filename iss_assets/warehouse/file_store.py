@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import threading
 import time
 from collections.abc import Hashable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +23,26 @@ from iss_assets.warehouse.room import require_room_in
 from iss_assets.warehouse.swap import SwapFiles, settle
 
 HOME: Final = "the home, ISS_HOME"
+
+
+@dataclass
+class _Reader:
+    """The turn of a thread that reads a file, and the blocks in which it does."""
+
+    turn: ExitStack
+    blocks: int = 0
+
+
+class _Readers(threading.local):
+    """What a thread reads at the moment, by file."""
+
+    def __init__(self) -> None:
+        self.readers: dict[Path, _Reader] = {}
+
+
+_MINE: Final = _Readers()
+# a forked process has turns of its own
+os.register_at_fork(after_in_child=lambda: _MINE.readers.clear())
 
 
 def lock_path(path: Path) -> Path:
@@ -81,6 +104,39 @@ class FileStore:
 
     @contextmanager
     def turn(self, *, exclusive: bool) -> Iterator[None]:
+        """Hold the lock; a thread that reads may read within that, and may not write.
+
+        The inner reader waits for nobody: a writer that waits for the outer one goes before readers that come later, and
+        they would wait for each other.
+
+        Raises
+        ------
+        RuntimeError
+            If this thread reads, and wants to write: it would wait for itself.
+        """
+        mine, path = _MINE.readers, self.path.absolute()
+        reader = mine.get(path)
+        if exclusive:
+            if reader is not None:
+                raise RuntimeError(f"a thread that reads {self.name} cannot write to it")
+            with self._turn(exclusive=True):
+                yield
+            return
+        if reader is None:
+            turn = ExitStack()
+            turn.enter_context(self._turn(exclusive=False))
+            reader = mine[path] = _Reader(turn)
+        reader.blocks += 1
+        try:
+            yield
+        finally:
+            reader.blocks -= 1
+            if not reader.blocks:
+                mine.pop(path, None)
+                reader.turn.close()
+
+    @contextmanager
+    def _turn(self, *, exclusive: bool) -> Iterator[None]:
         """Hold the lock, after completing or undoing what a process that was killed while it converted the home has left."""
         files, timeout = SwapFiles(self.path), self.settings.lock_timeout_s
         while True:

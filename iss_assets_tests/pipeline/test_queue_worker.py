@@ -20,6 +20,7 @@ from iss_assets.pipeline.planning import PATIENT_JOB, WORDS_JOB
 from iss_assets.settings import Settings
 from iss_assets_tests.cli.processes import Iss
 from iss_assets_tests.defs.test_backfill import running, wait_for
+from iss_assets_tests.proxy import Proxy, proxy_to
 
 pytestmark = pytest.mark.slow
 SILENT_S = 5.0
@@ -91,15 +92,25 @@ class Queue:
 
 
 @pytest.fixture
+def broker(redis_url: str) -> Iterator[tuple[str, Proxy]]:
+    """The address of a broker that can be cut off, and what cuts it off."""
+    before, _, after = redis_url.rpartition("@")
+    host, _, rest = after.partition(":")
+    port, _, database = rest.partition("/")
+    with proxy_to(int(port)) as proxy:
+        yield f"{before}@{host}:{proxy.port}/{database}", proxy
+
+
+@pytest.fixture
 def queue(
-    tmp_path: Path, postgres_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, postgres_url: str, broker: tuple[str, Proxy], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Queue]:
     iss = Iss(
         tmp_path / "study",
         tmp_path / "home",
         {
             "ISS_CLUSTER__STORAGE": postgres_url,
-            "ISS_CLUSTER__BROKER": redis_url,
+            "ISS_CLUSTER__BROKER": broker[0],
             "ISS_CLUSTER__SILENT_S": str(SILENT_S),
         },
     )
@@ -170,6 +181,22 @@ def test_a_worker_that_is_told_to_end_finishes_its_run_which_nobody_takes_for_go
     assert (
         queue.run(other).status == dg.DagsterRunStatus.NOT_STARTED and queue.launcher.workers.waiting() == 1
     )
+
+
+def test_a_worker_whose_broker_is_away_when_it_is_told_to_end_finishes_its_run_and_ends(
+    tmp_path: Path, queue: Queue, broker: tuple[str, Proxy]
+) -> None:
+    _, proxy = broker
+    with at_work(queue, tmp_path / "worker.log") as (worker, held):
+        proxy.close()
+        time.sleep(2)
+        worker.send_signal(signal.SIGTERM)
+        time.sleep(2)
+        assert worker.poll() is None, "it waits for its run"
+        assert queue.run(held).status == dg.DagsterRunStatus.STARTED
+        (queue.settings.home / RELEASE).touch()
+        assert worker.wait(120) == 0, (tmp_path / "worker.log").read_text()
+    assert queue.run(held).status == dg.DagsterRunStatus.SUCCESS
 
 
 def test_a_second_signal_ends_a_worker_at_once_and_its_run_is_taken_for_gone(

@@ -422,6 +422,60 @@ def test_a_waiting_writer_goes_before_readers_that_come_later(tmp_path: Path) ->
     assert order == ["writer", "reader"]
 
 
+def test_a_reader_within_a_reader_waits_for_no_writer_that_waits_for_the_outer_one(tmp_path: Path) -> None:
+    path = tmp_path / "w.duckdb"
+    reader = Warehouse(path, WarehouseSettings(lock_timeout_s=5))
+    reader.create()
+    told: list[str] = []
+
+    def write() -> None:
+        Warehouse(path, WarehouseSettings(lock_timeout_s=30)).replace(CvSplits, splits("a", 3), {})
+        told.append("written")
+
+    writer = threading.Thread(target=write)
+    with reader.read() as outer:
+        writer.start()
+        time.sleep(0.3)
+        with reader.read() as inner:
+            for connection in (outer, inner):
+                assert connection.execute("select count(*) from cv_splits").fetchall() == [(0,)]
+        with pytest.raises(RuntimeError, match="reads"), reader.write():
+            pass
+        assert reader.query("select count(*) n from cv_splits")["n"].to_pylist() == [0]
+        assert not told
+    writer.join(30)
+    assert told == ["written"]
+    assert reader.query("select count(*) n from cv_splits")["n"].to_pylist() == [3]
+
+
+def test_reads_of_one_state_open_the_file_once_and_keep_writers_out(
+    warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warehouse.replace(CvSplits, splits("a", 2), {})
+    opened, attach = [], engine.attach
+    monkeypatch.setattr(engine, "attach", lambda *a, **k: (opened.append(1), attach(*a, **k)))
+    hasty = Warehouse(warehouse.path, WarehouseSettings(lock_timeout_s=0.1))
+    refused: list[Exception] = []
+
+    def write() -> None:
+        try:
+            hasty.replace(CvSplits, splits("b", 1), {})
+        except LockTimeout as error:
+            refused.append(error)
+
+    with warehouse.one_state():
+        before = warehouse.query("select count(*) n from cv_splits")
+        other = threading.Thread(target=write)
+        other.start()
+        other.join()
+        assert warehouse.query("select count(*) n from cv_splits").equals(before)
+    assert len(refused) == 1
+    if engine._keeping:
+        assert len(opened) == 1
+    hasty.replace(CvSplits, splits("b", 1), {"patient_id": "b-0"})
+    assert warehouse.query("select count(*) n from cv_splits")["n"].to_pylist() == [3]
+
+
 def test_a_file_that_is_no_database_is_named_as_such(tmp_path: Path) -> None:
     (tmp_path / "w.duckdb").write_text("not a database at all" * 1000)
     with pytest.raises(WarehouseError, match="damaged"):

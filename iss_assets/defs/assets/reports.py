@@ -108,7 +108,9 @@ def link(path: Path, settings: Settings) -> dict[str, Any]:
 def study_report(warehouse: WarehouseResource) -> dg.MaterializeResult:
     """Write the study report."""
     store, settings = warehouse.warehouse(), warehouse.settings()
-    path = write_study_report(report_inputs(store, settings), settings.reports_dir / "study_report.html")
+    with store.one_state():
+        inputs = report_inputs(store, settings)
+    path = write_study_report(inputs, settings.reports_dir / "study_report.html")
     return dg.MaterializeResult(metadata=link(path, settings))
 
 
@@ -171,8 +173,10 @@ def study_figures(store: Warehouse) -> list[tuple[str, list[MartFigure]]]:
 def clinic_report(warehouse: WarehouseResource) -> dg.MaterializeResult:
     """Write the clinic's report."""
     store, settings = warehouse.warehouse(), warehouse.settings()
+    with store.one_state():
+        tables = {table.__table__: store.query(f"select * from {table.__table__}") for table in CHECK_INS}
     inputs = ClinicReportInputs(
-        {table.__table__: store.query(f"select * from {table.__table__}") for table in CHECK_INS},
+        tables,
         settings.check_ins,
         invented=is_sample_study(settings.study),
         versions={name: installed_version(name) for name in ("iss-assets", "scikit-learn")},
@@ -201,8 +205,9 @@ def patient_report(context: dg.AssetExecutionContext, warehouse: WarehouseResour
     """Write the pages of the chosen patients."""
     store, settings = warehouse.warehouse(), warehouse.settings()
     tables = ("patients", "bpi_scores", "videos", "video_quality", "patient_accuracy")
-    rows = {table: store.query(f"select * from {table}") for table in tables}
-    measured = {table: store.query(one_per_video(table)) for table in SHOWN}
+    with store.one_state():
+        rows = {table: store.query(f"select * from {table}") for table in tables}
+        measured = {table: store.query(one_per_video(table)) for table in SHOWN}
     known = set(rows["patients"]["patient_id"].to_pylist())
     invented = is_sample_study(settings.study)
     folder = settings.reports_dir / "patients"
