@@ -11,10 +11,10 @@ DEMO := demo
 export PYTHONDONTWRITEBYTECODE :=
 export DAGSTER_DISABLE_TELEMETRY := 1
 
-.PHONY: help install ask demo browser services test lint lock docs bench wheel clean
+.PHONY: help install ask demo browser services test test-all lint lock docs bench wheel clean
 
 help: ## show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
 
 # with PYTHON=... given, checked every time: another version creates the environment again
 $(VENV)/.installed: requirements.txt requirements-models.txt pyproject.toml scripts/make_venv.sh $(if $(PYTHON),ask)
@@ -43,8 +43,14 @@ browser:
 services:
 	@bash scripts/services.sh
 
-test: lint browser services ## lint, then every test
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
+# a file stays on one worker, and files with slow tests begin
+PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
+
+test: lint browser services ## lint, then every test but the thorough ones
+	$(PYTEST) -m "not thorough"
+
+test-all: lint browser services ## lint, then every test, for about an hour
+	$(PYTEST)
 
 # without openvino-telemetry, OpenVINO sends nothing, whoever imports it
 COMPILE := $(BIN)/uv pip compile --quiet --no-header --all-extras --no-emit-package openvino-telemetry pyproject.toml

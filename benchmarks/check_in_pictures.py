@@ -1,6 +1,6 @@
 """What the network that reads pictures does to the clinic's first line: what it finds, what it costs, and whether it claims too much.
 
-    python -m benchmarks.check_in_pictures [--seeds 20] [--patients 29] [--studies 120] [--into FILE]
+    python -m benchmarks.check_in_pictures [--seeds 20] [--patients 29] [--studies 120] [--into FILE] [--null]
 
 The studies of ``benchmarks.check_ins``, with invented pictures of every check-in (``iss_assets.synthetic.check_ins.invent_pictures``):
 3 to 7 embedded pictures, of which about a third, at least one, carry a mark, and only these can show the day's sign. Every study is told
@@ -10,6 +10,8 @@ the network adds, rightly or wrongly.
 
 A second table says what a common level costs, from studies of an effect of 0.3 by the two models: how often the first line tells of it
 if so many further claims share the level and none of them is ever supported, as those of a network that sees nothing.
+
+With ``--null`` there are only studies in which nothing is to be found, and no second table.
 
 With ``--into`` every study is a line of a file as soon as it is done, and a second call goes on where the first was ended.
 """
@@ -60,6 +62,8 @@ SCENARIOS = (
     Filmed(Truth(0, room=0.6), "the light"),
 )
 """What is planted, for each number of patients."""
+NULL = tuple(filmed for filmed in SCENARIOS if not filmed.truth.effect)
+"""Those in which nothing is to be found."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +143,11 @@ def study(filmed: Filmed, seed: int, settings: CheckInSettings = SETTINGS) -> To
 
 
 def simulate(
-    patients: Sequence[int], seeds: int, into: Path | None, settings: CheckInSettings
+    patients: Sequence[int],
+    seeds: int,
+    into: Path | None,
+    settings: CheckInSettings,
+    scenarios: Sequence[Filmed] = SCENARIOS,
 ) -> dict[Filmed, list[Told]]:
     """Repeat every scenario, seed by seed, so that an early end leaves as many studies of each."""
     done: dict[tuple[Filmed, int], Told] = {}
@@ -149,7 +157,7 @@ def simulate(
             done[Filmed(Truth(**row["truth"]), row["shown"]), row["seed"]] = Told(**row["told"])
     for seed in range(seeds):
         for number in patients:
-            for planted in SCENARIOS:
+            for planted in scenarios:
                 filmed = replace(planted, truth=replace(planted.truth, patients=number))
                 if (filmed, seed) in done:
                     continue
@@ -232,6 +240,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--into", type=Path, help="file of the studies that are done; the next call goes on from there"
     )
+    parser.add_argument("--null", action="store_true", help="only studies in which nothing is to be found")
     parser.add_argument(
         "--tiny", action="store_true", help="one small study of each kind, for correctness only"
     )
@@ -240,8 +249,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.tiny:
         options.seeds, options.patients, options.studies = 1, [12], 1
         settings = SETTINGS.model_copy(update={"attention_epochs": 1})
-    table(simulate(options.patients, options.seeds, options.into, settings))
-    for patients in options.patients:
+    scenarios = NULL if options.null else SCENARIOS
+    table(simulate(options.patients, options.seeds, options.into, settings, scenarios))
+    for patients in [] if options.null else options.patients:
         crowding(patients, options.studies, FURTHER)
     return 0
 

@@ -22,7 +22,9 @@ from iss_assets_tests.s3_server import S3Server
 
 PREFIX = "iss/lake"
 """Of the data in a bucket."""
-BOTH_PLACES = pytest.mark.parametrize("data_place", ["folder", "bucket"], indirect=True)
+BOTH_PLACES = pytest.mark.parametrize(
+    "data_place", ["folder", pytest.param("bucket", marks=pytest.mark.thorough)], indirect=True
+)
 """For tests of what a shared warehouse promises wherever its data are."""
 
 

@@ -40,6 +40,7 @@ SAYS = {
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", sorted(TINY.keys() - {RUN_BY_COMMAND}))
 def test_the_small_version_of_a_benchmark_runs(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

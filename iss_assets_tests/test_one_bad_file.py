@@ -82,6 +82,7 @@ def run(settings: Settings) -> runner.Summary:
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_a_decoder_that_kills_its_process_costs_one_file_and_one_killed_by_somebody_costs_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -294,6 +294,8 @@ def test_a_home_from_before_there_were_reviews_needs_no_run_for_having_none(stud
     assert stale_patients(read_study(study.study), study) == {}
 
 
+@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_day_of_withdrawal_raises_an_alert_and_leaves_the_patient_out_until_it_is_taken_back(
     study: Settings,
 ) -> None:
@@ -474,6 +476,7 @@ def test_the_exit_status_is_one_where_a_patient_failed_and_the_others_are_done(
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_the_wheel_elsewhere_with_more_workers_makes_the_same_rows_as_the_clone(
     made: Settings, installed: Path, tmp_path: Path
 ) -> None:
@@ -495,6 +498,7 @@ def test_the_wheel_elsewhere_with_more_workers_makes_the_same_rows_as_the_clone(
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_a_run_killed_again_and_again_ends_in_the_same_tables_as_an_undisturbed_one(
     made: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -527,6 +531,7 @@ def test_a_run_killed_again_and_again_ends_in_the_same_tables_as_an_undisturbed_
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_a_study_that_grew_on_a_shared_warehouse_has_every_table_of_a_file_that_was_made_in_one_go(
     made: Settings, shared: WarehouseSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

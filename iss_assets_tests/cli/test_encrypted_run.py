@@ -18,6 +18,7 @@ PIECE = slice(600, 640)
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_a_run_leaves_no_crop_and_no_sound_in_the_clear_and_the_same_rows(tmp_path: Path) -> None:
     write_sample_study(tmp_path / "study", patients=1, seconds=4.5, submissions_per_patient=1)
     write_key(tmp_path / "key", new_key())

@@ -182,6 +182,7 @@ def test_sound_that_begins_far_below_what_24_bits_can_hold_keeps_its_zero_crossi
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_ten_minutes_of_sound_take_little_more_memory_than_one(tmp_path: Path) -> None:
     peaks = {}
     for minutes in (1, 10):

@@ -79,6 +79,7 @@ def test_the_second_waits_for_the_first(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_processes_that_start_together_on_a_new_installation_all_live(tmp_path: Path) -> None:
     """Without the lock two of four such processes die of a segmentation fault."""
     spec = find_spec("librosa")

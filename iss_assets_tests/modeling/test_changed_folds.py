@@ -14,7 +14,11 @@ from iss_assets.pipeline.job_runs import run_job
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Warehouse
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("changed_folds")]  # they share a home
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.thorough,
+    pytest.mark.xdist_group("changed_folds"),  # they share a home
+]
 
 PAIN, MESH = "forest_pain", "forest_landmarks"
 PAPER = {"PROFILE": "paper", "FOLDS": "3"}

@@ -33,6 +33,7 @@ with open_instance(Settings()) as instance:
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_a_killed_training_releases_its_pool_slot_and_resumes_after_its_last_epoch(
     made_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -13,10 +13,16 @@ from iss_assets_tests.modeling.test_training import SETTINGS, accuracy
 
 NETWORKS = [e for e in EXPERIMENTS if e.is_network and not e.has_attention and e.name != "resnet50_2_static"]
 """One experiment of each network but those of whole videos (``test_attention_training``): ``resnet50_2_static`` is ``resnet50_4_static`` with two outputs."""
+LONG = ("fusion_1", "fusion_2", "resnet50_4_static")
+"""Those whose training takes longest; ``fusion_3`` is made of the same parts."""
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("chosen", NETWORKS, ids=lambda e: e.name)
+@pytest.mark.parametrize(
+    "chosen",
+    [pytest.param(e, marks=pytest.mark.thorough if e.name in LONG else ()) for e in NETWORKS],
+    ids=lambda e: e.name,
+)
 def test_each_network_learns_a_planted_signal_that_generalizes_to_new_patients(
     chosen: Experiment, tmp_path: Path
 ) -> None:

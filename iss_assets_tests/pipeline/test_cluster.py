@@ -42,7 +42,7 @@ from iss_assets_tests.defs.test_backfill import running, wait_for, write_study
 from iss_assets_tests.postgres import PostgresServer, postgres_program
 from iss_assets_tests.redis_server import RedisServer
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.thorough]
 AGAIN_S = 60.0
 """Seconds within which the work of a process or host that is gone is taken up."""
 

@@ -21,7 +21,13 @@ PATIENT = "0001"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("killed", ["the run's process", "every process, as when the machine goes down"])
+@pytest.mark.parametrize(
+    "killed",
+    [
+        "the run's process",
+        pytest.param("every process, as when the machine goes down", marks=pytest.mark.thorough),
+    ],
+)
 def test_the_next_tick_recovers_a_run_that_was_killed(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: str
 ) -> None:

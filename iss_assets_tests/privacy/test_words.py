@@ -122,6 +122,7 @@ def test_only_the_controlled_tier_has_words() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_an_encrypted_home_has_no_word_in_the_clear(run: Iss, tmp_path: Path) -> None:
     write_key(tmp_path / "key", new_key())
     keyed_settings = {**ON, "ISS_WAREHOUSE__KEY_FILE": str(tmp_path / "key")}

@@ -133,7 +133,7 @@ def test_one_port_serves_pages_and_dagster_and_a_signal_ends_everything(tmp_path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("victim", ["grpc", "daemon", "itself"])
+@pytest.mark.parametrize("victim", [pytest.param("grpc", marks=pytest.mark.thorough), "daemon", "itself"])
 def test_a_part_that_crashes_ends_the_others_and_is_an_alert(tmp_path: Path, victim: str) -> None:
     receiver = Receiver()
     with serving(tmp_path, ISS_ALERTS__URLS=json.dumps([receiver.url])) as served:
@@ -237,6 +237,7 @@ def test_an_encrypted_home_is_not_served_without_its_key(
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_a_home_that_gets_another_key_while_it_is_served_says_so_and_shows_nothing_until_it_has_the_key(
     tmp_path: Path, encrypted: dict[str, Path]
 ) -> None:

@@ -266,7 +266,14 @@ def test_a_damaged_encrypted_file_is_reported_as_damaged(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("old", "new"), [("none", "first"), ("first", "second"), ("first", "none")])
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        pytest.param("none", "first", marks=pytest.mark.thorough),
+        ("first", "second"),
+        pytest.param("first", "none", marks=pytest.mark.thorough),
+    ],
+)
 def test_a_conversion_killed_at_any_point_loses_nothing_and_leaves_nothing(
     old: str, new: str, homes: dict[str, Path], keys: dict[str, Path | None], tmp_path: Path
 ) -> None:

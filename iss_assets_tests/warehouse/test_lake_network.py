@@ -39,6 +39,7 @@ while not Path(end).exists():
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_a_host_without_a_network_for_half_a_minute_loses_nothing_writes_nothing_twice_and_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -117,6 +117,7 @@ print(hashlib.sha256(json.dumps(rows).encode()).hexdigest())
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_every_run_gives_the_same_with_any_number_of_threads(tmp_path: Path) -> None:
     sound = say(STORY) + np.random.default_rng(3).normal(0, 0.01, len(say(STORY))).astype(np.float32)
     (tmp_path / "sound").write_bytes(flac(sound))
@@ -179,6 +180,8 @@ def test_a_sentence_that_is_said_again_and_again_is_written_as_often() -> None:
     )
 
 
+@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_sentence_repeated_for_minutes_loses_no_word() -> None:
     """Recognized at once or sentence by sentence, it was a loop of a few words: 72 for half an hour."""
     sentence = "The pain in my lower back is worse today than it was yesterday."

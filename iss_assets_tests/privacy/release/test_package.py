@@ -175,6 +175,8 @@ def test_an_empty_value_in_the_metadata_stops_the_release_and_is_named() -> None
             as_json(empty)
 
 
+@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_release_from_a_shared_warehouse_has_the_bytes_of_one_from_a_file(
     release: Make,
     released: dict[str, Released],
@@ -441,6 +443,7 @@ def test_a_copy_that_a_killed_release_left_is_removed_by_the_next_command_but_no
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_killed_at_any_of_ten_points_there_is_no_half_release_and_the_next_one_cleans_up(
     release: Make, released: dict[str, Released], study_home: Path, tmp_path: Path
 ) -> None:
