@@ -44,7 +44,7 @@ from iss_assets.warehouse import database
 from iss_assets.warehouse.database import Warehouse
 from iss_assets.warehouse.ledger import fingerprint
 from iss_assets.warehouse.sql.models import load_models
-from iss_assets_tests.this_process import quiet, work_in_this_process
+from iss_assets_tests.this_process import iss_in_this_process, quiet, work_in_this_process
 
 SECONDS = 4.5
 """One full chunk of sound, and a rest."""
@@ -450,9 +450,7 @@ def test_the_exit_status_is_two_and_the_message_clear_where_nothing_can_be_done(
     assert output.returncode == 2 and "iss run" in output.stderr
 
 
-def test_the_exit_status_is_one_where_a_patient_failed_and_the_others_are_done(
-    study: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_exit_status_is_one_where_a_patient_failed_and_the_others_are_done(study: Settings) -> None:
     for patient in ("0002", "0003"):
         for path in (study.study / "videos" / patient).iterdir():
             with path.open("ab") as file:
@@ -460,8 +458,7 @@ def test_the_exit_status_is_one_where_a_patient_failed_and_the_others_are_done(
     study.spool_dir.mkdir(parents=True, exist_ok=True)
     (study.spool_dir / "0002").write_text("a file where the patient's folder should be")
     before = query(study, "select sha256 from videos order by video_id")
-    monkeypatch.setenv("ISS_RUN__WORKERS", "1")
-    output = iss("run", "--no-models")
+    output = iss_in_this_process(("run", "--no-models"))
     assert output.returncode == 1, output.stderr
     problems = [line for line in output.stderr.splitlines() if line.startswith("failed")]
     assert len(problems) == 1

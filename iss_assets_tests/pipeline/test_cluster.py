@@ -174,9 +174,13 @@ def test_the_sensor_hands_patients_to_both_hosts_and_everything_is_up_to_date_af
 
 def test_iss_run_follows_the_queue_and_ends_when_everything_is_up_to_date(cluster: Cluster) -> None:
     cluster.settle()
-    (cluster.iss.study / "videos" / "0002" / "0002-01.mp4").write_text("Still no video.")
-    done = cluster.iss("run", "--no-models")
-    assert done.returncode == 0, done.stderr
+    for content in ("Still no video.", "No video yet.", "A letter."):
+        (cluster.iss.study / "videos" / "0002" / "0002-01.mp4").write_text(content)
+        done = cluster.iss("run", "--no-models")
+        assert done.returncode == 0, done.stderr
+        # on a busy machine the sensor has done it before the command has loaded
+        if " 0002" in done.stderr:
+            break
     assert " 0002" in done.stderr and " 0 failed." in done.stdout
     newest = cluster.runs("0002")[0]
     assert newest.is_success
