@@ -11,6 +11,7 @@ from iss_assets.cli.options import Home, Patients, Study, load_settings, user_er
 from iss_assets.cli.output import exit_with_summary, progress_bar
 from iss_assets.media.face_networks import comparison_missing
 from iss_assets.pipeline.launcher import run_study
+from iss_assets.privacy.own_folder import accept
 
 
 def run(
@@ -24,6 +25,13 @@ def run(
         bool,
         typer.Option("--retry", help="Read videos that failed again, for example after adding memory."),
     ] = False,
+    same_study: Annotated[
+        bool,
+        typer.Option(
+            "--same-study",
+            help="The folder is this home's study, though nearly everything in it was replaced.",
+        ),
+    ] = False,
 ) -> None:
     """Register new patients and bring every stale artifact up to date.
 
@@ -33,6 +41,8 @@ def run(
     settings = load_settings(study, home)
     if why := comparison_missing(settings.identity):
         typer.secho(f"warning: faces are not compared. {why}", fg="yellow", err=True)
+    if same_study:
+        accept(settings.home)
     with user_errors(), progress_bar("bringing up to date") as progress:
         summary = run_study(
             settings, patient or (), load=load, log=typer.echo, progress=progress, models=models, retry=retry

@@ -10,22 +10,14 @@ from __future__ import annotations
 
 import uuid
 from pathlib import Path
-from typing import Final
 
 from iss_assets.intake.records import StudyFolderError
-from iss_assets.privacy.register import home_id, open_study
+from iss_assets.privacy.own_folder import given_signs, stored_signs
+from iss_assets.privacy.register import home_id, read_submitted
 from iss_assets.settings import Settings
-from iss_assets.warehouse.database import Warehouse
 from iss_assets.warehouse.lake_register import LakeRegister
 from iss_assets.warehouse.lake_study import AnotherStudy, LakeStudy, keep_study, study_of_home
 
-_SUBMISSIONS: Final = """
-select patient_id, submission_id, strftime(written_time, '%Y-%m-%d %H:%M:%S') as told from bpi_scores
-where written_time is not null
-union all
-select patient_id, video_id, bytes::varchar from videos
-"""
-"""Ids may be the same in two studies; with the time of a survey and the size of a video they are not."""
 _found: set[tuple[str, Path]] = set()
 """Homes that this process has found to be of the study, by catalog."""
 
@@ -75,36 +67,21 @@ def is_of_this_study(settings: Settings) -> bool:
 
 def _require_signs(settings: Settings) -> None:
     """Raise an error unless the study folder of a home that is new here has what the warehouse has."""
-    stored = _stored(settings)
+    stored = stored_signs(settings).every()
     if not stored:
         raise AnotherStudy(
             "the shared warehouse was begun by another home, and has no submissions yet by which to tell whether that one's study "
             "is this home's. Wait for the first ones"
         )
     try:
-        folder = open_study(settings)
+        folder = read_submitted(settings)
     except StudyFolderError as error:
         raise AnotherStudy(
             f"this home is new to the shared warehouse, and its study folder cannot be compared: {error}"
         ) from None
-    given = {
-        *(
-            (s.patient_id, s.submission_id, f"{s.time.written_time:%Y-%m-%d %H:%M:%S}")
-            for s in folder.submissions
-        ),
-        *((v.patient_id, v.submission_id, str(v.size)) for v in folder.videos),
-    }
-    known = len(stored & given)
+    known = len(stored & given_signs(folder).every())
     if 2 * known < len(stored):
         raise AnotherStudy(
             f"this home is new to the shared warehouse, and its study folder has {known} of the {len(stored)} surveys and videos "
             "that are stored there"
         )
-
-
-def _stored(settings: Settings) -> set[tuple[str, str, str]]:
-    warehouse = Warehouse(settings.warehouse_path, settings.warehouse)
-    if not warehouse.exists():
-        return set()
-    rows = warehouse.query(_SUBMISSIONS).to_pylist()
-    return {(row["patient_id"], row["submission_id"], row["told"]) for row in rows}

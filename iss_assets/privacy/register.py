@@ -16,6 +16,7 @@ from typing import Final
 from iss_assets.intake.folder import StudyFolder, read_study
 from iss_assets.intake.records import StudyFolderError
 from iss_assets.intake.withdrawn import FOLDER, Scope, Withdrawn, read_withdrawn, with_key, write_withdrawn
+from iss_assets.privacy.own_folder import require_own
 from iss_assets.settings import Settings
 from iss_assets.warehouse.errors import WarehouseError
 from iss_assets.warehouse.lake_register import LakeRegister, OtherHome
@@ -43,6 +44,19 @@ def read_register(settings: Settings) -> Withdrawn:
 
 def open_study(settings: Settings) -> StudyFolder:
     """Read the study folder of these settings, without what was withdrawn.
+
+    Raises
+    ------
+    StudyFolderError
+        As `read_study`; also if the register of withdrawals cannot be read, or the folder is of another study than the home.
+    """
+    folder = read_submitted(settings)
+    require_own(settings, folder)
+    return folder
+
+
+def read_submitted(settings: Settings) -> StudyFolder:
+    """Do what `open_study` does, whatever study the home is of.
 
     Raises
     ------

@@ -1,4 +1,7 @@
-"""Every command as a process, on one small study: what it prints, what it writes, how it ends. `iss serve` has its own tests."""
+"""Every command on one small study: what it prints, what it writes, how it ends. `iss serve` has its own tests.
+
+The first run, queries and the doctor are processes; the others are executed by this one, which has loaded everything.
+"""
 
 from __future__ import annotations
 
@@ -39,12 +42,16 @@ def first_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Iss, str]:
 
 @pytest.fixture
 def iss(first_run: tuple[Iss, str]) -> Iss:
+    return replace(first_run[0], here=True)
+
+
+@pytest.fixture
+def process(first_run: tuple[Iss, str]) -> Iss:
     return first_run[0]
 
 
 def rows_of(iss: Iss, query: str) -> list[dict[str, object]]:
-    here = replace(iss, here=True)
-    found: list[dict[str, object]] = json.loads(here.ok("sql", query, "--format", "json"))
+    found: list[dict[str, object]] = json.loads(replace(iss, here=True).ok("sql", query, "--format", "json"))
     return found
 
 
@@ -93,7 +100,7 @@ def test_status_counts_what_each_patient_has_and_names_what_is_stale(iss: Iss, t
     (video,) = (p for p in (changed / "videos" / "0002").iterdir() if "_prompt" not in p.name)
     with video.open("ab") as file:
         file.write(b"\0")
-    printed = Iss(changed, iss.home, QUICK).ok("status")
+    printed = Iss(changed, iss.home, QUICK, here=True).ok("status")
     lines = table(printed)
     assert lines["9001"] == ["0", "0", "0", "0", "0", "0", "new"]
     assert "videos" in " ".join(lines["0002"]) and len(lines["0001"]) == len(lines["0003"]) == 6
@@ -141,15 +148,15 @@ def test_export_leaves_faces_out_unless_they_are_asked_for(iss: Iss, tmp_path: P
     assert "crop" in media and "crop" not in plain
 
 
-def test_sql_prints_rows_in_three_formats(iss: Iss) -> None:
+def test_sql_prints_rows_in_three_formats(process: Iss) -> None:
     query = (
         "select patient_id, 0.5 as half, null as nothing from patients where patient_id < '0003' order by 1"
     )
-    header, *rows = iss.ok("sql", query).splitlines()
+    header, *rows = process.ok("sql", query).splitlines()
     assert header.split() == ["patient_id", "half", "nothing"]
     assert [row.split() for row in rows] == [["0001", "0.5"], ["0002", "0.5"]]
-    assert iss.ok("sql", query, "--format", "csv") == "patient_id,half,nothing\n0001,0.5,\n0002,0.5,\n"
-    assert rows_of(iss, query)[0] == {"patient_id": "0001", "half": 0.5, "nothing": None}
+    assert process.ok("sql", query, "--format", "csv") == "patient_id,half,nothing\n0001,0.5,\n0002,0.5,\n"
+    assert rows_of(process, query)[0] == {"patient_id": "0001", "half": 0.5, "nothing": None}
 
 
 def test_snapshot_is_a_database_with_the_same_rows_for_its_owner_only(iss: Iss, tmp_path: Path) -> None:
@@ -162,11 +169,11 @@ def test_snapshot_is_a_database_with_the_same_rows_for_its_owner_only(iss: Iss, 
         ]
 
 
-def test_doctor_passes_a_machine_that_works_and_fails_without_a_study(iss: Iss, tmp_path: Path) -> None:
-    printed = iss.ok("doctor")
+def test_doctor_passes_a_machine_that_works_and_fails_without_a_study(process: Iss, tmp_path: Path) -> None:
+    printed = process.ok("doctor")
     assert "study folder: 3 patients, 3 submissions" in printed
     assert "ok   sound: " in printed and "ok   warehouse: " in printed and "\nfail" not in printed
-    done = Iss(tmp_path / "nowhere", tmp_path / "home")("doctor")
+    done = Iss(tmp_path / "nowhere", tmp_path / "home", here=True)("doctor")
     assert done.returncode == 1
     assert "fail study folder: " in done.stdout and "-> what belongs in it" in done.stdout
 
@@ -197,7 +204,7 @@ def test_sample_study_makes_a_folder_that_run_accepts(tmp_path: Path) -> None:
     iss = Iss(tmp_path / "study", tmp_path / "home")
     printed = iss.ok("sample-study", "study", "--patients", "1", cwd=tmp_path)
     assert printed == "1 invented patients in study. Next: iss run --study study\n"
-    status = iss.ok("status")
+    status = replace(iss, here=True).ok("status")
     (submissions, videos, *_), note = table(status)["0001"], status.splitlines()[2]
     with (iss.study / "surveys.csv").open(encoding="utf-8") as file:
         assert len(list(csv.DictReader(file))) == int(submissions)
