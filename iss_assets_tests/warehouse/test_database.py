@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from itertools import product
 from multiprocessing.queues import Queue
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -452,8 +453,14 @@ def test_reads_of_one_state_open_the_file_once_and_keep_writers_out(
     warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     warehouse.replace(CvSplits, splits("a", 2), {})
-    opened, attach = [], engine.attach
-    monkeypatch.setattr(engine, "attach", lambda *a, **k: (opened.append(1), attach(*a, **k)))
+    opened: list[object] = []
+    attach = engine.attach
+
+    def counted(*arguments: Any, **options: Any) -> None:
+        opened.append(arguments)
+        attach(*arguments, **options)
+
+    monkeypatch.setattr(engine, "attach", counted)
     hasty = Warehouse(warehouse.path, WarehouseSettings(lock_timeout_s=0.1))
     refused: list[Exception] = []
 
