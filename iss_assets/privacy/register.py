@@ -16,7 +16,7 @@ from typing import Final
 from iss_assets.intake.folder import StudyFolder, read_study
 from iss_assets.intake.records import StudyFolderError
 from iss_assets.intake.withdrawn import FOLDER, Scope, Withdrawn, read_withdrawn, with_key, write_withdrawn
-from iss_assets.privacy.own_folder import require_own
+from iss_assets.privacy.own_folder import OtherFolder, require_own
 from iss_assets.settings import Settings
 from iss_assets.warehouse.errors import WarehouseError
 from iss_assets.warehouse.lake_register import LakeRegister, OtherHome
@@ -53,6 +53,22 @@ def open_study(settings: Settings) -> StudyFolder:
     folder = read_submitted(settings)
     require_own(settings, folder)
     return folder
+
+
+def require_own_study(settings: Settings) -> None:
+    """Check that the study folder, where it can be read, is of the study that the home was made from.
+
+    Raises
+    ------
+    OtherFolder
+        If it is of another one.
+    """
+    try:
+        open_study(settings)
+    except OtherFolder:
+        raise
+    except StudyFolderError:
+        return
 
 
 def read_submitted(settings: Settings) -> StudyFolder:

@@ -35,6 +35,7 @@ from iss_assets.privacy.certificate import Certificate, read_certificates, write
 from iss_assets.privacy.dagster_history import forget_in_history, plan_forgetting
 from iss_assets.privacy.home_words import words_of_home
 from iss_assets.privacy.one_study import require_one_study
+from iss_assets.privacy.own_folder import require_own
 from iss_assets.privacy.postgres_history import forget_in_postgres, plan_forgetting_in_postgres
 from iss_assets.privacy.register import (
     note_home,
@@ -161,6 +162,8 @@ def withdraw(
     ------
     ValueError
         If nobody knows the patient, or the reason is empty or names the patient. Nothing was changed then.
+    OtherFolder
+        If the study folder is of another study than the home. Nothing was changed then.
     """
     finished = finish_pending(settings, log)
     if settings.home.is_dir():
@@ -342,6 +345,8 @@ def _collect(settings: Settings, patient: str) -> Traces:
     ------
     ValueError
         If neither knows the patient, and nobody of this id has withdrawn.
+    OtherFolder
+        If the study folder is of another study than the home.
     """
     try:
         cells.patient_id(patient)
@@ -359,6 +364,8 @@ def _collect(settings: Settings, patient: str) -> Traces:
     except StudyFolderError:
         pass
     else:
+        # the patient of this id in another study is somebody else
+        require_own(settings, folder)
         known = known or patient in folder.patient_ids
         mine = {s.submission_id for s in folder.submissions_of(patient)}
         mine |= {v.submission_id for v in folder.videos_of(patient)}

@@ -25,6 +25,7 @@ from dagster_webserver.app import create_app_from_workspace_process_context
 from iss_assets.intake.records import StudyFolderError
 from iss_assets.pipeline.home import open_instance, prepare_home
 from iss_assets.privacy.one_study import require_one_study
+from iss_assets.privacy.register import require_own_study
 from iss_assets.server.application import DAGSTER, DagsterApps, build_application
 from iss_assets.server.children import Children
 from iss_assets.server.daemon_watch import DaemonWatch
@@ -86,6 +87,8 @@ def serve(settings: Settings, say: Say) -> int:
         If the home is encrypted and its key is missing or wrong.
     AnotherStudy
         If the shared warehouse is of another study.
+    OtherFolder
+        If the study folder is of another study than the home.
     """
     server = settings.server
     _try_key(settings)
@@ -96,6 +99,7 @@ def serve(settings: Settings, say: Say) -> int:
     dagster_home = prepare_home(settings)
     # nobody is to see the faces of another study's patients
     require_one_study(settings)
+    require_own_study(settings)
     with (
         _daemon_turn(settings) as is_our_turn,
         _socket_folder(settings.home.resolve()) as folder,

@@ -16,7 +16,8 @@ from iss_assets.defs.resources import WarehouseResource
 from iss_assets.intake.folder import read_study, score_rows
 from iss_assets.pipeline.launcher import run_study
 from iss_assets.privacy.own_folder import ACCEPTED, OtherFolder, accept
-from iss_assets.privacy.register import open_study
+from iss_assets.privacy.register import open_study, read_register
+from iss_assets.privacy.withdrawal import withdraw
 from iss_assets.protocol.recordings import Recording
 from iss_assets.schemas.intake import BpiScores
 from iss_assets.settings import Settings, WarehouseSettings
@@ -111,12 +112,31 @@ def test_a_folder_of_another_study_with_the_same_ids_and_times_is_refused_wherev
 
 def test_the_commands_say_so_and_end_with_two(make_study: MakeStudy, tmp_path: Path) -> None:
     settings = brought_into(tmp_path / "home", make_study("own", size=100))
-    iss = Iss(make_study("other", size=3000), settings.home, here=True)
-    for command in ("run", "status"):
+    iss = Iss(make_study("other", size=3000), settings.home, {"ISS_SERVER__PORT": "0"}, here=True)
+    for command in ("run", "status", "serve"):
         done = iss(command)
         assert done.returncode == 2, command
         assert "this home is of another study" in done.stderr and "Traceback" not in done.stderr
         assert "iss run --same-study" in " ".join(done.stderr.split())
+
+
+def test_nobody_is_withdrawn_who_has_the_same_id_in_another_study(
+    make_study: MakeStudy, tmp_path: Path
+) -> None:
+    settings = brought_into(tmp_path / "home", make_study("own", size=100))
+    other = of(settings, make_study("other", size=3000))
+    before, files = stored(settings), sorted(other.study.rglob("*"))
+    with pytest.raises(OtherFolder):
+        withdraw(other, "0002", reason="asked", who="tester", log=lambda _: None, source=True)
+    assert stored(settings) == before
+    assert sorted(other.study.rglob("*")) == files
+    assert read_register(settings).patient("0002") is False
+    done = withdraw(settings, "0002", reason="asked", who="tester", log=lambda _: None, source=True)
+    assert done.scope == "all" and not (settings.study / "videos" / "0002").exists()
+    # whose files have been removed by hand before
+    shutil.rmtree(settings.study / "videos" / "0003")
+    withdraw(settings, "0003", reason="asked", who="tester", log=lambda _: None)
+    assert {row["patient_id"] for row in stored(settings)} == {"0001", "0004"}
 
 
 def test_patients_of_whom_none_is_in_the_folder_are_another_studys(
