@@ -35,9 +35,8 @@ class Proxy:
 
     def __post_init__(self) -> None:
         self._open.set()
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = int(self._listener.getsockname()[1])
-        threading.Thread(target=self._accept, daemon=True).start()
+        self.port = 0
+        self.back()
 
     def on(self, after: bytes, request: bytes, fault: Fault) -> None:
         """Let a fault happen to the first `request` of a connection that has carried `after`."""
@@ -58,16 +57,29 @@ class Proxy:
             _end(*pair)
         self._pairs.clear()
 
-    def close(self) -> None:
-        """End everything."""
+    def away(self) -> None:
+        """End all connections and refuse new ones, as a server that has ended."""
+        # closing alone does not wake up the thread that accepts
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self.resume()
         self.cut()
 
-    def _accept(self) -> None:
+    def back(self) -> None:
+        """Accept connections at the same port again."""
+        self._listener = socket.create_server(("127.0.0.1", self.port))
+        self.port = int(self._listener.getsockname()[1])
+        threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
+
+    def close(self) -> None:
+        """End everything."""
+        self.away()
+
+    def _accept(self, listener: socket.socket) -> None:
         with suppress(OSError):
             while True:
-                client, _ = self._listener.accept()
+                client, _ = listener.accept()
                 self._open.wait()
                 server = socket.create_connection(("127.0.0.1", self.target))
                 self._pairs.append((client, server))

@@ -134,7 +134,7 @@ class _End:
         state.should_stop = EX_OK
 
     def _takes_from(self, queues: Sequence[str]) -> bool:
-        # there is none while the broker is away
+        # there is none when the consumer has shut down
         taker = self._consumer.task_consumer
         return taker is not None and any(map(taker.consuming_from, queues))
 

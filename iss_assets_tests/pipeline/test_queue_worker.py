@@ -183,20 +183,36 @@ def test_a_worker_that_is_told_to_end_finishes_its_run_which_nobody_takes_for_go
     )
 
 
-def test_a_worker_whose_broker_is_away_when_it_is_told_to_end_finishes_its_run_and_ends(
+def test_a_worker_that_is_told_to_end_while_its_broker_is_away_finishes_its_run_and_ends_when_it_is_back(
     tmp_path: Path, queue: Queue, broker: tuple[str, Proxy]
 ) -> None:
     _, proxy = broker
     with at_work(queue, tmp_path / "worker.log") as (worker, held):
-        proxy.close()
+        proxy.away()
         time.sleep(2)
         worker.send_signal(signal.SIGTERM)
         time.sleep(2)
         assert worker.poll() is None, "it waits for its run"
-        assert queue.run(held).status == dg.DagsterRunStatus.STARTED
         (queue.settings.home / RELEASE).touch()
+        wait_for(lambda: queue.run(held).is_finished, worker, tmp_path / "worker.log")
+        proxy.back()
         assert worker.wait(120) == 0, (tmp_path / "worker.log").read_text()
     assert queue.run(held).status == dg.DagsterRunStatus.SUCCESS
+
+
+def test_a_worker_without_a_run_ends_though_its_broker_is_away(
+    tmp_path: Path, queue: Queue, broker: tuple[str, Proxy]
+) -> None:
+    _, proxy = broker
+    log = tmp_path / "worker.log"
+    with running(log, "iss", "worker", "--at-once", "1") as worker:
+        done = queue.launch(patient_job)
+        wait_for(lambda: queue.run(done).is_finished, worker, log)
+        time.sleep(1)
+        proxy.away()
+        time.sleep(2)
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(60) == 0, log.read_text()
 
 
 def test_a_second_signal_ends_a_worker_at_once_and_its_run_is_taken_for_gone(
