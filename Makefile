@@ -49,7 +49,7 @@ PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker
 test: lint browser services ## lint, then every test but the thorough ones
 	$(PYTEST) -m "not thorough"
 
-test-all: lint browser services ## lint, then every test, for about an hour
+test-all: lint browser services ## lint, then every test
 	$(PYTEST)
 
 # without openvino-telemetry, OpenVINO sends nothing, whoever imports it

@@ -71,6 +71,8 @@ def video(study: Path, patient: str, name: str, content: str, at: int = AN_HOUR_
     os.utime(path, (at, at))
 
 
+@pytest.mark.slow
+@pytest.mark.thorough
 def test_iss_run_reads_tables_and_lists_folders_once_however_many_patients_it_runs(
     settings: Settings, tmp_path: Path
 ) -> None:

@@ -268,6 +268,7 @@ def _killed(settings: Settings, way: str, point: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_a_move_that_is_killed_has_moved_nothing_or_everything_and_the_next_call_completes_it(
     shared: WarehouseSettings, warehouse: Warehouse, settings: Settings
 ) -> None:
