@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -98,7 +97,18 @@ def fill_home(
     store = Warehouse(settings.warehouse_path, settings.warehouse)
     store.replace_all([Replacement(table, table.from_rows(rows), {}) for table, rows in made.items() if rows])
     store.replace_all([Replacement(Extractions, ledger_rows(written), {})])
+    if settings.study.exists():
+        _write_videos(settings)
     return store
+
+
+def _write_videos(settings: Settings) -> None:
+    """Write a file of the right size for each video in the home: by them a study is known as the home's."""
+    store = Warehouse(settings.warehouse_path, settings.warehouse)
+    for row in store.query("select patient_id, video_id, bytes from videos").to_pylist():
+        file = settings.study / "videos" / row["patient_id"] / f"{row['video_id']}.mp4"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"x" * row["bytes"])
 
 
 def train(settings: Settings) -> None:
@@ -118,9 +128,11 @@ def train(settings: Settings) -> None:
     )
 
 
-def write_folder(study: Path, ids: Sequence[str]) -> None:
-    """Write a study folder in which these patients are enrolled and nothing was submitted yet."""
+def write_folder(settings: Settings, ids: Sequence[str]) -> None:
+    """Write a study folder in which these patients are enrolled, with a file for each video in the home."""
+    study = settings.study
     (study / "videos").mkdir(parents=True)
+    _write_videos(settings)
     people = [
         f"{p},{terms.cohort_of((0, 8, 0, 5)[n % 4], 'II', 'F')},F,II,{(0, 8, 0, 5)[n % 4]},2021-01-04,-05:00"
         for n, p in enumerate(ids)

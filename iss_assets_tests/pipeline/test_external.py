@@ -72,7 +72,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 def here(tmp_path: Path) -> Settings:
     """Another study, whose answers tell the same."""
     settings = settings_of(tmp_path, "here")
-    write_folder(settings.study, HERE)
+    write_folder(settings, HERE)
     fill_home(settings, HERE, seed=2)
     return settings
 
@@ -225,7 +225,7 @@ def test_a_study_that_is_the_training_study_under_another_name_is_refused(
     trained: Settings, tmp_path: Path
 ) -> None:
     copy = settings_of(tmp_path, "copy")
-    write_folder(copy.study, THERE)
+    write_folder(copy, THERE)
     fill_home(copy, THERE, seed=1)
     with pytest.raises(
         NotApplicable, match=r"in the training study, too, and left out: 16 of 16 patients.*nobody is left"
@@ -239,7 +239,7 @@ def test_pictures_made_with_other_settings_are_refused_by_the_name_of_the_settin
     trained: Settings, tmp_path: Path
 ) -> None:
     other = settings_of(tmp_path, "other", video=VideoSettings(fps=5.0))
-    write_folder(other.study, HERE)
+    write_folder(other, HERE)
     fill_home(other, HERE, seed=2)
     with pytest.raises(
         NotApplicable, match=r"frames of the training study.*video\.fps is 10\.0 there and 5\.0 here"
@@ -316,7 +316,7 @@ def test_check_ins_measured_with_other_settings_are_refused_and_the_rest_is_pred
     trained: Settings, tmp_path: Path
 ) -> None:
     other = settings_of(tmp_path, "other", audio=AudioSettings(n_mels=64))
-    write_folder(other.study, HERE)
+    write_folder(other, HERE)
     fill_home(other, HERE, seed=2)
     done = predict(other, trained)
     assert done.made and done.clinic_page is None
@@ -353,7 +353,7 @@ def test_readings_of_question_10_are_compared_with_their_own_files(
     alike: bool, trained: Settings, tmp_path: Path
 ) -> None:
     here = settings_of(tmp_path, "here", prompt=PromptSettings(enabled=True))
-    write_folder(here.study, HERE)
+    write_folder(here, HERE)
     fill_home(here, HERE, seed=2)
     home = tmp_path / "with_readings"
     shutil.copytree(trained.home, home)
@@ -440,7 +440,7 @@ def test_encrypted_homes_need_the_key_of_each(which: str, tmp_path: Path) -> Non
         made[name] = settings_of(tmp_path, name, warehouse=WarehouseSettings(key_file=keys.get(name)))
         fill_home(made[name], ids, seed)
     train(made["there"])
-    write_folder(made["here"].study, HERE)
+    write_folder(made["here"], HERE)
     if "there" in keys:
         with pytest.raises(KeyProblem, match="is encrypted: name its key with --models-key"):
             open_models(made["there"].home, made["here"])
