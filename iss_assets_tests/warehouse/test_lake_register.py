@@ -14,6 +14,7 @@ from iss_assets.intake.withdrawn import Scope, read_withdrawn, with_key, write_w
 from iss_assets.privacy.audit import Action, AuditLog
 from iss_assets.privacy.certificate import Certificate
 from iss_assets.privacy.one_study import require_one_study
+from iss_assets.privacy.own_folder import accept
 from iss_assets.privacy.register import (
     SomebodyWithdrew,
     commit_guard,
@@ -59,6 +60,8 @@ def home(warehouse: Warehouse, folder: Path) -> Settings:
         shutil.copy(study_id, path)
     made = Settings(study=study, home=path, warehouse=warehouse.settings, release=FACTS_OF)
     require_one_study(made)
+    # the folder has none of the videos of the invented tables
+    accept(made.home)
     return made
 
 
