@@ -41,9 +41,9 @@ def run(
     settings = load_settings(study, home)
     if why := comparison_missing(settings.identity):
         typer.secho(f"warning: faces are not compared. {why}", fg="yellow", err=True)
-    if same_study:
-        accept(settings.home)
     with user_errors(), progress_bar("bringing up to date") as progress:
+        if same_study:
+            accept(settings.home)
         summary = run_study(
             settings, patient or (), load=load, log=typer.echo, progress=progress, models=models, retry=retry
         )

@@ -21,7 +21,6 @@ from iss_assets.intake.records import StudyFolderError
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Warehouse
 from iss_assets.warehouse.errors import KeyProblem, WarehouseError
-from iss_assets.warehouse.locking import LockTimeout
 
 ACCEPTED: Final = "same_study"
 """File in a home: somebody has said that the study folder is its own although it has little of what is stored."""
@@ -110,16 +109,19 @@ def given_signs(folder: StudyFolder) -> Signs:
 def require_own(settings: Settings, folder: StudyFolder) -> None:
     """Check that a study folder is of the study that the home was made from; every folder is, as long as little is stored.
 
-    Where the warehouse cannot be read, nothing can be written to it either, and whoever needs it says so.
+    Where the warehouse cannot be read, nothing can be written to it either, and whoever needs it says so. One that is only
+    busy is not such a case: it may be free again when somebody writes.
 
     Raises
     ------
     OtherFolder
         If it is of another one, as far as can be told, and nobody has accepted it (`accept`).
+    LockTimeout
+        If the warehouse stays busy.
     """
     try:
         stored = stored_signs(settings)
-    except (WarehouseError, KeyProblem, LockTimeout, duckdb.Error):
+    except (WarehouseError, KeyProblem, duckdb.Error):
         return
     if not folder.patients or max(len(stored.videos), len(stored.surveys)) < _ENOUGH:
         return

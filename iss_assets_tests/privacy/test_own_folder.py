@@ -22,6 +22,8 @@ from iss_assets.protocol.recordings import Recording
 from iss_assets.schemas.intake import BpiScores
 from iss_assets.settings import Settings, WarehouseSettings
 from iss_assets.warehouse.database import Warehouse
+from iss_assets.warehouse.file_store import lock_path
+from iss_assets.warehouse.locking import LockTimeout, hold
 from iss_assets_tests.cli.processes import Iss
 from iss_assets_tests.intake.conftest import ENROLLMENT_HEADER, SURVEY_HEADER
 
@@ -162,6 +164,16 @@ def test_what_happens_in_a_study_is_no_other_study(make_study: MakeStudy, tmp_pa
     nobody = make_study("nobody", size=100, patients=())
     (nobody / "videos").mkdir()
     open_study(of(settings, nobody))
+
+
+def test_a_warehouse_that_is_busy_lets_no_folder_through_unseen(
+    make_study: MakeStudy, tmp_path: Path
+) -> None:
+    settings = brought_into(tmp_path / "home", make_study("own", size=100))
+    other = of(settings, make_study("other", size=3000))
+    hasty = other.model_copy(update={"warehouse": WarehouseSettings(lock_timeout_s=0.1)})
+    with hold(lock_path(settings.warehouse_path), exclusive=True, timeout_s=5), pytest.raises(LockTimeout):
+        open_study(hasty)
 
 
 def test_little_says_nothing(make_study: MakeStudy, tmp_path: Path) -> None:
