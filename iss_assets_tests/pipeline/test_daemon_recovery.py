@@ -72,8 +72,9 @@ def test_the_next_tick_recovers_a_run_that_was_killed(
     assert died is not None and died.status == dg.DagsterRunStatus.FAILURE
     assert again.run_id != died.run_id
     assert (again.job_name, STATE_TAG in again.tags) == ("patient", True), "the sensor asked for it"
-    # where nobody was left to report the failure, the tick did so, and raised no alert for it
-    assert (TAKEN_UP_TAG in died.tags) == (killed != "the run's process")
+    # where nobody else was left to report the failure, the tick did so, and raised no alert for it; where its server
+    # watched the process, whoever looks first reports it
+    assert TAKEN_UP_TAG in died.tags or killed == "the run's process"
     warehouse = Warehouse(settings.warehouse_path, settings.warehouse)
     made = warehouse.query(f"select distinct table_name from extractions where patient_id = '{PATIENT}'")
     assert {"bpi_scores", "videos", "video_quality"} <= set(made["table_name"].to_pylist())
