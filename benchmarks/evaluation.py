@@ -35,7 +35,7 @@ from iss_assets.schemas.modeling import CvSplits, FoldModels, FramePredictions
 from iss_assets.schemas.video_quality import VideoQuality
 from iss_assets.schemas.videos import Videos
 from iss_assets.schemas.visual import Faces, Frames, Landmarks
-from iss_assets.settings import EvaluationSettings, Settings, TrainingSettings
+from iss_assets.settings import EvaluationSettings, FaceSettings, Settings, TrainingSettings
 from iss_assets.warehouse.database import Warehouse
 from iss_assets_tests.evaluation import invented
 
@@ -124,7 +124,7 @@ def make_study(settings: Settings, videos: int = 6, meshes: int = 8, seed: int =
     predictions = [invented.predictions(NETWORKS, cohort, seed)]
     with tempfile.TemporaryDirectory() as scratch:
         for name in FORESTS:
-            items = load_items(store, BY_NAME[name], settings.training)
+            items = load_items(store, BY_NAME[name], settings.training, FaceSettings())
             for split in splits_in(cohort):
                 train, test = sides(cohort, split)
                 fold = fit_fold(BY_NAME[name], items.of(train), settings.training, Path(scratch))

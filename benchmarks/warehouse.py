@@ -96,7 +96,7 @@ import json, sys, time
 from pathlib import Path
 from benchmarks.marts import peak_gb
 from iss_assets.modeling.experiments import experiment
-from iss_assets.settings import TrainingSettings
+from iss_assets.settings import FaceSettings, TrainingSettings
 from iss_assets.warehouse.database import Warehouse
 from iss_assets.datasets.items import load_items
 import iss_assets.modeling.pictures, pandas
@@ -104,7 +104,7 @@ warehouse = Warehouse(Path(sys.argv[1]))
 settings = TrainingSettings(decoded_faces_gb=0, encoded_faces_gb=1000)
 before = peak_gb()
 began = time.perf_counter()
-items = load_items(warehouse, experiment("fusion_1"), settings)
+items = load_items(warehouse, experiment("fusion_1"), settings, FaceSettings())
 took = time.perf_counter() - began
 grown = peak_gb() - before
 began = time.perf_counter()

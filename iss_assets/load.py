@@ -516,7 +516,7 @@ def training_set(experiment: str, *, patients: Sequence[str] | None = None, home
     if folds.empty:
         raise WarehouseError("there are no folds yet: materialize cv_splits first")
     settings = _settings(home)
-    items = load_items(warehouse(home), chosen, settings.training, patients, settings.faces)
+    items = load_items(warehouse(home), chosen, settings.training, settings.faces, patients)
     pairs = zip(folds["patient_id"], folds["split"], strict=True)
     return TrainingSet(items, tuple(chosen.class_names), {str(p): int(s) for p, s in pairs})
 

@@ -71,19 +71,17 @@ what lowered brows, narrowed eyes and a raised lip change, the core of the facia
 297-306). Numbers are the points of MediaPipe's Face Mesh."""
 
 
-def check_in_inputs(
-    warehouse: Warehouse, faces: FaceSettings | None = None, settings: CheckInSettings | None = None
-) -> CheckInInputs:
+def check_in_inputs(warehouse: Warehouse, faces: FaceSettings, settings: CheckInSettings) -> CheckInInputs:
     """Read answers, splits, and the measures and series of all usable videos, in an order that does not depend on who was written last.
 
     Parameters
     ----------
     warehouse : Warehouse
         The study's tables.
-    faces : FaceSettings, optional
-        How the study's crops were cut; the defaults if not given.
-    settings : CheckInSettings, optional
-        For which targets series are read, and how finely; the defaults if not given.
+    faces : FaceSettings
+        How the study's crops were cut.
+    settings : CheckInSettings
+        For which targets series are read, and how finely.
     """
     # what a DuckDB that is kept running would keep of the embeddings would stand beside the libraries of networks
     with warehouse.read(apart=True) as connection:
@@ -95,7 +93,7 @@ def check_in_inputs(
                 measures[source.group] = (
                     frame if there is None else there.merge(frame, on=list(KEYS), how="outer")
                 )
-        face = face_shapes(connection, faces or FaceSettings())
+        face = face_shapes(connection, faces)
         if len(face):
             measures["face"] = face
         usable = _frame(connection, "select * from video_quality where usable order by patient_id, video_id")
@@ -112,7 +110,7 @@ def check_in_inputs(
             _frame(connection, "select * from bpi_scores order by patient_id, submission_id"),
             _frame(connection, "select * from cv_splits order by patient_id, split"),
             measures,
-            _series(connection, faces or FaceSettings(), settings or CheckInSettings()),
+            _series(connection, faces, settings),
             usable[["video_id", "flags", "moments"]],
         )
 

@@ -44,8 +44,8 @@ def load_items(
     warehouse: Warehouse,
     experiment: Experiment,
     settings: TrainingSettings,
+    faces: FaceSettings,
     patients: Sequence[str] | None = None,
-    faces: FaceSettings | None = None,
 ) -> Items:
     """Load an experiment's items, ordered by patient, video and position in the video.
 
@@ -57,10 +57,10 @@ def load_items(
         Says which inputs are needed; an item is used if all of them exist.
     settings : TrainingSettings
         Whether unusable videos are used, how many frames or chunks per patient, how large faces are.
+    faces : FaceSettings
+        How the study's crops were cut.
     patients : sequence of str, optional
         Only these; all by default.
-    faces : FaceSettings, optional
-        How the study's crops were cut; the defaults if not given.
 
     Returns
     -------
@@ -79,7 +79,7 @@ def load_items(
             arrays = [n for n in experiment.inputs if n not in SERIES and not (stored and n == "faces")]
             payload = {n: _fetch(connection, n) for n in arrays}
         over_time = [n for n in experiment.inputs if n in SERIES]
-        series = load_series(connection, over_time, keys, settings, faces or FaceSettings())
+        series = load_series(connection, over_time, keys, settings, faces)
         marked = _rows(connection, _MARKED) if stored else None
     inputs: dict[str, InputArray] = {name: _to_array(name, rows, settings) for name, rows in payload.items()}
     if marked is not None:

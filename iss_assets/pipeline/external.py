@@ -23,7 +23,7 @@ from pydantic import BaseModel, ValidationError
 
 from iss_assets.datasets.check_ins import MADE_FROM, check_in_inputs
 from iss_assets.datasets.items import COLUMN_OF_INPUT, data_hash, left_out, load_items
-from iss_assets.evaluation.check_ins.study import CheckInInputs, evaluate_elsewhere
+from iss_assets.evaluation.check_ins.study import CheckInInputs, evaluate_elsewhere, left_out_elsewhere
 from iss_assets.evaluation.external import CODE_VERSION, Cohorts, Predicted, evaluate_externally
 from iss_assets.evaluation.study import CODE_VERSION as EVALUATION_VERSION
 from iss_assets.features.registry import FEATURES
@@ -240,6 +240,8 @@ def validate_externally(
             refused[CHECK_INS] = str(problem)
             clinic_page.unlink(missing_ok=True)
             clinic_page = None
+        else:
+            refused |= left_out_elsewhere(check_ins_there, check_ins_here, settings.check_ins)
     state = _state(store, settings, models, chosen, refused, cohorts, patients)
     recorded = store.query(
         "select fingerprint from extractions where patient_id = ? and subject = ? and table_name = 'external_results'",
@@ -251,7 +253,7 @@ def validate_externally(
     for one in chosen:
         name = one.experiment.name
         log(f"{name}: {len(one.folds)} models predict")
-        items = load_items(store, one.experiment, one.settings, patients, settings.faces)
+        items = load_items(store, one.experiment, one.settings, settings.faces, patients)
         if len(items) == 0:
             reasons = Counter(left_out(store, one.experiment, one.settings, patients)["reason"].to_pylist())
             refused[name] = "this study has nothing that it reads: " + _counted(reasons)
@@ -342,7 +344,9 @@ def _check_ins(
         raise NotApplicable(
             f"{', '.join(stale)} of this study were made with other settings than it has now: bring them up to date with: iss run"
         )
-    there, here = (check_in_inputs(one, settings=settings.check_ins) for one in (models.warehouse, store))
+    there, here = (
+        check_in_inputs(one, settings.faces, settings.check_ins) for one in (models.warehouse, store)
+    )
     for measured, words in ((there, "the training study"), (here, "this study")):
         if not set(SENSORS) & set(measured.measures):
             raise NotApplicable(

@@ -41,17 +41,17 @@ def home(tmp_path: Path) -> Warehouse:
 
 
 def test_measures_come_from_the_tables_that_exist(home: Warehouse) -> None:
-    measures = check_in_inputs(home).measures
+    measures = check_in_inputs(home, FaceSettings(), QUICK).measures
     assert {"demographics", "quality", "face", "voice"} <= set(measures)
     for name, frame in measures.items():
         assert len(frame) == 16 and frame["video_id"].is_unique, name
     assert "sound.mfcc_1" in measures["voice"]
-    tables = evaluate_check_ins(check_in_inputs(home), QUICK)
+    tables = evaluate_check_ins(check_in_inputs(home, FaceSettings(), QUICK), QUICK)
     assert set(tables["check_in_predictions"]["patient_id"].to_pylist()) == {f"000{i}" for i in range(1, 9)}
 
 
 def test_whose_rows_were_written_last_changes_nothing(home: Warehouse) -> None:
-    before = check_in_inputs(home)
+    before = check_in_inputs(home, FaceSettings(), QUICK)
     with home.write() as writer:
         for table in (
             "bpi_scores",
@@ -67,7 +67,7 @@ def test_whose_rows_were_written_last_changes_nothing(home: Warehouse) -> None:
             writer.execute(f"insert into {table} select * from first order by all desc")
             writer.execute("drop table first")
     assert home.query("select last(patient_id) p from video_quality")["p"].to_pylist() == ["0001"]
-    after = check_in_inputs(home)
+    after = check_in_inputs(home, FaceSettings(), QUICK)
     assert after.bpi_scores.equals(before.bpi_scores) and after.splits.equals(before.splits)
     assert all(after.measures[name].equals(before.measures[name]) for name in before.measures)
 
@@ -80,7 +80,7 @@ def test_the_shape_of_a_face_is_the_mean_over_its_meshes(home: Warehouse) -> Non
         return np.linalg.norm(points[:, a] - points[:, b], axis=1)
 
     width = distance(61, 291) / distance(33, 263)
-    face = check_in_inputs(home).measures["face"].set_index("video_id").loc["0003-1"]
+    face = check_in_inputs(home, FaceSettings(), QUICK).measures["face"].set_index("video_id").loc["0003-1"]
     assert face["mouth_width"] == pytest.approx(width.mean(), rel=1e-5)
     assert face["mouth_width_spread"] == pytest.approx(width.std(ddof=1), rel=1e-4)
     eyes = (distance(159, 145) / distance(33, 133) + distance(386, 374) / distance(362, 263)) / 2
@@ -122,7 +122,7 @@ def test_the_shape_of_a_face_is_that_of_the_head_whatever_its_box(how: dict[str,
 def test_videos_that_are_not_usable_are_left_out(home: Warehouse) -> None:
     with home.write() as writer:
         writer.execute("update video_quality set usable = false where video_id = '0002-1'")
-    inputs = check_in_inputs(home)
+    inputs = check_in_inputs(home, FaceSettings(), QUICK)
     assert all("0002-1" not in set(frame["video_id"]) for frame in inputs.measures.values())
     predicted = evaluate_check_ins(inputs, QUICK)["check_in_predictions"]["submission_id"].to_pylist()
     assert "0002-2" in predicted and "0002-1" not in predicted
@@ -132,9 +132,9 @@ def test_meshes_whose_points_coincide_are_missing_and_stop_nothing(home: Warehou
     rows = home.query("select * from landmarks where detected and patient_id = '0001'")
     spoiled = Landmarks.from_rows([row | {"points": [0.0] * 1404} for row in rows.to_pylist()])
     home.replace(Landmarks, spoiled, {"patient_id": "0001"})
-    face = check_in_inputs(home).measures["face"].set_index("video_id")
+    face = check_in_inputs(home, FaceSettings(), QUICK).measures["face"].set_index("video_id")
     assert face.loc["0001-1", list(FACE_SHAPE)].isna().all() and face.loc["0002-1"].notna().any()
-    assert evaluate_check_ins(check_in_inputs(home), QUICK)["check_in_claims"].num_rows
+    assert evaluate_check_ins(check_in_inputs(home, FaceSettings(), QUICK), QUICK)["check_in_claims"].num_rows
 
 
 def embedded(home: Warehouse, where: str, origin: str, width: int, code: str = "1") -> None:
@@ -150,12 +150,12 @@ def embedded(home: Warehouse, where: str, origin: str, width: int, code: str = "
 
 
 def test_networks_read_the_pictures_of_usable_videos_and_of_one_network_only(home: Warehouse) -> None:
-    assert check_in_inputs(home).series == {}
+    assert check_in_inputs(home, FaceSettings(), QUICK).series == {}
     embedded(home, "patient_id not in ('0003', '0004')", "imagenet", 6)
     embedded(home, "patient_id = '0003'", "random", 9)
     with home.write() as writer:
         writer.execute("update video_quality set usable = false where video_id = '0002-1'")
-    filmed = check_in_inputs(home).series["embedding_series"]
+    filmed = check_in_inputs(home, FaceSettings(), QUICK).series["embedding_series"]
     assert filmed.made_by == "imagenet 6"
     people = {video[:4] for video in filmed.video_id}
     assert people == {f"000{i}" for i in (1, 2, 5, 6, 7, 8)} and "0002-1" not in filmed.video_id
@@ -171,8 +171,10 @@ def test_networks_read_the_pictures_of_usable_videos_and_of_one_network_only(hom
         samples = times["frame_index"].to_numpy()[number == second]
         np.testing.assert_allclose(row, 100 * samples.mean() + np.arange(6), rtol=1e-6)
     # only targets that are evaluated cost anything
-    assert check_in_inputs(home, settings=CheckInSettings(targets=("sleep",))).series == {}
-    predicted = evaluate_check_ins(check_in_inputs(home), QUICK)["check_in_predictions"].to_pandas()
+    assert check_in_inputs(home, FaceSettings(), CheckInSettings(targets=("sleep",))).series == {}
+    predicted = evaluate_check_ins(check_in_inputs(home, FaceSettings(), QUICK), QUICK)[
+        "check_in_predictions"
+    ].to_pandas()
     network = predicted[predicted["model"] == "pain_now_attention"]
     ridge = predicted[predicted["model"] == "pain_now_ridge"]
     assert list(network["submission_id"]) == list(ridge["submission_id"])
@@ -191,7 +193,7 @@ def test_networks_are_watched_on_the_flags_of_the_home_and_a_withdrawal_takes_wh
         # a person has rejected the glare of this one
         writer.execute("update video_quality set flags = ['mask'] where video_id = '0007-1'")
     settings = QUICK.model_copy(update={"instance_s": 0.2, "attention_epochs": 1})
-    tables = evaluate_check_ins(check_in_inputs(home, settings=settings), settings)
+    tables = evaluate_check_ins(check_in_inputs(home, FaceSettings(), settings), settings)
     attention = tables["check_in_attention"].to_pandas()
     assert sorted(set(attention["start_s"].round(6))) == [0.0, 0.2, 0.4]
     rows = tables["check_in_shortcuts"].to_pylist()
@@ -240,7 +242,7 @@ def with_readings(home: Warehouse) -> Warehouse:
 
 
 def test_predictors_are_the_listed_measures_and_no_counts(with_readings: Warehouse) -> None:
-    measures = check_in_inputs(with_readings).measures
+    measures = check_in_inputs(with_readings, FaceSettings(), QUICK).measures
     found = {
         group: {name for name in measures[group] if name not in ("patient_id", "video_id")}
         for group in ("voice", "behavior", "words")
@@ -271,7 +273,7 @@ def test_the_reading_is_subtracted_where_both_were_measured(home: Warehouse) -> 
         of_video("prompt_voice_features", "0001-1", loudness=4.0),
         of_video("prompt_voice_features", "0001-1", 0, loudness=1.0),
     )
-    found = check_in_inputs(home).measures["voice"].set_index("video_id")
+    found = check_in_inputs(home, FaceSettings(), QUICK).measures["voice"].set_index("video_id")
     assert found.at["0001-1", "voice.loudness"] == 9 and found.at["0002-1", "voice.loudness"] == 7
     assert found.at["0001-1", "voice_minus_reading.loudness"] == 5
     assert found["voice_minus_reading.loudness"].isna().tolist() == [v != "0001-1" for v in found.index]
@@ -291,7 +293,7 @@ def test_a_reading_in_which_no_text_was_read_is_no_reference(
             ledger_entry("0001", PromptReadings, "made-up", rows.num_rows),
         ]
     )
-    measures = check_in_inputs(with_readings).measures
+    measures = check_in_inputs(with_readings, FaceSettings(), QUICK).measures
     for group, measure in (("voice", "loudness"), ("behavior", "still_share")):
         found = measures[group].set_index("video_id")
         name = f"{group}_minus_reading.{measure}"

@@ -24,7 +24,7 @@ from iss_assets.pipeline.staleness import (
 )
 from iss_assets.protocol.consent import ConsentState, Scope
 from iss_assets.schemas.intake import Consent
-from iss_assets.settings import Settings, TrainingSettings
+from iss_assets.settings import FaceSettings, Settings, TrainingSettings
 from iss_assets.warehouse.database import Warehouse
 from iss_assets.warehouse.ledger import fingerprint
 
@@ -79,7 +79,7 @@ def test_who_withdrew_or_never_consented_gives_no_item_and_is_named(
     assert ids(trainable_patients(study, SETTINGS)) == ["0001", "0003"]
     assert without_consent(study) == ["0002"]
     for name in ("forest_pain", "fusion_3", "audio_static"):
-        items = load_items(study, experiment(name), SETTINGS)
+        items = load_items(study, experiment(name), SETTINGS, FaceSettings())
         assert set(items.patient_id) == {"0001", "0003"}, name
         named = left_out(study, experiment(name), SETTINGS).to_pylist()
         assert {(r["video_id"], r["reason"]) for r in named if r["patient_id"] == "0002"} == {

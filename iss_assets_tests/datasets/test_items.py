@@ -27,7 +27,7 @@ from iss_assets.schemas.behavior import BEHAVIOR_MEASURES
 from iss_assets.schemas.modeling import FramePredictions
 from iss_assets.schemas.voice import VOICE_FEATURES
 from iss_assets.schemas.words import TEXT_MEASURES
-from iss_assets.settings import Settings, TrainingSettings
+from iss_assets.settings import FaceSettings, Settings, TrainingSettings
 from iss_assets.warehouse.database import Warehouse, WarehouseError
 from iss_assets_tests.modeling.conftest import SIDE, crop
 
@@ -52,7 +52,7 @@ def array_of(items: Items, name: str) -> np.ndarray:
 
 
 def test_faces_come_decoded_in_the_order_of_patient_video_and_frame(study: Warehouse) -> None:
-    items = load_items(study, FACES, SETTINGS)
+    items = load_items(study, FACES, SETTINGS, FaceSettings())
     assert items.patients == ["0001", "0002", "0003"]
     assert len(items) == 3 * 2 * 5
     keys = list(zip(items.patient_id, items.video_id, items.frame_index, strict=True))
@@ -85,9 +85,13 @@ def test_rows_stored_in_any_order_come_in_the_order_of_their_place_and_are_not_c
 
 
 def test_faces_too_many_for_memory_stay_encoded_and_are_the_same(study: Warehouse) -> None:
-    encoded = load_items(study, FACES, TrainingSettings(image_side=SIDE, decoded_faces_gb=0)).inputs["faces"]
+    encoded = load_items(
+        study, FACES, TrainingSettings(image_side=SIDE, decoded_faces_gb=0), FaceSettings()
+    ).inputs["faces"]
     assert isinstance(encoded, EncodedFaces)
-    assert np.array_equal(encoded.decode(), array_of(load_items(study, FACES, SETTINGS), "faces"))
+    assert np.array_equal(
+        encoded.decode(), array_of(load_items(study, FACES, SETTINGS, FaceSettings()), "faces")
+    )
 
 
 def test_faces_too_many_even_when_encoded_stay_in_the_warehouse_and_are_the_same_and_teach_the_same(
@@ -95,7 +99,10 @@ def test_faces_too_many_even_when_encoded_stay_in_the_warehouse_and_are_the_same
 ) -> None:
     small = SETTINGS.model_copy(update={"epochs": 1, "initial_weights": "random", "device": "cpu"})
     left = small.model_copy(update={"decoded_faces_gb": 0.0, "encoded_faces_gb": 0.0})
-    items, stored = load_items(study, FACES, small), load_items(study, FACES, left)
+    items, stored = (
+        load_items(study, FACES, small, FaceSettings()),
+        load_items(study, FACES, left, FaceSettings()),
+    )
     crops = stored.inputs["faces"]
     assert isinstance(crops, EncodedFaces)
     files = crops._files
@@ -112,7 +119,7 @@ def test_faces_too_many_even_when_encoded_stay_in_the_warehouse_and_are_the_same
 
 def test_faces_that_change_in_the_warehouse_while_a_model_learns_are_an_error(study: Warehouse) -> None:
     left = SETTINGS.model_copy(update={"decoded_faces_gb": 0.0, "encoded_faces_gb": 0.0})
-    faces = load_items(study, FACES, left).inputs["faces"]
+    faces = load_items(study, FACES, left, FaceSettings()).inputs["faces"]
     with study.write() as writer:
         writer.execute("update faces set fingerprint = 'changed' where video_id = 's2a'")
     assert faces[np.array([0])].shape == (1, SIDE, SIDE, 3)
@@ -121,7 +128,7 @@ def test_faces_that_change_in_the_warehouse_while_a_model_learns_are_an_error(st
 
 
 def test_a_voice_is_one_row_a_video_with_what_could_not_be_measured_missing(study: Warehouse) -> None:
-    items = load_items(study, VOICE, SETTINGS)
+    items = load_items(study, VOICE, SETTINGS, FaceSettings())
     voice = dict(zip(items.video_id, array_of(items, "voice"), strict=True))
 
     assert list(voice) == ["s1a", "s1b", "s2a", "s2b", "s3b"]
@@ -135,7 +142,7 @@ def test_a_voice_is_one_row_a_video_with_what_could_not_be_measured_missing(stud
 
 
 def test_all_measures_together_are_taken_where_a_video_has_each_of_them(study: Warehouse) -> None:
-    items = load_items(study, experiment("forest_measures"), SETTINGS)
+    items = load_items(study, experiment("forest_measures"), SETTINGS, FaceSettings())
     assert items.video_id.tolist() == ["s1a", "s1b", "s2a", "s2b", "s3b"]  # s3a has no voice
     assert array_of(items, "text")[:, TEXT_MEASURES.index("words")].tolist() == [10, 10, 20, 20, 30]
     still = array_of(items, "behavior")[:, BEHAVIOR_MEASURES.index("still_share")]
@@ -144,7 +151,7 @@ def test_all_measures_together_are_taken_where_a_video_has_each_of_them(study: W
 
 
 def test_a_forest_learns_a_voice_with_missing_measures(study: Warehouse, tmp_path: Path) -> None:
-    items = load_items(study, VOICE, SETTINGS)
+    items = load_items(study, VOICE, SETTINGS, FaceSettings())
     fitted = fit_fold(VOICE, items.of(["0001", "0002"]), SETTINGS, tmp_path)
     predictions = predict_fold(VOICE, fitted, items.of(["0003"]), SETTINGS)
 
@@ -153,7 +160,7 @@ def test_a_forest_learns_a_voice_with_missing_measures(study: Warehouse, tmp_pat
 
 
 def test_landmarks_are_taken_where_a_mesh_was_found(study: Warehouse) -> None:
-    items = load_items(study, LANDMARKS, SETTINGS, patients=["0002"])
+    items = load_items(study, LANDMARKS, SETTINGS, FaceSettings(), patients=["0002"])
     assert items.frame_index.tolist() == [0, 1, 2, 3] * 2
     assert array_of(items, "landmarks").shape == (8, 1404)
     assert array_of(items, "landmarks").dtype == np.float32
@@ -161,7 +168,7 @@ def test_landmarks_are_taken_where_a_mesh_was_found(study: Warehouse) -> None:
 
 
 def test_scores_are_one_row_a_submission_weighted_by_its_frames(study: Warehouse) -> None:
-    items = load_items(study, PAIN, SETTINGS)
+    items = load_items(study, PAIN, SETTINGS, FaceSettings())
     assert items.video_id.tolist() == ["s1a", "s1b", "s2a", "s2b", "s3a", "s3b"]
     assert items.weight.tolist() == [6.0] * 6
     first = dict(zip(SCORE_COLUMNS, array_of(items, "scores")[2].tolist(), strict=True))
@@ -174,14 +181,14 @@ def test_scores_are_one_row_a_submission_weighted_by_its_frames(study: Warehouse
 
 
 def test_fusion_takes_faces_that_have_a_mesh_with_the_scores_of_their_submission(study: Warehouse) -> None:
-    items = load_items(study, FUSION, SETTINGS)
+    items = load_items(study, FUSION, SETTINGS, FaceSettings())
     assert len(items) == 3 * 2 * 4
     assert {name: len(v) for name, v in items.inputs.items()} == dict.fromkeys(FUSION.inputs, 24)
     assert array_of(items, "scores")[items.patient_id == "0002"][:, 0].tolist() == [2] * 8
 
 
 def test_sound_takes_whole_chunks_and_not_the_row_for_the_whole_video(study: Warehouse) -> None:
-    items = load_items(study, SOUND, SETTINGS)
+    items = load_items(study, SOUND, SETTINGS, FaceSettings())
     assert items.chunk_index.tolist() == [0, 1] * 6
     assert array_of(items, "mel").shape == (12, 128, 173)
     assert np.allclose(array_of(items, "mel")[1, 5], -10 + 0.05)
@@ -191,9 +198,9 @@ def test_sound_takes_whole_chunks_and_not_the_row_for_the_whole_video(study: War
 
 def test_patients_without_answers_can_be_left_out_and_are_named_with_the_reason(study: Warehouse) -> None:
     strict = TrainingSettings(image_side=SIDE, missing_scores="leave_out")
-    assert load_items(study, PAIN, strict).patients == ["0001", "0002"]
-    assert load_items(study, FUSION, strict).patients == ["0001", "0002"]
-    assert load_items(study, FACES, strict).patients == ["0001", "0002", "0003"]
+    assert load_items(study, PAIN, strict, FaceSettings()).patients == ["0001", "0002"]
+    assert load_items(study, FUSION, strict, FaceSettings()).patients == ["0001", "0002"]
+    assert load_items(study, FACES, strict, FaceSettings()).patients == ["0001", "0002", "0003"]
     reasons = {(r["patient_id"], r["reason"]) for r in left_out(study, PAIN, strict).to_pylist()}
     assert ("0003", "no_answers") in reasons
 
@@ -232,7 +239,13 @@ def _videos(rows: pa.Table) -> set[tuple[str, str]]:
 
 def test_unusable_videos_are_taken_when_the_setting_says_so(study: Warehouse) -> None:
     everything = TrainingSettings(image_side=SIDE, only_usable=False)
-    assert load_items(study, FACES, everything).patients == ["0001", "0002", "0003", "0004", "0006"]
+    assert load_items(study, FACES, everything, FaceSettings()).patients == [
+        "0001",
+        "0002",
+        "0003",
+        "0004",
+        "0006",
+    ]
     assert left_out(study, FACES, everything)["patient_id"].to_pylist() == ["0005"]
     assert [p.patient_id for p in trainable_patients(study, everything)] == [
         "0001", "0002", "0003", "0004", "0006",
@@ -247,11 +260,11 @@ def test_the_cross_validation_is_over_patients_with_something_usable(study: Ware
 
 def test_a_limit_of_frames_a_patient_takes_evenly_spaced_ones(study: Warehouse) -> None:
     few = TrainingSettings(image_side=SIDE, frames_per_patient=4, chunks_per_patient=1)
-    items = load_items(study, FACES, few)
+    items = load_items(study, FACES, few, FaceSettings())
     assert len(items) == 3 * 4
     assert items.frame_index[:4].tolist() == [1, 3, 1, 3]
-    assert len(load_items(study, SOUND, few)) == 3
-    assert len(load_items(study, PAIN, few)) == 6
+    assert len(load_items(study, SOUND, few, FaceSettings())) == 3
+    assert len(load_items(study, PAIN, few, FaceSettings())) == 6
 
 
 def test_crops_for_embeddings_come_with_their_keys(study: Warehouse) -> None:
@@ -270,7 +283,7 @@ def test_embeddings_are_taken_where_a_patient_has_them_and_missed_where_not(stud
             "'random' as weights_origin, list_transform(range(2048), lambda x: frame_index + x / 10) as embedding "
             "from faces where video_id <> 's2a'"
         )
-    items = load_items(study, PROBE, SETTINGS)
+    items = load_items(study, PROBE, SETTINGS, FaceSettings())
     assert len(items) == 5 * 5
     assert np.allclose(array_of(items, "embeddings")[:, 3], items.frame_index + 0.3)
     assert ("s2a", "no_embeddings") in _videos(left_out(study, PROBE, SETTINGS))
@@ -282,13 +295,13 @@ def test_embeddings_are_taken_where_a_patient_has_them_and_missed_where_not(stud
 
 @pytest.mark.parametrize("chosen", [FACES, PAIN, FUSION, SOUND], ids=lambda e: e.name)
 def test_a_patient_without_anything_gives_no_items(study: Warehouse, chosen: Experiment) -> None:
-    assert len(load_items(study, chosen, SETTINGS, patients=["0005"])) == 0
+    assert len(load_items(study, chosen, SETTINGS, FaceSettings(), patients=["0005"])) == 0
 
 
 def test_the_data_hash_changes_with_scores_labels_fingerprints_and_selection_only(study: Warehouse) -> None:
     before = {e.name: data_hash(study, e, SETTINGS) for e in (FACES, PAIN, SOUND)}
     # nor does it depend on what this process has read before
-    load_items(study, FACES, SETTINGS)
+    load_items(study, FACES, SETTINGS, FaceSettings())
     assert before == {e.name: data_hash(study, e, SETTINGS) for e in (FACES, PAIN, SOUND)}
     assert data_hash(study, FACES, SETTINGS, ["0001"]) != before[FACES.name]
     with study.write() as writer:
@@ -308,7 +321,7 @@ def test_the_data_hash_changes_with_scores_labels_fingerprints_and_selection_onl
 def test_what_is_loaded_can_be_learnt_and_predicted(
     study: Warehouse, chosen: Experiment, tmp_path: Path
 ) -> None:
-    items = load_items(study, chosen, SETTINGS)
+    items = load_items(study, chosen, SETTINGS, FaceSettings())
     fitted = fit_fold(chosen, items.of(["0001", "0002"]), SETTINGS, tmp_path)
     rows = predict_fold(chosen, fitted, items.of(["0003"]), SETTINGS)
     FramePredictions.check_rows(rows.append_column("split", pa.array([1] * len(rows), pa.int32())))

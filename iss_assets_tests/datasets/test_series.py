@@ -46,7 +46,7 @@ def measured(study: Warehouse) -> Warehouse:
 
 
 def test_an_item_is_a_video_and_an_instance_the_mean_of_its_samples(measured: Warehouse) -> None:
-    items = load_items(measured, EMBEDDED, TrainingSettings(instance_s=0.2))
+    items = load_items(measured, EMBEDDED, TrainingSettings(instance_s=0.2), FaceSettings())
     assert items.patients == ["0001", "0002", "0003"]
     assert items.video_id.tolist() == ["s1a", "s1b", "s2a", "s2b", "s3a", "s3b"]
     series = items.series["embedding_series"]
@@ -60,7 +60,7 @@ def test_an_item_is_a_video_and_an_instance_the_mean_of_its_samples(measured: Wa
 
 
 def test_repeated_pictures_do_not_count_and_what_was_not_measured_is_missing(measured: Warehouse) -> None:
-    series = load_items(measured, BEHAVIOR, TENTHS).series["behavior_series"]
+    series = load_items(measured, BEHAVIOR, TENTHS, FaceSettings()).series["behavior_series"]
     assert series.number[: series.lengths[0]].tolist() == [0, 1, 2, 4, 5]
     yaw, blink = (series.values[:5, BEHAVIOR_SERIES.index(n)] for n in ("yaw_deg", "blink"))
     assert np.array_equal(yaw, [np.nan, 10, 20, 40, 50], equal_nan=True)
@@ -68,7 +68,7 @@ def test_repeated_pictures_do_not_count_and_what_was_not_measured_is_missing(mea
 
 
 def test_meshes_are_of_faces_that_have_one(measured: Warehouse) -> None:
-    items = load_items(measured, MESH, TENTHS)
+    items = load_items(measured, MESH, TENTHS, FaceSettings())
     assert items.series["mesh_series"].values.shape == (6 * 4, 1404)
     assert items.instances_per_video().tolist() == [4] * 6
 
@@ -131,14 +131,14 @@ def test_a_face_at_the_picture_s_edge_moves_as_one_in_its_middle(how: dict) -> N
 
 def test_a_video_has_at_most_as_many_instances_as_the_setting_says(measured: Warehouse) -> None:
     few = TrainingSettings(instance_s=0.1, instances_per_video=2)
-    series = load_items(measured, EMBEDDED, few).series["embedding_series"]
+    series = load_items(measured, EMBEDDED, few, FaceSettings()).series["embedding_series"]
     assert series.lengths.tolist() == [2] * 6
     assert series.number[:2].tolist() == [1, 3]
 
 
 def test_an_entry_with_several_series_reads_them_side_by_side(measured: Warehouse) -> None:
     both = Experiment("both", None, "Both", ("embedding_series", "behavior_series"), "video", 4, "attention")
-    items = load_items(measured, both, TENTHS)
+    items = load_items(measured, both, TENTHS, FaceSettings())
     one, other = items.series["embedding_series"], items.series["behavior_series"]
     assert (
         one.number[: one.lengths[0]].tolist()
@@ -162,7 +162,7 @@ def test_a_video_that_was_not_measured_is_left_out_and_said_to_be(
     before = data_hash(measured, chosen, TENTHS)
     with measured.write() as writer:
         writer.execute(f"delete from {table} where video_id = 's2a'")
-    assert "s2a" not in load_items(measured, chosen, TENTHS).video_id
+    assert "s2a" not in load_items(measured, chosen, TENTHS, FaceSettings()).video_id
     rows = left_out(measured, chosen, TENTHS).to_pylist()
     assert [r["reason"] for r in rows if r["video_id"] == "s2a"] == [f"no_{name}"]
     assert data_hash(measured, chosen, TENTHS) != before

@@ -21,7 +21,7 @@ from iss_assets.modeling.series import (
     scale_of_series,
     starts_of,
 )
-from iss_assets.settings import TrainingSettings
+from iss_assets.settings import FaceSettings, TrainingSettings
 from iss_assets.warehouse.database import Warehouse
 from iss_assets_tests.modeling.planted_videos import planted_videos
 
@@ -110,7 +110,7 @@ def test_another_experiment_on_whole_videos_is_one_entry(study: Warehouse, tmp_p
         "mil_face", None, "Face", ("mesh_series", "behavior_series"), "video", 2, "attention", "gru"
     )
     settings = TrainingSettings(attention_epochs=1, instance_s=0.1)
-    items = load_items(study, entry, settings)
+    items = load_items(study, entry, settings, FaceSettings())
     fold = fit_fold(entry, items.of(["0001", "0002"]), settings, tmp_path)
     rows = predict_fold(entry, fold, items.of(["0003"]), settings)
     assert rows["video_id"].to_pylist() == ["s3a", "s3b"]

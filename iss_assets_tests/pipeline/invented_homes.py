@@ -25,7 +25,7 @@ from iss_assets.schemas.registry import TABLES
 from iss_assets.schemas.video_quality import VideoQuality
 from iss_assets.schemas.videos import Videos
 from iss_assets.schemas.visual import Frames
-from iss_assets.settings import Settings
+from iss_assets.settings import FaceSettings, Settings
 from iss_assets.warehouse.database import Replacement, Warehouse
 from iss_assets.warehouse.ledger import code_versions, ledger_rows, video_fingerprints
 from iss_assets_tests.times import time_columns
@@ -115,7 +115,7 @@ def train(settings: Settings) -> None:
     """Train the forest on the answers, as `iss train forest_pain` does."""
     store = Warehouse(settings.warehouse_path, settings.warehouse)
     splits, _ = make_splits(store, settings)
-    items = load_items(store, EXPERIMENT, settings.training)
+    items = load_items(store, EXPERIMENT, settings.training, FaceSettings())
     rows = []
     for split in splits_in(splits):
         learned, tested = sides(splits, split)

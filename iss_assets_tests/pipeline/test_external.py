@@ -29,6 +29,7 @@ from iss_assets.settings import (
     AudioSettings,
     CheckInSettings,
     EvaluationSettings,
+    FaceSettings,
     PromptSettings,
     Settings,
     TrainingSettings,
@@ -153,7 +154,7 @@ def test_the_mean_of_the_folds_probabilities_counts_and_their_spread_is_kept(
     trained: Settings, here: Settings
 ) -> None:
     predict(here, trained)
-    items = load_items(Warehouse(here.warehouse_path), EXPERIMENT, trained.training)
+    items = load_items(Warehouse(here.warehouse_path), EXPERIMENT, trained.training, FaceSettings())
     of_folds = [
         predict_fold(EXPERIMENT, path, items, trained.training)
         .to_pandas()
@@ -308,6 +309,10 @@ def test_the_clinics_questions_are_asked_of_the_other_studys_models_too(
     assert "Pain now: calibration." in said and "Slope of the answer" in said
     assert "net benefit of acting on an answer of 7 or more" in said
     assert f'href="{done.clinic_page.name}"' in done.page.read_text("utf-8")
+    # the networks that read pictures of the face are not silently missing
+    why = "the training study and this study have no embeddings of usable videos"
+    assert f"not applied: pain_now_attention: {why}" in done.notes
+    assert why in text(done.page)
     # a named experiment is asked for alone
     assert predict(here, trained, "forest_pain").clinic_page is None
 

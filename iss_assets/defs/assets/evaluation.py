@@ -229,8 +229,7 @@ def retrained(
     limit = settings.evaluation.retrain_items
     forests = [name for name in names if BY_NAME[name].model == "forest"] if limit else []
     loaded = {
-        name: load_items(warehouse, BY_NAME[name], settings.training, faces=settings.faces)
-        for name in forests
+        name: load_items(warehouse, BY_NAME[name], settings.training, settings.faces) for name in forests
     }
     return {name: (subsample(items, limit), len(items) > limit) for name, items in loaded.items()}
 

@@ -133,7 +133,7 @@ def make_folds(
     Surplus folds are removed together with the first fold that is written: a training that fails early loses nothing.
     """
     patients = cohort["patient_id"].to_pylist()
-    items = load_items(warehouse, experiment, settings.training, patients, settings.faces)
+    items = load_items(warehouse, experiment, settings.training, settings.faces, patients)
     old = removal(experiment, surplus)
     jobs = [partial(fold_steps, context, experiment, items, settings.training, fold) for fold in work]
     # closed as soon as something fails here, which stops the folds in progress

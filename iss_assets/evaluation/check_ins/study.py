@@ -14,6 +14,7 @@ from iss_assets.evaluation.check_ins.claims import FOLLOWS, Claim, claims
 from iss_assets.evaluation.check_ins.clinical import Clinical, clinical
 from iss_assets.evaluation.check_ins.decisions import Usefulness
 from iss_assets.evaluation.check_ins.design import (
+    KEYS,
     Array,
     CheckIns,
     Design,
@@ -32,7 +33,8 @@ from iss_assets.evaluation.check_ins.protocols import Looks, predictions, predic
 from iss_assets.evaluation.check_ins.shortcuts import check_in_shortcuts
 from iss_assets.evaluation.frames import Rows, as_frame
 from iss_assets.evaluation.verdicts import YES
-from iss_assets.modeling.check_ins import NUISANCE, SENSORS, experiments_for
+from iss_assets.modeling.check_ins import GROUPS, NUISANCE, SENSORS, experiments_for
+from iss_assets.modeling.items import SERIES
 from iss_assets.protocol.targets import target
 from iss_assets.schemas.check_ins import (
     CheckInAddedValue,
@@ -147,6 +149,44 @@ def evaluate_elsewhere(
     predicted = pd.concat(made, ignore_index=True) if made else pd.DataFrame()
     others = pd.concat(own, ignore_index=True) if own else pd.DataFrame()
     return _evaluated(study, designs, predicted, settings, others) | _looks(looks, here, settings)
+
+
+def left_out_elsewhere(
+    trained: CheckInInputs, here: CheckInInputs, settings: CheckInSettings
+) -> dict[str, str]:
+    """Return what `evaluate_elsewhere` does without, and why.
+
+    Parameters
+    ----------
+    trained, here : CheckInInputs
+        As of `evaluate_elsewhere`.
+    settings : CheckInSettings
+        Its targets.
+
+    Returns
+    -------
+    dict of str to str
+        The reason, by name of a network whose series the studies do not share, or of a group of measures of which only one study
+        has some.
+    """
+    owners = ((trained, "the training study"), (here, "this study"))
+    found = {}
+    for experiment in experiments_for(settings.targets):
+        if experiment.series is None:
+            continue
+        table = SERIES[experiment.series][0]
+        if without := [words for one, words in owners if experiment.series not in one.series]:
+            have = "have" if len(without) > 1 else "has"
+            found[experiment.name] = f"{' and '.join(without)} {have} no {table} of usable videos"
+        elif len({one.series[experiment.series].made_by for one, _ in owners}) > 1:
+            found[experiment.name] = f"{table} were made by another network here than in the training study"
+    for group in SENSORS:
+        columns = [set(one.measures[group]) if group in one.measures else set[str]() for one, _ in owners]
+        of = columns[0].union(columns[1]) - set(KEYS)
+        if lost := columns[0] ^ columns[1]:
+            words = f"{len(lost - set(KEYS))} of {len(of)} measures, which only one of the studies has"
+            found[f"check-ins: {GROUPS[group]}"] = words
+    return found
 
 
 def _looks(looks: Looks, inputs: CheckInInputs, settings: CheckInSettings) -> dict[str, pa.Table]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from iss_assets.evaluation.check_ins.claims import FOLLOWS
-from iss_assets.evaluation.check_ins.study import CheckInInputs, evaluate_elsewhere
+from iss_assets.evaluation.check_ins.design import Filmed
+from iss_assets.evaluation.check_ins.study import CheckInInputs, evaluate_elsewhere, left_out_elsewhere
+from iss_assets.modeling.series import Series
 from iss_assets.settings import CheckInSettings
 from iss_assets.synthetic.check_ins import InventedCheckIns, invent_check_ins
 
@@ -78,3 +81,36 @@ def test_measures_that_one_study_lacks_are_not_used(there: InventedCheckIns) -> 
     fewer = replace(here, measures={**here.measures, "voice": without_sign})
     assert follows(applied(inputs(there), here)) == "yes"
     assert follows(applied(inputs(there), fewer)) != "yes"
+
+
+def test_what_only_one_of_the_studies_has_is_named(there: InventedCheckIns) -> None:
+    def with_pictures(one: CheckInInputs, network: str) -> CheckInInputs:
+        series = Series(np.zeros((1, 2), np.float32), np.zeros(1, np.int32), np.array([0]))
+        return replace(one, series={"embedding_series": Filmed(("a",), series, network)})
+
+    one, other = inputs(there), inputs(invent_check_ins(15, 8, effect=0.8, seed=2))
+    network = "pain_now_attention"
+    pictures = with_pictures(one, "vggface2 512")
+    assert left_out_elsewhere(pictures, with_pictures(other, "vggface2 512"), SETTINGS) == {}
+    for trained, here, why in (
+        (one, other, "the training study and this study have no embeddings of usable videos"),
+        (one, with_pictures(other, "x"), "the training study has no embeddings of usable videos"),
+        (pictures, other, "this study has no embeddings of usable videos"),
+        (
+            pictures,
+            with_pictures(other, "imagenet 2048"),
+            "embeddings were made by another network here than in the training study",
+        ),
+    ):
+        assert left_out_elsewhere(trained, here, SETTINGS) == {network: why}
+    # a target without a network asks for no pictures
+    assert left_out_elsewhere(one, other, SETTINGS.model_copy(update={"targets": ("sleep",)})) == {}
+
+    voice = other.measures["voice"]
+    fewer = replace(other, measures=other.measures | {"voice": voice.drop(columns=voice.columns[-1])})
+    of = len(voice.columns) - 2
+    found = left_out_elsewhere(pictures, with_pictures(fewer, "vggface2 512"), SETTINGS)
+    assert found == {"check-ins: voice": f"1 of {of} measures, which only one of the studies has"}
+    silent = replace(other, measures={n: m for n, m in other.measures.items() if n != "voice"})
+    found = left_out_elsewhere(with_pictures(silent, "vggface2 512"), pictures, SETTINGS)
+    assert found == {"check-ins: voice": f"{of} of {of} measures, which only one of the studies has"}
