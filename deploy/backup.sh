@@ -1,15 +1,15 @@
 #!/bin/sh
 # Back up a shared study into a new folder; nothing has to be stopped.
 #   backup.sh FOLDER
-# Reads ISS_HOME, ISS_WAREHOUSE__DATA_PATH (a folder), and PGSERVICEFILE with the services iss and dagster.
+# Reads ISS_HOME, ISS_WAREHOUSE__DATA_PATH, and PGSERVICEFILE with the services iss and dagster; for tables in object storage also
+# credentials (AWS_...), and python3 has to be the one with iss-assets.
 #
 # The order makes it consistent. The catalog is dumped first, in one snapshot of Postgres; data files are never changed, and
 # those that a later version of a table replaces stay for a day, so the copy that follows has every file that the dump names. That is
 # checked at the end: a withdrawal in between deletes files at once, and then the backup is refused and has to be made again.
 set -eu
 target=${1:?folder for the backup}
-tables=${ISS_WAREHOUSE__DATA_PATH:?the folder of the tables}
-case $tables in s3://*) echo "the tables are in object storage; see docs/shared_warehouse.md, Limits" >&2; exit 2 ;; esac
+tables=${ISS_WAREHOUSE__DATA_PATH:?where the tables are}
 home=${ISS_HOME:?the home}
 umask 077
 mkdir -p "$target"
@@ -27,7 +27,10 @@ copy() {
     [ $? -eq 1 ] || touch "$work/failed"; } | tar -C "$2" -xf -
   [ ! -e "$work/failed" ]
 }
-copy "$tables" "$target/tables"
+case $tables in
+  s3://*) python3 -m iss_assets.warehouse.bucket_copy save "$target/tables" ;;
+  *) copy "$tables" "$target/tables" ;;
+esac
 # without what waits in the spool, which is read from the videos again
 copy "$home" "$target/home"
 

@@ -1,17 +1,20 @@
 #!/bin/sh
-# Restore a backup of backup.sh into empty folders and empty databases. Nothing of the study may run meanwhile.
+# Restore a backup of backup.sh into empty folders and empty databases, or an empty place in object storage, from whichever of both it
+# was made. Nothing of the study may run meanwhile.
 #   restore.sh FOLDER
-# Reads ISS_HOME, ISS_WAREHOUSE__DATA_PATH, and PGSERVICEFILE with the services iss and dagster, whose databases must exist.
+# Reads ISS_HOME, ISS_WAREHOUSE__DATA_PATH, and PGSERVICEFILE with the services iss and dagster, whose databases must exist; for
+# tables in object storage also credentials (AWS_...), and python3 has to be the one with iss-assets.
 set -eu
 backup=${1:?folder of the backup}
-tables=${ISS_WAREHOUSE__DATA_PATH:?the folder of the tables}
-case $tables in s3://*) echo "the tables are in object storage; see docs/shared_warehouse.md, Limits" >&2; exit 2 ;; esac
+tables=${ISS_WAREHOUSE__DATA_PATH:?where the tables are to be}
 home=${ISS_HOME:?the home}
 umask 077
-for folder in "$tables" "$home"; do
-  mkdir -p "$folder"
-  [ -z "$(ls -A "$folder")" ] || { echo "$folder is not empty" >&2; exit 2; }
-done
+require_empty() {
+  mkdir -p "$1"
+  [ -z "$(ls -A "$1")" ] || { echo "$1 is not empty" >&2; exit 2; }
+}
+case $tables in s3://*) ;; *) require_empty "$tables" ;; esac
+require_empty "$home"
 for database in iss dagster; do
   count=$(psql --no-psqlrc --quiet --tuples-only --no-align --dbname="service=$database" \
     --command="select count(*) from pg_tables where schemaname not in ('pg_catalog', 'information_schema')")
@@ -19,7 +22,10 @@ for database in iss dagster; do
 done
 (cd "$backup" && sha256sum --quiet --check SHA256SUMS)
 
-tar -C "$backup/tables" -cf - . | tar -C "$tables" -xf -
+case $tables in
+  s3://*) python3 -m iss_assets.warehouse.bucket_copy load "$backup/tables" ;;
+  *) tar -C "$backup/tables" -cf - . | tar -C "$tables" -xf - ;;
+esac
 tar -C "$backup/home" -cf - . | tar -C "$home" -xf -
 pg_restore --exit-on-error --single-transaction --no-owner --dbname="service=dagster" "$backup/dagster.dump"
 pg_restore --exit-on-error --single-transaction --no-owner --dbname="service=iss" "$backup/catalog.dump"

@@ -136,6 +136,25 @@ class Bucket:
         """Make an empty object of this name."""
         self._storage.call("put_object", Key=self._prefix + name, Body=b"")
 
+    def names(self) -> Iterator[str]:
+        """Yield the name of every object that is no mark, without the prefix."""
+        return (key.removeprefix(self._prefix) for key in self._objects())
+
+    def download(self, name: str, target: Path) -> None:
+        """Write an object to a file.
+
+        Raises
+        ------
+        ObjectGone
+            If it is there no longer.
+        """
+        self._storage.call("download_file", Key=self._prefix + name, Filename=str(target))
+
+    def upload(self, name: str, source: Path, md5: str) -> None:
+        """Write a file to an object; the server refuses what does not have the checksum `md5` (base64)."""
+        with source.open("rb") as file:
+            self._storage.call("put_object", Key=self._prefix + name, Body=file, ContentMD5=md5)
+
     def known_by(self) -> Hashable:
         """Return its address: nobody can mount something else in its place."""
         return self.address

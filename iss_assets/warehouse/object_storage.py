@@ -32,6 +32,7 @@ _DENIED: Final = frozenset({"403", "AccessDenied", "AllAccessDisabled", "Account
 _OTHER_REGION: Final = frozenset(
     {"301", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "PermanentRedirect"}
 )
+_GONE: Final = frozenset({"404", "NoSuchKey"})
 _NOT_OFFERED: Final = frozenset({"405", "501", "MethodNotAllowed", "NotImplemented"})
 _TIMES: Final = 6
 """How often a request is tried: with the pauses in between, about half a minute."""
@@ -69,6 +70,10 @@ class StorageProblem(OSError):
     def __init__(self, why: str, *, lasting: bool = False):
         super().__init__(errno.EIO, why)
         self.lasting = lasting
+
+
+class ObjectGone(StorageProblem):
+    """There is no object of this name, or no longer."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -246,6 +251,8 @@ def _is_this_machine(host: str) -> bool:
 def _told(code: str, operation: str) -> StorageProblem:
     if code == "NoSuchBucket":
         return StorageProblem("there is no such bucket")
+    if code in _GONE:
+        return ObjectGone("there is no such object")
     if code in _NOT_VALID:
         return StorageProblem(f"its credentials are not valid ({code})")
     if code in _EXPIRED:
