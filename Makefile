@@ -43,8 +43,8 @@ browser:
 services:
 	@bash scripts/services.sh
 
-# a file stays on one worker, and files with slow tests begin
-PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
+# a file stays on one worker, and files with slow tests begin; two workers whose libraries start threads wait for each other
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 test: lint browser services ## lint, then every test but the thorough ones
 	$(PYTEST) -m "not thorough"
