@@ -32,7 +32,7 @@ demo: install ## sample study -> tables -> experiments -> report
 lint: install ## ruff, mypy, the layers, dagster definitions validate, dg check defs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(BIN)/mypy -n 2
 	$(BIN)/lint-imports
 	$(BIN)/dagster definitions validate -w workspace.yaml
 	$(BIN)/dg check defs

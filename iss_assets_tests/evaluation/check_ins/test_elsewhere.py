@@ -107,7 +107,7 @@ def test_what_only_one_of_the_studies_has_is_named(there: InventedCheckIns) -> N
     assert left_out_elsewhere(one, other, SETTINGS.model_copy(update={"targets": ("sleep",)})) == {}
 
     voice = other.measures["voice"]
-    fewer = replace(other, measures=other.measures | {"voice": voice.drop(columns=voice.columns[-1])})
+    fewer = replace(other, measures={**other.measures, "voice": voice.drop(columns=voice.columns[-1])})
     of = len(voice.columns) - 2
     found = left_out_elsewhere(pictures, with_pictures(fewer, "vggface2 512"), SETTINGS)
     assert found == {"check-ins: voice": f"1 of {of} measures, which only one of the studies has"}
