@@ -26,6 +26,7 @@ from pathlib import Path
 
 import dagster as dg
 
+from benchmarks import end_on_sigterm
 from iss_assets.pipeline.home import open_instance, prepare_home
 from iss_assets.pipeline.run_history import PARTITION_TAG
 from iss_assets.settings import Settings
@@ -198,6 +199,7 @@ def _wait_for_daemon(instance: dg.DagsterInstance) -> None:
 
 def main() -> int:
     """Measure and print the table."""
+    end_on_sigterm()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--patients", type=int, default=8)
     parser.add_argument("--check-ins", type=int, default=2)

@@ -19,6 +19,7 @@ from typing import Any
 import dagster as dg
 import sqlalchemy as db
 
+from benchmarks import end_on_sigterm
 from iss_assets_tests.postgres import running_postgres
 
 STATEMENTS = 60
@@ -63,6 +64,7 @@ def open_instance(url: str, storage: str, opened: Counter[str], name: str) -> dg
 
 def main() -> None:
     """Print both ways, and their ratios."""
+    end_on_sigterm()
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -18,6 +18,7 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
+from benchmarks import end_on_sigterm
 from iss_assets.schemas.modeling import CvSplits
 from iss_assets.warehouse.database import Warehouse
 from iss_assets.warehouse.maintenance import maintain
@@ -45,6 +46,7 @@ while True:
 
 def main() -> int:
     """Measure and print the table; return how often something was lost."""
+    end_on_sigterm()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--cut", type=float, default=30.0, help="seconds without a network")

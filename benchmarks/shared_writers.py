@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as arrow
 
+from benchmarks import end_on_sigterm
 from iss_assets.media.landmarks import POINT_VALUES, pack_points
 from iss_assets.schemas.visual import Landmarks
 from iss_assets.settings import WarehouseSettings
@@ -80,6 +81,7 @@ def measure(paths: list[Path], settings: WarehouseSettings, numbers: range, rows
 
 def main() -> int:
     """Measure, print the table, and return 1 if a replacement is lost or the shared warehouse is too slow."""
+    end_on_sigterm()
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
