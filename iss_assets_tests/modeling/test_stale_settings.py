@@ -61,6 +61,26 @@ def test_every_setting_is_declared_and_tested() -> None:
     assert fields - set(CHANGES) == set() and set(CHANGES) - fields == set()
 
 
+def fingerprints(study: Warehouse, training: TrainingSettings) -> dict[str, str]:
+    """Return what a fold's model of each experiment is made from."""
+    sides = ["0001", "0002", "0004"], ["0003"]
+    return {e.name: fold_fingerprints(study, training, e, *sides)["fold_models"] for e in EXPERIMENTS}
+
+
+_BEFORE: dict[str, str] = {}
+
+
+def fingerprints_of_the_defaults(study: Warehouse) -> dict[str, str]:
+    """Return `fingerprints` of `DEFAULTS`, made once: every test has the same study."""
+    if not _BEFORE:
+        _BEFORE.update(fingerprints(study, DEFAULTS))
+    return _BEFORE
+
+
+def test_nothing_is_stale_where_nothing_has_changed(study: Warehouse) -> None:
+    assert fingerprints(study, DEFAULTS) == fingerprints_of_the_defaults(study)
+
+
 @pytest.mark.parametrize("name", list(CHANGES))
 def test_a_changed_setting_makes_only_affected_experiments_stale(
     study: Warehouse, name: str, tmp_path: Path
@@ -71,13 +91,8 @@ def test_a_changed_setting_makes_only_affected_experiments_stale(
         Path(value).write_bytes(b"other weights")
     # every value is given, so that the profile changes nothing but itself
     changed = TrainingSettings.model_validate({**DEFAULTS.model_dump(), name: value})
-    sides = ["0001", "0002", "0004"], ["0003"]
-    stale = {
-        e.name
-        for e in EXPERIMENTS
-        if fold_fingerprints(study, DEFAULTS, e, *sides)["fold_models"]
-        != fold_fingerprints(study, changed, e, *sides)["fold_models"]
-    }
+    before = fingerprints_of_the_defaults(study)
+    stale = {name for name, value in fingerprints(study, changed).items() if value != before[name]}
     assert stale == expected
 
 
