@@ -252,7 +252,8 @@ def _told(code: str, operation: str) -> StorageProblem:
     if code == "NoSuchBucket":
         return StorageProblem("there is no such bucket")
     if code in _GONE:
-        return ObjectGone("there is no such object")
+        # or, where the endpoint is wrong, nothing at all: what was answered says more
+        return ObjectGone(f"it answers {code} to {operation}")
     if code in _NOT_VALID:
         return StorageProblem(f"its credentials are not valid ({code})")
     if code in _EXPIRED:
