@@ -22,7 +22,7 @@ from iss_assets.warehouse.data_place import STUDY_MARK
 from iss_assets.warehouse.data_places import place_of
 from iss_assets.warehouse.database import Replacement, Warehouse
 from iss_assets.warehouse.lake_study import FILE
-from iss_assets.warehouse.object_storage import StorageProblem
+from iss_assets.warehouse.object_storage import StorageProblem, look_again
 from iss_assets_tests.lakes import database_of, lake_settings
 from iss_assets_tests.made_up import tiny_study
 from iss_assets_tests.postgres import PostgresServer
@@ -169,7 +169,8 @@ def test_what_is_restored_elsewhere_is_what_was_backed_up(
         assert instance.get_dynamic_partitions("patients") == ["0001", "0002"]
     assert (there.home / "withdrawals" / "key").read_text() == "k"
     assert not (there.home / "spool").exists()
-    assert there.home.stat().st_mode & 0o077 in (0, 0o055)
+    folders = [there.home, Path(tables)] if into == "folder" else [there.home]
+    assert {path.stat().st_mode & 0o077 for path in folders} <= {0, 0o055}
 
     again = there.run("restore.sh", tmp_path / "backup")
     assert again.returncode == 2 and "is not empty" in again.stderr
@@ -270,6 +271,26 @@ def test_a_backup_from_which_an_object_went_missing_is_refused(
     refused = place.run("backup.sh", tmp_path / "another")
     assert refused.returncode == 1 and "its credentials lack a right" in refused.stderr
     assert str(place.tables) not in refused.stderr
+
+
+@pytest.mark.parametrize("data_place", ["bucket"], indirect=True)
+def test_a_download_that_breaks_off_again_and_again_is_told_without_an_address(
+    data_place: tuple[S3Server, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from boto3.exceptions import RetriesExceededError
+    from boto3.s3 import inject
+
+    def break_off(*_: object, **__: object) -> None:
+        raise RetriesExceededError(ConnectionError("http://storage.clinic.example"))
+
+    server, bucket = data_place
+    server.client.put_object(Bucket=bucket, Key="iss/main/a.parquet", Body=b"x")
+    monkeypatch.setattr(inject, "download_file", break_off)
+    look_again()
+    with pytest.raises(StorageProblem, match=r"does not answer \(RetriesExceededError\)") as error:
+        save(Bucket(f"s3://{bucket}/iss/", plain_http=False), tmp_path / "copy")
+    look_again()
+    assert "clinic" not in str(error.value)
 
 
 @pytest.mark.parametrize("name", ["../up", "/root", "a/../../up", "a//b", "a/./b", "."])

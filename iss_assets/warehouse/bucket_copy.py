@@ -30,8 +30,8 @@ _SETTING: Final = "ISS_WAREHOUSE__DATA_PATH"
 _USAGE: Final = "usage: python3 -m iss_assets.warehouse.bucket_copy save|load FOLDER"
 
 
-def save(bucket: Bucket, folder: Path) -> int:
-    """Copy every object into a new folder, and return how many there were.
+def save(bucket: Bucket, folder: Path) -> None:
+    """Copy every object into a new folder.
 
     Objects that are removed meanwhile are left out: whoever reads the catalog knows whether it needs them.
 
@@ -53,11 +53,11 @@ def save(bucket: Bucket, folder: Path) -> int:
         except ObjectGone:
             target.unlink(missing_ok=True)
 
-    return _all(one, list(bucket.names()), "saved")
+    _all(one, list(bucket.names()), "saved")
 
 
-def load(bucket: Bucket, folder: Path) -> int:
-    """Copy every file of a folder that `save` has made, and return how many there were.
+def load(bucket: Bucket, folder: Path) -> None:
+    """Copy every file of a folder that `save` has made.
 
     Raises
     ------
@@ -67,14 +67,13 @@ def load(bucket: Bucket, folder: Path) -> int:
     if bucket.has_entries() or bucket.marks():
         raise StorageProblem("there are objects at this address already")
     found = sorted(path for path in folder.rglob("*") if path.is_file())
-    done = _all(
+    _all(
         lambda name: bucket.upload(name, folder / name, _md5(folder / name)),
         [path.relative_to(folder).as_posix() for path in found],
         "restored",
     )
     for mark in sorted(folder.glob(f"{STUDY_MARK}*/")):
         bucket.mark(mark.name)
-    return done
 
 
 def _inside(folder: Path, name: str) -> Path:
@@ -92,12 +91,11 @@ def _md5(path: Path) -> str:
         return base64.b64encode(hashlib.file_digest(file, "md5").digest()).decode()
 
 
-def _all(one: Callable[[str], None], names: list[str], done: str) -> int:
+def _all(one: Callable[[str], None], names: list[str], done: str) -> None:
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         for number, _ in enumerate(pool.map(one, names), 1):
             if number % _TOLD_EVERY == 0:
                 print(f"{number} of {len(names)} objects {done}", file=sys.stderr, flush=True)
-    return len(names)
 
 
 def main(arguments: list[str]) -> int:

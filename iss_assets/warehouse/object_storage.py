@@ -192,6 +192,7 @@ class ObjectStorage:
     @contextmanager
     def _explaining(self) -> Iterator[None]:
         require_boto3()
+        from boto3.exceptions import Boto3Error
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
@@ -201,7 +202,7 @@ class ObjectStorage:
             if code in _NOT_VALID | _EXPIRED | _OTHER_REGION:
                 look_again()
             raise _told(code, error.operation_name) from None
-        except BotoCoreError as error:
+        except (BotoCoreError, Boto3Error) as error:
             look_again()
             raise _unsent(type(error).__name__) from None
 

@@ -185,14 +185,15 @@ def design(check_ins: CheckIns, target: Target) -> Design:
     )
 
 
+def same_series(one: Mapping[str, Filmed], other: Mapping[str, Filmed]) -> list[str]:
+    """Return the names of the series that two studies have, made in the same way."""
+    return [name for name, there in one.items() if name in other and there.made_by == other[name].made_by]
+
+
 def alike(one: CheckIns, other: CheckIns) -> tuple[CheckIns, CheckIns]:
     """Return two studies with the measures that both have, in the same order, and the series that were made in the same way."""
 
-    filmed = [
-        name
-        for name, there in one.series.items()
-        if name in other.series and there.made_by == other.series[name].made_by
-    ]
+    filmed = same_series(one.series, other.series)
 
     def common(study: CheckIns, columns: Mapping[str, Sequence[str]]) -> CheckIns:
         return CheckIns(

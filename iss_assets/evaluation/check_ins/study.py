@@ -23,6 +23,7 @@ from iss_assets.evaluation.check_ins.design import (
     check_ins,
     design,
     predictors,
+    same_series,
 )
 from iss_assets.evaluation.check_ins.inference import effects
 from iss_assets.evaluation.check_ins.learned import METRIC as SIZE_OF_SIGN
@@ -171,14 +172,15 @@ def left_out_elsewhere(
     """
     owners = ((trained, "the training study"), (here, "this study"))
     found = {}
+    shared = same_series(trained.series, here.series)
     for experiment in experiments_for(settings.targets):
-        if experiment.series is None:
+        if experiment.series is None or experiment.series in shared:
             continue
         table = SERIES[experiment.series][0]
         if without := [words for one, words in owners if experiment.series not in one.series]:
             have = "have" if len(without) > 1 else "has"
             found[experiment.name] = f"{' and '.join(without)} {have} no {table} of usable videos"
-        elif len({one.series[experiment.series].made_by for one, _ in owners}) > 1:
+        else:
             found[experiment.name] = f"{table} were made by another network here than in the training study"
     for group in SENSORS:
         columns = [set(one.measures[group]) if group in one.measures else set[str]() for one, _ in owners]
