@@ -8,7 +8,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
+
+GPU_DEVICES: Final = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
+"""What a machine has that torch can use as ``cuda``: NVIDIA's driver, the same in Windows' Linux, AMD's driver."""
 
 
 @contextmanager
@@ -40,8 +44,17 @@ def call_quickly(function: str, *arguments: Any) -> None:
     getattr(loaded, name)(*arguments)
 
 
+def leave_out_triton() -> None:
+    """Keep torch from loading Triton, its compiler for GPUs, on a machine without one.
+
+    Loading it takes a second, and at the end of the process four more: all objects have to be collected then (`_thaw`).
+    """
+    if "triton" not in sys.modules and not any(Path(device).exists() for device in GPU_DEVICES):
+        sys.modules["triton"] = None  # type: ignore[assignment]  # an import of it fails, which torch allows for
+
+
 @atexit.register
 def _thaw() -> None:
     """Include the excluded objects again when the process ends: Triton, which torch loads, would report them as leaks."""
-    if "triton" in sys.modules:
+    if sys.modules.get("triton") is not None:
         gc.unfreeze()

@@ -379,10 +379,10 @@ class QualitySettings(Section):
 
 
 DEMO_TRAINING: dict[str, object] = {
-    "folds": 4,
+    "folds": 3,
     "epochs": 2,
-    "frames_per_patient": 12,
-    "chunks_per_patient": 3,
+    "frames_per_patient": 4,
+    "chunks_per_patient": 2,
     "attention_epochs": 10,
     "image_side": 64,
     "initial_weights": "random",

@@ -10,6 +10,7 @@ import typer
 from iss_assets.cli.options import Home, Study, load_settings, user_errors
 from iss_assets.pipeline.external import open_models, validate_externally
 from iss_assets.privacy.at_work import at_work
+from iss_assets.warehouse.engine import keep_running
 
 
 def predict(
@@ -39,6 +40,8 @@ def predict(
     report is up to date, 2 the models cannot be applied, and the message says why.
     """
     settings = load_settings(study, home)
+    # both homes are opened dozens of times
+    keep_running()
     with user_errors(), at_work(settings.home):
         opened = open_models(models, settings, models_key)
         done = validate_externally(settings, opened, experiment or (), profile, typer.echo)

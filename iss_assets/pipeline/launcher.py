@@ -46,6 +46,7 @@ from iss_assets.privacy.withdrawal import finish_pending, follow_other_hosts
 from iss_assets.protocol.consent import left_out_words
 from iss_assets.settings import Settings
 from iss_assets.warehouse.database import Warehouse
+from iss_assets.warehouse.engine import keep_running
 from iss_assets.warehouse.row_groups import merge_row_groups
 from iss_assets.warehouse.sql.models import require_models
 from iss_assets.warehouse.verdicts import retry_failed_files
@@ -154,10 +155,12 @@ def run_study(
 
 
 def _at_work(settings: Settings) -> AbstractContextManager[None]:
-    """Keep withdrawals out while this command's runs are executed.
+    """Keep withdrawals out while this command's runs are executed, and DuckDB running.
 
     Runs of a cluster do so themselves; this command, which waits for them, must not keep out a withdrawal that they wait for.
     """
+    # what is stale is asked again and again, before the definitions are loaded
+    keep_running()
     return nullcontext() if settings.cluster.broker else at_work(settings.home, for_children=True)
 
 

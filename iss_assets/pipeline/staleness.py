@@ -346,11 +346,15 @@ def stale_experiments(warehouse: Warehouse, settings: Settings, names: Sequence[
         # a surplus fold counts too, and one whose row names another cohort though its data are the same
         if {(m["split"], m["cohort_hash"]) for m in models if m["experiment"] == experiment.name} != wanted:
             return True
-        for split in splits_in(cohort):
-            expected = fold_fingerprints(warehouse, settings.training, experiment, *sides(cohort, split))
-            subject = fold_subject(experiment.name, split)
-            if any(recorded.get((STUDY, subject, table)) != current for table, current in expected.items()):
-                return True
+        # a file is opened once per experiment; between experiments its writers get their turn
+        with warehouse.one_state():
+            for split in splits_in(cohort):
+                expected = fold_fingerprints(warehouse, settings.training, experiment, *sides(cohort, split))
+                subject = fold_subject(experiment.name, split)
+                if any(
+                    recorded.get((STUDY, subject, table)) != current for table, current in expected.items()
+                ):
+                    return True
         return False
 
     return [e.name for e in EXPERIMENTS if e.name in names and stale(e)]
@@ -405,12 +409,13 @@ def splits_are_stale(warehouse: Warehouse, settings: Settings) -> bool:
 
 def stale_embeddings(warehouse: Warehouse, settings: Settings, patients: Sequence[str]) -> list[str]:
     """Return those of the patients whose embeddings are not current."""
-    recorded = ledger(warehouse)
-    return [
-        p
-        for p in patients
-        if recorded.get((p, WHOLE, "embeddings")) != embeddings_fingerprint(warehouse, settings, p)
-    ]
+    with warehouse.one_state():
+        recorded = ledger(warehouse)
+        return [
+            p
+            for p in patients
+            if recorded.get((p, WHOLE, "embeddings")) != embeddings_fingerprint(warehouse, settings, p)
+        ]
 
 
 def stale_accuracies(warehouse: Warehouse, patients: Sequence[str]) -> list[str]:

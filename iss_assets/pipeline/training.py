@@ -157,12 +157,12 @@ def next_training_runs(
         return [TrainingRun("splits", SPLITS)]
     if not done.get(SPLITS, True):
         return []
-    for batch in (
-        _embeddings(warehouse, settings, experiments, eligible),
-        _models(warehouse, settings, experiments),
+    for waiting in (
+        lambda: _embeddings(warehouse, settings, experiments, eligible, done),
+        lambda: _models(warehouse, settings, [name for name in experiments if name not in done]),
     ):
-        if waiting := [run for run in batch if run.subject not in done]:
-            return waiting
+        if runs := [*waiting()]:
+            return runs
     if ACCURACY not in done and patients and stale_accuracies(warehouse, eligible):
         return [TrainingRun("accuracy", ACCURACY, (patients[0], patients[-1]))]
     if not done.get(ACCURACY, True):
@@ -180,13 +180,20 @@ def _embeddings(
     settings: Settings,
     experiments: Sequence[str],
     eligible: Sequence[str],
+    done: Mapping[str, bool],
 ) -> Iterator[TrainingRun]:
     if any(BY_NAME[name].uses_embeddings for name in experiments):
-        for patient in stale_embeddings(warehouse, settings, eligible):
-            yield TrainingRun("embed", f"embeddings of {patient}", (patient, patient))
+        subjects = {f"embeddings of {patient}": patient for patient in eligible}
+        waiting = [patient for subject, patient in subjects.items() if subject not in done]
+        stale = {*stale_embeddings(warehouse, settings, waiting)}
+        for subject, patient in subjects.items():
+            if patient in stale:
+                yield TrainingRun("embed", subject, (patient, patient))
 
 
 def _models(warehouse: Warehouse, settings: Settings, experiments: Sequence[str]) -> Iterator[TrainingRun]:
+    if not experiments:
+        return
     unable = untrained_experiments(warehouse, settings)
     # a split file may name more splits than the settings ask for
     last = warehouse.query("select max(split) n from cv_splits")["n"][0].as_py()

@@ -196,8 +196,10 @@ class _Person:
 
 def _mix(under: Pixels, over: Pixels) -> None:
     """Draw premultiplied colors over opaque ones, in place."""
-    through = cv2.cvtColor(255 - over[..., 3], cv2.COLOR_GRAY2RGB)
-    under[:] = cv2.add(cv2.multiply(under, through, scale=1 / 255), np.ascontiguousarray(over[..., :3]))
+    through = cv2.cvtColor(cv2.bitwise_not(cv2.extractChannel(over, 3)), cv2.COLOR_GRAY2RGB)
+    # without transparency: faster than a copy of three of four channels
+    colors = cv2.cvtColor(over, cv2.COLOR_RGBA2RGB)
+    under[:] = cv2.add(cv2.multiply(under, through, scale=1 / 255), colors)
 
 
 def _blend(picture: Pixels, layer: Pixels, dx: int, dy: int) -> None:

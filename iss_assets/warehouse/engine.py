@@ -2,9 +2,9 @@
 
 Everything that opens the file, encrypted or not, does so through `attach`. Starting DuckDB takes ten milliseconds or more,
 opening a file in a running one takes a few. A patient's run opens the warehouse about twenty times, because it must not keep
-other processes out. Processes that load the definitions, execute runs, or serve call `keep_running`; all others start DuckDB
-for each use. In one that is kept, ``set`` holds for all uses: what is meant for one connection is ``set session``, and what must
-not reach another use gets a DuckDB of its own (`apart`). ``locking`` decides whose turn it is.
+other processes out. Processes that load the definitions, execute runs, or serve call `keep_running`; in all others DuckDB ends
+with the last of the uses that overlap. ``set`` holds for all uses of a DuckDB: what is meant for one connection is ``set session``,
+and what must not reach another use gets a DuckDB of its own (`apart`). ``locking`` decides whose turn it is.
 
 An encrypted file is AES-256-GCM, its log and what does not fit into memory included. DuckDB writes it with OpenSSL, which
 is in its extension httpfs; the package ``duckdb-extension-httpfs`` holds it, so nothing is downloaded. Loading it takes a
@@ -132,7 +132,7 @@ class Opened:
         apart: bool = False,
     ):
         self._path = path.absolute()
-        self._kept = _keeping and not apart
+        self._apart = apart
         encrypts = encrypts or key is not None
         with _guard:
             self._engine = self._running(encrypts) or _started(self._path, encrypts)
@@ -145,15 +145,15 @@ class Opened:
                 if not self._engine.users:
                     self._end()
                 raise
-            if self._kept:
+            if not apart:
                 _engines[self._path] = self._engine
             self._engine.users += 1
 
     def _running(self, encrypts: bool) -> _Engine | None:
-        """Return the DuckDB that is kept running for this file; end it if the file was encrypted or decrypted since."""
-        kept = _engines.get(self._path) if self._kept else None
-        if kept is None or kept.users or kept.encrypts == encrypts:
-            return kept
+        """Return the DuckDB that runs for this file; end it if the file was encrypted or decrypted since."""
+        running = None if self._apart else _engines.get(self._path)
+        if running is None or running.users or running.encrypts == encrypts:
+            return running
         _engines.pop(self._path).connection.close()
         return None
 
@@ -199,7 +199,7 @@ class Opened:
             except duckdb.Error:
                 # a DuckDB with an internal error refuses everything; closing it releases the file
                 clean = False
-            if not self._kept or not clean:
+            if self._apart or not _keeping or not clean:
                 # closing also removes what did not fit into memory and was written next to the file
                 self._end()
 

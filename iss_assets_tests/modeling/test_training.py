@@ -185,7 +185,7 @@ def test_a_network_needs_more_than_one_item(tmp_path: Path) -> None:
 
 def test_the_demo_profile_changes_only_settings_that_are_not_given(tmp_path: Path) -> None:
     demo = TrainingSettings(profile="demo", epochs=5)
-    assert (demo.folds, demo.epochs, demo.initial_weights) == (4, 5, "random")
+    assert (demo.folds, demo.epochs, demo.initial_weights) == (3, 5, "random")
     paper = TrainingSettings()
     assert (paper.folds, paper.epochs, paper.batch_size, paper.learning_rate) == (10, 10, 16, 1e-4)
     assert (paper.initial_weights, paper.image_side, paper.frames_per_patient) == ("imagenet", 160, None)

@@ -477,8 +477,7 @@ def test_reads_of_one_state_open_the_file_once_and_keep_writers_out(
         other.join()
         assert warehouse.query("select count(*) n from cv_splits").equals(before)
     assert len(refused) == 1
-    if engine._keeping:
-        assert len(opened) == 1
+    assert len(opened) == 1
     hasty.replace(CvSplits, splits("b", 1), {"patient_id": "b-0"})
     assert warehouse.query("select count(*) n from cv_splits")["n"].to_pylist() == [3]
 

@@ -86,9 +86,10 @@ def fit_experiment(
     warehouse, settings = resource.warehouse(), resource.settings()
     cohort = warehouse.query("select * from cv_splits order by patient_id")
     present = set(cohort["split"].to_pylist())
-    folds = [
-        plan_fold(warehouse, settings, experiment, cohort, split) for split in splits if split in present
-    ]
+    with warehouse.one_state():
+        folds = [
+            plan_fold(warehouse, settings, experiment, cohort, split) for split in splits if split in present
+        ]
     work = [fold for fold, current in folds if not current]
     note: dict[str, Any] = {
         "fitted": 0,
