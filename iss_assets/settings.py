@@ -387,8 +387,8 @@ DEMO_TRAINING: dict[str, object] = {
     "image_side": 64,
     "initial_weights": "random",
 }
-"""What the profile ``demo`` changes in `TrainingSettings`: it needs two cores, no model hub and about 150 s of CPU time for
-all experiments. Its models are far from the paper's: small images, few frames, four folds, no pretraining."""
+"""What the profile ``demo`` changes in `TrainingSettings`: it needs two cores, no model hub and three to four minutes of CPU
+time for all experiments. Its models are far from the paper's: small images, few frames, three folds, no pretraining."""
 
 
 class BehaviorSettings(Section):

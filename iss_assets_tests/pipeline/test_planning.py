@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from iss_assets.intake.folder import read_study, score_rows
+from iss_assets.pipeline.launcher import newest_first
 from iss_assets.pipeline.planning import (
     MARTS,
     PATIENT_JOB,
@@ -22,6 +25,7 @@ from iss_assets.pipeline.planning import (
     plan,
     subject_of,
 )
+from iss_assets.protocol.terms import SCORES
 from iss_assets.settings import SensorSettings
 
 NOW = 1_800_000_000.0
@@ -388,3 +392,33 @@ def test_a_study_always_comes_to_rest_with_every_patient_current(events: list[tu
         tick()
     assert {p: stored.get(p) for p in files} == files
     assert tick() == 0
+
+
+@pytest.mark.parametrize(
+    ("enrollment", "surveys", "first"),
+    [
+        # the latest day is a submission, or an enrollment without one
+        ({"0001": "2021-01-04", "0002": "2021-01-05", "0003": "2021-01-06"}, {"0002": "2021-03-01"}, "0002"),
+        ({"0001": "2021-01-04", "0002": "2021-01-05", "0003": "2021-05-06"}, {"0002": "2021-03-01"}, "0003"),
+        # of a day that is unknown, and of nobody's, the order stays
+        ({"0001": "", "0002": "", "0003": ""}, {}, "0001"),
+    ],
+)
+def test_who_has_the_latest_day_of_the_study_comes_first(
+    tmp_path: Path, enrollment: dict[str, str], surveys: dict[str, str], first: str
+) -> None:
+    lines = [f"{p},1A,F,I,3,{day},-05:00,adult" for p, day in enrollment.items()]
+    header = "patient_id,cohort,sex,skin_type,pain_target,enrolled_on,utc_offset,age_group"
+    (tmp_path / "enrollment.csv").write_text("\n".join([header, *lines, ""]))
+    answers = ",".join(["1"] * len(SCORES))
+    rows = [f"{p}-01,{p},{day}T10:00:00-05:00,home,{answers}" for p, day in surveys.items()]
+    columns = ",".join(["submission_id,patient_id,submitted_at,setting", *SCORES])
+    (tmp_path / "surveys.csv").write_text("\n".join([columns, *rows, ""]))
+    (tmp_path / "videos").mkdir()
+    folder = read_study(tmp_path)
+    assert {row["patient_id"] for row in score_rows(folder)} == {*surveys}
+    order = newest_first(folder, [*enrollment])
+    assert order == [first, *(p for p in enrollment if p != first)]
+    # who has the day already in the tables need not be run
+    others = [p for p in enrollment if p != first]
+    assert newest_first(folder, others) == others
