@@ -119,7 +119,7 @@ def empty(bucket: tuple[S3Server, str]) -> None:
     ("data_place", "into"),
     [
         ("folder", "folder"),
-        ("bucket", "bucket"),
+        pytest.param("bucket", "bucket", marks=pytest.mark.thorough),
         pytest.param("folder", "bucket", marks=pytest.mark.thorough),
         pytest.param("bucket", "folder", marks=pytest.mark.thorough),
     ],

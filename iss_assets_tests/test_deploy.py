@@ -493,6 +493,7 @@ def _redis(configuration: Path, port: int, folder: Path) -> Iterator[None]:
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_the_units_commands_process_a_patient_on_postgres_and_redis(
     postgres: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

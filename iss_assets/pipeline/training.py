@@ -157,11 +157,12 @@ def next_training_runs(
         return [TrainingRun("splits", SPLITS)]
     if not done.get(SPLITS, True):
         return []
-    for waiting in (
-        lambda: _embeddings(warehouse, settings, experiments, eligible, done),
-        lambda: _models(warehouse, settings, [name for name in experiments if name not in done]),
+    for batch in (
+        _embeddings(warehouse, settings, experiments, eligible, done),
+        _models(warehouse, settings, [name for name in experiments if name not in done]),
     ):
-        if runs := [*waiting()]:
+        # generators: models are not asked for while embeddings wait
+        if runs := [*batch]:
             return runs
     if ACCURACY not in done and patients and stale_accuracies(warehouse, eligible):
         return [TrainingRun("accuracy", ACCURACY, (patients[0], patients[-1]))]

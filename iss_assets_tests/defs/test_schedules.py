@@ -210,6 +210,7 @@ def test_a_training_requests_every_step_in_its_order_and_each_once(clinic: Clini
     assert isinstance(clinic.tick(), dg.RunRequest)
 
 
+@pytest.mark.thorough
 def test_an_experiment_that_fails_stops_no_other_and_is_not_tried_again(
     clinic: Clinic, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -128,6 +128,7 @@ def test_a_run_whose_work_is_continued_raises_no_alert_and_one_that_is_given_up_
     assert not is_taken_up(run.with_tags({"dagster/will_retry": "false"}))
 
 
+@pytest.mark.thorough
 def test_iss_worker_says_what_does_not_answer(tmp_path: Path, postgres_url: str) -> None:
     home = Iss(tmp_path / "study", tmp_path / "home", {})
     assert "a worker needs the cluster's settings" in home("worker").stderr

@@ -21,12 +21,10 @@ PATIENT = "0001"
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "killed",
-    [
-        "the run's process",
-        pytest.param("every process, as when the machine goes down", marks=pytest.mark.thorough),
-    ],
+    ["the run's process", "every process, as when the machine goes down"],
 )
 def test_the_next_tick_recovers_a_run_that_was_killed(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: str

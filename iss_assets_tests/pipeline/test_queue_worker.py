@@ -183,6 +183,7 @@ def test_a_worker_that_is_told_to_end_finishes_its_run_which_nobody_takes_for_go
     )
 
 
+@pytest.mark.thorough
 def test_a_worker_that_is_told_to_end_while_its_broker_is_away_finishes_its_run_and_ends_when_it_is_back(
     tmp_path: Path, queue: Queue, broker: tuple[str, Proxy]
 ) -> None:
@@ -200,6 +201,7 @@ def test_a_worker_that_is_told_to_end_while_its_broker_is_away_finishes_its_run_
     assert queue.run(held).status == dg.DagsterRunStatus.SUCCESS
 
 
+@pytest.mark.thorough
 def test_a_worker_without_a_run_ends_though_its_broker_is_away(
     tmp_path: Path, queue: Queue, broker: tuple[str, Proxy]
 ) -> None:

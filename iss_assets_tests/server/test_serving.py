@@ -133,7 +133,9 @@ def test_one_port_serves_pages_and_dagster_and_a_signal_ends_everything(tmp_path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("victim", [pytest.param("grpc", marks=pytest.mark.thorough), "daemon", "itself"])
+@pytest.mark.parametrize(
+    "victim", [*(pytest.param(part, marks=pytest.mark.thorough) for part in ("grpc", "daemon")), "itself"]
+)
 def test_a_part_that_crashes_ends_the_others_and_is_an_alert(tmp_path: Path, victim: str) -> None:
     receiver = Receiver()
     with serving(tmp_path, ISS_ALERTS__URLS=json.dumps([receiver.url])) as served:
