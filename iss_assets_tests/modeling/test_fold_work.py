@@ -31,6 +31,8 @@ pytestmark = pytest.mark.usefixtures("small_backbone")
 
 FACES, PAIN, MESH = (experiment(name) for name in ("resnet50_2_static", "forest_pain", "mil_mesh"))
 CONTEXT = cast(dg.AssetExecutionContext, SimpleNamespace(log=logging.getLogger(__name__)))
+FRAMES = 7
+"""Of ten that each patient has."""
 COHORT = [PatientLevel("0001", "None"), PatientLevel("0002", "Low"), PatientLevel("0003", "Moderate")]
 
 
@@ -39,6 +41,7 @@ def home(made_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     """The small study in a home of its own, three patients in three splits, small networks, two folds at once."""
     for name, value in {
         "PROFILE": "demo", "IMAGE_SIDE": str(SIDE), "EPOCHS": "1", "DEVICE": "cpu", "FOLDS": "3", "FOLDS_AT_ONCE": "2",
+        "FRAMES_PER_PATIENT": str(FRAMES),
     }.items():  # fmt: skip
         monkeypatch.setenv(f"ISS_TRAINING__{name}", value)
     folder = tmp_path / "home"
@@ -70,7 +73,7 @@ def test_folds_are_trained_once_and_only_changed_ones_are_retrained(home: Path, 
     assert all(len(m["train_patients"]) == 2 and (home / m["weights"]).is_file() for m in models)
     assert all(json.loads(m["history"])[0]["epoch"] == 1 for m in models)
     predicted = Counter(r["patient_id"] for r in rows(home, "select patient_id from frame_predictions"))
-    assert predicted == dict.fromkeys(("0001", "0002", "0003"), 10 if chosen is FACES else 2)
+    assert predicted == dict.fromkeys(("0001", "0002", "0003"), FRAMES if chosen is FACES else 2)
     assert fit(home, chosen) == done(kept=3)
 
     (home / models[1]["weights"]).unlink()
