@@ -43,6 +43,11 @@ layer = torch.nn.Linear(3, 2)
 adam = torch.optim.Adam(layer.parameters(), fused=True)
 layer(torch.ones(2, 3)).sum().backward()
 adam.step()
+import sys
+from pathlib import Path
+from iss_assets.loading import GPU_DEVICES
+has_gpu = any(Path(device).exists() for device in GPU_DEVICES)
+assert has_gpu or sys.modules["triton"] is None, "torch has loaded Triton"
 """
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert (ended.stdout, ended.stderr) == ("", "")
