@@ -330,7 +330,9 @@ class _Light:
         self._curves = np.clip(curves, 0, 255).astype(np.uint8)[None]
         grain = 9.0 if "grainy" in settings.issues else 1.3
         color = rng.normal(0, grain, (height + 48, width + 48, 3 if "grainy" in settings.issues else 1))
-        self._noise = np.broadcast_to(color, (height + 48, width + 48, 3)).astype(np.int16)
+        noise = np.broadcast_to(color, (height + 48, width + 48, 3)).astype(np.int16)
+        # bytes are added faster than numbers with a sign, and saturate to the same values
+        self._brighter, self._darker = (np.clip(n, 0, 255).astype(np.uint8) for n in (noise, -noise))
         self._seed = settings.day_seed
 
     def on(self, picture: Pixels, time_s: float) -> Pixels:
@@ -340,5 +342,5 @@ class _Light:
         if self._glare is not None and time_s < self._glare_until_s:
             lit = cv2.add(lit, self._glare)
         dx, dy = np.random.default_rng([self._seed, round(time_s * 1e4)]).integers(0, 48, 2)
-        noise = self._noise[dy : dy + height, dx : dx + width]
-        return np.asarray(cv2.add(lit, noise, dtype=cv2.CV_8U), np.uint8)
+        here = (slice(dy, dy + height), slice(dx, dx + width))
+        return np.asarray(cv2.subtract(cv2.add(lit, self._brighter[here]), self._darker[here]), np.uint8)
