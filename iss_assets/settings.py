@@ -497,6 +497,9 @@ class TrainingSettings(Section):
     """Faces that take more than this when decoded stay encoded in memory and are decoded batch by batch."""
     encoded_faces_gb: float = Field(8.0, ge=0)
     """Faces that take more than this even when encoded stay in the warehouse and are read on demand."""
+    checkpoint_s: float = Field(30.0, ge=0)
+    """A network's training is saved at the end of an epoch if this many seconds have passed since it started or was last saved.
+    An interruption costs at most this and one epoch. Saving 300 MB takes about a second, a small epoch less; 0 saves every one."""
 
     @model_validator(mode="before")
     @classmethod

@@ -177,6 +177,7 @@ READ_BY: Final[Mapping[str, Callable[[Experiment], bool]]] = MappingProxyType(
         "folds_at_once": _none,
         "decoded_faces_gb": _none,
         "encoded_faces_gb": _none,
+        "checkpoint_s": _none,
     }
 )
 """For each field of `TrainingSettings`, whether it affects the model of an experiment. Changing a setting makes only

@@ -119,8 +119,8 @@ def fit_fold(
         Epochs, seed, initial weights, device, ...
     out_dir : Path
         Folder of this fold, where ``model.safetensors`` is written. Networks also write ``checkpoint.safetensors``
-        there during training: an interrupted run resumes after its last epoch when it is called again with the same
-        items and settings.
+        there during training: an interrupted run resumes after its last saved epoch when it is called again with the
+        same items and settings.
     progress : callable, optional
         Called with the history entry of each epoch.
 

@@ -2,7 +2,7 @@
 
 Results are reproducible byte for byte on the same machine with the same seed: initial weights and the order of items
 depend only on seed and epoch, there is no dropout, and CUDA uses deterministic convolutions and products. An
-interrupted run that resumes after its last epoch therefore ends with the same weights as an uninterrupted one, and so
+interrupted run that resumes after its last saved epoch therefore ends with the same weights as an uninterrupted one, and so
 does a fold that trains concurrently with others. On a GPU a step is recorded once and replayed (``capture``).
 """
 
@@ -91,7 +91,7 @@ def training_steps(
     """Train a network end to end: Adam, cross entropy, all epochs, no early stopping (paper, "Training Details").
 
     Yields after each step, so that other folds can take turns (``lanes.side_by_side``; ``lanes.run_to_end`` for a
-    single fold). An interrupted run resumes after its last complete epoch.
+    single fold). An interrupted run resumes after the last epoch that was saved (``checkpoint_s``).
 
     Parameters
     ----------
@@ -173,6 +173,7 @@ def training_steps(
         index, streamed = next(data.send([indices for indices in order if len(indices) == size][:1]))
         full_step = capture_step(step, (index, *streamed), restore=snapshot(network, optimizer))
     queue = StepQueue(device)
+    saved_at = time.perf_counter()
     yield 0
     for epoch in range(len(history) + 1, settings.epochs + 1):
         started = time.perf_counter()
@@ -190,8 +191,9 @@ def training_steps(
                 f"{experiment.name}: the loss is not finite in epoch {epoch}: inputs contain NaN or infinite values, "
                 "or ISS_TRAINING__LEARNING_RATE is too high"
             )
-        if epoch < settings.epochs:
+        if epoch < settings.epochs and time.perf_counter() - saved_at >= settings.checkpoint_s:
             _save(checkpoint, run, network, optimizer, history)
+            saved_at = time.perf_counter()
         if progress is not None:
             progress(history[-1])
     checkpoint.unlink(missing_ok=True)

@@ -26,7 +26,7 @@ __all__ = ["recorded"]
 pytestmark = pytest.mark.usefixtures("small_backbone")
 
 SETTINGS = TrainingSettings(
-    profile="demo", image_side=32, device="cpu", epochs=3, batch_size=8, learning_rate=1e-3
+    profile="demo", image_side=32, device="cpu", epochs=3, batch_size=8, learning_rate=1e-3, checkpoint_s=0
 )
 FACES, FUSION = experiment("resnet50_2_static"), experiment("fusion_3")
 NETWORKS = [e for e in EXPERIMENTS if e.is_network and not e.has_attention]

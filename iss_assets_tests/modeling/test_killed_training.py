@@ -42,7 +42,13 @@ def test_a_killed_training_releases_its_pool_slot_and_resumes_after_its_last_epo
     store = Warehouse(Warehouse(made_once).snapshot(home / "warehouse.duckdb"))
     levels = [PatientLevel("0001", "None"), PatientLevel("0002", "Low")]
     store.replace(CvSplits, assign_splits(levels, folds=2), where={})
-    for name, value in {"PROFILE": "demo", "IMAGE_SIDE": str(SIDE), "EPOCHS": "8", "DEVICE": "cpu"}.items():
+    for name, value in {
+        "PROFILE": "demo",
+        "IMAGE_SIDE": str(SIDE),
+        "EPOCHS": "8",
+        "DEVICE": "cpu",
+        "CHECKPOINT_S": "0",
+    }.items():
         monkeypatch.setenv(f"ISS_TRAINING__{name}", value)
     monkeypatch.setenv("ISS_HOME", str(home))
     checkpoint = home / "models" / "resnet50_2_static" / "01" / "checkpoint.safetensors"

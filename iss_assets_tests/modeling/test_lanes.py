@@ -23,7 +23,7 @@ from iss_assets_tests.modeling.gpu_stand_in import Recorded, recorded
 __all__ = ["recorded"]
 
 FACES, FOREST = experiment("resnet50_2_static"), experiment("forest_pain")
-SETTINGS = TrainingSettings(profile="demo", image_side=32, device="cpu", batch_size=8)
+SETTINGS = TrainingSettings(profile="demo", image_side=32, device="cpu", batch_size=8, checkpoint_s=0)
 
 
 @pytest.fixture

@@ -46,6 +46,7 @@ CHANGES: dict[str, tuple[object, set[str]]] = {
     "compile": ("never", set()),
     "compile_from_steps": (7, set()),
     "folds_at_once": (3, set()),
+    "checkpoint_s": (0.0, set()),
     "decoded_faces_gb": (1.0, set()),
     "encoded_faces_gb": (1.0, set()),
 }

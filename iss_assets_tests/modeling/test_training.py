@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from iss_assets_tests.modeling.conftest import as_png, planted_items
 
 pytestmark = pytest.mark.usefixtures("small_backbone")
 
-SETTINGS = TrainingSettings(profile="demo", image_side=32, learning_rate=1e-3, device="cpu")
+SETTINGS = TrainingSettings(profile="demo", image_side=32, learning_rate=1e-3, device="cpu", checkpoint_s=0)
 SHORT = SETTINGS.model_copy(update={"epochs": 3})
 FACES, FUSION = experiment("resnet50_2_static"), experiment("fusion_3")
 
@@ -61,6 +62,30 @@ def test_killed_training_resumes_after_its_last_epoch_and_gives_the_same_model(t
     assert all(np.array_equal(one[name], two[name]) for name in one)
     assert [e["loss"] for e in again.history] == [e["loss"] for e in uninterrupted.history]
     assert not (tmp_path / "killed" / CHECKPOINT_FILE).exists()
+
+
+def test_an_epoch_is_saved_only_when_enough_time_has_passed_since_the_last_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [100.0]
+    monkeypatch.setattr(training.time, "perf_counter", lambda: clock[0])
+    settings = SETTINGS.model_copy(update={"epochs": 7, "checkpoint_s": 25})
+    items, saved = planted_items(FUSION, each=2), list[int]()
+    file = tmp_path / CHECKPOINT_FILE
+
+    def kill(entry: dict[str, float]) -> None:
+        clock[0] += 10
+        if file.exists():
+            saved.append(len(json.loads(read_arrays(file)[1]["history"])))
+        if entry["epoch"] == 6:
+            raise Killed
+
+    with pytest.raises(Killed):
+        fit_fold(FUSION, items, settings, tmp_path, progress=kill)
+    assert saved == [4, 4, 4]  # 30 s have passed when epoch 4 ends, and 20 more when epoch 6 does
+    reported: list[float] = []
+    fit_fold(FUSION, items, settings, tmp_path, progress=lambda e: reported.append(e["epoch"]))
+    assert reported == [5, 6, 7]
 
 
 def test_a_checkpoint_of_other_items_or_a_damaged_one_is_not_resumed(
