@@ -33,6 +33,7 @@ from iss_assets.media.face_networks import (
 )
 from iss_assets.media.moments import Span
 from iss_assets.media.opencv import opencv_in_one_thread
+from iss_assets.media.sface import SIDE, sface_network
 from iss_assets.settings import QualitySettings
 
 Vectors = NDArray[np.float32]
@@ -41,7 +42,6 @@ MIN_FACES: Final = 3
 """Faces of a moment below which it is stored but not compared."""
 
 _BATCH: Final = 16
-_SIDE: Final = 112
 _TARGETS: Final = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
 )
@@ -222,7 +222,8 @@ def embed_faces(
         run = _sface(str(network.file), network.file.stat().st_mtime_ns)
         places = five_points(points)
         with _running, opencv_in_one_thread():
-            return np.stack([run(align_face(*face)) for face in zip(crops, places, crop_sizes, strict=True)])
+            aligned = [align_face(*face) for face in zip(crops, places, crop_sizes, strict=True)]
+            return _unit(run(np.stack(aligned)))
     return _vggface2_vectors(crops, network.file)
 
 
@@ -248,7 +249,7 @@ def align_face(crop: NDArray[Any], places: NDArray[Any], crop_size: NDArray[Any]
     size = np.asarray(crop_size, np.float64)
     transform = _similarity(places * size, _TARGETS)
     transform[:, :2] *= size / crop.shape[0]
-    return np.asarray(cv2.warpAffine(crop, transform, (_SIDE, _SIDE)), np.uint8)
+    return np.asarray(cv2.warpAffine(crop, transform, (SIDE, SIDE)), np.uint8)
 
 
 def _similarity(source: NDArray[Any], target: NDArray[Any]) -> NDArray[np.float64]:
@@ -269,13 +270,7 @@ def _sface(file: str, _changed: int) -> Callable[[NDArray[np.uint8]], Vectors]:
             f"{SFACE_FILE} is not the file that was tested (another version of {SFACE_PACKAGE}, or damaged): "
             f"install it again with {HOW_TO_GET_SFACE}"
         )
-    network = cv2.dnn.readNetFromONNX(np.frombuffer(content, np.uint8))
-
-    def run(face: NDArray[np.uint8]) -> Vectors:
-        network.setInput(cv2.dnn.blobFromImage(face, 1.0, (_SIDE, _SIDE), (0, 0, 0), swapRB=False))
-        return _unit(np.asarray(network.forward(), np.float32).ravel())
-
-    return run
+    return sface_network(content)
 
 
 def _vggface2_vectors(crops: NDArray[Any], weights: Path) -> Vectors:
@@ -521,5 +516,6 @@ def _mean(vectors: Vectors, weights: NDArray[Any] | None = None) -> Vectors:
     return _unit(np.average(vectors, axis=0, weights=weights).astype(np.float32))
 
 
-def _unit(vector: Vectors) -> Vectors:
-    return (vector / max(float(np.linalg.norm(vector)), 1e-9)).astype(np.float32)
+def _unit(vectors: Vectors) -> Vectors:
+    """Scale vectors, along the last axis, to unit length."""
+    return (vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-9)).astype(np.float32)
