@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -15,6 +16,7 @@ from iss_assets.modeling.files import content_hash
 from iss_assets.settings import TrainingSettings
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 REMEDIES = (
@@ -52,16 +54,39 @@ def initial_resnet50(settings: TrainingSettings) -> tuple[nn.Module, str]:
     WeightsUnavailable
         If neither file nor hub provides ImageNet weights. They are never replaced by random weights.
     """
-    from torchvision.models import resnet50
-
     origin, path = wanted_origin(settings), settings.resnet50_weights
     if origin == "random":
-        return resnet50(weights=None), origin
+        return _random_resnet50(), origin
     network = empty_resnet50()
     state = _from_hub() if path is None else _from_file(path)
     _check(network, state, path)
     network.load_state_dict(state, assign=True)
     return network, origin
+
+
+def _random_resnet50() -> nn.Module:
+    """Create a ResNet50 with the random weights of torch's current seed."""
+    import torch
+    from torchvision.models import resnet50
+
+    values, after = _drawn(resnet50, torch.random.get_rng_state().numpy().tobytes())
+    torch.random.set_rng_state(after)
+    network = empty_resnet50()
+    network.load_state_dict({name: value.clone() for name, value in values.items()}, assign=True)
+    return network
+
+
+@functools.lru_cache(maxsize=1)
+def _drawn(create: Callable[..., nn.Module], state: bytes) -> tuple[Mapping[str, torch.Tensor], torch.Tensor]:
+    """Return the weights drawn from a state of torch's random numbers, and the state after them.
+
+    They are the same for every fold and network of a training. Drawing them takes longer than an epoch of a small one.
+    """
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.random.set_rng_state(torch.frombuffer(bytearray(state), dtype=torch.uint8))
+        return create(weights=None).state_dict(), torch.random.get_rng_state()
 
 
 def wanted_origin(settings: TrainingSettings) -> str:

@@ -83,14 +83,19 @@ def test_weights_are_loaded_from_either_file_format(
 
 def test_random_weights_must_be_chosen_and_depend_on_the_seed(no_hub: Path) -> None:
     settings = TrainingSettings(initial_weights="random")
-    networks = []
-    for _ in range(2):
-        torch.manual_seed(1)
+    for seed in (1, 1, 2, 1):
+        torch.manual_seed(seed)
+        expected, following = resnet50(weights=None).state_dict(), torch.rand(3)
+        torch.manual_seed(seed)
         network, origin = initial_resnet50(settings)
-        networks.append(network)
         assert origin == "random"
-    one, other = (network.get_parameter("layer4.2.conv3.weight") for network in networks)
-    assert torch.equal(one, other)
+        # whatever is drawn next is the same too, and no network shares its weights with the one before
+        assert torch.equal(torch.rand(3), following)
+        assert all(torch.equal(value, expected[name]) for name, value in network.state_dict().items())
+        assert all(p.requires_grad for p in network.parameters())
+        with torch.no_grad():
+            for value in network.state_dict().values():
+                value.zero_()
     assert "by choice" in find_weights(settings).text
 
 
