@@ -6,13 +6,12 @@ import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from datetime import date
 
 import dagster as dg
 
 from iss_assets.datasets.items import without_consent
 from iss_assets.features.registry import missing_package_notes
-from iss_assets.intake.folder import StudyFolder, StudyFolderError, patient_rows, score_rows
+from iss_assets.intake.folder import StudyFolder, StudyFolderError
 from iss_assets.modeling.experiments import BY_NAME, experiment
 from iss_assets.pipeline.home import open_instance
 from iss_assets.pipeline.job_runs import Load, Outcome, run_job
@@ -31,6 +30,7 @@ from iss_assets.pipeline.staleness import (
     folder_is_stale,
     stale_by_job,
     stale_patients,
+    with_latest_day,
 )
 from iss_assets.pipeline.training import (
     SPLITS,
@@ -292,30 +292,12 @@ def update_patients(
         for _ in range(2):
             if not (chosen := waiting(PATIENT_JOB, first)):
                 break
-            execute(PATIENT_JOB, newest_first(folder, chosen))
+            newest = with_latest_day(folder)
+            execute(PATIENT_JOB, sorted(chosen, key=lambda patient: patient not in newest))
             first, later = stale_by_job(stale_patients(folder, settings))
         # also of a patient whose run failed, as far as the sound is there
         if chosen := waiting(WORDS_JOB, later):
             execute(WORDS_JOB, chosen)
-
-
-def newest_first(folder: StudyFolder, patients: Sequence[str]) -> list[str]:
-    """Return the patients in their order, but first whoever has the latest day of the whole study.
-
-    Weeks and days without a check-in are counted up to that day (``checks/sql/enrollment.sql``): who is checked before it is
-    known has to be checked again.
-    """
-    days: dict[str, set[date | None]] = {}
-    for row in patient_rows(folder):
-        days.setdefault(row["patient_id"], set()).add(row["enrolled_on"])
-    for row in score_rows(folder):
-        days.setdefault(row["patient_id"], set()).add(row["submitted_on"])
-    last = {
-        patient: max((day for day in found if day is not None), default=None)
-        for patient, found in days.items()
-    }
-    latest = max((day for day in last.values() if day is not None), default=None)
-    return sorted(patients, key=lambda patient: last.get(patient) != latest)
 
 
 def train_models(

@@ -24,6 +24,7 @@ from iss_assets.pipeline.staleness import (
     stale_by_job,
     stale_patients,
     study_state,
+    with_latest_day,
 )
 from iss_assets.privacy.register import open_study
 from iss_assets.settings import Settings
@@ -74,4 +75,5 @@ def observe(
         marts=marts,
         marts_at=marts_made_at(instance),
         backfilled=backfilled_patients(instance),
+        newest=with_latest_day(folder) if stale else frozenset(),
     )

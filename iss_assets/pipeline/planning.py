@@ -111,6 +111,8 @@ class StudyState:
         When the marts were last made, or work on the study began, in seconds since 1970; None before that.
     backfilled : collection of str
         Patients of a backfill in progress, which requests their runs.
+    newest : collection of str
+        Patients with the latest day of the study (`staleness.with_latest_day`), who are run first.
     """
 
     enrolled: Collection[str]
@@ -124,6 +126,7 @@ class StudyState:
     marts_at: float | None = None
     words: Mapping[str, str] = field(default_factory=dict)
     backfilled: Collection[str] = frozenset()
+    newest: Collection[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -222,7 +225,8 @@ def plan(study: StudyState, now: float, settings: SensorSettings) -> Plan:
     room = settings.batch - len(in_progress) - len(listening)
     # those tried least come first, so that a patient who fails does not delay the others
     for patient in sorted(
-        study.stale, key=lambda p: (len(_tries(study.attempts.get(p, ()), study.stale[p])), p)
+        study.stale,
+        key=lambda p: (len(_tries(study.attempts.get(p, ()), study.stale[p])), p not in study.newest, p),
     ):
         if patient not in enrolled:
             continue

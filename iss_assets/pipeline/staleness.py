@@ -455,6 +455,18 @@ def check_ins_are_stale(warehouse: Warehouse, settings: Settings) -> bool:
 _CHECKS_OF = "checks of "
 
 
+def with_latest_day(folder: StudyFolder) -> frozenset[str]:
+    """Return the patients who were enrolled, or submitted something, on the latest day of the whole study.
+
+    They are run first: weeks and days without a check-in are counted up to that day (``checks/sql/enrollment.sql``), so
+    who is checked before it is known has to be checked again.
+    """
+    days = [(row["enrolled_on"], row["patient_id"]) for row in patient_rows(folder)]
+    days += [(row["submitted_on"], row["patient_id"]) for row in score_rows(folder)]
+    latest = max((day for day, _ in days if day is not None), default=None)
+    return frozenset(patient for day, patient in days if day is not None and day == latest)
+
+
 def stale_patients(folder: StudyFolder, settings: Settings) -> dict[str, list[str]]:
     """Return the patients of the study folder that need a run, with the tables that are stale.
 

@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from iss_assets.intake.folder import read_study, score_rows
-from iss_assets.pipeline.launcher import newest_first
 from iss_assets.pipeline.planning import (
     MARTS,
     PATIENT_JOB,
@@ -25,6 +24,7 @@ from iss_assets.pipeline.planning import (
     plan,
     subject_of,
 )
+from iss_assets.pipeline.staleness import with_latest_day
 from iss_assets.protocol.terms import SCORES
 from iss_assets.settings import SensorSettings
 
@@ -395,17 +395,30 @@ def test_a_study_always_comes_to_rest_with_every_patient_current(events: list[tu
 
 
 @pytest.mark.parametrize(
-    ("enrollment", "surveys", "first"),
+    ("enrollment", "surveys", "newest"),
     [
-        # the latest day is a submission, or an enrollment without one
-        ({"0001": "2021-01-04", "0002": "2021-01-05", "0003": "2021-01-06"}, {"0002": "2021-03-01"}, "0002"),
-        ({"0001": "2021-01-04", "0002": "2021-01-05", "0003": "2021-05-06"}, {"0002": "2021-03-01"}, "0003"),
-        # of a day that is unknown, and of nobody's, the order stays
-        ({"0001": "", "0002": "", "0003": ""}, {}, "0001"),
+        # the latest day is a submission, or an enrollment without one, or several have it
+        (
+            {"0001": "2021-01-04", "0002": "2021-01-05", "0003": "2021-01-06"},
+            {"0002": "2021-03-01"},
+            {"0002"},
+        ),
+        (
+            {"0001": "2021-01-04", "0002": "2021-01-05", "0003": "2021-05-06"},
+            {"0002": "2021-03-01"},
+            {"0003"},
+        ),
+        (
+            {"0001": "2021-01-04", "0002": "2021-01-05", "0003": "2021-03-01"},
+            {"0002": "2021-03-01"},
+            {"0002", "0003"},
+        ),
+        # nobody has a day that is known
+        ({"0001": "", "0002": "", "0003": ""}, {}, set()),
     ],
 )
-def test_who_has_the_latest_day_of_the_study_comes_first(
-    tmp_path: Path, enrollment: dict[str, str], surveys: dict[str, str], first: str
+def test_who_has_the_latest_day_of_the_study_is_known_from_the_folder(
+    tmp_path: Path, enrollment: dict[str, str], surveys: dict[str, str], newest: set[str]
 ) -> None:
     lines = [f"{p},1A,F,I,3,{day},-05:00,adult" for p, day in enrollment.items()]
     header = "patient_id,cohort,sex,skin_type,pain_target,enrolled_on,utc_offset,age_group"
@@ -417,8 +430,16 @@ def test_who_has_the_latest_day_of_the_study_comes_first(
     (tmp_path / "videos").mkdir()
     folder = read_study(tmp_path)
     assert {row["patient_id"] for row in score_rows(folder)} == {*surveys}
-    order = newest_first(folder, [*enrollment])
-    assert order == [first, *(p for p in enrollment if p != first)]
-    # who has the day already in the tables need not be run
-    others = [p for p in enrollment if p != first]
-    assert newest_first(folder, others) == others
+    assert with_latest_day(folder) == newest
+
+
+def test_who_has_the_latest_day_of_the_study_is_run_first_but_not_before_those_tried_less_often() -> None:
+    ids = ["0001", "0002", "0003", "0004"]
+    stale = dict.fromkeys(ids, "a")
+    first = plan(state_of(enrolled=ids, partitions=ids, stale=stale, newest={"0003"}), NOW, SETTINGS)
+    assert subjects(first) == ["0003", "0001", "0002"]
+    failed = {"0003": [Attempt("run", "a", NOW - 500)]}
+    later = plan(
+        state_of(enrolled=ids, partitions=ids, stale=stale, newest={"0003"}, attempts=failed), NOW, SETTINGS
+    )
+    assert subjects(later) == ["0001", "0002", "0004"]
