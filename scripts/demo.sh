@@ -21,7 +21,7 @@ say "4/5 results (invented patients, all but one network from random weights: th
 say "5/5 another invented study, predicted by this one's models without training"
 # in syllables: nothing is said in this one that the other study's models of words could read
 export ISS_WORDS__ENABLED=false
-"$bin/iss" sample-study "$demo/other_study" --patients 3 --check-ins 2 --seed 1
+"$bin/iss" sample-study "$demo/other_study" --patients 2 --check-ins 2 --seed 1
 "$bin/iss" run --study "$demo/other_study" --home "$demo/other_home" --no-models
 "$bin/iss" predict --models "$ISS_HOME" --study "$demo/other_study" --home "$demo/other_home"
 cat <<TEXT

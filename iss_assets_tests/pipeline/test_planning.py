@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from iss_assets.intake.folder import read_study, score_rows
+from iss_assets.pipeline.launcher import largest_first
 from iss_assets.pipeline.planning import (
     MARTS,
     PATIENT_JOB,
@@ -431,6 +432,25 @@ def test_who_has_the_latest_day_of_the_study_is_known_from_the_folder(
     folder = read_study(tmp_path)
     assert {row["patient_id"] for row in score_rows(folder)} == {*surveys}
     assert with_latest_day(folder) == newest
+
+
+def test_who_has_most_to_be_read_is_run_first(tmp_path: Path) -> None:
+    sizes = {"0001-01": 10, "0001-02": 15, "0002-01": 40, "0003-01": 25, "0005-01": 1}
+    ids = ["0001", "0002", "0003", "0004", "0005"]
+    lines = [f"{p},1A,F,I,3,2021-01-04,-05:00,adult" for p in ids]
+    header = "patient_id,cohort,sex,skin_type,pain_target,enrolled_on,utc_offset,age_group"
+    (tmp_path / "enrollment.csv").write_text("\n".join([header, *lines, ""]))
+    columns = ",".join(["submission_id,patient_id,submitted_at,setting", *SCORES])
+    answers = ",".join(["1"] * len(SCORES))
+    rows = [f"{s},{s[:4]},2021-02-0{s[-1]}T10:00:00-05:00,home,{answers}" for s in sizes]
+    (tmp_path / "surveys.csv").write_text("\n".join([columns, *rows, ""]))
+    for submission, size in sizes.items():
+        path = tmp_path / "videos" / submission[:4] / f"{submission}.mp4"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x" * size)
+    folder = read_study(tmp_path)
+    assert largest_first(folder, ids) == ["0002", "0001", "0003", "0005", "0004"]
+    assert largest_first(folder, ["0005", "0003"]) == ["0003", "0005"]
 
 
 def test_who_has_the_latest_day_of_the_study_is_run_first_but_not_before_those_tried_less_often() -> None:
