@@ -114,12 +114,10 @@ def write_film(
         converter = VideoReformatter()
         for time_s in times:
             # four channels lie in memory as FFmpeg wants them: the same values in a fourth of the time
-            picture = cv2.cvtColor(
-                np.ascontiguousarray(np.rot90(picture_at(time_s), turns)), cv2.COLOR_RGB2RGBA
-            )
-            frame = converter.reformat(
-                av.VideoFrame.from_ndarray(picture, format="rgba"), format="yuv420p", threads=1
-            )
+            stored = np.ascontiguousarray(np.rot90(picture_at(time_s), turns))
+            picture = np.asarray(cv2.cvtColor(stored, cv2.COLOR_RGB2RGBA), np.uint8)
+            whole = av.VideoFrame.from_ndarray(picture, format="rgba")
+            frame = converter.reformat(whole, format="yuv420p", threads=1)
             frame.pts, frame.time_base = round(time_s / _TIME_BASE), _TIME_BASE
             container.mux(video.encode(frame))
             if voice:
