@@ -10,6 +10,7 @@ import codecs
 import difflib
 import hashlib
 import json
+import re
 import tempfile
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -18,11 +19,13 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import duckdb
+from pyarrow import parquet
 
 from iss_assets.protocol.recordings import recording_of
 from iss_assets.schemas.registry import BY_NAME
 from iss_assets.warehouse.database import Warehouse, WarehouseError
 from iss_assets.warehouse.export_readers import reader_scripts
+from iss_assets.warehouse.row_order import in_key_order
 from iss_assets.warehouse.sql.build import built_models
 from iss_assets.warehouse.sql.models import SqlModels, load_models
 
@@ -194,10 +197,13 @@ def export_tables(
                 left_out = _left_out(source, format, with_media)
                 kept = [c for c in source.columns if c.name not in left_out]
                 path = Path(scratch) / f"{source.name}.{format}"
-                options = "format csv, header" if format == "csv" else "format parquet, compression zstd"
-                connection.execute(
-                    f"copy ({_select(source, kept, format)}) to '{_quoted(str(path))}' ({options})"
-                )
+                if _is_wide(source, kept):
+                    _write_by_video(connection, source, kept, path)
+                else:
+                    options = "format csv, header" if format == "csv" else "format parquet, compression zstd"
+                    connection.execute(
+                        f"copy ({_select(source, kept, format)}) to '{_quoted(str(path))}' ({options})"
+                    )
                 if format == "csv":
                     _add_byte_order_mark(path)
                 counted = connection.execute(f'select count(*) from "{source.name}"').fetchone()
@@ -215,6 +221,32 @@ def export_tables(
             path.chmod(0o600)
             path.replace(to / path.name)
     return exported
+
+
+def _is_wide(source: TableSource, kept: Sequence[SourceColumn]) -> bool:
+    """Return whether a table has pictures, sound or vectors of videos, which DuckDB can neither sort nor write at once."""
+    packed = any(c.sql == "BLOB" or (c.sql.endswith("]") and c.sql != "VARCHAR[]") for c in kept)
+    return packed and source.key[:1] == ("video_id",)
+
+
+def _write_by_video(
+    connection: duckdb.DuckDBPyConnection, source: TableSource, kept: Sequence[SourceColumn], path: Path
+) -> None:
+    """Write a table to a Parquet file, a video at a time and in the order of its key."""
+
+    def value(column: SourceColumn) -> str:
+        # lists as DuckDB writes them, whatever their length
+        plain = re.sub(r"\[\d+\]$", "[]", column.sql)
+        return f'"{column.name}"' if plain == column.sql else f'"{column.name}"::{plain} as "{column.name}"'
+
+    columns = ", ".join(value(c) for c in kept)
+    rows = f'select {columns} from "{source.name}" where video_id = ?'
+    videos = connection.execute(f'select distinct video_id from "{source.name}" order by video_id').fetchall()
+    schema = connection.execute(f"{rows} limit 0", [""]).to_arrow_table().schema
+    with parquet.ParquetWriter(path, schema, compression="zstd") as writer:
+        for (video,) in videos:
+            found = connection.execute(rows, [video]).to_arrow_table().cast(schema)
+            writer.write_table(in_key_order(found, source.key))
 
 
 def _leave_out_patients(copy: Warehouse, patients: Collection[str]) -> None:

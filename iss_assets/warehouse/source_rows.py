@@ -9,6 +9,7 @@ import pyarrow as arrow
 from iss_assets.protocol.recordings import Recording
 from iss_assets.schemas.base import VIDEO_CONSTANTS, Table
 from iss_assets.warehouse.database import Warehouse
+from iss_assets.warehouse.row_order import in_key_order
 
 
 class StoredRows:
@@ -52,14 +53,13 @@ class StoredRows:
         if unknown := set(columns) - known:
             raise KeyError(f"{table.__table__} has no column {', '.join(sorted(unknown))}")
         order = [name for name in table.__key__ if name not in VIDEO_CONSTANTS]
-        sql = f"select {', '.join(columns)} from {self._recording.named(table.__table__)} where video_id = ?"
+        read = [*columns, *(name for name in order if name not in columns)]
+        sql = f"select {', '.join(read)} from {self._recording.named(table.__table__)} where video_id = ?"
         parameters: list[object] = [self._video_id]
         if frames is not None:
             sql += " and list_contains(?::integer[], frame_index)"
             parameters.append([int(frame) for frame in frames])
-        if order:
-            sql += f" order by {', '.join(order)}"
         # DuckDB keeps what it has read in memory: the share of one thread is enough
         with self._warehouse.read(threads=1) as connection:
             rows: arrow.Table = connection.execute(sql, parameters).to_arrow_table()
-        return rows
+        return in_key_order(rows, order).select(list(columns))

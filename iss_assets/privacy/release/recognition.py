@@ -13,6 +13,7 @@ from iss_assets.schemas.audio import AUDIO_FEATURES
 from iss_assets.schemas.behavior import BEHAVIOR_OF_THE_MOMENT
 from iss_assets.schemas.voice import VOICE_FEATURES
 from iss_assets.warehouse.database import Warehouse
+from iss_assets.warehouse.row_order import in_key_order
 
 _Vectors = tuple[list[str], np.ndarray]
 _SAMPLES_PER_VIDEO: Final = 40
@@ -42,17 +43,21 @@ def measure_recognition(tables: Warehouse) -> list[Recognition]:
 
 def _means(table: str, column: str, condition: str = "true") -> Callable[[Warehouse], _Vectors]:
     """Return a loader of the mean of some vectors of each video."""
+    # places first: windows and sorting would keep all vectors of the study in DuckDB's memory
     chosen = f"""
-        select patient_id, video_id, {column} as vector
-        from {table}
-        where {column} is not null and {condition}
-        window own as (partition by video_id order by frame_index)
-        qualify (row_number() over own - 1) % greatest(1, count(*) over (partition by video_id) // {_SAMPLES_PER_VIDEO}) = 0
-        order by patient_id, video_id, frame_index
+        with places as (
+            select video_id, frame_index
+            from {table}
+            where {column} is not null and {condition}
+            window own as (partition by video_id order by frame_index)
+            qualify (row_number() over own - 1) % greatest(1, count(*) over (partition by video_id) // {_SAMPLES_PER_VIDEO}) = 0
+        )
+        select patient_id, video_id, frame_index, {column} as vector
+        from {table} semi join places using (video_id, frame_index)
     """
 
     def load(tables: Warehouse) -> _Vectors:
-        rows = tables.query(chosen)
+        rows = in_key_order(tables.query(chosen), ("patient_id", "video_id", "frame_index"))
         if not rows.num_rows:
             return [], np.zeros((0, 0))
         vectors = rows["vector"].combine_chunks().flatten().to_numpy(zero_copy_only=False)

@@ -177,10 +177,11 @@ class Release:
         """Yield the rows of each patient, in the order of the pseudonyms; or all rows of a table about no patient."""
         name = table.__table__
         chosen = ", ".join(f'"{c.name}"' for c in columns)
-        ordered = ", ".join(f'"{key}" nulls first' for key in table.__key__)
-        sql = f'select {chosen} from "{name}" where {{condition}} order by {ordered}'
+        # rows of patients are put in order by `_sorted`: they are too wide for DuckDB to sort
+        sql = f'select {chosen} from "{name}" where {{condition}}'
         if "patient_id" not in {c.name for c in table.columns()}:
-            rows = self._read(sql.format(condition="true"), [])
+            ordered = ", ".join(f'"{key}" nulls first' for key in table.__key__)
+            rows = self._read(f"{sql.format(condition='true')} order by {ordered}", [])
             yield self._sorted(table, self._summary(name, self._changed(table, columns, rows, None), schema))
             return
         only_videos = "chunk_index = -1" if self._only_whole_videos(columns, name) else "true"

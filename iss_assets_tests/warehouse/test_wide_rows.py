@@ -1,0 +1,103 @@
+"""Meshes that are more in all than the memory that DuckDB may use: 146 MB, with 128 MB for one thread."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as parquet
+import pytest
+
+from iss_assets.privacy.release import recognition
+from iss_assets.schemas.visual import Landmarks
+from iss_assets.warehouse import engine
+from iss_assets.warehouse.database import Warehouse
+from iss_assets.warehouse.export import export_tables
+from iss_assets.warehouse.row_order import in_key_order
+from iss_assets.warehouse.source_rows import StoredRows
+
+POINTS = 1404
+FRAMES = {"0001-01": 20_000, "0002-01": 6_000}
+
+
+def meshes(video: str, frames: np.ndarray) -> pa.Table:
+    """Return meshes whose points tell which they are; every 50th was not found."""
+    values = np.repeat(
+        frames.astype(np.float32)[:, None] + (0.5 if video == "0002-01" else 0), POINTS, axis=1
+    )
+    values[:, 0] += 1
+    found = frames % 50 != 7
+    points = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), POINTS, mask=pa.array(~found))
+    n = len(frames)
+    return pa.table(
+        {
+            "video_id": [video] * n,
+            "patient_id": [video[:4]] * n,
+            "frame_index": pa.array(frames, pa.int32()),
+            "detected": pa.array(found),
+            "points": points,
+            "fingerprint": ["f"] * n,
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
+    """The second video is stored before the first, whose second half comes before its first half."""
+    warehouse = Warehouse(tmp_path_factory.mktemp("wide") / "warehouse.duckdb")
+    half = FRAMES["0001-01"] // 2
+    with warehouse.write() as writer:
+        writer.append(Landmarks, meshes("0002-01", np.arange(FRAMES["0002-01"])))
+        writer.append(Landmarks, meshes("0001-01", np.arange(half, 2 * half)))
+        writer.append(Landmarks, meshes("0001-01", np.arange(half)))
+    return warehouse
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "default_threads", lambda: 1)
+
+
+def test_a_long_video_is_read_in_order(stored: Warehouse) -> None:
+    rows = StoredRows(stored, "0001-01").of(Landmarks, ["detected", "points"])
+    assert rows.column_names == ["detected", "points"]
+    frames = np.arange(FRAMES["0001-01"])
+    assert np.array_equal(np.asarray(rows["detected"]), frames % 50 != 7)
+    points = rows["points"].combine_chunks().flatten().to_numpy().reshape(-1, POINTS)
+    assert np.array_equal(points[:, -1], frames[frames % 50 != 7])
+
+
+def test_a_long_video_is_exported_in_order(stored: Warehouse, tmp_path: Path) -> None:
+    (exported,) = export_tables(stored, ["landmarks"], "parquet", tmp_path)
+    assert exported.rows == sum(FRAMES.values())
+    rows = parquet.read_table(exported.path)
+    assert rows.column_names == [c.name for c in Landmarks.columns()]
+    assert rows["video_id"].to_pylist() == [video for video, n in FRAMES.items() for _ in range(n)]
+    assert rows["frame_index"].to_pylist() == [frame for n in FRAMES.values() for frame in range(n)]
+    missing = np.asarray(rows["points"].is_null())
+    assert np.array_equal(missing, np.asarray(rows["frame_index"]) % 50 == 7)
+    last = rows.slice(rows.num_rows - 1)["points"].to_pylist()[0]
+    assert last == [6000.5] + [5999.5] * (POINTS - 1)
+
+
+def test_the_patients_of_long_videos_are_compared(stored: Warehouse) -> None:
+    patients, vectors = recognition.FEATURES["landmarks (face meshes)"](stored)
+    assert patients == ["0001", "0002"]
+    assert vectors.shape == (2, POINTS)
+
+
+def test_rows_in_order_are_not_copied_and_others_are_sorted_by_the_whole_key() -> None:
+    keys = [("a", 3), ("b", 1), ("b", 2)]
+    for order in ([0, 1, 2], [2, 0, 1], [1, 2, 0]):
+        rows = pa.table(
+            {
+                "video_id": [keys[i][0] for i in order],
+                "frame_index": [keys[i][1] for i in order],
+                "x": [float(i) for i in order],
+            }
+        )
+        found = in_key_order(rows, ("video_id", "frame_index"))
+        assert found["x"].to_pylist() == [0.0, 1.0, 2.0]
+        assert (found is rows) == (order == [0, 1, 2])
+    assert in_key_order(rows, ()) is rows
