@@ -5,9 +5,10 @@ Tables that a home does not have, or that are empty, add nothing and join when t
 
 from __future__ import annotations
 
+import re
+
 import duckdb
 import pandas as pd
-from pyarrow import compute
 
 from iss_assets.datasets.proportions import crop_heights
 from iss_assets.datasets.series import IN_VIDEOS, load_series
@@ -47,7 +48,7 @@ MADE_FROM = (
 
 def _point(number: int) -> str:
     # x and z are fractions of the crop's width, y of its height
-    x, y, z = (f"points[{3 * number + axis + 1}]" for axis in range(3))
+    x, y, z = (f"value_{3 * number + axis + 1}" for axis in range(3))
     return f"[{x}, {y} * height_share, {z}]"
 
 
@@ -163,12 +164,12 @@ def face_shapes(connection: duckdb.DuckDBPyConnection, faces: FaceSettings) -> p
         "select patient_id, video_id from video_quality where usable order by all"
     ).to_arrow_table()
     found = []
-    for patient in videos["patient_id"].unique().to_pylist():
-        connection.register("_of_patient", videos.filter(compute.field("patient_id") == patient))
+    for place in range(videos.num_rows):
+        connection.register("_of_video", videos.slice(place, 1))
         connection.register("_crops", crop_heights(connection, faces))
         found.append(_frame(connection, _face_shape_query()))
         connection.unregister("_crops")
-        connection.unregister("_of_patient")
+        connection.unregister("_of_video")
     return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
 
 
@@ -182,11 +183,18 @@ def _face_shape_query() -> str:
         f"avg({name} order by frame_index) as {name}, stddev_samp({name} order by frame_index) as {name}_spread"
         for name in FACE_SHAPE
     )
+    # only what is used of a mesh is joined: whole meshes of a long video are more than DuckDB's memory
+    used = sorted(
+        {int(number) for formula in FACE_SHAPE.values() for number in re.findall(r"value_(\d+)", formula)}
+    )
+    meshes = (
+        f"select video_id, frame_index, {', '.join(f'points[{number}] as value_{number}' for number in used)} "
+        "from landmarks where detected and video_id in (select video_id from _of_video)"
+    )
     return (
         f"select patient_id, video_id, {summaries} from "
-        f"(select c.patient_id, video_id, frame_index, {shapes} from _of_patient c join landmarks using (video_id) "
-        "join _crops using (video_id, frame_index) where detected) group by patient_id, video_id "
-        "order by patient_id, video_id"
+        f"(select c.patient_id, video_id, frame_index, {shapes} from _of_video c join ({meshes}) using (video_id) "
+        "join _crops using (video_id, frame_index)) group by patient_id, video_id"
     )
 
 

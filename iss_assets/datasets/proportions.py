@@ -13,7 +13,7 @@ from iss_assets.settings import FaceSettings
 
 _BOXES: Final = f"""
 select b.video_id, b.frame_index, {", ".join(f"b.{name}" for name in BOX)}, f.width, f.height
-from _of_patient join faces b using (video_id) join frames f using (video_id, frame_index)
+from _of_video join faces b using (video_id) join frames f using (video_id, frame_index)
 """
 
 
@@ -23,8 +23,7 @@ def crop_heights(connection: duckdb.DuckDBPyConnection, faces: FaceSettings) -> 
     Parameters
     ----------
     connection : duckdb.DuckDBPyConnection
-        An open warehouse in which ``_of_patient`` is registered, with the ``video_id`` of the videos wanted: one patient's, so that
-        a study's boxes need not fit in memory.
+        An open warehouse in which ``_of_video`` is registered, with the ``video_id`` that is wanted.
     faces : FaceSettings
         How crops were cut.
 

@@ -28,14 +28,21 @@ where f.video_id = ?
 order by f.frame_index
 """
 
-_MESHES: Final = """
-select f.time_s, f.width, f.height, a.x1, a.y1, a.x2, a.y2, l.points
+_FOUND: Final = """
+select l.frame_index, f.time_s, f.width, f.height, a.x1, a.y1, a.x2, a.y2
 from landmarks as l
 inner join faces as a using (video_id, frame_index)
 inner join frames as f using (video_id, frame_index)
 where l.video_id = ? and l.detected and f.time_s >= ? and f.time_s < ?
 order by l.frame_index
 """
+_MESHES: Final = """
+select points
+from landmarks
+where video_id = ? and list_contains(?::integer[], frame_index)
+order by frame_index
+"""
+"""Meshes are read by themselves: a join would have all of a video's in DuckDB's memory."""
 
 
 def timeline_of(warehouse: Warehouse, settings: Settings, video_id: str) -> dict[str, Any]:
@@ -74,11 +81,13 @@ def meshes_of(warehouse: Warehouse, settings: Settings, video_id: str, begin_s: 
     picture, as little-endian 32-bit floats.
     """
     with warehouse.read() as connection:
-        found = connection.execute(_MESHES, [video_id, begin_s, begin_s + MESH_WINDOW_S]).to_arrow_table()
+        found = connection.execute(_FOUND, [video_id, begin_s, begin_s + MESH_WINDOW_S]).to_arrow_table()
+        frames = found["frame_index"].to_pylist()
+        meshes = connection.execute(_MESHES, [video_id, frames]).to_arrow_table()
     if not found.num_rows:
         return b""
-    columns = {name: _numbers(found[name]) for name in found.column_names if name != "points"}
-    points = found["points"].combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(-1, 468, 3)
+    columns = {name: _numbers(found[name]) for name in found.column_names}
+    points = meshes["points"].combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(-1, 468, 3)
     boxes = np.stack([columns[name] for name in BOX], axis=1)
     faces = settings.faces
     crops = crop_sides(boxes, columns["width"], columns["height"], faces.margin, faces.image_size)

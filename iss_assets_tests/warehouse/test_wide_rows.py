@@ -9,8 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 
+from iss_assets.datasets.check_ins import face_shapes
+from iss_assets.datasets.series import load_series
 from iss_assets.privacy.release import recognition
 from iss_assets.schemas.visual import Landmarks
+from iss_assets.server.timeline import meshes_of
+from iss_assets.settings import FaceSettings, Settings, TrainingSettings
 from iss_assets.warehouse import engine
 from iss_assets.warehouse.database import Warehouse
 from iss_assets.warehouse.export import export_tables
@@ -51,6 +55,25 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
         writer.append(Landmarks, meshes("0002-01", np.arange(FRAMES["0002-01"])))
         writer.append(Landmarks, meshes("0001-01", np.arange(half, 2 * half)))
         writer.append(Landmarks, meshes("0001-01", np.arange(half)))
+        for video, n in FRAMES.items():
+            writer.execute(
+                "insert into frames by name select $video as video_id, $video[:4] as patient_id, i as frame_index, "
+                "i / 10 as time_s, i // 40 as chunk_index, 0.5 as luminance, 0.2 as contrast, 9 as sharpness, 1 as noise, "
+                "0 as glare, i as picture_hash, 1 as faces_seen, 640 as width, 480 as height, 'f' as fingerprint "
+                "from range($n) t(i)",
+                {"video": video, "n": n},
+            )
+            writer.execute(
+                "insert into faces by name select $video as video_id, $video[:4] as patient_id, i as frame_index, "
+                "200 as x1, 100 as y1, 300 as x2, 250 as y2, 0.9 as probability, 1 as faces_seen, ''::blob as crop, "
+                "'f' as fingerprint from range($n) t(i)",
+                {"video": video, "n": n},
+            )
+        writer.execute(
+            "insert into video_quality by name select distinct video_id, patient_id, 1 as frames, '{}' as measures, "
+            "'{}' as moments, []::varchar[] as flags, true as usable, '[]' as decision, []::varchar[] as rejected_flags, "
+            "false as reviewed, 'f' as fingerprint from frames"
+        )
     return warehouse
 
 
@@ -79,6 +102,31 @@ def test_a_long_video_is_exported_in_order(stored: Warehouse, tmp_path: Path) ->
     assert np.array_equal(missing, np.asarray(rows["frame_index"]) % 50 == 7)
     last = rows.slice(rows.num_rows - 1)["points"].to_pylist()[0]
     assert last == [6000.5] + [5999.5] * (POINTS - 1)
+
+
+def test_the_series_of_a_long_video_are_loaded(stored: Warehouse) -> None:
+    videos = [{"patient_id": video[:4], "video_id": video, "place": i} for i, video in enumerate(FRAMES)]
+    settings = TrainingSettings(instances_per_video=10_000)
+    with stored.read() as connection:
+        series = load_series(
+            connection, ["mesh_series"], pa.Table.from_pylist(videos), settings, FaceSettings()
+        )
+    assert np.diff(series["mesh_series"].starts).tolist() == [n // 10 for n in FRAMES.values()]
+
+
+def test_the_shape_of_a_face_in_a_long_video_is_measured(stored: Warehouse) -> None:
+    with stored.read() as connection:
+        shapes = face_shapes(connection, FaceSettings())
+    assert shapes["video_id"].tolist() == list(FRAMES)
+
+
+def test_meshes_of_a_moment_of_a_long_video_are_shown(stored: Warehouse) -> None:
+    sent = meshes_of(stored, Settings(), "0001-01", 1500.0)
+    rows = np.frombuffer(sent, "<f4").reshape(-1, 1 + 2 * 468)
+    expected = [frame for frame in range(15_000, 15_100) if frame % 50 != 7]
+    assert np.allclose(rows[:, 0], np.array(expected) / 10)
+    # the crop lies on the picture as the margin says; points are far outside of it here, each by its frame's number
+    assert np.all(np.diff(rows[:, 3]) > 0)
 
 
 def test_the_patients_of_long_videos_are_compared(stored: Warehouse) -> None:
