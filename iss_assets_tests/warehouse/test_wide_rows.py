@@ -57,17 +57,17 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
         writer.append(Landmarks, meshes("0001-01", np.arange(half)))
         for video, n in FRAMES.items():
             writer.execute(
-                "insert into frames by name select $video as video_id, $video[:4] as patient_id, i as frame_index, "
+                "insert into frames by name select $1 as video_id, $1[:4] as patient_id, i as frame_index, "
                 "i / 10 as time_s, i // 40 as chunk_index, 0.5 as luminance, 0.2 as contrast, 9 as sharpness, 1 as noise, "
                 "0 as glare, i as picture_hash, 1 as faces_seen, 640 as width, 480 as height, 'f' as fingerprint "
-                "from range($n) t(i)",
-                {"video": video, "n": n},
+                "from range($2) t(i)",
+                [video, n],
             )
             writer.execute(
-                "insert into faces by name select $video as video_id, $video[:4] as patient_id, i as frame_index, "
+                "insert into faces by name select $1 as video_id, $1[:4] as patient_id, i as frame_index, "
                 "200 as x1, 100 as y1, 300 as x2, 250 as y2, 0.9 as probability, 1 as faces_seen, ''::blob as crop, "
-                "'f' as fingerprint from range($n) t(i)",
-                {"video": video, "n": n},
+                "'f' as fingerprint from range($2) t(i)",
+                [video, n],
             )
         writer.execute(
             "insert into video_quality by name select distinct video_id, patient_id, 1 as frames, '{}' as measures, "
