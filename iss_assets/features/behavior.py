@@ -29,13 +29,15 @@ from iss_assets.features.head_motion import (
 )
 from iss_assets.features.stages import SourceRows
 from iss_assets.media.crops import BOX, crops_in
+from iss_assets.media.meshes import Meshes, StoredMeshes
 from iss_assets.schemas.behavior import FaceBehavior, FaceBehaviorSummary
 from iss_assets.schemas.visual import Faces, Frames, Landmarks
 from iss_assets.settings import BehaviorSettings, FaceSettings, Settings
 
-_POINTS: Final = 468
-_BLOCK: Final = 2048
-"""Meshes processed at a time: an hour of them in double precision would take gigabytes."""
+_OF_MEDIAN: Final = 2048
+"""Meshes that are enough for the median face; up to twice as many count."""
+_BLOCK: Final = 512
+"""Meshes processed at a time: 6 MB in double precision, of which there are several copies."""
 _POSE: Final = ("yaw_deg", "pitch_deg", "roll_deg")
 _PROXIES: Final = ("mouth_open", "mouth_width", "lip_corners", "jaw_drop", "brow_height")
 _FEWEST: Final = 10
@@ -104,8 +106,8 @@ def _measure_samples(
 ) -> dict[str, NDArray[Any]]:
     """Return what single meshes show: one value per sample with a mesh."""
     time, index = _numbers(frames, "time_s"), _numbers(frames, "frame_index")
-    detected = np.asarray(landmarks["detected"])
-    found = _numbers(landmarks, "frame_index")[detected]
+    meshes = StoredMeshes(landmarks)
+    found = meshes.frame_index
     place = np.searchsorted(index, found)
     sides = crops_in(frames, faces, found, crops)
     samples: dict[str, NDArray[Any]] = {
@@ -113,7 +115,7 @@ def _measure_samples(
         "time_s": time[place],
         "chunk_index": _numbers(frames, "chunk_index")[place],
         "repeated": _repeated(frames)[place],
-        **_measure_meshes(_points(landmarks, detected), sides),
+        **_measure_meshes(meshes, sides),
     }
     fits = samples["fit_error"] <= settings.max_fit_error
     # nobody can say by how much a mesh without any extent does not fit
@@ -125,11 +127,11 @@ def _measure_samples(
     return samples
 
 
-def _measure_meshes(points: NDArray[np.float32], sides: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+def _measure_meshes(points: Meshes, sides: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
     names = (*_POSE, "center_x", "center_y", "size", "fit_error", "eye_aspect_ratio", *_PROXIES)
     if not len(points):
         return {name: np.empty(0) for name in names}
-    step = max(1, len(points) // _BLOCK)
+    step = max(1, len(points) // _OF_MEDIAN)
     median = median_face(picture_points(points[::step], sides[::step]))
     parts: dict[str, list[NDArray[Any]]] = {name: [] for name in names}
     for start in range(0, len(points), _BLOCK):
@@ -345,14 +347,6 @@ def _repeated(frames: arrow.Table) -> NDArray[np.bool_]:
     """Return which samples show the picture before them: no time has passed, or nothing in the picture has changed."""
     time, picture = _numbers(frames, "time_s"), _numbers(frames, "picture_hash")
     return np.r_[False, (np.diff(time) <= 0) | (picture[1:] == picture[:-1])][: len(time)]
-
-
-def _points(landmarks: arrow.Table, detected: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Return the meshes that were found, shape (n, 468, 3), without a Python object per value."""
-    rows = landmarks["points"].filter(arrow.array(detected))
-    parts = [np.asarray(chunk.flatten()) for chunk in rows.chunks]
-    flat = np.concatenate(parts) if parts else np.empty(0, np.float32)
-    return flat.reshape(-1, _POINTS, 3)
 
 
 def _spread(values: NDArray[Any], where: NDArray[Any], count: int) -> NDArray[Any]:

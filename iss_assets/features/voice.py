@@ -7,9 +7,9 @@ the same frames.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Final
 
 import numpy as np
@@ -86,8 +86,12 @@ def measure_video(
     mapping of str to pyarrow.Table
         ``voice_features``: a row per 4-second chunk, and one, chunk -1, for the whole; none where no sound was decoded.
     """
-    waveform = rows.of(Audio, ["waveform"])["waveform"].to_pylist()
-    samples = decode_for_voice(waveform[0]) if waveform else np.empty(0, np.float32)
+    sound = rows.of(Audio, ["waveform"])
+    samples = (
+        decode_for_voice(sound["waveform"][0].as_buffer()) if sound.num_rows else np.empty(0, np.float32)
+    )
+    # half an hour is 75 MB
+    del sound
     measured = []
     if len(samples):
         voice = measure_voice(samples, settings.voice)
@@ -260,7 +264,7 @@ def chunk_spans(duration_s: float, audio: AudioSettings) -> list[tuple[int, floa
     ]
 
 
-def decode_for_voice(blob: bytes) -> NDArray[np.float32]:
+def decode_for_voice(blob: bytes | arrow.Buffer) -> NDArray[np.float32]:
     """Decode a stored waveform to mono at 16 kHz, without what is too low to be heard, block by block; none for no bytes.
 
     The offset that cheap microphones add to every sample, and its drifting, would be taken for sound that repeats perfectly: a
@@ -268,11 +272,12 @@ def decode_for_voice(blob: bytes) -> NDArray[np.float32]:
     """
     if not blob:
         return np.empty(0, np.float32)
-    with soundfile.SoundFile(io.BytesIO(blob)) as file:
+    with soundfile.SoundFile(arrow.BufferReader(blob)) as file:
+        samples = np.empty(int(np.ceil(file.frames * RATE / file.samplerate)) + RATE, np.float32)
+        filled = 0
         stream = soxr.ResampleStream(file.samplerate, RATE, 1, dtype="float32", quality="HQ")
         state: Floats | None = None
-        blocks = []
-        for block in (*file.blocks(_READ_SECONDS * file.samplerate, dtype="float32"), None):
+        for block in chain(file.blocks(_READ_SECONDS * file.samplerate, dtype="float32"), [None]):
             part = stream.resample_chunk(
                 np.empty(0, np.float32) if block is None else block, last=block is None
             )
@@ -281,5 +286,6 @@ def decode_for_voice(blob: bytes) -> NDArray[np.float32]:
                     # as if the offset had always been there
                     state = sosfilt_zi(_AUDIBLE) * part[: RATE // 10].mean(dtype=np.float64)
                 part, state = sosfilt(_AUDIBLE, part, zi=state)
-            blocks.append(part.astype(np.float32))
-    return np.concatenate(blocks)
+            samples[filled : filled + len(part)] = part
+            filled += len(part)
+    return samples[:filled]

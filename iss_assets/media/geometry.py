@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from iss_assets.media.meshes import Meshes
 from iss_assets.settings import QualitySettings
 
 _RIGHT_EYE: Final = (33, 133)
@@ -50,14 +51,14 @@ class MeshFindings:
 
 
 def examine_meshes(
-    points: NDArray[Any], heights: NDArray[Any], frame_index: NDArray[Any], settings: QualitySettings
+    points: Meshes, heights: NDArray[Any], frame_index: NDArray[Any], settings: QualitySettings
 ) -> MeshFindings:
     """Examine the meshes of one video.
 
     Parameters
     ----------
-    points : ndarray of float, shape (n, 468, 3)
-        Meshes, in fractions of their crops' sides.
+    points : Meshes
+        n meshes of 468 points, in fractions of their crops' sides.
     heights : ndarray of float, shape (n,)
         Heights of the crops as shares of their widths; angles and shapes are those in the picture.
     frame_index : ndarray of int, shape (n,)

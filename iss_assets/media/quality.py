@@ -22,6 +22,7 @@ from iss_assets.media.identity import PersonFound
 from iss_assets.media.landmarks import decode_crops
 from iss_assets.media.mask import is_masked, measure_cover
 from iss_assets.media.measures import perceptual_blur
+from iss_assets.media.meshes import StoredMeshes
 from iss_assets.media.moments import SampleTimes, Span, span_between
 from iss_assets.protocol.flags import CAUSE_OF, FLAGS
 from iss_assets.protocol.reviews import EXCLUDED
@@ -30,7 +31,6 @@ from iss_assets.settings import FaceSettings, QualitySettings
 QUALITY_CODE_VERSION: Final = "6"
 """Part of the fingerprints: raise it when the same rows and settings produce different measures, flags, or moments."""
 
-_MESH_BATCH: Final = 1024
 _CROP_BATCH: Final = 128
 _NARROW_BAND_HZ: Final = 8000
 """Tracks of this rate contain nothing above 4 kHz; they are assessed by lower frequencies."""
@@ -157,9 +157,9 @@ def assess_video(
         own, meshes = (_places(frames, rows) for rows in (faces, landmarks))
         _faces(found, frames, faces, times, own)
         _light(found, frames, times)
-        points, meshed = _meshes(landmarks)
-        heights = height_share(crops_in(frames, faces, meshed, crops or FaceSettings()))
-        _mesh(found, landmarks, points, heights, meshed, times.of(meshes))
+        found_meshes = StoredMeshes(landmarks)
+        sides = crops_in(frames, faces, found_meshes.frame_index, crops or FaceSettings())
+        _mesh(found, landmarks, found_meshes, height_share(sides), times.of(meshes))
         _crops(found, faces, fps, times.of(own))
         _person(found, others.person)
         _sound(found, video, audio)
@@ -329,35 +329,18 @@ def _decoded(crops: arrow.ChunkedArray) -> Iterator[NDArray[np.uint8]]:
         yield from decode_crops(crops.slice(start, _CROP_BATCH))
 
 
-def _meshes(landmarks: arrow.Table) -> tuple[NDArray[np.float32], NDArray[Any]]:
-    """Return the detected meshes, (n, 468, 3), and the samples they belong to."""
-    there = _numbers(landmarks, "detected") > 0
-    points = np.empty((int(there.sum()), 468, 3), np.float32)
-    filled = 0
-    # in pieces: filtered and joined all at once, a long video's meshes would be in memory three times
-    for start in range(0, landmarks.num_rows, _MESH_BATCH):
-        part = landmarks.slice(start, _MESH_BATCH)
-        found = part.filter(part["detected"])["points"].combine_chunks()
-        points[filled : filled + len(found)] = (
-            found.flatten().to_numpy(zero_copy_only=False).reshape(-1, 468, 3)
-        )
-        filled += len(found)
-    return points, _numbers(landmarks, "frame_index")[there]
-
-
 def _mesh(
     found: _Findings,
     landmarks: arrow.Table,
-    points: NDArray[Any],
+    meshes: StoredMeshes,
     heights: NDArray[Any],
-    meshed: NDArray[Any],
     times: SampleTimes,
 ) -> None:
     settings = found.settings
     detected = _numbers(landmarks, "detected") > 0
     found.measures["landmark_rate"] = float(detected.mean()) if len(detected) else None
     found.share("landmarks_missing", ~detected, times, settings.landmark_failure)
-    findings = examine_meshes(points, heights, meshed, settings)
+    findings = examine_meshes(meshes, heights, meshes.frame_index, settings)
     found.measures["roll_deg"] = findings.roll_deg
     found.measures["turned_share"] = findings.turned
     found.measures["mirrored_share"] = findings.mirrored

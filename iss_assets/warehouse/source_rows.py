@@ -8,6 +8,7 @@ import pyarrow as arrow
 
 from iss_assets.protocol.recordings import Recording
 from iss_assets.schemas.base import VIDEO_CONSTANTS, Table
+from iss_assets.warehouse import engine
 from iss_assets.warehouse.database import Warehouse
 from iss_assets.warehouse.row_order import in_key_order
 
@@ -62,4 +63,5 @@ class StoredRows:
         # DuckDB keeps what it has read in memory: the share of one thread is enough
         with self._warehouse.read(threads=1) as connection:
             rows: arrow.Table = connection.execute(sql, parameters).to_arrow_table()
+        engine.end_after(rows.nbytes)
         return in_key_order(rows, order).select(list(columns))

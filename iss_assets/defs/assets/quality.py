@@ -25,6 +25,7 @@ from iss_assets.pipeline.staleness import quality_fingerprint
 from iss_assets.protocol.reviews import Decision
 from iss_assets.schemas.video_quality import VideoQuality
 from iss_assets.settings import Settings
+from iss_assets.warehouse import engine
 from iss_assets.warehouse.database import Replacement, Warehouse
 from iss_assets.warehouse.ledger import WHOLE, code_versions, ledger_entry, read_ledger
 from iss_assets.warehouse.verdicts import (
@@ -286,6 +287,7 @@ def _visual_rows(
                 # there may be more than the container says
                 room -= max(expected, visual.bytes)
                 del visual
+        engine.end_after(sum(visual.bytes for _, visual in read))
         read.reverse()
         while read:
             yield read.pop()

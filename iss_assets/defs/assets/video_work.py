@@ -31,6 +31,7 @@ from iss_assets.schemas.base import VIDEO_CONSTANTS
 from iss_assets.schemas.operations import Extractions
 from iss_assets.schemas.registry import BY_NAME
 from iss_assets.settings import Settings
+from iss_assets.warehouse import engine
 from iss_assets.warehouse.database import Replacement, Warehouse
 from iss_assets.warehouse.ledger import (
     code_versions,
@@ -152,14 +153,17 @@ def extract(
 
 
 def give_memory_back() -> None:
-    """Hand freed memory to the system if this process has grown large; the C library keeps it for itself.
+    """Hand freed memory to the system if this process has grown large: DuckDB, Arrow, and the C library keep it.
 
     A small process keeps it, because the next video would have to allocate it again page by page.
     """
+    resident = _resident_mb()
+    if resident is not None and resident <= _LARGE_MB:
+        return
+    engine.end_idle()
+    arrow.default_memory_pool().release_unused()
     if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
-        resident = _resident_mb()
-        if resident is None or resident > _LARGE_MB:
-            trim(0)
+        trim(0)
 
 
 def _resident_mb() -> float | None:
