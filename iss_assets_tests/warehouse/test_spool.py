@@ -30,6 +30,19 @@ def test_batches_kept_in_a_file_are_those_kept_in_memory(tmp_path: Path) -> None
     assert RowStore(SCHEMA, tmp_path, "empty").table().num_rows == 0
 
 
+@pytest.mark.parametrize("on_disk", [True, False])
+def test_batches_that_were_added_are_held_by_the_file_alone(tmp_path: Path, on_disk: bool) -> None:
+    """In Arrow's and the C library's memory they would lie between the pictures that come and go."""
+    store = RowStore(SCHEMA, tmp_path if on_disk else None, "faces")
+    before = arrow.total_allocated_bytes()
+    for first in range(0, 26_000, 2600):
+        store.add(batch(first, 2600))
+    assert arrow.total_allocated_bytes() == before
+    rows = store.table()
+    assert arrow.total_allocated_bytes() == before
+    assert rows["frame_index"].to_pylist() == list(range(26_000)) and rows.nbytes > 1e6
+
+
 @pytest.mark.parametrize("count", [0, 1, 1024, 2600])
 def test_portions_of_what_waits_are_all_of_it_in_order_and_small(count: int) -> None:
     whole = arrow.Table.from_batches([batch(0, count)])
