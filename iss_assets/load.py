@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from iss_assets.datasets.items import COLUMN_OF_INPUT, in_order, load_items
+from iss_assets.datasets.items import COLUMN_OF_INPUT, chosen_spectrograms, in_order, load_items
 from iss_assets.evaluation.frames import rows_of
 from iss_assets.modeling.experiments import experiment as find
 from iss_assets.modeling.items import MEASURES, SCORE_COLUMNS, EncodedFaces, Items
@@ -567,6 +567,8 @@ def _keyed_rows(
     with warehouse(home).read() as connection:
         connection.execute("set session arrow_large_buffer_size = true")
         connection.register("_chosen", connection.execute(keys, params).to_arrow_table())
+        if name == "mel_spectrograms":
+            return chosen_spectrograms(connection, ["patient_id", "video_id", index, payload])
         return in_order(
             connection,
             f"select c.place, t.patient_id, t.video_id, t.{index}, t.{payload} "

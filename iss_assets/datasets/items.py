@@ -35,6 +35,7 @@ from iss_assets.schemas.audio import AUDIO_FEATURES
 from iss_assets.schemas.registry import whole_videos
 from iss_assets.settings import FaceSettings, TrainingSettings
 from iss_assets.warehouse.database import Warehouse, WarehouseError
+from iss_assets.warehouse.wide_rows import read_videos
 
 LEFT_OUT_SCHEMA = pa.schema([("patient_id", pa.string()), ("video_id", pa.string()), ("reason", pa.string())])
 """Columns of `left_out`: patient; video or submission, empty where the patient has none; the reason, a fixed word."""
@@ -348,14 +349,15 @@ def _fetch(connection: duckdb.DuckDBPyConnection, name: str) -> pa.Table:
         columns = ", ".join(f"t.{column}::float as {column}" for column in MEASURES[name][1])
         joined = f"join (select * {_of_whole_videos(name)}) t on t.video_id = c.video_id"
         return in_order(connection, f"select c.place, {columns} from _chosen c {joined}")
+    if name == "mel":
+        return chosen_spectrograms(connection, ["mel"])
     columns, table = {
         "faces": ("crop", "faces"),
         "landmarks": ("points", "landmarks"),
         "embeddings": ("embedding", "embeddings"),
-        "mel": ("mel", "mel_spectrograms"),
         "audio_features": (", ".join(AUDIO_FEATURES), "audio_features"),
     }[name]
-    index = "chunk_index" if name in ("mel", "audio_features") else "frame_index"
+    index = "chunk_index" if name == "audio_features" else "frame_index"
     return in_order(
         connection,
         f"select c.place, {columns} from _chosen c join {table} t on t.video_id = c.video_id and t.{index} = c.item",
@@ -381,7 +383,44 @@ def in_order(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
     them twice.
     """
     # a relation converts rows to Arrow directly; `execute` would copy them into a buffer of its own first
-    rows = connection.sql(sql).to_arrow_table(_BATCH_ROWS)
+    return _by_place(connection.sql(sql).to_arrow_table(_BATCH_ROWS))
+
+
+def chosen_spectrograms(connection: duckdb.DuckDBPyConnection, columns: Sequence[str]) -> pa.Table:
+    """Fetch columns of ``mel_spectrograms`` of the chosen items, in their order.
+
+    Parameters
+    ----------
+    connection : DuckDBPyConnection
+        Has the items as ``_chosen``: video_id, item, and place (0, 1, ... in any order).
+    columns : sequence of str
+        Names of columns.
+    """
+    chosen = _rows(connection, "select video_id, item, place from _chosen")
+    items, places = (chosen[name].to_numpy() for name in ("item", "place"))
+    videos, codes = np.unique(_strings(chosen["video_id"]), return_inverse=True)
+    most = int(items.max(initial=0)) + 1
+    wanted = codes.astype(np.int64) * most + items
+    order = np.argsort(wanted)
+    wanted, places = wanted[order], places[order]
+    parts = [_rows(connection, f"select {', '.join(columns)}, 0 as place from mel_spectrograms limit 0")]
+    read = list(dict.fromkeys([*columns, "video_id", "chunk_index"]))
+    for rows in read_videos(connection, "mel_spectrograms", read, videos.tolist()):
+        names, chunks = _strings(rows["video_id"]), rows["chunk_index"].to_numpy()
+        code = np.searchsorted(videos, names)
+        known = (code < len(videos)) & (chunks < most)
+        known[known] = videos[code[known]] == names[known]
+        key = np.where(known, code * most + chunks, -1)
+        at = np.searchsorted(wanted, key)
+        known &= at < len(wanted)
+        known[known] = wanted[at[known]] == key[known]
+        own = (rows if known.all() else rows.filter(pa.array(known))).select(list(columns))
+        parts.append(own.append_column("place", pa.array(places[at[known]])).cast(parts[0].schema))
+    return _by_place(pa.concat_tables(parts))
+
+
+def _by_place(rows: pa.Table) -> pa.Table:
+    """Put runs of rows in the order of their column ``place`` and drop it."""
     places = rows["place"].to_numpy()
     rows = rows.drop_columns(["place"])
     starts = np.flatnonzero(np.diff(places, prepend=-2) != 1)

@@ -7,7 +7,7 @@ the next run makes them again without. What is left of other patients stays as i
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -95,18 +95,38 @@ def traces_in(warehouse: Warehouse, patient: str) -> Traces:
         samples = [
             sample
             for recording, table, column in _SAMPLED
-            for (value,) in query(
-                f"select {column} from {recording.named(table)} where patient_id = ? and video_id not in (select video_id "
-                f"from {recording.inventory} where list_contains(?, sha256)) order by hash(video_id) limit {_SAMPLES}",
-                patient,
-                list(shared),
-            )
+            for value in _media(query, recording, table, column, patient, list(shared))
             if (sample := _sample(value))
         ]
         known = {p for (p,) in query("select patient_id from patients")} | taken
     own = tuple(sorted(submissions - taken))
     mine = tuple(sorted(set(hashes) - shared))
     return Traces(patient, own, mine, tuple(dict.fromkeys(samples))).with_others(known)
+
+
+def _media(
+    query: Callable[..., list[tuple[Any, ...]]],
+    recording: Recording,
+    table: str,
+    column: str,
+    patient: str,
+    shared: list[str],
+) -> Iterator[bytes | None]:
+    """Yield some of a patient's pictures or sounds, none of a file that others submitted, too."""
+    name, keys = recording.named(table), BY_NAME[table].__key__
+    chosen = query(
+        f"select {', '.join(keys)} from {name} where patient_id = ? and video_id not in "
+        f"(select video_id from {recording.inventory} where list_contains(?, sha256)) "
+        f"order by hash(video_id) limit {_SAMPLES}",
+        patient,
+        shared,
+    )
+    for key in chosen:
+        # one at a time: the sound of twelve long videos is more than DuckDB's memory
+        for (value,) in query(
+            f"select {column} from {name} where {' and '.join(f'{k} = ?' for k in keys)}", *key
+        ):
+            yield value
 
 
 def _sample(value: bytes | None) -> str | None:

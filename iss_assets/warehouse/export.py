@@ -25,9 +25,9 @@ from iss_assets.protocol.recordings import recording_of
 from iss_assets.schemas.registry import BY_NAME
 from iss_assets.warehouse.database import Warehouse, WarehouseError
 from iss_assets.warehouse.export_readers import reader_scripts
-from iss_assets.warehouse.row_order import in_key_order
 from iss_assets.warehouse.sql.build import built_models
 from iss_assets.warehouse.sql.models import SqlModels, load_models
+from iss_assets.warehouse.wide_rows import is_wide, rows_of_video
 
 MEDIA: Final = {
     "faces": ("crop",),
@@ -197,7 +197,7 @@ def export_tables(
                 left_out = _left_out(source, format, with_media)
                 kept = [c for c in source.columns if c.name not in left_out]
                 path = Path(scratch) / f"{source.name}.{format}"
-                if _is_wide(source, kept):
+                if is_wide([c.sql for c in kept], source.key):
                     _write_by_video(connection, source, kept, path)
                 else:
                     options = "format csv, header" if format == "csv" else "format parquet, compression zstd"
@@ -223,12 +223,6 @@ def export_tables(
     return exported
 
 
-def _is_wide(source: TableSource, kept: Sequence[SourceColumn]) -> bool:
-    """Return whether a table has pictures, sound or vectors of videos, which DuckDB can neither sort nor write at once."""
-    packed = any(c.sql == "BLOB" or (c.sql.endswith("]") and c.sql != "VARCHAR[]") for c in kept)
-    return packed and source.key[:1] == ("video_id",)
-
-
 def _write_by_video(
     connection: duckdb.DuckDBPyConnection, source: TableSource, kept: Sequence[SourceColumn], path: Path
 ) -> None:
@@ -240,13 +234,12 @@ def _write_by_video(
         return f'"{column.name}"' if plain == column.sql else f'"{column.name}"::{plain} as "{column.name}"'
 
     columns = ", ".join(value(c) for c in kept)
-    rows = f'select {columns} from "{source.name}" where video_id = ?'
     videos = connection.execute(f'select distinct video_id from "{source.name}" order by video_id').fetchall()
-    schema = connection.execute(f"{rows} limit 0", [""]).to_arrow_table().schema
+    schema = connection.execute(f'select {columns} from "{source.name}" limit 0').to_arrow_table().schema
     with parquet.ParquetWriter(path, schema, compression="zstd") as writer:
         for (video,) in videos:
-            found = connection.execute(rows, [video]).to_arrow_table().cast(schema)
-            writer.write_table(in_key_order(found, source.key))
+            found = rows_of_video(connection, source.name, schema.names, video)
+            writer.write_table(found.cast(schema))
 
 
 def _leave_out_patients(copy: Warehouse, patients: Collection[str]) -> None:

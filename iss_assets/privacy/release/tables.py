@@ -30,6 +30,7 @@ from iss_assets.privacy.sharing import Sharing
 from iss_assets.protocol import terms
 from iss_assets.schemas.base import Column, Table
 from iss_assets.settings import ReleaseSettings
+from iss_assets.warehouse.wide_rows import is_wide_table, rows_of_video
 
 _TELLS_THE_LEVEL: Final = frozenset({"patient_accuracy", "baseline_accuracy"})
 
@@ -185,6 +186,9 @@ class Release:
             yield self._sorted(table, self._summary(name, self._changed(table, columns, rows, None), schema))
             return
         only_videos = "chunk_index = -1" if self._only_whole_videos(columns, name) else "true"
+        if is_wide_table(table) and only_videos == "true":
+            yield from self._wide_parts(table, columns)
+            return
         nobody = self._read(sql.format(condition="patient_id is null or patient_id = ?"), [WHOLE_STUDY])
         if nobody.num_rows:
             yield self._sorted(table, self._changed(table, columns, nobody, None))
@@ -192,6 +196,16 @@ class Release:
             rows = self._read(sql.format(condition=f"patient_id = ? and {only_videos}"), [patient])
             if rows.num_rows:
                 yield self._sorted(table, self._changed(table, columns, rows, patient))
+
+    def _wide_parts(self, table: type[Table], columns: Sequence[Column]) -> Iterator[pa.Table]:
+        """Yield the rows of each video, in the order of the pseudonyms."""
+        name, names = table.__table__, [c.name for c in columns]
+        for patient in sorted(self.sharing.patients, key=self.pseudonyms.patient):
+            videos = self._read(f'select distinct video_id from "{name}" where patient_id = ?', [patient])
+            for video in sorted(videos["video_id"].to_pylist(), key=self.pseudonyms.submission):
+                yield self._changed(
+                    table, columns, rows_of_video(self.connection, name, names, video), patient
+                )
 
     def _only_whole_videos(self, columns: Sequence[Column], name: str) -> bool:
         voice = any(kind_of(name, c.name) in (Kind.VOICE, Kind.BEHAVIOR) for c in columns)
