@@ -17,6 +17,7 @@ from typing import Final
 import duckdb
 
 from iss_assets.warehouse import swap
+from iss_assets.warehouse.copying import COPY_MEMORY_MB, copy_file, hash_of_rows
 from iss_assets.warehouse.database import Warehouse
 from iss_assets.warehouse.engine import DATABASE, Opened, attach
 from iss_assets.warehouse.errors import KeyProblem, WarehouseError
@@ -40,7 +41,6 @@ _STEP: Final = 5
 _COPIED: Final = 60
 """Percent that are done when the warehouse is copied; the rest is comparing."""
 _COPY: Final = "converted"
-_MEMORY_MB: Final = 1024
 _MB: Final = 10**6
 
 
@@ -161,13 +161,13 @@ def _copy_warehouse(
     opened = Opened(files.warehouse, False, old, encrypts=True)
     connection = opened.connection
     try:
-        opened.configure(None, warehouse.settings.memory_mb_per_thread, _MEMORY_MB)
+        opened.configure(None, warehouse.settings.memory_mb_per_thread, COPY_MEMORY_MB)
         attach(connection, files.new_warehouse, _COPY, new, read_only=False)
         files.new_warehouse.chmod(0o600)
         swap.reached("new file begun")
         try:
             with _reported(files, tell):
-                connection.execute(f"copy from database {DATABASE} to {_COPY}")
+                copy_file(connection, DATABASE, _COPY)
             swap.reached("copied")
             connection.execute(f"checkpoint {_COPY}")
             tables, rows = _compare(connection, tell)
@@ -233,15 +233,10 @@ def _compare(connection: duckdb.DuckDBPyConnection, tell: Callable[[float, str],
     rows = 0
     for number, (schema, table) in enumerate(names):
         tell(_COPIED + (100 - _COPIED) * number / len(names), "percent: comparing")
-        counted = [
-            connection.execute(
-                f'select count(*), sum(hash(_row)::hugeint) from {name}."{schema}"."{table}" as _row'
-            ).fetchall()
-            for name in (DATABASE, _COPY)
-        ]
+        counted = [hash_of_rows(connection, one, schema, table) for one in (DATABASE, _COPY)]
         if counted[0] != counted[1]:
             raise WarehouseError(f"the copy of the table {table} differs from it; nothing was changed")
-        rows += counted[0][0][0]
+        rows += counted[0][0]
     tell(100, "percent: compared")
     return len(names), rows
 

@@ -9,12 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 import duckdb
 
 from iss_assets.schemas.base import shared_type
 from iss_assets.schemas.registry import BY_NAME
 from iss_assets.warehouse.errors import WarehouseError
+
+COPY_MEMORY_MB: Final = 1024
+"""Memory of DuckDB for copying a file, besides that of its threads: eight sounds of half an hour."""
+_LISTS: Final = 128
+"""Rows with spectrograms that are copied at a time: 11 MB."""
+_COMMITTED: Final = 8
+"""Steps that are written together."""
 
 Progress = Callable[[int, int, str], None]
 """Called with what is done and what there is to do, in tables, and the table's name."""
@@ -120,6 +128,64 @@ def compare_all(connection: duckdb.DuckDBPyConnection, source: str, target: str)
             raise WarehouseError(f"the copy of the table {table.name} differs from it")
         rows += before[0]
     return len(tables), rows
+
+
+def copy_file(connection: duckdb.DuckDBPyConnection, source: str, target: str) -> None:
+    """Copy a file's database to an empty one, in the order of its rows.
+
+    As ``copy from database`` does, but sound and spectrograms a few rows at a time. DuckDB would read 2,048 rows at once, gigabytes
+    of sound, and a copy is written as a whole, so that the next one reads whole pieces of it.
+
+    Parameters
+    ----------
+    connection : duckdb.DuckDBPyConnection
+        Both databases are attached to it, with `COPY_MEMORY_MB` of memory besides that of its threads.
+    source, target : str
+        Names of the databases; the target has no tables.
+    """
+    connection.execute(f"copy from database {source} to {target} (schema)")
+    for table in _tables(connection, source):
+        insert = f"insert into {table.in_database(target)} from {table.in_database(source)}"
+        spans = _spans(connection, table, source)
+        for start in range(0, len(spans), _COMMITTED):
+            connection.execute("begin transaction")
+            for condition in spans[start : start + _COMMITTED]:
+                connection.execute(f"{insert} where {condition}")
+            connection.execute("commit")
+
+
+def hash_of_rows(
+    connection: duckdb.DuckDBPyConnection, database: str, schema: str, name: str
+) -> tuple[int, int]:
+    """Return the number of rows of a file's table, and a hash of all their values that does not depend on their order.
+
+    Wide tables are read like `copy_file` does.
+    """
+    (table,) = (t for t in _tables(connection, database) if (t.schema, t.name) == (schema, name))
+    rows = total = 0
+    for condition in _spans(connection, table, database):
+        found = connection.execute(
+            f"select count(*), coalesce(sum(hash(_row)::hugeint), 0) from (from {table.in_database(database)} "
+            f"where {condition}) as _row"
+        ).fetchone()
+        if found is not None:
+            rows, total = rows + int(found[0]), total + int(found[1])
+    return rows, total
+
+
+def _spans(connection: duckdb.DuckDBPyConnection, table: _Table, database: str) -> list[str]:
+    """Return conditions that select all rows of a file's table, in the order of storage, of wide ones a few each."""
+    model = BY_NAME.get(table.name) if table.schema == "main" else None
+    types = {column.type for column in table.columns}
+    if "FLOAT[][]" in types:
+        step = _LISTS
+    elif "BLOB" in types and model is not None and model.__key__ == ("video_id",):
+        step = 1
+    else:
+        return ["true"]
+    places = connection.execute(f"select rowid from {table.in_database(database)}").fetchnumpy()["rowid"]
+    firsts, lasts = places[::step], [*places[step - 1 :: step], *places[-1:]]
+    return [f"rowid >= {a} and rowid <= {b}" for a, b in zip(firsts, lasts, strict=False)]
 
 
 def has_rows_in_lake(connection: duckdb.DuckDBPyConnection, database: str) -> bool:

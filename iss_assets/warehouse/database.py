@@ -395,17 +395,20 @@ class Warehouse:
             _CURRENT[identity] = migration
 
     @contextmanager
-    def alone(self) -> Iterator[Callable[[], AbstractContextManager[duckdb.DuckDBPyConnection]]]:
+    def alone(
+        self, extra_mb: int = 0
+    ) -> Iterator[Callable[[], AbstractContextManager[duckdb.DuckDBPyConnection]]]:
         """Keep every other process out of the file while the block runs, for work on the file itself.
 
-        Yields a function that opens it; outside of what that opens, the file is closed and complete.
+        Yields a function that opens it, with `extra_mb` of memory besides that of the threads; outside of what that opens, the file
+        is closed and complete.
         """
         self.require_file("this")
         self.create()
 
         @contextmanager
         def opened() -> Iterator[duckdb.DuckDBPyConnection]:
-            with self._connect(lambda: self.store.open(read_only=False)) as one:
+            with self._connect(lambda: self.store.open(read_only=False), None, extra_mb) as one:
                 yield one.connection
 
         with self.store.turn(exclusive=True):

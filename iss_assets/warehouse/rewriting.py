@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from iss_assets.warehouse.copying import COPY_MEMORY_MB, copy_file
 from iss_assets.warehouse.database import Warehouse, WarehouseError
 from iss_assets.warehouse.engine import DATABASE, attach, is_encrypted, spilled
 from iss_assets.warehouse.swap import sync
@@ -27,14 +28,14 @@ def rewrite(warehouse: Warehouse) -> tuple[int, int]:
     path = warehouse.path
     fresh = path.with_name(f".{path.name}.new")
     key = warehouse.key()
-    with warehouse.alone() as opened:
+    with warehouse.alone(COPY_MEMORY_MB) as opened:
         before = path.stat().st_size
         _remove(fresh)
         with opened() as connection:
             # the rows keep their order, and the memory that they need does not depend on the size of the file
             attach(connection, fresh, "fresh", key, read_only=False)
             fresh.chmod(0o600)
-            connection.execute(f"copy from database {DATABASE} to fresh")
+            copy_file(connection, DATABASE, "fresh")
             connection.execute("detach fresh")
         sync(fresh)
         if is_encrypted(fresh) != is_encrypted(path):

@@ -6,6 +6,7 @@ the home was encrypted.
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -23,12 +24,14 @@ from iss_assets.privacy.release.tables import Release
 from iss_assets.privacy.sharing import Sharing
 from iss_assets.privacy.withdrawn_rows import traces_in
 from iss_assets.schemas.audio import Audio, MelSpectrograms
-from iss_assets.settings import ReleaseSettings
+from iss_assets.settings import ReleaseSettings, WarehouseSettings
 from iss_assets.warehouse import engine
 from iss_assets.warehouse.conversion import convert
 from iss_assets.warehouse.database import Warehouse
 from iss_assets.warehouse.export import export_tables
 from iss_assets.warehouse.keys import Key
+from iss_assets.warehouse.rewriting import rewrite
+from iss_assets.warehouse.source_rows import StoredRows
 
 VIDEOS = ("0001-01", "0001-02", "0002-01")
 CHUNKS = 600
@@ -161,12 +164,43 @@ def test_training_reads_them(home: Path) -> None:
     assert numbers(rows) == [VIDEOS.index(v) * CHUNKS + i for v in reversed(VIDEOS) for i in items]
 
 
-def test_a_home_with_them_is_encrypted(home: Path, tmp_path: Path) -> None:
+def all_numbers(warehouse: Warehouse) -> list[tuple[object, ...]]:
+    """Return what tells whether every row is there, in the order of storage."""
+    with warehouse.read() as connection:
+        order: list[tuple[object, ...]] = connection.execute(
+            "select video_id, chunk_index from mel_spectrograms"
+        ).fetchall()
+        order += connection.execute("select video_id, -1 from audio").fetchall()
+        spectra = [
+            connection.execute(
+                "select mel[128][173] from mel_spectrograms where video_id = ? and chunk_index = 599", [video]
+            ).fetchall()[0]
+            for video in VIDEOS
+        ]
+    sounds = []
+    for video in VIDEOS:
+        sound = StoredRows(warehouse, video).of(Audio, ["waveform"])["waveform"][0].as_buffer()
+        sounds.append((sound.size, sound[0], sound[1]))
+    return [*order, *spectra, *sounds]
+
+
+def test_a_home_with_them_is_encrypted_and_written_anew(home: Path, tmp_path: Path) -> None:
+    """What was written together once is read together: each way of copying is tried on what another one has made."""
     copy = tmp_path / "warehouse.duckdb"
     copy.write_bytes((home / "warehouse.duckdb").read_bytes())
     (tmp_path / "spool").mkdir()
-    done = convert(Warehouse(copy), Key("A" * 43 + "="))
-    assert done.rows >= CHUNKS * len(VIDEOS)
+    plain = Warehouse(copy)
+    before = all_numbers(plain)
+    rewrite(plain)
+    assert all_numbers(plain) == before
+    key = tmp_path / "key"
+    key.write_text(base64.b64encode(bytes(range(32))).decode() + "\n")
+    key.chmod(0o600)
+    secret = Warehouse(copy, WarehouseSettings(key_file=key))
+    made = Key(key.read_text().strip())
+    assert convert(plain, made).rows >= CHUNKS * len(VIDEOS)
+    rewrite(secret)
+    assert all_numbers(secret) == before
 
 
 def test_what_a_patient_is_known_by_is_read_from_them(home: Path) -> None:
