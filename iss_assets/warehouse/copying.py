@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import duckdb
+import numpy as np
 
 from iss_assets.schemas.base import shared_type
 from iss_assets.schemas.registry import BY_NAME
@@ -21,6 +22,8 @@ COPY_MEMORY_MB: Final = 1024
 """Memory of DuckDB for copying a file, besides that of its threads: eight sounds of half an hour."""
 _LISTS: Final = 128
 """Rows with spectrograms that are copied at a time: 11 MB."""
+_SOUND_BYTES: Final = 32 * 2**20
+"""Sound that is copied at a time; a longer one alone."""
 _COMMITTED: Final = 8
 """Steps that are written together."""
 
@@ -175,17 +178,23 @@ def hash_of_rows(
 
 def _spans(connection: duckdb.DuckDBPyConnection, table: _Table, database: str) -> list[str]:
     """Return conditions that select all rows of a file's table, in the order of storage, of wide ones a few each."""
-    model = BY_NAME.get(table.name) if table.schema == "main" else None
-    types = {column.type for column in table.columns}
+    types, names = {column.type for column in table.columns}, {column.name for column in table.columns}
+    place = table.in_database(database)
     if "FLOAT[][]" in types:
-        step = _LISTS
-    elif "BLOB" in types and model is not None and model.__key__ == ("video_id",):
-        step = 1
+        rows = connection.execute(f"select rowid from {place}").fetchnumpy()["rowid"]
+        step = np.arange(len(rows)) // _LISTS
+    elif "BLOB" in types and {"duration_s", "sample_rate"} <= names:
+        # samples are stored with 24 bits, which is more than their file takes
+        found = connection.execute(
+            f"select rowid, coalesce(duration_s * sample_rate, 0) * 3 as most from {place}"
+        ).fetchnumpy()
+        rows = found["rowid"]
+        step = (np.cumsum(found["most"]) // _SOUND_BYTES).astype(np.int64)
     else:
         return ["true"]
-    places = connection.execute(f"select rowid from {table.in_database(database)}").fetchnumpy()["rowid"]
-    firsts, lasts = places[::step], [*places[step - 1 :: step], *places[-1:]]
-    return [f"rowid >= {a} and rowid <= {b}" for a, b in zip(firsts, lasts, strict=False)]
+    starts = np.flatnonzero(np.diff(step, prepend=-1))
+    ends = [*(starts[1:] - 1), len(rows) - 1]
+    return [f"rowid >= {rows[a]} and rowid <= {rows[b]}" for a, b in zip(starts, ends, strict=False)]
 
 
 def has_rows_in_lake(connection: duckdb.DuckDBPyConnection, database: str) -> bool:

@@ -25,6 +25,7 @@ from iss_assets.protocol.recordings import recording_of
 from iss_assets.schemas.registry import BY_NAME
 from iss_assets.warehouse.database import Warehouse, WarehouseError
 from iss_assets.warehouse.export_readers import reader_scripts
+from iss_assets.warehouse.row_order import in_key_order
 from iss_assets.warehouse.sql.build import built_models
 from iss_assets.warehouse.sql.models import SqlModels, load_models
 from iss_assets.warehouse.wide_rows import is_wide, rows_of_video
@@ -239,7 +240,7 @@ def _write_by_video(
     with parquet.ParquetWriter(path, schema, compression="zstd") as writer:
         for (video,) in videos:
             found = rows_of_video(connection, source.name, schema.names, video)
-            writer.write_table(found.cast(schema))
+            writer.write_table(in_key_order(found, source.key).cast(schema))
 
 
 def _leave_out_patients(copy: Warehouse, patients: Collection[str]) -> None:

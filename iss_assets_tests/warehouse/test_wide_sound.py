@@ -74,7 +74,14 @@ def audio(video: str, sound: bytes) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for column in Audio.columns():
         values[column.name] = None if column.nullable else {"VARCHAR": "x", "BLOB": sound}.get(column.sql, 1)
-    return values | {"video_id": video, "patient_id": video[:4], "waveform": sound, "downmix": "mean"}
+    return (
+        values
+        | {"video_id": video, "patient_id": video[:4], "waveform": sound, "downmix": "mean"}
+        | {
+            "sample_rate": 22_050,
+            "duration_s": len(sound) / 3 / 22_050,
+        }
+    )
 
 
 @pytest.fixture(autouse=True)
