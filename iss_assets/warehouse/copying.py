@@ -181,12 +181,12 @@ def _spans(connection: duckdb.DuckDBPyConnection, table: _Table, database: str) 
     types, names = {column.type for column in table.columns}, {column.name for column in table.columns}
     place = table.in_database(database)
     if "FLOAT[][]" in types:
-        rows = connection.execute(f"select rowid from {place}").fetchnumpy()["rowid"]
+        rows = connection.execute(f"select rowid from {place} order by rowid").fetchnumpy()["rowid"]
         step = np.arange(len(rows)) // _LISTS
     elif "BLOB" in types and {"duration_s", "sample_rate"} <= names:
         # samples are stored with 24 bits, which is more than their file takes
         found = connection.execute(
-            f"select rowid, coalesce(duration_s * sample_rate, 0) * 3 as most from {place}"
+            f"select rowid, coalesce(duration_s * sample_rate, 0) * 3 as most from {place} order by rowid"
         ).fetchnumpy()
         rows = found["rowid"]
         step = (np.cumsum(found["most"]) // _SOUND_BYTES).astype(np.int64)
